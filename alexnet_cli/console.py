@@ -1,0 +1,239 @@
+"""The only file that knows rich: tables, bars and errors, on stderr except for results."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+BAR_WIDTH = 30
+
+
+def setup() -> None:
+    """Let any name be printed, whatever the terminal's encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def safe(text: str) -> str:
+    """Escape control characters, bytes that are no UTF-8, and rich's own markup."""
+    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    return escape(shown.encode("utf-8", "backslashreplace").decode())
+
+
+def print_json(result: dict) -> None:
+    """Print one JSON object on stdout and nothing else."""
+    print(json.dumps(result))
+
+
+def print_error(message: str) -> None:
+    """Print at most three lines on stderr."""
+    lines = safe(str(message)).splitlines()[:3]
+    _stderr().print("[bold red]error:[/] " + "\n".join(lines), soft_wrap=True, highlight=False)
+
+
+def print_line(line: str) -> None:
+    """Print one line of a result on stdout; it may hold rich's markup."""
+    _stdout().print(line, soft_wrap=True, highlight=False)
+
+
+def _stdout() -> Console:
+    return Console(file=sys.stdout)
+
+
+def _stderr() -> Console:
+    return Console(file=sys.stderr)
+
+
+class _Rate(ProgressColumn):
+    """Items per second."""
+
+    def render(self, task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "")
+
+
+class _Bar:
+    def __init__(self, bars: Progress, task):
+        self._bars, self._task = bars, task
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        changes = {"note": safe(note)} if note else {}
+        self._bars.update(self._task, advance=count, **changes)
+
+
+class ConsoleProgress:
+    """Progress drawn on stderr; without a terminal only the lines that stay."""
+
+    def say(self, line: str) -> None:
+        """Show one line that stays."""
+        _stderr().print(safe(line), soft_wrap=True, highlight=False)
+
+    @contextmanager
+    def track(self, what: str, total: int, unit: str = "images") -> Iterator[_Bar]:
+        """Draw a bar with count, rate, time left and a note."""
+        console = _stderr()
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(BAR_WIDTH),
+            MofNCompleteColumn(),
+            TaskProgressColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal
+        ) as bars:
+            yield _Bar(bars, bars.add_task(safe(what), total=total, unit=unit, note=""))
+
+
+# --- results; each takes what --json prints
+
+
+def show_prep(result: dict) -> None:
+    """Table of splits, then why pictures were rejected."""
+    table = Table(title=f"{safe(result['dataset'])}: {result['classes']:,} classes")
+    for column in ("split", "found", "written", "rejected", "shards"):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for name, split in result["splits"].items():
+        table.add_row(name, *(f"{split[c]:,}" for c in ("found", "written", "rejected", "shards")))
+    _stdout().print(table)
+    for kind, count in {**result["reasons"], **result["ignored"]}.items():
+        print_line(f"  {count:,} {kind}")
+    for row in result["rejected"][:5]:
+        print_line(f"  rejected {safe(row['source'])}: {row['reason']} ({safe(row['detail'])})")
+    if result["already_complete"]:
+        print_line("already complete: nothing was done")
+
+
+def show_pca(result: dict) -> None:
+    """Mean colour and components."""
+    table = Table(title=f"{safe(result['file'])}: {result['images']:,} images")
+    for column in ("", "red", "green", "blue", "std (grey levels)"):
+        table.add_column(column, justify="right")
+    table.add_row("mean", *(f"{value:.2f}" for value in result["mean_rgb"]), "")
+    for i, variance in enumerate(result["eigenvalues"]):
+        vector = (f"{row[i]:+.4f}" for row in result["eigenvectors"])
+        table.add_row(f"component {i + 1}", *vector, f"{variance**0.5:.2f}")
+    _stdout().print(table)
+
+
+def show_train(result: dict) -> None:
+    """Where the run is and what it reached."""
+    best = result["best"]
+    print_line(
+        f"[bold]{safe(result['run'])}[/]: {result['epochs']} epochs, {result['steps']:,} steps"
+    )
+    if best.get("top1_error") is not None:
+        errors = f"top-1 {best['top1_error']:.1%}, top-5 {best['top5_error']:.1%}"
+        print_line(f"best: epoch {best['epoch']}, centre-view validation error {errors}")
+    if result["images_per_second"]:
+        print_line(
+            f"{result['images_per_second']:,.0f} images/s on {' + '.join(result['devices'])}"
+        )
+
+
+def show_eval(result: dict) -> None:
+    """The protocol and the errors."""
+    title = f"{safe(result['checkpoint'])} on {safe(result['dataset'])}, {result['split']}"
+    table = _error_table(f"{title}: {result['images']:,} images")
+    if result["center"]:
+        table.add_row("centre view", *_errors(result["center"]))
+    table.add_row("ten views" if result["views"] == 10 else "centre view", *_errors(result))
+    _stdout().print(table)
+
+
+def show_ensemble(result: dict) -> None:
+    """Each member and the average."""
+    table = _error_table(f"ensemble of {len(result['members'])}: {result['images']:,} images")
+    for member, weight in zip(result["members"], result["weights"], strict=True):
+        table.add_row(f"{safe(member['file'])} x {weight:.3g}", *_errors(member))
+    table.add_section()
+    table.add_row("[bold]average of probabilities[/]", *_errors(result))
+    _stdout().print(table)
+
+
+def show_export(result: dict) -> None:
+    """The file, and how far it is from torch."""
+    size = result["bytes"] / 1e6
+    print_line(
+        f"[bold]{safe(result['onnx'])}[/]: {size:.0f} MB, {result['classes']} classes, {result['views']} view(s), opset {result['opset']}"
+    )
+    batches = ", ".join(map(str, result["batches"]))
+    print_line(
+        f"probabilities within {result['max_abs_difference']:.1e} of torch's (batches of {batches})"
+    )
+
+
+def show_predict(result: dict) -> None:
+    """Names and probabilities as bars, one block a picture."""
+    block = "#" if "utf" not in (sys.stdout.encoding or "").lower() else "\u2588"
+    for entry in result["images"]:
+        print_line(f"[bold]{safe(entry['image'])}[/]")
+        if "error" in entry:
+            print_line(f"  [red]{safe(entry['error'])}[/]")
+        for row in entry.get("predictions", ()):
+            bar = block * round(BAR_WIDTH * row["probability"])
+            name = safe(row["name"].split(",")[0])
+            print_line(
+                f"  {row['probability']:6.1%} [green]{bar:<{BAR_WIDTH}}[/] {name} ({safe(row['wnid'])})"
+            )
+
+
+def show_info(result: dict) -> None:
+    """The network, a line a layer."""
+    size = " x ".join(map(str, result["input"]))
+    table = Table(title=f"recipe {result['recipe']}, {result['classes']:,} classes, input {size}")
+    for column in ("layer", "output", "parameters"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    for layer in result["layers"]:
+        shape = " x ".join(map(str, layer["output"]))
+        table.add_row(
+            layer["name"], shape, f"{layer['parameters']:,}" if layer["parameters"] else ""
+        )
+    table.add_section()
+    table.add_row("[bold]all[/]", "", f"[bold]{result['parameters']:,}[/]")
+    _stdout().print(table)
+    for name, value in (result["origin"] or {}).items():
+        print_line(f"  {name}: {safe(str(value))}")
+
+
+def show_demo(result: dict) -> None:
+    """The demo's results table, and what to type for ImageNet."""
+    table = _error_table("what the demo reached, on generated validation pictures")
+    for row in result["rows"]:
+        table.add_row(safe(row["name"]), *_errors(row))
+    _stdout().print(table)
+    print_line(f"{result['seconds']:.0f} s in all; everything is in {safe(result['folder'])}/")
+    print_line("\nThe same on ImageNet, with the three official archives in one folder:")
+    for line in result["next"]:
+        print_line(f"  {safe(line)}")
+
+
+def _error_table(title: str) -> Table:
+    table = Table(title=title)
+    table.add_column("")
+    for column in ("top-1 error", "top-5 error", "log loss"):
+        table.add_column(column, justify="right")
+    return table
+
+
+def _errors(row: dict) -> tuple[str, str, str]:
+    return f"{row['top1_error']:.2%}", f"{row['top5_error']:.2%}", f"{row['log_loss']:.4f}"

@@ -1,0 +1,93 @@
+"""uint8 batches -> what the network sees, on the network's device (paper section 4.1).
+
+Training: one random patch, its reflection half of the time, the mean subtracted, one random colour
+shift per image. Testing: the centre patch, or the ten of the paper. The values stay on the 0..255
+scale. The mean subtracted is always the centre patch of the mean image, wherever the patch was cut
+(original-2012 section 4; the paper does not say).
+
+N images, V views, H and W the dataset's image size (256), S the patch size (224).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alexnet_cli.data.pixel_stats import PixelStats
+from alexnet_cli.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One way to cut a patch out of an image: its top left corner, and whether it is mirrored."""
+
+    top: int
+    left: int
+    mirrored: bool
+
+
+def ten_views(image_size: int, crop_size: int) -> list[View]:
+    """Return the four corners and the centre, then the same mirrored (original-2012 4's order)."""
+    end = image_size - crop_size
+    corners = [(0, 0), (0, end), (end // 2, end // 2), (end, 0), (end, end)]
+    return [View(top, left, mirrored) for mirrored in (False, True) for top, left in corners]
+
+
+def center_view(image_size: int, crop_size: int) -> View:
+    """Return the centre patch."""
+    middle = (image_size - crop_size) // 2
+    return View(middle, middle, False)
+
+
+class Augmenter:
+    """Turns uint8 RGB batches (N, H, W, 3) into float32 (N, 3, S, S), channels last, 0..255 minus mean."""
+
+    def __init__(self, recipe: Recipe, stats: PixelStats, device: torch.device):
+        self.recipe, self.device = recipe, device
+        self.image_size, self.crop_size = len(stats.mean_image), recipe.crop_size
+        self.center = center_view(self.image_size, self.crop_size)
+        self.mean = torch.from_numpy(_cut(stats.mean_image, self.center, self.crop_size)).to(device)
+        self.components = color_components(stats)
+
+    def view(self, images: Tensor, view: View) -> Tensor:
+        """Cut the same view out of every image of a batch on the device."""
+        patches = _cut(images, view, self.crop_size)
+        return self._center(patches.flip(2) if view.mirrored else patches)
+
+    def random(self, images: Tensor, rng: np.random.Generator) -> Tensor:
+        """Cut, mirror and tint every image at random, each on its own."""
+        num, limit = len(images), self.image_size - self.crop_size
+        offsets = np.full((num, 2), limit // 2)
+        if self.recipe.random_crop:
+            offsets = rng.integers(0, limit + 1, (num, 2))  # section 4.1
+        mirrored = rng.random(num) < 0.5 if self.recipe.mirror else np.zeros(num, bool)
+        patches = self._center(self._gather(images, offsets, mirrored))
+        if self.recipe.colour_noise:
+            draws = rng.normal(0.0, self.recipe.colour_noise, (num, 3))
+            shift = torch.from_numpy(draws @ self.components.T).to(self.device, torch.float32)
+            patches += shift[:, :, None, None]
+        return patches
+
+    def _gather(self, images: Tensor, offsets: np.ndarray, mirrored: np.ndarray) -> Tensor:
+        """Cut patches at `offsets` (N, 2), reversing the columns of the mirrored ones: one copy."""
+        span = np.arange(self.crop_size)
+        rows = offsets[:, :1] + span
+        columns = offsets[:, 1:] + np.where(mirrored[:, None], span[::-1], span)
+        rows, columns = (torch.from_numpy(index).to(self.device) for index in (rows, columns))
+        batch = torch.arange(len(images), device=self.device)
+        return images[batch[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+    def _center(self, patches: Tensor) -> Tensor:
+        """Subtract the mean; uint8 (N, S, S, 3) -> float32 (N, 3, S, S) with channels last."""
+        return patches.to(torch.float32).sub_(self.mean).permute(0, 3, 1, 2)
+
+
+def color_components(stats: PixelStats) -> np.ndarray:
+    """Return eigenvectors times standard deviations, float64 (3, 3), components in columns."""
+    return stats.eigenvectors * np.sqrt(stats.eigenvalues)
+
+
+def _cut(images, view: View, size: int):
+    """Slice (..., H, W, 3) to (..., S, S, 3)."""
+    return images[..., view.top : view.top + size, view.left : view.left + size, :]

@@ -1,0 +1,114 @@
+"""Class probabilities of a split on disk: what `eval` writes and `ensemble` reads, without torch.
+
+N images, K classes.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_cli.atomic import write_atomically
+from alexnet_cli.errors import CheckpointError, InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """One network's answer to every image of a split.
+
+    Attributes:
+        keys: the images' keys, in order.
+        probs: float32 (N, K), averaged over the views.
+        center_probs: float32 (N, K) of the centre view.
+        labels: int64 (N,).
+        classes: wnids in label order.
+        fingerprint: the dataset.
+        weights_hash: names the network's weights.
+    """
+
+    keys: tuple[str, ...]
+    probs: np.ndarray
+    center_probs: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    fingerprint: str
+    split: str
+    views: int
+    weights_hash: str
+
+    def save(self, path: Path) -> None:
+        """Write a predictions file atomically."""
+        about = {"classes": self.classes, "dataset": self.fingerprint, "split": self.split}
+        about |= {"views": self.views, "weights": self.weights_hash}
+        with write_atomically(path) as file:
+            np.savez(
+                file,
+                keys=np.array(self.keys),
+                probs=self.probs,
+                center_probs=self.center_probs,
+                labels=self.labels,
+                about=json.dumps(about),
+            )
+
+
+def load_predictions(path: Path) -> Predictions:
+    """Read a predictions file.
+
+    Raises:
+        CheckpointError: it is none, or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            about = json.loads(str(content["about"]))
+            predictions = Predictions(
+                keys=tuple(content["keys"].tolist()),
+                probs=content["probs"],
+                center_probs=content["center_probs"],
+                labels=content["labels"],
+                classes=tuple(about["classes"]),
+                fingerprint=about["dataset"],
+                split=about["split"],
+                views=about["views"],
+                weights_hash=about["weights"],
+            )
+    except Exception as error:  # zip, npy, JSON and key faults of a damaged file
+        raise CheckpointError(
+            f"{path}: not a predictions file, or a damaged one ({error}).\n"
+            f"Make one: alexnet eval CKPT DATASET --predictions {path}"
+        ) from error
+    if predictions.probs.shape != (len(predictions.keys), len(predictions.classes)):
+        raise CheckpointError(f"{path}: its probabilities do not fit its images and classes.")
+    return predictions
+
+
+def check_same_images(members: list[tuple[str, Predictions]]) -> None:
+    """Refuse members that did not answer the same question, or are the same network twice.
+
+    Args:
+        members: (name for messages, predictions).
+
+    Raises:
+        InputError: naming the first that differs from the first member, and in what.
+    """
+    first_name, first = members[0]
+    seen = {first.weights_hash: first_name}
+    for name, member in members[1:]:
+        for what, mine, theirs in (
+            ("classes", first.classes, member.classes),
+            ("split", first.split, member.split),
+            ("dataset", first.fingerprint, member.fingerprint),
+            ("images", first.keys, member.keys),
+        ):
+            if mine != theirs:
+                raise InputError(
+                    f"{name} and {first_name} have other {what}: {_brief(theirs)} and {_brief(mine)}.\n"
+                    "An ensemble averages networks that saw the same classes and images."
+                )
+        if member.weights_hash in seen:
+            raise InputError(f"{name} and {seen[member.weights_hash]} are the same network.")
+        seen[member.weights_hash] = name
+
+
+def _brief(value: str | tuple[str, ...]) -> str:
+    return value if isinstance(value, str) else f"{len(value)} ({value[0] if value else '-'}, ...)"

@@ -1,0 +1,85 @@
+"""Classes and their numbers: a label is a position in the sorted wnids, never a devkit id.
+
+Reads the development kit of ILSVRC (meta.mat and the validation ground truth), whose own ids follow
+another order: taken for labels they permute every class.
+"""
+
+import io
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from alexnet_cli.errors import ReleaseError
+
+
+@dataclass(frozen=True, slots=True)
+class ImageClass:
+    """One class: its wnid (or folder name) and the words people use for it."""
+
+    wnid: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DevKit:
+    """What a development kit knows.
+
+    Attributes:
+        classes: the leaf synsets in sorted-wnid order; positions are labels.
+        val_labels: the label of each validation image, in file-name order.
+    """
+
+    classes: tuple[ImageClass, ...]
+    val_labels: tuple[int, ...]
+
+
+def read_devkit(path: Path) -> DevKit:
+    """Read `ILSVRC2012_devkit_t12.tar.gz` or its 2010 counterpart, in memory.
+
+    Raises:
+        ReleaseError: a part is missing, damaged or contradicts another.
+    """
+    meta, ground_truth = _read_members(path)
+    wnid_of_id, words = _read_synsets(path, meta)
+    wnids = sorted(words)
+    label_of_id = {number: wnids.index(wnid) for number, wnid in wnid_of_id.items()}
+    try:
+        val_labels = tuple(label_of_id[int(line)] for line in ground_truth.split())
+    except (KeyError, ValueError) as error:
+        raise ReleaseError(
+            f"{path}: the validation ground truth has {error}, which is no class id of meta.mat."
+        ) from error
+    return DevKit(tuple(ImageClass(wnid, words[wnid]) for wnid in wnids), val_labels)
+
+
+def _read_members(path: Path) -> tuple[bytes, bytes]:
+    wanted = {"meta.mat": b"", "validation_ground_truth.txt": b""}
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                for ending in wanted:
+                    if member.isreg() and member.name.endswith(ending) and member.size < 1 << 26:
+                        wanted[ending] = tar.extractfile(member).read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ReleaseError(f"{path}: not a readable development kit ({error}).") from error
+    for ending, content in wanted.items():
+        if not content:
+            raise ReleaseError(f"{path}: no *{ending} inside. Download the development kit again.")
+    return wanted["meta.mat"], wanted["validation_ground_truth.txt"]
+
+
+def _read_synsets(path: Path, meta: bytes) -> tuple[dict[int, str], dict[str, str]]:
+    """Return wnid by devkit id, and words by wnid, of the leaf synsets (those with images)."""
+    import scipy.io  # 0.2 s that only this function needs
+
+    try:
+        synsets = scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+        id_field = next(name for name in synsets.dtype.names if name.endswith("_ID"))
+        leaves = [row for row in synsets if int(row["num_children"]) == 0]
+        wnid_of_id = {int(row[id_field]): str(row["WNID"]) for row in leaves}
+        words = {str(row["WNID"]): str(row["words"]) for row in leaves}
+    except Exception as error:  # scipy raises many kinds on a damaged file
+        raise ReleaseError(f"{path}: meta.mat is damaged ({error}).") from error
+    if len(words) != len(leaves) or len(wnid_of_id) != len(leaves):
+        raise ReleaseError(f"{path}: meta.mat names a class twice.")
+    return wnid_of_id, words

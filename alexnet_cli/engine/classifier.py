@@ -1,0 +1,75 @@
+"""A trained network with the pixels it subtracts: uint8 pictures in, class probabilities out.
+
+N images, V views, H and W the pictures' size (256), K classes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from alexnet_cli.data.augment import Augmenter, View, ten_views
+from alexnet_cli.data.pixel_stats import PixelStats
+from alexnet_cli.errors import CheckpointError
+from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
+from alexnet_cli.model.parallel import Network, build_network, load_whole_state
+
+CENTER = 2  # position of the centre patch among the ten views
+
+
+@dataclass(slots=True)
+class Classifier:
+    """A network and how pictures are prepared for it, on one place."""
+
+    net: Network
+    augmenter: Augmenter
+
+    @torch.inference_mode()
+    def probabilities(self, images: np.ndarray, views: list[View]) -> np.ndarray:
+        """Return the softmax of every view of uint8 RGB (N, H, W, 3), as float32 (V, N, K)."""
+        self.net.eval()
+        on_device = torch.from_numpy(images).to(self.augmenter.device)
+        scores = [self.net(self.augmenter.view(on_device, view)) for view in views]
+        return torch.stack(scores).softmax(dim=2).cpu().numpy()
+
+    def views(self, num_views: int) -> list[View]:
+        """Return the ten views, or the centre alone."""
+        views = ten_views(self.augmenter.image_size, self.augmenter.crop_size)
+        return views if num_views == 10 else [views[CENTER]]
+
+
+def load_classifier(path: Path, devices: tuple[torch.device, ...]) -> tuple[Classifier, Checkpoint]:
+    """Read a checkpoint and put its network on the devices.
+
+    Raises:
+        CheckpointError: it is damaged, or its tensors are not those of its recipe.
+    """
+    checkpoint = load_checkpoint(path)
+    return build_classifier(checkpoint, devices, path), checkpoint
+
+
+def build_classifier(
+    checkpoint: Checkpoint, devices: tuple[torch.device, ...], path: Path
+) -> Classifier:
+    """Put a checkpoint's network on the devices; `path` is for messages."""
+    net = build_network(checkpoint.recipe, len(checkpoint.classes), devices)
+    weights = {name: torch.from_numpy(tensor) for name, tensor in checkpoint.weights.items()}
+    try:
+        load_whole_state(net, weights)
+        stats = stats_of(checkpoint)
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: its tensors do not fit its recipe ({error}).") from error
+    return Classifier(net, Augmenter(checkpoint.recipe, stats, devices[0]))
+
+
+def stats_of(checkpoint: Checkpoint) -> PixelStats:
+    """Return the pixel statistics a checkpoint carries."""
+    pixels = checkpoint.pixels
+    return PixelStats(
+        pixels["mean_image"],
+        pixels["eigenvalues"],
+        pixels["eigenvectors"],
+        0,
+        checkpoint.fingerprint,
+    )

@@ -1,0 +1,102 @@
+"""Every image of a split once through a network: centre and ten-view probabilities (section 4.1)."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from alexnet_cli.data.dataset import Dataset, open_dataset
+from alexnet_cli.data.loader import load_batches
+from alexnet_cli.data.predictions import Predictions
+from alexnet_cli.engine.classifier import CENTER, Classifier, load_classifier
+from alexnet_cli.errors import CheckpointError
+from alexnet_cli.model.checkpoint import Checkpoint
+from alexnet_cli.progress import SILENT, Progress
+
+BATCH_SIZE = 64
+
+
+def predict_with_checkpoint(
+    path: Path,
+    folder: Path,
+    split_name: str,
+    *,
+    num_views: int,
+    devices: tuple[torch.device, ...],
+    progress: Progress = SILENT,
+) -> Predictions:
+    """Load a checkpoint and a dataset that fit each other, and predict a split.
+
+    Raises:
+        AlexNetError: one of them cannot be used, or they have other classes or picture sizes.
+    """
+    dataset = open_dataset(folder)
+    classifier, checkpoint = load_classifier(path, devices)
+    _check_fit(path, checkpoint, dataset)
+    return predict_split(
+        classifier,
+        dataset,
+        split_name,
+        num_views=num_views,
+        weights_hash=checkpoint.weights_hash(),
+        progress=progress,
+    )
+
+
+def _check_fit(path: Path, checkpoint: Checkpoint, dataset: Dataset) -> None:
+    wnids = [wnid for wnid, _ in checkpoint.classes]
+    theirs = [entry.wnid for entry in dataset.classes]
+    if len(wnids) != len(theirs):
+        raise CheckpointError(
+            f"{path}: made for {len(wnids)} classes, {dataset.folder} has {len(theirs)}."
+        )
+    for label, (mine, other) in enumerate(zip(wnids, theirs, strict=True)):
+        if mine != other:
+            raise CheckpointError(
+                f"{path}: its class {label} is {mine}, that of {dataset.folder} is {other}."
+            )
+    size = len(checkpoint.pixels["mean_image"])
+    if size != dataset.image_size:
+        raise CheckpointError(
+            f"{path}: made for pictures of {size} pixels, {dataset.folder} has {dataset.image_size}."
+        )
+
+
+def predict_split(
+    classifier: Classifier,
+    dataset: Dataset,
+    split_name: str,
+    *,
+    num_views: int,
+    weights_hash: str = "",
+    progress: Progress = SILENT,
+) -> Predictions:
+    """Return the probabilities of all images of a split, in stored order.
+
+    Probabilities, not scores, are averaged over the views (original-2012 section 4).
+
+    Raises:
+        DatasetError: the split is empty or damaged.
+    """
+    split = dataset.split(split_name)
+    views = classifier.views(num_views)
+    center = CENTER if num_views == 10 else 0
+    shape = (len(split), len(dataset.classes))
+    probs, center_probs = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    with progress.track(f"{split_name}, {num_views} view{'s'[: num_views > 1]}", len(split)) as bar:
+        for batch in load_batches(split, np.arange(len(split)), BATCH_SIZE):
+            probs_VNK = classifier.probabilities(batch.images, views)
+            probs[batch.positions] = probs_VNK.mean(axis=0)
+            center_probs[batch.positions] = probs_VNK[center]
+            bar.advance(len(batch.labels))
+    return Predictions(
+        keys=tuple(split.keys()),
+        probs=probs,
+        center_probs=center_probs,
+        labels=split.labels,
+        classes=tuple(entry.wnid for entry in dataset.classes),
+        fingerprint=dataset.fingerprint,
+        split=split_name,
+        views=num_views,
+        weights_hash=weights_hash,
+    )

@@ -1,0 +1,69 @@
+"""The files of one run: runs/NAME/{recipe.json, log.jsonl, best.safetensors, last.safetensors}."""
+
+import json
+from pathlib import Path
+
+from alexnet_cli.atomic import write_bytes
+from alexnet_cli.errors import CheckpointError, InputError
+from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from alexnet_cli.recipe import Recipe
+
+
+class RunFolder:
+    """Where a run keeps what it learned and how it went."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.best = path / "best.safetensors"
+        self.last = path / "last.safetensors"
+        self.log = path / "log.jsonl"
+
+    def create(self, recipe: Recipe) -> None:
+        """Begin a new run.
+
+        Raises:
+            InputError: the folder holds something.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            what = "already holds a run" if self.last.exists() else "exists and is not empty"
+            hint = "add --resume to go on with it, or " if self.last.exists() else ""
+            raise InputError(
+                f"{self.path} {what}; it is left as it is.\nTo train: {hint}name another --run."
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.save_recipe(recipe)
+
+    def save_recipe(self, recipe: Recipe) -> None:
+        """Write recipe.json."""
+        write_bytes(self.path / "recipe.json", (recipe.to_json() + "\n").encode())
+
+    def load_last(self) -> Checkpoint:
+        """Return the resumable checkpoint.
+
+        Raises:
+            CheckpointError: there is none, or it is damaged.
+        """
+        if not self.last.is_file():
+            raise CheckpointError(
+                f"no checkpoint to resume in {self.path}. Without --resume a new run begins."
+            )
+        return load_checkpoint(self.last, with_velocity=True)
+
+    def save(self, checkpoint: Checkpoint, *, is_best: bool) -> None:
+        """Write last.safetensors, and best.safetensors without its velocity."""
+        save_checkpoint(self.last, checkpoint)
+        if is_best:
+            velocity, checkpoint.velocity = checkpoint.velocity, {}
+            save_checkpoint(self.best, checkpoint)
+            checkpoint.velocity = velocity
+
+    def add_row(self, row: dict) -> None:
+        """Append one epoch to log.jsonl."""
+        with self.log.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def keep_rows(self, num_epochs: int) -> None:
+        """Drop the rows of epochs after `num_epochs`, which a resumed run writes again."""
+        rows = self.log.read_text().splitlines() if self.log.is_file() else []
+        kept = [row for row in rows if json.loads(row)["epoch"] <= num_epochs]
+        write_bytes(self.log, "".join(row + "\n" for row in kept).encode())

@@ -1,0 +1,99 @@
+"""Everything a user can be told went wrong, and the exit code that says so to a script.
+
+AlexNetError                 1  failed
+  UsageError                 2  the command line
+    RecipeError              2  an unknown recipe or field
+  InputError                 3  input is unusable
+    ReleaseError             3  the pictures prep was pointed at
+    ImageError               3  one picture
+    DatasetError             3  a prepared dataset: its shards, index or pixel statistics
+    CheckpointError          3  a checkpoint, an ONNX model or a predictions file
+  MachineError               4  disk, memory, device, permission
+    DeviceError              4  a GPU that is not there
+  RejectedError              5  finished, but items were rejected beyond what was allowed
+  DivergedError              6  the loss is no longer a number
+  Stopped                  130  stopped by a signal after saving (143 for SIGTERM)
+
+A message is at most three lines: what failed and on which file; what is kept; the next command.
+"""
+
+
+class AlexNetError(Exception):
+    """A fault to be shown to the user as it is, without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(AlexNetError):
+    """The command line asks for something that does not exist or does not fit together."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """An unknown recipe, an unknown field, or a value the field cannot take."""
+
+
+class InputError(AlexNetError):
+    """A file or folder the user named cannot be used."""
+
+    exit_code = 3
+
+
+class ReleaseError(InputError):
+    """The source of pictures is not a layout we read, or is damaged."""
+
+
+class ImageError(InputError):
+    """One picture cannot become 256x256 RGB.
+
+    Attributes:
+        reason: one of `REASONS` in alexnet_cli/data/images.py.
+    """
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class DatasetError(InputError):
+    """A folder of shards does not match its index."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint, model or predictions file is damaged or does not belong here."""
+
+
+class MachineError(AlexNetError):
+    """The machine cannot do it now: disk, memory, permission, device."""
+
+    exit_code = 4
+
+
+class DeviceError(MachineError):
+    """The device asked for is not here."""
+
+
+class RejectedError(AlexNetError):
+    """The work is complete and usable, but more items were rejected than allowed."""
+
+    exit_code = 5
+
+
+class DivergedError(AlexNetError):
+    """The loss became infinite or not a number."""
+
+    exit_code = 6
+
+
+class Stopped(AlexNetError):
+    """A signal asked the run to end; its state has been saved.
+
+    Attributes:
+        exit_code: 128 + the signal's number.
+    """
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

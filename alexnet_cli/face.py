@@ -1,0 +1,49 @@
+"""The edge of the program: every fault becomes at most three lines and an exit code."""
+
+import sys
+
+import typer
+from typer.core import TyperGroup
+
+from alexnet_cli import console
+from alexnet_cli.errors import AlexNetError
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 internal error; 2 wrong command line; 3 input cannot be used; "
+    "4 disk, memory, device or permission; 5 finished, but items were rejected; "
+    "6 training diverged; 130 / 143 stopped by Ctrl-C / SIGTERM."
+)
+
+
+class Face(TyperGroup):
+    """Turns every fault into at most three lines and an exit code."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except AlexNetError as error:
+            self._fail(ctx, str(error), error.exit_code)
+        except KeyboardInterrupt:
+            self._fail(ctx, "stopped. Finished work is kept; run the same command to go on.", 130)
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader of our output is gone, and with it the reason to speak
+            raise typer.Exit(141) from None
+        except MemoryError:
+            self._fail(ctx, "out of memory. Close other programs, or use fewer --workers.", 4)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            self._fail(ctx, f"{where}{error.strerror or error}", 4)
+        except (typer.Exit, typer.Abort, typer.TyperException):
+            raise
+        except Exception as error:
+            self._fail(
+                ctx,
+                f"internal error, {type(error).__name__}: {error}\nShow where: alexnet --debug {ctx.invoked_subcommand} ...",
+                1,
+            )
+
+    def _fail(self, ctx, message: str, exit_code: int) -> None:
+        if ctx.params.get("debug"):
+            raise
+        console.print_error(message)
+        raise typer.Exit(exit_code) from None

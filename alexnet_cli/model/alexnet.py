@@ -1,0 +1,168 @@
+"""The network of section 3, whole or one column of it, from a recipe.
+
+conv1 -> ReLU -> LRN -> pool -> conv2 -> ReLU -> LRN -> pool | conv3 -> conv4 -> conv5 -> pool |
+fc6 | fc7 | fc8, where | marks the places at which the columns exchange what they computed.
+
+Not torchvision's `alexnet`, which is the one-column network of a later paper, without LRN.
+N images, C channels, H rows, W columns, K classes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from alexnet_cli.model.layers import (
+    CeilConv2d,
+    LocalResponseNorm,
+    UnscaledDropout,
+    conv_output_size,
+    pool_output_size,
+)
+from alexnet_cli.recipe import Conv, Dense, Recipe
+
+RGB = 3
+
+
+class AlexNet(nn.Module):
+    """The 2012 network, or the part of it that some columns make up.
+
+    In the whole network channels are column 0's, then column 1's; layers that read their own column
+    only are grouped convolutions. `AlexNet(recipe, K, columns=(1,))` holds column 1: half of the
+    kernels of each layer, and its half of fc8's inputs.
+
+    Attributes:
+        stages: names of layers in order, cut where a layer reads both columns.
+    """
+
+    def __init__(self, recipe: Recipe, num_classes: int, columns: tuple[int, ...] | None = None):
+        super().__init__()
+        self.recipe, self.num_classes = recipe, num_classes
+        self.columns = tuple(range(recipe.columns)) if columns is None else columns
+        self.stages: list[list[str]] = [[]]
+        self._add_convs()
+        self._add_denses()
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float (N, 3, H, W), 0..255 minus the mean, to logits (N, K)."""
+        for stage in range(len(self.stages)):
+            x = self.run_stage(stage, x)
+        return x
+
+    def run_stage(self, stage: int, x: Tensor) -> Tensor:
+        """Run the layers between two exchanges.
+
+        Args:
+            x: the whole network's activations if the stage begins with a layer of
+                `recipe.reads_both` (for fc8, this part's own), the picture for the first stage.
+        """
+        for name in self.stages[stage]:
+            x = self.get_submodule(name)(x)
+        return x
+
+    def _add_convs(self) -> None:
+        channels, self._size = RGB, self.recipe.crop_size
+        for position, (name, conv) in enumerate(self.recipe.convs().items(), 1):
+            self._add_conv(name, conv, channels)
+            self._size = conv_output_size(self._size, conv.size, conv.stride, conv.pad)
+            self._add(f"relu{position}", nn.ReLU())
+            if conv.norm:
+                self._add(f"norm{position}", self._norm())
+            if conv.pool:
+                self._add(f"pool{position}", self._pool())
+            channels = conv.filters
+        self._add("flatten", nn.Flatten())  # channel, row, column of each network column in turn
+        self._inputs = channels * self._size**2
+
+    def _add_conv(self, name: str, conv: Conv, channels: int) -> None:
+        """Own-column layers are grouped; conv1 and layers that read both see every channel."""
+        groups = len(self.columns)
+        if name in self.recipe.reads_both or channels == RGB:
+            groups = 1
+        else:
+            channels = self._share(channels)
+        self._add(
+            name,
+            CeilConv2d(
+                channels, self._share(conv.filters), conv.size, conv.stride, conv.pad, groups=groups
+            ),
+        )
+
+    def _add_denses(self) -> None:
+        inputs = self._inputs
+        for name, dense in self.recipe.denses().items():
+            self._add(name, nn.Linear(inputs, self._share(dense.units)))
+            self._add(f"relu{name[2:]}", nn.ReLU())
+            self._add(f"drop{name[2:]}", UnscaledDropout(dense.dropout))
+            inputs = dense.units
+        # fc8 is a sum over the columns: each part multiplies its own units, one adds the bias.
+        self._add("fc8", nn.Linear(self._share(inputs), self.num_classes, bias=0 in self.columns))
+
+    def _add(self, name: str, layer: nn.Module) -> None:
+        if name in self.recipe.reads_both:
+            self.stages.append([])
+        self.stages[-1].append(name)
+        self.add_module(name, layer)
+
+    def _share(self, count: int) -> int:
+        """Return how many of a layer's kernels or units this part holds."""
+        return count // self.recipe.columns * len(self.columns)
+
+    def _norm(self) -> LocalResponseNorm:
+        r = self.recipe
+        return LocalResponseNorm(r.lrn_size, r.lrn_alpha, r.lrn_beta, r.lrn_k, len(self.columns))
+
+    def _pool(self) -> nn.MaxPool2d:
+        size, stride = self.recipe.pool_size, self.recipe.pool_stride
+        self._size = pool_output_size(self._size, size, stride)
+        return nn.MaxPool2d(size, stride, ceil_mode=True)
+
+
+def initialize(net: AlexNet, seed: int) -> None:
+    """Draw the weights of a whole network (section 5): N(0, std), constant biases.
+
+    | layer | std (paper recipe) | bias |
+    | conv1, conv2 | 0.01 | 0, 1 |
+    | conv3, conv4, conv5 | 0.03 | 0, 1, 1 |
+    | fc6, fc7 | 0.01 | 1 |
+    | fc8 | 0.01 | 0 |
+    """
+    generator = torch.Generator().manual_seed(seed)
+    layers: dict[str, Conv | Dense] = {**net.recipe.convs(), **net.recipe.denses()}
+    for name in net.recipe.layer_names():
+        layer = net.get_submodule(name)
+        std, bias = net.recipe.fc8_init_std, 0.0
+        if name in layers:
+            std, bias = layers[name].init_std, layers[name].init_bias
+        with torch.no_grad():
+            layer.weight.copy_(
+                torch.empty(layer.weight.shape).normal_(0.0, std, generator=generator)
+            )
+            layer.bias.fill_(bias)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """One line of the network's table: output as (C, H, W) or (units,)."""
+
+    name: str
+    output: tuple[int, ...]
+    parameters: int
+
+
+def describe_layers(recipe: Recipe, num_classes: int) -> list[LayerInfo]:
+    """Return every layer's output shape and number of parameters, without allocating weights."""
+    with torch.device("meta"):
+        net = AlexNet(recipe, num_classes)
+        x = torch.empty(1, RGB, recipe.crop_size, recipe.crop_size)
+    return list(_trace(net.eval(), x))
+
+
+def _trace(net: AlexNet, x: Tensor) -> Iterator[LayerInfo]:
+    for stage in net.stages:
+        for name in stage:
+            layer = net.get_submodule(name)
+            x = layer(x)
+            yield LayerInfo(name, tuple(x.shape[1:]), sum(p.numel() for p in layer.parameters()))

@@ -1,0 +1,201 @@
+"""One safetensors file holds a network and all that is needed to use it; nothing is ever unpickled.
+
+Tensors: the whole network's parameters by name ("conv1.weight"), the mean image and the RGB
+components ("pixels.*"), and in a resumable checkpoint each parameter's velocity ("velocity.*").
+The header's JSON says how it came about: recipe, classes, dataset, epoch, errors.
+"""
+
+import hashlib
+import json
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+import alexnet_cli
+from alexnet_cli.atomic import write_atomically
+from alexnet_cli.errors import CheckpointError, RecipeError
+from alexnet_cli.recipe import Recipe
+
+FORMAT = 1
+PIXELS, VELOCITY = "pixels.", "velocity."
+
+
+@dataclass(slots=True)
+class Progressed:
+    """How far a run is: everything that decides what the next update does.
+
+    Attributes:
+        epoch: finished epochs.
+        step: updates done in the current epoch.
+        total_steps: updates done in all.
+        val_errors: validation top-1 error after each finished epoch.
+        best: epoch, top-1 and top-5 error of the best epoch (errors None without validation).
+        num_seen, num_wrong, loss_sum: over the current epoch's updates.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    total_steps: int = 0
+    val_errors: list[float] = field(default_factory=list)
+    best: dict | None = None
+    num_seen: int = 0
+    num_wrong: int = 0
+    loss_sum: float = 0.0
+
+    @property
+    def train_loss(self) -> float:
+        """Mean training loss of the current epoch so far."""
+        return self.loss_sum / max(self.num_seen, 1)
+
+    @property
+    def train_error(self) -> float:
+        """Top-1 error on the training patches of the current epoch so far."""
+        return self.num_wrong / max(self.num_seen, 1)
+
+    def count(self, num_images: int, loss: float, num_wrong: int) -> None:
+        """Note one update."""
+        self.step, self.total_steps = self.step + 1, self.total_steps + 1
+        self.num_seen += num_images
+        self.num_wrong += num_wrong
+        self.loss_sum += loss * num_images
+
+    def next_epoch(self, val: dict[str, float] | None, *, is_best: bool) -> None:
+        """Note the end of an epoch and its validation errors."""
+        self.epoch, self.step = self.epoch + 1, 0
+        self.num_seen, self.num_wrong, self.loss_sum = 0, 0, 0.0
+        if val:
+            self.val_errors.append(val["top1_error"])
+        if is_best:
+            errors = val or {}
+            self.best = {
+                "epoch": self.epoch,
+                "top1_error": errors.get("top1_error"),
+                "top5_error": errors.get("top5_error"),
+            }
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        weights: float32 parameters of the whole network by name.
+        pixels: mean_image float32 (H, W, 3), eigenvalues and eigenvectors float64.
+        classes: (wnid, name) in label order.
+        fingerprint: the dataset it learned from.
+        velocity: as weights; empty unless the run can be resumed from here.
+    """
+
+    recipe: Recipe
+    weights: dict[str, np.ndarray]
+    pixels: dict[str, np.ndarray]
+    classes: list[tuple[str, str]]
+    fingerprint: str
+    progressed: Progressed
+    velocity: dict[str, np.ndarray] = field(default_factory=dict)
+    tool: str = f"alexnet {alexnet_cli.__version__}"
+
+    def origin(self) -> dict[str, str]:
+        """Return where these weights come from, as short texts."""
+        return {
+            "tool": self.tool,
+            "dataset": self.fingerprint,
+            "recipe": self.recipe.name,
+            "epoch": str(self.progressed.epoch),
+            "step": str(self.progressed.total_steps),
+        }
+
+    def weights_hash(self) -> str:
+        """Return 16 hex digits that name these weights."""
+        digest = hashlib.sha256()
+        for name in sorted(self.weights):
+            digest.update(np.ascontiguousarray(self.weights[name]).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically: an older one at `path` survives anything that goes wrong."""
+    tensors = dict(checkpoint.weights)
+    tensors |= {PIXELS + name: tensor for name, tensor in checkpoint.pixels.items()}
+    tensors |= {VELOCITY + name: tensor for name, tensor in checkpoint.velocity.items()}
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    header = {
+        "format": FORMAT,
+        "tool": checkpoint.tool,
+        "recipe": json.loads(checkpoint.recipe.to_json()),
+        "classes": checkpoint.classes,
+        "dataset": checkpoint.fingerprint,
+        "progressed": asdict(checkpoint.progressed),
+        "checksum": _checksum(tensors),
+    }
+    content = safetensors.numpy.save(tensors, {"alexnet": json.dumps(header)})
+    with write_atomically(path) as file:
+        file.write(content)
+
+
+def load_checkpoint(path: Path, *, with_velocity: bool = False) -> Checkpoint:
+    """Read a checkpoint that `save_checkpoint` wrote.
+
+    Raises:
+        CheckpointError: it is none, is damaged, or comes from a newer version.
+    """
+    tensors, header = _read(path)
+    try:
+        if header["format"] > FORMAT:
+            raise CheckpointError(
+                f"{path}: made by {header['tool']}, which is newer. Update alexnet."
+            )
+        checkpoint = _assemble(tensors, header, with_velocity)
+    except (KeyError, TypeError, ValueError, RecipeError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint of this version ({error}).") from error
+    if header["checksum"] != _checksum(tensors):
+        raise CheckpointError(
+            f"{path}: damaged, its checksum does not match. Use another checkpoint."
+        )
+    for name, tensor in checkpoint.weights.items():
+        if not np.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {name} holds numbers that are not finite.")
+    return checkpoint
+
+
+def _assemble(tensors: dict[str, np.ndarray], header: dict, with_velocity: bool) -> Checkpoint:
+    def under(prefix: str) -> dict[str, np.ndarray]:
+        return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+    return Checkpoint(
+        recipe=Recipe.from_json(json.dumps(header["recipe"])),
+        weights={n: t for n, t in tensors.items() if not n.startswith((PIXELS, VELOCITY))},
+        pixels=under(PIXELS),
+        classes=[(wnid, name) for wnid, name in header["classes"]],
+        fingerprint=header["dataset"],
+        progressed=Progressed(**header["progressed"]),
+        velocity=under(VELOCITY) if with_velocity else {},
+        tool=header["tool"],
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file. Checkpoints are runs/NAME/best.safetensors.")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            header = json.loads(file.metadata()["alexnet"])
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not an alexnet checkpoint, or a damaged one.\n"
+            "Checkpoints are the .safetensors files that alexnet train writes."
+        ) from error
+
+
+def _checksum(tensors: dict[str, np.ndarray]) -> str:
+    """Return a CRC-32 over names and contents: finds damage, is no defence against forgery."""
+    crc = 0
+    for name in sorted(tensors):
+        crc = zlib.crc32(name.encode(), crc)
+        crc = zlib.crc32(tensors[name].reshape(-1).view(np.uint8), crc)
+    return f"{crc:08x}"

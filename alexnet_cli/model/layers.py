@@ -1,0 +1,128 @@
+"""The layers torch does not have as the paper needs them (sections 3.3, 3.4, 4.2).
+
+N images, C channels, H rows, W columns.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def overhang(size: int, window: int, stride: int, pad: int) -> int:
+    """Return the zeros a convolution needs right and bottom beyond `pad` (original-2012 1.1).
+
+    The 2012 code rounds the output size up, 1 + ceil((2 pad + size - window) / stride), and reads
+    zeros where the last window hangs over: 224 -> 55 in conv1 with 3 of them.
+    """
+    steps = math.ceil((2 * pad + size - window) / stride)
+    return steps * stride + window - (size + 2 * pad)
+
+
+def conv_output_size(size: int, window: int, stride: int, pad: int) -> int:
+    """Return the side of a convolution's output, rounded up."""
+    return 1 + math.ceil((2 * pad + size - window) / stride)
+
+
+def pool_output_size(size: int, window: int, stride: int) -> int:
+    """Return the side of a pooling layer's output; windows may hang over right and bottom."""
+    return 1 + math.ceil((size - window) / stride)
+
+
+class CeilConv2d(nn.Conv2d):
+    """Convolution with the 2012 size rule: symmetric `padding`, plus zeros right and bottom."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = (
+            overhang(size, self.kernel_size[0], self.stride[0], self.padding[0])
+            for size in x.shape[-2:]
+        )
+        if height or width:
+            pad = self.padding[0]
+            x = F.pad(x, (pad, pad + width, pad, pad + height))
+            return F.conv2d(x, self.weight, self.bias, self.stride, 0, 1, self.groups)
+        return super().forward(x)
+
+
+class LocalResponseNorm(nn.Module):
+    """y = x * (k + alpha * sum of x^2 over `size` neighbouring channels)^-beta (section 3.3).
+
+    The window is centred, cut at the ends, and never crosses from one column to the next. alpha
+    multiplies the plain sum: torch's own layer divides it by `size`.
+    """
+
+    def __init__(self, size: int, alpha: float, beta: float, k: float, columns: int):
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k, self.columns = size, alpha, beta, k, columns
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _ResponseNorm.apply(x, self.size, self.alpha, self.beta, self.k, self.columns)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, columns={self.columns}"
+        )
+
+
+class _ResponseNorm(torch.autograd.Function):
+    """The formula and its gradient, several times as fast as torch's average pooling."""
+
+    @staticmethod
+    def forward(ctx, x, size, alpha, beta, k, columns):
+        scale = _window_sum(x * x, size, columns).mul_(alpha).add_(k)
+        power = _negative_power(scale, beta)
+        ctx.save_for_backward(x, scale, power)
+        ctx.constants = size, alpha, beta, columns
+        return x * power
+
+    @staticmethod
+    def backward(ctx, grad):
+        # dL/dx_i = g_i s_i^-b - 2 a b x_i * sum over the windows j that hold i of g_j x_j s_j^(-b-1);
+        # the window is symmetric, so that sum is a window sum too.
+        x, scale, power = ctx.saved_tensors
+        size, alpha, beta, columns = ctx.constants
+        inner = (grad * x).mul_(power).div_(scale)
+        spread = _window_sum(inner, size, columns)
+        return (grad * power).sub_(spread.mul_(x).mul_(2 * alpha * beta)), *[None] * 5
+
+
+def _window_sum(values: Tensor, size: int, columns: int) -> Tensor:
+    """Sum `size` neighbouring channels around each, inside each column; (N, C, H, W) as given."""
+    total = values.clone()
+    source, target = (t.unflatten(1, (columns, -1)) for t in (values, total))
+    num = source.shape[2]
+    before, after = size // 2, (size - 1) // 2  # even sizes reach one further back
+    for shift in range(1, before + 1):
+        target[:, :, shift:] += source[:, :, : num - shift] if shift < num else 0
+    for shift in range(1, after + 1):
+        target[:, :, : max(0, num - shift)] += source[:, :, shift:]
+    return total
+
+
+def _negative_power(scale: Tensor, beta: float) -> Tensor:
+    """Return scale^-beta; for the paper's 3/4 by square roots, which are far cheaper than pow."""
+    if beta == 0.75:
+        root = scale.rsqrt()
+        return root.sqrt().mul_(root)
+    return scale.pow(-beta)
+
+
+class UnscaledDropout(nn.Module):
+    """Zero each unit with probability `rate` in training; multiply by 1 - rate otherwise (4.2).
+
+    torch's own dropout divides by the kept share in training instead, which changes activations,
+    gradients and weight decay against each other (original-2012 1.5).
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x * (1.0 - self.rate)
+        return x * torch.empty_like(x).bernoulli_(1.0 - self.rate)
+
+    def extra_repr(self) -> str:
+        return f"{self.rate}"

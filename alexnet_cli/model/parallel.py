@@ -1,0 +1,102 @@
+"""The network split over two devices, one column on each (section 3.2), in one process.
+
+The columns run on their own between the places where a layer reads both; there each device gets
+the other's activations, and autograd carries the gradients back the same way. The class scores
+are summed on the first device. Everything else is the whole network's own code.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from alexnet_cli.model.alexnet import AlexNet
+from alexnet_cli.recipe import Recipe
+
+State = dict[str, Tensor]
+
+
+class SplitAlexNet(nn.Module):
+    """One column on each device; computes what the whole network computes."""
+
+    def __init__(self, recipe: Recipe, num_classes: int, devices: tuple[torch.device, ...]):
+        super().__init__()
+        self.recipe, self.num_classes, self.devices = recipe, num_classes, devices
+        self.parts = nn.ModuleList(
+            AlexNet(recipe, num_classes, columns=(column,)).to(device)
+            for column, device in enumerate(devices)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float (N, 3, H, W) on any device to logits (N, K) on the first."""
+        inputs = [x.to(device, non_blocking=True) for device in self.devices]
+        stages = self.parts[0].stages
+        for stage, names in enumerate(stages):
+            if stage and names[0] != "fc8":
+                inputs = self._exchange(inputs)
+            pairs = zip(self.parts, inputs, strict=True)
+            inputs = [part.run_stage(stage, own) for part, own in pairs]
+        return sum(scores.to(self.devices[0]) for scores in inputs)
+
+    def _exchange(self, outputs: list[Tensor]) -> list[Tensor]:
+        """Give every device all columns' activations, column 0 first."""
+        return [
+            torch.cat([output.to(device, non_blocking=True) for output in outputs], dim=1)
+            for device in self.devices
+        ]
+
+
+Network = AlexNet | SplitAlexNet
+
+
+def build_network(recipe: Recipe, num_classes: int, devices: tuple[torch.device, ...]) -> Network:
+    """Return the network with undrawn weights, whole on one device or split over two."""
+    if len(devices) == 1:
+        return AlexNet(recipe, num_classes).to(devices[0])
+    return SplitAlexNet(recipe, num_classes, devices)
+
+
+def whole_state(net: Network, tensors: list[Tensor] | None = None) -> State:
+    """Return the network's parameters as those of the whole, on the CPU.
+
+    Args:
+        tensors: one tensor for each parameter (momentum, say) to take instead of its value.
+    """
+    named = dict(zip(_parameter_names(net), tensors or net.parameters(), strict=True))
+    named = {name: tensor.detach().cpu() for name, tensor in named.items()}
+    if isinstance(net, AlexNet):
+        return {name: tensor.contiguous() for name, tensor in named.items()}
+    names = [name.removeprefix("parts.0.") for name in named if name.startswith("parts.0.")]
+    merged = {}
+    for name in names:
+        parts = [named[key] for p in range(len(net.parts)) if (key := f"parts.{p}.{name}") in named]
+        merged[name] = torch.cat(parts, dim=_split_dim(name)).contiguous()
+    return merged
+
+
+@torch.no_grad()
+def load_whole_state(net: Network, state: State, tensors: list[Tensor] | None = None) -> None:
+    """Copy the whole network's parameters into `net`, sliced to where its columns are.
+
+    Args:
+        tensors: one tensor for each parameter to copy into instead.
+    """
+    for name, target in zip(_parameter_names(net), tensors or net.parameters(), strict=True):
+        if isinstance(net, AlexNet):
+            target.copy_(state[name])
+        else:
+            part, whole_name = name.removeprefix("parts.").split(".", 1)
+            target.copy_(_column_of(state[whole_name], whole_name, int(part), len(net.parts)))
+
+
+def _parameter_names(net: Network) -> list[str]:
+    return [name for name, _ in net.named_parameters()]
+
+
+def _split_dim(name: str) -> int:
+    """Kernels and units are split by output; fc8 by input, because its outputs are summed."""
+    return 1 if name == "fc8.weight" else 0
+
+
+def _column_of(tensor: Tensor, name: str, column: int, num_columns: int) -> Tensor:
+    if name == "fc8.bias":
+        return tensor
+    return tensor.chunk(num_columns, dim=_split_dim(name))[column]

@@ -1,0 +1,42 @@
+"""How the work tells the face how far it is, without knowing who is looking.
+
+Commands and loops take a `Progress`; console.py has the one that draws, `SILENT` says nothing.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Tracker(Protocol):
+    """One bar: how many of its items are done."""
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count items as done; `note` replaces the text shown beside the bar."""
+
+
+class Progress(Protocol):
+    """Where long work reports to."""
+
+    def say(self, line: str) -> None:
+        """Show one line that stays."""
+
+    def track(self, what: str, total: int, unit: str = "images"):
+        """Return a context manager that yields a `Tracker` over `total` items."""
+
+
+class _SilentTracker:
+    def advance(self, count: int = 1, note: str = "") -> None:
+        pass
+
+
+class _Silent:
+    def say(self, line: str) -> None:
+        pass
+
+    @contextmanager
+    def track(self, what: str, total: int, unit: str = "images") -> Iterator[Tracker]:
+        yield _SilentTracker()
+
+
+SILENT: Progress = _Silent()
