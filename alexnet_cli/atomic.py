@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: temporary name in the same folder, fsync, rename, fsync the folder."""
+"""Files appear whole or not at all: temporary name, fsync, rename, fsync of the folder."""
 
 import os
 from collections.abc import Iterator

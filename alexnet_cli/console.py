@@ -172,14 +172,12 @@ def show_ensemble(result: dict) -> None:
 
 def show_export(result: dict) -> None:
     """The file, and how far it is from torch."""
-    size = result["bytes"] / 1e6
-    print_line(
-        f"[bold]{safe(result['onnx'])}[/]: {size:.0f} MB, {result['classes']} classes, {result['views']} view(s), opset {result['opset']}"
-    )
+    views = "ten views" if result["views"] == 10 else "centre view"
+    about = f"{result['bytes'] / 1e6:.0f} MB, {result['classes']} classes, {views}"
+    print_line(f"[bold]{safe(result['onnx'])}[/]: {about}, opset {result['opset']}")
     batches = ", ".join(map(str, result["batches"]))
-    print_line(
-        f"probabilities within {result['max_abs_difference']:.1e} of torch's (batches of {batches})"
-    )
+    difference = f"{result['max_abs_difference']:.1e}"
+    print_line(f"probabilities within {difference} of torch's (batches of {batches})")
 
 
 def show_predict(result: dict) -> None:
@@ -191,10 +189,8 @@ def show_predict(result: dict) -> None:
             print_line(f"  [red]{safe(entry['error'])}[/]")
         for row in entry.get("predictions", ()):
             bar = block * round(BAR_WIDTH * row["probability"])
-            name = safe(row["name"].split(",")[0])
-            print_line(
-                f"  {row['probability']:6.1%} [green]{bar:<{BAR_WIDTH}}[/] {name} ({safe(row['wnid'])})"
-            )
+            name = f"{safe(row['name'].split(',')[0])} ({safe(row['wnid'])})"
+            print_line(f"  {row['probability']:6.1%} [green]{bar:<{BAR_WIDTH}}[/] {name}")
 
 
 def show_info(result: dict) -> None:

@@ -87,7 +87,7 @@ class DivergedError(AlexNetError):
     exit_code = 6
 
 
-class Stopped(AlexNetError):
+class Stopped(AlexNetError):  # noqa: N818 - nothing is wrong
     """A signal asked the run to end; its state has been saved.
 
     Attributes:

@@ -36,11 +36,9 @@ class Face(TyperGroup):
         except (typer.Exit, typer.Abort, typer.TyperException):
             raise
         except Exception as error:
-            self._fail(
-                ctx,
-                f"internal error, {type(error).__name__}: {error}\nShow where: alexnet --debug {ctx.invoked_subcommand} ...",
-                1,
-            )
+            what = f"internal error, {type(error).__name__}: {error}"
+            hint = f"Show where: alexnet --debug {ctx.invoked_subcommand} ..."
+            self._fail(ctx, f"{what}\n{hint}", 1)
 
     def _fail(self, ctx, message: str, exit_code: int) -> None:
         if ctx.params.get("debug"):

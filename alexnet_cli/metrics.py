@@ -22,7 +22,7 @@ class Scores:
 
 
 def topk_credit(probs_NK: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Return each image's credit for having its label among the k most probable classes, float64 (N,).
+    """Return each image's credit, float64 (N,), for its label among the k most probable classes.
 
     Ties share: with b classes more probable than the label and e as probable (the label among
     them), the credit is min(1, (k - b) / e), and 0 when b >= k.
@@ -36,7 +36,7 @@ def topk_credit(probs_NK: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
 def score(probs_NK: np.ndarray, labels: np.ndarray) -> Scores:
     """Score probabilities float32 (N, K) against labels int64 (N,)."""
     label_probs = np.take_along_axis(probs_NK, labels[:, None], axis=1).astype(np.float64)
-    # A probability that underflowed to 0 counts as the smallest float32, so that the mean stays finite.
+    # What underflowed to 0 counts as the smallest float32, so that the mean stays finite.
     log_probs = np.log(np.maximum(label_probs, np.finfo(np.float32).tiny))
     return Scores(
         top1_error=1.0 - float(topk_credit(probs_NK, labels, 1).mean()),

@@ -61,7 +61,7 @@ class Recipe:
         filters=256, size=5, pad=2, init_std=0.01, init_bias=1.0, norm=True, pool=True
     )
     # Unlike the paper: conv3, conv4 and conv5 start at std 0.03, as in the 2012 code
-    # (original-2012 1.3). With 0.01 the signal shrinks layer by layer and the loss stays at ln(classes).
+    # (original-2012 1.3). With 0.01 the signal shrinks layer by layer and nothing is learned.
     conv3: Conv = Conv(filters=384, size=3, pad=1, init_std=0.03, init_bias=0.0)
     conv4: Conv = Conv(filters=384, size=3, pad=1, init_std=0.03, init_bias=1.0)
     conv5: Conv = Conv(filters=256, size=3, pad=1, init_std=0.03, init_bias=1.0, pool=True)
@@ -78,7 +78,7 @@ class Recipe:
     lrn_beta: float = 0.75
 
     # --- the pictures, section 4.1: random 224x224 patches, reflections, colour noise.
-    # Unlike the paper: patches start at offsets 0..32, all 33 x 33 of them; its factor 2048 counts 32 x 32.
+    # Unlike the paper: patches start at offsets 0..32, so 33 x 33; its factor 2048 counts 32 x 32.
     random_crop: bool = True
     mirror: bool = True
     # Unlike the paper: the noise is alpha_i times the standard deviation along each principal

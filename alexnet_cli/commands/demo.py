@@ -87,15 +87,14 @@ def demo(
 def _train_and_score(
     folder: Path, dataset: str, name: str, seed: int, device: str, run_command: RunCommand
 ) -> list[dict]:
-    run = str(folder / "runs" / name)
+    run, predictions = str(folder / "runs" / name), str(folder / f"{name}.npz")
+    where = ["--device", device]
     run_command(
-        ["train", dataset, "--run", run, "--recipe", "demo", "--set", f"seed={seed}"]
-        + ["--device", device],
+        ["train", dataset, "--run", run, "--recipe", "demo", "--set", f"seed={seed}", *where],
         "The network of 2012 with a quarter of its kernels, from random weights.",
     )
     found = run_command(
-        ["eval", f"{run}/best.safetensors", dataset, "--predictions", str(folder / f"{name}.npz")]
-        + ["--device", device],
+        ["eval", f"{run}/best.safetensors", dataset, "--predictions", predictions, *where],
         "The centre of each validation picture, then the average over ten views of it.",
     )
     return [

@@ -25,7 +25,7 @@ class ExportResult:
     """What was written.
 
     Attributes:
-        max_abs_difference: between torch's and onnxruntime's probabilities, over all checked batches.
+        max_abs_difference: between torch's and onnxruntime's probabilities, all batches.
         batches: the batch sizes checked.
     """
 
@@ -124,6 +124,6 @@ def _largest_difference(
 
 
 def _random_pictures(rng: np.random.Generator, num_images: int, size: int) -> np.ndarray:
-    """Draw blocky uint8 pictures: flat noise would hardly differ from one to the next for a network."""
+    """Draw blocky uint8 pictures; of flat noise a network would say the same each time."""
     cells = rng.integers(0, 256, (num_images, 8, 8, 3), dtype=np.uint8)
     return cells.repeat(size // 8 + 1, axis=1).repeat(size // 8 + 1, axis=2)[:, :size, :size]

@@ -1,4 +1,4 @@
-"""`alexnet predict`: pictures -> class names and probabilities, by a checkpoint or an ONNX model."""
+"""`alexnet predict`: pictures -> class names and probabilities, by a checkpoint or ONNX."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -68,7 +68,8 @@ class PredictResult:
         bad = [entry for entry in self.images if entry.error]
         if not bad:
             return
-        message = f"{len(bad)} of {len(self.images)} pictures could not be read, first {bad[0].image}: {bad[0].error}"
+        count = f"{len(bad)} of {len(self.images)} pictures could not be read"
+        message = f"{count}, first {bad[0].image}: {bad[0].error}"
         raise InputError(message) if len(bad) == len(self.images) else RejectedError(message)
 
 

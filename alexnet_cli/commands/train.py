@@ -20,7 +20,7 @@ class TrainResult:
 
     Attributes:
         best: epoch, top1_error and top5_error (centre view) of best.safetensors.
-        images_per_second: training speed of this call, without validation; None if it trained nothing.
+        images_per_second: of this call, without validation; None if it trained nothing.
     """
 
     run: str
@@ -85,9 +85,8 @@ def resume(
         run.save_recipe(kept)
     trainer = Trainer(kept, dataset, stats, run, devices, progress)
     trainer.restore(last)
-    progress.say(
-        f"resuming {run_path} after epoch {last.progressed.epoch}, step {last.progressed.step}"
-    )
+    at = last.progressed
+    progress.say(f"resuming {run_path} after epoch {at.epoch}, step {at.step}")
     return _finish(trainer)
 
 

@@ -41,7 +41,7 @@ def center_view(image_size: int, crop_size: int) -> View:
 
 
 class Augmenter:
-    """Turns uint8 RGB batches (N, H, W, 3) into float32 (N, 3, S, S), channels last, 0..255 minus mean."""
+    """Turns uint8 RGB (N, H, W, 3) into float32 (N, 3, S, S), channels last, 0..255 minus mean."""
 
     def __init__(self, recipe: Recipe, stats: PixelStats, device: torch.device):
         self.recipe, self.device = recipe, device

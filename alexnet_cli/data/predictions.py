@@ -102,7 +102,8 @@ def check_same_images(members: list[tuple[str, Predictions]]) -> None:
         ):
             if mine != theirs:
                 raise InputError(
-                    f"{name} and {first_name} have other {what}: {_brief(theirs)} and {_brief(mine)}.\n"
+                    f"{name} and {first_name} differ in {what}: "
+                    f"{_brief(theirs)} and {_brief(mine)}.\n"
                     "An ensemble averages networks that saw the same classes and images."
                 )
         if member.weights_hash in seen:

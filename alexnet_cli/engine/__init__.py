@@ -1,1 +1,1 @@
-"""Data and model put to work: the training loop and the evaluation loop (paper sections 5 and 6)."""
+"""Data and model put to work: training and evaluation loops (paper sections 5 and 6)."""

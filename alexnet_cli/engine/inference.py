@@ -1,4 +1,4 @@
-"""Every image of a split once through a network: centre and ten-view probabilities (section 4.1)."""
+"""Every image of a split once through a network: centre and ten-view probabilities."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def _check_fit(path: Path, checkpoint: Checkpoint, dataset: Dataset) -> None:
     size = len(checkpoint.pixels["mean_image"])
     if size != dataset.image_size:
         raise CheckpointError(
-            f"{path}: made for pictures of {size} pixels, {dataset.folder} has {dataset.image_size}."
+            f"{path}: made for {size}-pixel pictures, {dataset.folder} has {dataset.image_size}."
         )
 
 

@@ -1,1 +1,1 @@
-"""What learns: the 2012 network, its columns, its update rule, its checkpoints (paper sections 3-5)."""
+"""What learns: the network, its columns, update rule and checkpoints (paper sections 3-5)."""

@@ -78,8 +78,8 @@ class _ResponseNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        # dL/dx_i = g_i s_i^-b - 2 a b x_i * sum over the windows j that hold i of g_j x_j s_j^(-b-1);
-        # the window is symmetric, so that sum is a window sum too.
+        # dL/dx_i = g_i s_i^-b - 2 a b x_i * (sum of g_j x_j s_j^(-b-1) over the j whose window
+        # holds i). The window is symmetric, so that sum is a window sum too.
         x, scale, power = ctx.saved_tensors
         size, alpha, beta, columns = ctx.constants
         inner = (grad * x).mul_(power).div_(scale)

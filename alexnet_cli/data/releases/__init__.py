@@ -1,4 +1,4 @@
-"""Pictures as people have them: find out which layout a folder is, list every picture, copy nothing."""
+"""Pictures as people have them: find out the layout of a folder, list them all, copy nothing."""
 
 from pathlib import Path
 

@@ -105,7 +105,7 @@ def _is_clutter(name: str) -> bool:
 
 
 def _split_off_val(pictures: list[Picture], fraction: float, seed: int) -> dict[str, list[Picture]]:
-    """Move the same share of each class to val, drawn by the seed; each class keeps one for train."""
+    """Move the same share of each class to val, drawn by the seed; one stays in train."""
     if not 0 <= fraction < 1:
         raise UsageError(f"--val-fraction {fraction}: it must lie in 0..1, below 1.")
     split: dict[str, list[Picture]] = {"train": [], "val": []}
