@@ -95,7 +95,7 @@ def _open(folder: Path, recipe: Recipe) -> tuple[Dataset, PixelStats]:
     if recipe.crop_size > dataset.image_size:
         raise DatasetError(
             f"{folder} has pictures of {dataset.image_size} pixels; recipe {recipe.name} cuts "
-            f"patches of {recipe.crop_size}.\nMake larger ones: alexnet prep SOURCE DATASET --size 256"
+            f"patches of {recipe.crop_size}.\nMake larger ones: alexnet prep SOURCE --size 256"
         )
     return dataset, load_pixel_stats(folder, dataset.fingerprint)
 

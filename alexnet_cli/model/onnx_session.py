@@ -69,7 +69,7 @@ def _open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
     if device == "cuda" and session.get_providers()[0] != CUDA:
         raise DeviceError(
             "onnxruntime cannot use CUDA here: its CUDA or cuDNN libraries do not load.\n"
-            "Run on the CPU: --device cpu. onnxruntime must not be installed beside onnxruntime-gpu."
+            "Run on the CPU: --device cpu. onnxruntime must not be installed beside -gpu."
         )
     return session
 
