@@ -3,14 +3,9 @@
 import csv
 import io
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,12 +13,20 @@ import numpy as np
 
 import alexnet_cli
 from alexnet_cli.atomic import PARTIAL_SUFFIX, write_atomically, write_bytes
-from alexnet_cli.data.dataset import INDEX_NAME, SAMPLE_DTYPE, Index, SplitIndex, read_index
+from alexnet_cli.data.dataset import (
+    INDEX_NAME,
+    SAMPLE_DTYPE,
+    Index,
+    SplitIndex,
+    open_dataset,
+    read_index,
+)
 from alexnet_cli.data.images import IMAGE_SIZE, JPEG_QUALITY
 from alexnet_cli.data.releases import Release, read_release
 from alexnet_cli.data.releases.release import SPLITS
-from alexnet_cli.data.shards import RECORDS, ShardRecord, ShardTask, make_shard, read_record
-from alexnet_cli.errors import DatasetError, MachineError, ReleaseError
+from alexnet_cli.data.shards import RECORDS, ShardRecord, ShardTask, read_record
+from alexnet_cli.engine.shard_pool import run_tasks
+from alexnet_cli.errors import DatasetError, ReleaseError
 from alexnet_cli.progress import SILENT, Progress
 
 SHARD_SIZE = 1000
@@ -112,6 +115,7 @@ def _already_complete(folder: Path, plan: dict, release: Release) -> PrepResult:
             f"{folder} holds another dataset: {'; '.join(differing)[:200]}.\n"
             "It is left as it is. Name another folder."
         )
+    open_dataset(folder)  # every shard is there, with its size
     with (folder / "rejected.csv").open(newline="") as file:
         rejected = list(csv.DictReader(file))
     return _result(folder, release, index, rejected, already_complete=True)
@@ -164,38 +168,10 @@ def _make_shards(
         progress.say(f"resuming: {len(records)} of {len(tasks)} shards are done")
     missing = [task for task in tasks if task.name not in records]
     with progress.track("prep", sum(len(task.pictures) for task in missing)) as bar:
-        for record in _run(missing, min(num_workers, len(missing))):
+        for record in run_tasks(missing, min(num_workers, len(missing))):
             records[record.shard.name] = record
             bar.advance(len(record.samples) + len(record.rejected), note=record.shard.name)
     return records
-
-
-def _run(tasks: list[ShardTask], num_workers: int) -> Iterator[ShardRecord]:
-    """Yield the record of each task as it is done, in whatever order."""
-    if num_workers <= 1:
-        yield from map(make_shard, tasks)
-        return
-    # A fork server that has loaded torch once; workers start from it in milliseconds.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "alexnet_cli.data.shards"])
-    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
-    try:
-        for future in as_completed([pool.submit(make_shard, task) for task in tasks]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise MachineError(
-            "a prep worker died (killed, or out of memory).\n"
-            "Finished shards are kept. Run the same command to go on, with fewer --workers."
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    torch.set_num_threads(1)
 
 
 def _publish(
