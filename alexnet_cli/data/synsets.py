@@ -6,6 +6,7 @@ another order: taken for labels they permute every class.
 
 import io
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +61,11 @@ def _read_members(path: Path) -> tuple[bytes, bytes]:
                 for ending in wanted:
                     if member.isreg() and member.name.endswith(ending) and member.size < 1 << 26:
                         wanted[ending] = tar.extractfile(member).read()
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise ReleaseError(f"{path}: not a readable development kit ({error}).") from error
+            while tar.fileobj.read(1 << 20):
+                pass  # to the very end, where gzip compares its checksum
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        why = str(error).split("\n")[0].rstrip(":")
+        raise ReleaseError(f"{path}: not a readable development kit ({why}).") from error
     for ending, content in wanted.items():
         if not content:
             raise ReleaseError(f"{path}: no *{ending} inside. Download the development kit again.")

@@ -113,8 +113,8 @@ def _members(
         tar = tarfile.TarFile(fileobj=file)
         while (member := tar.next()) is not None:
             tar.members.clear()  # a class has 1,300 members, the release 1.3 million
-            position = tar.offset
-            if position > end:
+            previous, position = position, tar.offset
+            if not previous < position <= end:  # a negative size would lead back for ever
                 raise ReleaseError(_ends_early(path, member.name, end))
             if (member.isreg() and not member.issparse() and member.size <= MAX_FILE_BYTES) or (
                 member.isreg() and not member.issparse() and member.name.endswith(".tar")
