@@ -1,12 +1,14 @@
 """The edge of the program: every fault becomes at most three lines and an exit code."""
 
+import os
+import signal
 import sys
 
 import typer
 from typer.core import TyperGroup
 
 from alexnet_cli import console
-from alexnet_cli.errors import AlexNetError
+from alexnet_cli.errors import AlexNetError, Stopped
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 internal error; 2 wrong command line; 3 input cannot be used; "
@@ -14,19 +16,30 @@ EXIT_CODES = (
     "6 training diverged; 130 / 143 stopped by Ctrl-C / SIGTERM."
 )
 
+STOPPED = "stopped. Finished work is kept; run the same command to go on."
+
 
 class Face(TyperGroup):
     """Turns every fault into at most three lines and an exit code."""
 
     def invoke(self, ctx):
+        """Run the command; SIGTERM ends it as Ctrl-C does, after what it wrote is safe."""
+        previous = signal.signal(signal.SIGTERM, _raise_stopped)
+        try:
+            return self._invoke(ctx)
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    def _invoke(self, ctx):
         try:
             return super().invoke(ctx)
         except AlexNetError as error:
             self._fail(ctx, str(error), error.exit_code)
         except KeyboardInterrupt:
-            self._fail(ctx, "stopped. Finished work is kept; run the same command to go on.", 130)
+            self._fail(ctx, STOPPED, 130)
         except BrokenPipeError:
-            sys.stderr.close()  # the reader of our output is gone, and with it the reason to speak
+            # The reader of our output is gone; what is left in the buffer must not fail at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
         except MemoryError:
             self._fail(ctx, "out of memory. Close other programs, or use fewer --workers.", 4)
@@ -45,3 +58,7 @@ class Face(TyperGroup):
             raise
         console.print_error(message)
         raise typer.Exit(exit_code) from None
+
+
+def _raise_stopped(number: int, _frame) -> None:
+    raise Stopped(STOPPED, number)

@@ -108,15 +108,17 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise RecipeError(f"schedule={self.schedule}: choose one of {', '.join(SCHEDULES)}.")
-        for name, low, high in _LIMITS:
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise RecipeError(f"{name}={value}: it must lie between {low} and {high}.")
-        for name, conv in self.convs().items():
-            if conv.filters % self.columns:
-                raise RecipeError(f"{name}.filters={conv.filters} does not split into columns.")
-        if any(name not in self.layer_names() for name in self.reads_both):
-            raise RecipeError(f"reads_both={self.reads_both} names a layer that does not exist.")
+        _check_numbers(self)
+        if self.pool_stride > self.pool_size:
+            raise RecipeError(f"pool_stride={self.pool_stride}: pooling would leave out pixels.")
+        counts = {name: conv.filters for name, conv in self.convs().items()}
+        counts |= {name: dense.units for name, dense in self.denses().items()}
+        for name, count in counts.items():
+            if count % self.columns:
+                raise RecipeError(f"{name}: {count} does not split into {self.columns} columns.")
+        if not _DENSE <= set(self.reads_both) <= _DENSE | {"conv2", "conv3", "conv4", "conv5"}:
+            named = ",".join(self.reads_both)
+            raise RecipeError(f"reads_both={named}: name fc6,fc7,fc8 and any of conv2 to conv5.")
 
     def convs(self) -> dict[str, Conv]:
         """Return the convolutions in order, by name."""
@@ -149,31 +151,47 @@ class Recipe:
             for field in dataclasses.fields(cls):
                 kind = type(field.default)
                 if kind in (Conv, Dense):
-                    values[field.name] = kind(**values[field.name])
+                    values[field.name] = _from_dict(kind, values[field.name])
             values["reads_both"] = tuple(values["reads_both"])
-            return cls(**values)
+            return _from_dict(cls, values)
         except (TypeError, KeyError, ValueError) as error:
             raise RecipeError(f"not a recipe of this version: {error}") from error
 
 
-_LIMITS = [
-    ("crop_size", 8, 256),
-    ("columns", 1, 2),
-    ("pool_size", 1, 16),
-    ("pool_stride", 1, 16),
-    ("lrn_size", 1, 99),
-    ("lrn_k", 1e-6, 1e6),
-    ("batch_size", 1, 1 << 16),
-    ("learning_rate", 0.0, 1e3),
-    ("momentum", 0.0, 1.0),
-    ("weight_decay", 0.0, 1e3),
-    ("colour_noise", 0.0, 10.0),
-    ("epochs", 1, 1 << 20),
-    ("drops", 0, 20),
-    ("patience", 1, 1 << 20),
-    ("warmup_epochs", 0.0, 1 << 20),
-    ("seed", 0, (1 << 63) - 1),
+def _from_dict(kind: type, values: dict) -> Any:
+    if different := {field.name for field in dataclasses.fields(kind)} ^ set(values):
+        raise ValueError(f"missing or unknown: {', '.join(sorted(different))}")
+    return kind(**values)
+
+
+_DENSE = {"fc6", "fc7", "fc8"}
+_RANGES = [
+    (8, 256, "crop_size"),
+    (1, 2, "columns"),
+    (1, 1 << 16, "filters units batch_size"),
+    (1, 99, "size stride pool_size pool_stride lrn_size"),
+    (0, 99, "pad drops"),
+    (1, 1 << 20, "epochs patience"),
+    (0, (1 << 63) - 1, "seed"),
+    (1e-6, 1e6, "lrn_k"),
+    (0.0, 1e6, "lrn_alpha lrn_beta init_std fc8_init_std warmup_epochs"),
+    (-1e6, 1e6, "init_bias"),
+    (0.0, 1.0, "dropout momentum min_improvement"),
+    (0.0, 1e3, "learning_rate weight_decay bias_rate bias_decay colour_noise"),
 ]
+_LIMITS = {name: (low, high) for low, high, names in _RANGES for name in names.split()}
+
+
+def _check_numbers(target: Any, path: str = "") -> None:
+    """Refuse a number outside its limits, or what is none, in a recipe or one of its layers."""
+    for field in dataclasses.fields(target):
+        value, name = getattr(target, field.name), path + field.name
+        if dataclasses.is_dataclass(value):
+            _check_numbers(value, f"{name}.")
+        elif field.type in (int, float):
+            low, high = _LIMITS[field.name]
+            if not isinstance(value, (int, field.type)) or not low <= value <= high:
+                raise RecipeError(f"{name}={value}: it must lie between {low} and {high}.")
 
 
 def widen(recipe: Recipe, width: float) -> Recipe:

@@ -91,10 +91,14 @@ def read_index(folder: Path) -> Index:
             )
         index = _parse_index(content)
     except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path}: damaged ({error}). Run alexnet prep again.") from error
+        raise DatasetError(f"{path}: damaged ({error}).\n{_remedy(folder)}") from error
     if index.fingerprint() != content.get("fingerprint"):
         raise DatasetError(f"{path}: edited since it was written; its fingerprint no longer fits.")
     return index
+
+
+def _remedy(folder: Path) -> str:
+    return f"Remove {folder} and run alexnet prep again."
 
 
 def _parse_index(content: dict) -> Index:
@@ -193,15 +197,13 @@ def _open_split(folder: Path, name: str, split: SplitIndex, image_size: int) -> 
         if found != shard.num_bytes:
             what = "missing" if found is None else f"{found} bytes"
             raise DatasetError(
-                f"{path}: {what}, index.json says {shard.num_bytes}. Run alexnet prep again."
+                f"{path}: {what}, index.json says {shard.num_bytes}.\n{_remedy(folder)}"
             )
     path = folder / f"{name}.samples.npy"
     try:
         samples = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DatasetError(
-            f"{path}: damaged or missing ({error}). Run alexnet prep again."
-        ) from error
+        raise DatasetError(f"{path}: damaged or missing ({error}).\n{_remedy(folder)}") from error
     if samples.dtype != SAMPLE_DTYPE or len(samples) != split.written:
         raise DatasetError(f"{path}: {len(samples)} samples, index.json says {split.written}.")
     return Split(name, folder, split.shards, samples, image_size)

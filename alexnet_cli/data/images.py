@@ -148,7 +148,7 @@ def _decode_with_pillow(content: bytes) -> np.ndarray:
             warnings.simplefilter("ignore")  # corrupt EXIF and size hints; sizes are checked here
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 _check_pixels(*image.size)
-                return np.asarray(_to_rgb(image))
+                return np.array(_to_rgb(image))  # a copy: torch takes no read-only pixels
     except ImageError:
         raise
     except Image.UnidentifiedImageError as error:

@@ -1,10 +1,13 @@
 """Shard tasks on worker processes, in whatever order they finish."""
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 
 from alexnet_cli.data.shards import ShardRecord, ShardTask, make_shard
 from alexnet_cli.errors import MachineError
@@ -40,3 +43,10 @@ def _start_worker() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when prep is gone, however it went; a half-written shard has no name yet."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)

@@ -48,6 +48,7 @@ class Trainer:
         self.augmenter = Augmenter(self.recipe, self.stats, self.devices[0])
         self.at = Progressed()
         self.train_seconds, self.train_images, self.epoch_speed = 0.0, 0, 0.0
+        self.rate = 0.0  # of the last update
 
     def start(self) -> None:
         """Draw the first weights: the same ones on one device and on two."""
@@ -76,6 +77,7 @@ class Trainer:
         with catch_signals() as interrupt:
             while not is_finished(self.recipe, self.at.epoch, self.at.val_errors):
                 self._train_epoch(interrupt)
+                self._stop_if_asked(interrupt)
                 self._finish_epoch()
 
     # --- one epoch
@@ -96,7 +98,7 @@ class Trainer:
         self.epoch_speed = (self.train_images - images_before) / elapsed
 
     def _train_step(self, batch: Batch, bar: Tracker) -> None:
-        rate = self._learning_rate()
+        self.rate = rate = self._learning_rate()
         rng = np.random.default_rng([self.recipe.seed, self.at.epoch, self.at.step, 0xA06])
         torch.manual_seed(int(rng.integers(1 << 62)))  # dropout
         self.net.train()
@@ -126,7 +128,7 @@ class Trainer:
         row = {
             "epoch": self.at.epoch + 1,
             "steps": self.at.total_steps,
-            "learning_rate": self._learning_rate(),
+            "learning_rate": self.rate,
             "train_loss": self.at.train_loss,
             "train_top1_error": self.at.train_error,
             "images_per_second": round(self.epoch_speed, 1),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from alexnet_cli.errors import RecipeError
 from alexnet_cli.model.layers import (
     CeilConv2d,
     LocalResponseNorm,
@@ -72,6 +73,10 @@ class AlexNet(nn.Module):
                 self._add(f"norm{position}", self._norm())
             if conv.pool:
                 self._add(f"pool{position}", self._pool())
+            if self._size < 1:
+                raise RecipeError(
+                    f"crop_size={self.recipe.crop_size}: nothing is left of it after {name}."
+                )
             channels = conv.filters
         self._add("flatten", nn.Flatten())  # channel, row, column of each network column in turn
         self._inputs = channels * self._size**2

@@ -70,29 +70,29 @@ class _ResponseNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, size, alpha, beta, k, columns):
-        scale = _window_sum(x * x, size, columns).mul_(alpha).add_(k)
+        before, after = size // 2, (size - 1) // 2  # even sizes reach one further back
+        scale = _window_sum(x * x, before, after, columns).mul_(alpha).add_(k)
         power = _negative_power(scale, beta)
         ctx.save_for_backward(x, scale, power)
-        ctx.constants = size, alpha, beta, columns
+        ctx.constants = before, after, alpha, beta, columns
         return x * power
 
     @staticmethod
     def backward(ctx, grad):
         # dL/dx_i = g_i s_i^-b - 2 a b x_i * (sum of g_j x_j s_j^(-b-1) over the j whose window
-        # holds i). The window is symmetric, so that sum is a window sum too.
+        # holds i): those from i - after to i + before.
         x, scale, power = ctx.saved_tensors
-        size, alpha, beta, columns = ctx.constants
+        before, after, alpha, beta, columns = ctx.constants
         inner = (grad * x).mul_(power).div_(scale)
-        spread = _window_sum(inner, size, columns)
+        spread = _window_sum(inner, after, before, columns)
         return (grad * power).sub_(spread.mul_(x).mul_(2 * alpha * beta)), *[None] * 5
 
 
-def _window_sum(values: Tensor, size: int, columns: int) -> Tensor:
-    """Sum `size` neighbouring channels around each, inside each column; (N, C, H, W) as given."""
+def _window_sum(values: Tensor, before: int, after: int, columns: int) -> Tensor:
+    """Add to each channel those before and after it in its column; (N, C, H, W) as given."""
     total = values.clone()
     source, target = (t.unflatten(1, (columns, -1)) for t in (values, total))
     num = source.shape[2]
-    before, after = size // 2, (size - 1) // 2  # even sizes reach one further back
     for shift in range(1, before + 1):
         target[:, :, shift:] += source[:, :, : num - shift] if shift < num else 0
     for shift in range(1, after + 1):

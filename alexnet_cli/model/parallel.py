@@ -8,6 +8,7 @@ are summed on the first device. Everything else is the whole network's own code.
 import torch
 from torch import Tensor, nn
 
+from alexnet_cli.errors import UsageError
 from alexnet_cli.model.alexnet import AlexNet
 from alexnet_cli.recipe import Recipe
 
@@ -48,9 +49,15 @@ Network = AlexNet | SplitAlexNet
 
 
 def build_network(recipe: Recipe, num_classes: int, devices: tuple[torch.device, ...]) -> Network:
-    """Return the network with undrawn weights, whole on one device or split over two."""
+    """Return the network with undrawn weights, whole on one device or split over two.
+
+    Raises:
+        UsageError: the recipe has one column only, so there is nothing to split.
+    """
     if len(devices) == 1:
         return AlexNet(recipe, num_classes).to(devices[0])
+    if len(devices) != recipe.columns:
+        raise UsageError(f"--gpus {len(devices)}: a network of 1 column runs on one device only.")
     return SplitAlexNet(recipe, num_classes, devices)
 
 

@@ -1,0 +1,120 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from alexnet_cli.data.predictions import load_predictions
+
+ON_CPU = ("--device", "cpu")
+
+
+@pytest.fixture
+def altered(predictions, tmp_path):
+    """Save the second run's predictions with some fields changed."""
+
+    def save(name: str, **changes):
+        path = tmp_path / name
+        replace(load_predictions(predictions[1]), **changes).save(path)
+        return path
+
+    return save
+
+
+def test_json_has_members_weights_and_errors(answer, predictions):
+    found = answer("ensemble", *predictions)
+    assert [member["file"] for member in found["members"]] == [str(path) for path in predictions]
+    assert found["weights"] == [0.5, 0.5]
+    assert found["images"] == 30
+    for errors in (found, *found["members"]):
+        assert 0 <= errors["top5_error"] <= errors["top1_error"] <= 1
+
+
+def test_average_equals_one_made_by_hand(answer, predictions):
+    found = answer("ensemble", *predictions)
+    first, second = (load_predictions(path) for path in predictions)
+    probs = (first.probs.astype(np.float64) + second.probs) / 2
+    order = np.argsort(-probs, axis=1)
+    is_label = order == first.labels[:, None]
+    assert found["top1_error"] == pytest.approx(1 - is_label[:, :1].any(axis=1).mean())
+    assert found["top5_error"] == pytest.approx(1 - is_label[:, :5].any(axis=1).mean())
+    log_loss = -np.log(probs[np.arange(30), first.labels]).mean()
+    assert found["log_loss"] == pytest.approx(log_loss)
+
+
+def test_checkpoints_give_what_their_predictions_files_give(answer, runs, dataset, predictions):
+    checkpoints = [run / "best.safetensors" for run in (runs.first, runs.second)]
+    from_files = answer("ensemble", *predictions)
+    from_checkpoints = answer("ensemble", *checkpoints, "--data", dataset, *ON_CPU)
+    mixed = answer("ensemble", checkpoints[0], predictions[1], "--data", dataset, *ON_CPU)
+    for name in ("images", "top1_error", "top5_error", "log_loss"):
+        assert from_checkpoints[name] == pytest.approx(from_files[name])
+        assert mixed[name] == pytest.approx(from_files[name])
+
+
+def test_one_view_members_say_so(answer, runs, dataset):
+    checkpoints = [run / "best.safetensors" for run in (runs.first, runs.second)]
+    found = answer("ensemble", *checkpoints, "--data", dataset, "--views", 1, *ON_CPU)
+    assert [member["views"] for member in found["members"]] == [1, 1]
+
+
+def test_table_shows_members_and_average(shown, answer, predictions):
+    found, text = answer("ensemble", *predictions), shown("ensemble", *predictions)
+    for errors in (found, *found["members"]):
+        assert f"{errors['log_loss']:.4f}" in text
+        assert f"{errors['top1_error']:.2%}" in text
+    assert "average of probabilities" in text
+
+
+def test_torch_is_never_loaded_for_predictions_files(needs_no_torch, predictions):
+    needs_no_torch("ensemble", *predictions, "--json")
+
+
+def test_ensemble_of_one_is_refused(fails, predictions):
+    assert "at least two" in fails(2, "ensemble", predictions[0]).message
+
+
+def test_same_network_twice_is_refused(fails, predictions, checkpoint, dataset):
+    failure = fails(3, "ensemble", predictions[0], predictions[0])
+    assert "are the same network" in failure.message
+    failure = fails(3, "ensemble", predictions[0], checkpoint, "--data", dataset, *ON_CPU)
+    assert "are the same network" in failure.message
+
+
+def test_other_images_are_refused(fails, predictions, altered):
+    keys = load_predictions(predictions[1]).keys
+    path = altered("other.npz", keys=keys[::-1])
+    assert "other.npz" in (message := fails(3, "ensemble", predictions[0], path).message)
+    assert "differ in images" in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("split", "train"), ("fingerprint", "0123"), ("classes", ("x",) * 10)]
+)
+def test_other_origins_are_refused(fails, predictions, altered, field, value):
+    path = altered("other.npz", **{field: value})
+    message = fails(3, "ensemble", predictions[0], path).message
+    assert f"differ in {'dataset' if field == 'fingerprint' else field}" in message
+
+
+def test_checkpoint_without_data_is_refused(fails, checkpoint, predictions):
+    failure = fails(2, "ensemble", checkpoint, predictions[1])
+    assert "--data DATASET" in failure.message
+
+
+def test_member_that_is_no_checkpoint_is_named(fails, checkpoint, dataset, tmp_path):
+    (tmp_path / "bad.safetensors").write_text("no tensors here")
+    arguments = (checkpoint, tmp_path / "bad.safetensors", "--data", dataset, *ON_CPU)
+    assert "bad.safetensors" in fails(3, "ensemble", *arguments).message
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no arrays here"])
+def test_member_that_is_no_predictions_file_is_named(fails, predictions, tmp_path, content):
+    path = tmp_path / "bad.npz"
+    if content is not None:
+        path.write_bytes(content)
+    failure = fails(3, "ensemble", predictions[0], path)
+    assert "bad.npz: not a predictions file" in failure.message
+
+
+def test_three_views_are_refused(wrong_command_line, predictions):
+    assert "--views: 3" in wrong_command_line("ensemble", *predictions, "--views", 3)

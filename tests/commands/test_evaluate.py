@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+
+from alexnet_cli.data.predictions import load_predictions
+
+ON_CPU = ("--device", "cpu")
+
+
+def test_json_has_ten_views_and_the_centre(answer, checkpoint, dataset):
+    found = answer("eval", checkpoint, dataset, *ON_CPU)
+    assert (found["images"], found["views"]) == (30, 10)
+    for errors in (found, found["center"]):
+        assert 0 <= errors["top5_error"] <= errors["top1_error"] <= 1
+        assert errors["log_loss"] > 0
+
+
+def test_one_view_is_the_centre_of_ten(answer, checkpoint, dataset):
+    ten = answer("eval", checkpoint, dataset, *ON_CPU)
+    one = answer("eval", checkpoint, dataset, "--views", 1, *ON_CPU)
+    assert one["views"] == 1
+    assert one["center"] is None
+    for name in ("top1_error", "top5_error"):
+        assert one[name] == ten["center"][name]
+    assert one["log_loss"] == pytest.approx(ten["center"]["log_loss"], abs=1e-6)
+
+
+def test_table_shows_both_rows_in_percent(shown, answer, checkpoint, dataset):
+    found = answer("eval", checkpoint, dataset, *ON_CPU)
+    text = shown("eval", checkpoint, dataset, *ON_CPU)
+    for name, errors in (("ten views", found), ("centre view", found["center"])):
+        row = next(line for line in text.splitlines() if name in line)
+        assert f"{errors['top1_error']:.2%}" in row
+        assert f"{errors['top5_error']:.2%}" in row
+        assert f"{errors['log_loss']:.4f}" in row
+
+
+def test_split_train_has_its_own_images(answer, checkpoint, dataset):
+    arguments = ("--split", "train", "--views", 1, *ON_CPU)
+    assert answer("eval", checkpoint, dataset, *arguments)["images"] == 60
+
+
+def test_predictions_file_holds_what_was_scored(answer, checkpoint, dataset, tmp_path):
+    path = tmp_path / "found.npz"
+    found = answer("eval", checkpoint, dataset, "--predictions", path, *ON_CPU)
+    assert found["predictions"] == str(path)
+    saved = load_predictions(path)
+    assert saved.keys == tuple(f"val-{number:08d}" for number in range(30))
+    np.testing.assert_allclose(saved.probs.sum(axis=1), 1, atol=1e-5)
+    right = saved.probs.argmax(axis=1) == saved.labels
+    assert found["top1_error"] == pytest.approx(1 - right.mean())
+    log_loss = -np.log(saved.probs[np.arange(30), saved.labels].astype(np.float64)).mean()
+    assert found["log_loss"] == pytest.approx(log_loss)
+
+
+def test_two_devices_find_what_one_does(answer, checkpoint, dataset):
+    one = answer("eval", checkpoint, dataset, *ON_CPU)
+    two = answer("eval", checkpoint, dataset, *ON_CPU, "--gpus", 2)
+    assert two["top1_error"] == one["top1_error"]
+    assert two["log_loss"] == pytest.approx(one["log_loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors here", bytes(5000)])
+def test_file_that_is_no_checkpoint_is_refused(fails, dataset, tmp_path, content):
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(content)
+    failure = fails(3, "eval", path, dataset, *ON_CPU)
+    assert "bad.safetensors: not an alexnet checkpoint" in failure.message
+    assert path.read_bytes() == content
+
+
+def test_cut_checkpoint_is_refused(fails, checkpoint, dataset, tmp_path):
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(checkpoint.read_bytes()[:-1000])
+    assert "damaged" in fails(3, "eval", path, dataset, *ON_CPU).message
+
+
+def test_flipped_bit_is_found(fails, checkpoint, dataset, tmp_path):
+    content = bytearray(checkpoint.read_bytes())
+    content[-1000] ^= 1
+    path = tmp_path / "flipped.safetensors"
+    path.write_bytes(content)
+    assert "checksum" in fails(3, "eval", path, dataset, *ON_CPU).message
+
+
+def test_missing_or_folder_checkpoint_is_refused(fails, dataset, tmp_path):
+    assert "no such file" in fails(3, "eval", tmp_path / "none", dataset, *ON_CPU).message
+    assert "no such file" in fails(3, "eval", tmp_path, dataset, *ON_CPU).message
+
+
+def test_dataset_of_other_classes_is_refused(fails, checkpoint, two_class_dataset):
+    failure = fails(3, "eval", checkpoint, two_class_dataset, *ON_CPU)
+    assert "made for 10 classes" in failure.message
+    assert "has 2" in failure.message
+
+
+def test_missing_dataset_or_split_is_refused(fails, checkpoint, dataset, tmp_path):
+    assert "no index.json" in fails(3, "eval", checkpoint, tmp_path / "none", *ON_CPU).message
+    failure = fails(3, "eval", checkpoint, dataset, "--split", "test", *ON_CPU)
+    assert "no split 'test'" in failure.message
+
+
+def test_gpus_that_are_not_there_are_exit_4(fails, checkpoint, dataset, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    fails(4, "eval", checkpoint, dataset, "--gpus", 2)
+    fails(4, "eval", checkpoint, dataset, "--device", "cuda")
+
+
+def test_three_views_are_refused(wrong_command_line, checkpoint, dataset):
+    assert "--views: 3" in wrong_command_line("eval", checkpoint, dataset, "--views", 3)
+
+
+def test_unwritable_predictions_are_exit_4_and_leave_nothing(fails, checkpoint, dataset, tmp_path):
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "found.npz"
+    assert (
+        str(path.parent)
+        in fails(
+            4, "eval", checkpoint, dataset, "--predictions", path, "--views", 1, *ON_CPU
+        ).message
+    )
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

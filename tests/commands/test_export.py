@@ -1,0 +1,89 @@
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+import alexnet_cli.commands.export as export_module
+from alexnet_cli.engine.classifier import load_classifier
+from alexnet_cli.engine.devices import choose_devices
+from alexnet_cli.model.onnx_session import load_onnx
+
+
+@pytest.mark.parametrize("views", [1, 10])
+def test_json_says_how_near_to_torch_it_is(answer, checkpoint, tmp_path, views):
+    path = tmp_path / "model.onnx"
+    found = answer("export", checkpoint, "-o", path, "--views", views)
+    assert found["onnx"] == str(path)
+    assert found["views"] == views
+    assert 0 <= found["max_abs_difference"] <= 1e-4
+    assert found["batches"] == [1, 3, 32]
+    assert found["bytes"] == path.stat().st_size
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_exported_file_passes_the_checker_and_says_where_it_is_from(onnx_model):
+    model = onnx.load(onnx_model)
+    onnx.checker.check_model(model, full_check=True)
+    about = json.loads({entry.key: entry.value for entry in model.metadata_props}["alexnet"])
+    assert about["views"] == 10
+    assert about["classes"][0] == ["n90000001", "horizontal stripes"]
+    assert about["origin"]["recipe"] == "paper"
+    assert about["origin"]["epoch"]
+
+
+def test_exported_file_gives_torch_probabilities(checkpoint, onnx_model):
+    classifier, _ = load_classifier(checkpoint, choose_devices("cpu"))
+    exported = load_onnx(onnx_model, "cpu")
+    size = exported.image_size
+    images = np.random.default_rng(5).integers(0, 256, (5, size, size, 3), dtype=np.uint8)
+    expected = classifier.probabilities(images, classifier.views(10)).mean(axis=0)
+    np.testing.assert_allclose(exported.probabilities(images), expected, atol=1e-4)
+
+
+def test_text_names_file_and_difference(shown, checkpoint, tmp_path):
+    text = shown("export", checkpoint, "-o", tmp_path / "model.onnx")
+    assert "model.onnx" in text
+    assert "10 classes, centre view" in text
+    assert "of torch's (batches of 1, 3, 32)" in text
+
+
+def test_existing_file_is_replaced_only_by_force(fails, answer, checkpoint, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_text("mine")
+    assert "--force" in fails(3, "export", checkpoint, "-o", path).message
+    assert path.read_text() == "mine"
+    answer("export", checkpoint, "-o", path, "--force")
+    assert load_onnx(path, "cpu").views == 1
+
+
+def test_model_that_differs_gets_no_file(fails, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_module, "MAX_DIFFERENCE", -1)
+    failure = fails(3, "export", checkpoint, "-o", tmp_path / "model.onnx")
+    assert "differ from torch's" in failure.message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_model_that_differs_leaves_the_old_file(fails, checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "model.onnx").write_text("mine")
+    monkeypatch.setattr(export_module, "MAX_DIFFERENCE", -1)
+    fails(3, "export", checkpoint, "-o", tmp_path / "model.onnx", "--force")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_folder_that_is_not_there_is_refused(fails, checkpoint, tmp_path):
+    path = tmp_path / "none" / "model.onnx"
+    assert "no such folder" in fails(3, "export", checkpoint, "-o", path).message
+
+
+def test_file_that_is_no_checkpoint_is_refused(fails, tmp_path):
+    (tmp_path / "bad.safetensors").write_text("no tensors here")
+    fails(3, "export", tmp_path / "bad.safetensors", "-o", tmp_path / "model.onnx")
+    fails(3, "export", tmp_path / "none.safetensors", "-o", tmp_path / "model.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.safetensors"]
+
+
+def test_three_views_and_no_output_are_refused(wrong_command_line, checkpoint, tmp_path):
+    path = tmp_path / "model.onnx"
+    assert "--views: 3" in wrong_command_line("export", checkpoint, "-o", path, "--views", 3)
+    assert "--output" in wrong_command_line("export", checkpoint)

@@ -1,0 +1,67 @@
+import pytest
+
+# Kernels times inputs, plus biases: original sizes, two columns (section 3.5).
+PAPER_LAYERS = {
+    "conv1": ([96, 55, 55], 96 * 3 * 11 * 11 + 96),
+    "conv2": ([256, 27, 27], 256 * 48 * 5 * 5 + 256),
+    "conv3": ([384, 13, 13], 384 * 256 * 3 * 3 + 384),
+    "conv4": ([384, 13, 13], 384 * 192 * 3 * 3 + 384),
+    "conv5": ([256, 13, 13], 256 * 192 * 3 * 3 + 256),
+    "fc6": ([4096], 4096 * 256 * 6 * 6 + 4096),
+    "fc7": ([4096], 4096 * 4096 + 4096),
+    "fc8": ([1000], 1000 * 4096 + 1000),
+}
+
+
+def test_json_of_the_paper_has_its_sizes_and_parameters(answer):
+    found = answer("info")
+    assert found["parameters"] == 60_965_224
+    layers = {layer["name"]: (layer["output"], layer["parameters"]) for layer in found["layers"]}
+    for name, expected in PAPER_LAYERS.items():
+        assert layers[name] == expected
+    assert sum(parameters for _, parameters in PAPER_LAYERS.values()) == 60_965_224
+
+
+def test_table_shows_layers_and_the_total(shown):
+    text = shown("info")
+    assert "96 x 55 x 55" in text
+    assert "60,965,224" in text
+
+
+@pytest.mark.parametrize("recipe", ["paper", "small", "demo"])
+def test_every_recipe_can_be_shown(answer, recipe):
+    found = answer("info", "--recipe", recipe, "--classes", 10)
+    assert found["recipe"] == recipe
+    assert found["layers"][-1]["output"] == [10]
+
+
+def test_settings_change_the_table(answer):
+    narrow = answer("info", "--set", "width=0.5")
+    assert narrow["layers"][0]["output"] == [48, 55, 55]
+    assert narrow["parameters"] < 60_965_224 / 3
+
+
+def test_checkpoint_tells_its_network_and_origin(answer, shown, checkpoint, dataset):
+    found = answer("info", checkpoint)
+    assert found["classes"] == 10
+    assert found["layers"][-1] == {"name": "fc8", "output": [10], "parameters": 256 * 10 + 10}
+    assert found["origin"]["step"] in ("4", "8")
+    text = shown("info", checkpoint)
+    assert f"{found['parameters']:,}" in text
+    assert found["origin"]["dataset"] in text
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors here"])
+def test_file_that_is_no_checkpoint_is_refused(fails, tmp_path, content):
+    (tmp_path / "bad.safetensors").write_bytes(content)
+    failure = fails(3, "info", tmp_path / "bad.safetensors")
+    assert "not an alexnet checkpoint" in failure.message
+
+
+def test_missing_checkpoint_is_refused(fails, tmp_path):
+    assert "no such file" in fails(3, "info", tmp_path / "none.safetensors").message
+
+
+def test_unknown_recipe_or_field_is_exit_2(fails):
+    assert "paper, small, demo" in fails(2, "info", "--recipe", "nonsense").message
+    assert "no field" in fails(2, "info", "--set", "nonsense=1").message

@@ -1,0 +1,247 @@
+"""The update and the schedules against the paper's rules worked out by hand; under a second."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from alexnet_cli.model.sgd import PaperSGD, count_drops, is_finished, learning_rate
+from alexnet_cli.recipe import PAPER
+
+RATES = [0.1, 0.1, 0.1, 0.01, 0.01, 0.02]
+GRADIENTS = [0.5, -0.2, 0.3, 0.4, -0.1, 0.25]
+
+
+def build_net() -> nn.Linear:
+    """Return one weight of 2 and one bias of 3, in float64."""
+    net = nn.Linear(1, 1).double()
+    nn.init.constant_(net.weight, 2.0)
+    nn.init.constant_(net.bias, 3.0)
+    return net
+
+
+def update(net: nn.Linear, step, rates=RATES) -> None:
+    for rate, gradient in zip(rates, GRADIENTS, strict=True):
+        for parameter in net.parameters():
+            parameter.grad = torch.full_like(parameter, gradient)
+        step(rate)
+
+
+def expect(value: float, momentum: float, decay: float, rate_factor: float = 1.0) -> float:
+    """Section 5: v <- m v - d e w - e g; w <- w + v."""
+    velocity = 0.0
+    for rate, gradient in zip(RATES, GRADIENTS, strict=True):
+        e = rate * rate_factor
+        velocity = momentum * velocity - decay * e * value - e * gradient
+        value = value + velocity
+    return value
+
+
+# --- the update
+
+
+def test_weights_follow_the_rule_of_section_5():
+    net = build_net()
+    sgd = PaperSGD(net, replace(PAPER, momentum=0.9, weight_decay=0.05))
+
+    update(net, sgd.step)
+
+    assert net.weight.item() == pytest.approx(expect(2.0, 0.9, 0.05), rel=1e-14)
+
+
+def test_biases_do_not_decay_by_default():
+    net = build_net()
+
+    update(net, PaperSGD(net, replace(PAPER, weight_decay=0.05)).step)
+
+    assert net.bias.item() == pytest.approx(expect(3.0, 0.9, decay=0.0), rel=1e-14)
+
+
+def test_biases_have_their_own_rate_and_decay():
+    net = build_net()
+
+    update(net, PaperSGD(net, replace(PAPER, bias_rate=2.0, bias_decay=0.03)).step)
+
+    assert net.bias.item() == pytest.approx(expect(3.0, 0.9, 0.03, rate_factor=2.0), rel=1e-14)
+    assert net.weight.item() == pytest.approx(expect(2.0, 0.9, 0.0005), rel=1e-14)
+
+
+def test_first_updates_are_these_numbers():
+    net = build_net()
+    sgd = PaperSGD(net, replace(PAPER, momentum=0.5, weight_decay=0.1))
+    found = []
+
+    for rate, gradient in ((0.1, 1.0), (0.1, 1.0), (0.01, 1.0)):
+        net.weight.grad = torch.full_like(net.weight, gradient)
+        net.bias.grad = torch.zeros_like(net.bias)
+        sgd.step(rate)
+        found.append(net.weight.item())
+
+    # v: -.1*.1*2 - .1 = -.12; -.06 - .0188 - .1 = -.1788; -.0894 - .0017012 - .01 = -.1011012
+    assert found == pytest.approx([1.88, 1.7012, 1.6000988], rel=1e-12)
+
+
+def torch_sgd(net: nn.Linear, momentum: float, decay: float):
+    sgd = torch.optim.SGD([net.weight], lr=1.0, momentum=momentum, weight_decay=decay)
+
+    def step(rate: float) -> None:
+        sgd.param_groups[0]["lr"] = rate
+        sgd.step()
+
+    return step
+
+
+def test_at_a_constant_rate_it_is_torch_s_sgd():
+    ours, of_torch = build_net(), build_net()
+    constant = [0.1] * len(RATES)
+
+    update(ours, PaperSGD(ours, replace(PAPER, weight_decay=0.05)).step, constant)
+    update(of_torch, torch_sgd(of_torch, 0.9, 0.05), constant)
+
+    assert ours.weight.item() == pytest.approx(of_torch.weight.item(), rel=1e-13)
+
+
+def test_after_a_change_of_rate_it_is_not_torch_s_sgd():
+    ours, of_torch = build_net(), build_net()
+
+    update(ours, PaperSGD(ours, replace(PAPER, weight_decay=0.05)).step)
+    update(of_torch, torch_sgd(of_torch, 0.9, 0.05))
+
+    assert abs(ours.weight.item() - of_torch.weight.item()) > 0.01
+
+
+def test_dividing_the_rate_leaves_the_velocity_as_it_is():
+    net = build_net()
+    sgd = PaperSGD(net, replace(PAPER, weight_decay=0.0))
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    sgd.step(0.1)
+
+    sgd.step(0.0)
+
+    assert [v.item() for v in sgd.velocity] == pytest.approx([-0.09, -0.09], rel=1e-14)
+
+
+def test_velocity_stands_in_the_order_of_the_parameters():
+    net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
+
+    velocity = PaperSGD(net, PAPER).velocity
+
+    assert [v.shape for v in velocity] == [p.shape for p in net.parameters()]
+    assert all((v == 0).all() for v in velocity)
+
+
+def test_gradients_are_forgotten():
+    net = build_net()
+    net(torch.ones(1, 1).double()).sum().backward()
+
+    PaperSGD(net, PAPER).zero_grad()
+
+    assert [parameter.grad for parameter in net.parameters()] == [None, None]
+
+
+# --- when the error stops improving
+
+
+@pytest.mark.parametrize(
+    ("errors", "drops"),
+    [
+        ([], 0),
+        ([0.9], 0),
+        ([0.9, 0.8, 0.7, 0.6], 0),
+        ([0.9, 0.9], 0),
+        ([0.9, 0.9, 0.9], 1),  # two epochs in a row without improvement
+        ([0.9, 0.95, 0.92], 1),
+        ([0.9, 0.9, 0.8, 0.8], 0),  # the count starts again at an improvement
+        ([0.9, 0.9, 0.9, 0.9], 1),  # and at a drop
+        ([0.9, 0.9, 0.9, 0.9, 0.9], 2),
+        ([0.9, 0.895, 0.891], 1),  # too small to count, even together
+        ([0.9, 0.895, 0.88], 0),
+        ([0.5, 0.9, 0.8, 0.7, 0.6], 2),  # better than the epoch before is not better than the best
+        ([0.9, 0.9, 0.9, 0.5, 0.5, 0.5], 2),
+    ],
+)
+def test_drops_are_counted(errors: list[float], drops: int):
+    assert count_drops(errors, patience=2, min_improvement=0.01) == drops
+
+
+def test_more_patience_waits_longer():
+    flat = [0.9] * 13
+
+    assert [count_drops(flat, patience, 0.001) for patience in (1, 3, 5, 12, 13)] == [
+        12,
+        4,
+        2,
+        1,
+        0,
+    ]
+
+
+# --- rates
+
+FLAT = replace(PAPER, patience=2, drops=3, learning_rate=0.01)
+LINEAR = replace(PAPER, schedule="linear", epochs=10, learning_rate=0.5)
+WARM = replace(LINEAR, warmup_epochs=2.0)
+
+
+@pytest.mark.parametrize(
+    ("num_epochs", "rate"),
+    [(0, 1e-2), (2, 1e-2), (3, 1e-3), (4, 1e-3), (5, 1e-4), (7, 1e-5), (9, 1e-5), (50, 1e-5)],
+)
+def test_plateau_divides_the_rate_by_ten_up_to_its_drops(num_epochs: int, rate: float):
+    found = learning_rate(FLAT, num_epochs, [0.9] * num_epochs)
+
+    assert found == pytest.approx(rate, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "progress", "rate"),
+    [
+        (LINEAR, 0.0, 0.5),
+        (LINEAR, 2.5, 0.375),
+        (LINEAR, 9.0, 0.05),
+        (LINEAR, 10.0, 0.0),
+        (WARM, 0.0, 0.0),
+        (WARM, 0.5, 0.125),
+        (WARM, 1.9, 0.475),
+        (WARM, 2.0, 0.5),
+        (WARM, 6.0, 0.25),
+        (WARM, 10.0, 0.0),
+        (replace(FLAT, warmup_epochs=4.0), 1.0, 0.0025),
+        (replace(FLAT, warmup_epochs=4.0), 4.0, 0.01),
+    ],
+)
+def test_rate_rises_in_the_warmup_and_falls_to_zero(recipe, progress: float, rate: float):
+    assert learning_rate(recipe, progress, []) == pytest.approx(rate, abs=1e-15)
+
+
+def test_linear_rate_takes_no_notice_of_errors():
+    assert learning_rate(LINEAR, 5.0, [0.9] * 5) == learning_rate(LINEAR, 5.0, [])
+
+
+# --- the end
+
+
+@pytest.mark.parametrize(
+    ("recipe", "num_epochs", "finished"),
+    [
+        (FLAT, 0, False),
+        (FLAT, 8, False),  # three drops
+        (FLAT, 9, True),  # stopped improving once more
+        (replace(FLAT, drops=0), 2, False),
+        (replace(FLAT, drops=0), 3, True),
+        (replace(FLAT, epochs=4), 3, False),
+        (replace(FLAT, epochs=4), 4, True),
+        (LINEAR, 9, False),
+        (LINEAR, 10, True),
+        (LINEAR, 11, True),
+    ],
+)
+def test_training_ends_with_its_epochs_or_its_drops(recipe, num_epochs: int, finished: bool):
+    assert is_finished(recipe, num_epochs, [0.9] * num_epochs) is finished
+
+
+def test_training_without_validation_ends_with_its_epochs():
+    assert not is_finished(FLAT, PAPER.epochs - 1, [])
+    assert is_finished(FLAT, PAPER.epochs, [])
