@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Device = Annotated[str, typer.Option(help="auto, cuda or cpu.")]
+Device = Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="Where it runs.")]
 Gpus = Annotated[
     int | None, typer.Option(min=1, help="2 splits the network over two devices, a column each.")
 ]
@@ -239,23 +239,19 @@ def export(
 
 @app.command()
 def info(
-    checkpoint: Annotated[
-        Path | None, typer.Argument(metavar="[CKPT]", help="By default a recipe's network.")
-    ] = None,
-    recipe: Annotated[str, typer.Option(help="paper, small or demo.")] = "paper",
+    thing: Annotated[
+        str, typer.Argument(help="Recipe name, checkpoint, ONNX model or dataset folder.")
+    ] = "paper",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change the recipe.")
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a recipe.")
     ] = None,
-    classes: Annotated[int, typer.Option(min=1, help="Without a checkpoint.")] = 1000,
+    classes: Annotated[int, typer.Option(min=1, help="For a recipe.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """Show the network layer by layer, and where a checkpoint comes from."""
-    from alexnet_cli.recipe import find_recipe, with_settings
-
-    chosen = with_settings(find_recipe(recipe), settings or [])
+    """Show what a recipe, checkpoint, model or dataset is."""
     from alexnet_cli.commands import info as verb
 
-    result = verb.info(checkpoint, chosen, classes)
+    result = verb.info(thing, settings=settings, num_classes=classes)
     _show(asdict(result), as_json, console.show_info)
 
 

@@ -32,7 +32,7 @@ def setup() -> None:
 
 def safe(text: str) -> str:
     """Escape control characters, bytes that are no UTF-8, and rich's own markup."""
-    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     return escape(shown.encode("utf-8", "backslashreplace").decode())
 
 
@@ -43,8 +43,8 @@ def print_json(result: dict) -> None:
 
 def print_error(message: str) -> None:
     """Print at most three lines on stderr."""
-    lines = safe(str(message)).splitlines()[:3]
-    _stderr().print("[bold red]error:[/] " + "\n".join(lines), soft_wrap=True, highlight=False)
+    lines = "\n".join(safe(line) for line in message.split("\n")[:3])
+    _stderr().print(f"[bold red]error:[/] {lines}", soft_wrap=True, highlight=False)
 
 
 def print_line(line: str) -> None:
@@ -52,12 +52,17 @@ def print_line(line: str) -> None:
     _stdout().print(line, soft_wrap=True, highlight=False)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # for the face; rich would end the program itself
+
+
 def _stdout() -> Console:
-    return Console(file=sys.stdout)
+    return _Console(file=sys.stdout, emoji=False)
 
 
 def _stderr() -> Console:
-    return Console(file=sys.stderr)
+    return _Console(file=sys.stderr, emoji=False)
 
 
 class _Rate(ProgressColumn):
@@ -109,12 +114,8 @@ class ConsoleProgress:
 
 def show_prep(result: dict) -> None:
     """Table of splits, then why pictures were rejected."""
-    table = Table(title=f"{safe(result['dataset'])}: {result['classes']:,} classes")
-    for column in ("split", "found", "written", "rejected", "shards"):
-        table.add_column(column, justify="left" if column == "split" else "right")
-    for name, split in result["splits"].items():
-        table.add_row(name, *(f"{split[c]:,}" for c in ("found", "written", "rejected", "shards")))
-    _stdout().print(table)
+    print_line(f"[bold]{safe(result['dataset'])}[/]: {result['classes']:,} classes")
+    _stdout().print(_split_table(result))
     for kind, count in {**result["reasons"], **result["ignored"]}.items():
         print_line(f"  {count:,} {kind}")
     for row in result["rejected"][:5]:
@@ -152,8 +153,8 @@ def show_train(result: dict) -> None:
 
 def show_eval(result: dict) -> None:
     """The protocol and the errors."""
-    title = f"{safe(result['checkpoint'])} on {safe(result['dataset'])}, {result['split']}"
-    table = _error_table(f"{title}: {result['images']:,} images")
+    print_line(f"[bold]{safe(result['checkpoint'])}[/] on {safe(result['dataset'])}")
+    table = _error_table(f"{result['split']}: {result['images']:,} images")
     if result["center"]:
         table.add_row("centre view", *_errors(result["center"]))
     table.add_row("ten views" if result["views"] == 10 else "centre view", *_errors(result))
@@ -194,21 +195,35 @@ def show_predict(result: dict) -> None:
 
 
 def show_info(result: dict) -> None:
-    """The network, a line a layer."""
+    """The network, a line a layer, or a dataset's splits; then everything known about it."""
+    print_line(f"[bold]{safe(result['name'])}[/]: {result['kind']}, {result['classes']:,} classes")
+    _stdout().print(_layer_table(result) if "layers" in result else _split_table(result))
+    for name, value in result["about"].items():
+        print_line(f"  {name}: {safe(str(value))}")
+
+
+def _layer_table(result: dict) -> Table:
     size = " x ".join(map(str, result["input"]))
-    table = Table(title=f"recipe {result['recipe']}, {result['classes']:,} classes, input {size}")
+    table = Table(title=f"recipe {safe(result['recipe'])}, input {size}")
     for column in ("layer", "output", "parameters"):
         table.add_column(column, justify="left" if column == "layer" else "right")
     for layer in result["layers"]:
         shape = " x ".join(map(str, layer["output"]))
-        table.add_row(
-            layer["name"], shape, f"{layer['parameters']:,}" if layer["parameters"] else ""
-        )
+        count = f"{layer['parameters']:,}" if layer["parameters"] else ""
+        table.add_row(layer["name"], shape, count)
     table.add_section()
     table.add_row("[bold]all[/]", "", f"[bold]{result['parameters']:,}[/]")
-    _stdout().print(table)
-    for name, value in (result["origin"] or {}).items():
-        print_line(f"  {name}: {safe(str(value))}")
+    return table
+
+
+def _split_table(result: dict) -> Table:
+    table = Table()
+    counts = ("found", "written", "rejected", "shards")
+    for column in ("split", *counts):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for name, split in result["splits"].items():
+        table.add_row(name, *(f"{split[count]:,}" for count in counts))
+    return table
 
 
 def show_demo(result: dict) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 
 import typer
 from typer.core import TyperGroup
@@ -46,7 +47,10 @@ class Face(TyperGroup):
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             self._fail(ctx, f"{where}{error.strerror or error}", 4)
-        except (typer.Exit, typer.Abort, typer.TyperException):
+        except typer.TyperException as error:
+            command = f"alexnet {ctx.invoked_subcommand}" if ctx.invoked_subcommand else "alexnet"
+            self._fail(ctx, f"{error.format_message()}\nHelp: {command} --help", error.exit_code)
+        except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
             what = f"internal error, {type(error).__name__}: {error}"
@@ -55,7 +59,7 @@ class Face(TyperGroup):
 
     def _fail(self, ctx, message: str, exit_code: int) -> None:
         if ctx.params.get("debug"):
-            raise
+            traceback.print_exc()
         console.print_error(message)
         raise typer.Exit(exit_code) from None
 

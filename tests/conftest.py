@@ -2,7 +2,7 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from alexnet_cli.commands.train import train
 from alexnet_cli.data.demo_release import write_demo_release
 from alexnet_cli.recipe import PAPER, Recipe, widen
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 # A sixteenth of the paper's kernels on 99-pixel patches: a step takes milliseconds.
 TINY = replace(

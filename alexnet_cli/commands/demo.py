@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet_cli.data.demo_release import VAL_TAR, write_demo_release
+from alexnet_cli.errors import InputError
 from alexnet_cli.progress import SILENT, Progress
 
 NUM_SHOWN = 5
-SEEDS = {"first": 1, "second": 2}
+RUNS = {
+    "first": (1, "The network of 2012 with a quarter of its kernels, from random weights."),
+    "second": (2, "The same recipe from other random weights."),
+}
 IMAGENET_COMMANDS = [
     "alexnet prep /data/imagenet shards/ilsvrc2012",
     "alexnet pca shards/ilsvrc2012",
@@ -52,7 +56,12 @@ def demo(
     Args:
         run_command: runs one `alexnet` command line, given its arguments and a sentence that says
             what it is for, and returns its --json object.
+
+    Raises:
+        InputError: the folder holds something.
     """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is not empty; it is left as it is. Name a new folder.")
     began = time.monotonic()
     release, dataset, onnx = folder / "release", str(folder / "dataset"), str(folder / "model.onnx")
     progress.say(
@@ -65,9 +74,9 @@ def demo(
     )
     run_command(["pca", dataset], "The mean image and the RGB components of the colour noise.")
     rows = []
-    for name, seed in SEEDS.items():
-        rows += _train_and_score(folder, dataset, name, seed, device, run_command)
-    predictions = [str(folder / f"{name}.npz") for name in SEEDS]
+    for name in RUNS:
+        rows += _train_and_score(folder, dataset, name, device, run_command)
+    predictions = [str(folder / f"{name}.npz") for name in RUNS]
     together = run_command(
         ["ensemble", *predictions], "Two networks that differ only in their seed, averaged."
     )
@@ -76,22 +85,24 @@ def demo(
     run_command(
         ["export", best, "-o", onnx], "One file for serving; cropping and mean are inside it."
     )
-    pictures = _take_pictures(release, folder / "pictures")
+    pictures = folder / "pictures"
+    _take_pictures(release, pictures)
     run_command(
-        ["predict", *pictures, "--model", onnx, "--top", "3"],
+        ["predict", str(pictures), "--model", onnx, "--top", "3"],
         "Classify pictures with that file; torch is not even imported.",
     )
     return DemoResult(str(folder), time.monotonic() - began, rows, IMAGENET_COMMANDS)
 
 
 def _train_and_score(
-    folder: Path, dataset: str, name: str, seed: int, device: str, run_command: RunCommand
+    folder: Path, dataset: str, name: str, device: str, run_command: RunCommand
 ) -> list[dict]:
+    seed, purpose = RUNS[name]
     run, predictions = str(folder / "runs" / name), str(folder / f"{name}.npz")
-    where = ["--device", device]
+    where = [] if device == "auto" else ["--device", device]
     run_command(
         ["train", dataset, "--run", run, "--recipe", "demo", "--set", f"seed={seed}", *where],
-        "The network of 2012 with a quarter of its kernels, from random weights.",
+        purpose,
     )
     found = run_command(
         ["eval", f"{run}/best.safetensors", dataset, "--predictions", predictions, *where],
@@ -107,13 +118,9 @@ def _errors(found: dict) -> dict:
     return {name: found[name] for name in ("top1_error", "top5_error", "log_loss")}
 
 
-def _take_pictures(release: Path, folder: Path) -> list[str]:
+def _take_pictures(release: Path, folder: Path) -> None:
     """Copy the first validation pictures out of their archive."""
     folder.mkdir()
-    paths = []
     with tarfile.open(release / VAL_TAR) as tar:
         for member in tar.getmembers()[:NUM_SHOWN]:
-            path = folder / Path(member.name).name
-            path.write_bytes(tar.extractfile(member).read())
-            paths.append(str(path))
-    return paths
+            (folder / Path(member.name).name).write_bytes(tar.extractfile(member).read())

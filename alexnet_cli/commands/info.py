@@ -1,50 +1,115 @@
-"""`alexnet info`: the network's table, of a recipe or of a checkpoint (paper section 3.5)."""
+"""`alexnet info`: what a recipe, checkpoint, ONNX model or dataset is (paper section 3.5)."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alexnet_cli.model.alexnet import LayerInfo, describe_layers
-from alexnet_cli.model.checkpoint import load_checkpoint
-from alexnet_cli.recipe import Recipe
+from alexnet_cli.data.dataset import read_index
+from alexnet_cli.data.pixel_stats import FILE_NAME
+from alexnet_cli.errors import UsageError
+from alexnet_cli.recipe import RECIPES, Recipe, find_recipe, with_settings
+
+if TYPE_CHECKING:
+    from alexnet_cli.model.alexnet import LayerInfo
 
 PAPER_CLASSES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class InfoResult:
-    """The network, and for a checkpoint where it comes from.
+class NetworkInfo:
+    """A network, and where it comes from.
 
     Attributes:
+        kind: recipe, checkpoint or onnx.
         input: channels, rows, columns of the patch the network reads.
+        about: origin and figures of a checkpoint or model.
     """
 
+    kind: str
+    name: str
     recipe: str
     classes: int
     input: tuple[int, int, int]
     parameters: int
-    layers: list[LayerInfo]
-    origin: dict | None
+    layers: "list[LayerInfo]"
+    about: dict
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """A prepared dataset: counts by split, and how it was made."""
+
+    kind: str
+    name: str
+    classes: int
+    splits: dict[str, dict[str, int]]
+    about: dict
 
 
 def info(
-    checkpoint_path: Path | None, recipe: Recipe, num_classes: int = PAPER_CLASSES
-) -> InfoResult:
-    """Describe a checkpoint's network, or without one a recipe's.
+    thing: str, *, settings: list[str] | None = None, num_classes: int = PAPER_CLASSES
+) -> NetworkInfo | DatasetInfo:
+    """Say what `thing` is: a recipe's name, a dataset folder, a checkpoint or an ONNX model.
+
+    Args:
+        settings, num_classes: for recipes.
 
     Raises:
-        CheckpointError: the file is none, or damaged.
+        UsageError: it is none of them.
+        InputError: the file or folder is damaged.
     """
-    origin = None
-    if checkpoint_path:
-        checkpoint = load_checkpoint(checkpoint_path)
-        recipe, num_classes = checkpoint.recipe, len(checkpoint.classes)
-        origin = {**checkpoint.origin(), "best": checkpoint.progressed.best}
+    path = Path(thing)
+    if thing in RECIPES:
+        recipe = with_settings(find_recipe(thing), settings or [])
+        return _describe("recipe", thing, recipe, num_classes, {})
+    if settings:
+        raise UsageError("--set changes recipes; files are what they are.")
+    if path.is_dir():
+        return _describe_dataset(path)
+    if not path.is_file():
+        raise UsageError(f"{thing}: no such file, folder or recipe. Recipes: {', '.join(RECIPES)}.")
+    return _describe_onnx(path) if path.suffix == ".onnx" else _describe_checkpoint(path)
+
+
+def _describe(kind: str, name: str, recipe: Recipe, num_classes: int, about: dict) -> NetworkInfo:
+    from alexnet_cli.model.alexnet import describe_layers  # torch, which datasets do not need
+
     layers = describe_layers(recipe, num_classes)
-    return InfoResult(
-        recipe=recipe.name,
-        classes=num_classes,
-        input=(3, recipe.crop_size, recipe.crop_size),
-        parameters=sum(layer.parameters for layer in layers),
-        layers=layers,
-        origin=origin,
-    )
+    size = (3, recipe.crop_size, recipe.crop_size)
+    parameters = sum(layer.parameters for layer in layers)
+    return NetworkInfo(kind, name, recipe.name, num_classes, size, parameters, layers, about)
+
+
+def _describe_checkpoint(path: Path) -> NetworkInfo:
+    from alexnet_cli.model.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    about = {**checkpoint.origin(), "best": checkpoint.progressed.best}
+    return _describe("checkpoint", str(path), checkpoint.recipe, len(checkpoint.classes), about)
+
+
+def _describe_onnx(path: Path) -> NetworkInfo:
+    from alexnet_cli.model.onnx_session import load_onnx
+
+    model = load_onnx(path, "cpu")
+    recipe = Recipe.from_json(json.dumps(model.about["recipe"]))
+    about = {**model.about["origin"], "views": model.views, "image_size": model.image_size}
+    return _describe("onnx", str(path), recipe, len(model.classes), about)
+
+
+def _describe_dataset(path: Path) -> DatasetInfo:
+    index = read_index(path)
+    splits = {
+        name: {
+            "found": split.found,
+            "written": split.written,
+            "rejected": split.rejected,
+            "shards": len(split.shards),
+            "bytes": sum(shard.num_bytes for shard in split.shards),
+        }
+        for name, split in index.splits.items()
+    }
+    about = {**index.options, **index.source, "tool": index.tool}
+    about |= {"dataset": index.fingerprint(), "pixel_stats": (path / FILE_NAME).is_file()}
+    return DatasetInfo("dataset", str(path), len(index.classes), splits, about)

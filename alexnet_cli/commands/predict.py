@@ -10,7 +10,7 @@ from alexnet_cli.data.images import read_file, to_square
 from alexnet_cli.errors import CheckpointError, ImageError, InputError, RejectedError, UsageError
 from alexnet_cli.progress import SILENT, Progress
 
-BATCH_SIZE = 32
+PATCHES_AT_ONCE = 32  # pictures times views
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -112,8 +112,9 @@ def predict(
     )
     with progress.track("predict", len(paths)) as bar:
         rows = []
-        for start in range(0, len(paths), BATCH_SIZE):
-            part = paths[start : start + BATCH_SIZE]
+        batch_size = max(1, PATCHES_AT_ONCE // model.views)
+        for start in range(0, len(paths), batch_size):
+            part = paths[start : start + batch_size]
             rows.extend(_predict_batch(model, part, num_top))
             bar.advance(len(part))
     return PredictResult(str(model_path), model.runtime, model.views, rows)

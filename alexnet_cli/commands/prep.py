@@ -133,7 +133,10 @@ def _claim(folder: Path, plan: dict) -> None:
         for leftover in folder.rglob(f"*{PARTIAL_SUFFIX}"):
             leftover.unlink()
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # A prep that stopped before its plan was written leaves RECORDS alone.
+    if folder.exists() and (
+        not folder.is_dir() or any(e.name != RECORDS for e in folder.iterdir())
+    ):
         raise DatasetError(
             f"{folder} is not empty and not an alexnet dataset; it is left as it is.\n"
             "Name a new or empty folder."

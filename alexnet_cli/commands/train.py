@@ -49,8 +49,8 @@ def train(
     devices = choose_devices(device, num_devices)
     dataset, stats = _open(folder, recipe)
     run = RunFolder(run_path)
-    run.create(recipe)
     trainer = Trainer(recipe, dataset, stats, run, devices, progress)
+    run.create(recipe)
     trainer.start()
     return _finish(trainer)
 
@@ -81,9 +81,9 @@ def resume(
     _check_same_recipe(kept, recipe, run_path)
     dataset, stats = _open(folder, kept)
     _check_same_dataset(last, dataset, run_path)
+    trainer = Trainer(kept, dataset, stats, run, devices, progress)
     if kept != last.recipe:
         run.save_recipe(kept)
-    trainer = Trainer(kept, dataset, stats, run, devices, progress)
     trainer.restore(last)
     at = last.progressed
     progress.say(f"resuming {run_path} after epoch {at.epoch}, step {at.step}")

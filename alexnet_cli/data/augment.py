@@ -3,7 +3,7 @@
 Training: one random patch, its reflection half of the time, the mean subtracted, one random colour
 shift per image. Testing: the centre patch, or the ten of the paper. The values stay on the 0..255
 scale. The mean subtracted is always the centre patch of the mean image, wherever the patch was cut
-(original-2012 section 4; the paper does not say).
+(2012 code, convdata_jpeg.py:209; the paper does not say).
 
 N images, V views, H and W the dataset's image size (256), S the patch size (224).
 """
@@ -28,7 +28,7 @@ class View:
 
 
 def ten_views(image_size: int, crop_size: int) -> list[View]:
-    """Return the four corners and the centre, then the same mirrored (original-2012 4's order)."""
+    """Return the four corners and the centre, then the same mirrored (2012: convdata_jpeg.py:225)."""
     end = image_size - crop_size
     corners = [(0, 0), (0, end), (end // 2, end // 2), (end, 0), (end, end)]
     return [View(top, left, mirrored) for mirrored in (False, True) for top, left in corners]

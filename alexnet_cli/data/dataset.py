@@ -90,7 +90,7 @@ def read_index(folder: Path) -> Index:
                 f"{path}: format {content['format']}, made by {content['tool']}. Update alexnet."
             )
         index = _parse_index(content)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path}: damaged ({error}).\n{_remedy(folder)}") from error
     if index.fingerprint() != content.get("fingerprint"):
         raise DatasetError(f"{path}: edited since it was written; its fingerprint no longer fits.")
@@ -102,6 +102,8 @@ def _remedy(folder: Path) -> str:
 
 
 def _parse_index(content: dict) -> Index:
+    if not isinstance(content["options"]["size"], int):
+        raise TypeError("size is no number")
     splits = {
         name: SplitIndex(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
         for name, split in content["splits"].items()
@@ -202,8 +204,19 @@ def _open_split(folder: Path, name: str, split: SplitIndex, image_size: int) -> 
     path = folder / f"{name}.samples.npy"
     try:
         samples = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy raises many kinds on a damaged header
         raise DatasetError(f"{path}: damaged or missing ({error}).\n{_remedy(folder)}") from error
     if samples.dtype != SAMPLE_DTYPE or len(samples) != split.written:
         raise DatasetError(f"{path}: {len(samples)} samples, index.json says {split.written}.")
+    if not _rows_fit(samples, split.shards):
+        raise DatasetError(f"{path}: its rows do not fit the shards.\n{_remedy(folder)}")
     return Split(name, folder, split.shards, samples, image_size)
+
+
+def _rows_fit(samples: np.ndarray, shards: tuple[Shard, ...]) -> bool:
+    """Return whether the rows follow the shards, each inside its own."""
+    num_samples = [shard.num_samples for shard in shards]
+    num_bytes = np.repeat([shard.num_bytes for shard in shards], num_samples)
+    if not np.array_equal(samples["shard"], np.repeat(np.arange(len(shards)), num_samples)):
+        return False
+    return bool((samples["offset"] + samples["length"] <= num_bytes).all())

@@ -100,7 +100,7 @@ def load_pixel_stats(folder: Path, fingerprint: str) -> PixelStats:
     if not path.is_file():
         raise DatasetError(f"{path} is missing. Make it: alexnet pca {folder}")
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             stats = PixelStats(
                 content["mean_image"],
                 content["eigenvalues"],

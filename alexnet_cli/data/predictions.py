@@ -59,7 +59,7 @@ def load_predictions(path: Path) -> Predictions:
         CheckpointError: it is none, or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             about = json.loads(str(content["about"]))
             predictions = Predictions(
                 keys=tuple(content["keys"].tolist()),

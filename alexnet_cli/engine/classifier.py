@@ -58,7 +58,7 @@ def build_classifier(
     try:
         load_whole_state(net, weights)
         stats = stats_of(checkpoint)
-    except (KeyError, RuntimeError) as error:
+    except (LookupError, ValueError) as error:
         raise CheckpointError(f"{path}: its tensors do not fit its recipe ({error}).") from error
     return Classifier(net, Augmenter(checkpoint.recipe, stats, devices[0]))
 

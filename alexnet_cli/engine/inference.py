@@ -9,7 +9,7 @@ from alexnet_cli.data.dataset import Dataset, open_dataset
 from alexnet_cli.data.loader import load_batches
 from alexnet_cli.data.predictions import Predictions
 from alexnet_cli.engine.classifier import CENTER, Classifier, load_classifier
-from alexnet_cli.errors import CheckpointError
+from alexnet_cli.errors import CheckpointError, DivergedError
 from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.progress import SILENT, Progress
 
@@ -73,10 +73,11 @@ def predict_split(
 ) -> Predictions:
     """Return the probabilities of all images of a split, in stored order.
 
-    Probabilities, not scores, are averaged over the views (original-2012 section 4).
+    Probabilities, not scores, are averaged over the views (2012 code, layer.cu:1809).
 
     Raises:
         DatasetError: the split is empty or damaged.
+        DivergedError: the network's scores overflow.
     """
     split = dataset.split(split_name)
     views = classifier.views(num_views)
@@ -86,6 +87,8 @@ def predict_split(
     with progress.track(f"{split_name}, {num_views} view{'s'[: num_views > 1]}", len(split)) as bar:
         for batch in load_batches(split, np.arange(len(split)), BATCH_SIZE):
             probs_VNK = classifier.probabilities(batch.images, views)
+            if not np.isfinite(probs_VNK).all():
+                raise DivergedError(f"the network's scores of {split_name} are not finite")
             probs[batch.positions] = probs_VNK.mean(axis=0)
             center_probs[batch.positions] = probs_VNK[center]
             bar.advance(len(batch.labels))

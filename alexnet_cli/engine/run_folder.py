@@ -1,6 +1,8 @@
 """The files of one run: runs/NAME/{recipe.json, log.jsonl, best.safetensors, last.safetensors}."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 from alexnet_cli.atomic import write_bytes
@@ -41,21 +43,25 @@ class RunFolder:
         """Return the resumable checkpoint.
 
         Raises:
-            CheckpointError: there is none, or it is damaged.
+            CheckpointError: there is none, it is damaged, or nothing can go on from it.
         """
         if not self.last.is_file():
             raise CheckpointError(
                 f"no checkpoint to resume in {self.path}. Without --resume a new run begins."
             )
-        return load_checkpoint(self.last, with_velocity=True)
+        checkpoint = load_checkpoint(self.last, with_velocity=True)
+        if not checkpoint.velocity:
+            raise CheckpointError(f"{self.last} holds no velocity, so a run cannot go on from it.")
+        return checkpoint
 
     def save(self, checkpoint: Checkpoint, *, is_best: bool) -> None:
-        """Write last.safetensors, and best.safetensors without its velocity."""
-        save_checkpoint(self.last, checkpoint)
+        """Write best.safetensors, without velocity, and last.safetensors.
+
+        The last comes last: should the best not be written, the resumed run writes it again.
+        """
         if is_best:
-            velocity, checkpoint.velocity = checkpoint.velocity, {}
-            save_checkpoint(self.best, checkpoint)
-            checkpoint.velocity = velocity
+            save_checkpoint(self.best, replace(checkpoint, velocity={}))
+        save_checkpoint(self.last, checkpoint)
 
     def add_row(self, row: dict) -> None:
         """Append one epoch to log.jsonl."""
@@ -65,5 +71,12 @@ class RunFolder:
     def keep_rows(self, num_epochs: int) -> None:
         """Drop the rows of epochs after `num_epochs`, which a resumed run writes again."""
         rows = self.log.read_text().splitlines() if self.log.is_file() else []
-        kept = [row for row in rows if json.loads(row)["epoch"] <= num_epochs]
+        kept = [row for row in rows if _epoch_of(row) <= num_epochs]
         write_bytes(self.log, "".join(row + "\n" for row in kept).encode())
+
+
+def _epoch_of(row: str) -> float:
+    try:
+        return json.loads(row)["epoch"]
+    except ValueError:  # the machine went down while it was written
+        return math.inf

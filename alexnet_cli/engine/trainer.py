@@ -48,7 +48,6 @@ class Trainer:
         self.augmenter = Augmenter(self.recipe, self.stats, self.devices[0])
         self.at = Progressed()
         self.train_seconds, self.train_images, self.epoch_speed = 0.0, 0, 0.0
-        self.rate = 0.0  # of the last update
 
     def start(self) -> None:
         """Draw the first weights: the same ones on one device and on two."""
@@ -98,7 +97,7 @@ class Trainer:
         self.epoch_speed = (self.train_images - images_before) / elapsed
 
     def _train_step(self, batch: Batch, bar: Tracker) -> None:
-        self.rate = rate = self._learning_rate()
+        rate = self._learning_rate(self.at.step)
         rng = np.random.default_rng([self.recipe.seed, self.at.epoch, self.at.step, 0xA06])
         torch.manual_seed(int(rng.integers(1 << 62)))  # dropout
         self.net.train()
@@ -108,7 +107,7 @@ class Trainer:
         loss = F.cross_entropy(scores, labels)
         loss_value = loss.item()  # host sync: the update must not happen if it is not finite
         if not math.isfinite(loss_value):
-            raise self._diverged(f"the loss is {loss_value}", rate)
+            raise self._diverged(f"the loss is {loss_value}")
         self.sgd.zero_grad()
         loss.backward()
         self.sgd.step(rate)
@@ -119,16 +118,16 @@ class Trainer:
         note = f"loss {self.at.train_loss:.3f}  error {self.at.train_error:.1%}  rate {rate:.2g}"
         bar.advance(len(batch.labels), note=note)
 
-    def _learning_rate(self) -> float:
+    def _learning_rate(self, step: int) -> float:
         steps = math.ceil(len(self.split) / self.recipe.batch_size)
-        return learning_rate(self.recipe, self.at.epoch + self.at.step / steps, self.at.val_errors)
+        return learning_rate(self.recipe, self.at.epoch + step / steps, self.at.val_errors)
 
     def _finish_epoch(self) -> None:
         """Validate, log, and write the checkpoints."""
         row = {
             "epoch": self.at.epoch + 1,
             "steps": self.at.total_steps,
-            "learning_rate": self.rate,
+            "learning_rate": self._learning_rate(self.at.step - 1),
             "train_loss": self.at.train_loss,
             "train_top1_error": self.at.train_error,
             "images_per_second": round(self.epoch_speed, 1),
@@ -137,13 +136,19 @@ class Trainer:
         if len(self.dataset.splits.get("val", ())):
             row["val"], is_best = self._validate()
         self.at.next_epoch(row.get("val"), is_best=is_best)
-        self.run.save(self._checkpoint(), is_best=is_best)
-        self.run.add_row(row)
+        checkpoint = self._checkpoint()
+        self.run.add_row(row)  # before the checkpoint: resuming drops a row too many, adds none
+        self.run.save(checkpoint, is_best=is_best)
         self.progress.say(_describe(row, self.recipe.epochs, is_best=is_best))
 
     def _validate(self) -> tuple[dict[str, float], bool]:
         classifier = Classifier(self.net, self.augmenter)
-        found = predict_split(classifier, self.dataset, "val", num_views=1, progress=self.progress)
+        try:
+            found = predict_split(
+                classifier, self.dataset, "val", num_views=1, progress=self.progress
+            )
+        except DivergedError as error:
+            raise self._diverged(str(error)) from error
         scores = score(found.probs, found.labels)
         row = {
             "top1_error": scores.top1_error,
@@ -170,7 +175,7 @@ class Trainer:
         )
         bad = [name for name, tensor in weights.items() if not np.isfinite(tensor).all()]
         if bad:
-            raise self._diverged(f"{bad[0]} has weights that are not finite", self._learning_rate())
+            raise self._diverged(f"{bad[0]} holds numbers that are not finite")
         return Checkpoint(
             recipe=self.recipe,
             weights=weights,
@@ -185,11 +190,12 @@ class Trainer:
             progressed=self.at,
         )
 
-    def _diverged(self, what: str, rate: float) -> DivergedError:
+    def _diverged(self, what: str) -> DivergedError:
+        rate = self._learning_rate(self.at.step)
         kept = f"{self.run.last} is kept" if self.run.last.exists() else "No checkpoint was written"
         return DivergedError(
             f"{what} at epoch {self.at.epoch + 1}, step {self.at.step} (rate {rate:.3g}, "
-            f"mean loss before {self.at.train_loss:.4g}); the update was not made.\n"
+            f"mean loss before {self.at.train_loss:.4g}).\n"
             f"{kept}. Try --set learning_rate={self.recipe.learning_rate / 3:.2g} in another --run."
         )
 

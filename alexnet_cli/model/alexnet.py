@@ -158,7 +158,7 @@ class LayerInfo:
 
 
 def describe_layers(recipe: Recipe, num_classes: int) -> list[LayerInfo]:
-    """Return every layer's output shape and number of parameters, without allocating weights."""
+    """Return every layer's name, output and number of parameters, without allocating weights."""
     with torch.device("meta"):
         net = AlexNet(recipe, num_classes)
         x = torch.empty(1, RGB, recipe.crop_size, recipe.crop_size)

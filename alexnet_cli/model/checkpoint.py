@@ -130,8 +130,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "classes": checkpoint.classes,
         "dataset": checkpoint.fingerprint,
         "progressed": asdict(checkpoint.progressed),
-        "checksum": _checksum(tensors),
     }
+    header["checksum"] = _checksum(tensors, header)
     content = safetensors.numpy.save(tensors, {"alexnet": json.dumps(header)})
     with write_atomically(path) as file:
         file.write(content)
@@ -152,7 +152,7 @@ def load_checkpoint(path: Path, *, with_velocity: bool = False) -> Checkpoint:
         checkpoint = _assemble(tensors, header, with_velocity)
     except (KeyError, TypeError, ValueError, RecipeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this version ({error}).") from error
-    if header["checksum"] != _checksum(tensors):
+    if header.get("checksum") != _checksum(tensors, header):
         raise CheckpointError(
             f"{path}: damaged, its checksum does not match. Use another checkpoint."
         )
@@ -192,9 +192,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
         ) from error
 
 
-def _checksum(tensors: dict[str, np.ndarray]) -> str:
-    """Return a CRC-32 over names and contents: finds damage, is no defence against forgery."""
-    crc = 0
+def _checksum(tensors: dict[str, np.ndarray], header: dict) -> str:
+    """Return a CRC-32 over header and tensors: finds damage, is no defence against forgery."""
+    about = {name: value for name, value in header.items() if name != "checksum"}
+    crc = zlib.crc32(json.dumps(about).encode())
     for name in sorted(tensors):
         crc = zlib.crc32(name.encode(), crc)
         crc = zlib.crc32(tensors[name].reshape(-1).view(np.uint8), crc)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def overhang(size: int, window: int, stride: int, pad: int) -> int:
-    """Return the zeros a convolution needs right and bottom beyond `pad` (original-2012 1.1).
+    """Return the zeros a convolution needs right and bottom beyond `pad` (2012: layer.py:1004).
 
     The 2012 code rounds the output size up, 1 + ceil((2 pad + size - window) / stride), and reads
     zeros where the last window hangs over: 224 -> 55 in conv1 with 3 of them.
@@ -112,7 +112,7 @@ class UnscaledDropout(nn.Module):
     """Zero each unit with probability `rate` in training; multiply by 1 - rate otherwise (4.2).
 
     torch's own dropout divides by the kept share in training instead, which changes activations,
-    gradients and weight decay against each other (original-2012 1.5).
+    gradients and weight decay against each other (2012 code, layer.cu:1121).
     """
 
     def __init__(self, rate: float):

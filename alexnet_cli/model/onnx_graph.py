@@ -95,7 +95,7 @@ def _patches(graph: _Graph, recipe: Recipe, mean_image: np.ndarray, views: int) 
 
 
 def _ten_patches(graph: _Graph, end: int, size: int) -> str:
-    """Cut the corners and the centre, then mirror all five (original-2012 4's order)."""
+    """Cut the corners and the centre, then mirror all five (2012 code, convdata_jpeg.py:225)."""
     offsets = [(0, 0), (0, end), (end // 2, end // 2), (end, 0), (end, end)]
     cuts = [_cut(graph, f"crop{i}", *offset, size) for i, offset in enumerate(offsets)]
     plain = graph.add("Concat", "crops", *cuts, axis=0)
@@ -134,7 +134,7 @@ def _add_conv(
 ) -> tuple[str, int]:
     """Add a convolution whose output size is rounded up; return it and that size.
 
-    Windows that hang over right and bottom read zeros there (original-2012 1.1).
+    Windows that hang over right and bottom read zeros there (2012 code, layer.py:1004).
     """
     steps = math.ceil((2 * conv.pad + size - conv.size) / conv.stride)
     far = steps * conv.stride + conv.size - size - conv.pad

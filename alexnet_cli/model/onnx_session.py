@@ -1,6 +1,8 @@
 """An exported model on onnxruntime, without torch: uint8 pictures in, class probabilities out."""
 
+import contextlib
 import ctypes
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ class OnnxClassifier:
         image_size: side of the pictures it takes.
         views: how many views it averages inside.
         provider: what really runs it.
+        about: everything the file's metadata says: origin, recipe.
     """
 
     session: onnxruntime.InferenceSession
@@ -30,6 +33,7 @@ class OnnxClassifier:
     image_size: int
     views: int
     provider: str
+    about: dict
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Map uint8 RGB (N, H, W, 3) to float32 (N, K)."""
@@ -50,7 +54,7 @@ def load_onnx(path: Path, device: str = "auto") -> OnnxClassifier:
         size, views = int(about["image_size"]), int(about["views"])
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: an ONNX model, but not one of alexnet export.") from error
-    return OnnxClassifier(session, classes, size, views, session.get_providers()[0])
+    return OnnxClassifier(session, classes, size, views, session.get_providers()[0], about)
 
 
 def _open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
@@ -58,10 +62,12 @@ def _open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
         raise CheckpointError(f"{path}: no such file. Make one: alexnet export CKPT -o {path}")
     providers = [CUDA, CPU] if device == "cuda" or (device == "auto" and _has_cuda()) else [CPU]
     if CUDA in providers:
-        onnxruntime.preload_dlls()
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+            onnxruntime.preload_dlls()
+    onnxruntime.set_default_logger_severity(4)  # our own message says what failed
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # our own message says what failed
-    # Copying 245 MB of weights into another layout takes 0.3 s and makes no batch faster here.
+    options.log_severity_level = 4
+    # Copying 245 MB of weights into another layout costs 0.3 s; it pays after 300 pictures.
     options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         session = onnxruntime.InferenceSession(path, options, providers=providers)

@@ -85,13 +85,19 @@ def load_whole_state(net: Network, state: State, tensors: list[Tensor] | None = 
 
     Args:
         tensors: one tensor for each parameter to copy into instead.
+
+    Raises:
+        LookupError, ValueError: a tensor is missing or has another shape.
     """
     for name, target in zip(_parameter_names(net), tensors or net.parameters(), strict=True):
         if isinstance(net, AlexNet):
-            target.copy_(state[name])
+            source = state[name]
         else:
             part, whole_name = name.removeprefix("parts.").split(".", 1)
-            target.copy_(_column_of(state[whole_name], whole_name, int(part), len(net.parts)))
+            source = _column_of(state[whole_name], whole_name, int(part), len(net.parts))
+        if source.shape != target.shape:
+            raise ValueError(f"{name} is {tuple(source.shape)}, not {tuple(target.shape)}")
+        target.copy_(source)
 
 
 def _parameter_names(net: Network) -> list[str]:

@@ -4,7 +4,7 @@
     w <- w + v
 
 The rate is inside v, so dividing it by ten leaves the velocity gathered so far as it is; torch's
-SGD multiplies the whole buffer by the new rate instead (original-2012 sections 2 and 6.10).
+SGD multiplies the whole buffer by the new rate instead (2012 code, weights.cu:146).
 """
 
 import torch

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from alexnet_cli.commands.evaluate import evaluate
-from alexnet_cli.commands.export import export
+from alexnet_cli.commands.export import ExportResult, export
 from alexnet_cli.commands.pca import pca
 from alexnet_cli.commands.prep import PrepOptions, prep
 from alexnet_cli.data.demo_release import CLASSES, draw_jpeg
@@ -148,21 +148,25 @@ def pictures(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def onnx_model(checkpoint, tmp_path_factory) -> Path:
+def exported(checkpoint, tmp_path_factory) -> ExportResult:
+    """What exporting the checkpoint with ten views gave."""
+    return export(checkpoint, tmp_path_factory.mktemp("onnx") / "ten.onnx", num_views=10)
+
+
+@pytest.fixture(scope="session")
+def onnx_model(exported) -> Path:
     """The checkpoint exported with ten views. Read only."""
-    path = tmp_path_factory.mktemp("onnx") / "ten.onnx"
-    export(checkpoint, path, num_views=10)
-    return path
+    return Path(exported.onnx)
 
 
 @pytest.fixture(scope="session")
 def predictions(runs, dataset, tmp_path_factory) -> list[Path]:
-    """Predictions files of the two runs, ten views. Read only."""
+    """Predictions files of the two runs, centre view. Read only."""
     paths = []
     for run in (runs.first, runs.second):
         paths.append(tmp_path_factory.mktemp("predictions") / f"{run.name}.npz")
         checkpoint = run / "best.safetensors"
-        evaluate(checkpoint, dataset, predictions_path=paths[-1], device="cpu")
+        evaluate(checkpoint, dataset, num_views=1, predictions_path=paths[-1], device="cpu")
     return paths
 
 

@@ -1,22 +1,33 @@
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from alexnet_cli.commands.evaluate import evaluate
 from alexnet_cli.data.predictions import load_predictions
 
 ON_CPU = ("--device", "cpu")
 
 
-def test_json_has_ten_views_and_the_centre(answer, checkpoint, dataset):
+@pytest.fixture(scope="module")
+def ten(checkpoint, dataset, tmp_path_factory) -> dict:
+    """What ten views of the checkpoint give, with a predictions file."""
+    path = tmp_path_factory.mktemp("ten") / "predictions.npz"
+    return asdict(evaluate(checkpoint, dataset, predictions_path=path, device="cpu"))
+
+
+def test_json_has_ten_views_and_the_centre(answer, checkpoint, dataset, ten):
     found = answer("eval", checkpoint, dataset, *ON_CPU)
+    assert found == {**ten, "predictions": None}
     assert (found["images"], found["views"]) == (30, 10)
     for errors in (found, found["center"]):
         assert 0 <= errors["top5_error"] <= errors["top1_error"] <= 1
         assert errors["log_loss"] > 0
 
 
-def test_one_view_is_the_centre_of_ten(answer, checkpoint, dataset):
-    ten = answer("eval", checkpoint, dataset, *ON_CPU)
+def test_one_view_is_the_centre_of_ten(answer, checkpoint, dataset, ten):
     one = answer("eval", checkpoint, dataset, "--views", 1, *ON_CPU)
     assert one["views"] == 1
     assert one["center"] is None
@@ -25,14 +36,13 @@ def test_one_view_is_the_centre_of_ten(answer, checkpoint, dataset):
     assert one["log_loss"] == pytest.approx(ten["center"]["log_loss"], abs=1e-6)
 
 
-def test_table_shows_both_rows_in_percent(shown, answer, checkpoint, dataset):
-    found = answer("eval", checkpoint, dataset, *ON_CPU)
-    text = shown("eval", checkpoint, dataset, *ON_CPU)
-    for name, errors in (("ten views", found), ("centre view", found["center"])):
-        row = next(line for line in text.splitlines() if name in line)
-        assert f"{errors['top1_error']:.2%}" in row
-        assert f"{errors['top5_error']:.2%}" in row
-        assert f"{errors['log_loss']:.4f}" in row
+def test_table_shows_the_errors_in_percent(shown, checkpoint, dataset, ten):
+    text = shown("eval", checkpoint, dataset, "--views", 1, *ON_CPU)
+    assert "30 images" in " ".join(text.split())
+    row = next(line for line in text.splitlines() if "centre view" in line)
+    assert f"{ten['center']['top1_error']:.2%}" in row
+    assert f"{ten['center']['top5_error']:.2%}" in row
+    assert f"{ten['center']['log_loss']:.4f}" in row
 
 
 def test_split_train_has_its_own_images(answer, checkpoint, dataset):
@@ -40,24 +50,27 @@ def test_split_train_has_its_own_images(answer, checkpoint, dataset):
     assert answer("eval", checkpoint, dataset, *arguments)["images"] == 60
 
 
-def test_predictions_file_holds_what_was_scored(answer, checkpoint, dataset, tmp_path):
+def test_predictions_are_saved_where_asked(answer, checkpoint, dataset, tmp_path):
     path = tmp_path / "found.npz"
-    found = answer("eval", checkpoint, dataset, "--predictions", path, *ON_CPU)
-    assert found["predictions"] == str(path)
-    saved = load_predictions(path)
+    arguments = ("--predictions", path, "--views", 1, *ON_CPU)
+    assert answer("eval", checkpoint, dataset, *arguments)["predictions"] == str(path)
+    assert load_predictions(path).views == 1
+
+
+def test_predictions_file_holds_what_was_scored(ten):
+    saved = load_predictions(Path(ten["predictions"]))
     assert saved.keys == tuple(f"val-{number:08d}" for number in range(30))
     np.testing.assert_allclose(saved.probs.sum(axis=1), 1, atol=1e-5)
     right = saved.probs.argmax(axis=1) == saved.labels
-    assert found["top1_error"] == pytest.approx(1 - right.mean())
+    assert ten["top1_error"] == pytest.approx(1 - right.mean())
     log_loss = -np.log(saved.probs[np.arange(30), saved.labels].astype(np.float64)).mean()
-    assert found["log_loss"] == pytest.approx(log_loss)
+    assert ten["log_loss"] == pytest.approx(log_loss)
 
 
-def test_two_devices_find_what_one_does(answer, checkpoint, dataset):
-    one = answer("eval", checkpoint, dataset, *ON_CPU)
-    two = answer("eval", checkpoint, dataset, *ON_CPU, "--gpus", 2)
-    assert two["top1_error"] == one["top1_error"]
-    assert two["log_loss"] == pytest.approx(one["log_loss"], abs=1e-5)
+def test_two_devices_find_what_one_does(answer, checkpoint, dataset, ten):
+    found = answer("eval", checkpoint, dataset, "--gpus", 2, "--views", 1, *ON_CPU)
+    assert found["top1_error"] == ten["center"]["top1_error"]
+    assert found["log_loss"] == pytest.approx(ten["center"]["log_loss"], abs=1e-5)
 
 
 @pytest.mark.parametrize("content", [b"", b"no tensors here", bytes(5000)])

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 ON_CPU = ("--device", "cpu")
 
@@ -162,14 +163,25 @@ def test_impossible_values_are_refused_by_the_parser(
     assert wrong[0] in wrong_command_line("predict", *arguments)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+@pytest.mark.parametrize("model", ["onnx_model", "checkpoint"])
+def test_cuda_that_is_not_there_is_exit_4(fails, request, pictures, model):
+    path = request.getfixturevalue(model)
+    arguments = (pictures / "b.jpg", "--model", path, "--device", "cuda", "--json")
+    failure = fails(4, "predict", *arguments)
+    assert "--device cpu" in failure.message
+    assert failure.stdout == ""
+
+
 def test_hostile_names_are_escaped(alexnet, onnx_model, pictures, tmp_path):
-    name = "red\x1b[31m\nwarning [bold]x[/bold] :smile:.jpg"
+    name = "red\x1b[31m\nwarning [bold]x[dim] :smile:.jpg"
     shutil.copy(pictures / "b.jpg", tmp_path / name)
-    arguments = ("predict", tmp_path / name, tmp_path / (name + ".png"), "--model", onnx_model)
+    (tmp_path / f"{name}.png").write_text("no picture")
+    arguments = ("predict", tmp_path, "--model", onnx_model)
     text = alexnet(*arguments, *ON_CPU)
     assert text.exit_code == 5
     assert "\x1b" not in text.output
-    assert r"red\x1b[31m\nwarning [bold]x[/bold] :smile:.jpg" in text.stdout
+    assert r"red\x1b[31m\nwarning [bold]x[dim] :smile:.jpg" in text.stdout
     assert r"red\x1b[31m" in text.stderr
     found = json.loads(alexnet(*arguments, *ON_CPU, "--json").stdout)
     assert Path(found["images"][0]["image"]).name == name

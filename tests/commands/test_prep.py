@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import alexnet_cli.commands.prep as prep_module
+from alexnet_cli.engine import shard_pool
 
 OPTIONS = ("--size", 112, "--shard-size", 25)  # those of the dataset in tests/conftest.py
 
@@ -159,7 +159,7 @@ def test_full_disk_names_the_file_and_the_same_command_goes_on(
 def test_stopped_prep_goes_on_with_the_same_command(
     fails, alexnet, release, dataset, tmp_path, monkeypatch
 ):
-    make_shard = prep_module.make_shard
+    make_shard = shard_pool.make_shard
 
     def stop_at_third(task):
         if task.position == 2:
@@ -168,7 +168,7 @@ def test_stopped_prep_goes_on_with_the_same_command(
 
     arguments = ("prep", release, tmp_path / "new", *OPTIONS, "--workers", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(prep_module, "make_shard", stop_at_third)
+        patch.setattr(shard_pool, "make_shard", stop_at_third)
         assert "run the same command" in fails(130, *arguments).message
     assert not (tmp_path / "new" / "index.json").exists()
     again = alexnet(*arguments)

@@ -32,16 +32,6 @@ def test_json_says_how_the_run_ended(answer, dataset, tmp_path):
     }
 
 
-def test_text_names_steps_errors_and_speed(alexnet, dataset, tmp_path):
-    result = alexnet("train", dataset, "--run", tmp_path / "r", *TINY, "--epochs", 1, *ON_CPU)
-    assert result.exit_code == 0
-    assert "1 epochs, 4 steps" in result.stdout
-    row = json.loads((tmp_path / "r" / "log.jsonl").read_text())
-    assert f"top-1 {row['val']['top1_error']:.1%}" in result.stdout
-    assert "images/s on cpu" in result.stdout
-    assert "epoch 1/1: train loss" in result.stderr
-
-
 def test_two_cpu_devices_start_as_one_does(answer, dataset, tmp_path):
     arguments = (*TINY, "--epochs", 1, "--set", "learning_rate=0", *ON_CPU)
     one = answer("train", dataset, "--run", tmp_path / "one", *arguments)
@@ -69,22 +59,34 @@ def test_terminated_run_saves_and_resumes_to_the_same_weights(
         np.testing.assert_array_equal(resumed[name], weights)
 
 
-def test_finished_run_resumes_to_a_later_end(answer, dataset, runs, tmp_path):
+def test_finished_run_resumes_to_a_later_end(alexnet, dataset, runs, tmp_path):
     run = shutil.copytree(runs.first, tmp_path / "run")
-    found = answer("train", dataset, "--run", run, "--resume", "--epochs", 3, *ON_CPU)
-    assert (found["epochs"], found["steps"]) == (3, 12)
-    assert len((run / "log.jsonl").read_text().splitlines()) == 3
+    result = alexnet("train", dataset, "--run", run, "--resume", "--epochs", 3, *ON_CPU)
+    assert result.exit_code == 0
+    assert "3 epochs, 12 steps" in result.stdout
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    best = min(row["val"]["top1_error"] for row in rows)
+    assert f"top-1 {best:.1%}" in result.stdout
+    assert "images/s on cpu" in result.stdout
+    assert "epoch 3/3: train loss" in result.stderr
+
+
+def test_finished_run_has_nothing_left_to_do(answer, dataset, runs, unharmed):
+    check = unharmed(runs.first)
+    found = answer("train", dataset, "--run", runs.first, "--resume", *ON_CPU)
+    assert (found["epochs"], found["steps"], found["images_per_second"]) == (2, 8, None)
+    check()
 
 
 def test_existing_run_is_left_as_it_is(fails, dataset, runs, unharmed):
     check = unharmed(runs.first)
-    assert "--resume" in fails(3, "train", dataset, "--run", runs.first, *ON_CPU).message
+    assert "--resume" in fails(3, "train", dataset, "--run", runs.first, *TINY, *ON_CPU).message
     check()
 
 
 def test_folder_of_other_files_is_left_as_it_is(fails, dataset, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    assert "not empty" in fails(3, "train", dataset, "--run", tmp_path, *ON_CPU).message
+    assert "not empty" in fails(3, "train", dataset, "--run", tmp_path, *TINY, *ON_CPU).message
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

@@ -24,7 +24,17 @@ from alexnet_cli.data.images import (
 from alexnet_cli.errors import ImageError
 
 # (height, width): both orientations, odd rests, larger and smaller than the squares asked for
-SHAPES = [(40, 40), (64, 64), (65, 64), (64, 65), (75, 133), (133, 75), (200, 301), (30, 47), (7, 9)]
+SHAPES = [
+    (40, 40),
+    (64, 64),
+    (65, 64),
+    (64, 65),
+    (75, 133),
+    (133, 75),
+    (200, 301),
+    (30, 47),
+    (7, 9),
+]
 
 
 def picture(height: int, width: int, *, seed: int = 0) -> np.ndarray:
@@ -48,6 +58,15 @@ def refusal(content: bytes) -> ImageError:
     with pytest.raises(ImageError) as error:
         to_square(content, 64)
     return error.value
+
+
+def outcome(content: bytes) -> str:
+    """Return "a picture", or the reason why it is none."""
+    try:
+        pixels = to_square(content, 32)
+    except ImageError as error:
+        return error.reason
+    return "a picture" if pixels.shape == (32, 32, 3) else "a picture of another shape"
 
 
 def levels_apart(a: np.ndarray, b: np.ndarray) -> int:
@@ -304,11 +323,7 @@ def test_damage_anywhere_gives_a_picture_or_a_known_reason(kind):
         near = 60 if rng.random() < 0.5 else len(damaged)
         damaged[rng.integers(0, near, rng.integers(1, 8))] = rng.integers(0, 256)
         content = damaged.tobytes()[: rng.integers(1, len(whole) + 1)]
-        try:
-            assert to_square(content, 32).shape == (32, 32, 3)
-        except ImageError as error:
-            assert error.reason in REASONS
-            assert "\n" not in error.detail
+        assert outcome(content) in ("a picture", *REASONS)
 
 
 def test_a_missing_file_is_unreadable(tmp_path):

@@ -93,7 +93,7 @@ def test_a_link_in_the_place_of_the_ground_truth_is_not_followed(tmp_path):
         tar.addfile(link)
     path = tmp_path / "kit.tar"
     path.write_bytes(file.getvalue())
-    with pytest.raises(ReleaseError, match="no \\*validation_ground_truth.txt inside"):
+    with pytest.raises(ReleaseError, match=r"no \*validation_ground_truth.txt inside"):
         read_devkit(path)
 
 
@@ -108,12 +108,12 @@ def test_a_ground_truth_that_is_no_class_is_refused_and_quoted(tmp_path, truth, 
 
 
 def test_a_kit_without_meta_mat_is_refused(tmp_path):
-    with pytest.raises(ReleaseError, match="no \\*meta.mat inside"):
+    with pytest.raises(ReleaseError, match=r"no \*meta.mat inside"):
         read_devkit(write_kit(tmp_path, meta=b""))
 
 
 def test_a_kit_without_ground_truth_is_refused(tmp_path):
-    with pytest.raises(ReleaseError, match="no \\*validation_ground_truth.txt inside"):
+    with pytest.raises(ReleaseError, match=r"no \*validation_ground_truth.txt inside"):
         read_devkit(write_kit(tmp_path, truth=""))
 
 
@@ -133,7 +133,7 @@ def other_variable() -> bytes:
     ],
 )
 def test_a_damaged_meta_mat_is_refused(tmp_path, meta):
-    with pytest.raises(ReleaseError, match="meta.mat is damaged"):
+    with pytest.raises(ReleaseError, match=r"meta\.mat is damaged"):
         read_devkit(write_kit(tmp_path, meta=meta))
 
 

@@ -68,7 +68,7 @@ def test_norm_window_is_cut_at_the_ends_of_each_column():
 
     counted = 1 / LocalResponseNorm(5, alpha=1.0, beta=1.0, k=100.0, columns=2)(ones) - 100
 
-    torch.testing.assert_close(counted.flatten().tolist(), [3.0, 4, 5, 5, 4, 3] * 2)
+    assert counted.flatten().tolist() == pytest.approx([3, 4, 5, 5, 4, 3] * 2)
 
 
 def test_norm_of_one_column_ignores_the_other():
@@ -104,7 +104,7 @@ def test_gradient_of_norm_is_the_same_in_channels_last():
     norm, gradients = LocalResponseNorm(5, 0.3, 0.75, 2.0, columns=2), []
 
     for layout in (torch.contiguous_format, torch.channels_last):
-        leaf = x.contiguous(memory_format=layout).requires_grad_()
+        leaf = x.clone(memory_format=layout).requires_grad_()
         norm(leaf).backward(upstream.contiguous(memory_format=layout))
         gradients.append(leaf.grad)
 
@@ -225,7 +225,7 @@ def test_overhang_makes_the_last_window_end_where_the_zeros_do():
 def test_pool_size_is_that_of_torch_s_layer():
     for size, window in itertools.product(range(1, 30), range(1, 6)):
         for stride in range(1, window + 1):
-            if size >= window:
+            if size > window - stride:  # else there is no output
                 pool = nn.MaxPool2d(window, stride, ceil_mode=True)
                 shape = pool(torch.empty(1, 1, size, size, device="meta")).shape
                 assert pool_output_size(size, window, stride) == shape[-1], (size, window, stride)

@@ -20,7 +20,7 @@ from alexnet_cli.recipe import PAPER, Recipe, widen
 
 CPU = torch.device("cpu")
 CLASSES = 10
-SMALL = replace(widen(PAPER, 1 / 8), crop_size=72)
+SMALL = replace(widen(PAPER, 1 / 16), crop_size=72)
 # Dropout draws other masks when the layer is in two parts, so it is off where results compare.
 NO_DROPOUT = replace(
     SMALL, fc6=replace(SMALL.fc6, dropout=0.0), fc7=replace(SMALL.fc7, dropout=0.0)
@@ -64,8 +64,8 @@ def pair(recipe: Recipe, devices: tuple[torch.device, ...]) -> tuple[Network, Ne
 
 def draw_batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    images = 50 * torch.randn(8, 3, SMALL.crop_size, SMALL.crop_size, generator=generator)
-    return images, torch.randint(CLASSES, (8,), generator=generator)
+    images = 50 * torch.randn(4, 3, SMALL.crop_size, SMALL.crop_size, generator=generator)
+    return images, torch.randint(CLASSES, (4,), generator=generator)
 
 
 def learn(net: Network, sgd: PaperSGD, seed: int, rate: float) -> None:

@@ -27,7 +27,7 @@ from alexnet_cli.recipe import PAPER
 CLASSES, IMAGE_SIZE, CROP = 1000, 256, PAPER.crop_size
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 MEAN = np.full((IMAGE_SIZE, IMAGE_SIZE, 3), 110.0, np.float32)
-# The paper's PAPER.lrn_* in terms of ONNX's LRN, which divides alpha by size.
+# The paper's constants for LRN as ONNX and torch define it: they divide alpha by size.
 LRN = {
     "size": PAPER.lrn_size,
     "alpha": PAPER.lrn_alpha * PAPER.lrn_size,

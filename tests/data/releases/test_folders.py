@@ -143,7 +143,13 @@ def test_a_pipe_among_the_pictures_is_ignored_and_counted(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["a.b.c.jpg", "two words.jpg", "line\nbreak.jpg", "\u00e4\u4e2d.JPEG", os.fsdecode(b"\xff.jpg")],
+    [
+        "a.b.c.jpg",
+        "two words.jpg",
+        "line\nbreak.jpg",
+        "\u00e4\u4e2d.JPEG",
+        os.fsdecode(b"\xff.jpg"),
+    ],
 )
 def test_any_file_name_is_listed_and_read(tmp_path, name):
     release = read(touch(tmp_path, f"a/{name}"))

@@ -1,0 +1,246 @@
+import json
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet_cli.commands.prep import PrepOptions, prep
+from alexnet_cli.data.dataset import FORMAT, open_dataset, read_index
+from alexnet_cli.data.synsets import ImageClass
+from alexnet_cli.errors import DatasetError
+
+
+@pytest.fixture
+def copy(dataset, tmp_path) -> Path:
+    """A dataset that may be damaged."""
+    return Path(shutil.copytree(dataset, tmp_path / "copy"))
+
+
+def edit_index(folder: Path, change: Callable[[dict], None]) -> None:
+    path = folder / "index.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_split_knows_its_samples(dataset):
+    splits = open_dataset(dataset).splits
+    assert {name: len(split) for name, split in splits.items()} == {"train": 60, "val": 30}
+
+
+def test_the_dataset_knows_the_size_of_its_pictures_and_its_classes(dataset):
+    opened = open_dataset(dataset)
+    assert opened.image_size == 112
+    assert [entry.wnid for entry in opened.classes] == [f"n{90000001 + i}" for i in range(10)]
+
+
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_samples_are_those_a_plain_tar_reader_finds(dataset, name):
+    split = open_dataset(dataset).split(name)
+    found = []
+    for path in sorted(dataset.glob(f"{name}-*.tar")):
+        with tarfile.open(path) as tar:
+            contents = {member.name: tar.extractfile(member).read() for member in tar}
+        for key in sorted({member.split(".")[0] for member in contents}):
+            found.append((key, contents[f"{key}.jpg"], int(contents[f"{key}.cls"])))
+    labels = split.labels.tolist()
+    ours = [(k, bytes(split.jpeg(i)), labels[i]) for i, k in enumerate(split.keys())]
+    assert ours == found
+
+
+def test_labels_are_int64(dataset):
+    assert open_dataset(dataset).split("train").labels.dtype == np.int64
+
+
+def test_a_jpeg_is_a_view_of_the_shard_not_a_copy(dataset):
+    split = open_dataset(dataset).split("val")
+    assert split.jpeg(0).obj is split.jpeg(1).obj
+
+
+def test_where_names_shard_and_key(dataset):
+    split = open_dataset(dataset).split("val")
+    assert split.where(26) == f"{dataset / 'val-000001.tar'}: sample val-00000026"
+
+
+def test_a_folder_without_an_index_is_no_dataset_and_says_how_to_make_one(tmp_path):
+    with pytest.raises(DatasetError, match="alexnet prep SOURCE"):
+        open_dataset(tmp_path)
+
+
+def test_a_missing_shard_is_named(copy):
+    (copy / "train-000001.tar").unlink()
+    with pytest.raises(DatasetError, match=r"train-000001.tar: missing, index.json says \d+"):
+        open_dataset(copy)
+
+
+@pytest.mark.parametrize("change", [-512, +512])
+def test_a_shard_of_another_size_is_named_with_both_sizes(copy, change):
+    path = copy / "val-000000.tar"
+    size = path.stat().st_size
+    os.truncate(path, size + change)
+    expected = rf"val-000000.tar: {size + change} bytes, index.json says {size}"
+    with pytest.raises(DatasetError, match=expected):
+        open_dataset(copy)
+
+
+def swap_two_classes(content: dict) -> None:
+    content["classes"][0], content["classes"][1] = content["classes"][1], content["classes"][0]
+
+
+def rename_a_class(content: dict) -> None:
+    content["classes"][3]["name"] = "something else"
+
+
+def change_a_hash(content: dict) -> None:
+    content["splits"]["train"]["shards"][0]["sha256"] = "0" * 64
+
+
+def drop_a_shard(content: dict) -> None:
+    content["splits"]["train"]["shards"].pop()
+
+
+def drop_the_fingerprint(content: dict) -> None:
+    del content["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [swap_two_classes, rename_a_class, change_a_hash, drop_a_shard, drop_the_fingerprint],
+)
+def test_an_edited_index_is_refused(copy, change):
+    edit_index(copy, change)
+    with pytest.raises(DatasetError, match="edited since it was written"):
+        open_dataset(copy)
+
+
+def test_an_index_written_again_as_it_was_is_accepted(copy, dataset):
+    edit_index(copy, lambda content: None)
+    assert open_dataset(copy).fingerprint == open_dataset(dataset).fingerprint
+
+
+def test_a_newer_format_is_refused_naming_the_tool_that_made_it(copy):
+    edit_index(copy, lambda content: content.update(format=FORMAT + 1, tool="alexnet 9.9"))
+    with pytest.raises(DatasetError, match=r"format 2, made by alexnet 9.9. Update alexnet"):
+        open_dataset(copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"null", b"\xff\xfe", b"{}"])
+def test_an_index_that_is_none_is_damaged(copy, content):
+    (copy / "index.json").write_bytes(content)
+    with pytest.raises(DatasetError, match="damaged"):
+        open_dataset(copy)
+
+
+PARTS = ("format", "classes", "splits", "options", "source", "tool")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_an_index_that_lacks_a_part_is_damaged(copy, part):
+    edit_index(copy, lambda content: content.pop(part))
+    with pytest.raises(DatasetError, match="damaged"):
+        open_dataset(copy)
+
+
+@pytest.mark.parametrize("part", ["classes", "splits", "options"])
+@pytest.mark.parametrize("value", [None, 7, [7], {"a": 7}, {}], ids=str)
+def test_an_index_with_a_part_of_another_kind_is_refused(copy, part, value):
+    edit_index(copy, lambda content: content.update({part: value}))
+    with pytest.raises(DatasetError, match=r"index.json"):
+        open_dataset(copy)
+
+
+def test_a_missing_sample_index_is_named(copy):
+    (copy / "val.samples.npy").unlink()
+    with pytest.raises(DatasetError, match=r"val.samples.npy: damaged or missing"):
+        open_dataset(copy)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 0.99])
+def test_a_sample_index_cut_short_is_refused(copy, share):
+    path = copy / "train.samples.npy"
+    os.truncate(path, int(share * path.stat().st_size))
+    with pytest.raises(DatasetError, match=r"train.samples.npy"):
+        open_dataset(copy)
+
+
+def test_a_sample_index_with_a_damaged_header_is_refused_or_means_the_same(copy):
+    path = copy / "train.samples.npy"
+    whole = path.read_bytes()
+    expected = open_dataset(copy).split("train").samples
+    for position in range(whole.index(b"\n")):
+        for value in (0, 255, whole[position] ^ 2):
+            path.write_bytes(whole[:position] + bytes([value]) + whole[position + 1 :])
+            with suppress(DatasetError):
+                np.testing.assert_array_equal(open_dataset(copy).split("train").samples, expected)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("shard", 9), ("shard", 1), ("offset", 1 << 40), ("length", 1 << 30)]
+)
+def test_a_sample_index_that_points_outside_its_shard_is_refused(copy, column, value):
+    path = copy / "train.samples.npy"
+    samples = np.load(path)
+    samples[column][3] = value
+    np.save(path, samples)
+    with pytest.raises(DatasetError, match=r"train.samples.npy: its rows do not fit"):
+        open_dataset(copy)
+
+
+def test_a_split_without_pictures_opens_but_cannot_be_asked_for(tmp_path):
+    for wnid in ("ant", "bee"):
+        (tmp_path / "in" / wnid).mkdir(parents=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / "in" / wnid / "1.png")
+    prep(tmp_path / "in", tmp_path / "out", PrepOptions(size=32), num_workers=1)
+    opened = open_dataset(tmp_path / "out")
+    assert len(opened.splits["val"]) == 0
+    with pytest.raises(DatasetError, match="It has: train"):
+        opened.split("val")
+
+
+def test_a_sample_index_of_another_length_is_refused_with_both_counts(copy):
+    path = copy / "train.samples.npy"
+    np.save(path, np.load(path)[:-1])
+    with pytest.raises(DatasetError, match=r"59 samples, index\.json says 60"):
+        open_dataset(copy)
+
+
+def test_a_pickle_in_the_place_of_the_sample_index_is_not_loaded(copy):
+    np.save(copy / "train.samples.npy", np.array([{"a": 1}] * 60), allow_pickle=True)
+    with pytest.raises(DatasetError, match=r"train.samples.npy: damaged"):
+        open_dataset(copy)
+
+
+def test_a_split_that_does_not_exist_is_refused_listing_those_that_do(dataset):
+    with pytest.raises(DatasetError, match=r"no split 'test' with pictures. It has: train, val"):
+        open_dataset(dataset).split("test")
+
+
+def test_the_fingerprint_is_16_hex_digits(dataset):
+    assert re.fullmatch("[0-9a-f]{16}", open_dataset(dataset).fingerprint)
+
+
+def test_the_fingerprint_changes_with_a_class_name(dataset):
+    index = read_index(dataset)
+    renamed = replace(index, classes=(ImageClass("n0", "new"), *index.classes[1:]))
+    assert renamed.fingerprint() != index.fingerprint()
+
+
+def test_the_fingerprint_does_not_change_with_the_tool(dataset):
+    index = read_index(dataset)
+    assert replace(index, tool="alexnet 9.9").fingerprint() == index.fingerprint()
+
+
+def test_refusals_name_the_remedy_in_at_most_three_lines(copy):
+    (copy / "train-000001.tar").unlink()
+    with pytest.raises(DatasetError) as error:
+        open_dataset(copy)
+    assert str(error.value).endswith(f"Remove {copy} and run alexnet prep again.")
+    assert str(error.value).count("\n") < 3

@@ -1,0 +1,66 @@
+"""Ctrl-C and SIGTERM are noted, and the second one ends the process."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from alexnet_cli.engine.interrupt import catch_signals
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+def handlers() -> list:
+    return [signal.getsignal(number) for number in SIGNALS]
+
+
+def test_nobody_asked_at_first():
+    with catch_signals() as interrupt:
+        assert interrupt.signal_number == 0
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_is_noted_and_the_work_goes_on(number):
+    with catch_signals() as interrupt:
+        signal.raise_signal(number)
+        assert interrupt.signal_number == number
+
+
+def test_handlers_are_put_back():
+    before = handlers()
+
+    with catch_signals():
+        assert handlers() != before
+        signal.raise_signal(signal.SIGTERM)
+
+    assert handlers() == before
+
+
+def test_handlers_are_put_back_after_a_fault():
+    before = handlers()
+
+    with pytest.raises(ZeroDivisionError), catch_signals():
+        raise ZeroDivisionError
+
+    assert handlers() == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_second_signal_ends_the_process_at_once(number):
+    program = (
+        "import signal\n"
+        "from alexnet_cli.engine.interrupt import catch_signals\n"
+        "with catch_signals():\n"
+        f"    signal.raise_signal({int(number)})\n"
+        "    print('on', flush=True)\n"
+        f"    signal.raise_signal({int(number)})\n"
+        "    print('still on', flush=True)\n"
+    )
+
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert finished.stdout == "on\n"
+    assert finished.returncode == -number

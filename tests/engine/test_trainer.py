@@ -1,0 +1,462 @@
+"""Training: stopped anywhere and resumed it is the run that was never stopped; some 15 seconds."""
+
+import json
+import math
+import os
+import shutil
+import signal
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from alexnet_cli.commands.train import resume, train
+from alexnet_cli.data.dataset import open_dataset
+from alexnet_cli.data.pixel_stats import load_pixel_stats
+from alexnet_cli.engine.inference import predict_with_checkpoint
+from alexnet_cli.engine.run_folder import RunFolder
+from alexnet_cli.engine.trainer import Trainer
+from alexnet_cli.errors import DivergedError, InputError, Stopped, UsageError
+from alexnet_cli.metrics import score
+from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
+from alexnet_cli.model.parallel import whole_state
+from alexnet_cli.progress import SILENT
+from alexnet_cli.recipe import Recipe
+
+CPU = torch.device("cpu")
+NUM_STEPS = 4  # an epoch: 60 pictures, 16 a step
+
+
+class Bell:
+    """A progress that raises a signal after so many updates, or after an epoch is reported."""
+
+    def __init__(self, *, step: int = 0, epoch: int = 0, number: int = signal.SIGTERM):
+        self.step, self.epoch, self.number = step, epoch, number
+        self.num_steps = 0
+
+    def say(self, line: str) -> None:
+        if line.startswith(f"epoch {self.epoch}/"):
+            signal.raise_signal(self.number)
+
+    @contextmanager
+    def track(self, what: str, total: int, unit: str = "images"):
+        yield self
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        if note:  # a training step; validation says none
+            self.num_steps += 1
+            if self.num_steps == self.step:
+                signal.raise_signal(self.number)
+
+
+def plain(recipe: Recipe) -> Recipe:
+    """Return the recipe without dropout, whose masks differ when layers are split."""
+    return replace(
+        recipe, fc6=replace(recipe.fc6, dropout=0.0), fc7=replace(recipe.fc7, dropout=0.0)
+    )
+
+
+def build_trainer(recipe: Recipe, dataset: Path, run: Path, progress=SILENT) -> Trainer:
+    opened = open_dataset(dataset)
+    stats = load_pixel_stats(dataset, opened.fingerprint)
+    return Trainer(recipe, opened, stats, RunFolder(run), (CPU,), progress)
+
+
+def read_log(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def read_log_without_speed(run: Path) -> list[dict]:
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in read_log(run)]
+
+
+def read_last(run: Path) -> Checkpoint:
+    return load_checkpoint(run / "last.safetensors", with_velocity=True)
+
+
+def assert_same_run(found: Path, expected: Path) -> None:
+    """Compare bit for bit: the resumable and the best checkpoint, and the log but for its speed."""
+    assert read_log_without_speed(found) == read_log_without_speed(expected)
+    for name in ("last.safetensors", "best.safetensors"):
+        assert (found / name).read_bytes() == (expected / name).read_bytes(), name
+
+
+def stop(dataset: Path, run: Path, recipe: Recipe, bell: Bell) -> Stopped:
+    with pytest.raises(Stopped) as caught:
+        train(dataset, run, recipe, device="cpu", progress=bell)
+    return caught.value
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Networks this small wait for one another's threads longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_recipe) -> Recipe:
+    """Two epochs of four steps."""
+    return tiny_recipe
+
+
+@pytest.fixture(scope="module")
+def straight(dataset, recipe, tmp_path_factory, _one_thread) -> Path:
+    """The run of that recipe that was never stopped. Read only."""
+    run = tmp_path_factory.mktemp("straight") / "run"
+    train(dataset, run, recipe, device="cpu")
+    return run
+
+
+# --- stopping and going on
+
+
+@pytest.mark.parametrize("step", [1, 3, NUM_STEPS, NUM_STEPS + 1, NUM_STEPS + 2, 2 * NUM_STEPS])
+def test_run_stopped_after_any_step_resumes_to_the_run_never_stopped(
+    dataset, straight, recipe, tmp_path, step: int
+):
+    stop(dataset, tmp_path / "run", recipe, Bell(step=step))
+    assert read_last(tmp_path / "run").progressed.total_steps == step
+
+    resume(dataset, tmp_path / "run", None, device="cpu")
+
+    assert_same_run(tmp_path / "run", straight)
+
+
+def test_run_stopped_between_epochs_resumes_to_the_run_never_stopped(
+    dataset, straight, recipe, tmp_path
+):
+    stop(dataset, tmp_path / "run", recipe, Bell(epoch=1))
+    assert read_last(tmp_path / "run").progressed.epoch == 1
+
+    resume(dataset, tmp_path / "run", recipe, device="cpu")
+
+    assert_same_run(tmp_path / "run", straight)
+
+
+def test_run_stopped_again_and_again_resumes_to_the_run_never_stopped(
+    dataset, straight, recipe, tmp_path
+):
+    run = tmp_path / "run"
+    stop(dataset, run, recipe, Bell(step=1))
+    for _ in range(4):
+        with pytest.raises(Stopped):
+            resume(dataset, run, None, device="cpu", progress=Bell(step=1))
+
+    resume(dataset, run, None, device="cpu")
+
+    assert_same_run(run, straight)
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_run_says_by_what_and_how_to_go_on(
+    dataset, recipe, tmp_path, number, exit_code: int
+):
+    stopped = stop(dataset, tmp_path / "run", recipe, Bell(step=2, number=number))
+
+    assert stopped.exit_code == exit_code
+    assert "epoch 1, step 2" in str(stopped)
+    assert "--resume" in str(stopped)
+
+
+def test_signal_after_the_last_epoch_finds_the_run_finished(dataset, straight, recipe, tmp_path):
+    train(dataset, tmp_path / "run", recipe, device="cpu", progress=Bell(epoch=2))
+
+    assert_same_run(tmp_path / "run", straight)
+
+
+@pytest.mark.parametrize("num_syncs", range(4))
+def test_run_whose_disk_failed_after_an_epoch_resumes_to_the_run_never_stopped(
+    dataset, straight, recipe, tmp_path, monkeypatch, num_syncs: int
+):
+    """Resuming syncs the log twice, then the epoch's end syncs best and last twice each."""
+    run = tmp_path / "run"
+    stop(dataset, run, recipe, Bell(step=2))
+    done, real_fsync = [], os.fsync
+
+    def fail(descriptor):
+        if len(done) == 2 + num_syncs:
+            raise OSError(28, "No space left on device")
+        done.append(real_fsync(descriptor))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="No space"):
+            resume(dataset, run, None, device="cpu")
+
+    resume(dataset, run, None, device="cpu")
+
+    assert_same_run(run, straight)
+
+
+def test_finished_run_is_left_as_it_is_by_resuming(dataset, straight, tmp_path):
+    run = shutil.copytree(straight, tmp_path / "run")
+
+    result = resume(dataset, run, None, device="cpu")
+
+    assert_same_run(run, straight)
+    assert (result.epochs, result.steps, result.images_per_second) == (2, 2 * NUM_STEPS, None)
+
+
+def test_run_on_two_devices_goes_on_on_one(dataset, recipe, tmp_path):
+    train(dataset, tmp_path / "straight", plain(recipe), device="cpu")
+    bell = Bell(step=NUM_STEPS + 2)
+    with pytest.raises(Stopped):
+        train(dataset, tmp_path / "run", plain(recipe), device="cpu", num_devices=2, progress=bell)
+
+    resume(dataset, tmp_path / "run", None, device="cpu")
+
+    assert_near(tmp_path / "run", tmp_path / "straight")
+
+
+# --- two devices
+
+
+def assert_near(found: Path, expected: Path) -> None:
+    mine, theirs = read_last(found), read_last(expected)
+    for kind in ("weights", "velocity"):
+        for name, tensor in getattr(theirs, kind).items():
+            np.testing.assert_allclose(
+                getattr(mine, kind)[name], tensor, rtol=1e-5, atol=1e-5, err_msg=f"{kind} {name}"
+            )
+
+
+def test_two_devices_learn_what_one_does(dataset, recipe, tmp_path):
+    for num_devices in (1, 2):
+        run = tmp_path / str(num_devices)
+        train(dataset, run, plain(recipe), device="cpu", num_devices=num_devices)
+
+    assert_near(tmp_path / "2", tmp_path / "1")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_cuda_learns_what_the_cpu_does(dataset, recipe, tmp_path):
+    for device in ("cpu", "cuda"):
+        train(dataset, tmp_path / device, plain(recipe), device=device)
+
+    losses = [[row["train_loss"] for row in read_log(tmp_path / d)] for d in ("cpu", "cuda")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
+def test_network_of_one_column_on_two_devices_is_refused_before_the_run_begins(
+    dataset, recipe, tmp_path
+):
+    with pytest.raises(UsageError, match="1 column"):
+        train(dataset, tmp_path / "run", replace(recipe, columns=1), device="cpu", num_devices=2)
+
+    assert not (tmp_path / "run").exists()
+
+
+# --- what is learned
+
+
+def test_network_learns_its_training_pictures_by_heart(dataset, recipe, tmp_path):
+    still = replace(plain(recipe), random_crop=False, mirror=False, colour_noise=0.0)
+
+    train(dataset, tmp_path / "run", replace(still, epochs=20), device="cpu")
+
+    log = read_log(tmp_path / "run")
+    assert log[0]["train_loss"] > 2
+    assert log[-1]["train_loss"] < 1
+    assert log[-1]["train_top1_error"] < 0.3
+
+
+def test_same_seed_learns_the_same_and_another_does_not(dataset, straight, recipe, tmp_path):
+    train(dataset, tmp_path / "run", recipe, device="cpu")
+
+    assert_same_run(tmp_path / "run", straight)
+    train(dataset, tmp_path / "other", replace(recipe, seed=1), device="cpu")
+    assert read_log_without_speed(tmp_path / "other") != read_log_without_speed(straight)
+
+
+def test_first_update_is_that_of_the_paper_on_the_first_batch(dataset, recipe, tmp_path):
+    """One step by hand: v = -rate * (gradient + decay * w), from the same patches."""
+    recipe = replace(plain(recipe), epochs=1, batch_size=60)
+    trainer = build_trainer(recipe, dataset, tmp_path / "run")
+    trainer.start()
+    before, seen = whole_state(trainer.net), []
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    trainer.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    labels = []
+    real_loss = F.cross_entropy
+
+    def note_labels(scores, target):
+        labels.append(target.clone())
+        return real_loss(scores, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(F, "cross_entropy", note_labels)
+        RunFolder(tmp_path / "run").create(recipe)
+        trainer.train()
+
+    by_hand = build_trainer(recipe, dataset, tmp_path / "other")
+    by_hand.start()
+    scores = by_hand.net(seen[0])
+    loss = -scores.log_softmax(dim=1)[torch.arange(60), labels[0]].mean()
+    loss.backward()
+    after = whole_state(trainer.net)
+    for name, parameter in by_hand.net.named_parameters():
+        decay = recipe.weight_decay if name.endswith("weight") else 0.0
+        step = -recipe.learning_rate * (parameter.grad + decay * before[name])
+        torch.testing.assert_close(after[name], before[name] + step, rtol=1e-5, atol=1e-6)
+
+
+# --- what is kept
+
+
+def test_log_has_a_row_an_epoch_with_the_rate_of_its_last_update(straight, recipe):
+    log = read_log(straight)
+
+    assert [(row["epoch"], row["steps"]) for row in log] == [(1, NUM_STEPS), (2, 2 * NUM_STEPS)]
+    # Linear from 0.005 at the start to 0 after 8 updates.
+    rates = [recipe.learning_rate * (1 - step / 8) for step in (3, 7)]
+    assert [row["learning_rate"] for row in log] == pytest.approx(rates)
+
+
+def test_best_is_the_first_epoch_with_the_least_validation_error(dataset, runs):
+    for run in (runs.first, runs.second):
+        errors = [row["val"]["top1_error"] for row in read_log(run)]
+        best = load_checkpoint(run / "best.safetensors").progressed
+
+        assert best.epoch == 1 + errors.index(min(errors))
+        assert best.best["top1_error"] == min(errors)
+
+
+def test_best_scores_what_the_log_says(dataset, runs):
+    path = runs.first / "best.safetensors"
+
+    found = predict_with_checkpoint(path, dataset, "val", num_views=1, devices=(CPU,))
+
+    row = read_log(runs.first)[load_checkpoint(path).progressed.epoch - 1]["val"]
+    scores = score(found.probs, found.labels)
+    assert row == {
+        "top1_error": scores.top1_error,
+        "top5_error": scores.top5_error,
+        "log_loss": pytest.approx(scores.log_loss),
+    }
+
+
+def test_checkpoint_carries_all_it_takes_to_use_it(dataset, straight, recipe):
+    found = load_checkpoint(straight / "best.safetensors")
+
+    opened = open_dataset(dataset)
+    stats = load_pixel_stats(dataset, opened.fingerprint)
+    assert found.recipe == recipe
+    assert found.fingerprint == opened.fingerprint
+    assert found.classes == [(entry.wnid, entry.name) for entry in opened.classes]
+    assert np.array_equal(found.pixels["mean_image"], stats.mean_image)
+    assert np.array_equal(found.pixels["eigenvalues"], stats.eigenvalues)
+    assert np.array_equal(found.pixels["eigenvectors"], stats.eigenvectors)
+
+
+def test_plateau_ends_the_run_when_nothing_improves(dataset, recipe, tmp_path):
+    never = replace(recipe, schedule="plateau", patience=1, drops=1, min_improvement=1.0, epochs=9)
+
+    result = train(dataset, tmp_path / "run", never, device="cpu")
+
+    rates = [row["learning_rate"] for row in read_log(tmp_path / "run")]
+    # The first epoch cannot fail to improve; the second drops the rate; the third ends it.
+    assert result.epochs == 3
+    assert rates == pytest.approx([0.005, 0.005, 0.0005])
+
+
+def test_dataset_without_validation_trains_to_its_last_epoch(dataset, recipe, tmp_path):
+    trainer = build_trainer(replace(recipe, epochs=1), dataset, tmp_path / "run")
+    trainer.dataset.splits.pop("val")
+    trainer.run.create(trainer.recipe)
+    trainer.start()
+
+    trainer.train()
+
+    assert trainer.at.best == {"epoch": 1, "top1_error": None, "top5_error": None}
+    assert "val" not in read_log(tmp_path / "run")[0]
+
+
+def test_existing_run_is_refused_and_left_as_it_is(dataset, straight, recipe, tmp_path):
+    run = shutil.copytree(straight, tmp_path / "run")
+
+    with pytest.raises(InputError, match="already holds a run"):
+        train(dataset, run, replace(recipe, seed=7), device="cpu")
+
+    assert_same_run(run, straight)
+
+
+def test_resuming_with_another_recipe_is_refused(dataset, straight, recipe, tmp_path):
+    run = shutil.copytree(straight, tmp_path / "run")
+
+    with pytest.raises(UsageError, match="another recipe"):
+        resume(dataset, run, replace(recipe, momentum=0.8), device="cpu")
+
+    assert_same_run(run, straight)
+
+
+# --- when the loss is no number
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_loss_that_is_no_number_stops_before_the_update(
+    dataset, recipe, tmp_path, monkeypatch, wrong: float
+):
+    after_each, calls, real_loss = [], [], F.cross_entropy
+
+    class Watch(Bell):
+        def advance(self, count: int = 1, note: str = "") -> None:
+            if note:
+                state = whole_state(trainer.net)
+                after_each.append({name: tensor.clone() for name, tensor in state.items()})
+
+    def overflow(scores, labels):
+        calls.append(labels)
+        loss = real_loss(scores, labels)
+        return loss + wrong if len(calls) == 3 else loss
+
+    monkeypatch.setattr(F, "cross_entropy", overflow)
+    trainer = build_trainer(recipe, dataset, tmp_path / "run", Watch())
+    trainer.run.create(recipe)
+    trainer.start()
+    with pytest.raises(DivergedError, match="epoch 1, step 2") as caught:
+        trainer.train()
+
+    assert caught.value.exit_code == 6
+    assert len(after_each) == 2
+    now = whole_state(trainer.net)
+    assert all(torch.equal(now[name], tensor) for name, tensor in after_each[-1].items())
+
+
+def test_diverging_run_keeps_its_last_checkpoint(dataset, recipe, tmp_path, monkeypatch):
+    run, real_loss = tmp_path / "run", F.cross_entropy
+    stop(dataset, run, recipe, Bell(step=NUM_STEPS + 1))
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+
+    monkeypatch.setattr(F, "cross_entropy", lambda *given: real_loss(*given) * math.nan)
+    with pytest.raises(DivergedError, match="is kept"):
+        resume(dataset, run, None, device="cpu")
+
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_rate_that_is_far_too_high_publishes_nothing(dataset, recipe, tmp_path):
+    with pytest.raises(DivergedError, match="--set learning_rate="):
+        train(dataset, tmp_path / "run", replace(recipe, learning_rate=1000.0), device="cpu")
+
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.json"]
+
+
+def test_network_that_overflows_in_validation_publishes_nothing(
+    dataset, recipe, tmp_path, monkeypatch
+):
+    """The epoch's only update makes weights that are finite and scores that are not."""
+    real_loss = F.cross_entropy
+    monkeypatch.setattr(F, "cross_entropy", lambda *given: real_loss(*given) * 1e25)
+
+    with pytest.raises(DivergedError, match="scores of val are not finite"):
+        train(dataset, tmp_path / "run", replace(recipe, batch_size=60), device="cpu")
+
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.json"]

@@ -1,0 +1,166 @@
+"""The house rules, read from the source with `ast`: floors, sizes, where a library may be used."""
+
+import ast
+import statistics
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "alexnet_cli"
+FILES = sorted(PACKAGE.rglob("*.py"))
+SOURCES = [*FILES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "tools").rglob("*.py"))]
+
+# A module imports from its own floor or from those below it.
+FLOORS = [
+    ("", "errors", "metrics", "atomic", "progress"),
+    ("recipe",),
+    ("data", "model"),
+    ("engine",),
+    ("commands",),
+    ("cli", "console", "face", "__main__"),
+]
+FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
+FENCES = [("data", "model"), ("model", "data")]
+ONLY_IN = {"rich": {"console.py"}, "typer": {"cli.py", "face.py"}, "click": set()}
+STANDARD = sys.stdlib_module_names
+
+
+def name_of(path: Path) -> str:
+    """Return the dotted name inside the package, "" for the package itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in FILES}
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imported(nodes) -> set[str]:
+    """Return the full names that some statements import; of `from a import b`, a and a.b."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name the package"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def own_imports(path: Path) -> set[str]:
+    """Return the modules of the package that a file imports, at its top or inside functions."""
+    names = imported(ast.walk(tree_of(path)))
+    inside = {name.removeprefix("alexnet_cli.") for name in names if name.startswith("alexnet_cli")}
+    # The package itself is only ever imported for its version.
+    return {name for name in inside if name in MODULES}
+
+
+def top_part(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def libraries(nodes) -> set[str]:
+    return {top_part(name) for name in imported(nodes)}
+
+
+def functions(path: Path) -> list[tuple[str, int]]:
+    """Return name and number of lines of every function."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    found = (node for node in ast.walk(tree_of(path)) if isinstance(node, kinds))
+    return [(node.name, node.end_lineno - node.lineno + 1) for node in found]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_imports_only_from_its_floor_and_below(name):
+    floor = FLOOR_OF[top_part(name)]
+    for other in own_imports(MODULES[name]):
+        assert FLOOR_OF[top_part(other)] <= floor, f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_data_and_model_never_import_each_other(name):
+    for other in own_imports(MODULES[name]):
+        assert (top_part(name), top_part(other)) not in FENCES, f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("commands.")])
+def test_commands_never_import_each_other(name):
+    others = {other for other in own_imports(MODULES[name]) if other.startswith("commands")}
+    assert not others
+
+
+def test_imports_form_no_circle():
+    remaining = {name: own_imports(path) - {name, ""} for name, path in MODULES.items()}
+    while free := [name for name, needs in remaining.items() if not needs & set(remaining)]:
+        for name in free:
+            del remaining[name]
+    assert not remaining
+
+
+@pytest.mark.parametrize(("library", "files"), ONLY_IN.items())
+def test_library_of_the_face_stays_in_its_files(library, files):
+    users = {path.name for path in FILES if library in libraries(ast.walk(tree_of(path)))}
+    assert users == files
+
+
+@pytest.mark.parametrize("name", ["cli", "face", "console", "errors", "__main__", ""])
+def test_face_loads_nothing_heavy(name):
+    light = {*STANDARD, "alexnet_cli", "typer", "rich"}
+    assert libraries(tree_of(MODULES[name]).body) <= light
+    below = {other for other in imported(tree_of(MODULES[name]).body) if "alexnet_cli." in other}
+    assert {top_part(other.removeprefix("alexnet_cli.")) for other in below} <= {
+        *("cli", "console", "face", "errors"),
+        "__version__",
+    }
+
+
+@pytest.mark.parametrize("name", ["recipe", *FLOORS[0][1:]])
+def test_lowest_floors_need_numpy_at_most(name):
+    allowed = {*STANDARD, "alexnet_cli", *(() if name == "recipe" else ("numpy",))}
+    assert libraries(ast.walk(tree_of(MODULES[name]))) <= allowed
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("data")])
+def test_data_loads_torch_only_where_pixels_become_tensors(name):
+    assert name == "data.augment" or "torch" not in libraries(tree_of(MODULES[name]).body)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_has_its_test_file(name):
+    path = MODULES[name]
+    if path.stem not in ("__init__", "__main__"):
+        folder = ROOT / "tests" / path.parent.relative_to(PACKAGE)
+        assert (folder / f"test_{path.stem}.py").is_file()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_files_and_functions_stay_short(name):
+    assert len(MODULES[name].read_text().splitlines()) <= 300
+    assert [entry for entry in functions(MODULES[name]) if entry[1] > 50] == []
+
+
+def test_half_of_the_functions_have_at_most_twelve_lines():
+    assert statistics.median(size for path in FILES for _, size in functions(path)) <= 12
+
+
+def test_source_is_ascii():
+    assert [str(path) for path in SOURCES if not path.read_bytes().isascii()] == []
+
+
+def test_changelog_has_a_place_for_the_next_release():
+    assert "\n## [Unreleased]\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_tree_in_the_readme_lists_every_module_once():
+    blocks = (ROOT / "README.md").read_text().split("```")[1::2]
+    (tree,) = [block for block in blocks if "  cli.py " in block]
+    listed = [words[0] for line in tree.splitlines() if (words := line.split())]
+    modules = sorted(path.name for path in FILES if path.name != "__init__.py")
+    assert sorted(name for name in listed if name.endswith(".py")) == modules

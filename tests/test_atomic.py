@@ -1,0 +1,102 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from alexnet_cli.atomic import write_atomically, write_bytes
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_has_its_content_and_leaves_nothing_else(tmp_path):
+    write_bytes(tmp_path / "a.txt", b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_an_existing_file_is_replaced(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"old and longer")
+    write_bytes(tmp_path / "a.txt", b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+
+
+def test_the_name_shows_the_old_content_until_the_block_ends(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"old")
+    with write_atomically(tmp_path / "a.txt") as file:
+        file.write(b"new")
+        file.flush()
+        assert (tmp_path / "a.txt").read_bytes() == b"old"
+
+
+def write_half_and_fail(path: Path, fault: BaseException) -> None:
+    with write_atomically(path) as file:
+        file.write(b"half")
+        raise fault
+
+
+@pytest.mark.parametrize(
+    "fault", [ValueError("ours"), KeyboardInterrupt(), MemoryError()], ids=repr
+)
+def test_a_fault_keeps_the_old_file_and_leaves_nothing(tmp_path, fault):
+    (tmp_path / "a.txt").write_bytes(b"old")
+    with pytest.raises(type(fault)):
+        write_half_and_fail(tmp_path / "a.txt", fault)
+    assert (tmp_path / "a.txt").read_bytes() == b"old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_fault_leaves_no_file_where_there_was_none(tmp_path):
+    with pytest.raises(ValueError, match="ours"):
+        write_half_and_fail(tmp_path / "a.txt", ValueError("ours"))
+    assert names(tmp_path) == []
+
+
+def test_content_is_on_disk_before_the_name_and_the_name_before_we_return(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+
+    def record_fsync(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        done.append(("fsync", "folder" if path.is_dir() else path.read_bytes()))
+        fsync(descriptor)
+
+    def record_replace(source, target):
+        done.append(("replace", Path(target).name))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "replace", record_replace)
+    write_bytes(tmp_path / "a.txt", b"new")
+    assert done == [("fsync", b"new"), ("replace", "a.txt"), ("fsync", "folder")]
+
+
+def test_a_full_disk_at_the_last_moment_keeps_the_old_file(tmp_path, monkeypatch):
+    def no_space(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "a.txt").write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        write_bytes(tmp_path / "a.txt", b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_fault_of_the_disk_names_the_file(tmp_path):
+    fault = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OSError, match="No space left") as error:
+        write_half_and_fail(tmp_path / "a.txt", fault)
+    assert error.value.filename == str(tmp_path / "a.txt")
+
+
+def test_a_missing_folder_is_the_fault_that_is_reported(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_bytes(tmp_path / "none" / "a.txt", b"new")
+
+
+def test_a_name_with_spaces_and_dots_is_kept(tmp_path):
+    write_bytes(tmp_path / "a b.c.d", b"new")
+    assert names(tmp_path) == ["a b.c.d"]

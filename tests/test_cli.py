@@ -1,0 +1,123 @@
+import importlib.metadata
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import alexnet_cli
+import alexnet_cli.commands.info as info_module
+from alexnet_cli import cli
+
+COMMANDS = Path(alexnet_cli.__file__).parent / "commands"
+VERBS = sorted(path.stem for path in COMMANDS.glob("*.py") if path.stem != "__init__")
+
+
+def python(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], check=False, text=True, **options)
+
+
+def test_help_loads_neither_torch_nor_numpy():
+    program = (
+        "import sys; from alexnet_cli.cli import app\n"
+        "app(['--help'], standalone_mode=False)\n"
+        "print([name for name in ('torch', 'numpy', 'onnx') if name in sys.modules])"
+    )
+    finished = python("-c", program, capture_output=True)
+    assert finished.stdout.splitlines()[-1] == "[]", finished.stderr
+
+
+def test_commands_of_the_help_are_the_files_of_commands():
+    registered = [
+        command.name or command.callback.__name__ for command in cli.app.registered_commands
+    ]
+    assert sorted("evaluate" if name == "eval" else name for name in registered) == VERBS
+
+
+def test_help_lists_commands_and_exit_codes(alexnet):
+    result = alexnet("--help")
+    assert result.exit_code == 0
+    for verb in VERBS:
+        assert verb.removesuffix("uate") in result.stdout
+    assert "Exit codes: 0 done" in result.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_has_help(alexnet, verb):
+    name = "eval" if verb == "evaluate" else verb
+    assert alexnet(name, "-h").exit_code == 0
+
+
+def test_version_is_the_package_version(alexnet):
+    result = alexnet("--version")
+    assert result.exit_code == 0
+    assert result.stdout == f"alexnet {alexnet_cli.__version__}\n"
+
+
+def test_module_and_console_script_are_the_same_command():
+    finished = python("-m", "alexnet_cli", "--version", capture_output=True)
+    assert finished.stdout == f"alexnet {alexnet_cli.__version__}\n"
+    (script,) = importlib.metadata.distribution("alexnet-cli").entry_points
+    assert (script.name, script.load()) == ("alexnet", cli.main)
+
+
+def test_without_a_command_the_help_is_shown(alexnet):
+    assert "Commands" in alexnet().output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nonsense",), ("prep",), ("--nonsense",), ("pca", "a", "b")]
+)
+def test_wrong_command_line_is_exit_2_without_a_traceback(alexnet, arguments):
+    result = alexnet(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
+def test_bug_of_ours_is_one_line_and_how_to_see_more(alexnet, monkeypatch):
+    def fail(*_):
+        raise ValueError("boom")
+
+    monkeypatch.setattr(info_module, "info", fail)
+    result = alexnet("info")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "error: internal error, ValueError: boom",
+        "Show where: alexnet --debug info ...",
+    ]
+    assert result.stdout == ""
+
+
+def test_debug_shows_where_a_bug_is(alexnet, monkeypatch):
+    def fail(*_):
+        raise ValueError("boom")
+
+    monkeypatch.setattr(info_module, "info", fail)
+    result = alexnet("--debug", "info")
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+    assert 'raise ValueError("boom")' in result.stderr
+
+
+@pytest.mark.parametrize("as_json", [("--json",), ()])
+def test_reader_that_is_gone_ends_the_command_quietly(dataset, as_json):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = ("-m", "alexnet_cli", "pca", str(dataset), *as_json)
+        finished = python(*command, stdout=writer, stderr=subprocess.PIPE)
+    finally:
+        os.close(writer)
+    assert finished.returncode == 141
+    assert finished.stderr == ""
+
+
+def test_output_that_is_not_utf8_is_escaped(tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    missing = str(tmp_path / "caf\u00e9")
+    command = ("-m", "alexnet_cli", "pca", missing)
+    finished = python(*command, capture_output=True, env=environment)
+    assert finished.returncode == 3
+    assert r"caf\xe9" in finished.stderr

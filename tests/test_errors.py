@@ -1,0 +1,56 @@
+import inspect
+import re
+import signal
+
+import pytest
+
+from alexnet_cli import errors
+from alexnet_cli.errors import AlexNetError, ImageError, Stopped
+from alexnet_cli.face import EXIT_CODES
+
+CLASSES = {
+    name: found
+    for name, found in vars(errors).items()
+    if inspect.isclass(found) and issubclass(found, AlexNetError)
+}
+ROW = re.compile(r"^( *)([A-Z]\w+) +(\d+)  ", re.MULTILINE)
+
+
+def documented() -> list[tuple[str, str | None, int]]:
+    """Return name, parent and exit code of each line of the tree in the module's docstring."""
+    rows, parents = [], {}
+    for indent, name, code in ROW.findall(errors.__doc__):
+        depth = len(indent) // 2
+        parents[depth] = name
+        rows.append((name, parents.get(depth - 1), int(code)))
+    return rows
+
+
+def test_docstring_lists_every_error_once():
+    assert sorted(name for name, _, _ in documented()) == sorted(CLASSES)
+
+
+@pytest.mark.parametrize(("name", "parent", "exit_code"), documented())
+def test_tree_and_exit_codes_are_as_documented(name, parent, exit_code):
+    if parent:
+        assert CLASSES[name].__bases__ == (CLASSES[parent],)
+    found = Stopped("", signal.SIGINT) if name == "Stopped" else CLASSES[name]
+    assert found.exit_code == exit_code
+
+
+def test_help_explains_every_exit_code():
+    explained = {int(code) for code in re.findall(r"(?<=[ /])(\d+) ", EXIT_CODES)}
+    assert {code for _, _, code in documented()} <= explained
+
+
+def test_image_error_keeps_reason_and_detail():
+    error = ImageError("truncated", "at byte 7")
+    assert (error.reason, error.detail, str(error)) == (
+        "truncated",
+        "at byte 7",
+        "truncated: at byte 7",
+    )
+
+
+def test_stopped_exits_as_a_shell_reports_the_signal():
+    assert Stopped("saved", signal.SIGTERM).exit_code == 143

@@ -1,0 +1,324 @@
+"""Recipes as values, as JSON, and as --set changes them; under a second."""
+
+import dataclasses
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from alexnet_cli.errors import RecipeError
+from alexnet_cli.recipe import (
+    DEMO,
+    PAPER,
+    RECIPES,
+    SMALL,
+    Recipe,
+    find_recipe,
+    widen,
+    with_settings,
+)
+
+
+def changed(path: str, value) -> str:
+    """Return the paper's recipe as JSON with one field changed, or removed if value is ...."""
+    values = json.loads(PAPER.to_json())
+    *outer, name = path.split(".")
+    target = values[outer[0]] if outer else values
+    target[name] = value
+    if value is ...:
+        del target[name]
+    return json.dumps(values)
+
+
+# --- the paper's numbers
+
+
+def test_paper_recipe_trains_as_section_5_says():
+    assert (PAPER.batch_size, PAPER.momentum, PAPER.weight_decay) == (128, 0.9, 0.0005)
+    assert (PAPER.learning_rate, PAPER.drops, PAPER.epochs) == (0.01, 3, 90)
+
+
+def test_paper_recipe_normalizes_as_section_3_3_says():
+    assert (PAPER.lrn_k, PAPER.lrn_size, PAPER.lrn_alpha, PAPER.lrn_beta) == (2, 5, 1e-4, 0.75)
+    assert [name for name, conv in PAPER.convs().items() if conv.norm] == ["conv1", "conv2"]
+
+
+def test_paper_recipe_pools_as_section_3_4_says():
+    assert (PAPER.pool_size, PAPER.pool_stride) == (3, 2)
+    assert [name for name, conv in PAPER.convs().items() if conv.pool] == [
+        "conv1",
+        "conv2",
+        "conv5",
+    ]
+
+
+def test_layers_are_named_first_to_last():
+    assert PAPER.layer_names() == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
+    assert list(PAPER.denses()) == ["fc6", "fc7"]
+
+
+# --- by name
+
+
+def test_recipes_are_found_by_name():
+    assert [find_recipe(name) for name in ("paper", "small", "demo")] == [PAPER, SMALL, DEMO]
+
+
+def test_unknown_recipe_is_refused_with_the_known_ones():
+    with pytest.raises(RecipeError, match="paper, small, demo") as caught:
+        find_recipe("papper")
+
+    assert caught.value.exit_code == 2
+
+
+# --- as JSON
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_comes_back_from_json(name: str):
+    assert Recipe.from_json(RECIPES[name].to_json()) == RECIPES[name]
+
+
+def test_recipe_with_every_field_changed_comes_back_from_json():
+    other = replace(
+        widen(PAPER, 0.3),
+        name='a "b"',
+        reads_both=("fc6", "fc7", "fc8", "conv2"),
+        random_crop=False,
+        learning_rate=0.1 + 0.2,
+        seed=2**62 + 1,
+    )
+
+    assert Recipe.from_json(other.to_json()) == other
+
+
+def test_json_names_every_field():
+    values = json.loads(PAPER.to_json())
+
+    assert list(values) == [field.name for field in dataclasses.fields(Recipe)]
+    assert values["conv1"]["filters"] == 96
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "null", "3", '"paper"', "[]", "{}", '["paper"]', '{"name": "paper"}']
+)
+def test_json_of_another_kind_is_refused(text: str):
+    with pytest.raises(RecipeError, match="not a recipe of this version"):
+        Recipe.from_json(text)
+
+
+@pytest.mark.parametrize("path", ["epochs", "name", "conv4", "conv4.norm", "fc6.dropout"])
+def test_json_without_a_field_is_refused(path: str):
+    with pytest.raises(RecipeError, match=path.split(".")[-1]):
+        Recipe.from_json(changed(path, ...))
+
+
+@pytest.mark.parametrize("path", ["depth", "conv4.depth", "fc6.filters"])
+def test_json_with_an_unknown_field_is_refused(path: str):
+    with pytest.raises(RecipeError, match=path.split(".")[-1]):
+        Recipe.from_json(changed(path, 1))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("epochs", "ten"),
+        ("epochs", 2.5),
+        ("epochs", None),
+        ("learning_rate", [0.1]),
+        ("learning_rate", math.nan),
+        ("learning_rate", math.inf),
+        ("conv3", 384),
+        ("conv3", None),
+        ("conv3.filters", "384"),
+        ("conv3.filters", 384.0),
+        ("reads_both", 3),
+        ("reads_both", [["conv3"]]),
+        ("schedule", 1),
+    ],
+)
+def test_json_with_a_value_of_another_kind_is_refused(path: str, value):
+    with pytest.raises(RecipeError):
+        Recipe.from_json(changed(path, value))
+
+
+# --- values that make no network
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("crop_size", 7),
+        ("crop_size", 257),
+        ("columns", 0),
+        ("columns", 3),
+        ("pool_size", 0),
+        ("lrn_size", 0),
+        ("lrn_k", 0.0),
+        ("lrn_alpha", -1e-4),
+        ("batch_size", 0),
+        ("learning_rate", -0.01),
+        ("momentum", 1.1),
+        ("weight_decay", -1.0),
+        ("bias_rate", -1.0),
+        ("colour_noise", -0.1),
+        ("epochs", 0),
+        ("patience", 0),
+        ("drops", -1),
+        ("warmup_epochs", -1.0),
+        ("seed", -1),
+        ("fc8_init_std", -0.1),
+    ],
+)
+def test_number_outside_its_limits_is_refused(name: str, value):
+    with pytest.raises(RecipeError, match=f"{name}={value}: it must lie between"):
+        replace(PAPER, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("conv1.stride", 0),
+        ("conv1.size", 0),
+        ("conv1.pad", -1),
+        ("conv1.filters", 0),
+        ("conv2.filters", -2),
+        ("conv3.init_std", -0.01),
+        ("fc6.units", 0),
+        ("fc7.dropout", 1.5),
+    ],
+)
+def test_number_of_a_layer_outside_its_limits_is_refused(path: str, value):
+    with pytest.raises(RecipeError, match=f"{path}={value}: it must lie between"):
+        with_settings(PAPER, [f"{path}={value}"])
+
+
+@pytest.mark.parametrize("setting", ["conv2.filters=255", "fc6.units=4095"])
+def test_layer_that_does_not_split_into_the_columns_is_refused(setting: str):
+    with pytest.raises(RecipeError, match=f"{setting}: it must split into 2 columns"):
+        with_settings(PAPER, [setting])
+    assert with_settings(PAPER, ["columns=1", setting])
+
+
+def test_pooling_that_leaves_out_pixels_is_refused():
+    with pytest.raises(RecipeError, match="pool_stride=4"):
+        replace(PAPER, pool_stride=4)
+
+
+@pytest.mark.parametrize(
+    "names", ["", "conv3", "fc6,fc7", "conv1,fc6,fc7,fc8", "conv9,fc6,fc7,fc8", "pool1,fc6,fc7,fc8"]
+)
+def test_layers_that_cannot_read_both_columns_are_refused(names: str):
+    with pytest.raises(RecipeError, match="reads_both"):
+        with_settings(PAPER, [f"reads_both={names}"])
+
+
+def test_unknown_schedule_is_refused_with_the_known_ones():
+    with pytest.raises(RecipeError, match="plateau, linear"):
+        replace(PAPER, schedule="cosine")
+
+
+# --- --set
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("epochs=30", {"epochs": 30}),
+        ("learning_rate=1e-3", {"learning_rate": 0.001}),
+        ("learning_rate=1", {"learning_rate": 1.0}),
+        ("schedule=linear", {"schedule": "linear"}),
+        ("mirror=false", {"mirror": False}),
+        ("mirror=True", {"mirror": True}),
+        ("reads_both=fc6,fc7,fc8", {"reads_both": ("fc6", "fc7", "fc8")}),
+        ("reads_both=conv2,conv3,fc6,fc7,fc8", {"reads_both": ("conv2", *PAPER.reads_both)}),
+        ("conv3.init_std=0.01", {"conv3": replace(PAPER.conv3, init_std=0.01)}),
+        ("conv2.norm=false", {"conv2": replace(PAPER.conv2, norm=False)}),
+        ("fc7.dropout=0", {"fc7": replace(PAPER.fc7, dropout=0.0)}),
+        ("name=a=b", {"name": "a=b"}),
+    ],
+)
+def test_setting_changes_its_field_and_no_other(setting: str, expected: dict):
+    assert with_settings(PAPER, [setting]) == replace(PAPER, **expected)
+
+
+def test_settings_apply_in_order():
+    found = with_settings(PAPER, ["epochs=3", "width=0.5", "epochs=4", "fc6.units=64"])
+
+    half = widen(PAPER, 0.5)
+    assert found == replace(half, epochs=4, fc6=replace(half.fc6, units=64))
+
+
+def test_no_settings_change_nothing():
+    assert with_settings(SMALL, []) == SMALL
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("epochs", "write field=value"),
+        ("", "write field=value"),
+        ("=3", "no field"),
+        ("depth=3", "no field depth"),
+        ("conv3.depth=3", "no field depth"),
+        ("conv9.filters=3", "no field conv9"),
+        ("epochs.x=3", "fields inside epochs: none"),
+        ("conv3=384", "fields inside conv3: filters, size"),
+        ("conv3.filters.x=3", "fields inside conv3: filters, size"),
+        ("epochs=many", "expected int"),
+        ("epochs=2.5", "expected int"),
+        ("epochs=", "expected int"),
+        ("learning_rate=fast", "expected float"),
+        ("learning_rate=nan", "expected a finite number"),
+        ("learning_rate=inf", "expected a finite number"),
+        ("mirror=1", "expected bool"),
+        ("mirror=", "expected bool"),
+        ("conv3.filters=1e3", "expected int"),
+        ("width=wide", "expected float"),
+        ("width=0", "width=0.0: it must lie above 0"),
+        ("width=-1", "it must lie above 0"),
+        ("width=17", "up to 16"),
+        ("epochs=0", "epochs=0: it must lie between 1"),
+        ("epochs=99999999999999999999", "it must lie between"),
+    ],
+)
+def test_setting_that_makes_no_sense_is_refused(setting: str, message: str):
+    with pytest.raises(RecipeError, match=message) as caught:
+        with_settings(PAPER, [setting])
+
+    assert caught.value.exit_code == 2
+
+
+# --- width
+
+
+@pytest.mark.parametrize("width", [0.01, 1 / 16, 0.1, 0.25, 0.3, 0.375, 0.5, 0.77, 1.5, 2.0, 16.0])
+def test_every_width_splits_into_columns_of_multiples_of_four(width: float):
+    found = widen(PAPER, width)
+
+    counts = [conv.filters for conv in found.convs().values()]
+    counts += [dense.units for dense in found.denses().values()]
+    assert all(count >= 8 and count % 8 == 0 for count in counts)
+    full = [96, 256, 384, 384, 256, 4096, 4096]
+    assert all(abs(count - width * n) <= 8 for count, n in zip(counts, full, strict=True))
+
+
+def test_width_of_one_is_the_recipe_itself():
+    assert widen(PAPER, 1.0) == PAPER
+
+
+def test_narrow_layers_begin_with_larger_weights_so_that_sums_keep_their_size():
+    found = widen(PAPER, 0.25)
+
+    # A quarter of the inputs: twice the standard deviation. conv1's inputs are still RGB.
+    stds = [conv.init_std for conv in found.convs().values()]
+    stds += [found.fc6.init_std, found.fc7.init_std, found.fc8_init_std]
+    assert stds == pytest.approx([0.01, 0.02, 0.06, 0.06, 0.06, 0.02, 0.02, 0.02])
+
+
+def test_width_changes_nothing_but_layers():
+    found = widen(SMALL, 0.5)
+
+    layers = {name: getattr(SMALL, name) for name in PAPER.layer_names()[:-1]}
+    assert replace(found, **layers, fc8_init_std=SMALL.fc8_init_std) == SMALL
