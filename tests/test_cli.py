@@ -77,7 +77,7 @@ def test_wrong_command_line_is_exit_2_without_a_traceback(alexnet, arguments):
 
 
 def test_bug_of_ours_is_one_line_and_how_to_see_more(alexnet, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise ValueError("boom")
 
     monkeypatch.setattr(info_module, "info", fail)
@@ -91,7 +91,7 @@ def test_bug_of_ours_is_one_line_and_how_to_see_more(alexnet, monkeypatch):
 
 
 def test_debug_shows_where_a_bug_is(alexnet, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise ValueError("boom")
 
     monkeypatch.setattr(info_module, "info", fail)

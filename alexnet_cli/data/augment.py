@@ -28,7 +28,7 @@ class View:
 
 
 def ten_views(image_size: int, crop_size: int) -> list[View]:
-    """Return the four corners and the centre, then the same mirrored (2012: convdata_jpeg.py:225)."""
+    """Return the corners and the centre, then the same mirrored (2012: convdata_jpeg.py:225)."""
     end = image_size - crop_size
     corners = [(0, 0), (0, end), (end // 2, end // 2), (end, 0), (end, end)]
     return [View(top, left, mirrored) for mirrored in (False, True) for top, left in corners]

@@ -30,8 +30,8 @@ def test_table_shows_layers_and_the_total(shown):
 
 @pytest.mark.parametrize("recipe", ["paper", "small", "demo"])
 def test_every_recipe_can_be_shown(answer, recipe):
-    found = answer("info", "--recipe", recipe, "--classes", 10)
-    assert found["recipe"] == recipe
+    found = answer("info", recipe, "--classes", 10)
+    assert (found["kind"], found["recipe"]) == ("recipe", recipe)
     assert found["layers"][-1]["output"] == [10]
 
 
@@ -45,10 +45,10 @@ def test_checkpoint_tells_its_network_and_origin(answer, shown, checkpoint, data
     found = answer("info", checkpoint)
     assert found["classes"] == 10
     assert found["layers"][-1] == {"name": "fc8", "output": [10], "parameters": 256 * 10 + 10}
-    assert found["origin"]["step"] in ("4", "8")
+    assert found["about"]["step"] in ("4", "8")
     text = shown("info", checkpoint)
     assert f"{found['parameters']:,}" in text
-    assert found["origin"]["dataset"] in text
+    assert found["about"]["dataset"] in text
 
 
 @pytest.mark.parametrize("content", [b"", b"no tensors here"])
@@ -58,10 +58,31 @@ def test_file_that_is_no_checkpoint_is_refused(fails, tmp_path, content):
     assert "not an alexnet checkpoint" in failure.message
 
 
-def test_missing_checkpoint_is_refused(fails, tmp_path):
-    assert "no such file" in fails(3, "info", tmp_path / "none.safetensors").message
+def test_onnx_model_tells_its_network_and_origin(answer, onnx_model, checkpoint):
+    found = answer("info", onnx_model)
+    assert found["kind"] == "onnx"
+    assert found["layers"] == answer("info", checkpoint)["layers"]
+    assert found["about"]["weights"]
 
 
-def test_unknown_recipe_or_field_is_exit_2(fails):
-    assert "paper, small, demo" in fails(2, "info", "--recipe", "nonsense").message
+def test_dataset_tells_its_splits(answer, shown, dataset):
+    found = answer("info", dataset)
+    assert (found["kind"], found["classes"]) == ("dataset", 10)
+    train = found["splits"]["train"]
+    assert (train["found"], train["written"], train["rejected"], train["shards"]) == (60, 60, 0, 3)
+    assert train["bytes"] == sum(path.stat().st_size for path in dataset.glob("train-*.tar"))
+    assert found["about"]["dataset"] in shown("info", dataset)
+
+
+def test_dataset_is_told_without_torch(needs_no_torch, dataset):
+    needs_no_torch("info", dataset)
+
+
+def test_folder_that_is_no_dataset_is_refused(fails, tmp_path):
+    assert "no dataset" in fails(3, "info", tmp_path).message
+
+
+def test_unknown_thing_or_field_is_exit_2(fails, checkpoint):
+    assert "paper, small, demo" in fails(2, "info", "nonsense").message
     assert "no field" in fails(2, "info", "--set", "nonsense=1").message
+    assert "--set changes recipes" in fails(2, "info", checkpoint, "--set", "epochs=1").message

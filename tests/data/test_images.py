@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
@@ -296,7 +297,11 @@ def test_a_png_with_too_many_pixels_is_refused_from_its_header(side):
     assert refusal(png_header(side, side)).reason == "too-many-pixels"
 
 
-def test_a_jpeg_with_too_many_pixels_is_refused_from_its_header():
+def test_a_jpeg_with_too_many_pixels_is_refused_from_its_header(monkeypatch):
+    def decode_jpeg(*_, **__):
+        raise AssertionError("its pixels were decoded")
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", decode_jpeg)
     content = encoded(picture(64, 64), "JPEG")
     size = struct.pack(">HH", 64, 64)
     assert content.count(size) == 1

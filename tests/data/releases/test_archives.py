@@ -285,7 +285,8 @@ def test_a_member_of_negative_size_does_not_lead_back_for_ever(release, tmp_path
         header[124:136] = (2**96 - 2 * BLOCK).to_bytes(12, "big")  # base 256: minus two blocks
         header[148:156] = b" " * 8
         header[148:155] = b"%06o\0" % sum(header)
-        return tarfile.TarInfo("b.JPEG").tobuf(tarfile.GNU_FORMAT) + header + content
+        before = [tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT) for name in ("b", "c")]
+        return b"".join(before) + header + content
 
     altered(release, tmp_path, VAL, change)
     with pytest.raises(ReleaseError, match="cut or damaged"):
@@ -351,18 +352,19 @@ def test_a_member_that_is_no_plain_file_is_ignored_and_counted(release, tmp_path
     ]
 
 
-def test_a_folder_in_the_validation_archive_is_no_picture(release, tmp_path):
+def test_folders_in_the_validation_archive_are_no_pictures_and_change_no_label(release, tmp_path):
     def change(content: bytes) -> bytes:
-        folder = tarfile.TarInfo("val")
-        folder.type = tarfile.DIRTYPE
+        folders = [tarfile.TarInfo(name) for name in ("a", "b")]
+        for folder in folders:
+            folder.type = tarfile.DIRTYPE
         entries = unpacked(content)
-        for member, _ in entries:
-            member.name = f"val/{member.name}"
-        return tar_of([(folder, b""), *entries])
+        for i, (member, _) in enumerate(entries):
+            member.name = f"{folders[i % 2].name}/{member.name}"
+        return tar_of([*((folder, b"") for folder in folders), *entries])
 
     listed = read_archives(altered(release, tmp_path, VAL, change))
-    expected = [p.label for p in read_archives(release).pictures["val"]]
-    assert [p.label for p in listed.pictures["val"]] == expected
+    labels = {Path(p.source).name: p.label for p in listed.pictures["val"]}
+    assert labels == {p.source: p.label for p in read_archives(release).pictures["val"]}
 
 
 def test_listing_reads_headers_only_and_extracts_nothing(release):

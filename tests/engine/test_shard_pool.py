@@ -1,0 +1,81 @@
+"""Shard tasks on worker processes: about 8 s, most of it torch loading in the fork server."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alexnet_cli.data.images import to_jpeg
+from alexnet_cli.data.releases.release import Picture
+from alexnet_cli.data.shards import RECORDS, ShardRecord, ShardTask
+from alexnet_cli.engine.shard_pool import run_tasks
+from alexnet_cli.errors import MachineError
+
+
+def _tasks(folder: Path, num_shards: int, copies: int = 1) -> list[ShardTask]:
+    import numpy as np
+
+    (folder / RECORDS).mkdir(parents=True)
+    source = folder.parent / "picture.jpg"
+    source.write_bytes(to_jpeg(np.full((60, 80, 3), 99, np.uint8)))
+    picture = Picture("picture.jpg", source, -1, source.stat().st_size, 0)
+    return [
+        ShardTask(folder, "train", i, i * copies, (picture,) * copies, ("n01",), 64, 90)
+        for i in range(num_shards)
+    ]
+
+
+def test_workers_make_the_same_records_as_this_process(tmp_path):
+    alone = list(run_tasks(_tasks(tmp_path / "alone", 4), 1))
+    together = list(run_tasks(_tasks(tmp_path / "together", 4), 2))
+
+    together.sort(key=lambda record: record.shard.name)
+    assert together == alone
+
+
+def test_no_tasks_need_no_workers(tmp_path):
+    assert list(run_tasks([], 0)) == []
+
+
+def test_dead_worker_is_reported_and_finished_shards_stay(tmp_path):
+    tasks = _tasks(tmp_path / "set", 60, copies=60)
+    records = run_tasks(tasks, 2)
+    first = next(records)
+
+    with pytest.raises(MachineError, match="a prep worker died"):
+        _kill_workers_while_reading(records)
+
+    assert first.shard.name in {path.name for path in (tmp_path / "set").iterdir()}
+
+
+def _kill_workers_while_reading(records: Iterator[ShardRecord]) -> None:
+    for _ in records:
+        _kill_a_worker()
+
+
+def _kill_a_worker() -> None:
+    """Kill the youngest grandchild: this process -> fork server -> worker."""
+    workers = [pid for server in _children(os.getpid()) for pid in _children(server)]
+    if workers:
+        os.kill(max(workers), signal.SIGKILL)
+        threading.Event().wait(0.2)
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and int(_stat(entry)[1]) == parent:
+                found.append(int(entry.name))
+        except OSError:  # ended meanwhile
+            time.sleep(0)
+    return found
+
+
+def _stat(entry: Path) -> list[str]:
+    """Return state, parent, ... of a process."""
+    return (entry / "stat").read_text().rpartition(")")[2].split()
