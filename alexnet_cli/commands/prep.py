@@ -116,7 +116,7 @@ def _already_complete(folder: Path, plan: dict, release: Release) -> PrepResult:
             "It is left as it is. Name another folder."
         )
     open_dataset(folder)  # every shard is there, with its size
-    with (folder / "rejected.csv").open(newline="") as file:
+    with (folder / "rejected.csv").open(newline="", encoding="utf-8") as file:
         rejected = list(csv.DictReader(file))
     return _result(folder, release, index, rejected, already_complete=True)
 

@@ -308,6 +308,21 @@ def test_first_update_is_that_of_the_paper_on_the_first_batch(dataset, recipe, t
         torch.testing.assert_close(after[name], before[name] + step, rtol=1e-5, atol=1e-6)
 
 
+def test_no_two_updates_draw_the_same_patches_and_masks(dataset, recipe, tmp_path):
+    """Each update seeds dropout from the generator that its patches are drawn from."""
+    seeds = []
+    for seed in (0, 1):
+        trainer = build_trainer(replace(recipe, seed=seed), dataset, tmp_path / str(seed))
+        trainer.run.create(trainer.recipe)
+        trainer.start()
+        trainer.net.register_forward_pre_hook(
+            lambda net, _: seeds.append(torch.initial_seed()) if net.training else None
+        )
+        trainer.train()
+
+    assert len(seeds) == len(set(seeds)) == 2 * 2 * NUM_STEPS
+
+
 # --- what is kept
 
 
@@ -327,6 +342,14 @@ def test_best_is_the_first_epoch_with_the_least_validation_error(dataset, runs):
 
         assert best.epoch == 1 + errors.index(min(errors))
         assert best.best["top1_error"] == min(errors)
+
+
+def test_epoch_that_is_no_better_than_the_best_does_not_replace_it(dataset, recipe, tmp_path):
+    result = train(dataset, tmp_path / "run", replace(recipe, learning_rate=0.0), device="cpu")
+
+    first, second = (row["val"]["top1_error"] for row in read_log(tmp_path / "run"))
+    assert first == second
+    assert result.best["epoch"] == 1
 
 
 def test_best_scores_what_the_log_says(dataset, runs):

@@ -136,10 +136,8 @@ def test_norm_leaves_its_input_as_it_was():
 def expect_conv(x: np.ndarray, conv: nn.Conv2d) -> np.ndarray:
     """Multiply window by window on a canvas of zeros that is large enough."""
     weight, bias = conv.weight.detach().numpy(), conv.bias.detach().numpy()
-    (window, stride, pad), (num, _, *sides) = (
-        (conv.kernel_size[0], conv.stride[0], conv.padding[0]),
-        (x.shape),
-    )
+    window, stride, pad = conv.kernel_size[0], conv.stride[0], conv.padding[0]
+    num, _, *sides = x.shape
     outputs, inputs = weight.shape[:2]
     canvas = np.zeros((num, x.shape[1], *(side + 2 * pad + stride + window for side in sides)))
     canvas[:, :, pad : pad + sides[0], pad : pad + sides[1]] = x
