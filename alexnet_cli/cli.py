@@ -7,12 +7,13 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from alexnet_cli import __version__, console
 from alexnet_cli.face import EXIT_CODES, Face
+from alexnet_cli.options import AsJson, CheckpointPath, DatasetPath, Device, Gpus, Settings, Views
 
 app = typer.Typer(
     cls=Face,
@@ -22,17 +23,6 @@ app = typer.Typer(
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Device = Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="Where it runs.")]
-Gpus = Annotated[
-    int | None, typer.Option(min=1, help="2 splits the network over two devices, a column each.")
-]
-Views = Annotated[int, typer.Option(help="1 (centre) or 10 (corners, centre, mirrored).")]
-DatasetPath = Annotated[Path, typer.Argument(metavar="DATASET", help="A folder made by prep.")]
-CheckpointPath = Annotated[
-    Path, typer.Argument(metavar="CKPT", help="A .safetensors file of a run.")
-]
 
 
 def _print_version(wanted: bool) -> None:
@@ -114,10 +104,10 @@ def pca(dataset: DatasetPath, as_json: AsJson = False) -> None:
 def train(
     dataset: DatasetPath,
     run: Annotated[Path, typer.Option(help="Folder of the run, for example runs/paper.")],
-    recipe: Annotated[str | None, typer.Option(help="paper (default), small or demo.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change the recipe.")
+    recipe: Annotated[
+        str | None, typer.Option(help="By default paper; see alexnet recipes.")
     ] = None,
+    settings: Settings = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Same as --set epochs=N.")] = None,
     gpus: Gpus = None,
     device: Device = "auto",
@@ -127,7 +117,8 @@ def train(
     """Train the network, on one device or split over two."""
     from dataclasses import replace
 
-    from alexnet_cli.recipe import find_recipe, with_settings
+    from alexnet_cli.recipes import find_recipe
+    from alexnet_cli.settings import with_settings
 
     named = recipe is not None or bool(settings)
     wanted = with_settings(find_recipe(recipe or "paper"), settings or [])
@@ -242,9 +233,7 @@ def info(
     thing: Annotated[
         str, typer.Argument(help="Recipe name, checkpoint, ONNX model or dataset folder.")
     ] = "paper",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a recipe.")
-    ] = None,
+    settings: Settings = None,
     classes: Annotated[int, typer.Option(min=1, help="For a recipe.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
@@ -253,6 +242,17 @@ def info(
 
     result = verb.info(thing, settings=settings, num_classes=classes)
     _show(asdict(result), as_json, console.show_info)
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show every field of this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the recipes with the published figures they are held against."""
+    from alexnet_cli.commands import recipes as verb
+
+    _show(asdict(verb.recipes(name)), as_json, console.show_recipes)
 
 
 @app.command()

@@ -226,6 +226,41 @@ def _split_table(result: dict) -> Table:
     return table
 
 
+def show_recipes(result: dict) -> None:
+    """One line a recipe and target; for a single one all of it."""
+    table = Table(caption="published error rates; alexnet recipes NAME shows their source")
+    for column in ("recipe", "shows", "data", "top-1 / top-5"):
+        table.add_column(column, no_wrap=column != "shows")
+    for row in result["recipes"]:
+        cells = [(t["data"], _target_errors(t)) for t in row["targets"]] or [(row["data"], "")]
+        table.add_row(row["name"], row["about"], *cells[0])
+        for cell in cells[1:]:
+            table.add_row("", "", *cell)
+    _stdout().print(table)
+    if result["fields"] is not None:
+        _show_recipe(result["recipes"][0], result["fields"])
+
+
+def _target_errors(target: dict) -> str:
+    return f"{target['top1_error']:.1%} / {target['top5_error']:.1%}"
+
+
+def _show_recipe(row: dict, fields: dict) -> None:
+    for target in row["targets"]:
+        print_line(f"{_target_errors(target)}: {target['protocol']} ({target['source']})")
+    if row["changes"]:
+        print_line(f"changes against {row['parent']}:")
+    for field, value in row["changes"].items():
+        print_line(f"  {field} = {safe(str(value))}")
+    print_line("every field:")
+    for field, value in fields.items():
+        inner = value.items() if isinstance(value, dict) else None
+        shown = " ".join(f"{name}={part}" for name, part in inner) if inner else value
+        print_line(f"  {field}: {safe(str(shown))}")
+    for command in row["commands"]:
+        print_line(f"$ {command}")
+
+
 def show_demo(result: dict) -> None:
     """The demo's results table, and what to type for ImageNet."""
     table = _error_table("what the demo reached, on generated validation pictures")

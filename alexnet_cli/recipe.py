@@ -1,7 +1,7 @@
 """A recipe is everything that decides what is learned; where it runs is not in it.
 
-`PAPER` follows the paper's text (sections 3-5). Every other recipe is `replace(PAPER, ...)` with a
-comment that says what it is for. A recipe travels as JSON in each run and checkpoint.
+`PAPER`, the defaults, follows the paper's text (sections 3-5); recipes.py derives the others from
+it. A recipe travels as JSON in each run and checkpoint.
 """
 
 import dataclasses
@@ -13,11 +13,20 @@ from typing import Any
 from alexnet_cli.errors import RecipeError
 
 SCHEDULES = ("plateau", "linear")
+ACTIVATIONS = ("relu", "tanh", "sigmoid")
+POOLINGS = ("max", "average")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conv:
-    """One convolution and what follows it: ReLU, then LRN if `norm`, then max pooling if `pool`."""
+    """One convolution and what follows it: ReLU, then LRN if `norm`, then pooling if `pool`.
+
+    With no `filters` the layer is left out, and what follows it too.
+
+    Attributes:
+        relu_last: ReLU after norm and pooling instead, as in the 2012 code's first layer.
+        spatial_norm: a second normalisation, over space, as in the 2012 code's second layer.
+    """
 
     filters: int
     size: int
@@ -27,6 +36,8 @@ class Conv:
     init_bias: float
     norm: bool = False
     pool: bool = False
+    relu_last: bool = False
+    spatial_norm: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +64,7 @@ class Recipe:
     columns: int = 2  # section 3.2: half of the kernels on each GPU
     # Section 3.2: layer 3, and the fully connected layers, read the maps of both columns.
     reads_both: tuple[str, ...] = ("conv3", "fc6", "fc7", "fc8")
+    activation: str = "relu"  # section 3.1
     # Section 5: N(0, 0.01); biases 1 in conv2, conv4, conv5 and the hidden layers, 0 elsewhere.
     conv1: Conv = Conv(
         filters=96, size=11, stride=4, init_std=0.01, init_bias=0.0, norm=True, pool=True
@@ -65,17 +77,25 @@ class Recipe:
     conv3: Conv = Conv(filters=384, size=3, pad=1, init_std=0.03, init_bias=0.0)
     conv4: Conv = Conv(filters=384, size=3, pad=1, init_std=0.03, init_bias=1.0)
     conv5: Conv = Conv(filters=256, size=3, pad=1, init_std=0.03, init_bias=1.0, pool=True)
+    # Not in the paper's network; the pre-trained ones of section 6 have it.
+    conv6: Conv = Conv(filters=0, size=3, pad=1, init_std=0.03, init_bias=1.0)
     fc6: Dense = Dense(units=4096, init_std=0.01, init_bias=1.0)
     fc7: Dense = Dense(units=4096, init_std=0.01, init_bias=1.0)
     fc8_init_std: float = 0.01
     # Section 3.4: pooling windows of 3 every 2 pixels overlap.
     pool_size: int = 3
     pool_stride: int = 2
+    pooling: str = "max"
     # Section 3.3: k = 2, n = 5, alpha = 1e-4, beta = 0.75, alpha times the plain sum of squares.
     lrn_k: float = 2.0
     lrn_size: int = 5
     lrn_alpha: float = 1e-4
     lrn_beta: float = 0.75
+    lrn_divided: bool = False  # alpha / n for each square, as in the 2012 code (layer.py:1183)
+    # Conv.spatial_norm: x * (1 + alpha / n^2 * sum of n x n squares in the same map)^-beta.
+    spatial_size: int = 5
+    spatial_alpha: float = 1e-3
+    spatial_beta: float = 0.75
 
     # --- the pictures, section 4.1: random 224x224 patches, reflections, colour noise.
     # Unlike the paper: patches start at offsets 0..32, so 33 x 33; its factor 2048 counts 32 x 32.
@@ -106,18 +126,22 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise RecipeError(f"schedule={self.schedule}: choose one of {', '.join(SCHEDULES)}.")
+        for name, choices in _CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise RecipeError(f"{name}={value}: choose one of {', '.join(choices)}.")
         _check_numbers(self, self.columns)
         if self.pool_stride > self.pool_size:
             raise RecipeError(f"pool_stride={self.pool_stride}: pooling would leave out pixels.")
-        dense, read = {"fc6", "fc7", "fc8"}, set(self.reads_both)
-        if not dense <= read <= dense | {"conv2", "conv3", "conv4", "conv5"}:
-            raise RecipeError("reads_both: name fc6,fc7,fc8 and any of conv2,conv3,conv4,conv5.")
+        may_read = {"conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "fc8"}
+        if "fc8" not in self.reads_both or not set(self.reads_both) <= may_read:
+            raise RecipeError("reads_both: name fc8 and any of conv2 to conv6, fc6, fc7.")
+        if not self.conv1.filters:
+            raise RecipeError("conv1.filters=0: the first layer cannot be left out.")
 
     def convs(self) -> dict[str, Conv]:
-        """Return the convolutions in order, by name."""
-        return {name: value for name, value in self._fields() if isinstance(value, Conv)}
+        """Return the convolutions in order, by name, without those left out."""
+        fields = dict(self._fields())
+        return {n: conv for n, conv in fields.items() if isinstance(conv, Conv) and conv.filters}
 
     def denses(self) -> dict[str, Dense]:
         """Return the hidden fully connected layers in order, by name."""
@@ -136,38 +160,49 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
-        """Return the recipe that `to_json` wrote.
+        """Return the recipe that `to_json` wrote; fields an older version lacked are the paper's.
 
         Raises:
-            RecipeError: a field is missing, unknown or of another kind.
+            RecipeError: a field is unknown or of another kind.
         """
         try:
             values = json.loads(text)
-            for field in dataclasses.fields(cls):
-                if (kind := type(field.default)) in (Conv, Dense):
-                    values[field.name] = _from_dict(kind, values[field.name])
-            values["reads_both"] = tuple(values["reads_both"])
-            return _from_dict(cls, values)
+            recipe = _from_dict(PAPER, values)
+            if "name" not in values:
+                raise ValueError("it has no name")
+            return recipe
         except (TypeError, KeyError, ValueError) as error:
             raise RecipeError(f"not a recipe of this version: {error}") from error
 
 
-def _from_dict(kind: type, values: dict) -> Any:
-    if different := {field.name for field in dataclasses.fields(kind)} ^ set(values):
-        raise ValueError(f"missing or unknown: {', '.join(sorted(different))}")
-    return kind(**values)
+def _from_dict(defaults: Any, values: dict) -> Any:
+    """Return `defaults` with the values of a JSON object, inner objects included."""
+    known = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
+    if not isinstance(values, dict):
+        raise TypeError(f"{values!r} is no layer")
+    if unknown := set(values) - set(known):
+        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+    changes = dict(values)
+    for name, value in values.items():
+        if dataclasses.is_dataclass(known[name]):
+            changes[name] = _from_dict(known[name], value)
+        elif isinstance(known[name], tuple):
+            changes[name] = tuple(value)
+    return replace(defaults, **changes)
 
 
+_CHOICES = {"schedule": SCHEDULES, "activation": ACTIVATIONS, "pooling": POOLINGS}
 _RANGES = [
     (8, 256, "crop_size"),
     (1, 2, "columns"),
-    (1, 1 << 16, "filters units batch_size"),
-    (1, 99, "size stride pool_size pool_stride lrn_size"),
+    (0, 1 << 16, "filters"),
+    (1, 1 << 16, "units batch_size"),
+    (1, 99, "size stride pool_size pool_stride lrn_size spatial_size"),
     (0, 99, "pad drops"),
     (1, 1 << 20, "epochs patience"),
     (0, (1 << 63) - 1, "seed"),
     (1e-6, 1e6, "lrn_k"),
-    (0.0, 1e6, "lrn_alpha lrn_beta init_std fc8_init_std warmup_epochs"),
+    (0.0, 1e6, "lrn_alpha lrn_beta spatial_alpha spatial_beta init_std fc8_init_std warmup_epochs"),
     (-1e6, 1e6, "init_bias"),
     (0.0, 1.0, "dropout momentum min_improvement"),
     (0.0, 1e3, "learning_rate weight_decay bias_rate bias_decay colour_noise"),
@@ -217,84 +252,4 @@ def widen(recipe: Recipe, width: float) -> Recipe:
     return replace(recipe, **convs, **denses, fc8_init_std=recipe.fc8_init_std * gain)
 
 
-def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
-    """Return the recipe with `field=value` settings applied; `conv3.init_std=0.01` reaches inside.
-
-    `width=0.5` scales all layers.
-
-    Raises:
-        RecipeError: an unknown field or a value of the wrong kind.
-    """
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {setting}: write field=value, for example epochs=30.")
-        recipe = (
-            widen(recipe, _parse(path, text, 1.0))
-            if path == "width"
-            else _set(recipe, path.split("."), path, text)
-        )
-    return recipe
-
-
-def _set(target: Any, names: list[str], path: str, text: str) -> Any:
-    known = [field.name for field in dataclasses.fields(target)]
-    if names[0] not in known:
-        raise RecipeError(f"--set {path}={text}: no field {names[0]}. Fields: {', '.join(known)}.")
-    old = getattr(target, names[0])
-    inner = dataclasses.is_dataclass(old)
-    if inner != (len(names) == 2):
-        fields = ", ".join(f.name for f in dataclasses.fields(old)) if inner else "none"
-        raise RecipeError(f"--set {path}={text}: fields inside {names[0]}: {fields}.")
-    new = _set(old, names[1:], path, text) if inner else _parse(path, text, old)
-    return replace(target, **{names[0]: new})
-
-
-def _parse(path: str, text: str, old: Any) -> Any:
-    try:
-        if isinstance(old, bool):
-            return {"true": True, "false": False}[text.lower()]
-        if isinstance(old, tuple):
-            return tuple(name for name in text.split(",") if name)
-        value = type(old)(text)
-    except (ValueError, KeyError) as error:
-        raise RecipeError(f"--set {path}={text}: expected {type(old).__name__}.") from error
-    if isinstance(value, float) and not math.isfinite(value):
-        raise RecipeError(f"--set {path}={text}: expected a finite number.")
-    return value
-
-
 PAPER = Recipe()
-
-# For some ten thousand pictures and a CPU: three eighths of the kernels, a schedule that ends.
-SMALL = replace(
-    widen(PAPER, 0.375),
-    name="small",
-    batch_size=64,
-    epochs=16,
-    schedule="linear",
-    warmup_epochs=1.0,
-)
-
-# For the thousand generated pictures of `alexnet demo`: a quarter of the kernels.
-DEMO = replace(
-    widen(PAPER, 0.25),
-    name="demo",
-    batch_size=32,
-    epochs=8,
-    schedule="linear",
-    warmup_epochs=1.0,
-)
-
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (PAPER, SMALL, DEMO)}
-
-
-def find_recipe(name: str) -> Recipe:
-    """Return the recipe of that name.
-
-    Raises:
-        RecipeError: there is none.
-    """
-    if name not in RECIPES:
-        raise RecipeError(f"no recipe {name!r}. Recipes: {', '.join(RECIPES)}.")
-    return RECIPES[name]

@@ -17,14 +17,15 @@ SOURCES = [*FILES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "too
 FLOORS = [
     ("", "errors", "metrics", "atomic", "progress"),
     ("recipe",),
+    ("recipes", "settings"),
     ("data", "model"),
     ("engine",),
     ("commands",),
-    ("cli", "console", "face", "__main__"),
+    ("cli", "console", "face", "options", "__main__"),
 ]
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 FENCES = [("data", "model"), ("model", "data")]
-ONLY_IN = {"rich": {"console.py"}, "typer": {"cli.py", "face.py"}, "click": set()}
+ONLY_IN = {"rich": {"console.py"}, "typer": {"cli.py", "face.py", "options.py"}, "click": set()}
 STANDARD = sys.stdlib_module_names
 
 
@@ -110,13 +111,13 @@ def test_library_of_the_face_stays_in_its_files(library, files):
     assert users == files
 
 
-@pytest.mark.parametrize("name", ["cli", "face", "console", "errors", "__main__", ""])
+@pytest.mark.parametrize("name", ["cli", "face", "console", "options", "errors", "__main__", ""])
 def test_face_loads_nothing_heavy(name):
     light = {*STANDARD, "alexnet_cli", "typer", "rich"}
     assert libraries(tree_of(MODULES[name]).body) <= light
     below = {other for other in imported(tree_of(MODULES[name]).body) if "alexnet_cli." in other}
     assert {top_part(other.removeprefix("alexnet_cli.")) for other in below} <= {
-        *("cli", "console", "face", "errors"),
+        *("cli", "console", "face", "options", "errors"),
         "__version__",
     }
 

@@ -1,4 +1,4 @@
-"""Recipes as values, as JSON, and as --set changes them; under a second."""
+"""Recipes as values and as JSON; under a second."""
 
 import dataclasses
 import json
@@ -8,16 +8,9 @@ from dataclasses import replace
 import pytest
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.recipe import (
-    DEMO,
-    PAPER,
-    RECIPES,
-    SMALL,
-    Recipe,
-    find_recipe,
-    widen,
-    with_settings,
-)
+from alexnet_cli.recipe import PAPER, Recipe, widen
+from alexnet_cli.recipes import DEMO, RECIPES, SMALL, find_recipe
+from alexnet_cli.settings import with_settings
 
 
 def changed(path: str, value) -> str:
@@ -66,7 +59,7 @@ def test_recipes_are_found_by_name():
 
 
 def test_unknown_recipe_is_refused_with_the_known_ones():
-    with pytest.raises(RecipeError, match="paper, small, demo") as caught:
+    with pytest.raises(RecipeError, match=r"paper, .*small, demo") as caught:
         find_recipe("papper")
 
     assert caught.value.exit_code == 2
@@ -101,17 +94,22 @@ def test_json_names_every_field():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "null", "3", '"paper"', "[]", "{}", '["paper"]', '{"name": "paper"}']
+    "text", ["", "{", "null", "3", '"paper"', "[]", "{}", '["paper"]', '{"epochs": 3}']
 )
 def test_json_of_another_kind_is_refused(text: str):
     with pytest.raises(RecipeError, match="not a recipe of this version"):
         Recipe.from_json(text)
 
 
-@pytest.mark.parametrize("path", ["epochs", "name", "conv4", "conv4.norm", "fc6.dropout"])
-def test_json_without_a_field_is_refused(path: str):
-    with pytest.raises(RecipeError, match=path.split(".")[-1]):
-        Recipe.from_json(changed(path, ...))
+@pytest.mark.parametrize("path", ["epochs", "conv4", "conv4.norm", "fc6.dropout"])
+def test_field_that_an_older_version_did_not_write_is_the_papers(path: str):
+    assert Recipe.from_json(changed(path, ...)) == PAPER
+
+
+@pytest.mark.parametrize("path", ["conv4", "fc6"])
+def test_json_with_a_layer_that_is_none_is_refused(path: str):
+    with pytest.raises(RecipeError, match="not a recipe of this version"):
+        Recipe.from_json(changed(path, 3))
 
 
 @pytest.mark.parametrize("path", ["depth", "conv4.depth", "fc6.filters"])
@@ -182,7 +180,6 @@ def test_number_outside_its_limits_is_refused(name: str, value):
         ("conv1.stride", 0),
         ("conv1.size", 0),
         ("conv1.pad", -1),
-        ("conv1.filters", 0),
         ("conv2.filters", -2),
         ("conv3.init_std", -0.01),
         ("fc6.units", 0),
@@ -217,77 +214,6 @@ def test_layers_that_cannot_read_both_columns_are_refused(names: str):
 def test_unknown_schedule_is_refused_with_the_known_ones():
     with pytest.raises(RecipeError, match="plateau, linear"):
         replace(PAPER, schedule="cosine")
-
-
-# --- --set
-
-
-@pytest.mark.parametrize(
-    ("setting", "expected"),
-    [
-        ("epochs=30", {"epochs": 30}),
-        ("learning_rate=1e-3", {"learning_rate": 0.001}),
-        ("learning_rate=1", {"learning_rate": 1.0}),
-        ("schedule=linear", {"schedule": "linear"}),
-        ("mirror=false", {"mirror": False}),
-        ("mirror=True", {"mirror": True}),
-        ("reads_both=fc6,fc7,fc8", {"reads_both": ("fc6", "fc7", "fc8")}),
-        ("reads_both=conv2,conv3,fc6,fc7,fc8", {"reads_both": ("conv2", *PAPER.reads_both)}),
-        ("conv3.init_std=0.01", {"conv3": replace(PAPER.conv3, init_std=0.01)}),
-        ("conv2.norm=false", {"conv2": replace(PAPER.conv2, norm=False)}),
-        ("fc7.dropout=0", {"fc7": replace(PAPER.fc7, dropout=0.0)}),
-        ("name=a=b", {"name": "a=b"}),
-    ],
-)
-def test_setting_changes_its_field_and_no_other(setting: str, expected: dict):
-    assert with_settings(PAPER, [setting]) == replace(PAPER, **expected)
-
-
-def test_settings_apply_in_order():
-    found = with_settings(PAPER, ["epochs=3", "width=0.5", "epochs=4", "fc6.units=64"])
-
-    half = widen(PAPER, 0.5)
-    assert found == replace(half, epochs=4, fc6=replace(half.fc6, units=64))
-
-
-def test_no_settings_change_nothing():
-    assert with_settings(SMALL, []) == SMALL
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("epochs", "write field=value"),
-        ("", "write field=value"),
-        ("=3", "no field"),
-        ("depth=3", "no field depth"),
-        ("conv3.depth=3", "no field depth"),
-        ("conv9.filters=3", "no field conv9"),
-        ("epochs.x=3", "fields inside epochs: none"),
-        ("conv3=384", "fields inside conv3: filters, size"),
-        ("conv3.filters.x=3", "fields inside conv3: filters, size"),
-        ("epochs=many", "expected int"),
-        ("epochs=2.5", "expected int"),
-        ("epochs=", "expected int"),
-        ("learning_rate=fast", "expected float"),
-        ("learning_rate=nan", "expected a finite number"),
-        ("learning_rate=inf", "expected a finite number"),
-        ("mirror=1", "expected bool"),
-        ("mirror=", "expected bool"),
-        ("conv3.filters=1e3", "expected int"),
-        ("width=wide", "expected float"),
-        ("width=0", "width=0.0: it must lie above 0"),
-        ("width=-1", "it must lie above 0"),
-        ("width=17", "up to 16"),
-        ("epochs=0", "epochs=0: it must lie between 1"),
-        ("epochs=99999999999999999999", "it must lie between"),
-    ],
-)
-def test_setting_that_makes_no_sense_is_refused(setting: str, message: str):
-    with pytest.raises(RecipeError, match=message) as caught:
-        with_settings(PAPER, [setting])
-
-    assert caught.value.exit_code == 2
 
 
 # --- width

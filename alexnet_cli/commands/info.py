@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from alexnet_cli.data.dataset import read_index
 from alexnet_cli.data.pixel_stats import FILE_NAME
 from alexnet_cli.errors import UsageError
-from alexnet_cli.recipe import RECIPES, Recipe, find_recipe, with_settings
+from alexnet_cli.recipe import Recipe
+from alexnet_cli.recipes import RECIPES, find_recipe
+from alexnet_cli.settings import with_settings
 
 if TYPE_CHECKING:
     from alexnet_cli.model.alexnet import LayerInfo

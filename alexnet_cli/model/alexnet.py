@@ -9,6 +9,7 @@ N images, C channels, H rows, W columns, K classes.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,9 @@ from torch import Tensor, nn
 from alexnet_cli.errors import RecipeError
 from alexnet_cli.model.layers import (
     CeilConv2d,
+    ColumnLinear,
     LocalResponseNorm,
+    SpatialResponseNorm,
     UnscaledDropout,
     conv_output_size,
     pool_output_size,
@@ -24,6 +27,12 @@ from alexnet_cli.model.layers import (
 from alexnet_cli.recipe import Conv, Dense, Recipe
 
 RGB = 3
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+POOLINGS = {
+    "max": nn.MaxPool2d,
+    # Windows that hang over are averaged over what they cover.
+    "average": partial(nn.AvgPool2d, count_include_pad=False),
+}
 
 
 class AlexNet(nn.Module):
@@ -65,14 +74,10 @@ class AlexNet(nn.Module):
 
     def _add_convs(self) -> None:
         channels, self._size = RGB, self.recipe.crop_size
-        for position, (name, conv) in enumerate(self.recipe.convs().items(), 1):
+        for name, conv in self.recipe.convs().items():
             self._add_conv(name, conv, channels)
             self._size = conv_output_size(self._size, conv.size, conv.stride, conv.pad)
-            self._add(f"relu{position}", nn.ReLU())
-            if conv.norm:
-                self._add(f"norm{position}", self._norm())
-            if conv.pool:
-                self._add(f"pool{position}", self._pool())
+            self._add_after(name.removeprefix("conv"), conv)
             if self._size < 1:
                 raise RecipeError(
                     f"crop_size={self.recipe.crop_size}: nothing is left of it after {name}."
@@ -80,6 +85,25 @@ class AlexNet(nn.Module):
             channels = conv.filters
         self._add("flatten", nn.Flatten())  # channel, row, column of each network column in turn
         self._inputs = channels * self._size**2
+
+    def _add_after(self, number: str, conv: Conv) -> None:
+        """Add what follows a convolution: ReLU first, or last (2012 code, layers-145.cfg)."""
+        if not conv.relu_last:
+            self._add_activation(number)
+        if conv.norm:
+            self._add(f"norm{number}", self._norm())
+        if conv.spatial_norm:
+            r = self.recipe
+            norm = SpatialResponseNorm(r.spatial_size, r.spatial_alpha, r.spatial_beta)
+            self._add(f"spatial{number}", norm)
+        if conv.pool:
+            self._add(f"pool{number}", self._pool())
+        if conv.relu_last:
+            self._add_activation(number)
+
+    def _add_activation(self, number: str) -> None:
+        activation = self.recipe.activation
+        self._add(f"{activation}{number}", ACTIVATIONS[activation]())
 
     def _add_conv(self, name: str, conv: Conv, channels: int) -> None:
         """Own-column layers are grouped; conv1 and layers that read both see every channel."""
@@ -98,12 +122,19 @@ class AlexNet(nn.Module):
     def _add_denses(self) -> None:
         inputs = self._inputs
         for name, dense in self.recipe.denses().items():
-            self._add(name, nn.Linear(inputs, self._share(dense.units)))
-            self._add(f"relu{name[2:]}", nn.ReLU())
+            self._add_dense(name, inputs, self._share(dense.units))
+            self._add_activation(name[2:])
             self._add(f"drop{name[2:]}", UnscaledDropout(dense.dropout))
             inputs = dense.units
         # fc8 is a sum over the columns: each part multiplies its own units, one adds the bias.
         self._add("fc8", nn.Linear(self._share(inputs), self.num_classes, bias=0 in self.columns))
+
+    def _add_dense(self, name: str, inputs: int, units: int) -> None:
+        if name in self.recipe.reads_both:
+            self._add(name, nn.Linear(inputs, units))
+        else:
+            inputs //= self.recipe.columns
+            self._add(name, ColumnLinear(inputs, units, len(self.columns)))
 
     def _add(self, name: str, layer: nn.Module) -> None:
         if name in self.recipe.reads_both:
@@ -117,12 +148,13 @@ class AlexNet(nn.Module):
 
     def _norm(self) -> LocalResponseNorm:
         r = self.recipe
-        return LocalResponseNorm(r.lrn_size, r.lrn_alpha, r.lrn_beta, r.lrn_k, len(self.columns))
+        alpha = r.lrn_alpha / r.lrn_size if r.lrn_divided else r.lrn_alpha
+        return LocalResponseNorm(r.lrn_size, alpha, r.lrn_beta, r.lrn_k, len(self.columns))
 
-    def _pool(self) -> nn.MaxPool2d:
+    def _pool(self) -> nn.Module:
         size, stride = self.recipe.pool_size, self.recipe.pool_stride
         self._size = pool_output_size(self._size, size, stride)
-        return nn.MaxPool2d(size, stride, ceil_mode=True)
+        return POOLINGS[self.recipe.pooling](size, stride, ceil_mode=True)
 
 
 def initialize(net: AlexNet, seed: int) -> None:

@@ -108,6 +108,49 @@ def _negative_power(scale: Tensor, beta: float) -> Tensor:
     return scale.pow(-beta)
 
 
+class SpatialResponseNorm(nn.Module):
+    """y = x * (1 + alpha / size^2 * sum of x^2 over size x size positions of the same map)^-beta.
+
+    The 2012 code's second normalisation (layers-145.cfg, cnorm2). At the borders there are fewer
+    positions, divided by size^2 all the same.
+    """
+
+    def __init__(self, size: int, alpha: float, beta: float):
+        super().__init__()
+        self.size, self.alpha, self.beta = size, alpha, beta
+
+    def forward(self, x: Tensor) -> Tensor:
+        before, after = self.size // 2, (self.size - 1) // 2
+        squares = F.pad(x * x, (before, after, before, after))
+        mean = F.avg_pool2d(squares, self.size, 1)
+        return x * (1.0 + self.alpha * mean).pow(-self.beta)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}"
+
+
+class ColumnLinear(nn.Linear):
+    """A fully connected layer whose columns read their own inputs only.
+
+    Args:
+        inputs: of each column.
+        units: of all columns.
+    """
+
+    def __init__(self, inputs: int, units: int, columns: int):
+        super().__init__(inputs, units)
+        self.columns = columns
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = zip(
+            x.chunk(self.columns, dim=1),
+            self.weight.chunk(self.columns),
+            self.bias.chunk(self.columns),
+            strict=True,
+        )
+        return torch.cat([F.linear(*part) for part in parts], dim=1)
+
+
 class UnscaledDropout(nn.Module):
     """Zero each unit with probability `rate` in training; multiply by 1 - rate otherwise (4.2).
 

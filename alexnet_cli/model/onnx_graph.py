@@ -71,6 +71,11 @@ class _Graph:
         self.nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
         return name
 
+    def split(self, name: str, source: str, axis: int, num_parts: int) -> list[str]:
+        names = [f"{name}{part}" for part in range(num_parts)]
+        self.nodes.append(helper.make_node("Split", [source], names, name, axis=axis))
+        return names
+
     def model(self, source: onnx.ValueInfoProto, result: onnx.ValueInfoProto) -> onnx.ModelProto:
         graph = helper.make_graph(self.nodes, "alexnet", [source], [result], self.constants)
         opset = helper.make_opsetid("", OPSET)
@@ -113,20 +118,35 @@ def _cut(graph: _Graph, name: str, top: int, left: int, size: int) -> str:
 
 def _add_convs(graph: _Graph, recipe: Recipe, weights: dict[str, np.ndarray], x: str) -> str:
     size = recipe.crop_size
-    for position, (name, conv) in enumerate(recipe.convs().items(), 1):
+    for name, conv in recipe.convs().items():
         # The first layer reads the picture, which both columns see whole.
-        groups = 1 if position == 1 or name in recipe.reads_both else recipe.columns
+        groups = 1 if name == "conv1" or name in recipe.reads_both else recipe.columns
         x, size = _add_conv(graph, name, conv, _parameters(graph, weights, name, x), size, groups)
-        x = graph.add("Relu", f"relu{position}", x)
-        if conv.norm:
-            x = _add_norm(graph, recipe, f"norm{position}", x, conv.filters)
+        x = _add_after(graph, recipe, name.removeprefix("conv"), conv, x)
         if conv.pool:
-            window, stride = [recipe.pool_size] * 2, [recipe.pool_stride] * 2
-            x = graph.add(
-                "MaxPool", f"pool{position}", x, kernel_shape=window, strides=stride, ceil_mode=1
-            )
             size = 1 + math.ceil((size - recipe.pool_size) / recipe.pool_stride)
     return graph.add("Flatten", "flatten", x)
+
+
+def _add_after(graph: _Graph, recipe: Recipe, number: str, conv: Conv, x: str) -> str:
+    """Add what follows a convolution, in alexnet.py's order."""
+    if not conv.relu_last:
+        x = _add_activation(graph, recipe, number, x)
+    if conv.norm:
+        x = _add_norm(graph, recipe, f"norm{number}", x, conv.filters)
+    if conv.spatial_norm:
+        x = _add_spatial_norm(graph, recipe, f"spatial{number}", x)
+    if conv.pool:
+        window, stride = [recipe.pool_size] * 2, [recipe.pool_stride] * 2
+        operator = {"max": "MaxPool", "average": "AveragePool"}[recipe.pooling]
+        x = graph.add(
+            operator, f"pool{number}", x, kernel_shape=window, strides=stride, ceil_mode=1
+        )
+    return _add_activation(graph, recipe, number, x) if conv.relu_last else x
+
+
+def _add_activation(graph: _Graph, recipe: Recipe, number: str, x: str) -> str:
+    return graph.add(recipe.activation.title(), f"{recipe.activation}{number}", x)
 
 
 def _add_conv(
@@ -156,15 +176,39 @@ def _add_norm(graph: _Graph, recipe: Recipe, name: str, x: str, channels: int) -
     k + alpha * sum is one 1x1 convolution of the squares, by a banded matrix for each column: the
     fastest form of those in tools/bench/lrn_onnx.py, well ahead of ONNX's own LRN node.
     """
-    band = recipe.lrn_alpha * _band(channels // recipe.columns, recipe.lrn_size)
+    alpha = recipe.lrn_alpha / recipe.lrn_size if recipe.lrn_divided else recipe.lrn_alpha
+    band = alpha * _band(channels // recipe.columns, recipe.lrn_size)
     blocks = np.tile(band, (recipe.columns, 1))[:, :, None, None].astype(np.float32)
     window = graph.constant(f"{name}/window", blocks)
     k = graph.constant(f"{name}/k", np.full(channels, recipe.lrn_k, np.float32))
     square = graph.add("Mul", f"{name}/square", x, x)
     scale = graph.add("Conv", f"{name}/scale", square, window, k, group=recipe.columns)
-    if recipe.lrn_beta != 0.75:
-        beta = graph.constant(f"{name}/beta", np.array(-recipe.lrn_beta, np.float32))
-        return graph.add("Mul", name, x, graph.add("Pow", f"{name}/power", scale, beta))
+    return _divide_by_power(graph, name, x, scale, recipe.lrn_beta)
+
+
+def _add_spatial_norm(graph: _Graph, recipe: Recipe, name: str, x: str) -> str:
+    """Add y = x * (1 + alpha * mean of x^2 around it in the same map)^-beta."""
+    size = recipe.spatial_size
+    before, after = size // 2, (size - 1) // 2
+    mean = graph.add(
+        "AveragePool",
+        f"{name}/mean",
+        graph.add("Mul", f"{name}/square", x, x),
+        kernel_shape=[size] * 2,
+        pads=[before, before, after, after],
+        count_include_pad=1,
+    )
+    alpha = graph.constant(f"{name}/alpha", np.array(recipe.spatial_alpha, np.float32))
+    one = graph.constant(f"{name}/one", np.array(1, np.float32))
+    scale = graph.add("Add", f"{name}/scale", graph.add("Mul", f"{name}/sum", mean, alpha), one)
+    return _divide_by_power(graph, name, x, scale, recipe.spatial_beta)
+
+
+def _divide_by_power(graph: _Graph, name: str, x: str, scale: str, beta: float) -> str:
+    """Add x * scale^-beta."""
+    if beta != 0.75:
+        exponent = graph.constant(f"{name}/beta", np.array(-beta, np.float32))
+        return graph.add("Mul", name, x, graph.add("Pow", f"{name}/power", scale, exponent))
     # scale^(3/4) by square roots: far cheaper than Pow.
     root = graph.add("Sqrt", f"{name}/root", scale)
     fourth_root = graph.add("Sqrt", f"{name}/fourth_root", root)
@@ -182,10 +226,26 @@ def _band(channels: int, window: int) -> np.ndarray:
 def _add_denses(graph: _Graph, recipe: Recipe, weights: dict[str, np.ndarray], x: str) -> str:
     kept = 1.0  # share of the units below that dropout keeps, see section 4.2
     for name, dense in recipe.denses().items():
-        inputs = _parameters(graph, weights, name, x, kept)
-        x = graph.add("Relu", f"relu{name[2:]}", graph.add("Gemm", name, *inputs, transB=1))
+        columns = 1 if name in recipe.reads_both else recipe.columns
+        x = _add_dense(graph, name, _parameters(graph, weights, name, x, kept), columns)
+        x = _add_activation(graph, recipe, name[2:], x)
         kept = 1.0 - dense.dropout
     return graph.add("Gemm", "fc8", *_parameters(graph, weights, "fc8", x, kept), transB=1)
+
+
+def _add_dense(graph: _Graph, name: str, inputs: list[str], columns: int) -> str:
+    """Add a fully connected layer, or one for each column that reads its own inputs."""
+    if columns == 1:
+        return graph.add("Gemm", name, *inputs, transB=1)
+    parts = [
+        graph.split(f"{name}/{what}", source, axis, columns)
+        for what, source, axis in zip(("x", "weight", "bias"), inputs, (1, 0, 0), strict=True)
+    ]
+    products = [
+        graph.add("Gemm", f"{name}/{column}", *part, transB=1)
+        for column, part in enumerate(zip(*parts, strict=True))
+    ]
+    return graph.add("Concat", name, *products, axis=1)
 
 
 def _parameters(

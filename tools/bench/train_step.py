@@ -16,7 +16,8 @@ from torch import nn
 
 from alexnet_cli.model.alexnet import AlexNet, initialize
 from alexnet_cli.model.sgd import PaperSGD
-from alexnet_cli.recipe import Recipe, find_recipe
+from alexnet_cli.recipe import Recipe
+from alexnet_cli.recipes import find_recipe
 
 CLASSES = 1000
 

@@ -1,0 +1,81 @@
+"""`alexnet recipes`: every recipe, what it changes, and the published figure it is held against."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+from alexnet_cli.recipe import Recipe
+from alexnet_cli.recipes import ENTRIES, RECIPES, Entry, Target, find_recipe
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeRow:
+    """One recipe.
+
+    Attributes:
+        changes: field -> value, of the fields in which it differs from its parent; inner fields
+            with a dot.
+        targets: published figures; errors are fractions.
+        commands: how to run it.
+    """
+
+    name: str
+    parent: str | None
+    about: str
+    data: str
+    changes: dict
+    targets: list[Target]
+    commands: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RecipesResult:
+    """All recipes, or one of them with every field."""
+
+    recipes: list[RecipeRow]
+    fields: dict | None
+
+
+def recipes(name: str | None = None) -> RecipesResult:
+    """List the recipes, or describe one of them.
+
+    Raises:
+        RecipeError: there is none of that name.
+    """
+    if name is None:
+        return RecipesResult([_row(entry) for entry in ENTRIES.values()], None)
+    fields = json.loads(find_recipe(name).to_json())
+    return RecipesResult([_row(ENTRIES[name])], fields)
+
+
+def _row(entry: Entry) -> RecipeRow:
+    recipe = entry.recipe
+    run = f"runs/{recipe.name}"
+    return RecipeRow(
+        name=recipe.name,
+        parent=entry.parent,
+        about=entry.about,
+        data=entry.data,
+        changes=_changes(recipe, RECIPES[entry.parent]) if entry.parent else {},
+        targets=[target.as_fractions() for target in entry.targets],
+        commands=[
+            f"alexnet train DATASET --run {run} --recipe {recipe.name}",
+            f"alexnet eval {run}/best.safetensors DATASET",
+        ],
+    )
+
+
+def _changes(recipe: Recipe, parent: Recipe) -> dict:
+    found, before = _flat(recipe), _flat(parent)
+    return {key: value for key, value in found.items() if key != "name" and value != before[key]}
+
+
+def _flat(recipe: Recipe) -> dict:
+    """Return every field, with layers spread to `conv1.filters` and so on."""
+    flat = {}
+    for name, value in dataclasses.asdict(recipe).items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{inner}": entry for inner, entry in value.items()}
+        else:
+            flat[name] = value
+    return flat

@@ -1,0 +1,56 @@
+"""`--set field=value`: a recipe with some of its fields changed."""
+
+import dataclasses
+import math
+from dataclasses import replace
+from typing import Any
+
+from alexnet_cli.errors import RecipeError
+from alexnet_cli.recipe import Recipe, widen
+
+
+def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
+    """Return the recipe with `field=value` settings applied; `conv3.init_std=0.01` reaches inside.
+
+    `width=0.5` scales all layers.
+
+    Raises:
+        RecipeError: an unknown field or a value of the wrong kind.
+    """
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {setting}: write field=value, for example epochs=30.")
+        recipe = (
+            widen(recipe, _parse(path, text, 1.0))
+            if path == "width"
+            else _set(recipe, path.split("."), path, text)
+        )
+    return recipe
+
+
+def _set(target: Any, names: list[str], path: str, text: str) -> Any:
+    known = [field.name for field in dataclasses.fields(target)]
+    if names[0] not in known:
+        raise RecipeError(f"--set {path}={text}: no field {names[0]}. Fields: {', '.join(known)}.")
+    old = getattr(target, names[0])
+    inner = dataclasses.is_dataclass(old)
+    if inner != (len(names) == 2):
+        fields = ", ".join(f.name for f in dataclasses.fields(old)) if inner else "none"
+        raise RecipeError(f"--set {path}={text}: fields inside {names[0]}: {fields}.")
+    new = _set(old, names[1:], path, text) if inner else _parse(path, text, old)
+    return replace(target, **{names[0]: new})
+
+
+def _parse(path: str, text: str, old: Any) -> Any:
+    try:
+        if isinstance(old, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(old, tuple):
+            return tuple(name for name in text.split(",") if name)
+        value = type(old)(text)
+    except (ValueError, KeyError) as error:
+        raise RecipeError(f"--set {path}={text}: expected {type(old).__name__}.") from error
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"--set {path}={text}: expected a finite number.")
+    return value

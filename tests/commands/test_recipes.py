@@ -1,0 +1,40 @@
+import pytest
+
+from alexnet_cli.recipes import RECIPES
+
+
+def test_json_lists_every_recipe_once(answer):
+    found = answer("recipes")
+    assert [row["name"] for row in found["recipes"]] == list(RECIPES)
+    assert found["fields"] is None
+
+
+def test_json_tells_the_papers_targets_as_fractions(answer):
+    paper = answer("recipes")["recipes"][0]
+    assert (paper["name"], paper["parent"], paper["changes"]) == ("paper", None, {})
+    assert paper["targets"][0]["top1_error"] == 0.407
+    assert paper["targets"][0]["source"] == "paper, table 2"
+
+
+def test_only_the_differences_to_the_parent_are_listed(answer):
+    rows = {row["name"]: row for row in answer("recipes")["recipes"]}
+    assert rows["no-lrn"]["changes"] == {"conv1.norm": False, "conv2.norm": False}
+    assert rows["no-overlap"]["changes"] == {"pool_size": 2, "conv2.pad": 1, "conv5.pad": 0}
+
+
+def test_table_shows_targets_in_percent(shown):
+    text = shown("recipes")
+    assert "no-overlap" in text
+    assert "40.7%" in text
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_one_recipe_is_shown_whole(answer, shown, name):
+    found = answer("recipes", name)
+    assert found["fields"]["name"] == name
+    assert len(found["recipes"]) == 1
+    assert f"--recipe {name}" in shown("recipes", name)
+
+
+def test_unknown_recipe_is_exit_2(fails):
+    assert "no recipe 'vgg'" in fails(2, "recipes", "vgg").message
