@@ -170,6 +170,7 @@ def ensemble(
     data: Annotated[Path | None, typer.Option(help="Dataset to run checkpoints on.")] = None,
     split: Annotated[str, typer.Option(help="val or train.")] = "val",
     views: Views = 10,
+    weights: Annotated[str, typer.Option(help="equal, search, or numbers: 0.5,1,1.")] = "equal",
     gpus: Gpus = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -179,7 +180,7 @@ def ensemble(
     from alexnet_cli.commands import ensemble as verb
 
     where = {"device": device, "num_devices": gpus, "progress": console.ConsoleProgress()}
-    result = verb.ensemble(members, data, split=split, num_views=views, **where)
+    result = verb.ensemble(members, data, split=split, num_views=views, weights=weights, **where)
     _show(asdict(result), as_json, console.show_ensemble)
 
 

@@ -169,6 +169,8 @@ def show_ensemble(result: dict) -> None:
     table.add_section()
     table.add_row("[bold]average of probabilities[/]", *_errors(result))
     _stdout().print(table)
+    if result["searched_on"]:
+        print_line(f"weights searched on {result['searched_on']:,} other images of the split")
 
 
 def show_export(result: dict) -> None:

@@ -1,9 +1,12 @@
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from alexnet_cli.commands.ensemble import search_weights, weighted_sum
 from alexnet_cli.data.predictions import load_predictions
+from alexnet_cli.metrics import topk_credit
 
 ON_CPU = ("--device", "cpu")
 
@@ -119,3 +122,62 @@ def test_member_that_is_no_predictions_file_is_named(fails, predictions, tmp_pat
 
 def test_three_views_are_refused(wrong_command_line, predictions):
     assert "--views: 3" in wrong_command_line("ensemble", *predictions, "--views", 3)
+
+
+# --- weights
+
+
+def test_given_weights_are_those_of_a_weighted_mean(answer, predictions):
+    found = answer("ensemble", *predictions, "--weights", "3,1")
+    probs, labels = zip(
+        *((f["probs"], f["labels"]) for f in map(np.load, predictions)), strict=True
+    )
+    mean = 0.75 * probs[0].astype(float) + 0.25 * probs[1]
+    assert found["weights"] == [0.75, 0.25]
+    wrong = [row.argmax() != label for row, label in zip(mean, labels[0], strict=True)]
+    assert found["top1_error"] == pytest.approx(sum(wrong) / len(wrong))
+    assert found["searched_on"] == 0
+
+
+def test_searched_weights_are_reported_on_the_other_half(answer, shown, predictions):
+    found = answer("ensemble", *predictions, "--weights", "search")
+    assert (found["images"], found["searched_on"]) == (15, 15)
+    assert sum(found["weights"]) == pytest.approx(1)
+    assert "searched on 15" in shown("ensemble", *predictions, "--weights", "search")
+
+
+def test_search_trusts_the_member_that_is_right():
+    labels = np.arange(40) % 20
+    right = np.eye(20)[labels] * 0.2 + 0.04
+    wrong = np.roll(np.eye(20)[labels], (0, 7), (0, 1)) * 0.2 + 0.04
+    blind = np.linspace(0.9, 0.1, 20)[None].repeat(40, axis=0)
+    weights = search_weights([blind, right, wrong], labels)
+    averaged = weighted_sum([blind, right, wrong], weights)
+    assert topk_credit(averaged, labels, 5).mean() == 1.0
+    assert weights[1] > weights[0]
+
+
+def test_search_equals_trying_every_step_by_hand():
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 12, 50)
+    probs = [rng.dirichlet(np.ones(12) * 0.3, 50) for _ in range(3)]
+
+    def error(weights):
+        mixed = sum(w * p for w, p in zip(weights, probs, strict=True))
+        return sum(
+            label not in np.argsort(-row)[:5] for row, label in zip(mixed, labels, strict=True)
+        )
+
+    expected = [0.5, 0.5, 0.5]
+    for _, member in itertools.product(range(5), range(3)):
+        best = error(expected)
+        for step in range(21):
+            trial = [*expected[:member], step / 20, *expected[member + 1 :]]
+            if error(trial) < best:
+                best, expected = error(trial), trial
+    assert search_weights(probs, labels) == pytest.approx(np.array(expected) / sum(expected))
+
+
+@pytest.mark.parametrize("weights", ["", "1", "1,2,3", "1,x", "0,0", "-1,2", "nan,1", "inf,1"])
+def test_weights_that_make_no_sense_are_exit_2(fails, predictions, weights):
+    assert "--weights" in fails(2, "ensemble", *predictions, "--weights", weights).message

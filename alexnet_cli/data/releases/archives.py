@@ -116,9 +116,8 @@ def _members(
             previous, position = position, tar.offset
             if not previous < position <= end:  # a negative size would lead back for ever
                 raise ReleaseError(_ends_early(path, member.name, end))
-            if (member.isreg() and not member.issparse() and member.size <= MAX_FILE_BYTES) or (
-                member.isreg() and not member.issparse() and member.name.endswith(".tar")
-            ):
+            is_plain = member.isreg() and not member.issparse()
+            if is_plain and (member.size <= MAX_FILE_BYTES or member.name.endswith(".tar")):
                 yield member
             elif not member.isdir():
                 ignored["tar member that is no plain file"] = (
