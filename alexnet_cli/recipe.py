@@ -12,7 +12,7 @@ from typing import Any
 
 from alexnet_cli.errors import RecipeError
 
-SCHEDULES = ("plateau", "linear")
+SCHEDULES = ("plateau", "linear", "events")
 ACTIVATIONS = ("relu", "tanh", "sigmoid")
 POOLINGS = ("max", "average")
 
@@ -48,6 +48,20 @@ class Dense:
     init_std: float
     init_bias: float
     dropout: float = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A rate set by hand when so many epochs were done, as the authors did between restarts.
+
+    Attributes:
+        layers: whose weights it is for; all when empty. A layer at rate 0 stays as it is for good,
+            weights and biases.
+    """
+
+    epoch: int
+    rate: float
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +119,10 @@ class Recipe:
     # component, as in the 2012 code (convdata_jpeg.py:154). The printed eigenvalue is a variance:
     # on the 0..255 scale it would move every pixel by hundreds of grey levels.
     colour_noise: float = 0.1
+    colour_noise_epochs: int = 0  # the noise ends after so many; 0 for never
+    noise_rescaled: bool = False  # noisy patches divided by 1 + colour_noise, as in the 2012 code
+    share_patches: int = 1  # so many consecutive images share patch and reflection; 32 in 2012
+    reshuffle: bool = True  # a new order each epoch; in 2012 the stored one, every time
 
     # --- the update, section 5.
     batch_size: int = 128
@@ -118,11 +136,13 @@ class Recipe:
     epochs: int = 90
     # "plateau" (section 5): divide the rate by ten when the validation error stops improving,
     # `drops` times, and stop when it stops improving once more. "linear": down to zero at the end.
+    # "events": as listed; the biases keep the rate they began with.
     schedule: str = "plateau"
     drops: int = 3
     patience: int = 5  # epochs without an improvement of at least `min_improvement`
     min_improvement: float = 0.001
     warmup_epochs: float = 0.0  # the rate rises linearly from zero
+    events: tuple[Event, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -135,6 +155,8 @@ class Recipe:
         may_read = {"conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "fc8"}
         if "fc8" not in self.reads_both or not set(self.reads_both) <= may_read:
             raise RecipeError("reads_both: name fc8 and any of conv2 to conv6, fc6, fc7.")
+        if not all(isinstance(event, Event) for event in self.events):
+            raise RecipeError("events: a list of Event; it cannot be set on the command line.")
         if not self.conv1.filters:
             raise RecipeError("conv1.filters=0: the first layer cannot be left out.")
 
@@ -186,6 +208,8 @@ def _from_dict(defaults: Any, values: dict) -> Any:
     for name, value in values.items():
         if dataclasses.is_dataclass(known[name]):
             changes[name] = _from_dict(known[name], value)
+        elif name == "events":
+            changes[name] = tuple(Event(**{**e, "layers": tuple(e["layers"])}) for e in value)
         elif isinstance(known[name], tuple):
             changes[name] = tuple(value)
     return replace(defaults, **changes)
@@ -196,9 +220,10 @@ _RANGES = [
     (8, 256, "crop_size"),
     (1, 2, "columns"),
     (0, 1 << 16, "filters"),
-    (1, 1 << 16, "units batch_size"),
+    (1, 1 << 16, "units batch_size share_patches"),
     (1, 99, "size stride pool_size pool_stride lrn_size spatial_size"),
     (0, 99, "pad drops"),
+    (0, 1 << 20, "colour_noise_epochs"),
     (1, 1 << 20, "epochs patience"),
     (0, (1 << 63) - 1, "seed"),
     (1e-6, 1e6, "lrn_k"),

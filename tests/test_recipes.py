@@ -22,6 +22,8 @@ from alexnet_cli.recipes import ENTRIES, RECIPES, find_recipe
 # By hand from the 2012 layer files: runs 145, 145-half, 147, 148, 149 and 150.
 PARAMETERS = {
     "paper": 60_965_224,
+    "original-2012": 60_965_224,
+    "original-2010": 60_965_224,
     "one-gpu": 59_798_312,
     "no-overlap": 60_965_224,
     "no-lrn": 60_965_224,
@@ -73,6 +75,33 @@ def test_targets_are_percentages_with_a_source(name):
         assert target.source.startswith(("paper", "log"))
 
 
+# Epochs after which the notes of 2012 change something: (weights, conv1, noise, end).
+LOGGED = {
+    "original-2012": ([(25, 1e-3), (51, 1e-4), (79, 1e-5)], [(67, 1e-5), (72, 0)], 67, 91),
+    "original-2010": ([(23, 1e-3), (51, 1e-4), (78, 1e-5)], [(68, 1e-5), (72, 0)], 68, 93),
+    "one-gpu": ([(20, 1e-3), (48, 1e-4), (96, 1e-5)], [(66, 1e-5), (72, 0)], 66, 96),
+    "no-overlap": ([(23, 1e-3), (51, 1e-4), (79, 1e-5)], [(79, 0)], 0, 90),
+    "no-lrn": ([(22, 1e-3), (44, 1e-4), (86, 1e-5)], [(69, 1e-5), (73, 0)], 69, 97),
+    "no-communication": ([(25, 1e-3), (49, 1e-4), (79, 1e-5)], [(66, 1e-5), (72, 0)], 66, 92),
+}
+
+
+@pytest.mark.parametrize("name", LOGGED)
+def test_schedule_is_that_of_the_notes_of_2012(name):
+    recipe, (weights, conv1, noise, end) = find_recipe(name), LOGGED[name]
+    assert [(e.epoch, e.rate) for e in recipe.events if not e.layers] == weights
+    assert [(e.epoch, e.rate) for e in recipe.events if e.layers == ("conv1",)] == conv1
+    assert (recipe.colour_noise_epochs, recipe.epochs) == (noise, end)
+    assert (recipe.learning_rate, recipe.learning_rate * recipe.bias_rate) == (0.01, 0.02)
+
+
+def test_first_layer_of_2012_normalizes_and_pools_before_relu():
+    names = [layer.name for layer in describe_layers(find_recipe("original-2012"), 10)]
+    assert names[:4] == ["conv1", "norm1", "pool1", "relu1"]
+    assert names[4:9] == ["conv2", "relu2", "norm2", "spatial2", "pool2"]
+    assert names[13:16] == ["conv5", "pool5", "relu5"]
+
+
 def test_columns_without_communication_never_meet_before_the_classifier():
     assert AlexNet(small("no-communication"), 10).stages[1:] == [["fc8"]]
 
@@ -88,7 +117,7 @@ def test_left_out_layer_is_gone_with_what_follows_it(name, left_out):
 
 
 def test_unknown_recipe_is_refused_with_the_known_ones():
-    with pytest.raises(RecipeError, match=r"no recipe 'vgg'\. Recipes: paper, one-gpu"):
+    with pytest.raises(RecipeError, match=r"no recipe 'vgg'\. Recipes: paper, original-2012"):
         find_recipe("vgg")
 
 

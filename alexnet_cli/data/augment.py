@@ -55,19 +55,29 @@ class Augmenter:
         patches = _cut(images, view, self.crop_size)
         return self._center(patches.flip(2) if view.mirrored else patches)
 
-    def random(self, images: Tensor, rng: np.random.Generator) -> Tensor:
-        """Cut, mirror and tint every image at random, each on its own."""
-        num, limit = len(images), self.image_size - self.crop_size
+    def random(
+        self, images: Tensor, rng: np.random.Generator, *, with_noise: bool = True
+    ) -> Tensor:
+        """Cut, mirror and tint images at random, each on its own or so many together."""
+        share = self.recipe.share_patches
+        num, limit = -(-len(images) // share), self.image_size - self.crop_size
         offsets = np.full((num, 2), limit // 2)
         if self.recipe.random_crop:
             offsets = rng.integers(0, limit + 1, (num, 2))  # section 4.1
         mirrored = rng.random(num) < 0.5 if self.recipe.mirror else np.zeros(num, bool)
+        offsets, mirrored = (a.repeat(share, axis=0)[: len(images)] for a in (offsets, mirrored))
         patches = self._center(self._gather(images, offsets, mirrored))
-        if self.recipe.colour_noise:
-            draws = rng.normal(0.0, self.recipe.colour_noise, (num, 3))
-            shift = torch.from_numpy(draws @ self.components.T).to(self.device, torch.float32)
-            patches += shift[:, :, None, None]
+        if self.recipe.colour_noise and with_noise:
+            self._tint(patches, rng)
         return patches
+
+    def _tint(self, patches: Tensor, rng: np.random.Generator) -> None:
+        """Add one random colour shift to each patch (section 4.1)."""
+        draws = rng.normal(0.0, self.recipe.colour_noise, (len(patches), 3))
+        shift = torch.from_numpy(draws @ self.components.T).to(self.device, torch.float32)
+        patches += shift[:, :, None, None]
+        if self.recipe.noise_rescaled:  # 2012 code, convdata_jpeg.py:154
+            patches /= 1.0 + self.recipe.colour_noise
 
     def _gather(self, images: Tensor, offsets: np.ndarray, mirrored: np.ndarray) -> Tensor:
         """Cut patches at `offsets` (N, 2), reversing the columns of the mirrored ones: one copy."""

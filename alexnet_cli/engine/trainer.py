@@ -25,7 +25,7 @@ from alexnet_cli.metrics import score
 from alexnet_cli.model.alexnet import AlexNet, initialize
 from alexnet_cli.model.checkpoint import Checkpoint, Progressed
 from alexnet_cli.model.parallel import build_network, load_whole_state, whole_state
-from alexnet_cli.model.sgd import PaperSGD, is_finished, learning_rate
+from alexnet_cli.model.sgd import PaperSGD, Rates, is_finished, rates_at
 from alexnet_cli.progress import Progress, Tracker
 from alexnet_cli.recipe import Recipe
 
@@ -82,7 +82,9 @@ class Trainer:
     # --- one epoch
 
     def _train_epoch(self, interrupt: Interrupt) -> None:
-        order = epoch_order(len(self.split), self.recipe.seed, self.at.epoch)
+        order = np.arange(len(self.split))
+        if self.recipe.reshuffle:
+            order = epoch_order(len(self.split), self.recipe.seed, self.at.epoch)
         remaining = order[self.at.step * self.recipe.batch_size :]
         began, images_before = time.perf_counter(), self.train_images
         with self.progress.track(
@@ -97,37 +99,43 @@ class Trainer:
         self.epoch_speed = (self.train_images - images_before) / elapsed
 
     def _train_step(self, batch: Batch, bar: Tracker) -> None:
-        rate = self._learning_rate(self.at.step)
+        rates = self._rates(self.at.step)
         rng = np.random.default_rng([self.recipe.seed, self.at.epoch, self.at.step, 0xA06])
         torch.manual_seed(int(rng.integers(1 << 62)))  # dropout
         self.net.train()
         images = torch.from_numpy(batch.images).to(self.devices[0], non_blocking=True)
         labels = torch.from_numpy(batch.labels).to(self.devices[0], non_blocking=True)
-        scores = self.net(self.augmenter.random(images, rng))
+        patches = self.augmenter.random(images, rng, with_noise=self._has_noise())
+        scores = self.net(patches)
         loss = F.cross_entropy(scores, labels)
         loss_value = loss.item()  # host sync: the update must not happen if it is not finite
         if not math.isfinite(loss_value):
             raise self._diverged(f"the loss is {loss_value}")
         self.sgd.zero_grad()
         loss.backward()
-        self.sgd.step(rate)
+        self.sgd.step(rates)
 
         num_wrong = int((scores.detach().argmax(dim=1) != labels).sum())
         self.at.count(len(batch.labels), loss_value, num_wrong)
         self.train_images += len(batch.labels)
-        note = f"loss {self.at.train_loss:.3f}  error {self.at.train_error:.1%}  rate {rate:.2g}"
+        at = self.at
+        note = f"loss {at.train_loss:.3f}  error {at.train_error:.1%}  rate {rates.weights:.2g}"
         bar.advance(len(batch.labels), note=note)
 
-    def _learning_rate(self, step: int) -> float:
+    def _has_noise(self) -> bool:
+        last = self.recipe.colour_noise_epochs
+        return not last or self.at.epoch < last
+
+    def _rates(self, step: int) -> Rates:
         steps = math.ceil(len(self.split) / self.recipe.batch_size)
-        return learning_rate(self.recipe, self.at.epoch + step / steps, self.at.val_errors)
+        return rates_at(self.recipe, self.at.epoch + step / steps, self.at.val_errors)
 
     def _finish_epoch(self) -> None:
         """Validate, log, and write the checkpoints."""
         row = {
             "epoch": self.at.epoch + 1,
             "steps": self.at.total_steps,
-            "learning_rate": self._learning_rate(self.at.step - 1),
+            "learning_rate": self._rates(self.at.step - 1).weights,
             "train_loss": self.at.train_loss,
             "train_top1_error": self.at.train_error,
             "images_per_second": round(self.epoch_speed, 1),
@@ -191,7 +199,7 @@ class Trainer:
         )
 
     def _diverged(self, what: str) -> DivergedError:
-        rate = self._learning_rate(self.at.step)
+        rate = self._rates(self.at.step).weights
         kept = f"{self.run.last} is kept" if self.run.last.exists() else "No checkpoint was written"
         return DivergedError(
             f"{what} at epoch {self.at.epoch + 1}, step {self.at.step} (rate {rate:.3g}, "

@@ -7,10 +7,43 @@ The rate is inside v, so dividing it by ten leaves the velocity gathered so far 
 SGD multiplies the whole buffer by the new rate instead (2012 code, weights.cu:146).
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor, nn
 
-from alexnet_cli.recipe import Recipe
+from alexnet_cli.recipe import Event, Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """The learning rates of one update.
+
+    Attributes:
+        weights, biases: of every layer.
+        layers: the weights' rates of layers that have their own; at 0 they rest, biases too.
+    """
+
+    weights: float
+    biases: float
+    layers: dict[str, float] = field(default_factory=dict)
+
+    def of(self, layer: str, *, is_weight: bool) -> float | None:
+        """Return the rate of a layer's weights or biases; None for a layer that rests."""
+        if self.layers.get(layer) == 0:
+            return None
+        return self.layers.get(layer, self.weights) if is_weight else self.biases
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A parameter and its velocity."""
+
+    layer: str
+    is_weight: bool
+    parameter: Tensor
+    velocity: Tensor
 
 
 class PaperSGD:
@@ -21,41 +54,66 @@ class PaperSGD:
     """
 
     def __init__(self, net: nn.Module, recipe: Recipe):
-        self.parameters = list(net.parameters())
-        self.velocity = [torch.zeros_like(p) for p in self.parameters]
         self.momentum = recipe.momentum
-        self.groups = [
-            _Group(self, weights=True, rate=1.0, decay=recipe.weight_decay),
-            _Group(self, weights=False, rate=recipe.bias_rate, decay=recipe.bias_decay),
+        self.bias_rate = recipe.bias_rate
+        self.decay = {True: recipe.weight_decay, False: recipe.bias_decay}
+        self.members = [
+            _Member(layer_of(name), p.dim() > 1, p, torch.zeros_like(p))
+            for name, p in net.named_parameters()
         ]
+        self.velocity = [member.velocity for member in self.members]
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Update every parameter from its gradient."""
-        for group in self.groups:
-            rate = learning_rate * group.rate
-            gradients = [p.grad for p in group.parameters]
-            torch._foreach_mul_(group.velocity, self.momentum)
-            if group.decay:
-                torch._foreach_add_(group.velocity, group.parameters, alpha=-rate * group.decay)
-            torch._foreach_add_(group.velocity, gradients, alpha=-rate)
-            torch._foreach_add_(group.parameters, group.velocity)
+    def step(self, rates: Rates | float) -> None:
+        """Update every parameter from its gradient; layers may rest (2012: weights.cu:148).
+
+        Args:
+            rates: or one number, for the weights; biases then get `bias_rate` times it.
+        """
+        if not isinstance(rates, Rates):
+            rates = Rates(rates, rates * self.bias_rate)
+        groups: dict[tuple[float, float], list[_Member]] = {}
+        for member in self.members:
+            rate = rates.of(member.layer, is_weight=member.is_weight)
+            if rate is not None:
+                groups.setdefault((rate, self.decay[member.is_weight]), []).append(member)
+        for (rate, decay), members in groups.items():
+            self._update(members, rate, decay)
+
+    def _update(self, members: list[_Member], rate: float, decay: float) -> None:
+        velocity = [member.velocity for member in members]
+        parameters = [member.parameter for member in members]
+        torch._foreach_mul_(velocity, self.momentum)
+        if decay:
+            torch._foreach_add_(velocity, parameters, alpha=-rate * decay)
+        torch._foreach_add_(velocity, [p.grad for p in parameters], alpha=-rate)
+        torch._foreach_add_(parameters, velocity)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
-        for parameter in self.parameters:
-            parameter.grad = None
+        for member in self.members:
+            member.parameter.grad = None
 
 
-class _Group:
-    """The weights, or the biases, and what they share."""
+def layer_of(name: str) -> str:
+    """Return the layer of a parameter: of `conv1.weight`, and of `parts.0.conv1.weight`, conv1."""
+    return name.split(".")[-2] if "." in name else ""
 
-    def __init__(self, sgd: PaperSGD, *, weights: bool, rate: float, decay: float):
-        pairs = zip(sgd.parameters, sgd.velocity, strict=True)
-        mine = [(p, v) for p, v in pairs if (p.dim() > 1) == weights]
-        self.parameters: list[Tensor] = [p for p, _ in mine]
-        self.velocity: list[Tensor] = [v for _, v in mine]
-        self.rate, self.decay = rate, decay
+
+def rates_at(recipe: Recipe, progress: float, val_errors: list[float]) -> Rates:
+    """Return the rates of one update; arguments as for `learning_rate`."""
+    rate = learning_rate(recipe, progress, val_errors)
+    if recipe.schedule != "events":
+        return Rates(rate, rate * recipe.bias_rate)
+    layers: dict[str, float] = {}
+    for event in _due(recipe, progress):
+        for layer in event.layers or [name for name in layers if layers[name]]:
+            layers[layer] = event.rate if layers.get(layer, 1.0) else 0.0
+    return Rates(rate, recipe.learning_rate * recipe.bias_rate, layers)
+
+
+def _due(recipe: Recipe, progress: float) -> Iterable[Event]:
+    return (event for event in recipe.events if event.epoch <= progress)
 
 
 def count_drops(val_errors: list[float], patience: int, min_improvement: float) -> int:
@@ -86,6 +144,8 @@ def learning_rate(recipe: Recipe, progress: float, val_errors: list[float]) -> f
     if recipe.schedule == "plateau":
         drops = count_drops(val_errors, recipe.patience, recipe.min_improvement)
         return rate / 10 ** min(drops, recipe.drops)
+    if recipe.schedule == "events":
+        return next((e.rate for e in reversed(list(_due(recipe, progress))) if not e.layers), rate)
     remaining = (recipe.epochs - progress) / max(recipe.epochs - recipe.warmup_epochs, 1e-9)
     return rate * remaining
 

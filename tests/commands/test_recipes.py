@@ -18,8 +18,12 @@ def test_json_tells_the_papers_targets_as_fractions(answer):
 
 def test_only_the_differences_to_the_parent_are_listed(answer):
     rows = {row["name"]: row for row in answer("recipes")["recipes"]}
-    assert rows["no-lrn"]["changes"] == {"conv1.norm": False, "conv2.norm": False}
-    assert rows["no-overlap"]["changes"] == {"pool_size": 2, "conv2.pad": 1, "conv5.pad": 0}
+    assert rows["tanh"]["changes"] == {"activation": "tanh"}
+    assert rows["no-augmentation"]["changes"] == {
+        "random_crop": False,
+        "mirror": False,
+        "colour_noise": 0.0,
+    }
 
 
 def test_table_shows_targets_in_percent(shown):

@@ -223,3 +223,32 @@ def test_a_crop_as_large_as_the_image_has_one_place():
     batch = images(3)
     found = whole.random(batch, np.random.default_rng(0))
     np.testing.assert_array_equal(channels_last(found), batch.numpy())
+
+
+# --- as in the 2012 code
+
+
+def test_consecutive_images_share_patch_and_reflection():
+    patches = augmenter(random_crop=True, mirror=True, share_patches=4).random(
+        coordinates(10), np.random.default_rng(0)
+    )
+    groups = [patches[0:4], patches[4:8], patches[8:10]]
+    assert all(torch.equal(patch, group[0]) for group in groups for patch in group)
+    assert not torch.equal(groups[0][0], groups[1][0])
+
+
+def test_shared_patches_get_colours_of_their_own():
+    patches = augmenter(share_patches=4, colour_noise=0.1).random(
+        torch.zeros(4, SIZE, SIZE, 3, dtype=torch.uint8), np.random.default_rng(0)
+    )
+    assert len({float(patch[0, 0, 0]) for patch in patches}) == 4
+
+
+def test_noisy_patches_are_rescaled_and_others_are_not():
+    batch, noisy = images(3), augmenter(colour_noise=0.1, noise_rescaled=True)
+    plain = augmenter(colour_noise=0.1).random(batch, np.random.default_rng(5))
+    rescaled = noisy.random(batch, np.random.default_rng(5))
+    quiet = noisy.random(batch, np.random.default_rng(5), with_noise=False)
+
+    np.testing.assert_allclose(rescaled.numpy() * 1.1, plain.numpy(), rtol=1e-5, atol=1e-4)
+    assert torch.equal(quiet, augmenter().random(batch, np.random.default_rng(5)))

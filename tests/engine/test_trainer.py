@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from alexnet_cli.commands.train import resume, train
 from alexnet_cli.data.dataset import open_dataset
 from alexnet_cli.data.pixel_stats import load_pixel_stats
+from alexnet_cli.engine import trainer as trainer_module
 from alexnet_cli.engine.inference import predict_with_checkpoint
 from alexnet_cli.engine.run_folder import RunFolder
 from alexnet_cli.engine.trainer import Trainer
@@ -25,7 +26,7 @@ from alexnet_cli.metrics import score
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.model.parallel import whole_state
 from alexnet_cli.progress import SILENT
-from alexnet_cli.recipe import Recipe
+from alexnet_cli.recipe import Event, Recipe
 
 CPU = torch.device("cpu")
 NUM_STEPS = 4  # an epoch: 60 pictures, 16 a step
@@ -483,3 +484,62 @@ def test_network_that_overflows_in_validation_publishes_nothing(
         train(dataset, tmp_path / "run", replace(recipe, batch_size=60), device="cpu")
 
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.json"]
+
+
+# --- schedules set by hand, as in 2012
+
+
+@pytest.fixture(scope="module")
+def by_hand(recipe) -> Recipe:
+    """Three epochs: conv1 rests after the first, the noise ends after the second."""
+    return replace(
+        recipe,
+        epochs=3,
+        schedule="events",
+        events=(Event(epoch=1, rate=0.0, layers=("conv1",)), Event(epoch=2, rate=1e-4)),
+        colour_noise_epochs=2,
+        share_patches=8,
+        noise_rescaled=True,
+        reshuffle=False,
+        bias_rate=2.0,
+    )
+
+
+def test_layer_at_rest_keeps_weights_and_biases(dataset, by_hand, tmp_path):
+    train(dataset, tmp_path / "one", replace(by_hand, epochs=1), device="cpu")
+    train(dataset, tmp_path / "all", by_hand, device="cpu")
+
+    before, after = read_last(tmp_path / "one").weights, read_last(tmp_path / "all").weights
+    for name in before:
+        assert np.array_equal(before[name], after[name]) == name.startswith("conv1."), name
+
+
+def test_noise_ends_and_the_stored_order_stays(dataset, by_hand, tmp_path, monkeypatch):
+    noise, orders = [], []
+    trainer = build_trainer(by_hand, dataset, tmp_path / "run")
+    random, loader = trainer.augmenter.random, trainer_module.load_batches
+
+    def note_noise(images, rng, *, with_noise):
+        noise.append(with_noise)
+        return random(images, rng, with_noise=with_noise)
+
+    def note_order(split, order, batch_size):
+        orders.append(order.tolist())
+        return loader(split, order, batch_size)
+
+    monkeypatch.setattr(trainer.augmenter, "random", note_noise)
+    monkeypatch.setattr(trainer_module, "load_batches", note_order)
+    trainer.run.create(by_hand)
+    trainer.start()
+    trainer.train()
+
+    assert noise == [True] * 8 + [False] * 4
+    assert orders == [list(range(60))] * 3
+
+
+def test_run_set_by_hand_resumes_to_the_run_never_stopped(dataset, by_hand, tmp_path):
+    train(dataset, tmp_path / "straight", by_hand, device="cpu")
+    stop(dataset, tmp_path / "run", by_hand, Bell(step=6))
+    resume(dataset, tmp_path / "run", None, device="cpu")
+
+    assert_same_run(tmp_path / "run", tmp_path / "straight")

@@ -2,12 +2,22 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from alexnet_cli.model.sgd import PaperSGD, count_drops, is_finished, learning_rate
-from alexnet_cli.recipe import PAPER
+from alexnet_cli.model.sgd import (
+    PaperSGD,
+    Rates,
+    count_drops,
+    is_finished,
+    layer_of,
+    learning_rate,
+    rates_at,
+)
+from alexnet_cli.recipe import PAPER, Event
+from alexnet_cli.recipes import find_recipe
 
 RATES = [0.1, 0.1, 0.1, 0.01, 0.01, 0.02]
 GRADIENTS = [0.5, -0.2, 0.3, 0.4, -0.1, 0.25]
@@ -245,3 +255,79 @@ def test_training_ends_with_its_epochs_or_its_drops(recipe, num_epochs: int, fin
 def test_training_without_validation_ends_with_its_epochs():
     assert not is_finished(FLAT, PAPER.epochs - 1, [])
     assert is_finished(FLAT, PAPER.epochs, [])
+
+
+# --- the hand-set schedule of 2012
+
+ORIGINAL = find_recipe("original-2012")
+
+
+@pytest.mark.parametrize(
+    ("epochs_done", "weights", "conv1"),
+    [
+        (0.0, 0.01, 0.01),
+        (24.99, 0.01, 0.01),
+        (25.0, 1e-3, 1e-3),
+        (50.5, 1e-3, 1e-3),
+        (51.0, 1e-4, 1e-4),
+        (67.0, 1e-4, 1e-5),
+        (72.0, 1e-4, None),
+        (79.0, 1e-5, None),
+        (90.9, 1e-5, None),
+    ],
+)
+def test_events_set_the_rates_of_run_145(epochs_done, weights, conv1):
+    rates = rates_at(ORIGINAL, epochs_done, [])
+
+    assert rates.of("fc6", is_weight=True) == weights
+    assert rates.of("conv1", is_weight=True) == conv1
+    assert rates.of("fc6", is_weight=False) == 0.02
+    assert rates.of("conv1", is_weight=False) == (None if conv1 is None else 0.02)
+
+
+def test_layer_with_its_own_rate_follows_the_next_drop():
+    events = (Event(epoch=1, rate=0.5, layers=("fc7",)), Event(epoch=2, rate=0.1))
+    recipe = replace(PAPER, schedule="events", events=events)
+
+    assert rates_at(recipe, 1.5, []).of("fc7", is_weight=True) == 0.5
+    assert rates_at(recipe, 2.0, []).of("fc7", is_weight=True) == 0.1
+
+
+def test_run_of_events_ends_after_its_epochs():
+    assert not is_finished(ORIGINAL, 90, [0.5] * 90)
+    assert is_finished(ORIGINAL, 91, [0.5] * 91)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"), [("conv1.weight", "conv1"), ("parts.1.fc6.bias", "fc6"), ("weight", "")]
+)
+def test_parameters_belong_to_their_layer(name, layer):
+    assert layer_of(name) == layer
+
+
+def test_ten_updates_with_events_are_those_of_the_rule_in_plain_numpy():
+    torch.manual_seed(0)
+    net = nn.ModuleDict({"conv1": nn.Linear(3, 4), "conv2": nn.Linear(4, 2)}).double()
+    sgd = PaperSGD(net, replace(ORIGINAL, weight_decay=0.05))
+    values = {name: p.detach().numpy().copy() for name, p in net.named_parameters()}
+    velocity = dict.fromkeys(values, 0.0)
+    rng = np.random.default_rng(1)
+    # (weights, conv1's weights or None at rest) of each update; biases at 0.02 unless at rest.
+    plan = [(0.01, 0.01)] * 3 + [(1e-3, 1e-3)] * 2 + [(1e-4, 1e-5)] * 2 + [(1e-5, None)] * 3
+    for weights, conv1 in plan:
+        layers = {} if conv1 == weights else {"conv1": conv1 or 0.0}
+        for name, parameter in net.named_parameters():
+            gradient = rng.normal(size=parameter.shape)
+            parameter.grad = torch.from_numpy(gradient)
+            rate = {"conv1.weight": conv1, "conv2.weight": weights, "conv2.bias": 0.02}.get(
+                name, None if conv1 is None else 0.02
+            )
+            if rate is None:
+                continue
+            decay = 0.05 if name.endswith("weight") else 0.0
+            velocity[name] = 0.9 * velocity[name] + rate * -gradient - rate * decay * values[name]
+            values[name] = values[name] + velocity[name]
+        sgd.step(Rates(weights, 0.02, layers))
+
+    for name, parameter in net.named_parameters():
+        np.testing.assert_allclose(parameter.detach().numpy(), values[name], rtol=1e-12)
