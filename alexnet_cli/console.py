@@ -9,10 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
-    SpinnerColumn,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
@@ -66,11 +64,11 @@ def _stderr() -> Console:
 
 
 class _Rate(ProgressColumn):
-    """Items per second."""
+    """Items a second."""
 
     def render(self, task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} {task.fields['unit']}/s" if speed else "")
+        return Text(f"{speed:,.0f}/s" if speed else "")
 
 
 class _Bar:
@@ -90,23 +88,21 @@ class ConsoleProgress:
         _stderr().print(safe(line), soft_wrap=True, highlight=False)
 
     @contextmanager
-    def track(self, what: str, total: int, unit: str = "images") -> Iterator[_Bar]:
+    def track(self, what: str, total: int) -> Iterator[_Bar]:
         """Draw a bar with count, rate, time left and a note."""
         console = _stderr()
-        columns = (
-            SpinnerColumn(),
+        columns = (  # 80 characters with a training step's note
             TextColumn("{task.description}"),
-            BarColumn(BAR_WIDTH),
-            MofNCompleteColumn(),
+            BarColumn(12),
             TaskProgressColumn(),
             _Rate(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[note]}"),
         )
         with Progress(
             *columns, console=console, transient=True, disable=not console.is_terminal
         ) as bars:
-            yield _Bar(bars, bars.add_task(safe(what), total=total, unit=unit, note=""))
+            yield _Bar(bars, bars.add_task(safe(what), total=total, note=""))
 
 
 # --- results; each takes what --json prints

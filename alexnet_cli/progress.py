@@ -21,7 +21,7 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """Show one line that stays."""
 
-    def track(self, what: str, total: int, unit: str = "images"):
+    def track(self, what: str, total: int):
         """Return a context manager that yields a `Tracker` over `total` items."""
 
 
@@ -35,7 +35,7 @@ class _Silent:
         pass
 
     @contextmanager
-    def track(self, what: str, total: int, unit: str = "images") -> Iterator[Tracker]:
+    def track(self, what: str, total: int) -> Iterator[Tracker]:
         yield _SilentTracker()
 
 

@@ -305,7 +305,7 @@ class Interrupting:
         self.lines.append(line)
 
     @contextmanager
-    def track(self, what: str, total: int, unit: str = "images"):
+    def track(self, what: str, total: int):
         yield self
 
     def advance(self, count: int = 1, note: str = "") -> None:

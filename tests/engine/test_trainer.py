@@ -44,7 +44,7 @@ class Bell:
             signal.raise_signal(self.number)
 
     @contextmanager
-    def track(self, what: str, total: int, unit: str = "images"):
+    def track(self, what: str, total: int):
         yield self
 
     def advance(self, count: int = 1, note: str = "") -> None:
