@@ -91,7 +91,7 @@ def test_on_a_terminal_progress_draws_count_rate_and_note(monkeypatch):
     text = written(terminal)
     assert "epoch 1" in text
     assert "100%" in text
-    assert "images/s" in text
+    assert "/s" in text
     assert r"loss \x1b 1.0" in text
 
 
