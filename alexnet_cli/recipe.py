@@ -174,6 +174,14 @@ class Recipe:
         """Return the layers that hold weights, first to last."""
         return [*self.convs(), *self.denses(), "fc8"]
 
+    def reads_own_column(self, name: str) -> bool:
+        """Tell whether a layer reads its own column only; conv1 reads the picture, as all do."""
+        return name != "conv1" and name not in self.reads_both
+
+    def lrn_alpha_per_square(self) -> float:
+        """Return what multiplies each square inside the response normalisation."""
+        return self.lrn_alpha / self.lrn_size if self.lrn_divided else self.lrn_alpha
+
     def _fields(self) -> list[tuple[str, Any]]:
         return [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
 

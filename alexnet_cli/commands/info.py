@@ -103,13 +103,7 @@ def _describe_onnx(path: Path) -> NetworkInfo:
 def _describe_dataset(path: Path) -> DatasetInfo:
     index = read_index(path)
     splits = {
-        name: {
-            "found": split.found,
-            "written": split.written,
-            "rejected": split.rejected,
-            "shards": len(split.shards),
-            "bytes": sum(shard.num_bytes for shard in split.shards),
-        }
+        name: {**split.counts(), "bytes": sum(shard.num_bytes for shard in split.shards)}
         for name, split in index.splits.items()
     }
     about = {**index.options, **index.source, "tool": index.tool}

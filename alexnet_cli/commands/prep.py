@@ -260,15 +260,7 @@ def _result(
         dataset=str(folder),
         layout=release.layout,
         classes=len(index.classes),
-        splits={
-            name: {
-                "found": split.found,
-                "written": split.written,
-                "rejected": split.rejected,
-                "shards": len(split.shards),
-            }
-            for name, split in index.splits.items()
-        },
+        splits={name: split.counts() for name, split in index.splits.items()},
         rejected=rejected,
         reasons=dict(Counter(row["reason"] for row in rejected)),
         ignored=release.ignored,

@@ -44,6 +44,15 @@ class SplitIndex:
     rejected: int
     shards: tuple[Shard, ...]
 
+    def counts(self) -> dict[str, int]:
+        """Return found, written, rejected and the number of shards, as commands report them."""
+        return {
+            "found": self.found,
+            "written": self.written,
+            "rejected": self.rejected,
+            "shards": len(self.shards),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Index:

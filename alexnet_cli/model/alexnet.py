@@ -107,11 +107,9 @@ class AlexNet(nn.Module):
 
     def _add_conv(self, name: str, conv: Conv, channels: int) -> None:
         """Own-column layers are grouped; conv1 and layers that read both see every channel."""
-        groups = len(self.columns)
-        if name in self.recipe.reads_both or channels == RGB:
-            groups = 1
-        else:
-            channels = self._share(channels)
+        groups = 1
+        if self.recipe.reads_own_column(name):
+            groups, channels = len(self.columns), self._share(channels)
         self._add(
             name,
             CeilConv2d(
@@ -130,11 +128,11 @@ class AlexNet(nn.Module):
         self._add("fc8", nn.Linear(self._share(inputs), self.num_classes, bias=0 in self.columns))
 
     def _add_dense(self, name: str, inputs: int, units: int) -> None:
-        if name in self.recipe.reads_both:
-            self._add(name, nn.Linear(inputs, units))
-        else:
+        if self.recipe.reads_own_column(name):
             inputs //= self.recipe.columns
             self._add(name, ColumnLinear(inputs, units, len(self.columns)))
+        else:
+            self._add(name, nn.Linear(inputs, units))
 
     def _add(self, name: str, layer: nn.Module) -> None:
         if name in self.recipe.reads_both:
@@ -148,7 +146,7 @@ class AlexNet(nn.Module):
 
     def _norm(self) -> LocalResponseNorm:
         r = self.recipe
-        alpha = r.lrn_alpha / r.lrn_size if r.lrn_divided else r.lrn_alpha
+        alpha = r.lrn_alpha_per_square()
         return LocalResponseNorm(r.lrn_size, alpha, r.lrn_beta, r.lrn_k, len(self.columns))
 
     def _pool(self) -> nn.Module:

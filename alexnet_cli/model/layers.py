@@ -16,8 +16,8 @@ def overhang(size: int, window: int, stride: int, pad: int) -> int:
     The 2012 code rounds the output size up, 1 + ceil((2 pad + size - window) / stride), and reads
     zeros where the last window hangs over: 224 -> 55 in conv1 with 3 of them.
     """
-    steps = math.ceil((2 * pad + size - window) / stride)
-    return steps * stride + window - (size + 2 * pad)
+    last = (conv_output_size(size, window, stride, pad) - 1) * stride
+    return last + window - (size + 2 * pad)
 
 
 def conv_output_size(size: int, window: int, stride: int, pad: int) -> int:

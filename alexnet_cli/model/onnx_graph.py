@@ -119,8 +119,7 @@ def _cut(graph: _Graph, name: str, top: int, left: int, size: int) -> str:
 def _add_convs(graph: _Graph, recipe: Recipe, weights: dict[str, np.ndarray], x: str) -> str:
     size = recipe.crop_size
     for name, conv in recipe.convs().items():
-        # The first layer reads the picture, which both columns see whole.
-        groups = 1 if name == "conv1" or name in recipe.reads_both else recipe.columns
+        groups = recipe.columns if recipe.reads_own_column(name) else 1
         x, size = _add_conv(graph, name, conv, _parameters(graph, weights, name, x), size, groups)
         x = _add_after(graph, recipe, name.removeprefix("conv"), conv, x)
         if conv.pool:
@@ -176,8 +175,7 @@ def _add_norm(graph: _Graph, recipe: Recipe, name: str, x: str, channels: int) -
     k + alpha * sum is one 1x1 convolution of the squares, by a banded matrix for each column: the
     fastest form of those in tools/bench/lrn_onnx.py, well ahead of ONNX's own LRN node.
     """
-    alpha = recipe.lrn_alpha / recipe.lrn_size if recipe.lrn_divided else recipe.lrn_alpha
-    band = alpha * _band(channels // recipe.columns, recipe.lrn_size)
+    band = recipe.lrn_alpha_per_square() * _band(channels // recipe.columns, recipe.lrn_size)
     blocks = np.tile(band, (recipe.columns, 1))[:, :, None, None].astype(np.float32)
     window = graph.constant(f"{name}/window", blocks)
     k = graph.constant(f"{name}/k", np.full(channels, recipe.lrn_k, np.float32))
@@ -226,7 +224,7 @@ def _band(channels: int, window: int) -> np.ndarray:
 def _add_denses(graph: _Graph, recipe: Recipe, weights: dict[str, np.ndarray], x: str) -> str:
     kept = 1.0  # share of the units below that dropout keeps, see section 4.2
     for name, dense in recipe.denses().items():
-        columns = 1 if name in recipe.reads_both else recipe.columns
+        columns = recipe.columns if recipe.reads_own_column(name) else 1
         x = _add_dense(graph, name, _parameters(graph, weights, name, x, kept), columns)
         x = _add_activation(graph, recipe, name[2:], x)
         kept = 1.0 - dense.dropout
