@@ -6,26 +6,22 @@ it. A recipe travels as JSON in each run and checkpoint.
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 from alexnet_cli.errors import RecipeError
-
-SCHEDULES = ("plateau", "linear", "events")
-ACTIVATIONS = ("relu", "tanh", "sigmoid")
-POOLINGS = ("max", "average")
+from alexnet_cli.limits import check_choices, check_numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conv:
-    """One convolution and what follows it: ReLU, then LRN if `norm`, then pooling if `pool`.
+    """One convolution and what follows it.
 
     With no `filters` the layer is left out, and what follows it too.
 
     Attributes:
-        relu_last: ReLU after norm and pooling instead, as in the 2012 code's first layer.
-        spatial_norm: a second normalisation, over space, as in the 2012 code's second layer.
+        then: the steps that follow, in order: activation, norm, spatial-norm, and
+            max-pool or average-pool.
     """
 
     filters: int
@@ -34,10 +30,7 @@ class Conv:
     pad: int = 0
     init_std: float
     init_bias: float
-    norm: bool = False
-    pool: bool = False
-    relu_last: bool = False
-    spatial_norm: bool = False
+    then: tuple[str, ...] = ("activation",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +57,11 @@ class Event:
     layers: tuple[str, ...] = ()
 
 
+# Sections 3.3 and 3.4: normalisation after the ReLU, pooling last.
+NORM_POOL = ("activation", "norm", "max-pool")
+POOL = ("activation", "max-pool")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """The network and how it is trained; the defaults are the paper's.
@@ -80,18 +78,14 @@ class Recipe:
     reads_both: tuple[str, ...] = ("conv3", "fc6", "fc7", "fc8")
     activation: str = "relu"  # section 3.1
     # Section 5: N(0, 0.01); biases 1 in conv2, conv4, conv5 and the hidden layers, 0 elsewhere.
-    conv1: Conv = Conv(
-        filters=96, size=11, stride=4, init_std=0.01, init_bias=0.0, norm=True, pool=True
-    )
-    conv2: Conv = Conv(
-        filters=256, size=5, pad=2, init_std=0.01, init_bias=1.0, norm=True, pool=True
-    )
+    conv1: Conv = Conv(filters=96, size=11, stride=4, init_std=0.01, init_bias=0.0, then=NORM_POOL)
+    conv2: Conv = Conv(filters=256, size=5, pad=2, init_std=0.01, init_bias=1.0, then=NORM_POOL)
     # Unlike the paper: conv3, conv4 and conv5 start at std 0.03, as in the 2012 code
     # (layers-145.cfg). With 0.01 the signal shrinks layer by layer: the first scores of different
     # photos differ by 0.003 instead of 0.05.
     conv3: Conv = Conv(filters=384, size=3, pad=1, init_std=0.03, init_bias=0.0)
     conv4: Conv = Conv(filters=384, size=3, pad=1, init_std=0.03, init_bias=1.0)
-    conv5: Conv = Conv(filters=256, size=3, pad=1, init_std=0.03, init_bias=1.0, pool=True)
+    conv5: Conv = Conv(filters=256, size=3, pad=1, init_std=0.03, init_bias=1.0, then=POOL)
     # Not in the paper's network; the pre-trained ones of section 6 have it.
     conv6: Conv = Conv(filters=0, size=3, pad=1, init_std=0.03, init_bias=1.0)
     fc6: Dense = Dense(units=4096, init_std=0.01, init_bias=1.0)
@@ -100,14 +94,13 @@ class Recipe:
     # Section 3.4: pooling windows of 3 every 2 pixels overlap.
     pool_size: int = 3
     pool_stride: int = 2
-    pooling: str = "max"
     # Section 3.3: k = 2, n = 5, alpha = 1e-4, beta = 0.75, alpha times the plain sum of squares.
     lrn_k: float = 2.0
     lrn_size: int = 5
     lrn_alpha: float = 1e-4
     lrn_beta: float = 0.75
     lrn_divided: bool = False  # alpha / n for each square, as in the 2012 code (layer.py:1183)
-    # Conv.spatial_norm: x * (1 + alpha / n^2 * sum of n x n squares in the same map)^-beta.
+    # A spatial-norm step: x * (1 + alpha / n^2 * sum of n x n squares in the same map)^-beta.
     spatial_size: int = 5
     spatial_alpha: float = 1e-3
     spatial_beta: float = 0.75
@@ -147,10 +140,8 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            if (value := getattr(self, name)) not in choices:
-                raise RecipeError(f"{name}={value}: choose one of {', '.join(choices)}.")
-        _check_numbers(self, self.columns)
+        check_choices(self)
+        check_numbers(self, self.columns)
         if self.pool_stride > self.pool_size:
             raise RecipeError(f"pool_stride={self.pool_stride}: pooling would leave out pixels.")
         may_read = {"conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "fc8"}
@@ -222,68 +213,6 @@ def _from_dict(defaults: Any, values: dict) -> Any:
         elif isinstance(known[name], tuple):
             changes[name] = tuple(value)
     return replace(defaults, **changes)
-
-
-_CHOICES = {"schedule": SCHEDULES, "activation": ACTIVATIONS, "pooling": POOLINGS}
-_RANGES = [
-    (8, 256, "crop_size"),
-    (1, 2, "columns"),
-    (0, 1 << 16, "filters"),
-    (1, 1 << 16, "units batch_size share_patches"),
-    (1, 99, "size stride pool_size pool_stride lrn_size spatial_size"),
-    (0, 99, "pad drops"),
-    (0, 1 << 20, "colour_noise_epochs"),
-    (1, 1 << 20, "epochs patience"),
-    (0, (1 << 63) - 1, "seed"),
-    (1e-6, 1e6, "lrn_k"),
-    (0.0, 1e6, "lrn_alpha lrn_beta spatial_alpha spatial_beta init_std fc8_init_std warmup_epochs"),
-    (-1e6, 1e6, "init_bias"),
-    (0.0, 1.0, "dropout momentum min_improvement"),
-    (0.0, 1e3, "learning_rate weight_decay bias_rate bias_decay colour_noise"),
-]
-_LIMITS = {name: (low, high) for low, high, names in _RANGES for name in names.split()}
-
-
-def _check_numbers(target: Any, columns: int, path: str = "") -> None:
-    """Refuse a number outside its limits, or what is none, in a recipe or one of its layers."""
-    for field in dataclasses.fields(target):
-        value, name = getattr(target, field.name), path + field.name
-        if dataclasses.is_dataclass(value):
-            _check_numbers(value, columns, f"{name}.")
-        elif field.type in (int, float):
-            low, high = _LIMITS[field.name]
-            if not isinstance(value, (int, field.type)) or not low <= value <= high:
-                raise RecipeError(f"{name}={value}: it must lie between {low} and {high}.")
-            if field.name in ("filters", "units") and value % columns:
-                raise RecipeError(f"{name}={value}: it must split into {columns} columns.")
-
-
-def widen(recipe: Recipe, width: float) -> Recipe:
-    """Return the recipe with every layer's kernels and units times `width`, in multiples of 8.
-
-    The initial weights grow by 1 / sqrt(width) where a layer's inputs became fewer, so that the
-    activations begin at the scale they have in the full network.
-    """
-    if not 0 < width <= 16:
-        raise RecipeError(f"width={width}: it must lie above 0 and up to 16.")
-
-    def scaled(count: int) -> int:
-        return max(8, 8 * math.floor(count * width / 8 + 0.5))
-
-    gain = 1 / math.sqrt(width)
-    convs = {
-        name: replace(
-            conv,
-            filters=scaled(conv.filters),
-            init_std=conv.init_std * (gain if name != "conv1" else 1.0),
-        )
-        for name, conv in recipe.convs().items()
-    }
-    denses = {
-        name: replace(dense, units=scaled(dense.units), init_std=dense.init_std * gain)
-        for name, dense in recipe.denses().items()
-    }
-    return replace(recipe, **convs, **denses, fc8_init_std=recipe.fc8_init_std * gain)
 
 
 PAPER = Recipe()

@@ -1,4 +1,4 @@
-"""`--set field=value`: a recipe with some of its fields changed."""
+"""A recipe with some of its fields changed: `--set field=value`, or all layers scaled."""
 
 import dataclasses
 import math
@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.recipe import Recipe, widen
+from alexnet_cli.recipe import Recipe
 
 
 def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
@@ -54,3 +54,31 @@ def _parse(path: str, text: str, old: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise RecipeError(f"--set {path}={text}: expected a finite number.")
     return value
+
+
+def widen(recipe: Recipe, width: float) -> Recipe:
+    """Return the recipe with every layer's kernels and units times `width`, in multiples of 8.
+
+    The initial weights grow by 1 / sqrt(width) where a layer's inputs became fewer, so that the
+    activations begin at the scale they have in the full network.
+    """
+    if not 0 < width <= 16:
+        raise RecipeError(f"width={width}: it must lie above 0 and up to 16.")
+
+    def scaled(count: int) -> int:
+        return max(8, 8 * math.floor(count * width / 8 + 0.5))
+
+    gain = 1 / math.sqrt(width)
+    convs = {
+        name: replace(
+            conv,
+            filters=scaled(conv.filters),
+            init_std=conv.init_std * (gain if name != "conv1" else 1.0),
+        )
+        for name, conv in recipe.convs().items()
+    }
+    denses = {
+        name: replace(dense, units=scaled(dense.units), init_std=dense.init_std * gain)
+        for name, dense in recipe.denses().items()
+    }
+    return replace(recipe, **convs, **denses, fc8_init_std=recipe.fc8_init_std * gain)

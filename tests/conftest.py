@@ -16,7 +16,8 @@ from alexnet_cli.commands.pca import pca
 from alexnet_cli.commands.prep import PrepOptions, prep
 from alexnet_cli.commands.train import train
 from alexnet_cli.data.demo_release import write_demo_release
-from alexnet_cli.recipe import PAPER, Recipe, widen
+from alexnet_cli.recipe import PAPER, Recipe
+from alexnet_cli.settings import widen
 
 torch.set_num_threads(1)
 

@@ -15,7 +15,7 @@ SOURCES = [*FILES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "too
 
 # A module imports from its own floor or from those below it.
 FLOORS = [
-    ("", "errors", "metrics", "atomic", "progress"),
+    ("", "errors", "metrics", "atomic", "progress", "limits"),
     ("recipe",),
     ("recipes", "settings"),
     ("data", "model"),

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.recipe import PAPER, Recipe, widen
-from alexnet_cli.recipes import DEMO, RECIPES, SMALL, find_recipe
-from alexnet_cli.settings import with_settings
+from alexnet_cli.recipe import PAPER, Recipe
+from alexnet_cli.recipes import RECIPES, find_recipe
+from alexnet_cli.recipes.small import DEMO, SMALL
+from alexnet_cli.settings import widen, with_settings
 
 
 def changed(path: str, value) -> str:
@@ -34,12 +35,15 @@ def test_paper_recipe_trains_as_section_5_says():
 
 def test_paper_recipe_normalizes_as_section_3_3_says():
     assert (PAPER.lrn_k, PAPER.lrn_size, PAPER.lrn_alpha, PAPER.lrn_beta) == (2, 5, 1e-4, 0.75)
-    assert [name for name, conv in PAPER.convs().items() if conv.norm] == ["conv1", "conv2"]
+    assert [name for name, conv in PAPER.convs().items() if "norm" in conv.then] == [
+        "conv1",
+        "conv2",
+    ]
 
 
 def test_paper_recipe_pools_as_section_3_4_says():
     assert (PAPER.pool_size, PAPER.pool_stride) == (3, 2)
-    assert [name for name, conv in PAPER.convs().items() if conv.pool] == [
+    assert [name for name, conv in PAPER.convs().items() if "max-pool" in conv.then] == [
         "conv1",
         "conv2",
         "conv5",
@@ -101,7 +105,7 @@ def test_json_of_another_kind_is_refused(text: str):
         Recipe.from_json(text)
 
 
-@pytest.mark.parametrize("path", ["epochs", "conv4", "conv4.norm", "fc6.dropout"])
+@pytest.mark.parametrize("path", ["epochs", "conv4", "conv4.then", "fc6.dropout"])
 def test_field_that_an_older_version_did_not_write_is_the_papers(path: str):
     assert Recipe.from_json(changed(path, ...)) == PAPER
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.recipe import PAPER, widen
-from alexnet_cli.recipes import SMALL
-from alexnet_cli.settings import with_settings
+from alexnet_cli.recipe import PAPER
+from alexnet_cli.recipes.small import SMALL
+from alexnet_cli.settings import widen, with_settings
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from alexnet_cli.settings import with_settings
         ("reads_both=fc6,fc7,fc8", {"reads_both": ("fc6", "fc7", "fc8")}),
         ("reads_both=conv2,conv3,fc6,fc7,fc8", {"reads_both": ("conv2", *PAPER.reads_both)}),
         ("conv3.init_std=0.01", {"conv3": replace(PAPER.conv3, init_std=0.01)}),
-        ("conv2.norm=false", {"conv2": replace(PAPER.conv2, norm=False)}),
+        ("conv2.then=activation", {"conv2": replace(PAPER.conv2, then=("activation",))}),
         ("fc7.dropout=0", {"fc7": replace(PAPER.fc7, dropout=0.0)}),
         ("name=a=b", {"name": "a=b"}),
     ],

@@ -7,7 +7,7 @@ Not torchvision's `alexnet`, which is the one-column network of a later paper, w
 N images, C channels, H rows, W columns, K classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,9 +29,9 @@ from alexnet_cli.recipe import Conv, Dense, Recipe
 RGB = 3
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 POOLINGS = {
-    "max": nn.MaxPool2d,
+    "max-pool": nn.MaxPool2d,
     # Windows that hang over are averaged over what they cover.
-    "average": partial(nn.AvgPool2d, count_include_pad=False),
+    "average-pool": partial(nn.AvgPool2d, count_include_pad=False),
 }
 
 
@@ -87,19 +87,16 @@ class AlexNet(nn.Module):
         self._inputs = channels * self._size**2
 
     def _add_after(self, number: str, conv: Conv) -> None:
-        """Add what follows a convolution: ReLU first, or last (2012 code, layers-145.cfg)."""
-        if not conv.relu_last:
-            self._add_activation(number)
-        if conv.norm:
-            self._add(f"norm{number}", self._norm())
-        if conv.spatial_norm:
-            r = self.recipe
-            norm = SpatialResponseNorm(r.spatial_size, r.spatial_alpha, r.spatial_beta)
-            self._add(f"spatial{number}", norm)
-        if conv.pool:
-            self._add(f"pool{number}", self._pool())
-        if conv.relu_last:
-            self._add_activation(number)
+        """Add the steps that follow a convolution."""
+        for step in conv.then:
+            if step == "activation":
+                self._add_activation(number)
+            elif step == "norm":
+                self._add(f"norm{number}", self._norm())
+            elif step == "spatial-norm":
+                self._add(f"spatial{number}", self._spatial_norm())
+            else:
+                self._add(f"pool{number}", self._pool(POOLINGS[step]))
 
     def _add_activation(self, number: str) -> None:
         activation = self.recipe.activation
@@ -149,10 +146,14 @@ class AlexNet(nn.Module):
         alpha = r.lrn_alpha_per_square()
         return LocalResponseNorm(r.lrn_size, alpha, r.lrn_beta, r.lrn_k, len(self.columns))
 
-    def _pool(self) -> nn.Module:
+    def _spatial_norm(self) -> SpatialResponseNorm:
+        r = self.recipe
+        return SpatialResponseNorm(r.spatial_size, r.spatial_alpha, r.spatial_beta)
+
+    def _pool(self, kind: Callable[..., nn.Module]) -> nn.Module:
         size, stride = self.recipe.pool_size, self.recipe.pool_stride
         self._size = pool_output_size(self._size, size, stride)
-        return POOLINGS[self.recipe.pooling](size, stride, ceil_mode=True)
+        return kind(size, stride, ceil_mode=True)
 
 
 def initialize(net: AlexNet, seed: int) -> None:

@@ -20,6 +20,7 @@ from alexnet_cli.recipe import Conv, Recipe
 OPSET, IR_VERSION = 17, 8
 INPUT, OUTPUT, BATCH = "images", "probabilities", "batch"
 RGB = 3
+POOLINGS = {"max-pool": "MaxPool", "average-pool": "AveragePool"}
 
 
 def build_graph(
@@ -122,26 +123,25 @@ def _add_convs(graph: _Graph, recipe: Recipe, weights: dict[str, np.ndarray], x:
         groups = recipe.columns if recipe.reads_own_column(name) else 1
         x, size = _add_conv(graph, name, conv, _parameters(graph, weights, name, x), size, groups)
         x = _add_after(graph, recipe, name.removeprefix("conv"), conv, x)
-        if conv.pool:
+        if POOLINGS.keys() & set(conv.then):
             size = 1 + math.ceil((size - recipe.pool_size) / recipe.pool_stride)
     return graph.add("Flatten", "flatten", x)
 
 
 def _add_after(graph: _Graph, recipe: Recipe, number: str, conv: Conv, x: str) -> str:
-    """Add what follows a convolution, in alexnet.py's order."""
-    if not conv.relu_last:
-        x = _add_activation(graph, recipe, number, x)
-    if conv.norm:
-        x = _add_norm(graph, recipe, f"norm{number}", x, conv.filters)
-    if conv.spatial_norm:
-        x = _add_spatial_norm(graph, recipe, f"spatial{number}", x)
-    if conv.pool:
-        window, stride = [recipe.pool_size] * 2, [recipe.pool_stride] * 2
-        operator = {"max": "MaxPool", "average": "AveragePool"}[recipe.pooling]
-        x = graph.add(
-            operator, f"pool{number}", x, kernel_shape=window, strides=stride, ceil_mode=1
-        )
-    return _add_activation(graph, recipe, number, x) if conv.relu_last else x
+    """Add the steps that follow a convolution."""
+    for step in conv.then:
+        if step == "activation":
+            x = _add_activation(graph, recipe, number, x)
+        elif step == "norm":
+            x = _add_norm(graph, recipe, f"norm{number}", x, conv.filters)
+        elif step == "spatial-norm":
+            x = _add_spatial_norm(graph, recipe, f"spatial{number}", x)
+        else:
+            window, stride = [recipe.pool_size] * 2, [recipe.pool_stride] * 2
+            sizes = {"kernel_shape": window, "strides": stride, "ceil_mode": 1}
+            x = graph.add(POOLINGS[step], f"pool{number}", x, **sizes)
+    return x
 
 
 def _add_activation(graph: _Graph, recipe: Recipe, number: str, x: str) -> str:

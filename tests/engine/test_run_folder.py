@@ -12,7 +12,7 @@ from alexnet_cli.engine.run_folder import RunFolder
 from alexnet_cli.errors import CheckpointError, InputError
 from alexnet_cli.model.checkpoint import Checkpoint, Progressed, load_checkpoint
 from alexnet_cli.recipe import Recipe
-from alexnet_cli.recipes import DEMO
+from alexnet_cli.recipes.small import DEMO
 
 
 def build(epoch: int) -> Checkpoint:

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from alexnet_cli.errors import RecipeError
 from alexnet_cli.model.alexnet import AlexNet, describe_layers, initialize
-from alexnet_cli.recipe import PAPER, Conv, Recipe, widen
+from alexnet_cli.recipe import PAPER, Conv, Recipe
+from alexnet_cli.settings import widen
 
 # 72 -> 17 with 3 zeros right and bottom -> 8 -> 4 -> 2: every size rule is at work.
 SMALL = replace(widen(PAPER, 1 / 16), crop_size=72)

@@ -12,27 +12,31 @@ import torch.nn.functional as F
 
 from alexnet_cli.model.alexnet import AlexNet
 from alexnet_cli.model.layers import ColumnLinear, SpatialResponseNorm
-from alexnet_cli.recipe import PAPER, Recipe, widen
+from alexnet_cli.recipe import NORM_POOL, PAPER, POOL, Recipe
+from alexnet_cli.settings import widen
 
 NARROW = replace(widen(PAPER, 1 / 16), crop_size=72)
 FC6, FC7 = replace(NARROW.fc6, dropout=0.0), replace(NARROW.fc7, dropout=0.0)
 SMALL = replace(NARROW, fc6=FC6, fc7=FC7)
 CLASSES = 5
+SPATIAL = ("activation", "norm", "spatial-norm", "max-pool")
 
 RECIPES: dict[str, Recipe] = {
-    "ReLU last": replace(SMALL, conv1=replace(SMALL.conv1, relu_last=True)),
+    "ReLU last": replace(
+        SMALL, conv1=replace(SMALL.conv1, then=("norm", "max-pool", "activation"))
+    ),
     "divided alpha": replace(SMALL, lrn_divided=True, lrn_alpha=0.5),
-    "spatial norm": replace(
-        SMALL, conv2=replace(SMALL.conv2, spatial_norm=True), spatial_alpha=3.0
-    ),
+    "spatial norm": replace(SMALL, conv2=replace(SMALL.conv2, then=SPATIAL), spatial_alpha=3.0),
     "spatial norm of even size": replace(
-        SMALL, conv2=replace(SMALL.conv2, spatial_norm=True), spatial_size=4, spatial_beta=0.5
+        SMALL, conv2=replace(SMALL.conv2, then=SPATIAL), spatial_size=4, spatial_beta=0.5
     ),
-    "norm after conv5": replace(SMALL, conv5=replace(SMALL.conv5, norm=True), lrn_alpha=0.1),
+    "norm after conv5": replace(SMALL, conv5=replace(SMALL.conv5, then=NORM_POOL), lrn_alpha=0.1),
     "no norm": replace(
-        SMALL, conv1=replace(SMALL.conv1, norm=False), conv2=replace(SMALL.conv2, norm=False)
+        SMALL, conv1=replace(SMALL.conv1, then=POOL), conv2=replace(SMALL.conv2, then=POOL)
     ),
-    "average pooling": replace(SMALL, pooling="average"),
+    "average pooling": replace(
+        SMALL, conv5=replace(SMALL.conv5, then=("activation", "average-pool"))
+    ),
     "pooling without overlap": replace(SMALL, pool_size=2),
     "tanh": replace(SMALL, activation="tanh"),
     "sigmoid": replace(SMALL, activation="sigmoid"),
@@ -105,7 +109,7 @@ def expect_spatial_norm(x, recipe):
     return y
 
 
-def expect_pool(x, recipe):
+def expect_pool(x, recipe, step):
     size, stride = recipe.pool_size, recipe.pool_stride
     out = -(-(x.shape[2] - size) // stride) + 1
     y = np.empty((*x.shape[:2], out, out))
@@ -114,9 +118,7 @@ def expect_pool(x, recipe):
             :, :, row * stride : row * stride + size, column * stride : column * stride + size
         ]
         covered = window.reshape(*window.shape[:2], -1)
-        y[:, :, row, column] = (
-            covered.max(axis=2) if recipe.pooling == "max" else covered.mean(axis=2)
-        )
+        y[:, :, row, column] = covered.max(axis=2) if step == "max-pool" else covered.mean(axis=2)
     return y
 
 
@@ -128,17 +130,22 @@ def expect_dense(x, weight, bias, columns):
     return y
 
 
+def expect_step(step, x, recipe):
+    if step == "activation":
+        return FUNCTIONS[recipe.activation](x)
+    if step.endswith("pool"):
+        return expect_pool(x, recipe, step)
+    return {"norm": expect_norm, "spatial-norm": expect_spatial_norm}[step](x, recipe)
+
+
 def expect_scores(net: AlexNet, x: np.ndarray) -> np.ndarray:
     recipe, function = net.recipe, FUNCTIONS[net.recipe.activation]
     tensors = {name: p.detach().numpy() for name, p in net.named_parameters()}
     for name, conv in recipe.convs().items():
         groups = 1 if name in ("conv1", *recipe.reads_both) else recipe.columns
         x = expect_conv(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"], conv, groups)
-        x = x if conv.relu_last else function(x)
-        x = expect_norm(x, recipe) if conv.norm else x
-        x = expect_spatial_norm(x, recipe) if conv.spatial_norm else x
-        x = expect_pool(x, recipe) if conv.pool else x
-        x = function(x) if conv.relu_last else x
+        for step in conv.then:
+            x = expect_step(step, x, recipe)
     x = x.reshape(len(x), -1)
     for name in ("fc6", "fc7"):
         columns = 1 if name in recipe.reads_both else recipe.columns

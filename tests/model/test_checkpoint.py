@@ -19,7 +19,7 @@ from alexnet_cli.model.checkpoint import (
     save_checkpoint,
 )
 from alexnet_cli.recipe import PAPER
-from alexnet_cli.recipes import DEMO
+from alexnet_cli.recipes.small import DEMO
 
 # A file that ought to be read and is not one. Building it needs no network: names and shapes of
 # tensors mean nothing to this module.

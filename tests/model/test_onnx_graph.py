@@ -12,7 +12,8 @@ import onnxruntime
 import pytest
 
 from alexnet_cli.model.onnx_graph import build_graph
-from alexnet_cli.recipe import PAPER, Recipe, widen
+from alexnet_cli.recipe import PAPER, Recipe
+from alexnet_cli.settings import widen
 
 CLASSES, IMAGE_SIZE = 7, 96
 # 72 -> 17 (3 zeros right and bottom) -> 8 -> 4 -> 2: two of the pools hang over too.
@@ -114,9 +115,9 @@ def expect_one_view(recipe, weights, x):
         groups = 1 if name in ("conv1", "conv3") else recipe.columns
         weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
         x = np.maximum(expect_conv(x, weight, bias, conv.stride, conv.pad, groups), 0)
-        if conv.norm:
+        if "norm" in conv.then:
             x = expect_norm(x, recipe)
-        if conv.pool:
+        if "max-pool" in conv.then:
             x = expect_pool(x, recipe.pool_size, recipe.pool_stride)
     x = x.reshape(len(x), -1)
     for name, dense in recipe.denses().items():

@@ -16,7 +16,8 @@ from alexnet_cli.model.parallel import (
     whole_state,
 )
 from alexnet_cli.model.sgd import PaperSGD
-from alexnet_cli.recipe import PAPER, Recipe, widen
+from alexnet_cli.recipe import PAPER, Recipe
+from alexnet_cli.settings import widen
 
 CPU = torch.device("cpu")
 CLASSES = 10

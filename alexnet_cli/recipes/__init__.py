@@ -1,0 +1,24 @@
+"""The named recipes: each a few changed fields, what it is for, and the figure it must reach."""
+
+from alexnet_cli.errors import RecipeError
+from alexnet_cli.recipe import Recipe
+from alexnet_cli.recipes import original, small, text
+from alexnet_cli.recipes.entry import Entry, Target
+
+__all__ = ["ENTRIES", "RECIPES", "Entry", "Target", "find_recipe"]
+
+ENTRIES: dict[str, Entry] = {
+    entry.recipe.name: entry for entry in (*text.ENTRIES, *original.ENTRIES, *small.ENTRIES)
+}
+RECIPES: dict[str, Recipe] = {name: entry.recipe for name, entry in ENTRIES.items()}
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe of that name.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    if name not in RECIPES:
+        raise RecipeError(f"no recipe {name!r}. Recipes: {', '.join(RECIPES)}.")
+    return RECIPES[name]

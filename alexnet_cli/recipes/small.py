@@ -1,0 +1,32 @@
+"""The paper's network with fewer kernels, for less data and a CPU."""
+
+from dataclasses import replace
+
+from alexnet_cli.recipe import PAPER
+from alexnet_cli.recipes.entry import Entry
+from alexnet_cli.settings import widen
+
+# For some ten thousand pictures and a CPU: three eighths of the kernels, a schedule that ends.
+SMALL = replace(
+    widen(PAPER, 0.375),
+    name="small",
+    batch_size=64,
+    epochs=16,
+    schedule="linear",
+    warmup_epochs=1.0,
+)
+
+# For the thousand generated pictures of `alexnet demo`: a quarter of the kernels.
+DEMO = replace(
+    widen(PAPER, 0.25),
+    name="demo",
+    batch_size=32,
+    epochs=8,
+    schedule="linear",
+    warmup_epochs=1.0,
+)
+
+ENTRIES = [
+    Entry(SMALL, "paper", "some ten thousand pictures and a CPU", data="your own"),
+    Entry(DEMO, "paper", "the generated pictures of alexnet demo", data="demo"),
+]

@@ -1,0 +1,94 @@
+"""Every recipe trains, reloads, exports, and runs split over two devices."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from alexnet_cli.commands.export import export
+from alexnet_cli.commands.train import train
+from alexnet_cli.data.dataset import open_dataset
+from alexnet_cli.engine.classifier import build_classifier
+from alexnet_cli.engine.inference import predict_split
+from alexnet_cli.errors import RecipeError
+from alexnet_cli.metrics import score
+from alexnet_cli.model.alexnet import AlexNet, describe_layers, initialize
+from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
+from alexnet_cli.model.parallel import SplitAlexNet, load_whole_state, whole_state
+from alexnet_cli.recipe import Recipe
+from alexnet_cli.recipes import ENTRIES, RECIPES, find_recipe
+from alexnet_cli.settings import widen
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_leaves_6_by_6_maps_to_the_hidden_layers(name):
+    layers = {layer.name: layer for layer in describe_layers(RECIPES[name], 10)}
+    pools = [layer.output for kind, layer in layers.items() if kind.startswith("pool")]
+    assert pools[-1][1:] == (6, 6)
+
+
+@pytest.mark.parametrize("name", [n for n, entry in ENTRIES.items() if entry.parent])
+def test_recipe_differs_from_its_parent_in_more_than_its_name(name):
+    entry = ENTRIES[name]
+    renamed = dataclasses.replace(entry.recipe, name=entry.parent)
+    assert renamed != RECIPES[entry.parent]
+
+
+def test_unknown_recipe_is_refused_with_the_known_ones():
+    with pytest.raises(RecipeError, match=r"no recipe 'vgg'\. Recipes: paper, no-dropout"):
+        find_recipe("vgg")
+
+
+def small(name: str) -> Recipe:
+    """Return a recipe with few kernels."""
+    return widen(find_recipe(name), 1 / 16)
+
+
+# --- every recipe, shrunken, from training to ONNX
+
+
+def shrink(name: str) -> Recipe:
+    """Return a recipe with few kernels on small patches, for two short epochs."""
+    return dataclasses.replace(
+        small(name),
+        crop_size=99,
+        batch_size=16,
+        epochs=4,
+        schedule="linear",
+        warmup_epochs=0.0,
+        learning_rate=0.002,
+    )
+
+
+def train_loss(checkpoint: Checkpoint, dataset: Path) -> float:
+    """Return the log loss on the centre of the training pictures, without dropout."""
+    classifier = build_classifier(checkpoint, (torch.device("cpu"),), Path("a checkpoint"))
+    found = predict_split(classifier, open_dataset(dataset), "train", num_views=1)
+    return score(found.probs, found.labels).log_loss
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_trains_reloads_and_exports(name, dataset, tmp_path):
+    train(dataset, tmp_path / "run", shrink(name), device="cpu")
+    trained = load_checkpoint(tmp_path / "run" / "last.safetensors")
+    fresh = AlexNet(shrink(name), 10)
+    initialize(fresh, shrink(name).seed)
+    weights = {key: tensor.numpy() for key, tensor in whole_state(fresh).items()}
+    untrained = dataclasses.replace(trained, weights=weights)
+    result = export(tmp_path / "run" / "last.safetensors", tmp_path / "model.onnx", num_views=10)
+
+    assert train_loss(trained, dataset) < train_loss(untrained, dataset)
+    assert result.max_abs_difference <= 1e-5
+
+
+@pytest.mark.parametrize("name", [n for n, recipe in RECIPES.items() if recipe.columns == 2])
+def test_split_computes_what_the_whole_network_computes(name):
+    recipe = shrink(name)
+    whole = AlexNet(recipe, 10).eval()
+    initialize(whole, 0)
+    split = SplitAlexNet(recipe, 10, (torch.device("cpu"),) * 2).eval()
+    load_whole_state(split, whole_state(whole))
+    images = 50 * torch.randn(2, 3, 99, 99)
+
+    torch.testing.assert_close(split(images), whole(images), rtol=0, atol=1e-5)

@@ -1,0 +1,75 @@
+"""The runs of the 2012 code: parameter counts, sizes, and the schedules of the notes."""
+
+import dataclasses
+
+import pytest
+
+from alexnet_cli.model.alexnet import AlexNet, describe_layers
+from alexnet_cli.recipe import PAPER
+from alexnet_cli.recipes import find_recipe
+from alexnet_cli.settings import widen
+
+# By hand from the 2012 layer files: runs 145, 145-half, 147, 148, 149 and 150.
+PARAMETERS = {
+    "paper": 60_965_224,
+    "original-2012": 60_965_224,
+    "original-2010": 60_965_224,
+    "one-gpu": 59_798_312,
+    "no-overlap": 60_965_224,
+    "no-lrn": 60_965_224,
+    "lrn-conv5": 60_965_224,
+    "no-communication": 60_714_408,
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_recipe_has_the_parameters_of_the_run_of_2012(name):
+    layers = describe_layers(find_recipe(name), 1000)
+    assert sum(layer.parameters for layer in layers) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize(("classes", "parameters"), [(1000, 61_555_304), (10_184, 99_182_152)])
+def test_sixth_convolution_has_the_parameters_of_run_146(classes, parameters):
+    recipe = dataclasses.replace(
+        PAPER,
+        conv6=dataclasses.replace(PAPER.conv6, filters=256),
+        reads_both=(*PAPER.reads_both, "conv6"),
+    )
+    assert sum(layer.parameters for layer in describe_layers(recipe, classes)) == parameters
+
+
+def test_pooling_without_overlap_has_the_sizes_of_run_147():
+    layers = {layer.name: layer.output for layer in describe_layers(find_recipe("no-overlap"), 10)}
+    sizes = [layers[name][1] for name in ("pool1", "conv2", "pool2", "conv5", "pool5")]
+    assert sizes == [28, 26, 13, 11, 6]
+
+
+# Epochs after which the notes of 2012 change something: (weights, conv1, noise, end).
+LOGGED = {
+    "original-2012": ([(25, 1e-3), (51, 1e-4), (79, 1e-5)], [(67, 1e-5), (72, 0)], 67, 91),
+    "original-2010": ([(23, 1e-3), (51, 1e-4), (78, 1e-5)], [(68, 1e-5), (72, 0)], 68, 93),
+    "one-gpu": ([(20, 1e-3), (48, 1e-4), (96, 1e-5)], [(66, 1e-5), (72, 0)], 66, 96),
+    "no-overlap": ([(23, 1e-3), (51, 1e-4), (79, 1e-5)], [(79, 0)], 0, 90),
+    "no-lrn": ([(22, 1e-3), (44, 1e-4), (86, 1e-5)], [(69, 1e-5), (73, 0)], 69, 97),
+    "no-communication": ([(25, 1e-3), (49, 1e-4), (79, 1e-5)], [(66, 1e-5), (72, 0)], 66, 92),
+}
+
+
+@pytest.mark.parametrize("name", LOGGED)
+def test_schedule_is_that_of_the_notes_of_2012(name):
+    recipe, (weights, conv1, noise, end) = find_recipe(name), LOGGED[name]
+    assert [(e.epoch, e.rate) for e in recipe.events if not e.layers] == weights
+    assert [(e.epoch, e.rate) for e in recipe.events if e.layers == ("conv1",)] == conv1
+    assert (recipe.colour_noise_epochs, recipe.epochs) == (noise, end)
+    assert (recipe.learning_rate, recipe.learning_rate * recipe.bias_rate) == (0.01, 0.02)
+
+
+def test_first_layer_of_2012_normalizes_and_pools_before_relu():
+    names = [layer.name for layer in describe_layers(find_recipe("original-2012"), 10)]
+    assert names[:4] == ["conv1", "norm1", "pool1", "relu1"]
+    assert names[4:9] == ["conv2", "relu2", "norm2", "spatial2", "pool2"]
+    assert names[13:16] == ["conv5", "pool5", "relu5"]
+
+
+def test_columns_without_communication_never_meet_before_the_classifier():
+    assert AlexNet(widen(find_recipe("no-communication"), 1 / 16), 10).stages[1:] == [["fc8"]]
