@@ -47,8 +47,8 @@ def _show(result: dict, as_json: bool, show) -> None:
 
 
 def _check_views(views: int | None) -> None:
-    if views not in (None, 1, 10):
-        raise typer.BadParameter(f"{views} is neither 1 nor 10.", param_hint="--views")
+    if views not in (None, 1, 9, 10):
+        raise typer.BadParameter(f"{views} is none of 1, 9 and 10.", param_hint="--views")
 
 
 @app.command()
@@ -63,7 +63,9 @@ def prep(
         int | None, typer.Option(min=1, help="Processes; by default one a core.")
     ] = None,
     size: Annotated[int, typer.Option(min=8, max=4096, help="Side of the square pictures.")] = 256,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 90,
+    quality: Annotated[
+        int, typer.Option(min=1, max=100, help="JPEG quality; from 95 on with all colour pixels.")
+    ] = 90,
     shard_size: Annotated[int, typer.Option(min=1, help="Pictures a shard.")] = 1000,
     val_fraction: Annotated[
         float, typer.Option(min=0.0, max=0.99, help="Share of CLASS folders kept for validation.")
@@ -138,7 +140,7 @@ def train(
 def evaluate(
     checkpoint: CheckpointPath,
     dataset: DatasetPath,
-    split: Annotated[str, typer.Option(help="val or train.")] = "val",
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     views: Views = 10,
     predictions: Annotated[
         Path | None, typer.Option(help="Also save every image's probabilities, for ensemble.")
@@ -168,7 +170,7 @@ def evaluate(
 def ensemble(
     members: Annotated[list[Path], typer.Argument(help="Checkpoints or predictions files (.npz).")],
     data: Annotated[Path | None, typer.Option(help="Dataset to run checkpoints on.")] = None,
-    split: Annotated[str, typer.Option(help="val or train.")] = "val",
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     views: Views = 10,
     weights: Annotated[str, typer.Option(help="equal, search, or numbers: 0.5,1,1.")] = "equal",
     gpus: Gpus = None,
@@ -191,7 +193,7 @@ def predict(
         Path | None, typer.Option(help="Checkpoint or .onnx; by default the newest run here.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to show a picture.")] = 5,
-    views: Annotated[int | None, typer.Option(help="1 or 10; .onnx models have their own.")] = None,
+    views: Annotated[int | None, typer.Option(help="1, 9 or 10; .onnx models have theirs.")] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 BAR_WIDTH = 30
+VIEWS = {1: "centre view", 9: "nine views", 10: "ten views"}
 
 
 def setup() -> None:
@@ -153,7 +154,7 @@ def show_eval(result: dict) -> None:
     table = _error_table(f"{result['split']}: {result['images']:,} images")
     if result["center"]:
         table.add_row("centre view", *_errors(result["center"]))
-    table.add_row("ten views" if result["views"] == 10 else "centre view", *_errors(result))
+    table.add_row(VIEWS[result["views"]], *_errors(result))
     _stdout().print(table)
 
 
@@ -171,7 +172,7 @@ def show_ensemble(result: dict) -> None:
 
 def show_export(result: dict) -> None:
     """The file, and how far it is from torch."""
-    views = "ten views" if result["views"] == 10 else "centre view"
+    views = VIEWS[result["views"]]
     about = f"{result['bytes'] / 1e6:.0f} MB, {result['classes']} classes, {views}"
     print_line(f"[bold]{safe(result['onnx'])}[/]: {about}, opset {result['opset']}")
     batches = ", ".join(map(str, result["batches"]))
@@ -240,7 +241,8 @@ def show_recipes(result: dict) -> None:
 
 
 def _target_errors(target: dict) -> str:
-    return f"{target['top1_error']:.1%} / {target['top5_error']:.1%}"
+    errors = (target["top1_error"], target["top5_error"])
+    return " / ".join("-" if error is None else f"{error:.1%}" for error in errors)
 
 
 def _show_recipe(row: dict, fields: dict) -> None:

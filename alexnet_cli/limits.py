@@ -6,12 +6,13 @@ from typing import Any
 from alexnet_cli.errors import RecipeError
 
 CHOICES = {
-    "schedule": ("plateau", "linear", "events"),
+    "schedule": ("plateau", "linear", "events", "stepped", "exponential"),
     "activation": ("relu", "tanh", "sigmoid"),
     "then": (
         "activation",
         "norm",
         "spatial-norm",
+        "contrast-norm",
         "max-pool",
         "average-pool",
     ),
@@ -19,18 +20,19 @@ CHOICES = {
 _RANGES = [
     (8, 256, "crop_size"),
     (1, 2, "columns"),
-    (0, 1 << 16, "filters"),
-    (1, 1 << 16, "units batch_size share_patches"),
-    (1, 99, "size stride pool_size pool_stride lrn_size spatial_size"),
+    (0, 1 << 16, "filters units"),
+    (1, 1 << 16, "batch_size share_patches"),
+    (1, 99, "size stride pool_size pool_stride lrn_size spatial_size rate_steps bias_steps"),
     (0, 99, "pad drops"),
     (0, 1 << 20, "colour_noise_epochs"),
     (1, 1 << 20, "epochs patience"),
     (0, (1 << 63) - 1, "seed"),
-    (1e-6, 1e6, "lrn_k"),
+    (1e-6, 1e6, "lrn_k spatial_k"),
+    (1.0, 1e9, "rate_factor bias_factor"),
     (0.0, 1e6, "lrn_alpha lrn_beta spatial_alpha spatial_beta init_std fc8_init_std warmup_epochs"),
     (-1e6, 1e6, "init_bias"),
-    (0.0, 1.0, "dropout momentum min_improvement"),
-    (0.0, 1e3, "learning_rate weight_decay bias_rate bias_decay colour_noise"),
+    (0.0, 1.0, "dropout momentum min_improvement until_train_error"),
+    (0.0, 1e3, "learning_rate weight_decay decay bias_rate bias_decay colour_noise"),
 ]
 _LIMITS = {name: (low, high) for low, high, names in _RANGES for name in names.split()}
 

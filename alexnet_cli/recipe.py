@@ -20,8 +20,10 @@ class Conv:
     With no `filters` the layer is left out, and what follows it too.
 
     Attributes:
-        then: the steps that follow, in order: activation, norm, spatial-norm, and
+        then: the steps that follow, in order: activation; norm, spatial-norm, contrast-norm;
             max-pool or average-pool.
+        local: every position has weights of its own.
+        decay: its weights decay so many times as fast as the recipe's.
     """
 
     filters: int
@@ -31,16 +33,22 @@ class Conv:
     init_std: float
     init_bias: float
     then: tuple[str, ...] = ("activation",)
+    local: bool = False
+    decay: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dense:
-    """One hidden fully connected layer and its dropout."""
+    """One hidden fully connected layer, its activation unless `linear`, and its dropout.
+
+    With no `units` the layer is left out.
+    """
 
     units: int
     init_std: float
     init_bias: float
     dropout: float = 0.5
+    linear: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +58,13 @@ class Event:
     Attributes:
         layers: whose weights it is for; all when empty. A layer at rate 0 stays as it is for good,
             weights and biases.
+        bias_rate: of the same layers' biases; None leaves it as it is.
     """
 
-    epoch: int
+    epoch: float
     rate: float
     layers: tuple[str, ...] = ()
+    bias_rate: float | None = None
 
 
 # Sections 3.3 and 3.4: normalisation after the ReLU, pooling last.
@@ -90,7 +100,12 @@ class Recipe:
     conv6: Conv = Conv(filters=0, size=3, pad=1, init_std=0.03, init_bias=1.0)
     fc6: Dense = Dense(units=4096, init_std=0.01, init_bias=1.0)
     fc7: Dense = Dense(units=4096, init_std=0.01, init_bias=1.0)
+    # Not in the paper's network; run 146-2011 has it before its 21,843 classes.
+    bottleneck: Dense = Dense(units=0, init_std=0.01, init_bias=0.0, dropout=0.0, linear=True)
     fc8_init_std: float = 0.01
+    split_classes: bool = False  # a column holds half of the classes, not half of fc8's inputs
+    # conv2 also reads a blurred picture of a quarter of the size, as in runs 120 to 141.
+    low_resolution: bool = False
     # Section 3.4: pooling windows of 3 every 2 pixels overlap.
     pool_size: int = 3
     pool_stride: int = 2
@@ -100,10 +115,13 @@ class Recipe:
     lrn_alpha: float = 1e-4
     lrn_beta: float = 0.75
     lrn_divided: bool = False  # alpha / n for each square, as in the 2012 code (layer.py:1183)
-    # A spatial-norm step: x * (1 + alpha / n^2 * sum of n x n squares in the same map)^-beta.
+    # A spatial-norm step: x * (k + alpha / n^2 * sum of n x n squares in the same map)^-beta. A
+    # contrast-norm step sums the squares of the distances to the mean around each position.
+    spatial_k: float = 1.0
     spatial_size: int = 5
     spatial_alpha: float = 1e-3
     spatial_beta: float = 0.75
+    spatial_divided: bool = True
 
     # --- the pictures, section 4.1: random 224x224 patches, reflections, colour noise.
     # Unlike the paper: patches start at offsets 0..32, so 33 x 33; its factor 2048 counts 32 x 32.
@@ -130,13 +148,21 @@ class Recipe:
     epochs: int = 90
     # "plateau" (section 5): divide the rate by ten when the validation error stops improving,
     # `drops` times, and stop when it stops improving once more. "linear": down to zero at the end.
-    # "events": as listed; the biases keep the rate they began with.
+    # "events": as listed; biases keep their rate but where an event names one. "stepped": in
+    # `rate_steps` equal steps down by `rate_factor`, biases by their own (2012 code, lr.cu:132);
+    # "exponential": the weights' steps infinitely small (lr.cu:99).
     schedule: str = "plateau"
     drops: int = 3
     patience: int = 5  # epochs without an improvement of at least `min_improvement`
     min_improvement: float = 0.001
     warmup_epochs: float = 0.0  # the rate rises linearly from zero
     events: tuple[Event, ...] = ()
+    rate_factor: float = 250.0
+    rate_steps: int = 4
+    bias_factor: float = 1.0
+    bias_steps: int = 1
+    until_train_error: float = 0.0  # end after the first epoch whose training error is no more
+    imports: tuple[str, ...] = ()  # layers that begin as those of another checkpoint
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -144,13 +170,22 @@ class Recipe:
         check_numbers(self, self.columns)
         if self.pool_stride > self.pool_size:
             raise RecipeError(f"pool_stride={self.pool_stride}: pooling would leave out pixels.")
-        may_read = {"conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "fc8"}
+        self._check_layers()
+
+    def _check_layers(self) -> None:
+        may_read = {"conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "bottleneck", "fc8"}
         if "fc8" not in self.reads_both or not set(self.reads_both) <= may_read:
             raise RecipeError("reads_both: name fc8 and any of conv2 to conv6, fc6, fc7.")
         if not all(isinstance(event, Event) for event in self.events):
             raise RecipeError("events: a list of Event; it cannot be set on the command line.")
         if not self.conv1.filters:
             raise RecipeError("conv1.filters=0: the first layer cannot be left out.")
+        if self.columns > 1 and any(conv.local for conv in self.convs().values()):
+            raise RecipeError("local layers belong to networks of one column.")
+        if self.low_resolution and ("conv2" in self.reads_both or not self.conv2.filters):
+            raise RecipeError("low_resolution: conv2 must be there and read its own column.")
+        if unknown := set(self.imports) - set(self.layer_names()):
+            raise RecipeError(f"imports: no layer {', '.join(sorted(unknown))}.")
 
     def convs(self) -> dict[str, Conv]:
         """Return the convolutions in order, by name, without those left out."""
@@ -159,7 +194,7 @@ class Recipe:
 
     def denses(self) -> dict[str, Dense]:
         """Return the hidden fully connected layers in order, by name."""
-        return {name: value for name, value in self._fields() if isinstance(value, Dense)}
+        return {n: dense for n, dense in self._fields() if isinstance(dense, Dense) and dense.units}
 
     def layer_names(self) -> list[str]:
         """Return the layers that hold weights, first to last."""
@@ -172,6 +207,10 @@ class Recipe:
     def lrn_alpha_per_square(self) -> float:
         """Return what multiplies each square inside the response normalisation."""
         return self.lrn_alpha / self.lrn_size if self.lrn_divided else self.lrn_alpha
+
+    def spatial_alpha_per_square(self) -> float:
+        """Return what multiplies each square inside the normalisations over space."""
+        return self.spatial_alpha / (self.spatial_size**2 if self.spatial_divided else 1)
 
     def _fields(self) -> list[tuple[str, Any]]:
         return [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]

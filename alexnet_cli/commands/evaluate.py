@@ -11,7 +11,7 @@ from alexnet_cli.progress import SILENT, Progress
 
 @dataclass(frozen=True, slots=True)
 class EvalResult:
-    """Errors are fractions; `center` is the centre view's, when ten were averaged."""
+    """Errors are fractions; `center` is the centre view's, when several were averaged."""
 
     checkpoint: str
     dataset: str
@@ -61,6 +61,6 @@ def evaluate(
         top1_error=scores.top1_error,
         top5_error=scores.top5_error,
         log_loss=scores.log_loss,
-        center=score(found.center_probs, found.labels) if num_views == 10 else None,
+        center=score(found.center_probs, found.labels) if num_views > 1 else None,
         predictions=str(predictions_path) if predictions_path else None,
     )

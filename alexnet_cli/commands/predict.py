@@ -98,7 +98,7 @@ def predict(
     Args:
         model_path: a checkpoint, or an .onnx model (then torch is never imported); by default
             the newest run below `runs/`.
-        num_views: 1 or 10; an ONNX model has its own. By default 10.
+        num_views: 1, 9 or 10; an ONNX model has its own. By default 10.
 
     Raises:
         UsageError: a name that is no file, folder or matching glob.

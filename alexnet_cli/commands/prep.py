@@ -23,7 +23,6 @@ from alexnet_cli.data.dataset import (
 )
 from alexnet_cli.data.images import IMAGE_SIZE, JPEG_QUALITY
 from alexnet_cli.data.releases import Release, read_release
-from alexnet_cli.data.releases.release import SPLITS
 from alexnet_cli.data.shards import RECORDS, ShardRecord, ShardTask, read_record
 from alexnet_cli.engine.shard_pool import run_tasks
 from alexnet_cli.errors import DatasetError, ReleaseError
@@ -85,7 +84,7 @@ def prep(
     """
     release = read_release(source, val_fraction=options.val_fraction, seed=options.seed)
     release.check_classes()
-    counts = ", ".join(f"{len(release.pictures[s]):,} {s}" for s in SPLITS)
+    counts = ", ".join(f"{len(release.pictures[s]):,} {s}" for s in release.pictures)
     progress.say(f"{source}: {release.layout}, {len(release.classes):,} classes, {counts}")
     plan = {"options": asdict(options), "source": _describe(release)}
     if (folder / INDEX_NAME).exists():
@@ -148,7 +147,7 @@ def _claim(folder: Path, plan: dict) -> None:
 def _plan_shards(release: Release, folder: Path, options: PrepOptions) -> list[ShardTask]:
     tasks = []
     wnids = tuple(entry.wnid for entry in release.classes)
-    for split in SPLITS:
+    for split in release.pictures:
         pictures = release.pictures[split]
         if split == "train":
             order = np.random.default_rng([options.seed, 0x5A4D]).permutation(len(pictures))
@@ -188,7 +187,7 @@ def _publish(
     ordered = [records[task.name] for task in tasks]
     _check_no_class_was_lost(folder, release, ordered)
     splits = {}
-    for split in SPLITS:
+    for split in release.pictures:
         mine = [r for task, r in zip(tasks, ordered, strict=True) if task.split == split]
         splits[split] = SplitIndex(
             found=len(release.pictures[split]),

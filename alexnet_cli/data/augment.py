@@ -34,6 +34,20 @@ def ten_views(image_size: int, crop_size: int) -> list[View]:
     return [View(top, left, mirrored) for mirrored in (False, True) for top, left in corners]
 
 
+def nine_views(image_size: int, crop_size: int) -> list[View]:
+    """Return three by three patches, none mirrored (2012: convdata_cifar.py:82)."""
+    end = image_size - crop_size
+    offsets = (0, end // 2, end)
+    return [View(top, left, False) for top in offsets for left in offsets]
+
+
+def views_of(num_views: int, image_size: int, crop_size: int) -> list[View]:
+    """Return 1, 9 or 10 views; among nine and ten the centre patch is one."""
+    if num_views == 1:
+        return [center_view(image_size, crop_size)]
+    return {9: nine_views, 10: ten_views}[num_views](image_size, crop_size)
+
+
 def center_view(image_size: int, crop_size: int) -> View:
     """Return the centre patch."""
     middle = (image_size - crop_size) // 2

@@ -22,6 +22,7 @@ from alexnet_cli.errors import ImageError
 
 IMAGE_SIZE = 256
 JPEG_QUALITY = 90
+FULL_COLOUR_QUALITY = 95
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 1 << 27  # 134 million: 400 MB as RGB
 MAX_FILE_BYTES = 1 << 28
@@ -60,8 +61,11 @@ def to_square(
 
 
 def to_jpeg(pixels: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
-    """Encode uint8 RGB (H, W, 3) as JPEG with 4:2:0 chroma."""
-    return simplejpeg.encode_jpeg(pixels, quality=quality, colorspace="RGB", colorsubsampling="420")
+    """Encode uint8 RGB (H, W, 3) as JPEG; from quality 95 on its colours keep all their pixels."""
+    chroma = "444" if quality >= FULL_COLOUR_QUALITY else "420"
+    return simplejpeg.encode_jpeg(
+        pixels, quality=quality, colorspace="RGB", colorsubsampling=chroma
+    )
 
 
 def fit_shorter_side(height: int, width: int, size: int) -> tuple[int, int]:

@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alexnet_cli.data.augment import Augmenter, View, ten_views
+from alexnet_cli.data.augment import Augmenter, View, views_of
 from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.model.parallel import Network, build_network, load_whole_state
-
-CENTER = 2  # position of the centre patch among the ten views
 
 
 @dataclass(slots=True)
@@ -34,9 +32,8 @@ class Classifier:
         return torch.stack(scores).softmax(dim=2).cpu().numpy()
 
     def views(self, num_views: int) -> list[View]:
-        """Return the ten views, or the centre alone."""
-        views = ten_views(self.augmenter.image_size, self.augmenter.crop_size)
-        return views if num_views == 10 else [views[CENTER]]
+        """Return 1, 9 or 10 views of each picture."""
+        return views_of(num_views, self.augmenter.image_size, self.augmenter.crop_size)
 
 
 def load_classifier(path: Path, devices: tuple[torch.device, ...]) -> tuple[Classifier, Checkpoint]:

@@ -8,7 +8,7 @@ import torch
 from alexnet_cli.data.dataset import Dataset, open_dataset
 from alexnet_cli.data.loader import load_batches
 from alexnet_cli.data.predictions import Predictions
-from alexnet_cli.engine.classifier import CENTER, Classifier, load_classifier
+from alexnet_cli.engine.classifier import Classifier, load_classifier
 from alexnet_cli.errors import CheckpointError, DivergedError
 from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.progress import SILENT, Progress
@@ -81,7 +81,7 @@ def predict_split(
     """
     split = dataset.split(split_name)
     views = classifier.views(num_views)
-    center = CENTER if num_views == 10 else 0
+    center = views.index(classifier.augmenter.center)
     shape = (len(split), len(dataset.classes))
     probs, center_probs = np.empty(shape, np.float32), np.empty(shape, np.float32)
     with progress.track(f"{split_name}, {num_views} view{'s'[: num_views > 1]}", len(split)) as bar:

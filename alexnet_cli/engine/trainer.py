@@ -74,10 +74,15 @@ class Trainer:
             DivergedError: the loss is not a number; the last checkpoint is kept.
         """
         with catch_signals() as interrupt:
-            while not is_finished(self.recipe, self.at.epoch, self.at.val_errors):
+            while not self.is_finished():
                 self._train_epoch(interrupt)
                 self._stop_if_asked(interrupt)
                 self._finish_epoch()
+
+    def is_finished(self) -> bool:
+        """Tell whether nothing is left to train."""
+        train_error = self.at.train_errors[-1] if self.at.train_errors else 1.0
+        return is_finished(self.recipe, self.at.epoch, self.at.val_errors, train_error)
 
     # --- one epoch
 

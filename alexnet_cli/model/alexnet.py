@@ -15,14 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from alexnet_cli.errors import RecipeError
+from alexnet_cli.model.geometry import (
+    LOW_STRIDE,
+    LOW_WINDOW,
+    conv_output_size,
+    low_resolution_size,
+    pool_output_size,
+)
 from alexnet_cli.model.layers import (
     CeilConv2d,
     ColumnLinear,
+    LocalConv2d,
     LocalResponseNorm,
     SpatialResponseNorm,
+    TwoScaleConv2d,
     UnscaledDropout,
-    conv_output_size,
-    pool_output_size,
 )
 from alexnet_cli.recipe import Conv, Dense, Recipe
 
@@ -68,9 +75,15 @@ class AlexNet(nn.Module):
             x: the whole network's activations if the stage begins with a layer of
                 `recipe.reads_both` (for fc8, this part's own), the picture for the first stage.
         """
+        picture = x
         for name in self.stages[stage]:
-            x = self.get_submodule(name)(x)
+            x = self.run_layer(name, x, picture)
         return x
+
+    def run_layer(self, name: str, x: Tensor, picture: Tensor) -> Tensor:
+        """Run one layer; `picture` is what its stage began with."""
+        layer = self.get_submodule(name)
+        return layer(x, picture) if isinstance(layer, TwoScaleConv2d) else layer(x)
 
     def _add_convs(self) -> None:
         channels, self._size = RGB, self.recipe.crop_size
@@ -93,8 +106,9 @@ class AlexNet(nn.Module):
                 self._add_activation(number)
             elif step == "norm":
                 self._add(f"norm{number}", self._norm())
-            elif step == "spatial-norm":
-                self._add(f"spatial{number}", self._spatial_norm())
+            elif step in ("spatial-norm", "contrast-norm"):
+                kind = step.removesuffix("-norm")
+                self._add(f"{kind}{number}", self._spatial_norm(contrast=kind == "contrast"))
             else:
                 self._add(f"pool{number}", self._pool(POOLINGS[step]))
 
@@ -104,25 +118,46 @@ class AlexNet(nn.Module):
 
     def _add_conv(self, name: str, conv: Conv, channels: int) -> None:
         """Own-column layers are grouped; conv1 and layers that read both see every channel."""
-        groups = 1
+        groups, filters = 1, self._share(conv.filters)
         if self.recipe.reads_own_column(name):
             groups, channels = len(self.columns), self._share(channels)
-        self._add(
-            name,
-            CeilConv2d(
-                channels, self._share(conv.filters), conv.size, conv.stride, conv.pad, groups=groups
-            ),
-        )
+        if conv.local:
+            layer = LocalConv2d(channels, filters, conv.size, conv.pad, self._size)
+        else:
+            kind = self._conv_kind(name, conv)
+            layer = kind(channels, filters, conv.size, conv.stride, conv.pad, groups=groups)
+        self._add(name, layer)
+
+    def _conv_kind(self, name: str, conv: Conv) -> type[CeilConv2d]:
+        if name != "conv2" or not self.recipe.low_resolution:
+            return CeilConv2d
+        crop_size = self.recipe.crop_size
+        side = conv_output_size(low_resolution_size(crop_size), LOW_WINDOW, LOW_STRIDE, 0)
+        if side != conv_output_size(self._size, conv.size, conv.stride, conv.pad):
+            raise RecipeError(
+                f"crop_size={crop_size}: low_resolution gives conv2 {side} positions."
+            )
+        return TwoScaleConv2d
 
     def _add_denses(self) -> None:
         inputs = self._inputs
         for name, dense in self.recipe.denses().items():
             self._add_dense(name, inputs, self._share(dense.units))
-            self._add_activation(name[2:])
-            self._add(f"drop{name[2:]}", UnscaledDropout(dense.dropout))
+            number = name.removeprefix("fc")
+            if not dense.linear:
+                self._add_activation(number)
+            if dense.dropout:
+                self._add(f"drop{number}", UnscaledDropout(dense.dropout))
             inputs = dense.units
-        # fc8 is a sum over the columns: each part multiplies its own units, one adds the bias.
-        self._add("fc8", nn.Linear(self._share(inputs), self.num_classes, bias=0 in self.columns))
+        self._add("fc8", self._classifier(inputs))
+
+    def _classifier(self, inputs: int) -> nn.Linear:
+        """Return fc8: scores of this part's classes, or this part's share of all scores."""
+        if self.recipe.split_classes:
+            sizes = share_out(self.num_classes, self.recipe.columns)
+            return nn.Linear(inputs, sum(sizes[column] for column in self.columns))
+        # A sum over the columns: each part multiplies its own units, one adds the bias.
+        return nn.Linear(self._share(inputs), self.num_classes, bias=0 in self.columns)
 
     def _add_dense(self, name: str, inputs: int, units: int) -> None:
         if self.recipe.reads_own_column(name):
@@ -146,14 +181,22 @@ class AlexNet(nn.Module):
         alpha = r.lrn_alpha_per_square()
         return LocalResponseNorm(r.lrn_size, alpha, r.lrn_beta, r.lrn_k, len(self.columns))
 
-    def _spatial_norm(self) -> SpatialResponseNorm:
+    def _spatial_norm(self, *, contrast: bool) -> SpatialResponseNorm:
         r = self.recipe
-        return SpatialResponseNorm(r.spatial_size, r.spatial_alpha, r.spatial_beta)
+        alpha = r.spatial_alpha_per_square()
+        return SpatialResponseNorm(
+            r.spatial_size, alpha, r.spatial_beta, r.spatial_k, contrast=contrast
+        )
 
     def _pool(self, kind: Callable[..., nn.Module]) -> nn.Module:
         size, stride = self.recipe.pool_size, self.recipe.pool_stride
         self._size = pool_output_size(self._size, size, stride)
         return kind(size, stride, ceil_mode=True)
+
+
+def share_out(count: int, columns: int) -> list[int]:
+    """Return how many of `count` each column holds; of 21,843 classes 10,921 and 10,922."""
+    return [count * (i + 1) // columns - count * i // columns for i in range(columns)]
 
 
 def initialize(net: AlexNet, seed: int) -> None:
@@ -172,11 +215,13 @@ def initialize(net: AlexNet, seed: int) -> None:
         std, bias = net.recipe.fc8_init_std, 0.0
         if name in layers:
             std, bias = layers[name].init_std, layers[name].init_bias
-        with torch.no_grad():
-            layer.weight.copy_(
-                torch.empty(layer.weight.shape).normal_(0.0, std, generator=generator)
-            )
-            layer.bias.fill_(bias)
+        for kind, parameter in layer.named_parameters():
+            with torch.no_grad():
+                if kind == "bias":
+                    parameter.fill_(bias)
+                else:
+                    drawn = torch.empty(parameter.shape).normal_(0.0, std, generator=generator)
+                    parameter.copy_(drawn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +242,8 @@ def describe_layers(recipe: Recipe, num_classes: int) -> list[LayerInfo]:
 
 
 def _trace(net: AlexNet, x: Tensor) -> Iterator[LayerInfo]:
+    picture = x
     for stage in net.stages:
         for name in stage:
-            layer = net.get_submodule(name)
-            x = layer(x)
+            layer, x = net.get_submodule(name), net.run_layer(name, x, picture)
             yield LayerInfo(name, tuple(x.shape[1:]), sum(p.numel() for p in layer.parameters()))

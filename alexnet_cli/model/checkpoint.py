@@ -33,6 +33,7 @@ class Progressed:
         step: updates done in the current epoch.
         total_steps: updates done in all.
         val_errors: validation top-1 error after each finished epoch.
+        train_errors: training top-1 error of each finished epoch.
         best: epoch, top-1 and top-5 error of the best epoch (errors None without validation).
         num_seen, num_wrong, loss_sum: over the current epoch's updates.
     """
@@ -41,6 +42,7 @@ class Progressed:
     step: int = 0
     total_steps: int = 0
     val_errors: list[float] = field(default_factory=list)
+    train_errors: list[float] = field(default_factory=list)
     best: dict | None = None
     num_seen: int = 0
     num_wrong: int = 0
@@ -65,6 +67,7 @@ class Progressed:
 
     def next_epoch(self, val: dict[str, float] | None, *, is_best: bool) -> None:
         """Note the end of an epoch and its validation errors."""
+        self.train_errors.append(self.train_error)
         self.epoch, self.step = self.epoch + 1, 0
         self.num_seen, self.num_wrong, self.loss_sum = 0, 0, 0.0
         if val:
@@ -88,6 +91,7 @@ class Checkpoint:
         classes: (wnid, name) in label order.
         fingerprint: the dataset it learned from.
         velocity: as weights; empty unless the run can be resumed from here.
+        began_from: recipe, dataset and hash of the weights that some layers were imported from.
     """
 
     recipe: Recipe
@@ -97,17 +101,19 @@ class Checkpoint:
     fingerprint: str
     progressed: Progressed
     velocity: dict[str, np.ndarray] = field(default_factory=dict)
+    began_from: dict[str, str] = field(default_factory=dict)
     tool: str = f"alexnet {alexnet_cli.__version__}"
 
     def origin(self) -> dict[str, str]:
         """Return where these weights come from, as short texts."""
-        return {
+        origin = {
             "tool": self.tool,
             "dataset": self.fingerprint,
             "recipe": self.recipe.name,
             "epoch": str(self.progressed.epoch),
             "step": str(self.progressed.total_steps),
         }
+        return origin | {f"began_from_{name}": text for name, text in self.began_from.items()}
 
     def weights_hash(self) -> str:
         """Return 16 hex digits that name these weights."""
@@ -130,6 +136,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "classes": checkpoint.classes,
         "dataset": checkpoint.fingerprint,
         "progressed": asdict(checkpoint.progressed),
+        "began_from": checkpoint.began_from,
     }
     header["checksum"] = _checksum(tensors, header)
     content = safetensors.numpy.save(tensors, {"alexnet": json.dumps(header)})
@@ -174,6 +181,7 @@ def _assemble(tensors: dict[str, np.ndarray], header: dict, with_velocity: bool)
         fingerprint=header["dataset"],
         progressed=Progressed(**header["progressed"]),
         velocity=under(VELOCITY) if with_velocity else {},
+        began_from=dict(header.get("began_from", {})),
         tool=header["tool"],
     )
 

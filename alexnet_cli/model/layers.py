@@ -3,31 +3,20 @@
 N images, C channels, H rows, W columns.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def overhang(size: int, window: int, stride: int, pad: int) -> int:
-    """Return the zeros a convolution needs right and bottom beyond `pad` (2012: layer.py:1004).
-
-    The 2012 code rounds the output size up, 1 + ceil((2 pad + size - window) / stride), and reads
-    zeros where the last window hangs over: 224 -> 55 in conv1 with 3 of them.
-    """
-    last = (conv_output_size(size, window, stride, pad) - 1) * stride
-    return last + window - (size + 2 * pad)
-
-
-def conv_output_size(size: int, window: int, stride: int, pad: int) -> int:
-    """Return the side of a convolution's output, rounded up."""
-    return 1 + math.ceil((2 * pad + size - window) / stride)
-
-
-def pool_output_size(size: int, window: int, stride: int) -> int:
-    """Return the side of a pooling layer's output; windows may hang over right and bottom."""
-    return 1 + math.ceil((size - window) / stride)
+from alexnet_cli.model.geometry import (
+    KEPT_EVERY,
+    LOW_STRIDE,
+    LOW_WINDOW,
+    blur_pads,
+    blur_window,
+    conv_output_size,
+    low_resolution_size,
+    overhang,
+)
 
 
 class CeilConv2d(nn.Conv2d):
@@ -43,6 +32,50 @@ class CeilConv2d(nn.Conv2d):
             x = F.pad(x, (pad, pad + width, pad, pad + height))
             return F.conv2d(x, self.weight, self.bias, self.stride, 0, 1, self.groups)
         return super().forward(x)
+
+
+class TwoScaleConv2d(CeilConv2d):
+    """Convolution that reads a small blurred picture too, with weights of their own for it.
+
+    As conv2 of the runs before 145 (2012: layers-137.cfg).
+    """
+
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        shape = (self.out_channels, 3, LOW_WINDOW, LOW_WINDOW)
+        self.low_weight = nn.Parameter(torch.empty(shape))
+        blur = torch.from_numpy(blur_window()).repeat(3, 1, 1, 1)
+        self.register_buffer("blur", blur, persistent=False)
+
+    def forward(self, x: Tensor, picture: Tensor) -> Tensor:
+        """Map activations and the picture (N, 3, H, W) to the sum of both convolutions."""
+        size = picture.shape[-1]
+        near, far = blur_pads(size)
+        end = overhang(low_resolution_size(size), LOW_WINDOW, LOW_STRIDE, 0)
+        picture = F.pad(picture, (near, far, near, far))
+        small = F.conv2d(picture, self.blur, stride=KEPT_EVERY, groups=3)
+        low = F.conv2d(F.pad(small, (0, end, 0, end)), self.low_weight, None, LOW_STRIDE)
+        return super().forward(x) + low
+
+
+class LocalConv2d(nn.Module):
+    """Convolution whose weights and biases are another set at every position, stride 1.
+
+    Attributes:
+        weight: (filters, channels x size x size, positions), bias (filters, positions).
+    """
+
+    def __init__(self, channels: int, filters: int, window: int, pad: int, side: int):
+        super().__init__()
+        self.window, self.pad, self.side = window, pad, conv_output_size(side, window, 1, pad)
+        positions = self.side**2
+        self.weight = nn.Parameter(torch.empty(filters, channels * window**2, positions))
+        self.bias = nn.Parameter(torch.empty(filters, positions))
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = F.unfold(x, self.window, padding=self.pad)  # (N, C window^2, positions)
+        y = torch.einsum("ncp,fcp->nfp", patches, self.weight) + self.bias
+        return y.unflatten(2, (self.side, self.side))
 
 
 class LocalResponseNorm(nn.Module):
@@ -109,24 +142,31 @@ def _negative_power(scale: Tensor, beta: float) -> Tensor:
 
 
 class SpatialResponseNorm(nn.Module):
-    """y = x * (1 + alpha / size^2 * sum of x^2 over size x size positions of the same map)^-beta.
+    """y = x * (k + alpha * sum of d^2 over size x size positions of the same map)^-beta.
 
-    The 2012 code's second normalisation (layers-145.cfg, cnorm2). At the borders there are fewer
-    positions, divided by size^2 all the same.
+    d is x itself (2012: layers-145.cfg, cnorm2), or, with `contrast`, x minus the mean of the
+    positions around it (layer.cu:1605). At the borders there are fewer positions: the sum has fewer
+    terms, the mean is that of those there are.
     """
 
-    def __init__(self, size: int, alpha: float, beta: float):
+    def __init__(self, size: int, alpha: float, beta: float, k: float, *, contrast: bool = False):
         super().__init__()
-        self.size, self.alpha, self.beta = size, alpha, beta
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+        self.contrast = contrast
 
     def forward(self, x: Tensor) -> Tensor:
-        before, after = self.size // 2, (self.size - 1) // 2
-        squares = F.pad(x * x, (before, after, before, after))
-        mean = F.avg_pool2d(squares, self.size, 1)
-        return x * (1.0 + self.alpha * mean).pow(-self.beta)
+        d = x
+        if self.contrast:
+            d = x - self._sum_around(x) / self._sum_around(torch.ones_like(x[:1, :1]))
+        return x * (self.k + self.alpha * self._sum_around(d * d)).pow(-self.beta)
+
+    def _sum_around(self, values: Tensor) -> Tensor:
+        before, after = self.size // 2, (self.size - 1) // 2  # even sizes reach one further back
+        padded = F.pad(values, (before, after, before, after))
+        return F.avg_pool2d(padded, self.size, 1, divisor_override=1)
 
     def extra_repr(self) -> str:
-        return f"{self.size}, alpha={self.alpha}, beta={self.beta}"
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
 class ColumnLinear(nn.Linear):

@@ -5,19 +5,25 @@ Channels are column 0's, then column 1's, as in alexnet.py.
 N images, V views, C channels, H rows, W columns, K classes.
 """
 
-import math
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from alexnet_cli.model.geometry import (
+    KEPT_EVERY,
+    LOW_STRIDE,
+    LOW_WINDOW,
+    blur_pads,
+    blur_window,
+    conv_output_size,
+    low_resolution_size,
+    overhang,
+    pool_output_size,
+)
+from alexnet_cli.model.onnx_nodes import Graph
+from alexnet_cli.model.onnx_norms import add_norm, add_spatial_norm
 from alexnet_cli.recipe import Conv, Recipe
 
-# onnx 1.12, of 2022: everything here exists in it, and opset 18 is where the reductions change, so
-# runtimes and converters old and new read the file.
-OPSET, IR_VERSION = 17, 8
 INPUT, OUTPUT, BATCH = "images", "probabilities", "batch"
 RGB = 3
 POOLINGS = {"max-pool": "MaxPool", "average-pool": "AveragePool"}
@@ -39,7 +45,7 @@ def build_graph(
         views: 1 for the centre patch, 10 to average over the ten of section 4.1.
         metadata: text the file carries along.
     """
-    graph = _Graph()
+    graph = Graph()
     x = _patches(graph, recipe, mean_image, views)  # (V N, 3, H, W)
     x = _add_convs(graph, recipe, weights, x)
     x = _add_denses(graph, recipe, weights, x)
@@ -54,38 +60,7 @@ def build_graph(
     return model
 
 
-class _Graph:
-    """Nodes and constants in the order they are added; a node and its output share one name."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[TensorProto] = []
-
-    def constant(self, name: str, values: np.ndarray) -> str:
-        self.constants.append(numpy_helper.from_array(values, name))
-        return name
-
-    def integers(self, name: str, values: Sequence[int]) -> str:
-        return self.constant(name, np.array(values, np.int64))
-
-    def add(self, operator: str, name: str, *inputs: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
-        return name
-
-    def split(self, name: str, source: str, axis: int, num_parts: int) -> list[str]:
-        names = [f"{name}{part}" for part in range(num_parts)]
-        self.nodes.append(helper.make_node("Split", [source], names, name, axis=axis))
-        return names
-
-    def model(self, source: onnx.ValueInfoProto, result: onnx.ValueInfoProto) -> onnx.ModelProto:
-        graph = helper.make_graph(self.nodes, "alexnet", [source], [result], self.constants)
-        opset = helper.make_opsetid("", OPSET)
-        return helper.make_model(
-            graph, producer_name="alexnet", opset_imports=[opset], ir_version=IR_VERSION
-        )
-
-
-def _patches(graph: _Graph, recipe: Recipe, mean_image: np.ndarray, views: int) -> str:
+def _patches(graph: Graph, recipe: Recipe, mean_image: np.ndarray, views: int) -> str:
     """Cut the views, view by view, and subtract the mean image's centre patch from each."""
     size = recipe.crop_size
     end = len(mean_image) - size
@@ -93,50 +68,62 @@ def _patches(graph: _Graph, recipe: Recipe, mean_image: np.ndarray, views: int) 
     if views == 1:
         patches = _cut(graph, "crop", middle, middle, size)
     else:
-        patches = _ten_patches(graph, end, size)
+        patches = _many_patches(graph, end, size, views)
     chw = graph.add("Transpose", "chw", patches, perm=[0, 3, 1, 2])
     pixels = graph.add("Cast", "pixels", chw, to=TensorProto.FLOAT)
     mean = mean_image[middle : middle + size, middle : middle + size].transpose(2, 0, 1)[None]
     return graph.add("Sub", "centred", pixels, graph.constant("mean", mean.astype(np.float32)))
 
 
-def _ten_patches(graph: _Graph, end: int, size: int) -> str:
-    """Cut the corners and the centre, then mirror all five (2012 code, convdata_jpeg.py:225)."""
+def _many_patches(graph: Graph, end: int, size: int, views: int) -> str:
+    """Cut nine patches; or five, and mirror them (2012: convdata_cifar.py:82, _jpeg.py:225)."""
     offsets = [(0, 0), (0, end), (end // 2, end // 2), (end, 0), (end, end)]
+    if views == 9:
+        offsets = [(top, left) for top in (0, end // 2, end) for left in (0, end // 2, end)]
     cuts = [_cut(graph, f"crop{i}", *offset, size) for i, offset in enumerate(offsets)]
     plain = graph.add("Concat", "crops", *cuts, axis=0)
+    if views == 9:
+        return plain
     bounds = {"starts": [-1], "ends": [np.iinfo(np.int64).min], "axes": [2], "steps": [-1]}
     constants = [graph.integers(f"mirrored/{name}", value) for name, value in bounds.items()]
     mirrored = graph.add("Slice", "mirrored", plain, *constants)
     return graph.add("Concat", "views", plain, mirrored, axis=0)
 
 
-def _cut(graph: _Graph, name: str, top: int, left: int, size: int) -> str:
+def _cut(graph: Graph, name: str, top: int, left: int, size: int) -> str:
     bounds = {"starts": [top, left], "ends": [top + size, left + size], "axes": [1, 2]}
     constants = [graph.integers(f"{name}/{key}", value) for key, value in bounds.items()]
     return graph.add("Slice", name, INPUT, *constants)
 
 
-def _add_convs(graph: _Graph, recipe: Recipe, weights: dict[str, np.ndarray], x: str) -> str:
-    size = recipe.crop_size
+def _add_convs(graph: Graph, recipe: Recipe, weights: dict[str, np.ndarray], x: str) -> str:
+    size, picture = recipe.crop_size, x
     for name, conv in recipe.convs().items():
-        groups = recipe.columns if recipe.reads_own_column(name) else 1
-        x, size = _add_conv(graph, name, conv, _parameters(graph, weights, name, x), size, groups)
+        if conv.local:
+            x = _add_local_conv(graph, name, conv, weights, x, size)
+        else:
+            groups = recipe.columns if recipe.reads_own_column(name) else 1
+            x = _add_conv(graph, name, conv, _parameters(graph, weights, name, x), size, groups)
+        if name == "conv2" and recipe.low_resolution:
+            x = _add_low_resolution(graph, recipe, weights["conv2.low_weight"], x, picture)
+        size = conv_output_size(size, conv.size, conv.stride, conv.pad)
         x = _add_after(graph, recipe, name.removeprefix("conv"), conv, x)
         if POOLINGS.keys() & set(conv.then):
-            size = 1 + math.ceil((size - recipe.pool_size) / recipe.pool_stride)
+            size = pool_output_size(size, recipe.pool_size, recipe.pool_stride)
     return graph.add("Flatten", "flatten", x)
 
 
-def _add_after(graph: _Graph, recipe: Recipe, number: str, conv: Conv, x: str) -> str:
+def _add_after(graph: Graph, recipe: Recipe, number: str, conv: Conv, x: str) -> str:
     """Add the steps that follow a convolution."""
     for step in conv.then:
+        kind = step.removesuffix("-norm")
         if step == "activation":
             x = _add_activation(graph, recipe, number, x)
         elif step == "norm":
-            x = _add_norm(graph, recipe, f"norm{number}", x, conv.filters)
-        elif step == "spatial-norm":
-            x = _add_spatial_norm(graph, recipe, f"spatial{number}", x)
+            x = add_norm(graph, recipe, f"norm{number}", x, conv.filters)
+        elif step.endswith("-norm"):
+            contrast = kind == "contrast"
+            x = add_spatial_norm(graph, recipe, f"{kind}{number}", x, contrast=contrast)
         else:
             window, stride = [recipe.pool_size] * 2, [recipe.pool_stride] * 2
             sizes = {"kernel_shape": window, "strides": stride, "ceil_mode": 1}
@@ -144,20 +131,16 @@ def _add_after(graph: _Graph, recipe: Recipe, number: str, conv: Conv, x: str) -
     return x
 
 
-def _add_activation(graph: _Graph, recipe: Recipe, number: str, x: str) -> str:
+def _add_activation(graph: Graph, recipe: Recipe, number: str, x: str) -> str:
     return graph.add(recipe.activation.title(), f"{recipe.activation}{number}", x)
 
 
 def _add_conv(
-    graph: _Graph, name: str, conv: Conv, inputs: list[str], size: int, groups: int
-) -> tuple[str, int]:
-    """Add a convolution whose output size is rounded up; return it and that size.
-
-    Windows that hang over right and bottom read zeros there (2012 code, layer.py:1004).
-    """
-    steps = math.ceil((2 * conv.pad + size - conv.size) / conv.stride)
-    far = steps * conv.stride + conv.size - size - conv.pad
-    output = graph.add(
+    graph: Graph, name: str, conv: Conv, inputs: list[str], size: int, groups: int
+) -> str:
+    """Add a convolution; windows that hang over right and bottom read zeros there."""
+    far = conv.pad + overhang(size, conv.size, conv.stride, conv.pad)
+    return graph.add(
         "Conv",
         name,
         *inputs,
@@ -166,72 +149,60 @@ def _add_conv(
         pads=[conv.pad, conv.pad, far, far],
         group=groups,
     )
-    return output, steps + 1
 
 
-def _add_norm(graph: _Graph, recipe: Recipe, name: str, x: str, channels: int) -> str:
-    """Add y = x * (k + alpha * sum of x^2 over neighbouring channels)^-beta (section 3.3).
+def _add_low_resolution(
+    graph: Graph, recipe: Recipe, weight: np.ndarray, x: str, picture: str
+) -> str:
+    """Add what conv2 makes of the small blurred picture to what it made of conv1."""
+    near, far = blur_pads(recipe.crop_size)
+    window = graph.constant("low/window", np.tile(blur_window(), (RGB, 1, 1, 1)))
+    strides, pads = [KEPT_EVERY] * 2, [near, near, far, far]
+    small = graph.add("Conv", "low/blur", picture, window, strides=strides, pads=pads, group=RGB)
+    end = overhang(low_resolution_size(recipe.crop_size), LOW_WINDOW, LOW_STRIDE, 0)
+    constant = graph.constant("conv2.low_weight", weight)
+    low = graph.add("Conv", "low", small, constant, strides=[LOW_STRIDE] * 2, pads=[0, 0, end, end])
+    return graph.add("Add", "conv2/both", x, low)
 
-    k + alpha * sum is one 1x1 convolution of the squares, by a banded matrix for each column: the
-    fastest form of those in tools/bench/lrn_onnx.py, well ahead of ONNX's own LRN node.
+
+def _add_local_conv(
+    graph: Graph, name: str, conv: Conv, weights: dict[str, np.ndarray], x: str, size: int
+) -> str:
+    """Add a convolution with weights of its own at every position.
+
+    A convolution with the identity collects each position's inputs as channels; one product of
+    matrices for each position follows.
     """
-    band = recipe.lrn_alpha_per_square() * _band(channels // recipe.columns, recipe.lrn_size)
-    blocks = np.tile(band, (recipe.columns, 1))[:, :, None, None].astype(np.float32)
-    window = graph.constant(f"{name}/window", blocks)
-    k = graph.constant(f"{name}/k", np.full(channels, recipe.lrn_k, np.float32))
-    square = graph.add("Mul", f"{name}/square", x, x)
-    scale = graph.add("Conv", f"{name}/scale", square, window, k, group=recipe.columns)
-    return _divide_by_power(graph, name, x, scale, recipe.lrn_beta)
+    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]  # (F, C k k, P), (F, P)
+    filters, inputs, positions = weight.shape
+    side = conv_output_size(size, conv.size, 1, conv.pad)
+    identity = np.eye(inputs, dtype=np.float32).reshape(inputs, -1, conv.size, conv.size)
+    collect = graph.constant(f"{name}/collect", identity)
+    windows = graph.add("Conv", f"{name}/windows", x, collect, pads=[conv.pad] * 4)
+    flat = graph.integers(f"{name}/flat_shape", [0, inputs, positions])
+    flat = graph.add("Reshape", f"{name}/flat", windows, flat)
+    by_position = graph.add("Transpose", f"{name}/by_position", flat, perm=[2, 0, 1])
+    factors = graph.constant(f"{name}.weight", np.ascontiguousarray(weight.transpose(2, 1, 0)))
+    product = graph.add("MatMul", f"{name}/product", by_position, factors)  # (P, N, F)
+    terms = graph.constant(f"{name}.bias", np.ascontiguousarray(bias.T[:, None]))
+    total = graph.add("Add", f"{name}/total", product, terms)
+    maps = graph.add("Transpose", f"{name}/maps", total, perm=[1, 2, 0])
+    shape = graph.integers(f"{name}/shape", [0, filters, side, side])
+    return graph.add("Reshape", name, maps, shape)
 
 
-def _add_spatial_norm(graph: _Graph, recipe: Recipe, name: str, x: str) -> str:
-    """Add y = x * (1 + alpha * mean of x^2 around it in the same map)^-beta."""
-    size = recipe.spatial_size
-    before, after = size // 2, (size - 1) // 2
-    mean = graph.add(
-        "AveragePool",
-        f"{name}/mean",
-        graph.add("Mul", f"{name}/square", x, x),
-        kernel_shape=[size] * 2,
-        pads=[before, before, after, after],
-        count_include_pad=1,
-    )
-    alpha = graph.constant(f"{name}/alpha", np.array(recipe.spatial_alpha, np.float32))
-    one = graph.constant(f"{name}/one", np.array(1, np.float32))
-    scale = graph.add("Add", f"{name}/scale", graph.add("Mul", f"{name}/sum", mean, alpha), one)
-    return _divide_by_power(graph, name, x, scale, recipe.spatial_beta)
-
-
-def _divide_by_power(graph: _Graph, name: str, x: str, scale: str, beta: float) -> str:
-    """Add x * scale^-beta."""
-    if beta != 0.75:
-        exponent = graph.constant(f"{name}/beta", np.array(-beta, np.float32))
-        return graph.add("Mul", name, x, graph.add("Pow", f"{name}/power", scale, exponent))
-    # scale^(3/4) by square roots: far cheaper than Pow.
-    root = graph.add("Sqrt", f"{name}/root", scale)
-    fourth_root = graph.add("Sqrt", f"{name}/fourth_root", root)
-    half = graph.add("Div", f"{name}/over_root", x, root)
-    return graph.add("Div", name, half, fourth_root)
-
-
-def _band(channels: int, window: int) -> np.ndarray:
-    """Return 0/1 (C, C): which channels count for which; even windows reach one further back."""
-    channel = np.arange(channels)
-    distance = channel[None] - channel[:, None] + window // 2
-    return (distance >= 0) & (distance < window)
-
-
-def _add_denses(graph: _Graph, recipe: Recipe, weights: dict[str, np.ndarray], x: str) -> str:
+def _add_denses(graph: Graph, recipe: Recipe, weights: dict[str, np.ndarray], x: str) -> str:
     kept = 1.0  # share of the units below that dropout keeps, see section 4.2
     for name, dense in recipe.denses().items():
         columns = recipe.columns if recipe.reads_own_column(name) else 1
         x = _add_dense(graph, name, _parameters(graph, weights, name, x, kept), columns)
-        x = _add_activation(graph, recipe, name[2:], x)
+        if not dense.linear:
+            x = _add_activation(graph, recipe, name.removeprefix("fc"), x)
         kept = 1.0 - dense.dropout
     return graph.add("Gemm", "fc8", *_parameters(graph, weights, "fc8", x, kept), transB=1)
 
 
-def _add_dense(graph: _Graph, name: str, inputs: list[str], columns: int) -> str:
+def _add_dense(graph: Graph, name: str, inputs: list[str], columns: int) -> str:
     """Add a fully connected layer, or one for each column that reads its own inputs."""
     if columns == 1:
         return graph.add("Gemm", name, *inputs, transB=1)
@@ -247,7 +218,7 @@ def _add_dense(graph: _Graph, name: str, inputs: list[str], columns: int) -> str
 
 
 def _parameters(
-    graph: _Graph, weights: dict[str, np.ndarray], name: str, x: str, factor: float = 1.0
+    graph: Graph, weights: dict[str, np.ndarray], name: str, x: str, factor: float = 1.0
 ) -> list[str]:
     """Return a layer's inputs: x, its weight times `factor`, its bias."""
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
@@ -256,7 +227,7 @@ def _parameters(
     return [x, graph.constant(f"{name}.weight", weight), graph.constant(f"{name}.bias", bias)]
 
 
-def _add_probabilities(graph: _Graph, logits: str, views: int, num_classes: int) -> None:
+def _add_probabilities(graph: Graph, logits: str, views: int, num_classes: int) -> None:
     """Add the softmax and its mean over the views (section 4.1)."""
     if views == 1:
         graph.add("Softmax", OUTPUT, logits, axis=1)

@@ -2,14 +2,14 @@
 
 The columns run on their own between the places where a layer reads both; there each device gets
 the other's activations, and autograd carries the gradients back the same way. The class scores
-are summed on the first device. Everything else is the whole network's own code.
+are summed, or put together, on the first device. Everything else is the whole network's own code.
 """
 
 import torch
 from torch import Tensor, nn
 
 from alexnet_cli.errors import UsageError
-from alexnet_cli.model.alexnet import AlexNet
+from alexnet_cli.model.alexnet import AlexNet, share_out
 from alexnet_cli.recipe import Recipe
 
 State = dict[str, Tensor]
@@ -31,11 +31,12 @@ class SplitAlexNet(nn.Module):
         inputs = [x.to(device, non_blocking=True) for device in self.devices]
         stages = self.parts[0].stages
         for stage, names in enumerate(stages):
-            if stage and names[0] != "fc8":
+            if stage and (names[0] != "fc8" or self.recipe.split_classes):
                 inputs = self._exchange(inputs)
             pairs = zip(self.parts, inputs, strict=True)
             inputs = [part.run_stage(stage, own) for part, own in pairs]
-        return sum(scores.to(self.devices[0]) for scores in inputs)
+        scores = [part.to(self.devices[0]) for part in inputs]
+        return torch.cat(scores, dim=1) if self.recipe.split_classes else sum(scores)
 
     def _exchange(self, outputs: list[Tensor]) -> list[Tensor]:
         """Give every device all columns' activations, column 0 first."""
@@ -75,7 +76,7 @@ def whole_state(net: Network, tensors: list[Tensor] | None = None) -> State:
     merged = {}
     for name in names:
         parts = [named[key] for p in range(len(net.parts)) if (key := f"parts.{p}.{name}") in named]
-        merged[name] = torch.cat(parts, dim=_split_dim(name)).contiguous()
+        merged[name] = torch.cat(parts, dim=_split_dim(net.recipe, name)).contiguous()
     return merged
 
 
@@ -94,7 +95,7 @@ def load_whole_state(net: Network, state: State, tensors: list[Tensor] | None = 
             source = state[name]
         else:
             part, whole_name = name.removeprefix("parts.").split(".", 1)
-            source = _column_of(state[whole_name], whole_name, int(part), len(net.parts))
+            source = _column_of(net.recipe, state[whole_name], whole_name, int(part))
         if source.shape != target.shape:
             raise ValueError(f"{name} is {tuple(source.shape)}, not {tuple(target.shape)}")
         target.copy_(source)
@@ -104,12 +105,13 @@ def _parameter_names(net: Network) -> list[str]:
     return [name for name, _ in net.named_parameters()]
 
 
-def _split_dim(name: str) -> int:
-    """Kernels and units are split by output; fc8 by input, because its outputs are summed."""
-    return 1 if name == "fc8.weight" else 0
+def _split_dim(recipe: Recipe, name: str) -> int:
+    """Kernels and units are split by output; fc8 by input where its outputs are summed."""
+    return 1 if name == "fc8.weight" and not recipe.split_classes else 0
 
 
-def _column_of(tensor: Tensor, name: str, column: int, num_columns: int) -> Tensor:
-    if name == "fc8.bias":
+def _column_of(recipe: Recipe, tensor: Tensor, name: str, column: int) -> Tensor:
+    if name == "fc8.bias" and not recipe.split_classes:
         return tensor
-    return tensor.chunk(num_columns, dim=_split_dim(name))[column]
+    dim = _split_dim(recipe, name)
+    return tensor.split(share_out(tensor.shape[dim], recipe.columns), dim)[column]

@@ -23,17 +23,21 @@ class Rates:
     Attributes:
         weights, biases: of every layer.
         layers: the weights' rates of layers that have their own; at 0 they rest, biases too.
+        layer_biases: the biases' rates of layers that have their own.
     """
 
     weights: float
     biases: float
     layers: dict[str, float] = field(default_factory=dict)
+    layer_biases: dict[str, float] = field(default_factory=dict)
 
     def of(self, layer: str, *, is_weight: bool) -> float | None:
         """Return the rate of a layer's weights or biases; None for a layer that rests."""
         if self.layers.get(layer) == 0:
             return None
-        return self.layers.get(layer, self.weights) if is_weight else self.biases
+        if is_weight:
+            return self.layers.get(layer, self.weights)
+        return self.layer_biases.get(layer, self.biases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class _Member:
 
     layer: str
     is_weight: bool
+    decay: float
     parameter: Tensor
     velocity: Tensor
 
@@ -56,11 +61,14 @@ class PaperSGD:
     def __init__(self, net: nn.Module, recipe: Recipe):
         self.momentum = recipe.momentum
         self.bias_rate = recipe.bias_rate
-        self.decay = {True: recipe.weight_decay, False: recipe.bias_decay}
-        self.members = [
-            _Member(layer_of(name), p.dim() > 1, p, torch.zeros_like(p))
-            for name, p in net.named_parameters()
-        ]
+        factors = {name: conv.decay for name, conv in recipe.convs().items()}
+        self.members = []
+        for name, parameter in net.named_parameters():
+            layer, is_weight = layer_of(name), not name.endswith("bias")
+            decay = recipe.weight_decay * factors.get(layer, 1.0)
+            decay = decay if is_weight else recipe.bias_decay
+            velocity = torch.zeros_like(parameter)
+            self.members.append(_Member(layer, is_weight, decay, parameter, velocity))
         self.velocity = [member.velocity for member in self.members]
 
     @torch.no_grad()
@@ -76,7 +84,7 @@ class PaperSGD:
         for member in self.members:
             rate = rates.of(member.layer, is_weight=member.is_weight)
             if rate is not None:
-                groups.setdefault((rate, self.decay[member.is_weight]), []).append(member)
+                groups.setdefault((rate, member.decay), []).append(member)
         for (rate, decay), members in groups.items():
             self._update(members, rate, decay)
 
@@ -103,13 +111,27 @@ def layer_of(name: str) -> str:
 def rates_at(recipe: Recipe, progress: float, val_errors: list[float]) -> Rates:
     """Return the rates of one update; arguments as for `learning_rate`."""
     rate = learning_rate(recipe, progress, val_errors)
+    if recipe.schedule in ("stepped", "exponential"):
+        biases = recipe.learning_rate * recipe.bias_rate
+        done = progress / recipe.epochs
+        return Rates(rate, biases / _stepped(done, recipe.bias_factor, recipe.bias_steps))
     if recipe.schedule != "events":
         return Rates(rate, rate * recipe.bias_rate)
+    return _rates_of_events(recipe, rate, list(_due(recipe, progress)))
+
+
+def _rates_of_events(recipe: Recipe, rate: float, due: list[Event]) -> Rates:
+    biases = recipe.learning_rate * recipe.bias_rate
     layers: dict[str, float] = {}
-    for event in _due(recipe, progress):
+    layer_biases: dict[str, float] = {}
+    for event in due:
         for layer in event.layers or [name for name in layers if layers[name]]:
             layers[layer] = event.rate if layers.get(layer, 1.0) else 0.0
-    return Rates(rate, recipe.learning_rate * recipe.bias_rate, layers)
+        if event.bias_rate is not None and event.layers:
+            layer_biases |= dict.fromkeys(event.layers, event.bias_rate)
+        elif event.bias_rate is not None:
+            biases, layer_biases = event.bias_rate, {}
+    return Rates(rate, biases, layers, layer_biases)
 
 
 def _due(recipe: Recipe, progress: float) -> Iterable[Event]:
@@ -146,13 +168,33 @@ def learning_rate(recipe: Recipe, progress: float, val_errors: list[float]) -> f
         return rate / 10 ** min(drops, recipe.drops)
     if recipe.schedule == "events":
         return next((e.rate for e in reversed(list(_due(recipe, progress))) if not e.layers), rate)
+    done = min(progress / recipe.epochs, 1.0)
+    if recipe.schedule == "exponential":
+        return rate / recipe.rate_factor**done
+    if recipe.schedule == "stepped":
+        return rate / _stepped(done, recipe.rate_factor, recipe.rate_steps)
     remaining = (recipe.epochs - progress) / max(recipe.epochs - recipe.warmup_epochs, 1e-9)
     return rate * remaining
 
 
-def is_finished(recipe: Recipe, epochs_done: int, val_errors: list[float]) -> bool:
-    """Tell whether training ends here: all epochs done, or no rate is left to drop to."""
+def _stepped(done: float, factor: float, num_steps: int) -> float:
+    """Return what a rate is divided by when that share of the training is done."""
+    if num_steps == 1:
+        return 1.0
+    return factor ** (min(int(done * num_steps), num_steps - 1) / (num_steps - 1))
+
+
+def is_finished(
+    recipe: Recipe, epochs_done: int, val_errors: list[float], train_error: float = 1.0
+) -> bool:
+    """Tell whether training ends here: all epochs done, no rate left to drop to, goal reached.
+
+    Args:
+        train_error: training error of the last finished epoch.
+    """
     if epochs_done >= recipe.epochs:
+        return True
+    if recipe.until_train_error and train_error <= recipe.until_train_error:
         return True
     if recipe.schedule != "plateau":
         return False

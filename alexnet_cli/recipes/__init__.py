@@ -2,13 +2,14 @@
 
 from alexnet_cli.errors import RecipeError
 from alexnet_cli.recipe import Recipe
-from alexnet_cli.recipes import original, small, text
+from alexnet_cli.recipes import cifar, earlier, original, pretraining, small, text
 from alexnet_cli.recipes.entry import Entry, Target
 
 __all__ = ["ENTRIES", "RECIPES", "Entry", "Target", "find_recipe"]
 
+FAMILIES = (text, original, earlier, pretraining, cifar, small)
 ENTRIES: dict[str, Entry] = {
-    entry.recipe.name: entry for entry in (*text.ENTRIES, *original.ENTRIES, *small.ENTRIES)
+    entry.recipe.name: entry for family in FAMILIES for entry in family.ENTRIES
 }
 RECIPES: dict[str, Recipe] = {name: entry.recipe for name, entry in ENTRIES.items()}
 

@@ -11,7 +11,7 @@ from alexnet_cli.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A published figure; errors in percent, as printed.
+    """A published figure; errors in percent, as printed, or None where only one was.
 
     Attributes:
         protocol: views and split.
@@ -19,13 +19,16 @@ class Target:
 
     data: str
     top1_error: float
-    top5_error: float
+    top5_error: float | None
     protocol: str
     source: str
 
     def as_fractions(self) -> "Target":
         """Return the same target with its errors as fractions."""
-        top1, top5 = round(self.top1_error / 100, 8), round(self.top5_error / 100, 8)
+        top1, top5 = (
+            None if error is None else round(error / 100, 8)
+            for error in (self.top1_error, self.top5_error)
+        )
         return replace(self, top1_error=top1, top5_error=top5)
 
 

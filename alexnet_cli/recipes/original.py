@@ -100,6 +100,21 @@ NO_COMMUNICATION = replace(
     **logged((25, 49, 79), conv1=(66, 72), end=92, noise=66),
 )
 
+# Run 170, of 2013: four equal steps of the rate by 250 in all, the biases' by ten at half time. Its
+# notes give the rates; the network is taken to be run 145's, the length that of run 169.
+EXP_SCHEDULE = replace(
+    ORIGINAL_2012,
+    name="exp-schedule",
+    schedule="stepped",
+    events=(),
+    rate_factor=250.0,
+    rate_steps=4,
+    bias_factor=10.0,
+    bias_steps=2,
+    epochs=95,
+    colour_noise_epochs=0,
+)
+
 ENTRIES = [
     Entry(
         ORIGINAL_2012,
@@ -144,5 +159,11 @@ ENTRIES = [
     ),
     Entry(
         LRN_CONV5, "original-2012", "response normalisation after conv5 too (run 149, no figure)"
+    ),
+    Entry(
+        EXP_SCHEDULE,
+        "original-2012",
+        "rates by a formula instead of by hand",
+        targets=(Target("ilsvrc-2012", 40.528, 18.048, VAL_2012, "log, run 170"),),
     ),
 ]

@@ -42,6 +42,19 @@ AVERAGE_POOLING = replace(
     conv5=replace(PAPER.conv5, then=("activation", "average-pool")),
 )
 
+# Section 3.3 normalises across maps. The authors' slides show another form, over 5 x 5 positions of
+# the same map; here with the paper's constants.
+WITHIN = ("activation", "spatial-norm", "max-pool")
+INTRA_CHANNEL_LRN = replace(
+    PAPER,
+    name="intra-channel-lrn",
+    conv1=replace(PAPER.conv1, then=WITHIN),
+    conv2=replace(PAPER.conv2, then=WITHIN),
+    spatial_k=2.0,
+    spatial_alpha=1e-4,
+    spatial_divided=False,
+)
+
 # Section 3.1.
 TANH = replace(PAPER, name="tanh", activation="tanh")
 SIGMOID = replace(PAPER, name="sigmoid", activation="sigmoid")
@@ -64,6 +77,7 @@ ENTRIES = [
     Entry(WITHOUT_CONV4, "paper", "top-1 about 2 % worse (section 7)"),
     Entry(WITHOUT_CONV5, "paper", "top-1 about 2 % worse (section 7)"),
     Entry(AVERAGE_POOLING, "paper", "average instead of max pooling (no figure)"),
+    Entry(INTRA_CHANNEL_LRN, "paper", "normalisation within a map, over space (no figure)"),
     Entry(TANH, "paper", "saturating units, several times slower (section 3.1, no figure)"),
     Entry(SIGMOID, "paper", "saturating units (section 3.1, no figure)"),
 ]

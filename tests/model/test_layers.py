@@ -10,13 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from alexnet_cli.model.geometry import conv_output_size, overhang, pool_output_size
 from alexnet_cli.model.layers import (
     CeilConv2d,
     LocalResponseNorm,
     UnscaledDropout,
-    conv_output_size,
-    overhang,
-    pool_output_size,
 )
 
 NORM_SIZES = [1, 2, 3, 4, 5, 8, 99]

@@ -21,7 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from alexnet_cli.model.alexnet import AlexNet, initialize
-from alexnet_cli.model.onnx_graph import BATCH, INPUT, OPSET, OUTPUT, build_graph
+from alexnet_cli.model.onnx_graph import BATCH, INPUT, OUTPUT, build_graph
+from alexnet_cli.model.onnx_nodes import OPSET
 from alexnet_cli.recipe import PAPER
 
 CLASSES, IMAGE_SIZE, CROP = 1000, 256, PAPER.crop_size

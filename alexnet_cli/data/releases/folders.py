@@ -1,4 +1,4 @@
-"""Class folders: `train/CLASS/*` with `val/CLASS/*`, or `CLASS/*` alone."""
+"""Class folders: `train/CLASS/*` with `val/CLASS/*` and `test/CLASS/*`, or `CLASS/*` alone."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,8 @@ def read_folders(folder: Path, *, val_fraction: float, seed: int) -> Release:
         if val_fraction:
             raise UsageError("--val-fraction is for class folders alone; here train/ is given.")
         pictures, wnids = _list_splits(folder, ignored)
-        layout = "train/CLASS and val/CLASS folders" if pictures["val"] else "train/CLASS folders"
+        found = [f"{split}/CLASS" for split, listed in pictures.items() if listed]
+        layout = " and ".join(found) + " folders"
     else:
         wnids = _class_folders(folder)
         train = _list_classes(folder, "", wnids, ignored)
@@ -43,19 +44,23 @@ def _list_splits(
 ) -> tuple[dict[str, list[Picture]], list[str]]:
     wnids = _class_folders(folder / "train")
     pictures = {"train": _list_classes(folder, "train", wnids, ignored), "val": []}
-    if (folder / "val").is_dir():
-        val_wnids = _class_folders(folder / "val")
-        if extra := sorted(set(val_wnids) - set(wnids)):
-            raise ReleaseError(
-                f"{folder / 'val'}: class {extra[0]!r} is not in {folder / 'train'} "
-                f"({len(extra)} such). Nothing was written."
-            )
-        if wnids and not val_wnids:
-            raise ReleaseError(
-                f"{folder / 'val'}: no class folders. Sort its pictures into classes."
-            )
-        pictures["val"] = _list_classes(folder, "val", wnids, ignored)
+    for split in ("val", "test"):
+        if (folder / split).is_dir():
+            _check_classes(folder, split, wnids)
+            pictures[split] = _list_classes(folder, split, wnids, ignored)
     return pictures, wnids
+
+
+def _check_classes(folder: Path, split: str, wnids: list[str]) -> None:
+    """Refuse a held-out split with classes that train lacks, or with none."""
+    found = _class_folders(folder / split)
+    if extra := sorted(set(found) - set(wnids)):
+        raise ReleaseError(
+            f"{folder / split}: class {extra[0]!r} is not in {folder / 'train'} "
+            f"({len(extra)} such). Nothing was written."
+        )
+    if wnids and not found:
+        raise ReleaseError(f"{folder / split}: no class folders. Sort its pictures into classes.")
 
 
 def _class_folders(folder: Path) -> list[str]:

@@ -8,8 +8,6 @@ from alexnet_cli.data.images import read_file
 from alexnet_cli.data.synsets import ImageClass
 from alexnet_cli.errors import ImageError, ReleaseError
 
-SPLITS = ("train", "val")
-
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -57,7 +55,7 @@ class Release:
     Attributes:
         layout: how it was laid out, for people.
         classes: in label order (sorted wnids or folder names).
-        pictures: by split, "train" and "val", each in a fixed order.
+        pictures: by split, "train", "val" and maybe "test", each in a fixed order.
         ignored: entries that are not pictures at all (hidden files, links, notes), by reason.
     """
 
@@ -71,7 +69,7 @@ class Release:
         digest = hashlib.sha256()
         for entry in self.classes:
             digest.update(f"{entry.wnid}\t{entry.name}\n".encode(errors="surrogateescape"))
-        for split in SPLITS:
+        for split in self.pictures:
             for picture in self.pictures[split]:
                 line = f"{split}\t{picture.source}\t{picture.length}\t{picture.label}\n"
                 digest.update(line.encode(errors="surrogateescape"))
