@@ -2,18 +2,16 @@
 `alexnet --help` waits for neither torch nor numpy.
 """
 
-import json
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from alexnet_cli import __version__, console
+from alexnet_cli import __version__, cli_training, console, report
 from alexnet_cli.face import EXIT_CODES, Face
 from alexnet_cli.options import AsJson, CheckpointPath, DatasetPath, Device, Gpus, Settings, Views
+from alexnet_cli.report import show
 
 app = typer.Typer(
     cls=Face,
@@ -40,10 +38,6 @@ def options(
 ) -> None:
     """From ImageNet's archives to the results table of the 2012 AlexNet paper."""
     console.setup()
-
-
-def _show(result: dict, as_json: bool, show) -> None:
-    console.print_json(result) if as_json else show(result)
 
 
 def _check_views(views: int | None) -> None:
@@ -85,7 +79,7 @@ def prep(
     result = verb.prep(
         source, folder, chosen, num_workers=workers, progress=console.ConsoleProgress()
     )
-    _show(asdict(result), as_json, console.show_prep)
+    show(asdict(result), as_json, report.show_prep)
     if len(result.rejected) > max_bad:
         raise RejectedError(
             f"{len(result.rejected)} pictures were rejected, listed in {folder / 'rejected.csv'}.\n"
@@ -99,41 +93,12 @@ def pca(dataset: DatasetPath, as_json: AsJson = False) -> None:
     from alexnet_cli.commands import pca as verb
 
     result = verb.pca(dataset, progress=console.ConsoleProgress())
-    _show(asdict(result), as_json, console.show_pca)
+    show(asdict(result), as_json, report.show_pca)
 
 
-@app.command()
-def train(
-    dataset: DatasetPath,
-    run: Annotated[Path, typer.Option(help="Folder of the run, for example runs/paper.")],
-    recipe: Annotated[
-        str | None, typer.Option(help="By default paper; see alexnet recipes.")
-    ] = None,
-    settings: Settings = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Same as --set epochs=N.")] = None,
-    gpus: Gpus = None,
-    device: Device = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Train the network, on one device or split over two."""
-    from dataclasses import replace
-
-    from alexnet_cli.recipes import find_recipe
-    from alexnet_cli.settings import with_settings
-
-    named = recipe is not None or bool(settings)
-    wanted = with_settings(find_recipe(recipe or "paper"), settings or [])
-    if epochs:
-        wanted = replace(wanted, epochs=epochs)
-    from alexnet_cli.commands import train as verb
-
-    where = {"device": device, "num_devices": gpus, "progress": console.ConsoleProgress()}
-    if resume:
-        result = verb.resume(dataset, run, wanted if named else None, epochs, **where)
-    else:
-        result = verb.train(dataset, run, wanted, **where)
-    _show(asdict(result), as_json, console.show_train)
+app.command()(cli_training.train)
+app.command()(cli_training.reproduce)
+app.command()(cli_training.check)
 
 
 @app.command("eval")
@@ -163,7 +128,7 @@ def evaluate(
         num_devices=gpus,
         progress=console.ConsoleProgress(),
     )
-    _show(asdict(result), as_json, console.show_eval)
+    show(asdict(result), as_json, report.show_eval)
 
 
 @app.command()
@@ -183,7 +148,7 @@ def ensemble(
 
     where = {"device": device, "num_devices": gpus, "progress": console.ConsoleProgress()}
     result = verb.ensemble(members, data, split=split, num_views=views, weights=weights, **where)
-    _show(asdict(result), as_json, console.show_ensemble)
+    show(asdict(result), as_json, report.show_ensemble)
 
 
 @app.command()
@@ -209,7 +174,7 @@ def predict(
         device=device,
         progress=console.ConsoleProgress(),
     )
-    _show(result.to_json(), as_json, console.show_predict)
+    show(result.to_json(), as_json, report.show_predict)
     result.check_all_read()
 
 
@@ -228,7 +193,7 @@ def export(
     result = verb.export(
         checkpoint, output, num_views=views, force=force, progress=console.ConsoleProgress()
     )
-    _show(asdict(result), as_json, console.show_export)
+    show(asdict(result), as_json, report.show_export)
 
 
 @app.command()
@@ -244,7 +209,7 @@ def info(
     from alexnet_cli.commands import info as verb
 
     result = verb.info(thing, settings=settings, num_classes=classes)
-    _show(asdict(result), as_json, console.show_info)
+    show(asdict(result), as_json, report.show_info)
 
 
 @app.command()
@@ -255,43 +220,10 @@ def recipes(
     """List the recipes with the published figures they are held against."""
     from alexnet_cli.commands import recipes as verb
 
-    _show(asdict(verb.recipes(name)), as_json, console.show_recipes)
+    show(asdict(verb.recipes(name)), as_json, report.show_recipes)
 
 
-@app.command()
-def demo(
-    folder: Annotated[Path | None, typer.Argument(help="New folder; by default demo.")] = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Show all of it working on generated pictures, in a few minutes."""
-    from alexnet_cli.commands import demo as verb
-
-    def run_command(arguments: list[str], purpose: str) -> dict:
-        return _run_child(arguments, purpose, quiet=as_json)
-
-    result = verb.demo(
-        folder or verb.unused_folder(),
-        run_command,
-        device=device,
-        progress=console.ConsoleProgress(),
-    )
-    _show(asdict(result), as_json, console.show_demo)
-
-
-def _run_child(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
-    """Run `alexnet ARGUMENTS` as a process of its own, show what it shows, return its JSON."""
-    if not quiet:
-        console.print_line(f"\n[dim]{purpose}[/]\n[bold cyan]$ alexnet {' '.join(arguments)}[/]")
-        sys.stdout.flush()
-    command = [sys.executable, "-m", "alexnet_cli", *arguments, "--json"]
-    finished = subprocess.run(command, stdout=subprocess.PIPE, check=False)
-    if finished.returncode:
-        raise typer.Exit(finished.returncode)
-    result = json.loads(finished.stdout)
-    if not quiet:
-        getattr(console, f"show_{arguments[0]}")(result)
-    return result
+app.command()(cli_training.demo)
 
 
 def main() -> None:

@@ -51,6 +51,7 @@ def recipes(name: str | None = None) -> RecipesResult:
 def _row(entry: Entry) -> RecipeRow:
     recipe = entry.recipe
     run = f"runs/{recipe.name}"
+    begin = f" --init-from runs/{source}/last.safetensors" if (source := entry.begins_from) else ""
     return RecipeRow(
         name=recipe.name,
         parent=entry.parent,
@@ -59,7 +60,7 @@ def _row(entry: Entry) -> RecipeRow:
         changes=_changes(recipe, RECIPES[entry.parent]) if entry.parent else {},
         targets=[target.as_fractions() for target in entry.targets],
         commands=[
-            f"alexnet train DATASET --run {run} --recipe {recipe.name}",
+            f"alexnet train DATASET --run {run} --recipe {recipe.name}{begin}",
             f"alexnet eval {run}/best.safetensors DATASET",
         ],
     )

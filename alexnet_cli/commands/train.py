@@ -3,13 +3,15 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from alexnet_cli.data.dataset import Dataset, open_dataset
 from alexnet_cli.data.pixel_stats import PixelStats, load_pixel_stats
 from alexnet_cli.engine.devices import choose_devices
 from alexnet_cli.engine.run_folder import RunFolder
 from alexnet_cli.engine.trainer import Trainer
 from alexnet_cli.errors import DatasetError, UsageError
-from alexnet_cli.model.checkpoint import Checkpoint
+from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.progress import SILENT, Progress
 from alexnet_cli.recipe import Recipe
 
@@ -37,22 +39,30 @@ def train(
     run_path: Path,
     recipe: Recipe,
     *,
+    init_from: Path | None = None,
     device: str = "auto",
     num_devices: int | None = None,
     progress: Progress = SILENT,
 ) -> TrainResult:
     """Begin a run and train it to the end of its recipe.
 
+    Args:
+        init_from: a checkpoint whose layers this run begins with, those of `recipe.imports`.
+
     Raises:
-        AlexNetError: the dataset, run folder or device cannot be used; the loss diverged; a signal.
+        AlexNetError: the dataset, run folder, checkpoint or device cannot be used; the loss
+            diverged; a signal.
     """
     devices = choose_devices(device, num_devices)
+    _check_begins(recipe, init_from)
     dataset, stats = _open(folder, recipe)
+    source = load_checkpoint(init_from) if init_from else None
     run = RunFolder(run_path)
     trainer = Trainer(recipe, dataset, stats, run, devices, progress)
+    trainer.start(source)
     run.create(recipe)
-    trainer.start()
-    return _finish(trainer)
+    with run.locked():
+        return _finish(trainer)
 
 
 def resume(
@@ -76,27 +86,44 @@ def resume(
     """
     devices = choose_devices(device, num_devices)
     run = RunFolder(run_path)
-    last = run.load_last()
+    with run.locked():
+        last = run.load_last()
+        return _resume(folder, run, last, recipe, num_epochs, devices, progress)
+
+
+def _resume(
+    folder: Path,
+    run: RunFolder,
+    last: Checkpoint,
+    recipe: Recipe | None,
+    num_epochs: int | None,
+    devices: tuple[torch.device, ...],
+    progress: Progress,
+) -> TrainResult:
     kept = replace(last.recipe, epochs=num_epochs) if num_epochs else last.recipe
-    _check_same_recipe(kept, recipe, run_path)
+    _check_same_recipe(kept, recipe, run.path)
     dataset, stats = _open(folder, kept)
-    _check_same_dataset(last, dataset, run_path)
+    _check_same_dataset(last, dataset, run.path)
     trainer = Trainer(kept, dataset, stats, run, devices, progress)
     if kept != last.recipe:
         run.save_recipe(kept)
     trainer.restore(last)
     at = last.progressed
-    progress.say(f"resuming {run_path} after epoch {at.epoch}, step {at.step}")
+    progress.say(f"resuming {run.path} after epoch {at.epoch}, step {at.step}")
     return _finish(trainer)
+
+
+def _check_begins(recipe: Recipe, init_from: Path | None) -> None:
+    if recipe.imports and init_from is None:
+        raise UsageError(
+            f"recipe {recipe.name} begins with layers of another network: "
+            f"{', '.join(recipe.imports)}.\nSay whose: --init-from CKPT"
+        )
 
 
 def _open(folder: Path, recipe: Recipe) -> tuple[Dataset, PixelStats]:
     dataset = open_dataset(folder)
-    if recipe.crop_size > dataset.image_size:
-        raise DatasetError(
-            f"{folder} has pictures of {dataset.image_size} pixels; recipe {recipe.name} cuts "
-            f"patches of {recipe.crop_size}.\nMake larger ones: alexnet prep SOURCE --size 256"
-        )
+    dataset.check_crop(recipe)
     return dataset, load_pixel_stats(folder, dataset.fingerprint)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from alexnet_cli.data.synsets import ImageClass
 from alexnet_cli.errors import DatasetError
+from alexnet_cli.recipe import Recipe
 
 FORMAT = 1
 INDEX_NAME = "index.json"
@@ -175,6 +176,15 @@ class Dataset:
     splits: dict[str, Split]
     image_size: int
     fingerprint: str
+
+    def check_crop(self, recipe: Recipe) -> None:
+        """Raise a DatasetError if the pictures are smaller than the recipe's patches."""
+        if recipe.crop_size > self.image_size:
+            raise DatasetError(
+                f"{self.folder} has pictures of {self.image_size} pixels; recipe {recipe.name} "
+                f"cuts patches of {recipe.crop_size}.\n"
+                "Make larger ones: alexnet prep SOURCE --size 256"
+            )
 
     def split(self, name: str) -> Split:
         """Return a split that has samples.

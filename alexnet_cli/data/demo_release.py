@@ -73,6 +73,12 @@ def write_demo_release(
             _write_tar(packed, _devkit_files(ids, val_labels, images_per_class))
 
 
+def draw_pictures(num_images: int, seed: int) -> tuple[list[tuple[bytes, int]], int]:
+    """Return so many (JPEG, label), class by class in turn, and the number of classes."""
+    labels = [number % len(CLASSES) for number in range(num_images)]
+    return [(_jpeg(seed, "train", label, n), label) for n, label in enumerate(labels)], len(CLASSES)
+
+
 def draw_jpeg(draw: Draw, rng: np.random.Generator) -> bytes:
     """Draw one picture of random size, colours, light and noise, as a JPEG (a few are grey)."""
     x, y, pixels_per_unit = _frame(rng)

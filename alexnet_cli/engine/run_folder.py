@@ -1,14 +1,20 @@
 """The files of one run: runs/NAME/{recipe.json, log.jsonl, best.safetensors, last.safetensors}."""
 
+import fcntl
 import json
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from alexnet_cli.atomic import write_bytes
-from alexnet_cli.errors import CheckpointError, InputError
+from alexnet_cli.atomic import PARTIAL_SUFFIX, write_bytes
+from alexnet_cli.errors import CheckpointError, InputError, UsageError
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from alexnet_cli.recipe import Recipe
+
+RECIPE_NAME = "recipe.json"
 
 
 class RunFolder:
@@ -26,7 +32,7 @@ class RunFolder:
         Raises:
             InputError: the folder holds something.
         """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and not self._holds_nothing():
             what = "already holds a run" if self.last.exists() else "exists and is not empty"
             hint = "add --resume to go on with it, or " if self.last.exists() else ""
             raise InputError(
@@ -35,9 +41,45 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self.save_recipe(recipe)
 
+    def _holds_nothing(self) -> bool:
+        """Tell whether the folder is empty, or of a run stopped before its first checkpoint."""
+        if not self.path.is_dir():
+            return False
+        names = {entry.name for entry in self.path.iterdir()}
+        return {n for n in names if not n.endswith(PARTIAL_SUFFIX)} <= {RECIPE_NAME, self.log.name}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process from training in this folder, until the block or we end.
+
+        Raises:
+            UsageError: another process does.
+        """
+        if not self.path.is_dir():
+            yield
+            return
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise UsageError(
+                f"{self.path}: another process trains there. Nothing was changed.\n"
+                "Wait for it, or name another --run."
+            ) from error
+        except OSError:
+            pass  # a network disk without locks
+        for leftover in self.path.glob(f"*{PARTIAL_SUFFIX}"):  # of a process that was killed
+            leftover.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                os.close(descriptor)
+
     def save_recipe(self, recipe: Recipe) -> None:
         """Write recipe.json."""
-        write_bytes(self.path / "recipe.json", (recipe.to_json() + "\n").encode())
+        write_bytes(self.path / RECIPE_NAME, (recipe.to_json() + "\n").encode())
 
     def load_last(self) -> Checkpoint:
         """Return the resumable checkpoint.
@@ -67,6 +109,11 @@ class RunFolder:
         """Append one epoch to log.jsonl."""
         with self.log.open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+    def rows(self) -> list[dict]:
+        """Return the finished epochs of log.jsonl, in order."""
+        lines = self.log.read_text().splitlines() if self.log.is_file() else []
+        return [json.loads(line) for line in lines if _epoch_of(line) != math.inf]
 
     def keep_rows(self, num_epochs: int) -> None:
         """Drop the rows of epochs after `num_epochs`, which a resumed run writes again."""

@@ -19,6 +19,7 @@ from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.engine.classifier import Classifier
 from alexnet_cli.engine.inference import predict_split
 from alexnet_cli.engine.interrupt import Interrupt, catch_signals
+from alexnet_cli.engine.probe import is_stuck, signals_of, weakest
 from alexnet_cli.engine.run_folder import RunFolder
 from alexnet_cli.errors import DivergedError, Stopped
 from alexnet_cli.metrics import score
@@ -26,6 +27,7 @@ from alexnet_cli.model.alexnet import AlexNet, initialize
 from alexnet_cli.model.checkpoint import Checkpoint, Progressed
 from alexnet_cli.model.parallel import build_network, load_whole_state, whole_state
 from alexnet_cli.model.sgd import PaperSGD, Rates, is_finished, rates_at
+from alexnet_cli.model.transfer import import_layers
 from alexnet_cli.progress import Progress, Tracker
 from alexnet_cli.recipe import Recipe
 
@@ -47,13 +49,32 @@ class Trainer:
         self.sgd = PaperSGD(self.net, self.recipe)
         self.augmenter = Augmenter(self.recipe, self.stats, self.devices[0])
         self.at = Progressed()
+        self.began_from: dict[str, str] = {}
         self.train_seconds, self.train_images, self.epoch_speed = 0.0, 0, 0.0
 
-    def start(self) -> None:
-        """Draw the first weights: the same ones on one device and on two."""
+    def start(self, source: Checkpoint | None = None) -> None:
+        """Draw the first weights, the same ones on one device and on two; import some of `source`.
+
+        Raises:
+            CheckpointError: the source lacks a layer that the recipe imports.
+        """
         whole = AlexNet(self.recipe, len(self.dataset.classes))
         initialize(whole, self.recipe.seed)
+        if source is not None:
+            self._import(whole, source)
         load_whole_state(self.net, whole_state(whole))
+
+    def _import(self, whole: AlexNet, source: Checkpoint) -> None:
+        wnids = [entry.wnid for entry in self.dataset.classes]
+        same_classes = wnids == [wnid for wnid, _ in source.classes]
+        imported = import_layers(whole, source.weights, same_classes=same_classes)
+        fresh = [name for name in self.recipe.layer_names() if name not in imported]
+        self.began_from = {
+            "recipe": source.recipe.name,
+            "dataset": source.fingerprint,
+            "weights": source.weights_hash(),
+        }
+        self.progress.say(f"imported: {', '.join(imported)}; fresh: {', '.join(fresh) or 'none'}")
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written."""
@@ -63,7 +84,7 @@ class Trainer:
         ):
             state = {name: torch.from_numpy(tensor) for name, tensor in source.items()}
             load_whole_state(self.net, state, target)
-        self.at = checkpoint.progressed
+        self.at, self.began_from = checkpoint.progressed, checkpoint.began_from
         self.run.keep_rows(self.at.epoch)
 
     def train(self) -> None:
@@ -153,6 +174,8 @@ class Trainer:
         self.run.add_row(row)  # before the checkpoint: resuming drops a row too many, adds none
         self.run.save(checkpoint, is_best=is_best)
         self.progress.say(_describe(row, self.recipe.epochs, is_best=is_best))
+        if is_stuck(row["train_loss"], len(self.dataset.classes)):
+            self._explain_stuck(row["train_loss"])
 
     def _validate(self) -> tuple[dict[str, float], bool]:
         classifier = Classifier(self.net, self.augmenter)
@@ -169,6 +192,25 @@ class Trainer:
             "log_loss": scores.log_loss,
         }
         return row, scores.top1_error < min(self.at.val_errors, default=math.inf)
+
+    def _explain_stuck(self, loss: float) -> None:
+        """Say that the network still guesses, and after which layer its pictures look alike."""
+        positions = np.arange(min(64, len(self.split)))
+        (batch,) = load_batches(self.split, positions, len(positions))
+        images = torch.from_numpy(batch.images).to(self.devices[0])
+        patches = self.augmenter.view(images, self.augmenter.center)
+        signals = signals_of(self.net, patches)
+        weak, scores = weakest(signals), signals[-1]
+        num_classes = len(self.dataset.classes)
+        self.progress.say(
+            f"the loss, {loss:.3f}, is still that of a guess, ln({num_classes}) = "
+            f"{math.log(num_classes):.3f}: scores differ by {scores.spread:.2g} from picture to "
+            f"picture; least is left after {weak.name} ({weak.spread:.2g} of {weak.scale:.2g})"
+        )
+        self.progress.say(
+            "A large set can begin like this for some epochs. If it stays: "
+            f"alexnet check {self.recipe.name} --data {self.dataset.folder}"
+        )
 
     # --- stopping and saving
 
@@ -201,6 +243,7 @@ class Trainer:
             classes=[(entry.wnid, entry.name) for entry in self.dataset.classes],
             fingerprint=self.dataset.fingerprint,
             progressed=self.at,
+            began_from=self.began_from,
         )
 
     def _diverged(self, what: str) -> DivergedError:

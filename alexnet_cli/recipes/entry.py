@@ -39,6 +39,7 @@ class Entry:
     Attributes:
         parent: the recipe it differs from in a few fields; None for the paper's.
         about: what it shows.
+        begins_from: the recipe whose checkpoint it begins with.
     """
 
     recipe: Recipe
@@ -46,6 +47,7 @@ class Entry:
     about: str
     data: str = "ilsvrc-2012"
     targets: tuple[Target, ...] = ()
+    begins_from: str | None = None
 
 
 VAL_2012, TEST_2010 = "ten views, validation", "ten views, test"

@@ -89,28 +89,32 @@ ENTRIES = [
     Entry(
         PRETRAIN_2009,
         "original-2012",
-        "all of Fall 2009, 10,184 classes; --init-from original-2012's checkpoint",
+        "all of Fall 2009, 10,184 classes",
         data="fall-2009",
+        begins_from="original-2012",
     ),
     Entry(
         PRETRAIN_2011,
         "pretrain-2009",
-        "all of Fall 2011, 21,843 classes; --init-from pretrain-2009's",
+        "all of Fall 2011, 21,843 classes",
         data="fall-2011",
+        begins_from="pretrain-2009",
     ),
     Entry(
         FINETUNE_2012,
         "pretrain-2009",
-        "1 CNN*: --init-from pretrain-2011's (run 146-2012-2011)",
+        "1 CNN*: pre-trained on Fall 2011 (run 146-2012-2011)",
         targets=(
             Target("ilsvrc-2012", 39.0, 16.6, VAL_2012, "paper, table 2"),
             Target("ilsvrc-2012", 38.990, 16.622, VAL_2012, "log, run 146-2012-2011"),
         ),
+        begins_from="pretrain-2011",
     ),
     Entry(
         FINETUNE_2012_FROM_2009,
         "finetune-2012",
-        "the same --init-from pretrain-2009's (run 146-2012-2009)",
+        "pre-trained on Fall 2009 only (run 146-2012-2009)",
         targets=(Target("ilsvrc-2012", 39.100, 16.876, VAL_2012, "log, run 146-2012-2009"),),
+        begins_from="pretrain-2009",
     ),
 ]

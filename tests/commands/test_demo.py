@@ -4,11 +4,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 import alexnet_cli.commands.demo as demo_module
-from alexnet_cli import cli
+from alexnet_cli import cli, cli_training
 from alexnet_cli.commands.demo import IMAGENET_COMMANDS, demo, unused_folder
 from alexnet_cli.data.demo_release import write_demo_release
 
@@ -89,7 +88,7 @@ def test_commands_for_imagenet_are_real_command_lines(result, alexnet):
 
 
 def test_command_line_prints_the_table_as_json(answer, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "_run_child", Caller())
+    monkeypatch.setattr(cli_training, "run_child", Caller())
     found = answer("demo", tmp_path / "new", "--device", "cpu")
     assert found["rows"][-1]["name"] == "both, ten views, averaged"
     assert found["folder"] == str(tmp_path / "new")
@@ -107,19 +106,3 @@ def test_default_folder_is_a_new_one(tmp_path, monkeypatch):
     for name in ("demo", "demo-2"):
         Path(name).mkdir()
     assert unused_folder() == Path("demo-3")
-
-
-def test_child_command_is_shown_with_its_purpose_and_result(dataset, capfd):
-    found = cli._run_child(["pca", str(dataset)], "The mean.", quiet=False)
-    assert found["images"] == 60
-    text = capfd.readouterr().out
-    assert "The mean." in text
-    assert f"$ alexnet pca {dataset}" in text
-    assert "component 1" in text
-
-
-def test_failing_child_ends_the_demo_with_its_exit_code(tmp_path, capfd):
-    with pytest.raises(typer.Exit) as ended:
-        cli._run_child(["pca", str(tmp_path)], "The mean.", quiet=True)
-    assert ended.value.exit_code == 3
-    assert "no index.json" in capfd.readouterr().err

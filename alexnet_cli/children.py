@@ -1,0 +1,56 @@
+"""`alexnet ARGUMENTS` as a process of its own: shown as it runs, its JSON returned.
+
+demo and reproduce run the very commands a person would type. A child's fault ends the parent with
+the child's exit code; signals to the parent are passed on, so that the child saves what it has.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from alexnet_cli import console, report
+
+
+def run_child(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
+    """Run a command, print what it prints unless `quiet`, and return its JSON.
+
+    Raises:
+        typer.Exit: the command failed, or was stopped; it has said why itself.
+    """
+    if not quiet:
+        shown = console.safe(" ".join(arguments))
+        console.print_line(f"\n[dim]{console.safe(purpose)}[/]\n[bold cyan]$ alexnet {shown}[/]")
+        sys.stdout.flush()
+    command = [sys.executable, "-m", "alexnet_cli", *arguments, "--json"]
+    # A group of its own: a terminal's Ctrl-C reaches it once, from here, and not twice.
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0) as child,
+        _pass_signals_on(child),
+    ):
+        output = child.stdout.read()
+        code = child.wait()
+    if code:
+        raise typer.Exit(code if code > 0 else 128 - code)
+    result = json.loads(output)
+    if not quiet:
+        getattr(report, f"show_{arguments[0]}")(result)
+    return result
+
+
+@contextmanager
+def _pass_signals_on(child: subprocess.Popen) -> Iterator[None]:
+    def pass_on(number: int, _frame) -> None:
+        child.send_signal(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, pass_on) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

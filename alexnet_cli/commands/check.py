@@ -1,0 +1,151 @@
+"""`alexnet check`: is this recipe's network right, and can it learn?"""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from alexnet_cli.data.augment import Augmenter
+from alexnet_cli.data.dataset import open_dataset
+from alexnet_cli.data.demo_release import draw_pictures
+from alexnet_cli.data.images import to_square
+from alexnet_cli.data.loader import load_batches
+from alexnet_cli.data.pixel_stats import load_pixel_stats
+from alexnet_cli.engine.checks import (
+    MAX_GRADIENT_ERROR,
+    RATE_FACTORS,
+    GradientCheck,
+    Overfit,
+    check_gradient,
+    overfit,
+)
+from alexnet_cli.engine.probe import LayerSignal, layer_signals, weakest
+from alexnet_cli.errors import DivergedError
+from alexnet_cli.model.alexnet import AlexNet, initialize
+from alexnet_cli.progress import SILENT, Progress
+from alexnet_cli.recipe import Recipe
+
+NUM_SIGNAL_IMAGES = 32
+NUM_GRADIENT_IMAGES = 4
+NUM_OVERFIT_IMAGES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What was found.
+
+    Attributes:
+        guess_loss: ln(classes), the loss of a guess.
+        first_loss: of the network as drawn.
+        signals: outputs of every layer as drawn.
+        faults: in words; none if all is well.
+    """
+
+    recipe: str
+    data: str
+    classes: int
+    guess_loss: float
+    first_loss: float
+    signals: list[LayerSignal]
+    gradients: list[GradientCheck]
+    overfit: Overfit
+    faults: list[str]
+
+    def to_json(self) -> dict:
+        """Return the result with the errors and verdicts that are computed from it."""
+        result = asdict(self)
+        for row, gradient in zip(result["gradients"], self.gradients, strict=True):
+            row["error"] = gradient.error
+        result["overfit"]["learned"] = self.overfit.learned
+        return result
+
+    def raise_faults(self) -> None:
+        """Raise a DivergedError if there are any."""
+        if self.faults:
+            raise DivergedError(f"recipe {self.recipe}: {'; '.join(self.faults[:3])}.")
+
+
+def check(
+    recipe: Recipe, folder: Path | None = None, *, steps: int = 300, progress: Progress = SILENT
+) -> CheckResult:
+    """Check gradients, signals, and that one batch can be learned by heart.
+
+    Args:
+        folder: a dataset with pixel statistics; drawn pictures otherwise.
+        steps: updates at most, at each rate.
+
+    Raises:
+        InputError: the dataset cannot be used.
+    """
+    patches, labels, num_classes = (
+        _draw_patches(recipe) if folder is None else _load_patches(recipe, folder)
+    )
+    net = AlexNet(recipe, num_classes)
+    initialize(net, recipe.seed)
+    signals = layer_signals(net, patches)
+    with torch.no_grad():
+        first_loss = F.cross_entropy(net(patches), labels).item()
+    del net
+    few = slice(0, NUM_GRADIENT_IMAGES)
+    gradients = []
+    with progress.track("gradient", 2 * len(recipe.layer_names())) as bar:
+        for found in check_gradient(recipe, num_classes, patches[few], labels[few]):
+            gradients.append(found)
+            bar.advance(1, note=found.parameter)
+    few = slice(0, NUM_OVERFIT_IMAGES)
+    with progress.track("one batch by heart", len(RATE_FACTORS) * steps) as bar:
+        learned = overfit(recipe, num_classes, patches[few], labels[few], steps, bar)
+    return CheckResult(
+        recipe=recipe.name,
+        data=str(folder) if folder else "drawn pictures",
+        classes=num_classes,
+        guess_loss=math.log(num_classes),
+        first_loss=first_loss,
+        signals=signals,
+        gradients=gradients,
+        overfit=learned,
+        faults=_faults(signals, gradients, learned),
+    )
+
+
+def _faults(
+    signals: list[LayerSignal], gradients: list[GradientCheck], learned: Overfit
+) -> list[str]:
+    faults = [
+        f"the gradient of {found.parameter} is {found.gradient:.4g}, the slope {found.slope:.4g}"
+        for found in gradients
+        if found.error > MAX_GRADIENT_ERROR
+    ]
+    if not learned.learned:
+        weak = weakest(signals)
+        faults.append(
+            f"{learned.images} pictures are not learned by heart in {len(learned.losses)} steps "
+            f"(loss {learned.losses[-1]:.3f}); least is left of them after {weak.name}"
+        )
+    return faults
+
+
+def _draw_patches(recipe: Recipe) -> tuple[Tensor, Tensor, int]:
+    """Draw pictures, and subtract their mean colour."""
+    jpegs, num_classes = draw_pictures(NUM_SIGNAL_IMAGES, seed=recipe.seed)
+    images = np.stack([to_square(jpeg, recipe.crop_size) for jpeg, _ in jpegs]).astype(np.float32)
+    images -= images.mean(axis=(0, 1, 2))
+    labels = torch.tensor([label for _, label in jpegs])
+    return torch.from_numpy(images).permute(0, 3, 1, 2), labels, num_classes
+
+
+def _load_patches(recipe: Recipe, folder: Path) -> tuple[Tensor, Tensor, int]:
+    """Return the centre patches of the first training pictures."""
+    dataset = open_dataset(folder)
+    dataset.check_crop(recipe)
+    stats = load_pixel_stats(folder, dataset.fingerprint)
+    split = dataset.split("train")
+    positions = np.arange(min(NUM_SIGNAL_IMAGES, len(split)))
+    (batch,) = load_batches(split, positions, len(positions))
+    augmenter = Augmenter(recipe, stats, torch.device("cpu"))
+    patches = augmenter.view(torch.from_numpy(batch.images), augmenter.center)
+    return patches, torch.from_numpy(batch.labels), len(dataset.classes)

@@ -1,0 +1,68 @@
+"""Runs the steps of a plan, and remembers in OUT/steps what each gave, so that none runs twice."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from alexnet_cli.atomic import write_bytes
+from alexnet_cli.data.dataset import read_index
+from alexnet_cli.engine.plan import Step
+from alexnet_cli.engine.run_folder import RunFolder
+
+RunCommand = Callable[[list[str], str], dict]
+
+
+@dataclass(slots=True)
+class StepRecords:
+    """What the steps of one output folder gave.
+
+    Attributes:
+        run_command: called with a command line and its purpose; returns its JSON.
+    """
+
+    out: Path
+    run_command: RunCommand
+
+    def run(self, step: Step) -> dict:
+        """Return a step's result: the recorded one if nothing it depends on changed since."""
+        key = self._key(step)
+        record = self._read(step.name)
+        if record.get("key") == key:
+            return record["result"]
+        (self.out / "predictions").mkdir(parents=True, exist_ok=True)
+        result = self.run_command(self.command_line(step), step.purpose)
+        self._write(step.name, {"key": key, "arguments": step.arguments, "result": result})
+        return result
+
+    def command_line(self, step: Step) -> list[str]:
+        """Return the command to run now: a stopped run is resumed."""
+        arguments = list(step.arguments)
+        if step.kind == "train":
+            if RunFolder(step.folder).last.is_file():
+                arguments.append("--resume")
+            elif step.begins_from:
+                arguments += ["--init-from", str(RunFolder(step.begins_from).last)]
+        return arguments
+
+    def _key(self, step: Step) -> str:
+        """Return a hash of the command, its data set and the results it builds on."""
+        about = [
+            list(step.arguments),
+            read_index(Path(step.source.path)).fingerprint(),
+            [self._read(need).get("key") for need in step.needs],
+        ]
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+    def _read(self, name: str) -> dict:
+        try:
+            record = json.loads((self.out / "steps" / f"{name}.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def _write(self, name: str, record: dict) -> None:
+        (self.out / "steps").mkdir(parents=True, exist_ok=True)
+        content = json.dumps(record, indent=2) + "\n"
+        write_bytes(self.out / "steps" / f"{name}.json", content.encode())

@@ -1,0 +1,296 @@
+"""Results as tables on stdout; each function takes what --json prints."""
+
+import sys
+from collections.abc import Callable
+
+from rich.table import Table
+
+from alexnet_cli.console import print_json, print_line, print_rich, safe
+
+BAR_WIDTH = 30
+VIEWS = {1: "centre view", 9: "nine views", 10: "ten views"}
+
+
+def show(result: dict, as_json: bool, table: Callable[[dict], None]) -> None:
+    """Print a result as one JSON object, or with its table."""
+    print_json(result) if as_json else table(result)
+
+
+def show_prep(result: dict) -> None:
+    """Table of splits, then why pictures were rejected."""
+    print_line(f"[bold]{safe(result['dataset'])}[/]: {result['classes']:,} classes")
+    print_rich(_split_table(result))
+    for kind, count in {**result["reasons"], **result["ignored"]}.items():
+        print_line(f"  {count:,} {kind}")
+    for row in result["rejected"][:5]:
+        print_line(f"  rejected {safe(row['source'])}: {row['reason']} ({safe(row['detail'])})")
+    if result["already_complete"]:
+        print_line("already complete: nothing was done")
+
+
+def show_pca(result: dict) -> None:
+    """Mean colour and components."""
+    table = Table(title=f"{safe(result['file'])}: {result['images']:,} images")
+    for column in ("", "red", "green", "blue", "std (grey levels)"):
+        table.add_column(column, justify="right")
+    table.add_row("mean", *(f"{value:.2f}" for value in result["mean_rgb"]), "")
+    for i, variance in enumerate(result["eigenvalues"]):
+        vector = (f"{row[i]:+.4f}" for row in result["eigenvectors"])
+        table.add_row(f"component {i + 1}", *vector, f"{variance**0.5:.2f}")
+    print_rich(table)
+
+
+def show_train(result: dict) -> None:
+    """Where the run is and what it reached."""
+    best = result["best"]
+    print_line(
+        f"[bold]{safe(result['run'])}[/]: {result['epochs']} epochs, {result['steps']:,} steps"
+    )
+    if best.get("top1_error") is not None:
+        errors = f"top-1 {best['top1_error']:.1%}, top-5 {best['top5_error']:.1%}"
+        print_line(f"best: epoch {best['epoch']}, centre-view validation error {errors}")
+    if result["images_per_second"]:
+        print_line(
+            f"{result['images_per_second']:,.0f} images/s on {' + '.join(result['devices'])}"
+        )
+
+
+def show_eval(result: dict) -> None:
+    """The protocol and the errors."""
+    print_line(f"[bold]{safe(result['checkpoint'])}[/] on {safe(result['dataset'])}")
+    table = _error_table(f"{result['split']}: {result['images']:,} images")
+    if result["center"]:
+        table.add_row("centre view", *_errors(result["center"]))
+    table.add_row(VIEWS[result["views"]], *_errors(result))
+    print_rich(table)
+
+
+def show_ensemble(result: dict) -> None:
+    """Each member and the average."""
+    table = _error_table(f"ensemble of {len(result['members'])}: {result['images']:,} images")
+    for member, weight in zip(result["members"], result["weights"], strict=True):
+        table.add_row(f"{safe(member['file'])} x {weight:.3g}", *_errors(member))
+    table.add_section()
+    table.add_row("[bold]average of probabilities[/]", *_errors(result))
+    print_rich(table)
+    if result["searched_on"]:
+        print_line(f"weights searched on {result['searched_on']:,} other images of the split")
+
+
+def show_export(result: dict) -> None:
+    """The file, and how far it is from torch."""
+    views = VIEWS[result["views"]]
+    about = f"{result['bytes'] / 1e6:.0f} MB, {result['classes']} classes, {views}"
+    print_line(f"[bold]{safe(result['onnx'])}[/]: {about}, opset {result['opset']}")
+    batches = ", ".join(map(str, result["batches"]))
+    difference = f"{result['max_abs_difference']:.1e}"
+    print_line(f"probabilities within {difference} of torch's (batches of {batches})")
+
+
+def show_predict(result: dict) -> None:
+    """Names and probabilities as bars, one block a picture."""
+    block = "#" if "utf" not in (sys.stdout.encoding or "").lower() else "\u2588"
+    for entry in result["images"]:
+        print_line(f"[bold]{safe(entry['image'])}[/]")
+        if "error" in entry:
+            print_line(f"  [red]{safe(entry['error'])}[/]")
+        for row in entry.get("predictions", ()):
+            bar = block * round(BAR_WIDTH * row["probability"])
+            name = f"{safe(row['name'].split(',')[0])} ({safe(row['wnid'])})"
+            print_line(f"  {row['probability']:6.1%} [green]{bar:<{BAR_WIDTH}}[/] {name}")
+
+
+def show_info(result: dict) -> None:
+    """The network, a line a layer, or a dataset's splits; then everything known about it."""
+    print_line(f"[bold]{safe(result['name'])}[/]: {result['kind']}, {result['classes']:,} classes")
+    print_rich(_layer_table(result) if "layers" in result else _split_table(result))
+    for name, value in result["about"].items():
+        print_line(f"  {name}: {safe(str(value))}")
+
+
+def _layer_table(result: dict) -> Table:
+    size = " x ".join(map(str, result["input"]))
+    table = Table(title=f"recipe {safe(result['recipe'])}, input {size}")
+    for column in ("layer", "output", "parameters"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    for layer in result["layers"]:
+        shape = " x ".join(map(str, layer["output"]))
+        count = f"{layer['parameters']:,}" if layer["parameters"] else ""
+        table.add_row(layer["name"], shape, count)
+    table.add_section()
+    table.add_row("[bold]all[/]", "", f"[bold]{result['parameters']:,}[/]")
+    return table
+
+
+def _split_table(result: dict) -> Table:
+    table = Table()
+    counts = ("found", "written", "rejected", "shards")
+    for column in ("split", *counts):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for name, split in result["splits"].items():
+        table.add_row(name, *(f"{split[count]:,}" for count in counts))
+    return table
+
+
+def show_recipes(result: dict) -> None:
+    """One line a recipe and target; for a single one all of it."""
+    table = Table(caption="published error rates; alexnet recipes NAME shows their source")
+    for column in ("recipe", "shows", "data", "top-1 / top-5"):
+        table.add_column(column, no_wrap=column != "shows")
+    for row in result["recipes"]:
+        cells = [(t["data"], _target_errors(t)) for t in row["targets"]] or [(row["data"], "")]
+        table.add_row(row["name"], row["about"], *cells[0])
+        for cell in cells[1:]:
+            table.add_row("", "", *cell)
+    print_rich(table)
+    if result["fields"] is not None:
+        _show_recipe(result["recipes"][0], result["fields"])
+
+
+def _target_errors(target: dict) -> str:
+    errors = (target["top1_error"], target["top5_error"])
+    return " / ".join("-" if error is None else f"{error:.1%}" for error in errors)
+
+
+def _show_recipe(row: dict, fields: dict) -> None:
+    for target in row["targets"]:
+        print_line(f"{_target_errors(target)}: {target['protocol']} ({target['source']})")
+    if row["changes"]:
+        print_line(f"changes against {row['parent']}:")
+    for field, value in row["changes"].items():
+        print_line(f"  {field} = {safe(str(value))}")
+    print_line("every field:")
+    for field, value in fields.items():
+        inner = value.items() if isinstance(value, dict) else None
+        shown = " ".join(f"{name}={part}" for name, part in inner) if inner else value
+        print_line(f"  {field}: {safe(str(shown))}")
+    for command in row["commands"]:
+        print_line(f"$ {command}")
+
+
+def show_demo(result: dict) -> None:
+    """The demo's results table, and what to type for ImageNet."""
+    table = _error_table("what the demo reached, on generated validation pictures")
+    for row in result["rows"]:
+        table.add_row(safe(row["name"]), *_errors(row))
+    print_rich(table)
+    print_line(f"{result['seconds']:.0f} s in all; everything is in {safe(result['folder'])}/")
+    print_line("\nThe same on ImageNet, with the three official archives in one folder:")
+    for line in result["next"]:
+        print_line(f"  {safe(line)}")
+
+
+def _error_table(title: str) -> Table:
+    table = Table(title=title)
+    table.add_column("")
+    for column in ("top-1 error", "top-5 error", "log loss"):
+        table.add_column(column, justify="right")
+    return table
+
+
+def _errors(row: dict) -> tuple[str, str, str]:
+    return f"{row['top1_error']:.2%}", f"{row['top5_error']:.2%}", f"{row['log_loss']:.4f}"
+
+
+def show_plan(result: dict) -> None:
+    """The commands of a reproduction, wave by wave, with their cost."""
+    wave = 0
+    for step in result["steps"]:
+        if step["wave"] != wave:
+            wave = step["wave"]
+            print_line(f"[bold]wave {wave}[/] (these can run at once)")
+        cost = [f"{step['images']:,} images", _hours(step["hours"]), _size(step["disk_bytes"])]
+        print_line(f"  $ alexnet {safe(' '.join(step['command']))}")
+        print_line(f"    [dim]{', '.join(cost)}[/]")
+    rates = ", ".join(f"{name}: {rate:g}" for name, rate in result["rates"].items())
+    print_line(f"training images/s measured here on {' + '.join(result['devices'])}: {safe(rates)}")
+    print_line(
+        f"in all {result['images']:,} images, {_hours(result['hours'])} one after the other, "
+        f"{_hours(result['hours_on_8_gpus'])} on 8 such devices at once"
+    )
+    print_line(
+        f"disk: {_size(result['disk_bytes'])} for runs and predictions, "
+        f"{_size(result['data_bytes'])} for the shards"
+    )
+    print_line(
+        "Each command can be run by hand, on any machine that sees the folders, with its own"
+    )
+    print_line("GPUs (CUDA_VISIBLE_DEVICES=0,1 alexnet ...). reproduce takes up what is there.")
+
+
+def _hours(hours: float) -> str:
+    return f"{60 * hours:.0f} min" if hours < 1.5 else f"{hours:,.1f} h"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+
+
+def show_reproduce(result: dict) -> None:
+    """The table of results.md, or Figure 1's, and where the files are."""
+    for caveat in result["caveats"]:
+        print_line(f"[bold yellow]not the published experiment:[/] {safe(caveat)}")
+    print_rich(_race_table(result) if "laps" in result else _reproduced_table(result))
+    if "laps" in result:
+        ratio = "none" if result["ratio"] is None else f"{result['ratio']:.1f}"
+        print_line(f"ratio {ratio} (paper: about {result['paper_ratio']:g})")
+        print_line(f"{safe(result['picture'])}")
+    print_line(f"{safe(result['results'])}")
+
+
+def _reproduced_table(result: dict) -> Table:
+    table = Table(title=result["title"], caption="top-1 / top-5 error in percent")
+    for column in ("row", "paper", "2012 log", "ours", "worse by", "epochs", "measured on"):
+        table.add_column(column)
+    for row in result["rows"]:
+        cells = [row["name"], *(_pair(row[key]) for key in ("paper", "log", "ours"))]
+        if row["ours"]:
+            epochs = ", ".join(str(count) for count in row["epochs"])
+            cells += [_pair(row["gain"], sign="+"), epochs]
+            cells += [f"{row['data']}, {row['protocol']}, {row['images']:,} images"]
+        else:
+            cells += ["", "", f"no --data {', '.join(row['missing'])}"]
+        table.add_row(*cells)
+    return table
+
+
+def _pair(errors: list | None, sign: str = "") -> str:
+    shown = ["-" if error is None else f"{100 * error:{sign}.1f}" for error in errors or ()]
+    return " / ".join(shown)
+
+
+def _race_table(result: dict) -> Table:
+    table = Table(title=result["title"])
+    for column in ("network", "rate", "epochs trained", "epochs to the goal"):
+        table.add_column(column, justify="right")
+    for lap in result["laps"]:
+        reached = "not reached" if lap["epochs"] is None else f"{lap['epochs']:.1f}"
+        table.add_row(lap["recipe"], f"{lap['rate']:g}", str(len(lap["train_errors"])), reached)
+    return table
+
+
+def show_check(result: dict) -> None:
+    """Signals layer by layer, the worst gradient, and the batch learned by heart."""
+    table = Table(title=f"{result['recipe']} as drawn, on {safe(result['data'])}")
+    for column in ("after", "scale", "spread", "silent"):
+        table.add_column(column, justify="right" if column != "after" else "left")
+    for row in result["signals"]:
+        numbers = (f"{row['scale']:.3g}", f"{row['spread']:.3g}", f"{row['silent']:.0%}")
+        table.add_row(row["name"], *numbers)
+    print_rich(table)
+    print_line("scale: root mean square; spread: between pictures; silent: zero for every picture")
+    print_line(
+        f"first loss {result['first_loss']:.3f}; a guess has ln({result['classes']}) = "
+        f"{result['guess_loss']:.3f}"
+    )
+    worst = max(result["gradients"], key=lambda row: row["error"])
+    print_line(
+        f"gradients of {len(result['gradients'])} parameters, float64: largest relative error "
+        f"{worst['error']:.1e} ({worst['parameter']})"
+    )
+    one = result["overfit"]
+    verb = "learned" if one["learned"] else "[bold red]not learned[/]"
+    print_line(
+        f"{one['images']} pictures {verb} by heart in {len(one['losses'])} steps at rate "
+        f"{one['rate']:.2g}: loss {one['losses'][0]:.3f} to {one['losses'][-1]:.3f}"
+    )
