@@ -29,7 +29,8 @@ _RANGES = [
     (0, (1 << 63) - 1, "seed"),
     (1e-6, 1e6, "lrn_k spatial_k"),
     (1.0, 1e9, "rate_factor bias_factor"),
-    (0.0, 1e6, "lrn_alpha lrn_beta spatial_alpha spatial_beta init_std fc8_init_std warmup_epochs"),
+    (0.0, 1e6, "lrn_alpha lrn_beta spatial_alpha spatial_beta warmup_epochs"),
+    (0.0, 1e6, "init_std fc8_init_std low_init_std"),
     (-1e6, 1e6, "init_bias"),
     (0.0, 1.0, "dropout momentum min_improvement until_train_error"),
     (0.0, 1e3, "learning_rate weight_decay decay bias_rate bias_decay colour_noise"),
@@ -51,8 +52,8 @@ def check_numbers(target: Any, columns: int, path: str = "") -> None:
                 raise RecipeError(f"{name}={value}: it must split into {columns} columns.")
 
 
-def check_choices(target: Any, path: str = "") -> None:
-    """Refuse a word, or one word of a list, that is not among the field's choices.
+def check_words(target: Any, path: str = "") -> None:
+    """Refuse what is no word where words belong, or a word that is not among the choices.
 
     Raises:
         RecipeError: it is not, or a list names it twice.
@@ -60,12 +61,20 @@ def check_choices(target: Any, path: str = "") -> None:
     for field in dataclasses.fields(target):
         value, name = getattr(target, field.name), path + field.name
         if dataclasses.is_dataclass(value):
-            check_choices(value, f"{name}.")
+            check_words(value, f"{name}.")
+        elif field.type in (bool, str) and not isinstance(value, field.type):
+            raise RecipeError(f"{name}={value!r}: expected {field.type.__name__}.")
+        elif field.type == tuple[str, ...] and not _are_strings(value):
+            raise RecipeError(f"{name}={value!r}: expected names with commas between.")
         elif field.name in CHOICES:
-            words = (value,) if isinstance(value, str) else tuple(value)
+            words = (value,) if isinstance(value, str) else value
             for word in words:
                 if word not in CHOICES[field.name]:
                     choices = ", ".join(CHOICES[field.name])
                     raise RecipeError(f"{name}={word}: choose of {choices}.")
             if len(set(words)) < len(words):
                 raise RecipeError(f"{name}: {', '.join(words)}: each of them once.")
+
+
+def _are_strings(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(word, str) for word in value)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.limits import check_choices, check_numbers
+from alexnet_cli.limits import check_numbers, check_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +103,7 @@ class Recipe:
     # Not in the paper's network; run 146-2011 has it before its 21,843 classes.
     bottleneck: Dense = Dense(units=0, init_std=0.01, init_bias=0.0, dropout=0.0, linear=True)
     fc8_init_std: float = 0.01
+    low_init_std: float = 0.01  # of conv2's weights for the low-resolution picture
     split_classes: bool = False  # a column holds half of the classes, not half of fc8's inputs
     # conv2 also reads a blurred picture of a quarter of the size, as in runs 120 to 141.
     low_resolution: bool = False
@@ -166,7 +167,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_words(self)
         check_numbers(self, self.columns)
         if self.pool_stride > self.pool_size:
             raise RecipeError(f"pool_stride={self.pool_stride}: pooling would leave out pixels.")
@@ -175,17 +176,40 @@ class Recipe:
     def _check_layers(self) -> None:
         may_read = {"conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "bottleneck", "fc8"}
         if "fc8" not in self.reads_both or not set(self.reads_both) <= may_read:
-            raise RecipeError("reads_both: name fc8 and any of conv2 to conv6, fc6, fc7.")
-        if not all(isinstance(event, Event) for event in self.events):
-            raise RecipeError("events: a list of Event; it cannot be set on the command line.")
+            raise RecipeError(
+                "reads_both: name fc8 and any of conv2 to conv6, fc6, fc7, bottleneck."
+            )
+        self._check_events()
         if not self.conv1.filters:
             raise RecipeError("conv1.filters=0: the first layer cannot be left out.")
-        if self.columns > 1 and any(conv.local for conv in self.convs().values()):
-            raise RecipeError("local layers belong to networks of one column.")
-        if self.low_resolution and ("conv2" in self.reads_both or not self.conv2.filters):
-            raise RecipeError("low_resolution: conv2 must be there and read its own column.")
+        for name, conv in self.convs().items():
+            if conv.local and self.columns > 1:
+                raise RecipeError(f"{name}: local layers belong to networks of one column.")
+            if conv.local and conv.stride > 1:
+                raise RecipeError(f"{name}.stride={conv.stride}: local layers have stride 1.")
+            if {"max-pool", "average-pool"} <= set(conv.then):
+                raise RecipeError(f"{name}.then: pool once.")
+        conv2 = self.conv2
+        if self.low_resolution and ("conv2" in self.reads_both or conv2.local or not conv2.filters):
+            raise RecipeError(
+                "low_resolution: conv2 must be there, shared, and read its own column."
+            )
         if unknown := set(self.imports) - set(self.layer_names()):
             raise RecipeError(f"imports: no layer {', '.join(sorted(unknown))}.")
+
+    def _check_events(self) -> None:
+        if not all(isinstance(event, Event) for event in self.events):
+            raise RecipeError("events: a list of Event; it cannot be set on the command line.")
+        for event in self.events:
+            numbers = (event.epoch, event.rate, event.bias_rate or 0.0)
+            if not all(isinstance(n, (int, float)) and 0 <= n < 1e6 for n in numbers):
+                raise RecipeError(f"events: {event}: epoch and rates are numbers from 0 on.")
+            if unknown := set(event.layers) - set(self.layer_names()):
+                raise RecipeError(f"events: no layer {', '.join(sorted(unknown))}.")
+            if not event.layers and not event.rate:
+                raise RecipeError("events: name the layers that a rate of 0 puts to rest.")
+        if [e.epoch for e in self.events] != sorted(e.epoch for e in self.events):
+            raise RecipeError("events: list them in the order of their epochs.")
 
     def convs(self) -> dict[str, Conv]:
         """Return the convolutions in order, by name, without those left out."""
@@ -203,6 +227,10 @@ class Recipe:
     def reads_own_column(self, name: str) -> bool:
         """Tell whether a layer reads its own column only; conv1 reads the picture, as all do."""
         return name != "conv1" and name not in self.reads_both
+
+    def number_of(self, name: str) -> str:
+        """Return what the layers after `conv2` or `fc6` are numbered: relu2, drop6, relu_conv6."""
+        return "_conv6" if name == "conv6" else name.removeprefix("conv").removeprefix("fc")
 
     def lrn_alpha_per_square(self) -> float:
         """Return what multiplies each square inside the response normalisation."""
@@ -248,10 +276,16 @@ def _from_dict(defaults: Any, values: dict) -> Any:
         if dataclasses.is_dataclass(known[name]):
             changes[name] = _from_dict(known[name], value)
         elif name == "events":
-            changes[name] = tuple(Event(**{**e, "layers": tuple(e["layers"])}) for e in value)
+            changes[name] = tuple(Event(**{**e, "layers": _strings(e["layers"])}) for e in value)
         elif isinstance(known[name], tuple):
-            changes[name] = tuple(value)
+            changes[name] = _strings(value)
     return replace(defaults, **changes)
+
+
+def _strings(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r} is no list")
+    return tuple(values)
 
 
 PAPER = Recipe()

@@ -15,9 +15,9 @@ SOURCES = [*FILES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "too
 
 # A module imports from its own floor or from those below it.
 FLOORS = [
-    ("", "errors", "metrics", "atomic", "progress", "limits", "plot"),
+    ("", "errors", "metrics", "atomic", "progress", "limits"),
     ("recipe",),
-    ("recipes", "settings"),
+    ("recipes", "settings", "plot"),
     ("data", "model"),
     ("engine",),
     ("commands",),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.recipe import PAPER, Recipe
+from alexnet_cli.recipe import PAPER, Event, Recipe
 from alexnet_cli.recipes import RECIPES, find_recipe
 from alexnet_cli.recipes.small import DEMO, SMALL
 from alexnet_cli.settings import widen, with_settings
@@ -88,6 +88,58 @@ def test_recipe_with_every_field_changed_comes_back_from_json():
     )
 
     assert Recipe.from_json(other.to_json()) == other
+
+
+def test_events_come_back_from_json_with_fractions_of_epochs_and_their_bias_rates():
+    other = replace(
+        PAPER,
+        schedule="events",
+        events=(
+            Event(epoch=0, rate=0.001, layers=("conv1", "conv2")),
+            Event(epoch=1.18, rate=0.1 + 0.2, layers=("fc8",), bias_rate=0.002),
+            Event(epoch=5.74, rate=1e-5),
+            Event(epoch=6, rate=0.0, layers=("fc7",), bias_rate=0.0),
+        ),
+    )
+
+    found = Recipe.from_json(other.to_json())
+
+    assert found == other
+    assert [event.bias_rate for event in found.events] == [None, 0.002, None, 0.0]
+    assert all(isinstance(event.layers, tuple) for event in found.events)
+
+
+def test_other_layers_come_back_from_json():
+    other = replace(
+        PAPER,
+        columns=1,
+        conv1=replace(PAPER.conv1, then=("max-pool", "activation", "norm"), decay=0.0),
+        conv3=replace(PAPER.conv3, local=True, then=()),
+        fc6=replace(PAPER.fc6, units=0),
+        bottleneck=replace(PAPER.bottleneck, units=2048, linear=False),
+        low_resolution=True,
+        split_classes=True,
+        spatial_k=2.0,
+        spatial_divided=False,
+        imports=("conv1", "bottleneck", "fc8"),
+    )
+
+    assert Recipe.from_json(other.to_json()) == other
+
+
+def test_event_that_an_older_version_wrote_leaves_the_biases_as_they_are():
+    text = changed("events", [{"epoch": 2.5, "rate": 0.01, "layers": []}])
+
+    assert Recipe.from_json(text).events == (Event(epoch=2.5, rate=0.01),)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [3, [3], ["conv1"], {"epoch": 1}, [{"epoch": 1, "rate": 0.1, "layers": [], "momentum": 0.5}]],
+)
+def test_json_with_events_that_are_none_is_refused(events):
+    with pytest.raises(RecipeError):
+        Recipe.from_json(changed("events", events))
 
 
 def test_json_names_every_field():
@@ -186,8 +238,12 @@ def test_number_outside_its_limits_is_refused(name: str, value):
         ("conv1.pad", -1),
         ("conv2.filters", -2),
         ("conv3.init_std", -0.01),
-        ("fc6.units", 0),
+        ("conv3.decay", -1.0),
+        ("conv6.filters", -2),
+        ("fc6.units", -2),
         ("fc7.dropout", 1.5),
+        ("bottleneck.units", -2),
+        ("bottleneck.dropout", 1.5),
     ],
 )
 def test_number_of_a_layer_outside_its_limits_is_refused(path: str, value):
@@ -195,7 +251,9 @@ def test_number_of_a_layer_outside_its_limits_is_refused(path: str, value):
         with_settings(PAPER, [f"{path}={value}"])
 
 
-@pytest.mark.parametrize("setting", ["conv2.filters=255", "fc6.units=4095"])
+@pytest.mark.parametrize(
+    "setting", ["conv2.filters=255", "fc6.units=4095", "bottleneck.units=2047"]
+)
 def test_layer_that_does_not_split_into_the_columns_is_refused(setting: str):
     with pytest.raises(RecipeError, match=f"{setting}: it must split into 2 columns"):
         with_settings(PAPER, [setting])
@@ -213,6 +271,90 @@ def test_pooling_that_leaves_out_pixels_is_refused():
 def test_layers_that_cannot_read_both_columns_are_refused(names: str):
     with pytest.raises(RecipeError, match="reads_both"):
         with_settings(PAPER, [f"reads_both={names}"])
+
+
+def test_bottleneck_may_read_both_columns():
+    names = ("bottleneck", *PAPER.reads_both)
+
+    assert with_settings(PAPER, [f"reads_both={','.join(names)}"]).reads_both == names
+
+
+def test_events_are_refused_where_they_are_no_events():
+    with pytest.raises(RecipeError, match="events: a list of Event"):
+        replace(PAPER, events=({"epoch": 1, "rate": 0.1},))
+    with pytest.raises(RecipeError, match="it cannot be set on the command line"):
+        with_settings(PAPER, ["events=1"])
+
+
+def test_first_layer_cannot_be_left_out():
+    with pytest.raises(RecipeError, match="the first layer cannot be left out"):
+        with_settings(PAPER, ["conv1.filters=0"])
+
+
+@pytest.mark.parametrize("name", ["conv1", "conv2", "conv3", "conv4", "conv5"])
+def test_local_layer_of_two_columns_is_refused(name: str):
+    with pytest.raises(RecipeError, match="local layers belong to networks of one column"):
+        with_settings(PAPER, [f"{name}.local=true"])
+    assert with_settings(PAPER, ["columns=1", f"{name}.stride=1", f"{name}.local=true"])
+
+
+def test_local_layer_that_is_left_out_is_no_reason_to_refuse():
+    assert with_settings(PAPER, ["conv6.local=true"])
+
+
+@pytest.mark.parametrize("setting", ["conv2.filters=0", "reads_both=conv2,conv3,fc6,fc7,fc8"])
+def test_low_resolution_without_a_conv2_of_its_own_column_is_refused(setting: str):
+    with pytest.raises(RecipeError, match="low_resolution: conv2 must be there"):
+        with_settings(PAPER, [setting, "low_resolution=true"])
+    assert with_settings(PAPER, [setting])
+
+
+@pytest.mark.parametrize(
+    ("settings", "unknown"),
+    [
+        (["imports=conv9"], "conv9"),
+        (["imports=conv1,conv6"], "conv6"),
+        (["imports=bottleneck,conv1,pool1"], "bottleneck, pool1"),
+        (["fc6.units=0", "imports=fc6"], "fc6"),
+    ],
+)
+def test_import_of_a_layer_that_is_not_there_is_refused(settings: list[str], unknown: str):
+    with pytest.raises(RecipeError, match=f"imports: no layer {unknown}"):
+        with_settings(PAPER, settings)
+
+
+def test_layers_that_are_there_may_be_imported():
+    settings = ["conv6.filters=256", "bottleneck.units=2048"]
+    names = ["conv1", "conv6", "fc6", "bottleneck", "fc8"]
+
+    found = with_settings(PAPER, [*settings, f"imports={','.join(names)}"])
+
+    assert found.imports == tuple(names)
+
+
+def test_layer_that_pools_twice_is_refused():
+    with pytest.raises(RecipeError, match="conv1"):
+        with_settings(PAPER, ["conv1.then=max-pool,average-pool"])
+
+
+def test_local_layer_with_a_stride_is_refused():
+    with pytest.raises(RecipeError, match="stride"):
+        with_settings(PAPER, ["columns=1", "conv3.local=true", "conv3.stride=2"])
+
+
+def test_low_resolution_with_a_local_conv2_is_refused():
+    with pytest.raises(RecipeError, match="low_resolution"):
+        with_settings(PAPER, ["columns=1", "low_resolution=true", "conv2.local=true"])
+
+
+def test_layers_left_out_are_not_among_the_layers():
+    settings = ["conv4.filters=0", "fc7.units=0", "conv6.filters=256", "bottleneck.units=2048"]
+
+    found = with_settings(PAPER, settings)
+
+    names = ["conv1", "conv2", "conv3", "conv5", "conv6", "fc6", "bottleneck", "fc8"]
+    assert found.layer_names() == names
+    assert [*found.convs(), *found.denses()] == names[:-1]
 
 
 def test_unknown_schedule_is_refused_with_the_known_ones():
@@ -252,3 +394,51 @@ def test_width_changes_nothing_but_layers():
 
     layers = {name: getattr(SMALL, name) for name in PAPER.layer_names()[:-1]}
     assert replace(found, **layers, fc8_init_std=SMALL.fc8_init_std) == SMALL
+
+
+def test_width_scales_the_bottleneck_and_a_sixth_convolution_too():
+    full = with_settings(PAPER, ["bottleneck.units=2048", "conv6.filters=256"])
+
+    found = widen(full, 0.25)
+
+    assert (found.bottleneck.units, found.conv6.filters) == (512, 64)
+    stds = (found.bottleneck.init_std, found.conv6.init_std)
+    assert stds == pytest.approx((2 * full.bottleneck.init_std, 2 * full.conv6.init_std))
+    assert found.bottleneck == replace(
+        full.bottleneck, units=512, init_std=found.bottleneck.init_std
+    )
+
+
+@pytest.mark.parametrize("width", [1 / 16, 0.5, 2.0])
+def test_layers_left_out_stay_left_out_at_any_width(width: float):
+    few = with_settings(PAPER, ["conv4.filters=0", "fc6.units=0", "fc7.units=0"])
+
+    found = widen(few, width)
+
+    assert found.layer_names() == ["conv1", "conv2", "conv3", "conv5", "fc8"]
+    for name in ("conv4", "conv6", "fc6", "fc7", "bottleneck"):
+        assert getattr(found, name) == getattr(few, name)
+
+
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        ((Event(epoch=2, rate=0.1), Event(epoch=1, rate=0.1)), "order of their epochs"),
+        ((Event(epoch=2, rate=0.0),), "name the layers"),
+        ((Event(epoch=2, rate=-1.0),), "numbers from 0 on"),
+        ((Event(epoch="2", rate=1.0),), "numbers from 0 on"),
+        ((Event(epoch=2, rate=1.0, layers=("conv9",)),), "no layer conv9"),
+    ],
+)
+def test_events_that_make_no_sense_are_refused(events, message):
+    with pytest.raises(RecipeError, match=message):
+        replace(PAPER, events=events)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"name": 3}', '{"name": "a", "mirror": "false"}', '{"name": "a", "reads_both": "fc8"}'],
+)
+def test_json_with_fields_of_another_kind_is_refused(text):
+    with pytest.raises(RecipeError):
+        Recipe.from_json(text)

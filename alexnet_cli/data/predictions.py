@@ -38,9 +38,10 @@ class Predictions:
     weights_hash: str
 
     def save(self, path: Path) -> None:
-        """Write a predictions file atomically."""
+        """Write a predictions file atomically, and its folder if need be."""
         about = {"classes": self.classes, "dataset": self.fingerprint, "split": self.split}
         about |= {"views": self.views, "weights": self.weights_hash}
+        path.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(path) as file:
             np.savez(
                 file,

@@ -31,7 +31,6 @@ class StepRecords:
         record = self._read(step.name)
         if record.get("key") == key:
             return record["result"]
-        (self.out / "predictions").mkdir(parents=True, exist_ok=True)
         result = self.run_command(self.command_line(step), step.purpose)
         self._write(step.name, {"key": key, "arguments": step.arguments, "result": result})
         return result

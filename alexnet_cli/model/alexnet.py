@@ -90,7 +90,7 @@ class AlexNet(nn.Module):
         for name, conv in self.recipe.convs().items():
             self._add_conv(name, conv, channels)
             self._size = conv_output_size(self._size, conv.size, conv.stride, conv.pad)
-            self._add_after(name.removeprefix("conv"), conv)
+            self._add_after(self.recipe.number_of(name), conv)
             if self._size < 1:
                 raise RecipeError(
                     f"crop_size={self.recipe.crop_size}: nothing is left of it after {name}."
@@ -143,7 +143,7 @@ class AlexNet(nn.Module):
         inputs = self._inputs
         for name, dense in self.recipe.denses().items():
             self._add_dense(name, inputs, self._share(dense.units))
-            number = name.removeprefix("fc")
+            number = self.recipe.number_of(name)
             if not dense.linear:
                 self._add_activation(number)
             if dense.dropout:
@@ -220,7 +220,8 @@ def initialize(net: AlexNet, seed: int) -> None:
                 if kind == "bias":
                     parameter.fill_(bias)
                 else:
-                    drawn = torch.empty(parameter.shape).normal_(0.0, std, generator=generator)
+                    spread = net.recipe.low_init_std if kind == "low_weight" else std
+                    drawn = torch.empty(parameter.shape).normal_(0.0, spread, generator=generator)
                     parameter.copy_(drawn)
 
 

@@ -107,7 +107,7 @@ def _add_convs(graph: Graph, recipe: Recipe, weights: dict[str, np.ndarray], x: 
         if name == "conv2" and recipe.low_resolution:
             x = _add_low_resolution(graph, recipe, weights["conv2.low_weight"], x, picture)
         size = conv_output_size(size, conv.size, conv.stride, conv.pad)
-        x = _add_after(graph, recipe, name.removeprefix("conv"), conv, x)
+        x = _add_after(graph, recipe, recipe.number_of(name), conv, x)
         if POOLINGS.keys() & set(conv.then):
             size = pool_output_size(size, recipe.pool_size, recipe.pool_stride)
     return graph.add("Flatten", "flatten", x)
@@ -197,7 +197,7 @@ def _add_denses(graph: Graph, recipe: Recipe, weights: dict[str, np.ndarray], x:
         columns = recipe.columns if recipe.reads_own_column(name) else 1
         x = _add_dense(graph, name, _parameters(graph, weights, name, x, kept), columns)
         if not dense.linear:
-            x = _add_activation(graph, recipe, name.removeprefix("fc"), x)
+            x = _add_activation(graph, recipe, recipe.number_of(name), x)
         kept = 1.0 - dense.dropout
     return graph.add("Gemm", "fc8", *_parameters(graph, weights, "fc8", x, kept), transB=1)
 

@@ -111,13 +111,13 @@ def layer_of(name: str) -> str:
 def rates_at(recipe: Recipe, progress: float, val_errors: list[float]) -> Rates:
     """Return the rates of one update; arguments as for `learning_rate`."""
     rate = learning_rate(recipe, progress, val_errors)
-    if recipe.schedule in ("stepped", "exponential"):
-        biases = recipe.learning_rate * recipe.bias_rate
-        done = progress / recipe.epochs
-        return Rates(rate, biases / _stepped(done, recipe.bias_factor, recipe.bias_steps))
-    if recipe.schedule != "events":
+    if recipe.schedule in ("plateau", "linear") or progress < recipe.warmup_epochs:
         return Rates(rate, rate * recipe.bias_rate)
-    return _rates_of_events(recipe, rate, list(_due(recipe, progress)))
+    if recipe.schedule == "events":
+        return _rates_of_events(recipe, rate, list(_due(recipe, progress)))
+    biases = recipe.learning_rate * recipe.bias_rate
+    done = progress / recipe.epochs
+    return Rates(rate, biases / _stepped(done, recipe.bias_factor, recipe.bias_steps))
 
 
 def _rates_of_events(recipe: Recipe, rate: float, due: list[Event]) -> Rates:

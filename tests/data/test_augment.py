@@ -1,10 +1,20 @@
+"""Views and random patches against explicit slices; colours against their distribution."""
+
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.data.augment import Augmenter, View, center_view, color_components, ten_views
+from alexnet_cli.data.augment import (
+    Augmenter,
+    View,
+    center_view,
+    color_components,
+    nine_views,
+    ten_views,
+    views_of,
+)
 from alexnet_cli.data.pixel_stats import PixelStats, principal_components
 from alexnet_cli.recipe import PAPER
 
@@ -61,6 +71,41 @@ def test_the_ten_views_are_these_slices():
     found = [augmenter().view(batch, view) for view in ten_views(SIZE, CROP)]
     for patches, reference in zip(found, expected, strict=True):
         np.testing.assert_array_equal(channels_last(patches), reference)
+
+
+def test_the_nine_views_are_three_by_three_and_none_is_mirrored():
+    offsets = [(0, 0), (0, 4), (0, 8), (4, 0), (4, 4), (4, 8), (8, 0), (8, 4), (8, 8)]
+    assert nine_views(32, 24) == [View(top, left, False) for top, left in offsets]
+
+
+def test_the_centre_view_is_the_middle_of_the_nine():
+    for image_size, crop_size in ((32, 24), (33, 24), (256, 224), (12, 12)):
+        assert center_view(image_size, crop_size) == nine_views(image_size, crop_size)[4]
+
+
+def test_the_nine_views_are_these_slices():
+    batch = images(3)
+    x = batch.numpy().astype(np.float32)
+    found = [channels_last(augmenter().view(batch, view)) for view in nine_views(SIZE, CROP)]
+    top, middle, bottom = x[:, :8], x[:, 2:10], x[:, 4:]
+    expected = [*thirds(top), *thirds(middle), *thirds(bottom)]
+    for patches, reference in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(patches, reference)
+
+
+def thirds(rows: np.ndarray) -> list[np.ndarray]:
+    """Cut the left, the middle and the right eight of twelve columns."""
+    return [rows[:, :, :8], rows[:, :, 2:10], rows[:, :, 4:]]
+
+
+def test_views_are_chosen_by_their_number_and_hold_the_centre_once():
+    assert views_of(1, 32, 24) == [View(4, 4, False)]
+    assert views_of(9, 32, 24) == nine_views(32, 24)
+    assert views_of(10, 32, 24) == ten_views(32, 24)
+    for num_views in (1, 9, 10):
+        views = views_of(num_views, 32, 24)
+        assert len(views) == len(set(views)) == num_views
+        assert views.count(center_view(32, 24)) == 1
 
 
 def test_a_patch_is_float32_nchw_with_channels_last_in_memory():

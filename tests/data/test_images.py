@@ -1,3 +1,5 @@
+"""Pictures of every kind and damage against Pillow and torchvision, and the JPEGs made."""
+
 import io
 import os
 import struct
@@ -360,3 +362,29 @@ def test_a_higher_quality_takes_more_bytes_and_errs_less():
     errors = [np.abs(decode(jpeg).astype(int) - pixels).mean() for jpeg in (low, high)]
     assert len(low) < len(high)
     assert errors[0] > errors[1]
+
+
+@pytest.mark.parametrize(
+    ("quality", "chroma"),
+    [(60, "420"), (90, "420"), (94, "420"), (95, "444"), (98, "444"), (100, "444")],
+)
+def test_colours_keep_all_their_pixels_from_quality_95_on(quality, chroma):
+    header = simplejpeg.decode_jpeg_header(to_jpeg(picture(48, 64), quality))
+    assert header == (48, 64, "YCbCr", chroma)
+
+
+def test_the_default_quality_is_90_with_halved_chroma():
+    pixels = picture(48, 64)
+    assert to_jpeg(pixels) == to_jpeg(pixels, 90)
+    assert simplejpeg.decode_jpeg_header(to_jpeg(pixels))[3] == "420"
+
+
+def test_edges_between_colours_stay_sharp_at_quality_95_only():
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:, 1::2] = (255, 0, 0)
+    pixels[:, ::2] = (0, 130, 0)  # nearly as bright: what tells them apart is their colour
+    apart = {
+        quality: levels_apart(decode(to_jpeg(pixels, quality)), pixels) for quality in (94, 95)
+    }
+    assert apart[95] < 20
+    assert apart[94] > 80

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from alexnet_cli.data.dataset import open_dataset
+from alexnet_cli.data.loader import load_batches
 from alexnet_cli.engine.classifier import build_classifier, load_classifier
+from alexnet_cli.engine.inference import predict_split
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.checkpoint import load_checkpoint, save_checkpoint
 from alexnet_cli.model.parallel import SplitAlexNet
@@ -63,6 +66,41 @@ def test_ten_views_are_the_corners_and_the_centre_then_all_mirrored(loaded, imag
     patches += [patch[:, :, ::-1] for patch in patches]
     expected = [expect_probabilities(loaded, patch) for patch in patches]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def nine_patches(images: np.ndarray, crop: int) -> list[np.ndarray]:
+    """Cut three by three patches from the top left to the bottom right."""
+    end = images.shape[1] - crop
+    starts = [0, end // 2, end]
+    return [images[:, top:, left:][:, :crop, :crop] for top in starts for left in starts]
+
+
+def test_nine_views_are_three_by_three_patches_and_none_mirrored(loaded, images):
+    classifier, checkpoint = loaded
+
+    found = classifier.probabilities(images, classifier.views(9))
+
+    patches = nine_patches(images, checkpoint.recipe.crop_size)
+    expected = [expect_probabilities(loaded, patch) for patch in patches]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_nine_views_of_a_split_are_averaged_as_probabilities(checkpoint, dataset):
+    sharp = load_checkpoint(checkpoint)
+    sharp.weights["fc8.weight"] = 300 * sharp.weights["fc8.weight"]  # so that the views disagree
+    classifier = build_classifier(sharp, (CPU,), checkpoint)
+    opened = open_dataset(dataset)
+    (batch,) = load_batches(opened.split("val"), np.arange(30), 30)
+
+    found = predict_split(classifier, opened, "val", num_views=9)
+
+    patches = nine_patches(batch.images, sharp.recipe.crop_size)
+    each = [expect_probabilities((classifier, sharp), patch) for patch in patches]
+    np.testing.assert_allclose(found.probs, sum(each) / 9, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found.center_probs, each[4], rtol=1e-3, atol=1e-5)
+    # The softmax of averaged scores would be something else.
+    powers = np.exp(np.mean(np.log(each), axis=0))
+    assert np.abs(powers / powers.sum(axis=1, keepdims=True) - found.probs).max() > 1e-2
 
 
 def test_probabilities_are_float32_and_sum_to_one(loaded, images):

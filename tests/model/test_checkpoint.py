@@ -310,7 +310,7 @@ def test_next_epoch_starts_its_sums_again_and_keeps_the_total():
     at.count(num_images=30, loss=1.0, num_wrong=15)
     at.next_epoch({"top1_error": 0.7, "top5_error": 0.4}, is_best=False)
 
-    assert at == Progressed(epoch=1, total_steps=1, val_errors=[0.7])
+    assert at == Progressed(epoch=1, total_steps=1, val_errors=[0.7], train_errors=[0.5])
 
 
 def test_best_epoch_is_noted_with_its_errors():

@@ -1,19 +1,24 @@
-"""Each layer against a loop over its formula in float64; about a second.
+"""Each layer against a loop over its formula in float64; a few seconds.
 
 N images, C channels, H rows, W columns.
 """
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
-from alexnet_cli.model.geometry import conv_output_size, overhang, pool_output_size
 from alexnet_cli.model.layers import (
     CeilConv2d,
+    ColumnLinear,
+    LocalConv2d,
     LocalResponseNorm,
+    SpatialResponseNorm,
+    TwoScaleConv2d,
     UnscaledDropout,
 )
 
@@ -186,45 +191,240 @@ def test_conv_is_the_same_in_channels_last():
     torch.testing.assert_close(found, conv(x), rtol=1e-10, atol=1e-12)
 
 
-# --- sizes
+# --- convolution with weights of its own at every position
 
 
-def test_sizes_are_those_of_the_paper():
-    sizes = [224]
-    sizes.append(conv_output_size(sizes[-1], window=11, stride=4, pad=0))
-    for _ in range(3):
-        sizes.append(pool_output_size(sizes[-1], window=3, stride=2))
-
-    assert sizes == [224, 55, 27, 13, 6]
-
-
-def test_conv1_gives_55_for_224_to_227():
-    assert {conv_output_size(size, 11, 4, 0) for size in (224, 225, 226, 227)} == {55}
-    assert [conv_output_size(size, 11, 4, 0) for size in (223, 228)] == [54, 56]
-
-
-def test_conv1_hangs_over_by_three_at_224():
-    assert [overhang(size, 11, 4, 0) for size in (224, 225, 226, 227)] == [3, 2, 1, 0]
-
-
-def test_overhang_makes_the_last_window_end_where_the_zeros_do():
-    for size, window, stride, pad in itertools.product(
-        range(1, 20), range(1, 8), (1, 2, 4), (0, 2)
-    ):
-        over = overhang(size, window, stride, pad)
-        num_windows = conv_output_size(size, window, stride, pad)
-        if size + 2 * pad >= window:
-            assert 0 <= over < stride
-        assert (num_windows - 1) * stride + window == size + 2 * pad + over
+def expect_local(x: np.ndarray, layer: LocalConv2d, window: int, pad: int) -> np.ndarray:
+    """Multiply each position's window by that position's weights, one pixel at a time."""
+    weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+    num, channels, side, _ = x.shape
+    out = side + 2 * pad - window + 1
+    y = np.empty((num, len(weight), out, out))
+    for n, kernel, row, column in np.ndindex(y.shape):
+        position = row * out + column
+        total = bias[kernel, position]
+        for channel, i, j in np.ndindex(channels, window, window):
+            top, left = row - pad + i, column - pad + j
+            if 0 <= top < side and 0 <= left < side:
+                tap = (channel * window + i) * window + j
+                total += weight[kernel, tap, position] * x[n, channel, top, left]
+        y[n, kernel, row, column] = total
+    return y
 
 
-def test_pool_size_is_that_of_torch_s_layer():
-    for size, window in itertools.product(range(1, 30), range(1, 6)):
-        for stride in range(1, window + 1):
-            if size > window - stride:  # else there is no output
-                pool = nn.MaxPool2d(window, stride, ceil_mode=True)
-                shape = pool(torch.empty(1, 1, size, size, device="meta")).shape
-                assert pool_output_size(size, window, stride) == shape[-1], (size, window, stride)
+def draw_parameters(layer: nn.Module) -> nn.Module:
+    """Return the layer in float64 with drawn weights and biases."""
+    layer = layer.double()
+    with torch.no_grad():
+        for seed, parameter in enumerate(layer.parameters()):
+            parameter.copy_(draw(*parameter.shape, seed=seed))
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("side", "window", "pad"), [(5, 3, 1), (6, 3, 0), (4, 2, 1), (3, 5, 2), (1, 1, 0), (3, 3, 0)]
+)
+def test_local_conv_multiplies_each_position_by_its_own_weights(side, window, pad):
+    x = draw(2, 3, side, side, seed=9)
+    layer = draw_parameters(LocalConv2d(3, 4, window, pad, side))
+
+    found = layer(x).detach()
+
+    np.testing.assert_allclose(found, expect_local(x.numpy(), layer, window, pad), rtol=1e-10)
+
+
+def test_local_conv_has_a_set_of_weights_and_biases_for_every_position():
+    layer = LocalConv2d(3, 8, 5, 1, 7)
+
+    shapes = {name: tuple(parameter.shape) for name, parameter in layer.named_parameters()}
+    assert shapes == {"weight": (8, 3 * 5 * 5, 25), "bias": (8, 25)}
+
+
+def test_local_conv_with_the_same_weights_everywhere_is_a_convolution():
+    x, conv = draw(2, 3, 6, 6), nn.Conv2d(3, 4, 3, padding=1).double()
+    layer = LocalConv2d(3, 4, 3, 1, 6).double()
+    with torch.no_grad():
+        layer.weight.copy_(conv.weight.flatten(1)[:, :, None])
+        layer.bias.copy_(conv.bias[:, None])
+
+    torch.testing.assert_close(layer(x), conv(x), rtol=1e-10, atol=1e-12)
+
+
+def test_local_conv_is_the_same_in_channels_last():
+    x, layer = draw(2, 3, 6, 6), draw_parameters(LocalConv2d(3, 4, 3, 1, 6))
+
+    found = layer(x.contiguous(memory_format=torch.channels_last))
+
+    torch.testing.assert_close(found, layer(x), rtol=1e-12, atol=1e-12)
+
+
+def passes_gradcheck(layer: nn.Module, *inputs: torch.Tensor) -> bool:
+    """Compare the gradients of a layer's inputs and parameters with their slopes."""
+    names = [name for name, _ in layer.named_parameters()]
+
+    def call(*tensors: torch.Tensor) -> torch.Tensor:
+        parameters = dict(zip(names, tensors[len(inputs) :], strict=True))
+        return functional_call(layer, parameters, tensors[: len(inputs)])
+
+    parameters = [parameter.detach().requires_grad_() for parameter in layer.parameters()]
+    leaves = [tensor.requires_grad_() for tensor in inputs]
+    return torch.autograd.gradcheck(call, (*leaves, *parameters))
+
+
+@pytest.mark.parametrize(("window", "pad"), [(3, 1), (2, 0)])
+def test_gradients_of_local_conv_are_its_slopes(window: int, pad: int):
+    layer = draw_parameters(LocalConv2d(2, 3, window, pad, 4))
+
+    assert passes_gradcheck(layer, draw(2, 2, 4, 4, seed=9))
+
+
+# --- convolution that reads a small blurred picture too
+
+
+def expect_low(picture: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Blur the picture around every fourth pixel, then convolve what that leaves, 5 x 5 by 2."""
+    line = [math.exp(-((tap - 4) ** 2) / (2 * 4**2)) for tap in range(9)]
+    side = picture.shape[2]
+    kept = range(2, side, 4)
+    small = np.zeros((*picture.shape[:2], len(kept), len(kept)))
+    for (i, row), (j, column) in itertools.product(enumerate(kept), repeat=2):
+        for down, right in itertools.product(range(9), repeat=2):
+            top, left = row + down - 4, column + right - 4
+            if 0 <= top < side and 0 <= left < side:
+                share = line[down] * line[right] / sum(line) ** 2
+                small[:, :, i, j] += share * picture[:, :, top, left]
+    starts = [0]
+    while starts[-1] + 5 < len(kept):
+        starts.append(starts[-1] + 2)
+    y = np.zeros((len(picture), len(weight), len(starts), len(starts)))
+    for (i, top), (j, left) in itertools.product(enumerate(starts), repeat=2):
+        patch = small[:, :, top : top + 5, left : left + 5]  # cut where it hangs over
+        for kernel, taps in enumerate(weight):
+            y[:, kernel, i, j] = (patch * taps[:, : patch.shape[2], : patch.shape[3]]).sum(
+                (1, 2, 3)
+            )
+    return y
+
+
+@pytest.mark.parametrize(
+    ("side", "picture_side", "stride", "groups"),
+    [
+        (8, 72, 1, 1),  # small picture 18, the last window hangs over by one
+        (8, 73, 1, 2),
+        (11, 99, 1, 2),  # small picture 25, exact
+        (5, 32, 2, 1),
+        (3, 34, 1, 1),
+    ],
+)
+def test_two_scale_conv_adds_what_it_makes_of_the_small_picture(side, picture_side, stride, groups):
+    x, picture = draw(2, 4, side, side, seed=8), draw(2, 3, picture_side, picture_side, seed=9)
+    layer = draw_parameters(TwoScaleConv2d(4, 6, 5, stride, 2, groups=groups))
+
+    found = layer(x, picture).detach()
+
+    expected = expect_conv(x.numpy(), layer)
+    expected += expect_low(picture.numpy(), layer.low_weight.detach().numpy())
+    # The blur's weights are float32.
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_two_scale_conv_has_one_bias_and_a_blur_that_is_no_weight():
+    layer = TwoScaleConv2d(8, 6, 5, 1, 2, groups=2)
+
+    shapes = {name: tuple(tensor.shape) for name, tensor in layer.state_dict().items()}
+    assert shapes == {"weight": (6, 4, 5, 5), "bias": (6,), "low_weight": (6, 3, 5, 5)}
+
+
+def test_gradients_of_two_scale_conv_are_its_slopes():
+    layer = draw_parameters(TwoScaleConv2d(2, 2, 3, 1, 1, groups=2))
+
+    assert passes_gradcheck(layer, draw(1, 2, 2, 2, seed=8), draw(1, 3, 23, 23, seed=9))
+
+
+# --- normalisation over space
+
+
+def expect_spatial_norm(x: np.ndarray, norm: SpatialResponseNorm) -> np.ndarray:
+    """Sum squares over the positions of a window that lie on the map, one at a time."""
+    height, width, size = *x.shape[2:], norm.size
+
+    def window(row: int, column: int) -> list[tuple[int, int]]:
+        rows, columns = (range(at - size // 2, at - size // 2 + size) for at in (row, column))
+        return [(r, c) for r in rows for c in columns if 0 <= r < height and 0 <= c < width]
+
+    distance, y = x.copy(), np.empty_like(x)
+    for row, column in np.ndindex(height, width):
+        if norm.contrast:
+            around = window(row, column)
+            mean = sum(x[:, :, r, c] for r, c in around) / len(around)
+            distance[:, :, row, column] -= mean
+    for row, column in np.ndindex(height, width):
+        total = sum(distance[:, :, r, c] ** 2 for r, c in window(row, column))
+        y[:, :, row, column] = x[:, :, row, column] / (norm.k + norm.alpha * total) ** norm.beta
+    return y
+
+
+@pytest.mark.parametrize("contrast", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8, 99])
+def test_spatial_norm_is_its_formula(size: int, contrast: bool):
+    x = draw(2, 3, 5, 6) + 0.5
+    norm = SpatialResponseNorm(size, 0.3, 0.75, 1.5, contrast=contrast)
+
+    np.testing.assert_allclose(norm(x), expect_spatial_norm(x.numpy(), norm), rtol=1e-10)
+
+
+@pytest.mark.parametrize("contrast", [False, True])
+@pytest.mark.parametrize(("alpha", "beta", "k"), [(2.0, 0.5, 1.0), (0.01, 1.3, 2.0), (0, 0.75, 3)])
+def test_spatial_norm_takes_any_constants(alpha: float, beta: float, k: float, contrast: bool):
+    x = draw(2, 2, 4, 4)
+    norm = SpatialResponseNorm(3, alpha, beta, k, contrast=contrast)
+
+    np.testing.assert_allclose(norm(x), expect_spatial_norm(x.numpy(), norm), rtol=1e-10)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_contrast_norm_of_a_level_map_divides_by_k_alone(size: int):
+    level = torch.full((1, 2, 5, 5), 7.0, dtype=torch.float64)
+
+    found = SpatialResponseNorm(size, 1.0, 0.5, 4.0, contrast=True)(level)
+
+    torch.testing.assert_close(found, level / 2, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("contrast", [False, True])
+def test_spatial_norm_keeps_to_its_map(contrast: bool):
+    x = draw(1, 3, 4, 4)
+    other = x.clone()
+    other[:, 1] += 1
+    norm = SpatialResponseNorm(3, 0.5, 0.75, 1.0, contrast=contrast)
+
+    changed = (norm(x) != norm(other)).flatten(2).any(dim=2)
+
+    assert changed.tolist() == [[False, True, False]]
+
+
+@pytest.mark.parametrize("contrast", [False, True])
+@pytest.mark.parametrize("size", [1, 4, 5, 9])
+def test_gradient_of_spatial_norm_is_its_slope(size: int, contrast: bool):
+    norm = SpatialResponseNorm(size, 0.7, 0.75, 1.5, contrast=contrast)
+
+    assert torch.autograd.gradcheck(norm, (draw(1, 2, 4, 5).requires_grad_(),))
+
+
+# --- layers of columns that do not meet
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_units_of_a_column_read_its_own_inputs_only(columns: int):
+    layer = ColumnLinear(4, 6 * columns, columns).double()
+    x, weight, bias = draw(5, 4 * columns), layer.weight.detach(), layer.bias.detach()
+    expected = np.empty((5, 6 * columns))
+    for image, unit in np.ndindex(expected.shape):
+        own = x[image, unit // 6 * 4 : unit // 6 * 4 + 4]
+        expected[image, unit] = sum(a * b for a, b in zip(own, weight[unit], strict=True))
+        expected[image, unit] += bias[unit]
+
+    np.testing.assert_allclose(layer(x).detach(), expected, rtol=1e-12, atol=1e-14)
 
 
 # --- dropout, section 4.2

@@ -1,4 +1,4 @@
-"""The ONNX graph against the paper's formulas in plain numpy, float64; about two seconds.
+"""The ONNX graph against the paper's formulas in plain numpy, or torch's network, in float64.
 
 N images, C channels, H rows, W columns, K classes.
 """
@@ -10,7 +10,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
+from alexnet_cli.model.alexnet import AlexNet
 from alexnet_cli.model.onnx_graph import build_graph
 from alexnet_cli.recipe import PAPER, Recipe
 from alexnet_cli.settings import widen
@@ -128,20 +130,32 @@ def expect_one_view(recipe, weights, x):
     return power / power.sum(axis=1, keepdims=True)
 
 
+def cut_views(images: np.ndarray, size: int, views: int) -> list[np.ndarray]:
+    """Cut the centre; or three by three patches; or corners and centre, and those mirrored."""
+    far = IMAGE_SIZE - size
+    middle = far // 2
+    lines = (0, far) if views == 10 else (0, middle, far)
+    offsets = [(top, left) for left in lines for top in lines] if views > 1 else []
+    if views != 9:
+        offsets.append((middle, middle))
+    cuts = [images[:, top : top + size, left : left + size] for top, left in offsets]
+    return cuts + [cut[:, :, ::-1] for cut in cuts] if views == 10 else cuts
+
+
+def centred_views(images: np.ndarray, size: int, views: int) -> list[np.ndarray]:
+    """Subtract the mean image's centre from every view: float64 (N, C, H, W)."""
+    mean = cut_views(draw_mean()[None].astype(np.float64), size, 1)[0]
+    return [(cut - mean).transpose(0, 3, 1, 2) for cut in cut_views(images, size, views)]
+
+
 def expect(recipe: Recipe, images: np.ndarray, views: int) -> np.ndarray:
     weights = {name: value.astype(np.float64) for name, value in draw_weights(recipe).items()}
-    size = recipe.crop_size
-    mean = draw_mean()[12 : 12 + size, 12 : 12 + size].astype(np.float64)
-    offsets = [(0, 0), (0, 24), (12, 12), (24, 0), (24, 24)] if views == 10 else [(12, 12)]
-    cuts = [images[:, top : top + size, left : left + size] for top, left in offsets]
-    if views == 10:
-        cuts += [cut[:, :, ::-1] for cut in cuts]
-    inputs = [(cut - mean).transpose(0, 3, 1, 2) for cut in cuts]
+    inputs = centred_views(images, recipe.crop_size, views)
     return np.mean([expect_one_view(recipe, weights, x) for x in inputs], axis=0)
 
 
 @pytest.mark.parametrize("num_images", [1, 3])
-@pytest.mark.parametrize("views", [1, 10])
+@pytest.mark.parametrize("views", [1, 9, 10])
 def test_probabilities_are_those_of_the_formulas(views: int, num_images: int):
     images = draw_images(num_images)
 
@@ -167,10 +181,11 @@ def test_the_formulas_above_tell_the_settings_apart():
     others = [replace(SMALL, lrn_alpha=1e-9), RECIPES["other norm"], RECIPES["other dropout"]]
     for other in others:
         assert np.abs(expect(other, images, 1) - paper).max() > 1e-3
-    assert np.abs(expect(SMALL, images, 10) - paper).max() > 1e-3
+    nine, ten = (expect(SMALL, images, views) for views in (9, 10))
+    assert min(np.abs(a - b).max() for a, b in [(nine, paper), (ten, paper), (nine, ten)]) > 1e-3
 
 
-@pytest.mark.parametrize("views", [1, 10])
+@pytest.mark.parametrize("views", [1, 9, 10])
 def test_graph_is_valid_plain_and_free_in_its_batch_size(views: int):
     model = build(SMALL, views)
 
@@ -199,3 +214,147 @@ def test_weights_stay_as_they_were():
     build_graph(SMALL, weights, draw_mean(), views=1, metadata={})
 
     assert all((weights[name] == before[name]).all() for name in weights)
+
+
+# --- networks of other layers, against torch's
+
+
+def left_out(*names: str) -> dict:
+    """Return what leaves hidden layers out."""
+    return {name: replace(getattr(SMALL, name), units=0) for name in names}
+
+
+def then(name: str, *steps: str) -> dict:
+    """Return a convolution with other steps behind it."""
+    return {name: replace(getattr(SMALL, name), then=steps)}
+
+
+def local(*names: str, **changes) -> dict:
+    """Return convolutions with weights of their own at every position."""
+    return {name: replace(getattr(SMALL, name), local=True, **changes) for name in names}
+
+
+BOTTLENECK = replace(SMALL.bottleneck, units=10)
+OPTIONS = {
+    "divided alpha": replace(SMALL, lrn_divided=True, lrn_alpha=0.5),
+    "pooling, ReLU, norm": replace(SMALL, **then("conv1", "max-pool", "activation", "norm")),
+    "nothing after conv3": replace(SMALL, **then("conv3")),
+    "averages and maxima": replace(
+        SMALL,
+        **then("conv1", "average-pool", "norm", "activation"),
+        **then("conv5", "activation", "average-pool"),
+    ),
+    "pooling without overlap": replace(SMALL, pool_size=2),
+    "tanh": replace(SMALL, activation="tanh"),
+    "sigmoid": replace(SMALL, activation="sigmoid"),
+    "columns apart": replace(SMALL, reads_both=("fc8",)),
+    "spatial norm": replace(
+        SMALL, **then("conv2", "activation", "norm", "spatial-norm", "max-pool"), spatial_alpha=3.0
+    ),
+    "spatial norm with k and plain alpha": replace(
+        SMALL,
+        **then("conv1", "activation", "spatial-norm", "max-pool"),
+        **then("conv2", "spatial-norm", "activation", "max-pool"),
+        spatial_k=2.5,
+        spatial_size=4,
+        spatial_alpha=0.3,
+        spatial_beta=0.6,
+        spatial_divided=False,
+    ),
+    "contrast norm": replace(
+        SMALL, **then("conv2", "activation", "norm", "contrast-norm", "max-pool"), spatial_alpha=3.0
+    ),
+    "contrast norm of even size": replace(
+        SMALL,
+        **then("conv2", "contrast-norm", "max-pool", "activation"),
+        spatial_size=4,
+        spatial_alpha=0.3,
+        spatial_divided=False,
+    ),
+    "local layers": replace(SMALL, columns=1, **local("conv3", "conv4")),
+    "local layers of other sizes": replace(
+        SMALL, columns=1, **local("conv2", pad=1), **local("conv5", size=2, pad=0)
+    ),
+    "local layer behind averages": replace(
+        SMALL,
+        **local("conv3"),
+        **then("conv2", "activation", "average-pool"),
+        columns=1,
+    ),
+    "low resolution": replace(SMALL, low_resolution=True),
+    "low resolution, nothing hangs over": replace(SMALL, low_resolution=True, crop_size=67),
+    "low resolution in one column": replace(SMALL, low_resolution=True, columns=1),
+    "without fc7": replace(SMALL, **left_out("fc7")),
+    "without hidden layers": replace(SMALL, **left_out("fc6", "fc7")),
+    "bottleneck": replace(SMALL, bottleneck=BOTTLENECK),
+    "bottleneck that reads both": replace(
+        SMALL, bottleneck=BOTTLENECK, reads_both=("bottleneck", *SMALL.reads_both)
+    ),
+    "bottleneck with dropout": replace(SMALL, bottleneck=replace(BOTTLENECK, dropout=0.2)),
+    "bottleneck alone": replace(SMALL, **left_out("fc6", "fc7"), bottleneck=BOTTLENECK),
+    "classes split": replace(SMALL, split_classes=True),
+    "six convolutions": replace(
+        SMALL,
+        conv6=replace(SMALL.conv6, filters=16),
+        reads_both=("conv3", "conv6", "fc6", "fc7", "fc8"),
+    ),
+}
+
+
+def draw_net(recipe: Recipe) -> AlexNet:
+    """Return torch's network in float64 with float32 weights that keep the signal's size."""
+    net, generator = AlexNet(recipe, CLASSES).double().eval(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            values = torch.randn(parameter.shape, generator=generator)
+            if not name.endswith("bias"):
+                # A local layer has its positions last.
+                inputs = parameter.shape[1] if parameter.dim() == 3 else parameter[0].numel()
+                values *= (0.3 if name == "fc8.weight" else 1.4) / math.sqrt(inputs)
+            parameter.copy_(values)
+    return net
+
+
+def build_of(net: AlexNet, views: int) -> onnx.ModelProto:
+    """Return the graph with the weights of torch's network."""
+    weights = {
+        name: np.ascontiguousarray(parameter.detach().numpy().astype(np.float32))
+        for name, parameter in net.named_parameters()
+    }
+    return build_graph(net.recipe, weights, draw_mean(), views=views, metadata={})
+
+
+def compare(recipe: Recipe, views: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities of the graph and of torch's network with the same weights."""
+    net, images = draw_net(recipe), draw_images(2)
+    model = build_of(net, views)
+    onnx.checker.check_model(model, full_check=True)
+    inputs = [torch.from_numpy(x.copy()) for x in centred_views(images, recipe.crop_size, views)]
+    with torch.no_grad():
+        expected = torch.stack([net(x).softmax(dim=1) for x in inputs]).mean(dim=0)
+    return run(model, images), expected.numpy()
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_graph_gives_the_probabilities_of_torch_s_network(name: str):
+    found, expected = compare(OPTIONS[name], views=1)
+
+    assert expected.max() > 1.5 / CLASSES  # the softmax is not flat
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("views", [9, 10])
+@pytest.mark.parametrize("name", ["local layers", "low resolution", "bottleneck", "contrast norm"])
+def test_graph_averages_the_views_of_other_networks_too(name: str, views: int):
+    found, expected = compare(OPTIONS[name], views)
+
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["local layers", "low resolution", "bottleneck"])
+def test_graph_of_other_networks_is_free_in_its_batch_size(name: str):
+    model, images = build_of(draw_net(OPTIONS[name]), views=9), draw_images(3)
+
+    together, alone = run(model, images), [run(model, image[None]) for image in images]
+
+    np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-4, atol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from alexnet_cli.errors import UsageError
+from alexnet_cli.errors import RecipeError, UsageError
 from alexnet_cli.model.alexnet import AlexNet, initialize
 from alexnet_cli.model.parallel import (
     Network,
@@ -208,3 +208,120 @@ def test_split_is_the_whole_whichever_convolutions_read_both(reads_both: str):
     images, _ = draw_batch()
 
     torch.testing.assert_close(split(images), whole(images), rtol=1e-5, atol=1e-5)
+
+
+# --- networks of other layers
+
+BOTTLENECK = replace(SMALL.bottleneck, units=6)
+NO_FC6, NO_FC7 = replace(SMALL.fc6, units=0), replace(SMALL.fc7, units=0)
+OPTIONS = {
+    "classes split": replace(NO_DROPOUT, split_classes=True),
+    "classes split, columns apart": replace(
+        NO_DROPOUT, split_classes=True, reads_both=("fc8",), bottleneck=BOTTLENECK
+    ),
+    "classes split, no hidden layers": replace(SMALL, fc6=NO_FC6, fc7=NO_FC7, split_classes=True),
+    "bottleneck": replace(NO_DROPOUT, bottleneck=BOTTLENECK),
+    "bottleneck that reads both, classes split": replace(
+        NO_DROPOUT,
+        bottleneck=BOTTLENECK,
+        split_classes=True,
+        reads_both=("bottleneck", *SMALL.reads_both),
+    ),
+    "bottleneck alone": replace(SMALL, fc6=NO_FC6, fc7=NO_FC7, bottleneck=BOTTLENECK),
+    "without hidden layers": replace(SMALL, fc6=NO_FC6, fc7=NO_FC7),
+    "low resolution": replace(NO_DROPOUT, low_resolution=True),
+    "six convolutions": replace(
+        NO_DROPOUT,
+        conv6=replace(SMALL.conv6, filters=8),
+        reads_both=("conv3", "conv6", "fc6", "fc7", "fc8"),
+    ),
+    "norms over space": replace(
+        NO_DROPOUT,
+        conv1=replace(SMALL.conv1, then=("max-pool", "activation", "norm", "spatial-norm")),
+        conv2=replace(SMALL.conv2, then=("activation", "norm", "contrast-norm", "average-pool")),
+        spatial_alpha=3.0,
+    ),
+}
+
+
+def draw_lively_state(recipe: Recipe, num_classes: int) -> dict[str, torch.Tensor]:
+    """Draw weights that keep the signal's size, in float64."""
+    generator, state = torch.Generator().manual_seed(0), whole_state(AlexNet(recipe, num_classes))
+    for name, tensor in state.items():
+        drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        if not name.endswith("bias"):
+            drawn *= (1.5 / tensor[0].numel()) ** 0.5
+        state[name] = drawn
+    return state
+
+
+def lively_pair(recipe: Recipe, num_classes: int) -> tuple[Network, Network]:
+    """Return the whole and the split network on the CPU, in float64, with the same weights."""
+    nets = [
+        build_network(recipe, num_classes, devices).double() for devices in ((CPU,), (CPU,) * 2)
+    ]
+    for net in nets:
+        load_whole_state(net, draw_lively_state(recipe, num_classes))
+    return nets[0], nets[1]
+
+
+@pytest.mark.parametrize("num_classes", [10, 11])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_split_gives_scores_and_gradients_of_the_whole_of_other_layers(name: str, num_classes: int):
+    whole, split = lively_pair(OPTIONS[name], num_classes)
+    images, labels = draw_batch()
+    scores, found = [], []
+    for net in (whole, split):
+        scores.append(net(images.double() / 50))
+        F.cross_entropy(scores[-1], labels).backward()
+        found.append(whole_state(net, [parameter.grad for parameter in net.parameters()]))
+
+    assert scores[0].shape == (4, num_classes)
+    torch.testing.assert_close(scores[1], scores[0], rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-7, atol=1e-11)
+    assert all(gradient.abs().max() > 1e-8 for gradient in found[0].values())
+
+
+@pytest.mark.parametrize("num_classes", [2, 10, 11])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_state_of_other_layers_comes_back_as_it_went_in(name: str, num_classes: int):
+    state = draw_lively_state(OPTIONS[name], num_classes)
+    _, split = lively_pair(OPTIONS[name], num_classes)
+
+    found = whole_state(split)
+
+    assert list(found) == list(state)
+    assert all(torch.equal(found[key], state[key]) for key in state)
+    assert all(tensor.is_contiguous() for tensor in found.values())
+
+
+def test_first_column_holds_the_smaller_half_of_the_classes():
+    recipe = OPTIONS["classes split"]
+    state, (_, split) = draw_lively_state(recipe, 11), lively_pair(recipe, 11)
+
+    parts = [(part.fc8.weight, part.fc8.bias) for part in split.parts]
+
+    assert torch.equal(parts[0][0], state["fc8.weight"][:5])
+    assert torch.equal(parts[1][0], state["fc8.weight"][5:])
+    assert torch.equal(parts[0][1], state["fc8.bias"][:5])
+    assert torch.equal(parts[1][1], state["fc8.bias"][5:])
+
+
+def test_state_of_another_number_of_classes_is_refused():
+    recipe = OPTIONS["classes split"]
+    split = build_network(recipe, 11, (CPU, CPU))
+
+    with pytest.raises(ValueError, match=r"fc8\.weight is"):
+        load_whole_state(split, draw_lively_state(recipe, 13))
+
+
+def test_local_layers_of_two_columns_are_refused_before_a_network_is_built():
+    with pytest.raises(RecipeError, match="local layers belong to networks of one column"):
+        replace(SMALL, conv3=replace(SMALL.conv3, local=True))
+
+
+def test_network_with_local_layers_is_not_split():
+    recipe = replace(SMALL, columns=1, conv3=replace(SMALL.conv3, local=True))
+
+    with pytest.raises(UsageError, match="column"):
+        build_network(recipe, CLASSES, (CPU, CPU))

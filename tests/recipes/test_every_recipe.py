@@ -20,12 +20,21 @@ from alexnet_cli.recipe import Recipe
 from alexnet_cli.recipes import ENTRIES, RECIPES, find_recipe
 from alexnet_cli.settings import widen
 
+# The networks of whole photos; those of CIFAR-10 have no hidden layers.
+HIDDEN = [name for name, recipe in RECIPES.items() if recipe.fc6.units]
 
-@pytest.mark.parametrize("name", RECIPES)
+
+@pytest.mark.parametrize("name", HIDDEN)
 def test_recipe_leaves_6_by_6_maps_to_the_hidden_layers(name):
     layers = {layer.name: layer for layer in describe_layers(RECIPES[name], 10)}
     pools = [layer.output for kind, layer in layers.items() if kind.startswith("pool")]
     assert pools[-1][1:] == (6, 6)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_no_two_layers_of_a_recipe_share_a_name(name):
+    names = [layer.name for layer in describe_layers(RECIPES[name], 10)]
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("name", [n for n, entry in ENTRIES.items() if entry.parent])
@@ -40,24 +49,27 @@ def test_unknown_recipe_is_refused_with_the_known_ones():
         find_recipe("vgg")
 
 
-def small(name: str) -> Recipe:
-    """Return a recipe with few kernels."""
-    return widen(find_recipe(name), 1 / 16)
-
-
 # --- every recipe, shrunken, from training to ONNX
 
 
 def shrink(name: str) -> Recipe:
-    """Return a recipe with few kernels on small patches, for two short epochs."""
+    """Return a recipe with few kernels on small patches, for a few short epochs from fresh weights.
+
+    Networks for small pictures keep their patches, and a quarter of their kernels: with fewer,
+    next to nothing of the picture comes through their first weights.
+    """
+    recipe = find_recipe(name)
+    large = name in HIDDEN
     return dataclasses.replace(
-        small(name),
-        crop_size=99,
+        widen(recipe, 1 / 16 if large else 1 / 4),
+        crop_size=72 if large else recipe.crop_size,
         batch_size=16,
-        epochs=4,
+        epochs=3,
+        until_train_error=0.0,
         schedule="linear",
         warmup_epochs=0.0,
         learning_rate=0.002,
+        imports=(),
     )
 
 
@@ -76,7 +88,9 @@ def test_recipe_trains_reloads_and_exports(name, dataset, tmp_path):
     initialize(fresh, shrink(name).seed)
     weights = {key: tensor.numpy() for key, tensor in whole_state(fresh).items()}
     untrained = dataclasses.replace(trained, weights=weights)
-    result = export(tmp_path / "run" / "last.safetensors", tmp_path / "model.onnx", num_views=10)
+    num_views = 1 if name in HIDDEN else 9
+    last, onnx_path = tmp_path / "run" / "last.safetensors", tmp_path / "model.onnx"
+    result = export(last, onnx_path, num_views=num_views)
 
     assert train_loss(trained, dataset) < train_loss(untrained, dataset)
     assert result.max_abs_difference <= 1e-5
@@ -89,6 +103,6 @@ def test_split_computes_what_the_whole_network_computes(name):
     initialize(whole, 0)
     split = SplitAlexNet(recipe, 10, (torch.device("cpu"),) * 2).eval()
     load_whole_state(split, whole_state(whole))
-    images = 50 * torch.randn(2, 3, 99, 99)
+    images = 50 * torch.randn(2, 3, recipe.crop_size, recipe.crop_size)
 
     torch.testing.assert_close(split(images), whole(images), rtol=0, atol=1e-5)

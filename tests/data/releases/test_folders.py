@@ -1,3 +1,5 @@
+"""Class folders of every shape: which pictures are listed, with which label, in which split."""
+
 import os
 from pathlib import Path
 
@@ -84,6 +86,65 @@ def test_a_flat_validation_folder_is_refused(tmp_path):
     touch(tmp_path, "train/a/1.jpg", "val/1.jpg")
     with pytest.raises(ReleaseError, match="Sort its pictures into classes"):
         read(tmp_path)
+
+
+def test_test_folders_become_a_split_of_their_own(tmp_path):
+    touch(tmp_path, "train/b/1.jpg", "train/a/2.jpg", "test/b/3.jpg", "test/b/5.jpg")
+    release = read(tmp_path)
+    assert list(release.pictures) == ["train", "val", "test"]
+    assert sources(release, "test") == ["test/b/3.jpg", "test/b/5.jpg"]
+    assert [p.label for p in release.pictures["test"]] == [1, 1]
+    assert release.pictures["val"] == []
+    assert sources(release) == ["train/a/2.jpg", "train/b/1.jpg"]
+
+
+def test_without_test_folders_there_is_no_test_split(tmp_path, classes):
+    assert "test" not in read(classes).pictures
+    other = touch(tmp_path / "other", "train/a/1.jpg", "val/a/2.jpg")
+    assert "test" not in read(other).pictures
+
+
+def test_every_test_picture_reads_as_its_file(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "val/a/2.jpg", "test/a/3.jpg")
+    (picture,) = read(tmp_path).pictures["test"]
+    assert picture.read() == picture.source.encode() == b"test/a/3.jpg"
+
+
+def test_a_test_class_that_training_lacks_is_refused_by_name(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "val/a/2.jpg", "test/a/3.jpg", "test/zebra/4.jpg")
+    with pytest.raises(ReleaseError, match=r"test: class 'zebra' is not in .*train") as error:
+        read(tmp_path)
+    assert "(1 such)" in str(error.value)
+
+
+def test_a_flat_test_folder_is_refused(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "test/1.jpg")
+    with pytest.raises(ReleaseError, match="Sort its pictures into classes"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "layout"),
+    [
+        ("train", "train/CLASS folders"),
+        ("train val", "train/CLASS and val/CLASS folders"),
+        ("train test", "train/CLASS and test/CLASS folders"),
+        ("train val test", "train/CLASS and val/CLASS and test/CLASS folders"),
+    ],
+)
+def test_layout_names_the_folders_that_are_there(tmp_path, names, layout):
+    touch(tmp_path, *(f"{split}/a/1.jpg" for split in names.split()))
+    assert read(tmp_path).layout == layout
+
+
+def test_layout_of_class_folders_alone_says_so(classes):
+    assert read(classes).layout == "CLASS folders"
+
+
+def test_val_fraction_is_refused_beside_test_folders_too(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "test/a/2.jpg")
+    with pytest.raises(UsageError, match="--val-fraction"):
+        read(tmp_path, val_fraction=0.5)
 
 
 @pytest.mark.parametrize("names", [(), ("train/notes.txt",), ("1.jpg",)])
