@@ -5,25 +5,25 @@ the child's exit code; signals to the parent are passed on, so that the child sa
 """
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import typer
-
 from alexnet_cli import console, report
+from alexnet_cli.errors import ChildError
 
 
 def run_child(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
     """Run a command, print what it prints unless `quiet`, and return its JSON.
 
     Raises:
-        typer.Exit: the command failed, or was stopped; it has said why itself.
+        ChildError: the command failed, or was stopped; it has said why itself.
     """
     if not quiet:
-        shown = console.safe(" ".join(arguments))
+        shown = console.safe(shlex.join(arguments))
         console.print_line(f"\n[dim]{console.safe(purpose)}[/]\n[bold cyan]$ alexnet {shown}[/]")
         sys.stdout.flush()
     command = [sys.executable, "-m", "alexnet_cli", *arguments, "--json"]
@@ -35,7 +35,12 @@ def run_child(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
         output = child.stdout.read()
         code = child.wait()
     if code:
-        raise typer.Exit(code if code > 0 else 128 - code)
+        code = code if code > 0 else 128 - code
+        raise ChildError(
+            f"`alexnet {arguments[0]}` ended with exit code {code}, see above.\n"
+            "What is finished is kept: the same command goes on from there.",
+            code,
+        )
     result = json.loads(output)
     if not quiet:
         getattr(report, f"show_{arguments[0]}")(result)

@@ -10,7 +10,7 @@ from alexnet_cli.engine.plan import PlannedRow, Shortcuts, Source, Step, plan_ro
 from alexnet_cli.engine.race import race_step, run_race
 from alexnet_cli.engine.results import race_result, table_result, write_results
 from alexnet_cli.engine.step_records import RunCommand, StepRecords
-from alexnet_cli.errors import InputError, UsageError
+from alexnet_cli.errors import UsageError
 from alexnet_cli.progress import SILENT, Progress
 from alexnet_cli.recipes.tables import (
     FIGURE_1,
@@ -55,7 +55,8 @@ def reproduce(request: Request, run_command: RunCommand, *, progress: Progress =
         racers, source = _choose_racers(request), sources.get("cifar-10")
         if source is None:
             raise UsageError("figure-1 needs CIFAR-10: --data cifar-10=DATASET")
-        result = race_result(run_race(racers, source, records, request.shortcuts), source)
+        laps = run_race(racers, source, records, request.shortcuts)
+        result = race_result(laps, source, request.shortcuts)
         return write_results(request.out, result)
     steps, rows = _plan(request, sources)
     if not steps:
@@ -115,11 +116,6 @@ def _open_sources(request: Request) -> dict[str, Source]:
         index = read_index(folder)
         counts = {split: entry.written for split, entry in index.splits.items()}
         held_out = {split: count for split, count in counts.items() if split != "train"}
-        if not any(held_out.values()):
-            raise InputError(
-                f"{folder} has training pictures only, so nothing to measure on.\n"
-                "Make it again with --val-fraction 0.1, or with val/ beside train/."
-            )
         sources[name] = Source(name, str(folder), counts["train"], held_out, len(index.classes))
     return sources
 

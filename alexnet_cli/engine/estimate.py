@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from alexnet_cli.model.parallel import build_network, load_whole_state, whole_st
 from alexnet_cli.model.sgd import PaperSGD
 from alexnet_cli.progress import Progress
 from alexnet_cli.recipe import Recipe
+from alexnet_cli.recipes.tables import OFFICIAL_SETS
 
 VIEWS = 10
 FORWARD_SHARE = 1 / 3  # of a training step's arithmetic
@@ -51,6 +53,7 @@ class Estimate:
         hours_on_8_gpus: if as many steps run at once as 8 such devices hold.
         disk_bytes: of runs and predictions.
         data_bytes: of the data sets, about.
+        to_prepare: of data sets that are not there yet, the commands that make them.
     """
 
     table: str
@@ -62,6 +65,7 @@ class Estimate:
     hours_on_8_gpus: float
     disk_bytes: int
     data_bytes: int
+    to_prepare: dict[str, str]
 
 
 def estimate_plan(
@@ -80,7 +84,7 @@ def estimate_plan(
             hours = images / speed / 3600 * (1 if step.kind == "train" else FORWARD_SHARE)
             line = command_line(step)
             rows.append(StepEstimate(step.name, wave + 1, line, images, hours, _disk(step)))
-    sources = {step.source.name: step.source for step in steps}.values()
+    sources = list({step.source.name: step.source for step in steps}.values())
     return Estimate(
         table=table,
         devices=[str(device) for device in devices],
@@ -91,6 +95,7 @@ def estimate_plan(
         hours_on_8_gpus=_makespan(steps, rows, max(1, GPUS // len(devices))),
         disk_bytes=sum(row.disk_bytes for row in rows),
         data_bytes=sum(_num_images(source) * SHARD_BYTES for source in sources),
+        to_prepare={s.name: _prepare(s) for s in sources if not Path(s.path).exists()},
     )
 
 
@@ -149,6 +154,12 @@ def _disk(step: Step) -> int:
     if step.kind == "eval":  # all views' average and the centre's
         return 2 * 4 * step.source.classes * step.source.held_out.get(step.source.split, 0)
     return 0
+
+
+def _prepare(source: Source) -> str:
+    options = OFFICIAL_SETS[source.name].prep
+    prep = f"alexnet prep SOURCE {source.path}" + (f" {options}" if options else "")
+    return f"{prep} && alexnet pca {source.path}"
 
 
 def _num_images(source: Source) -> int:

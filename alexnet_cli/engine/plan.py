@@ -1,9 +1,11 @@
 """A table of the paper -> the command lines that make it, each shared run once (section 6)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from alexnet_cli.engine.run_folder import RunFolder
+from alexnet_cli.errors import InputError
 from alexnet_cli.recipe import Recipe
 from alexnet_cli.recipes import ENTRIES, find_recipe
 from alexnet_cli.recipes.tables import Row
@@ -24,17 +26,24 @@ class Shortcuts:
     device: str = "auto"
     num_devices: int | None = None
 
-    def arguments(self) -> list[str]:
-        """Return them as options of `alexnet train`."""
-        return [
-            *(["--epochs", str(self.epochs)] if self.epochs else []),
-            *(f"--set={setting}" for setting in self.settings),
-        ]
+    def apply(self, recipe: Recipe) -> Recipe:
+        """Return a recipe as it will be trained."""
+        recipe = with_settings(recipe, list(self.settings))
+        return replace(recipe, epochs=self.epochs) if self.epochs else recipe
 
-    def places(self) -> list[str]:
-        """Return `--device` and `--gpus` where they were given."""
+    def arguments(self, recipe: Recipe) -> list[str]:
+        """Return the options of `alexnet train` for a recipe as it will be trained.
+
+        The epochs are always among them: a run that was shortened once must not stay short.
+        """
+        settings = [f"--set={setting}" for setting in self.settings]
+        return ["--epochs", str(recipe.epochs), *settings, *self.places(recipe)]
+
+    def places(self, recipe: Recipe) -> list[str]:
+        """Return `--device` and `--gpus` as given; networks of one column are not split."""
         device = ["--device", self.device] if self.device != "auto" else []
-        return device + (["--gpus", str(self.num_devices)] if self.num_devices else [])
+        split = self.num_devices and self.num_devices <= recipe.columns
+        return device + (["--gpus", str(self.num_devices)] if split else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,7 @@ class Step:
         kind: train, eval or ensemble.
         folder: of a training run.
         begins_from: run folder whose checkpoint it begins from.
+        output: a file without which the step is not done.
     """
 
     name: str
@@ -76,6 +86,7 @@ class Step:
     recipe: Recipe | None = None
     folder: Path | None = None
     begins_from: Path | None = None
+    output: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +115,11 @@ class Planner:
         wanted = {row.data[0]} if source is None else set()
         for member in row.members:
             wanted |= {name for name in _data_of_chain(member)[1:] if name not in self.sources}
+        if source is not None and not any(source.held_out.values()):
+            raise InputError(
+                f"{source.path} has training pictures only, so nothing to measure on.\n"
+                "Make it again with --val-fraction 0.1, or with val/ beside train/."
+            )
         if source is None or wanted:
             return PlannedRow(row, source, None, (), tuple(sorted(wanted)))
         trains = [self._add_train(member, source) for member in row.members]
@@ -122,12 +138,19 @@ class Planner:
             needs = (self._add_train(parent, self.sources[ENTRIES[parent].data]),)
             begins_from = self.steps[needs[0]].folder
         folder = self.out / "runs" / name
-        recipe = with_settings(find_recipe(recipe_name), list(self.shortcuts.settings))
+        recipe = self.shortcuts.apply(find_recipe(recipe_name))
         arguments = ("train", source.path, "--run", str(folder), "--recipe", recipe_name)
-        options = (*self.shortcuts.arguments(), *self.shortcuts.places())
-        purpose = f"Train {name}: {entry.about}."
         self.steps[key] = Step(
-            key, "train", arguments + options, purpose, source, needs, recipe, folder, begins_from
+            key,
+            "train",
+            (*arguments, *self.shortcuts.arguments(recipe)),
+            f"Train {name}: {entry.about}.",
+            source,
+            needs,
+            recipe,
+            folder,
+            begins_from,
+            RunFolder(folder).last,
         )
         return key
 
@@ -142,11 +165,12 @@ class Planner:
             Step(
                 name,
                 "eval",
-                (*arguments, *options, *self.shortcuts.places()),
+                (*arguments, *options, *self.shortcuts.places(step.recipe)),
                 f"Measure {train.removeprefix('train-')}, ten views.",
                 source,
                 (train,),
                 step.recipe,
+                output=predictions,
             ),
         )
         return name

@@ -1,18 +1,19 @@
 """Figure 1: epochs to 25 % training error with ReLU and with tanh, each at its best rate.
 
-Rates are tried one after the other; a rate is given up when it has used as many epochs as the best
-one needed, for then it can no longer win.
+Every rate is tried for a few epochs; the one with the least training error then goes on alone.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alexnet_cli.engine.plan import Shortcuts, Source, Step
 from alexnet_cli.engine.run_folder import RunFolder
 from alexnet_cli.engine.step_records import StepRecords
+from alexnet_cli.errors import ChildError, DivergedError
 from alexnet_cli.recipes import find_recipe
-from alexnet_cli.recipes.tables import FIGURE_1_GOAL, Racer
-from alexnet_cli.settings import with_settings
+from alexnet_cli.recipes.tables import FIGURE_1_GOAL, FIGURE_1_TRIAL_EPOCHS, Racer
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +41,37 @@ def run_race(
 def _run_racer(
     racer: Racer, source: Source, records: StepRecords, shortcuts: Shortcuts
 ) -> list[Lap]:
-    limit, laps = shortcuts.epochs, []
+    trial = min(shortcuts.epochs or FIGURE_1_TRIAL_EPOCHS, FIGURE_1_TRIAL_EPOCHS)
+    laps = []
     for rate in racer.rates:
-        step = race_step(racer.recipe, rate, limit, source, records.out, shortcuts)
+        step = race_step(racer.recipe, rate, trial, source, records.out, shortcuts)
+        laps.append(_run_lap(racer.recipe, rate, step, records))
+    best = min(laps, key=lambda lap: _error_after(lap, trial))
+    step = race_step(racer.recipe, best.rate, shortcuts.epochs, source, records.out, shortcuts)
+    final = _run_lap(racer.recipe, best.rate, step, records)
+    return [final if lap is best else lap for lap in laps]
+
+
+def _error_after(lap: Lap, epochs: int) -> float:
+    """Return the least error of the first epochs; 1 for a rate at which nothing was learned."""
+    return min(lap.train_errors[:epochs], default=1.0)
+
+
+def _run_lap(recipe_name: str, rate: float, step: Step, records: StepRecords) -> Lap:
+    """Train one lap; at a rate that is too high it ends with the epochs before."""
+    with _may_diverge():
         records.run(step)
-        errors = tuple(row["train_top1_error"] for row in RunFolder(step.folder).rows())
-        lap = Lap(racer.recipe, rate, errors, epochs_to(errors, FIGURE_1_GOAL))
-        laps.append(lap)
-        if lap.epochs is not None:
-            limit = min(limit or len(errors), len(errors))
-    return laps
+    errors = tuple(row["train_top1_error"] for row in RunFolder(step.folder).rows())
+    return Lap(recipe_name, rate, errors, epochs_to(errors, FIGURE_1_GOAL))
+
+
+@contextmanager
+def _may_diverge() -> Iterator[None]:
+    try:
+        yield
+    except ChildError as error:
+        if error.exit_code != DivergedError.exit_code:
+            raise
 
 
 def race_step(
@@ -60,7 +82,7 @@ def race_step(
     out: Path,
     shortcuts: Shortcuts,
 ) -> Step:
-    """Return the command line of one lap."""
+    """Return the command line of one lap; `limit` is in epochs, None for the recipe's own."""
     name = f"{recipe_name}-{rate:g}"
     folder = out / "runs" / name
     settings = (
@@ -68,19 +90,18 @@ def race_step(
         f"learning_rate={rate:g}",
         f"until_train_error={FIGURE_1_GOAL}",
     )
+    shortened = replace(shortcuts, epochs=limit, settings=settings)
+    recipe = shortened.apply(find_recipe(recipe_name))
     arguments = ("train", source.path, "--run", str(folder), "--recipe", recipe_name)
-    options = [f"--set={setting}" for setting in settings]
-    options += ["--epochs", str(limit)] if limit else []
-    recipe = with_settings(find_recipe(recipe_name), list(settings))
-    purpose = f"Train {recipe_name} at rate {rate:g} to {FIGURE_1_GOAL:.0%} training error."
     return Step(
-        f"train-{name}",
+        f"train-{name}-for-{recipe.epochs}",
         "train",
-        (*arguments, *options, *shortcuts.places()),
-        purpose,
+        (*arguments, *shortened.arguments(recipe)),
+        f"Train {recipe_name} at rate {rate:g} to {FIGURE_1_GOAL:.0%} training error.",
         source,
         recipe=recipe,
         folder=folder,
+        output=RunFolder(folder).last,
     )
 
 

@@ -27,12 +27,15 @@ class StepRecords:
 
     def run(self, step: Step) -> dict:
         """Return a step's result: the recorded one if nothing it depends on changed since."""
-        key = self._key(step)
-        record = self._read(step.name)
-        if record.get("key") == key:
+        key, record = self._key(step), self._read(step.name)
+        is_there = step.output is None or step.output.is_file()
+        if record.get("key") == key and is_there:
             return record["result"]
+        if step.begins_from and record and record.get("needs") != self._keys_of_needs(step):
+            set_aside(step.folder)  # it began with weights that are no more
         result = self.run_command(self.command_line(step), step.purpose)
-        self._write(step.name, {"key": key, "arguments": step.arguments, "result": result})
+        record = {"key": key, "needs": self._keys_of_needs(step)}
+        self._write(step.name, {**record, "arguments": step.arguments, "result": result})
         return result
 
     def command_line(self, step: Step) -> list[str]:
@@ -50,9 +53,12 @@ class StepRecords:
         about = [
             list(step.arguments),
             read_index(Path(step.source.path)).fingerprint(),
-            [self._read(need).get("key") for need in step.needs],
+            self._keys_of_needs(step),
         ]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+    def _keys_of_needs(self, step: Step) -> list[str | None]:
+        return [self._read(need).get("key") for need in step.needs]
 
     def _read(self, name: str) -> dict:
         try:
@@ -65,3 +71,12 @@ class StepRecords:
         (self.out / "steps").mkdir(parents=True, exist_ok=True)
         content = json.dumps(record, indent=2) + "\n"
         write_bytes(self.out / "steps" / f"{name}.json", content.encode())
+
+
+def set_aside(folder: Path) -> None:
+    """Give a folder another name, so that its place is free and nothing is lost."""
+    number = 1
+    while (target := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    if folder.exists():
+        folder.rename(target)
