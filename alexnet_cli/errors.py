@@ -12,7 +12,8 @@ AlexNetError                 1  failed
     DeviceError              4  a GPU that is not there
   RejectedError              5  finished, but items were rejected beyond what was allowed
   DivergedError              6  the loss is no longer a number
-  Stopped                  130  stopped by a signal after saving (143 for SIGTERM)
+  ChildError                 its  a command that another one runs failed; the code is that one's
+  Stopped                  130  stopped by a signal after saving (143 for SIGTERM, 129 for SIGHUP)
 
 A message is at most three lines: what failed and on which file; what is kept; the next command.
 """
@@ -85,6 +86,18 @@ class DivergedError(AlexNetError):
     """The loss became infinite or not a number."""
 
     exit_code = 6
+
+
+class ChildError(AlexNetError):
+    """A command run by demo or reproduce failed; it has said why itself.
+
+    Attributes:
+        exit_code: the command's own.
+    """
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class Stopped(AlexNetError):  # noqa: N818 - nothing is wrong

@@ -1,5 +1,6 @@
 """Results as tables on stdout; each function takes what --json prints."""
 
+import shlex
 import sys
 from collections.abc import Callable
 
@@ -195,12 +196,15 @@ def _errors(row: dict) -> tuple[str, str, str]:
 def show_plan(result: dict) -> None:
     """The commands of a reproduction, wave by wave, with their cost."""
     wave = 0
+    for name, commands in result["to_prepare"].items():
+        print_line(f"[bold]first[/], with the archives or class folders of {name} in SOURCE:")
+        print_line(f"  $ {safe(commands)}")
     for step in result["steps"]:
         if step["wave"] != wave:
             wave = step["wave"]
             print_line(f"[bold]wave {wave}[/] (these can run at once)")
         cost = [f"{step['images']:,} images", _hours(step["hours"]), _size(step["disk_bytes"])]
-        print_line(f"  $ alexnet {safe(' '.join(step['command']))}")
+        print_line(f"  $ alexnet {safe(shlex.join(step['command']))}")
         print_line(f"    [dim]{', '.join(cost)}[/]")
     rates = ", ".join(f"{name}: {rate:g}" for name, rate in result["rates"].items())
     print_line(f"training images/s measured here on {' + '.join(result['devices'])}: {safe(rates)}")
@@ -241,7 +245,7 @@ def show_reproduce(result: dict) -> None:
 def _reproduced_table(result: dict) -> Table:
     table = Table(title=result["title"], caption="top-1 / top-5 error in percent")
     for column in ("row", "paper", "2012 log", "ours", "worse by", "epochs", "measured on"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "row")
     for row in result["rows"]:
         cells = [row["name"], *(_pair(row[key]) for key in ("paper", "log", "ours"))]
         if row["ours"]:
