@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from alexnet_cli import console, report
+from alexnet_cli import console, report, report_training
 from alexnet_cli.children import run_child
 from alexnet_cli.options import AsJson, DatasetPath, Device, Gpus, Settings
 from alexnet_cli.report import show
@@ -97,14 +97,14 @@ def reproduce(
     request = verb.Request(table, pairs, folder, tuple(only or ()), shortcuts)
     if dry_run:
         estimate = verb.plan(request, progress=console.ConsoleProgress())
-        show(asdict(estimate), as_json, report.show_plan)
+        show(asdict(estimate), as_json, report_training.show_plan)
         return
 
     def run_command(arguments: list[str], purpose: str) -> dict:
         return run_child(arguments, purpose, quiet=as_json)
 
     result = verb.reproduce(request, run_command, progress=console.ConsoleProgress())
-    show(result, as_json, report.show_reproduce)
+    show(result, as_json, report_training.show_reproduce)
 
 
 def _parse_data(text: str) -> tuple[str, Path]:
@@ -115,7 +115,7 @@ def _parse_data(text: str) -> tuple[str, Path]:
 
 
 def check(
-    recipe: Annotated[str, typer.Argument(help="Its name; see alexnet recipes.")] = "paper",
+    recipe: Annotated[str, typer.Argument(help="Its name, or the recipe.json of a run.")] = "paper",
     data: Annotated[
         Path | None, typer.Option(help="Dataset to take pictures from; drawn ones otherwise.")
     ] = None,
@@ -124,12 +124,13 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a recipe's gradients and signals, and that it learns one batch by heart."""
-    from alexnet_cli.recipes import find_recipe
+    from alexnet_cli.recipes import find_recipe, load_recipe
     from alexnet_cli.settings import with_settings
 
-    wanted = with_settings(find_recipe(recipe), settings or [])
+    found = load_recipe(Path(recipe)) if recipe.endswith(".json") else find_recipe(recipe)
+    wanted = with_settings(found, settings or [])
     from alexnet_cli.commands import check as verb
 
     result = verb.check(wanted, data, steps=steps, progress=console.ConsoleProgress())
-    show(result.to_json(), as_json, report.show_check)
+    show(result.to_json(), as_json, report_training.show_check)
     result.raise_faults()

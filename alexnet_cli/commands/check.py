@@ -11,7 +11,7 @@ from torch import Tensor
 
 from alexnet_cli.data.augment import Augmenter
 from alexnet_cli.data.dataset import open_dataset
-from alexnet_cli.data.demo_release import draw_pictures
+from alexnet_cli.data.demo_pictures import draw_pictures
 from alexnet_cli.data.images import to_square
 from alexnet_cli.data.loader import load_batches
 from alexnet_cli.data.pixel_stats import load_pixel_stats
@@ -59,8 +59,16 @@ class CheckResult:
         """Return the result with the errors and verdicts that are computed from it."""
         result = asdict(self)
         for row, gradient in zip(result["gradients"], self.gradients, strict=True):
-            row["error"] = gradient.error
-        result["overfit"]["learned"] = self.overfit.learned
+            row |= {
+                name: value if math.isfinite(value) else None
+                for name, value in (
+                    ("gradient", gradient.gradient),
+                    ("slope", gradient.slope),
+                    ("error", gradient.error),
+                )
+            }
+        losses = [loss if math.isfinite(loss) else None for loss in self.overfit.losses]
+        result["overfit"] |= {"learned": self.overfit.learned, "losses": losses}
         return result
 
     def raise_faults(self) -> None:
@@ -118,7 +126,7 @@ def _faults(
     faults = [
         f"the gradient of {found.parameter} is {found.gradient:.4g}, the slope {found.slope:.4g}"
         for found in gradients
-        if found.error > MAX_GRADIENT_ERROR
+        if not found.error <= MAX_GRADIENT_ERROR
     ]
     if not learned.learned:
         weak = weakest(signals)

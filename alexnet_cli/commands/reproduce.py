@@ -7,7 +7,7 @@ from alexnet_cli.data.dataset import read_index
 from alexnet_cli.engine.devices import choose_devices
 from alexnet_cli.engine.estimate import Estimate, estimate_plan
 from alexnet_cli.engine.plan import PlannedRow, Shortcuts, Source, Step, plan_rows
-from alexnet_cli.engine.race import race_step, run_race
+from alexnet_cli.engine.race import race_step, run_race, trial_epochs
 from alexnet_cli.engine.results import race_result, table_result, write_results
 from alexnet_cli.engine.step_records import RunCommand, StepRecords
 from alexnet_cli.errors import UsageError
@@ -78,11 +78,7 @@ def plan(request: Request, *, progress: Progress = SILENT) -> Estimate:
     sources = _published_sources() | _open_sources(request)
     devices = choose_devices(request.shortcuts.device, request.shortcuts.num_devices)
     if request.table == FIGURE_1:
-        steps = [
-            race_step(r.recipe, rate, None, sources["cifar-10"], request.out, request.shortcuts)
-            for r in _choose_racers(request)
-            for rate in r.rates
-        ]
+        steps = _race_steps(request, sources["cifar-10"])
     else:
         steps, _ = _plan(request, sources)
     commands = StepRecords(request.out, lambda *_: {})
@@ -97,6 +93,21 @@ def _check_name(table: str) -> None:
 def _plan(request: Request, sources: dict[str, Source]) -> tuple[list[Step], list[PlannedRow]]:
     rows = TABLES[request.table].choose(list(request.only))
     return plan_rows(rows, sources, request.out, request.shortcuts)
+
+
+def _race_steps(request: Request, source: Source) -> list[Step]:
+    """Return every rate's trial, and the whole of one rate, whichever it will be."""
+    steps = []
+    for racer in _choose_racers(request):
+        trial = trial_epochs(racer, request.shortcuts)
+        laps = [(rate, trial) for rate in racer.rates] + [
+            (racer.rates[0], request.shortcuts.epochs)
+        ]
+        steps += [
+            race_step(racer.recipe, rate, limit, source, request.out, request.shortcuts)
+            for rate, limit in laps
+        ]
+    return list({step.name: step for step in steps}.values())
 
 
 def _choose_racers(request: Request) -> tuple[Racer, ...]:

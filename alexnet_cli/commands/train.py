@@ -60,8 +60,9 @@ def train(
     run = RunFolder(run_path)
     trainer = Trainer(recipe, dataset, stats, run, devices, progress)
     trainer.start(source)
-    run.create(recipe)
+    run.check_unused()
     with run.locked():
+        run.create(recipe)
         return _finish(trainer)
 
 

@@ -16,6 +16,7 @@ from alexnet_cli.recipe import Recipe
 from alexnet_cli.settings import widen
 
 MAX_GRADIENT_ERROR = 1e-4
+FLOOR = 1e-6  # the loss is rounded: smaller slopes cannot be told
 STEPS = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9)  # a kink within a step spoils it; rounding a too small one
 SHRUNKEN_CROPS = (72, 99)  # sizes that fit every network of the recipes
 SHRUNKEN_WIDTH = 1 / 16
@@ -35,7 +36,7 @@ class GradientCheck:
     @property
     def error(self) -> float:
         """Relative error."""
-        return abs(self.gradient - self.slope) / max(abs(self.gradient), abs(self.slope), 1e-10)
+        return abs(self.gradient - self.slope) / max(abs(self.gradient), abs(self.slope), FLOOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,31 +92,46 @@ def check_gradient(
         direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
         direction /= direction.norm()
         gradient = (parameter.grad * direction).sum().item()
-        slopes = [_slope(net, parameter, step * direction, x, labels) / step for step in STEPS]
+        slopes = [
+            change / step
+            for step in STEPS
+            for change in _changes(net, parameter, step * direction, x, labels)
+        ]
         yield GradientCheck(name, gradient, min(slopes, key=lambda slope: abs(slope - gradient)))
 
 
 @torch.no_grad()
-def _slope(net: AlexNet, parameter: Tensor, step: Tensor, x: Tensor, labels: Tensor) -> float:
-    """Return by how much the loss rises along a step, by central differences."""
+def _changes(
+    net: AlexNet, parameter: Tensor, step: Tensor, x: Tensor, labels: Tensor
+) -> tuple[float, float, float]:
+    """Return by how much the loss rises along a step: on average of both sides, and on each.
+
+    On a kink, where a ReLU or a maximum changes over, the gradient is the slope of one side.
+    """
     kept, losses = parameter.clone(), []
-    for change in (step, -step):
+    for change in (step, 0 * step, -step):
         parameter.copy_(kept + change)
         losses.append(F.cross_entropy(net(x), labels).item())
     parameter.copy_(kept)
-    return (losses[0] - losses[1]) / 2
+    after, here, before = losses
+    return (after - before) / 2, after - here, here - before
 
 
 def overfit(
     recipe: Recipe, num_classes: int, patches: Tensor, labels: Tensor, steps: int, bar: Tracker
 ) -> Overfit:
     """Learn one batch by heart at the recipe's rate, or at a lower one where that is too high."""
-    result = None
+    tried = []
     for factor in RATE_FACTORS:
-        result = _overfit_at(recipe, factor, num_classes, patches, labels, steps, bar)
-        if result.learned:
+        tried.append(_overfit_at(recipe, factor, num_classes, patches, labels, steps, bar))
+        if tried[-1].learned:
             break
-    return result
+    return min(tried, key=_last_loss)
+
+
+def _last_loss(result: Overfit) -> float:
+    last = result.losses[-1]
+    return last if math.isfinite(last) else math.inf
 
 
 def _overfit_at(

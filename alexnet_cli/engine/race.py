@@ -41,7 +41,7 @@ def run_race(
 def _run_racer(
     racer: Racer, source: Source, records: StepRecords, shortcuts: Shortcuts
 ) -> list[Lap]:
-    trial = min(shortcuts.epochs or FIGURE_1_TRIAL_EPOCHS, FIGURE_1_TRIAL_EPOCHS)
+    trial = trial_epochs(racer, shortcuts)
     laps = []
     for rate in racer.rates:
         step = race_step(racer.recipe, rate, trial, source, records.out, shortcuts)
@@ -52,9 +52,16 @@ def _run_racer(
     return [final if lap is best else lap for lap in laps]
 
 
+def trial_epochs(racer: Racer, shortcuts: Shortcuts) -> int:
+    """Return for how many epochs every rate is tried."""
+    return min(shortcuts.apply(find_recipe(racer.recipe)).epochs, FIGURE_1_TRIAL_EPOCHS)
+
+
 def _error_after(lap: Lap, epochs: int) -> float:
-    """Return the least error of the first epochs; 1 for a rate at which nothing was learned."""
-    return min(lap.train_errors[:epochs], default=1.0)
+    """Return the least error of the first epochs; 1 for a rate at which training diverged."""
+    if len(lap.train_errors) < epochs and lap.epochs is None:
+        return 1.0
+    return min(lap.train_errors[:epochs])
 
 
 def _run_lap(recipe_name: str, rate: float, step: Step, records: StepRecords) -> Lap:

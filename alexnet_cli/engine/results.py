@@ -42,7 +42,11 @@ def table_result(
     sources = {s.source.name: s.source for s in steps}.values()
     return {
         "title": table.title,
-        "caveats": _caveats(sources, shortcuts) + _other_data(rows),
+        "caveats": [
+            *_caveats(sources, shortcuts),
+            *_other_held_out(rows),
+            *_other_data(rows),
+        ],
         "rows": result,
     }
 
@@ -113,17 +117,10 @@ def _caveats(sources: Iterable[Source], shortcuts: Shortcuts) -> list[str]:
         caveats.append(f"changed settings: {', '.join(shortcuts.settings)}")
     for source in sources:
         real = OFFICIAL_SETS[source.name]
-        held_out = source.held_out.get(source.split, 0)
-        expected = real.test if source.split == "test" else real.val
         if source.classes != real.classes or not _about(source.train, real.train):
             caveats.append(
                 f"{source.name} is {source.path}: {source.classes:,} classes and {source.train:,} "
                 f"training pictures instead of {real.classes:,} and {real.train:,}"
-            )
-        elif expected and held_out != expected:
-            caveats.append(
-                f"{source.name} is {source.path}: measured on {held_out:,} pictures of "
-                f"{source.split}, not {expected:,}"
             )
     return caveats
 
@@ -131,6 +128,21 @@ def _caveats(sources: Iterable[Source], shortcuts: Shortcuts) -> list[str]:
 def _about(count: int, published: int) -> bool:
     """Tell whether a count is the published one within 1 %: some of those are rounded."""
     return abs(count - published) <= published / 100
+
+
+def _other_held_out(rows: list[PlannedRow]) -> list[str]:
+    """Name the sets that rows are measured on if those are not the published pictures."""
+    caveats = []
+    for source in {row.source.name: row.source for row in rows if row.source}.values():
+        real = OFFICIAL_SETS[source.name]
+        split, expected = ("test", real.test) if real.test else ("val", real.val)
+        found = source.held_out.get(source.split, 0)
+        if (source.split, found) != (split, expected):
+            caveats.append(
+                f"{source.name} is {source.path}: measured on {found:,} pictures of "
+                f"{source.split}, not {expected:,} of {split}"
+            )
+    return caveats
 
 
 def _other_data(rows: list[PlannedRow]) -> list[str]:

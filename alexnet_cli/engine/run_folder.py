@@ -1,15 +1,14 @@
 """The files of one run: runs/NAME/{recipe.json, log.jsonl, best.safetensors, last.safetensors}."""
 
-import fcntl
 import json
 import math
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from alexnet_cli.atomic import PARTIAL_SUFFIX, write_bytes
+from alexnet_cli.engine.folder_lock import locked
 from alexnet_cli.errors import CheckpointError, InputError, UsageError
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from alexnet_cli.recipe import Recipe
@@ -22,24 +21,48 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
+        self.recipe = path / RECIPE_NAME
         self.best = path / "best.safetensors"
         self.last = path / "last.safetensors"
         self.log = path / "log.jsonl"
 
-    def create(self, recipe: Recipe) -> None:
-        """Begin a new run.
+    def check_unused(self) -> None:
+        """Make the folder, or refuse one that holds something.
 
         Raises:
-            InputError: the folder holds something.
+            InputError: it holds a run, or anything else.
         """
         if self.path.exists() and not self._holds_nothing():
-            what = "already holds a run" if self.last.exists() else "exists and is not empty"
-            hint = "add --resume to go on with it, or " if self.last.exists() else ""
-            raise InputError(
-                f"{self.path} {what}; it is left as it is.\nTo train: {hint}name another --run."
-            )
+            raise InputError(f"{self.path} {self._describe()}")
         self.path.mkdir(parents=True, exist_ok=True)
+
+    def is_stranded(self) -> bool:
+        """Tell whether there is a best checkpoint, but none that a run can go on from."""
+        return self.best.exists() and not self.last.exists()
+
+    def create(self, recipe: Recipe) -> None:
+        """Begin a new run in a folder that is locked.
+
+        Raises:
+            InputError: another process began one since.
+        """
+        self.check_unused()
+        self.log.unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
         self.save_recipe(recipe)
+
+    def _describe(self) -> str:
+        """Say what is in the way of a new run, and what to do."""
+        if self.last.exists():
+            return (
+                "already holds a run; it is left as it is.\n"
+                "To train: add --resume to go on with it, or name another --run."
+            )
+        if self.is_stranded():
+            return (
+                f"holds {self.best.name} only, from which no run can go on; it is left as it is.\n"
+                f"To train: name another --run; --init-from {self.best} begins with its weights."
+            )
+        return "exists and is not empty; it is left as it is.\nTo train: name another --run."
 
     def _holds_nothing(self) -> bool:
         """Tell whether the folder is empty, or of a run stopped before its first checkpoint."""
@@ -58,28 +81,18 @@ class RunFolder:
         if not self.path.is_dir():
             yield
             return
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise UsageError(
-                f"{self.path}: another process trains there. Nothing was changed.\n"
-                "Wait for it, or name another --run."
-            ) from error
-        except OSError:
-            pass  # a network disk without locks
-        for leftover in self.path.glob(f"*{PARTIAL_SUFFIX}"):  # of a process that was killed
-            leftover.unlink(missing_ok=True)
-        try:
+        refusal = UsageError(
+            f"{self.path}: another process trains there. Nothing was changed.\n"
+            "Wait for it, or name another --run."
+        )
+        with locked(self.path, refusal):
+            for leftover in self.path.glob(f"*{PARTIAL_SUFFIX}"):  # of a process that was killed
+                leftover.unlink(missing_ok=True)
             yield
-        finally:
-            with suppress(OSError):
-                os.close(descriptor)
 
     def save_recipe(self, recipe: Recipe) -> None:
         """Write recipe.json."""
-        write_bytes(self.path / RECIPE_NAME, (recipe.to_json() + "\n").encode())
+        write_bytes(self.recipe, (recipe.to_json() + "\n").encode())
 
     def load_last(self) -> Checkpoint:
         """Return the resumable checkpoint.

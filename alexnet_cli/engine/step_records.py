@@ -10,6 +10,7 @@ from alexnet_cli.atomic import write_bytes
 from alexnet_cli.data.dataset import read_index
 from alexnet_cli.engine.plan import Step
 from alexnet_cli.engine.run_folder import RunFolder
+from alexnet_cli.model.checkpoint import load_checkpoint
 
 RunCommand = Callable[[list[str], str], dict]
 
@@ -31,12 +32,24 @@ class StepRecords:
         is_there = step.output is None or step.output.is_file()
         if record.get("key") == key and is_there:
             return record["result"]
-        if step.begins_from and record and record.get("needs") != self._keys_of_needs(step):
-            set_aside(step.folder)  # it began with weights that are no more
+        if step.kind == "train" and self._cannot_go_on(step):
+            set_aside(step.folder)
         result = self.run_command(self.command_line(step), step.purpose)
-        record = {"key": key, "needs": self._keys_of_needs(step)}
-        self._write(step.name, {**record, "arguments": step.arguments, "result": result})
+        self._write(step.name, {"key": key, "arguments": step.arguments, "result": result})
         return result
+
+    def _cannot_go_on(self, step: Step) -> bool:
+        """Tell whether a run's folder is of no use: no last checkpoint, or weights that are stale.
+
+        A run that began with another's layers is stale when that other one was trained on.
+        """
+        run = RunFolder(step.folder)
+        if run.is_stranded():
+            return True
+        if step.begins_from is None or not run.last.is_file():
+            return False
+        parent = load_checkpoint(RunFolder(step.begins_from).last)
+        return load_checkpoint(run.last).began_from.get("weights") != parent.weights_hash()
 
     def command_line(self, step: Step) -> list[str]:
         """Return the command to run now: a stopped run is resumed."""
@@ -51,14 +64,11 @@ class StepRecords:
     def _key(self, step: Step) -> str:
         """Return a hash of the command, its data set and the results it builds on."""
         about = [
-            list(step.arguments),
+            _without_places(step.arguments),
             read_index(Path(step.source.path)).fingerprint(),
-            self._keys_of_needs(step),
+            [self._read(need).get("key") for need in step.needs],
         ]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
-
-    def _keys_of_needs(self, step: Step) -> list[str | None]:
-        return [self._read(need).get("key") for need in step.needs]
 
     def _read(self, name: str) -> dict:
         try:
@@ -80,3 +90,13 @@ def set_aside(folder: Path) -> None:
         number += 1
     if folder.exists():
         folder.rename(target)
+
+
+def _without_places(arguments: tuple[str, ...]) -> list[str]:
+    """Leave out --device and --gpus: where a step ran does not change what it gave."""
+    kept = list(arguments)
+    for option in ("--device", "--gpus"):
+        if option in kept:
+            at = kept.index(option)
+            del kept[at : at + 2]
+    return kept

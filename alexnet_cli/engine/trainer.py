@@ -102,7 +102,7 @@ class Trainer:
 
     def is_finished(self) -> bool:
         """Tell whether nothing is left to train."""
-        train_error = self.at.train_errors[-1] if self.at.train_errors else 1.0
+        train_error = self.at.train_errors[-1] if self.at.train_errors else math.inf
         return is_finished(self.recipe, self.at.epoch, self.at.val_errors, train_error)
 
     # --- one epoch
@@ -209,7 +209,7 @@ class Trainer:
         )
         self.progress.say(
             "A large set can begin like this for some epochs. If it stays: "
-            f"alexnet check {self.recipe.name} --data {self.dataset.folder}"
+            f"alexnet check {self.run.recipe} --data {self.dataset.folder}"
         )
 
     # --- stopping and saving

@@ -7,6 +7,7 @@ The rate is inside v, so dividing it by ten leaves the velocity gathered so far 
 SGD multiplies the whole buffer by the new rate instead (2012 code, weights.cu:146).
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -185,7 +186,7 @@ def _stepped(done: float, factor: float, num_steps: int) -> float:
 
 
 def is_finished(
-    recipe: Recipe, epochs_done: int, val_errors: list[float], train_error: float = 1.0
+    recipe: Recipe, epochs_done: int, val_errors: list[float], train_error: float = math.inf
 ) -> bool:
     """Tell whether training ends here: all epochs done, no rate left to drop to, goal reached.
 

@@ -46,6 +46,9 @@ def _fault(net: AlexNet, weights: Mapping[str, np.ndarray], layer: str) -> str:
             return f"there is no {name}"
         if weights[name].shape != tuple(parameter.shape):
             return f"{name} is {weights[name].shape} there and {tuple(parameter.shape)} here"
+    own = {f"{layer}.{kind}" for kind, _ in net.get_submodule(layer).named_parameters()}
+    if more := sorted(n for n in weights if n.startswith(f"{layer}.") and n not in own):
+        return f"there it has {more[0]} too"
     return ""
 
 

@@ -1,11 +1,13 @@
 """The named recipes: each a few changed fields, what it is for, and the figure it must reach."""
 
+from pathlib import Path
+
 from alexnet_cli.errors import RecipeError
 from alexnet_cli.recipe import Recipe
 from alexnet_cli.recipes import cifar, earlier, original, pretraining, small, text
 from alexnet_cli.recipes.entry import Entry, Target
 
-__all__ = ["ENTRIES", "RECIPES", "Entry", "Target", "find_recipe"]
+__all__ = ["ENTRIES", "RECIPES", "Entry", "Target", "find_recipe", "load_recipe"]
 
 FAMILIES = (text, original, earlier, pretraining, cifar, small)
 ENTRIES: dict[str, Entry] = {
@@ -23,3 +25,17 @@ def find_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise RecipeError(f"no recipe {name!r}. Recipes: {', '.join(RECIPES)}.")
     return RECIPES[name]
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read the recipe.json of a run.
+
+    Raises:
+        RecipeError: it is not there, or is none.
+    """
+    try:
+        return Recipe.from_json(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not a readable recipe ({error}).") from error
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error

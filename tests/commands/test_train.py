@@ -1,14 +1,24 @@
+"""`alexnet train` on a network of milliseconds: beginning, resuming, importing; half a minute."""
+
 import json
 import os
 import shutil
 import signal
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from alexnet_cli.commands.train import train
 from alexnet_cli.console import ConsoleProgress
-from alexnet_cli.model.checkpoint import load_checkpoint
+from alexnet_cli.engine.run_folder import RunFolder
+from alexnet_cli.model.alexnet import AlexNet, initialize
+from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from alexnet_cli.recipe import Event, Recipe
+from alexnet_cli.recipes import find_recipe
+from alexnet_cli.settings import widen
 
 # As TINY in tests/conftest.py, said on the command line.
 SETTINGS = ["width=0.0625", "crop_size=99", "batch_size=16", "schedule=linear"]
@@ -45,8 +55,9 @@ def test_terminated_run_saves_and_resumes_to_the_same_weights(
 ):
     arguments = ("train", dataset, "--run", tmp_path / "run", *ON_CPU)
 
-    def terminate(*_):
-        os.kill(os.getpid(), signal.SIGTERM)
+    def terminate(_progress, line):
+        if line.startswith("epoch "):
+            os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
         patch.setattr(ConsoleProgress, "say", terminate)  # said after each epoch
@@ -164,3 +175,315 @@ def test_diverged_training_is_exit_6_and_publishes_nothing(fails, dataset, tmp_p
     assert "at epoch 1, step" in failure.message
     assert "--set learning_rate=" in failure.message
     assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_run_that_another_process_trains_is_left_as_it_is(fails, dataset, runs, unharmed):
+    check = unharmed(runs.first)
+
+    with RunFolder(runs.first).locked():
+        failure = fails(2, "train", dataset, "--run", runs.first, "--resume", *ON_CPU)
+
+    assert "another process trains there" in failure.message
+    check()
+
+
+def test_run_stopped_before_its_first_checkpoint_begins_again(answer, fails, dataset, tmp_path):
+    arguments = ("train", dataset, "--run", tmp_path / "run", *TINY, "--epochs", 1, *ON_CPU)
+    fails(6, *arguments, "--set", "learning_rate=1000")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.json"]
+
+    assert answer(*arguments)["steps"] == 4
+
+    kept = Recipe.from_json((tmp_path / "run" / "recipe.json").read_text())
+    assert kept.learning_rate == 0.005
+
+
+# --- beginning with layers of another network
+
+CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
+HIDDEN = ("fc6", "fc7")
+# Section 6's networks as small as TINY.
+SMALL = ("--set", "width=0.0625", "--set", "crop_size=99", "--set", "batch_size=16")
+
+
+def layers_of(weights: dict[str, np.ndarray], *layers: str) -> dict[str, np.ndarray]:
+    return {name: tensor for name, tensor in weights.items() if name.partition(".")[0] in layers}
+
+
+def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(found[name], tensor, err_msg=name)
+
+
+def drawn(recipe: Recipe, num_classes: int = 10) -> dict[str, np.ndarray]:
+    """Return the weights that a run of this recipe draws."""
+    net = AlexNet(recipe, num_classes)
+    initialize(net, recipe.seed)
+    return {name: parameter.detach().numpy() for name, parameter in net.named_parameters()}
+
+
+def last_of(run: Path) -> Checkpoint:
+    return load_checkpoint(run / "last.safetensors", with_velocity=True)
+
+
+def test_imported_and_fresh_layers_are_told(alexnet, dataset, checkpoint, tmp_path):
+    arguments = ("--recipe", "pretrain-2009", *SMALL, "--epochs", 1, "--init-from", checkpoint)
+
+    result = alexnet("train", dataset, "--run", tmp_path / "run", *arguments, *ON_CPU)
+
+    assert result.exit_code == 0, result.output
+    told = "imported: conv1, conv2, conv3, conv4, conv5; fresh: conv6, fc6, fc7, fc8"
+    assert told in result.stderr.splitlines()
+    assert "imported:" not in result.stdout
+    assert result.stdout.startswith(str(tmp_path))
+
+
+def test_recipe_that_names_no_layer_imports_the_whole_network(alexnet, dataset, runs, tmp_path):
+    source = runs.first / "last.safetensors"
+    arguments = (*TINY, "--set", "learning_rate=0", "--epochs", 1, "--init-from", source)
+
+    result = alexnet("train", dataset, "--run", tmp_path / "run", *arguments, *ON_CPU)
+
+    assert f"imported: {', '.join((*CONVS, *HIDDEN, 'fc8'))}; fresh: none" in result.stderr
+    found = last_of(tmp_path / "run")
+    assert_equal(found.weights, load_checkpoint(source).weights)
+    # The source has velocity; momentum would have carried nine tenths of it on.
+    assert any(tensor.any() for tensor in last_of(runs.first).velocity.values())
+    assert not any(tensor.any() for tensor in found.velocity.values())
+
+
+def test_classifier_of_other_classes_is_drawn_afresh(alexnet, two_class_dataset, runs, tmp_path):
+    source = runs.first / "last.safetensors"
+    still = (*TINY, "--set", "learning_rate=0", "--set", "seed=4", "--epochs", 1)
+    arguments = ("--run", tmp_path / "run", *still, "--init-from", source, *ON_CPU)
+
+    result = alexnet("train", two_class_dataset, *arguments)
+
+    assert "fc7; fresh: fc8" in result.stderr
+    found = last_of(tmp_path / "run")
+    assert_equal(layers_of(found.weights, "fc8"), layers_of(drawn(found.recipe, 2), "fc8"))
+    rest = layers_of(load_checkpoint(source).weights, *CONVS, *HIDDEN)
+    assert_equal(layers_of(found.weights, *CONVS, *HIDDEN), rest)
+
+
+def test_classifier_of_as_many_other_classes_is_drawn_afresh(alexnet, dataset, runs, tmp_path):
+    source = load_checkpoint(runs.first / "last.safetensors")
+    others = [(f"n{number}", name) for number, (_, name) in enumerate(source.classes)]
+    save_checkpoint(tmp_path / "others.safetensors", replace(source, classes=others))
+    still = (*TINY, "--set", "learning_rate=0", "--epochs", 1)
+    arguments = ("--run", tmp_path / "run", *still, "--init-from", tmp_path / "others.safetensors")
+
+    result = alexnet("train", dataset, *arguments, *ON_CPU)
+
+    assert "fc7; fresh: fc8" in result.stderr
+    found = last_of(tmp_path / "run")
+    assert_equal(layers_of(found.weights, "fc8"), layers_of(drawn(found.recipe), "fc8"))
+
+
+def test_named_layers_are_imported_on_two_devices_as_on_one(answer, dataset, runs, tmp_path):
+    source = runs.first / "last.safetensors"
+    still = ("--set", "imports=conv2,fc7", "--set", "learning_rate=0", "--set", "seed=4")
+    for gpus in (1, 2):
+        arguments = ("--run", tmp_path / str(gpus), *TINY, *still, "--epochs", 1, "--gpus", gpus)
+        answer("train", dataset, *arguments, "--init-from", source, *ON_CPU)
+
+    found = last_of(tmp_path / "1")
+    assert found.recipe.imports == ("conv2", "fc7")
+    imported = layers_of(load_checkpoint(source).weights, "conv2", "fc7")
+    assert_equal(found.weights, drawn(found.recipe) | imported)
+    assert_equal(last_of(tmp_path / "2").weights, found.weights)
+
+
+def test_first_update_of_imported_layers_has_no_momentum(answer, dataset, runs, tmp_path):
+    """One update with momentum and one without learn the same where velocity begins at zero."""
+    source = runs.first / "last.safetensors"
+    for momentum in ("0.9", "0"):
+        one_step = ("--set", "batch_size=60", "--set", f"momentum={momentum}", "--epochs", 1)
+        arguments = ("--run", tmp_path / momentum, *TINY, *one_step, "--init-from", source)
+        assert answer("train", dataset, *arguments, *ON_CPU)["steps"] == 1
+
+    found = last_of(tmp_path / "0.9")
+    assert_equal(found.weights, last_of(tmp_path / "0").weights)
+    assert_equal(found.velocity, last_of(tmp_path / "0").velocity)
+    assert any(tensor.any() for tensor in found.velocity.values())
+
+
+@pytest.fixture(scope="module")
+def begun(dataset, checkpoint, tmp_path_factory) -> Path:
+    """A run of one epoch that began with the session's checkpoint. Read only."""
+    run = tmp_path_factory.mktemp("begun") / "run"
+    recipe = replace(
+        widen(find_recipe("pretrain-2009"), 1 / 16), crop_size=99, batch_size=16, epochs=1
+    )
+    train(dataset, run, recipe, init_from=checkpoint, device="cpu")
+    return run
+
+
+def test_checkpoints_keep_where_their_layers_came_from(begun, checkpoint):
+    source = load_checkpoint(checkpoint)
+
+    for name in ("last", "best"):
+        found = load_checkpoint(begun / f"{name}.safetensors")
+        assert found.began_from == {
+            "recipe": "paper",
+            "dataset": source.fingerprint,
+            "weights": source.weights_hash(),
+        }
+
+
+def test_info_shows_where_the_layers_came_from(answer, shown, begun, checkpoint):
+    source = load_checkpoint(checkpoint)
+
+    about = answer("info", begun / "best.safetensors")["about"]
+
+    assert about["recipe"] == "pretrain-2009"
+    assert about["began_from_recipe"] == "paper"
+    assert about["began_from_dataset"] == source.fingerprint
+    assert about["began_from_weights"] == source.weights_hash()
+    text = shown("info", begun / "best.safetensors")
+    assert "began_from_recipe: paper" in text
+    assert f"began_from_weights: {source.weights_hash()}" in text
+    assert "began_from" not in shown("info", checkpoint)
+
+
+def test_resumed_run_keeps_where_its_layers_came_from(answer, dataset, begun, tmp_path):
+    run = shutil.copytree(begun, tmp_path / "run")
+
+    found = answer("train", dataset, "--run", run, "--resume", "--epochs", 2, *ON_CPU)
+
+    assert found["epochs"] == 2
+    assert last_of(run).progressed.epoch == 2
+    assert last_of(run).began_from == last_of(begun).began_from != {}
+
+
+def test_resuming_a_run_that_began_with_imports_needs_no_source(answer, dataset, begun, unharmed):
+    check = unharmed(begun)
+    arguments = ("--recipe", "pretrain-2009", *SMALL, "--resume", *ON_CPU)
+
+    assert answer("train", dataset, "--run", begun, *arguments)["epochs"] == 1
+
+    check()
+
+
+def test_next_network_of_the_chain_begins_with_this_one(alexnet, dataset, begun, tmp_path):
+    source = begun / "best.safetensors"
+    arguments = ("--recipe", "pretrain-2011", *SMALL, "--epochs", 1, "--init-from", source)
+
+    result = alexnet("train", dataset, "--run", tmp_path / "run", *arguments, *ON_CPU)
+
+    assert result.exit_code == 0, result.output
+    assert "conv5, conv6; fresh: fc6, fc7, bottleneck, fc8" in result.stderr
+    assert last_of(tmp_path / "run").began_from["recipe"] == "pretrain-2009"
+
+
+def test_layer_at_rest_stays_as_it_was_imported_while_others_learn(dataset, begun, tmp_path):
+    """Two epochs by hand: conv1 rests from the first on, conv2 from the second, fc8 learns fast."""
+    recipe = replace(
+        widen(find_recipe("finetune-2012-from-2009"), 1 / 16),
+        crop_size=99,
+        batch_size=16,
+        epochs=2,
+        seed=4,
+        events=(
+            Event(epoch=0, rate=0.0, layers=("conv1",)),
+            Event(epoch=0, rate=1e-4, layers=("conv2",)),
+            Event(epoch=0, rate=0.01, layers=("fc8",)),
+            Event(epoch=1, rate=0.0, layers=("conv2",)),
+        ),
+    )
+    source = begun / "last.safetensors"
+    finetune = {"init_from": source, "device": "cpu"}
+    for epochs in (1, 2):
+        train(dataset, tmp_path / str(epochs), replace(recipe, epochs=epochs), **finetune)
+
+    first, second = last_of(tmp_path / "1"), last_of(tmp_path / "2")
+    imported = load_checkpoint(source).weights
+    for name in first.weights:
+        layer, before = name.partition(".")[0], imported[name]
+        if layer == "fc8":
+            before = drawn(recipe)[name]
+        rests = [np.array_equal(first.weights[name], before)]
+        rests.append(np.array_equal(second.weights[name], first.weights[name]))
+        assert rests == [layer == "conv1", layer in ("conv1", "conv2")], name
+        assert first.velocity[name].any() == (layer != "conv1")
+
+
+# --- what cannot begin
+
+
+def test_recipe_that_imports_layers_needs_a_checkpoint(fails, dataset, tmp_path):
+    arguments = ("--run", tmp_path / "run", "--recipe", "finetune-2012", *SMALL, *ON_CPU)
+
+    message = fails(2, "train", dataset, *arguments).message
+
+    assert "recipe finetune-2012 begins with layers of another network" in message
+    assert "conv1, conv2, conv3, conv4, conv5, conv6, fc6, fc7" in message
+    assert "--init-from" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_resumed_run_imports_nothing(wrong_command_line, dataset, runs, checkpoint, unharmed):
+    check = unharmed(runs.first)
+    arguments = ("--run", runs.first, "--resume", "--init-from", checkpoint, *ON_CPU)
+
+    assert "--init-from" in wrong_command_line("train", dataset, *arguments)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("--recipe", "pretrain-2011", *SMALL),
+            "recipe pretrain-2011 imports conv6, but there is no conv6.weight",
+        ),
+        (
+            ("--recipe", "pretrain-2009", *SMALL, "--set", "conv3.filters=32"),
+            "imports conv3, but conv3.weight is (24, 16, 3, 3) there and (32, 16, 3, 3) here",
+        ),
+        (
+            ("--recipe", "cifar-13pct"),
+            "no layer of recipe cifar-13pct has the same shape there",
+        ),
+    ],
+)
+def test_checkpoint_that_does_not_fit_is_exit_3_and_nothing_is_created(
+    fails, dataset, checkpoint, tmp_path, arguments, words
+):
+    where = ("--run", tmp_path / "runs" / "one", "--init-from", checkpoint, *ON_CPU)
+
+    assert words in fails(3, "train", dataset, *where, *arguments).message
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_source_that_is_no_checkpoint_is_exit_3_and_nothing_is_created(fails, dataset, tmp_path):
+    source = tmp_path / "none.safetensors"
+    arguments = (*TINY, "--init-from", source, *ON_CPU)
+
+    assert "no such file" in fails(3, "train", dataset, "--run", tmp_path / "a", *arguments).message
+    source.write_bytes(b"no tensors here")
+    failure = fails(3, "train", dataset, "--run", tmp_path / "a", *arguments)
+
+    assert "not an alexnet checkpoint" in failure.message
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+def test_layer_to_import_that_the_recipe_lacks_is_exit_2(fails, dataset, checkpoint, tmp_path):
+    arguments = (*TINY, "--set", "imports=conv9", "--init-from", checkpoint, *ON_CPU)
+
+    failure = fails(2, "train", dataset, "--run", tmp_path / "run", *arguments)
+
+    assert "no layer conv9" in failure.message
+    assert not (tmp_path / "run").exists()
+
+
+def test_run_that_began_is_not_begun_again_from_another(fails, dataset, runs, checkpoint, unharmed):
+    check = unharmed(runs.second)
+    arguments = ("--run", runs.second, *TINY, "--init-from", checkpoint, *ON_CPU)
+
+    assert "--resume" in fails(3, "train", dataset, *arguments).message
+
+    check()

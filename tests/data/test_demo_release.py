@@ -8,7 +8,8 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from alexnet_cli.data.demo_release import CLASSES, draw_jpeg, write_demo_release
+from alexnet_cli.data.demo_pictures import CLASSES, draw_jpeg
+from alexnet_cli.data.demo_release import write_demo_release
 
 NAMES = (
     "ILSVRC2012_img_train.tar",
@@ -53,17 +54,6 @@ def release(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "release"
     write_demo_release(folder, images_per_class=4, val_per_class=3)
     return folder
-
-
-@pytest.fixture(scope="module")
-def mean_colors() -> np.ndarray:
-    """Mean RGB of 12 pictures of each class: (K, 12, 3)."""
-    colors = [
-        np.asarray(drawn(label, number).convert("RGB")).mean((0, 1))
-        for label in range(len(CLASSES))
-        for number in range(12)
-    ]
-    return np.array(colors).reshape(len(CLASSES), 12, 3)
 
 
 def test_the_archives_and_nothing_else_are_in_the_folder(release):
@@ -156,20 +146,3 @@ def test_members_carry_no_owner_and_one_fixed_time(release):
             assert {(m.uid, m.gid, m.uname, m.gname, m.mtime) for m in tar} == {
                 (0, 0, "", "", 1_340_000_000)
             }
-
-
-def test_mean_colour_does_not_tell_the_classes(mean_colors):
-    class_means = mean_colors[:, :6].mean(1)
-    held_out = mean_colors[:, 6:]
-    distances = np.linalg.norm(held_out[:, :, None] - class_means, axis=-1)  # (K, 6, K)
-    correct = distances.argmin(-1) == np.arange(len(CLASSES))[:, None]
-    assert correct.mean() < 0.3
-
-
-@pytest.mark.parametrize("demo_class", CLASSES, ids=lambda demo_class: demo_class.name)
-def test_figure_fills_a_fair_part_of_the_central_crop(demo_class):
-    """Neither the figure nor its ground is missing from the crop of section 4.1."""
-    y, x = (np.mgrid[:112, :112].astype(np.float32) - 55.5) / 128
-    for number in range(10):
-        field = demo_class.draw(x, y, np.random.default_rng(number))
-        assert 0.04 < (field > 0).mean() < 0.75

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from alexnet_cli.engine.run_folder import RunFolder
-from alexnet_cli.errors import CheckpointError, InputError
+from alexnet_cli.errors import CheckpointError, InputError, UsageError
 from alexnet_cli.model.checkpoint import Checkpoint, Progressed, load_checkpoint
 from alexnet_cli.recipe import Recipe
 from alexnet_cli.recipes.small import DEMO
@@ -85,6 +87,152 @@ def test_file_in_place_of_the_folder_is_left_as_it_is(tmp_path):
     refused(tmp_path / "run")
 
     assert (tmp_path / "run").read_text() == "mine"
+
+
+def begin_again(path: Path) -> None:
+    RunFolder(path).create(replace(DEMO, seed=9))
+
+    assert Recipe.from_json((path / "recipe.json").read_text()).seed == 9
+
+
+def test_run_that_holds_only_its_recipe_can_begin_again(run):
+    begin_again(run.path)
+
+    assert [path.name for path in run.path.iterdir()] == ["recipe.json"]
+
+
+def test_run_stopped_before_its_first_checkpoint_can_begin_again(run):
+    run.log.touch()
+    (run.path / "last.safetensors.123.partial").write_bytes(b"half")
+
+    begin_again(run.path)
+
+
+@pytest.mark.parametrize(
+    "name", ["last.safetensors", "best.safetensors", "notes.txt", ".hidden", "recipe.json.bak"]
+)
+def test_run_with_any_other_file_cannot_begin_again(run, name: str):
+    run.log.touch()
+    (run.path / name).write_text("mine")
+    before = {path.name: path.read_bytes() for path in run.path.iterdir()}
+
+    assert ("--resume" in refused(run.path)) == (name == "last.safetensors")
+
+    assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
+
+
+def test_run_with_a_folder_of_someone_else_in_it_cannot_begin_again(run):
+    (run.path / "figures").mkdir()
+
+    refused(run.path)
+
+
+# --- one process at a time
+
+
+def no_entry(run: RunFolder) -> str:
+    with pytest.raises(UsageError) as caught, RunFolder(run.path).locked():
+        pytest.fail("two hold the folder")
+    assert caught.value.exit_code == 2
+    assert str(caught.value).count("\n") < 3
+    return str(caught.value)
+
+
+def test_second_holder_of_a_run_is_refused_with_its_path(run):
+    with run.locked():
+        message = no_entry(run)
+
+    assert f"{run.path}: another process trains there" in message
+    assert "--run" in message
+
+
+def test_run_can_be_held_again_when_the_first_holder_has_gone(run):
+    for _ in range(3):
+        with run.locked():
+            no_entry(run)
+
+
+def test_run_is_let_go_when_training_fails(run):
+    with pytest.raises(ZeroDivisionError), run.locked():
+        raise ZeroDivisionError
+
+    with run.locked():
+        pass
+
+
+def test_refused_holder_leaves_the_first_ones_lock(run):
+    with run.locked():
+        no_entry(run)
+        no_entry(run)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from alexnet_cli.engine.run_folder import RunFolder
+with RunFolder(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other_process(run):
+    """Another process that holds the run."""
+    command = [sys.executable, "-c", HOLD, str(run.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
+
+
+def test_run_that_another_process_holds_is_refused_until_that_is_killed(run, other_process):
+    no_entry(run)
+
+    other_process.kill()
+    other_process.wait()
+
+    with run.locked():
+        no_entry(run)
+
+
+def test_half_written_files_of_a_killed_process_are_removed(run):
+    run.save(build(1), is_best=True)
+    run.add_row({"epoch": 1})
+    kept = {path.name: path.read_bytes() for path in run.path.iterdir()}
+    for name in ("last.safetensors.123.partial", "recipe.json.4.partial", "log.jsonl.55.partial"):
+        (run.path / name).write_bytes(b"half")
+
+    with run.locked():
+        assert {path.name: path.read_bytes() for path in run.path.iterdir()} == kept
+
+    assert {path.name: path.read_bytes() for path in run.path.iterdir()} == kept
+
+
+def test_file_that_the_holder_is_writing_is_not_removed_by_who_is_refused(run):
+    with run.locked():
+        partial = run.path / "last.safetensors.123.partial"
+        partial.write_bytes(b"half")
+
+        no_entry(run)
+
+        assert partial.read_bytes() == b"half"
+
+
+def test_half_written_file_beside_the_run_stays(run):
+    (run.path.parent / "mine.partial").write_text("mine")
+
+    with run.locked():
+        pass
+
+    assert (run.path.parent / "mine.partial").read_text() == "mine"
+
+
+def test_holding_a_run_that_is_not_there_makes_no_folder(tmp_path):
+    with RunFolder(tmp_path / "none").locked():
+        pass
+
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- checkpoints
@@ -198,3 +346,37 @@ def test_log_that_was_never_written_is_empty(run):
     run.keep_rows(0)
 
     assert epochs(run) == []
+
+
+def test_rows_are_the_finished_epochs_in_order(run):
+    for epoch in (1, 2, 3):
+        run.add_row({"epoch": epoch, "train_loss": 1 / epoch, "val": {"top1_error": 0.5}})
+
+    assert run.rows() == [
+        {"epoch": epoch, "train_loss": 1 / epoch, "val": {"top1_error": 0.5}} for epoch in (1, 2, 3)
+    ]
+
+
+@pytest.mark.parametrize("end", ['{"epoch": 3, "trai', "{", "\0\0\0\0", ""])
+def test_rows_leave_out_one_that_was_half_written(run, end: str):
+    for epoch in (1, 2):
+        run.add_row({"epoch": epoch})
+    before = run.log.read_text() + end
+    run.log.write_text(before)
+
+    assert run.rows() == [{"epoch": 1}, {"epoch": 2}]
+    assert run.log.read_text() == before
+
+
+def test_run_that_finished_no_epoch_has_no_rows(run):
+    assert run.rows() == []
+    assert not run.log.exists()
+
+
+def test_rows_after_dropping_some_are_those_that_were_kept(run):
+    for epoch in (1, 2, 3):
+        run.add_row({"epoch": epoch})
+
+    run.keep_rows(2)
+
+    assert run.rows() == [{"epoch": 1}, {"epoch": 2}]

@@ -1,5 +1,6 @@
 """Training: stopped anywhere and resumed it is the run that was never stopped; some 15 seconds."""
 
+import io
 import json
 import math
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from alexnet_cli.commands.train import resume, train
@@ -23,6 +25,7 @@ from alexnet_cli.engine.run_folder import RunFolder
 from alexnet_cli.engine.trainer import Trainer
 from alexnet_cli.errors import DivergedError, InputError, Stopped, UsageError
 from alexnet_cli.metrics import score
+from alexnet_cli.model.alexnet import AlexNet, describe_layers
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.model.parallel import whole_state
 from alexnet_cli.progress import SILENT
@@ -403,6 +406,24 @@ def test_dataset_without_validation_trains_to_its_last_epoch(dataset, recipe, tm
     assert "val" not in read_log(tmp_path / "run")[0]
 
 
+def test_run_is_kept_from_other_processes_while_it_trains(dataset, recipe, tmp_path):
+    run, refused = RunFolder(tmp_path / "run"), []
+
+    class Intruder(Bell):
+        def say(self, line: str) -> None:
+            with pytest.raises(UsageError, match="another process") as caught, run.locked():
+                pass
+            refused.append((line.split(":")[0], caught.value.exit_code))
+
+    train(dataset, run.path, replace(recipe, epochs=1), device="cpu", progress=Intruder())
+    resume(dataset, run.path, None, 2, device="cpu", progress=Intruder())
+
+    epochs = [entry for entry in refused if entry[0].startswith("epoch")]
+    assert epochs == [("epoch 1/1", 2), ("epoch 2/2", 2)]
+    with run.locked():
+        pass
+
+
 def test_existing_run_is_refused_and_left_as_it_is(dataset, straight, recipe, tmp_path):
     run = shutil.copytree(straight, tmp_path / "run")
 
@@ -419,6 +440,163 @@ def test_resuming_with_another_recipe_is_refused(dataset, straight, recipe, tmp_
         resume(dataset, run, replace(recipe, momentum=0.8), device="cpu")
 
     assert_same_run(run, straight)
+
+
+# --- a goal
+
+
+def reaching(recipe: Recipe, goal: float) -> Recipe:
+    """Return ten epochs of learning the same patches, which end at a training error."""
+    still = replace(plain(recipe), random_crop=False, mirror=False, colour_noise=0.0)
+    return replace(still, schedule="events", learning_rate=0.01, until_train_error=goal, epochs=10)
+
+
+@pytest.fixture(scope="module")
+def train_errors(dataset, recipe, tmp_path_factory) -> list[float]:
+    """Training error after each of ten epochs without a goal."""
+    run = tmp_path_factory.mktemp("without") / "run"
+    train(dataset, run, reaching(recipe, 0.0), device="cpu")
+    return [row["train_top1_error"] for row in read_log(run)]
+
+
+def test_run_without_a_goal_trains_to_its_last_epoch(train_errors):
+    assert len(train_errors) == 10
+    assert train_errors[-1] < train_errors[0]
+
+
+def test_run_ends_after_the_first_epoch_that_reaches_its_goal(
+    dataset, recipe, tmp_path, train_errors
+):
+    goal = sorted(train_errors)[3]  # equal to an epoch's error: no more is enough
+    num_epochs = 1 + next(i for i, error in enumerate(train_errors) if error <= goal)
+    assert 1 < num_epochs < 10
+
+    result = train(dataset, tmp_path / "run", reaching(recipe, goal), device="cpu")
+
+    assert result.epochs == num_epochs
+    log = read_log(tmp_path / "run")
+    assert [row["train_top1_error"] for row in log] == train_errors[:num_epochs]
+    assert read_last(tmp_path / "run").progressed.train_errors == train_errors[:num_epochs]
+
+
+def test_run_that_reached_its_goal_trains_nothing_more_when_resumed(
+    dataset, recipe, tmp_path, train_errors
+):
+    run = tmp_path / "run"
+    first = train(dataset, run, reaching(recipe, max(train_errors[1:])), device="cpu")
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert first.epochs < 10
+
+    for num_epochs in (None, 20):
+        result = resume(dataset, run, None, num_epochs, device="cpu")
+        assert (result.epochs, result.steps) == (first.epochs, first.steps)
+        assert result.images_per_second is None
+
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.suffix != ".json"} == {
+        name: content for name, content in before.items() if not name.endswith(".json")
+    }
+
+
+def test_run_stopped_before_its_goal_resumes_to_the_run_never_stopped(
+    dataset, recipe, tmp_path, train_errors
+):
+    wanted = reaching(recipe, max(train_errors[1:]))
+    straight = train(dataset, tmp_path / "straight", wanted, device="cpu")
+    stop(dataset, tmp_path / "run", wanted, Bell(step=3))
+
+    assert resume(dataset, tmp_path / "run", None, device="cpu").epochs == straight.epochs
+
+    assert_same_run(tmp_path / "run", tmp_path / "straight")
+
+
+# --- when the network still guesses
+
+
+class Lines(Bell):
+    """A progress that keeps the lines that stay."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_run_whose_loss_is_that_of_a_guess_says_so_after_every_epoch(dataset, recipe, tmp_path):
+    said = Lines()
+
+    train(
+        dataset, tmp_path / "run", replace(recipe, learning_rate=1e-9), device="cpu", progress=said
+    )
+
+    losses = [row["train_loss"] for row in read_log(tmp_path / "run")]
+    assert len(losses) == 2
+    assert [line.split(":")[0] for line in said.lines[::3]] == ["epoch 1/2", "epoch 2/2"]
+    for loss, line in zip(losses, said.lines[1::3], strict=True):
+        assert line.startswith(f"the loss, {loss:.3f}, is still that of a guess, ln(10) = 2.303:")
+    for line in said.lines[2::3]:
+        recipe_path = tmp_path / "run" / "recipe.json"
+        assert line.endswith(f"alexnet check {recipe_path} --data {dataset}")
+
+
+def test_run_that_guesses_tells_how_far_its_scores_differ(dataset, recipe, tmp_path):
+    """By numpy, from the checkpoint: the centre patches of the first pictures in stored order."""
+    said = Lines()
+    guessing = replace(recipe, learning_rate=1e-9, epochs=1)
+    train(dataset, tmp_path / "run", guessing, device="cpu", progress=said)
+
+    checkpoint, split = read_last(tmp_path / "run"), open_dataset(dataset).split("train")
+    pictures = [np.asarray(Image.open(io.BytesIO(split.jpeg(i)))) for i in range(len(split))]
+    middle = slice((112 - 99) // 2, (112 - 99) // 2 + 99)
+    mean = checkpoint.pixels["mean_image"]
+    patches = (np.stack(pictures) - mean)[:, middle, middle].transpose(0, 3, 1, 2)
+    net = AlexNet(recipe, 10).eval()
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            parameter.copy_(torch.from_numpy(checkpoint.weights[name]))
+        scores = net(torch.from_numpy(np.ascontiguousarray(patches))).double().numpy()
+    spread = np.sqrt(scores.var(axis=0).mean())
+    told = float(said.lines[1].split("scores differ by ")[1].split()[0])
+    assert told == pytest.approx(spread, rel=0.06)  # two digits are shown
+    weak = said.lines[1].split("least is left after ")[1]
+    assert weak.split()[0] in [layer.name for layer in describe_layers(recipe, 10)]
+
+
+def test_run_of_dead_units_names_the_layer_after_which_nothing_is_left(dataset, recipe, tmp_path):
+    said = Lines()
+    dead = replace(recipe, conv3=replace(recipe.conv3, init_std=0.0, init_bias=-1.0), epochs=1)
+
+    train(dataset, tmp_path / "run", dead, device="cpu", progress=said)
+
+    assert "least is left after conv3 (0 of 1)" in said.lines[1]
+
+
+def test_run_that_learns_says_it_guesses_only_while_it_does(dataset, recipe, tmp_path):
+    said, still = Lines(), reaching(recipe, 0.0)
+
+    train(dataset, tmp_path / "run", replace(still, epochs=16), device="cpu", progress=said)
+
+    losses = [row["train_loss"] for row in read_log(tmp_path / "run")]
+    guesses = [loss >= 0.99 * math.log(10) for loss in losses]
+    assert guesses[0]
+    assert not guesses[-1]
+    after = ["the loss" in line for line in said.lines if "alexnet check" not in line]
+    expected = [part for guess in guesses for part in ([False, True] if guess else [False])]
+    assert after == expected
+    assert "alexnet check" not in said.lines[-1]
+
+
+def test_run_on_two_devices_tells_the_same_of_its_guesses(dataset, recipe, tmp_path):
+    told = []
+    for num_devices in (1, 2):
+        said, guessing = Lines(), replace(plain(recipe), learning_rate=1e-9, epochs=1)
+        where = {"device": "cpu", "num_devices": num_devices, "progress": said}
+        train(dataset, tmp_path / str(num_devices), guessing, **where)
+        told.append(said.lines[1:])
+
+    assert told[0][0] == told[1][0]
+    assert len(told[0]) == len(told[1]) == 2
 
 
 # --- when the loss is no number
@@ -524,7 +702,8 @@ def test_noise_ends_and_the_stored_order_stays(dataset, by_hand, tmp_path, monke
         return random(images, rng, with_noise=with_noise)
 
     def note_order(split, order, batch_size):
-        orders.append(order.tolist())
+        if batch_size == by_hand.batch_size:  # not the pictures it measures a guess by
+            orders.append(order.tolist())
         return loader(split, order, batch_size)
 
     monkeypatch.setattr(trainer.augmenter, "random", note_noise)
@@ -543,3 +722,50 @@ def test_run_set_by_hand_resumes_to_the_run_never_stopped(dataset, by_hand, tmp_
     resume(dataset, tmp_path / "run", None, device="cpu")
 
     assert_same_run(tmp_path / "run", tmp_path / "straight")
+
+
+def test_run_that_another_process_just_began_keeps_its_recipe(dataset, tiny_recipe, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.create(tiny_recipe)
+    with run.locked(), pytest.raises(UsageError, match="Nothing was changed"):
+        train(dataset, run.path, replace(tiny_recipe, seed=9), device="cpu")
+    assert Recipe.from_json((run.path / "recipe.json").read_text()) == tiny_recipe
+
+
+@pytest.mark.parametrize("left", ['{"epoch": 1, "train_loss": 9.0}\n', '{"epoch": 1, "tra'])
+def test_run_that_begins_again_has_its_own_rows_only(dataset, tiny_recipe, tmp_path, left):
+    run = RunFolder(tmp_path / "run")
+    run.create(tiny_recipe)
+    run.log.write_text(left)
+    train(dataset, run.path, tiny_recipe, device="cpu")
+    assert [row["epoch"] for row in run.rows()] == [1, 2]
+    assert run.rows()[0]["train_loss"] < 9
+
+
+def test_run_whose_disk_failed_in_its_first_checkpoint_says_how_to_begin_with_its_weights(
+    dataset, tiny_recipe, tmp_path, monkeypatch
+):
+    real, done = os.fsync, []
+
+    def fail(descriptor):
+        if len(done) == 4:  # recipe.json twice, best twice
+            raise OSError(28, "No space left on device")
+        done.append(real(descriptor))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="No space"):
+            train(dataset, tmp_path / "run", tiny_recipe, device="cpu")
+
+    with pytest.raises(
+        InputError, match=r"--init-from .*best\.safetensors begins with its weights"
+    ):
+        train(dataset, tmp_path / "run", tiny_recipe, device="cpu")
+    best = tmp_path / "run" / "best.safetensors"
+    assert train(dataset, tmp_path / "new", tiny_recipe, init_from=best, device="cpu").epochs == 2
+
+
+def test_goal_that_every_epoch_reaches_still_trains_one(dataset, tiny_recipe, tmp_path):
+    recipe = replace(tiny_recipe, until_train_error=1.0)
+    result = train(dataset, tmp_path / "run", recipe, device="cpu")
+    assert result.epochs == 1

@@ -197,6 +197,15 @@ def test_named_layer_of_another_shape_is_refused_with_both_shapes():
     assert "conv3.weight is (32, 16, 3, 3) there and (24, 16, 3, 3) here" in message
 
 
+def test_layer_with_as_many_numbers_in_another_shape_is_another_layer():
+    source = learned(SMALL)
+    source["conv3.weight"] = source["conv3.weight"].transpose(1, 0, 2, 3)
+
+    assert "conv3" not in imported(SMALL, source)
+    message = refused(replace(SMALL, imports=("conv3",)), source)
+    assert "conv3.weight is (16, 24, 3, 3) there and (24, 16, 3, 3) here" in message
+
+
 def test_named_layer_with_another_number_of_biases_is_refused():
     source = learned(SMALL)
     source["fc6.bias"] = source["fc6.bias"][:-1]

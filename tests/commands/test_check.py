@@ -1,0 +1,300 @@
+"""`alexnet check` on shrunken recipes and networks for CIFAR-10, drawn pictures and a dataset's."""
+
+import io
+import json
+import math
+import re
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from alexnet_cli.cli import app
+from alexnet_cli.model import layers
+from alexnet_cli.model.alexnet import AlexNet, initialize
+from alexnet_cli.recipes.cifar import CIFAR_13PCT
+from alexnet_cli.settings import with_settings
+
+SMALL = ("paper", "--set", "width=0.0625", "--set", "crop_size=99", "--set", "learning_rate=0.03")
+FASTER = ("--set", "learning_rate=0.01", "--set", "conv1.filters=16", "--set", "conv2.filters=16")
+CIFAR = ("cifar-13pct", *FASTER)
+HOPELESS = (*CIFAR, "--set", "learning_rate=1e-9", "--steps", 5)
+KEYS = {
+    *("recipe", "data", "classes", "guess_loss", "first_loss"),
+    *("signals", "gradients", "overfit", "faults"),
+}
+
+
+def check(*arguments) -> dict:
+    """Return what --json prints of a check that must succeed."""
+    result = CliRunner().invoke(app, ["check", *map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def of_paper() -> dict:
+    """The check of the paper's network, shrunken. Read only."""
+    return check(*SMALL)
+
+
+@pytest.fixture(scope="module")
+def of_cifar() -> dict:
+    """The check of a network with local layers. Read only."""
+    return check(*CIFAR)
+
+
+# --- a recipe that is right
+
+
+def test_json_has_signals_gradients_and_the_batch(of_paper):
+    assert set(of_paper) == KEYS
+    about = (of_paper["recipe"], of_paper["data"], of_paper["classes"])
+    assert about == ("paper", "drawn pictures", 10)
+    assert of_paper["guess_loss"] == pytest.approx(math.log(10))
+    assert of_paper["first_loss"] == pytest.approx(math.log(10), abs=0.2)
+    assert of_paper["overfit"]["learned"] is True
+    assert of_paper["faults"] == []
+
+
+def test_json_has_a_signal_of_every_layer_that_info_shows(answer, of_paper):
+    layers = [layer["name"] for layer in answer("info", *SMALL)["layers"]]
+
+    assert [signal["name"] for signal in of_paper["signals"]] == layers
+    for signal in of_paper["signals"]:
+        assert set(signal) == {"name", "scale", "spread", "silent"}
+        assert signal["scale"] >= signal["spread"] > 0
+        assert 0 <= signal["silent"] < 1
+
+
+def test_json_has_the_gradient_of_every_parameter_with_its_error(of_cifar):
+    layers = CIFAR_13PCT.layer_names()
+    names = [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+    assert [row["parameter"] for row in of_cifar["gradients"]] == names
+    for row in of_cifar["gradients"]:
+        assert set(row) == {"parameter", "gradient", "slope", "error"}
+        larger = max(abs(row["gradient"]), abs(row["slope"]))
+        assert row["error"] == pytest.approx(abs(row["gradient"] - row["slope"]) / larger)
+        assert row["error"] < 1e-4
+
+
+def test_json_has_the_loss_before_every_update_of_the_batch(of_cifar):
+    one = of_cifar["overfit"]
+
+    assert set(one) == {"images", "rate", "losses", "learned"}
+    assert (one["images"], one["learned"]) == (10, True)
+    assert one["rate"] == pytest.approx(0.003)
+    assert one["losses"][0] == pytest.approx(math.log(10), abs=0.1)
+    assert one["losses"][-1] <= 0.05 < min(one["losses"][:-1])
+    assert len(one["losses"]) < 300
+
+
+def test_table_shows_what_json_tells(of_cifar, shown):
+    found, text = of_cifar, shown("check", *CIFAR)
+
+    assert "cifar-13pct as drawn, on drawn pictures" in text
+    for signal in found["signals"]:
+        (line,) = [line for line in text.splitlines() if f" {signal['name']} " in line]
+        assert f"{signal['scale']:.3g}" in line
+        assert f"{signal['spread']:.3g}" in line
+        assert f"{signal['silent']:.0%}" in line
+    assert f"first loss {found['first_loss']:.3f}; a guess has ln(10) = 2.303" in text
+    worst = max(row["error"] for row in found["gradients"])
+    assert f"gradients of 10 parameters, float64: largest relative error {worst:.1e}" in text
+    steps = len(found["overfit"]["losses"])
+    assert f"10 pictures learned by heart in {steps} steps at rate 0.003" in text
+
+
+def test_same_command_finds_the_same_and_leaves_no_file(answer, of_cifar, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert answer("check", *CIFAR) == of_cifar
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_seed_draws_other_weights_and_pictures(of_cifar):
+    other = check(*CIFAR, "--set", "seed=1")
+
+    assert other["signals"] != of_cifar["signals"]
+    assert other["overfit"]["learned"]
+
+
+def test_split_classifier_and_a_linear_layer_can_be_checked(answer):
+    sizes = ("--set", "width=0.0625", "--set", "crop_size=72", "--set", "learning_rate=0.03")
+
+    found = answer("check", "pretrain-2011", *sizes)
+
+    assert "bottleneck.weight" in [row["parameter"] for row in found["gradients"]]
+    assert found["overfit"]["learned"]
+
+
+# --- pictures of a dataset
+
+
+def first_patches(dataset, count: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the first training pictures' centres minus that of the mean, and their labels."""
+    pictures, labels = [], []
+    for path in sorted(dataset.glob("train-*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                content = tar.extractfile(member).read()
+                if member.name.endswith(".cls"):
+                    labels.append(int(content))
+                elif member.name.endswith(".jpg"):
+                    pictures.append(np.asarray(Image.open(io.BytesIO(content)), np.float32))
+    mean = np.load(dataset / "pixel_stats.npz")["mean_image"]
+    near = (len(mean) - size) // 2
+    far = near + size
+    patches = (np.stack(pictures[:count]) - mean)[:, near:far, near:far]
+    return torch.from_numpy(patches).permute(0, 3, 1, 2), torch.tensor(labels[:count])
+
+
+def test_pictures_of_a_dataset_are_the_centres_of_its_first(answer, dataset, unharmed):
+    unchanged = unharmed(dataset)
+
+    found = answer("check", *CIFAR, "--set", "seed=4", "--data", dataset)
+
+    assert (found["data"], found["classes"]) == (str(dataset), 10)
+    recipe = with_settings(CIFAR_13PCT, [*FASTER[1::2], "seed=4"])
+    net = AlexNet(recipe, 10)
+    initialize(net, recipe.seed)
+    patches, labels = first_patches(dataset, 32, 24)
+    with torch.no_grad():
+        rms = net.conv1(patches).square().mean().sqrt().item()
+        scores = net.eval()(patches)
+    assert found["signals"][0]["scale"] == pytest.approx(rms, rel=1e-3)
+    for count, loss in ((32, found["first_loss"]), (10, found["overfit"]["losses"][0])):
+        probs = scores[:count].double().softmax(dim=1)[torch.arange(count), labels[:count]]
+        assert loss == pytest.approx(-probs.log().mean().item(), abs=1e-6)
+    unchanged()
+
+
+def test_dataset_of_two_pictures_is_learned_by_heart(answer, two_class_dataset):
+    found = answer("check", *CIFAR, "--data", two_class_dataset)
+
+    assert found["classes"] == 2
+    assert found["guess_loss"] == pytest.approx(math.log(2))
+    assert (found["overfit"]["images"], found["overfit"]["learned"]) == (2, True)
+
+
+def test_pictures_smaller_than_the_patches_are_refused(fails, dataset):
+    failure = fails(3, "check", "paper", "--data", dataset)
+
+    assert "pictures of 112 pixels" in failure.message
+    assert "patches of 224" in failure.message
+    assert failure.stdout == ""
+
+
+def test_missing_pixel_stats_name_the_command_that_makes_them(fails, dataset, tmp_path):
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    (copy / "pixel_stats.npz").unlink()
+
+    assert f"alexnet pca {copy}" in fails(3, "check", *CIFAR, "--data", copy).message
+
+
+def test_folder_that_is_no_dataset_is_refused(fails, tmp_path):
+    assert "no dataset" in fails(3, "check", *CIFAR, "--data", tmp_path).message
+
+
+# --- a recipe that cannot learn
+
+
+@pytest.mark.parametrize(
+    ("settings", "layer"),
+    [
+        (("learning_rate=1e-9",), "relu4"),
+        (("fc8_init_std=0", "conv1.init_std=0"), "conv1"),
+    ],
+)
+def test_recipe_that_cannot_learn_is_exit_6_after_its_table(fails, settings, layer):
+    wrong = [part for setting in settings for part in ("--set", setting)]
+
+    failure = fails(6, "check", *CIFAR, *wrong, "--steps", 5)
+
+    assert "recipe cifar-13pct: 10 pictures are not learned by heart in 5 steps" in failure.message
+    assert "(loss 2.30" in failure.message
+    assert f"least is left of them after {layer}." in failure.message
+    assert "10 pictures not learned by heart in 5 steps" in failure.stdout
+    assert "cifar-13pct as drawn" in failure.stdout
+
+
+def test_recipe_that_cannot_learn_still_answers_in_json(alexnet):
+    result = alexnet("check", *HOPELESS, "--json")
+
+    assert result.exit_code == 6
+    found = json.loads(result.stdout)
+    assert set(found) == KEYS
+    assert found["overfit"]["learned"] is False
+    (fault,) = found["faults"]
+    assert fault in result.stderr
+
+
+def test_wrong_gradient_is_exit_6_with_gradient_and_slope(fails, monkeypatch):
+    right = layers._ResponseNorm.backward
+    halved = staticmethod(lambda ctx, grad: (right(ctx, grad)[0] / 2, *[None] * 5))
+    monkeypatch.setattr(layers._ResponseNorm, "backward", halved)
+
+    failure = fails(6, "check", "cifar-11pct", *FASTER, "--steps", 2)
+
+    pattern = r"the gradient of conv1\.weight is (-?[\d.e-]+), the slope (-?[\d.e-]+)"
+    gradient, slope = re.search(pattern, failure.message).groups()
+    assert float(gradient) == pytest.approx(float(slope) / 4, rel=0.15)
+    # Three faults are told; more stand in the JSON.
+    assert failure.message.count("the gradient of") == 3
+    assert re.search("largest relative error [67]", failure.stdout)
+
+
+# --- a wrong command line
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        (("nonsense",), "no recipe 'nonsense'"),
+        (("paper", "--set", "depth=9"), "no field depth"),
+        (("paper", "--set", "crop_size"), "field=value"),
+        (("paper", "--set", "crop_size=20"), "nothing is left"),
+    ],
+)
+def test_recipe_that_does_not_exist_is_exit_2(fails, wrong, word):
+    failure = fails(2, "check", *wrong)
+
+    assert word in failure.message
+    assert failure.stdout == ""
+
+
+def test_no_steps_are_refused_by_the_parser(wrong_command_line):
+    assert "--steps" in wrong_command_line("check", "paper", "--steps", 0)
+
+
+def test_json_of_a_batch_that_diverged_is_json(alexnet):
+    result = alexnet("check", "cifar-relu", "--set", "learning_rate=1000", "--steps", 30, "--json")
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    json.loads(result.stdout, parse_constant=refuse)
+
+
+def test_gradient_that_is_no_number_is_a_fault(alexnet, monkeypatch):
+    monkeypatch.setattr(
+        layers._ResponseNorm,
+        "backward",
+        staticmethod(lambda ctx, grad: (grad * float("nan"), *[None] * 5)),
+    )
+    result = alexnet("check", "cifar-11pct", "--steps", 3)
+    assert "the gradient of conv1.weight is nan" in result.stderr, result.stderr
+
+
+def test_advice_of_a_run_that_guesses_checks_the_same_network(alexnet, dataset, tmp_path):
+    changes = ("width=0.0625", "crop_size=99", "batch_size=16", "learning_rate=1e-9")
+    settings = [f"--set={change}" for change in changes]
+    run = ("train", dataset, "--run", tmp_path / "run", "--epochs", 1, "--device", "cpu")
+    said = alexnet(*run, *settings).stderr
+    advice = next(line for line in said.splitlines() if "alexnet check" in line)
+    result = alexnet(*advice.split("alexnet ")[1].split(), "--steps", 1)
+    assert result.exit_code == 6, (advice, result.stderr)

@@ -1,0 +1,259 @@
+"""Signals layer by layer against numpy, and the signs of a network that guesses; some seconds.
+
+N images, C channels, H rows, W columns.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet_cli.engine.probe import LayerSignal, is_stuck, layer_signals, signals_of, weakest
+from alexnet_cli.model.alexnet import AlexNet, describe_layers, initialize
+from alexnet_cli.model.parallel import build_network, load_whole_state, whole_state
+from alexnet_cli.recipe import PAPER, Conv, Dense, Recipe
+from alexnet_cli.recipes import find_recipe
+from alexnet_cli.settings import widen
+
+CPU = torch.device("cpu")
+CLASSES = 10
+RECIPES = {
+    **{
+        name: replace(widen(find_recipe(name), 1 / 16), crop_size=72)
+        for name in ("paper", "tanh", "original-2012", "five-cnns-135", "pretrain-2011")
+    },
+    "cifar-13pct": find_recipe("cifar-13pct"),
+}
+SMALL = RECIPES["paper"]
+
+
+def draw_net(recipe: Recipe) -> AlexNet:
+    net = AlexNet(recipe, CLASSES)
+    initialize(net, 3)
+    return net
+
+
+def draw_patches(recipe: Recipe, count: int = 5) -> torch.Tensor:
+    size = recipe.crop_size
+    generator = torch.Generator().manual_seed(1)
+    return 60 * torch.randn(count, 3, size, size, generator=generator)
+
+
+def outputs(net: AlexNet, patches: torch.Tensor) -> list[tuple[str, np.ndarray]]:
+    """Return what every layer gave while the network mapped the patches, float64."""
+    found = []
+
+    def note(name: str):
+        def hook(_layer, _inputs, output):
+            found.append((name, output.detach().numpy().astype(np.float64)))
+
+        return hook
+
+    hooks = [layer.register_forward_hook(note(name)) for name, layer in net.named_children()]
+    with torch.no_grad():
+        net.eval()(patches)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+# --- the numbers
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_signals_are_the_layers_own_in_numpy(name):
+    net, patches = draw_net(RECIPES[name]), draw_patches(RECIPES[name])
+
+    found = layer_signals(net, patches)
+
+    expected = outputs(net, patches)
+    assert [signal.name for signal in found] == [name for name, _ in expected]
+    for signal, (_, output) in zip(found, expected, strict=True):
+        values = output.reshape(len(patches), -1)  # a row a picture
+        distances = values - values.mean(axis=0)
+        assert signal.scale == pytest.approx(np.sqrt(np.mean(values**2)), rel=1e-9)
+        assert signal.spread == pytest.approx(np.sqrt(np.mean(distances**2)), rel=1e-9)
+        assert signal.silent == np.mean([not column.any() for column in values.T])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_signals_have_the_layers_of_the_table_in_its_order(name):
+    recipe = RECIPES[name]
+
+    found = layer_signals(draw_net(recipe), draw_patches(recipe, 2))
+
+    layers = describe_layers(recipe, CLASSES)
+    assert [signal.name for signal in found] == [layer.name for layer in layers]
+
+
+def two_pictures() -> tuple[Recipe, torch.Tensor]:
+    """Return a network with one hidden layer on 8 x 8 pixels, and a white and a black picture."""
+    left_out = {
+        name: replace(getattr(PAPER, name), filters=0)
+        for name in ("conv2", "conv3", "conv4", "conv5")
+    }
+    recipe = replace(
+        PAPER,
+        crop_size=8,
+        columns=1,
+        reads_both=("fc8",),
+        conv1=Conv(filters=2, size=8, init_std=0.0, init_bias=0.0),
+        **left_out,
+        fc6=Dense(units=4, init_std=0.0, init_bias=0.0, dropout=0.5),
+        fc7=replace(PAPER.fc7, units=0),
+        fc8_init_std=0.0,
+    )
+    patches = torch.cat([torch.ones(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)])
+    return recipe, patches
+
+
+def test_signals_of_two_pictures_are_those_computed_by_hand():
+    recipe, patches = two_pictures()
+    net = draw_net(recipe)
+    with torch.no_grad():
+        net.conv1.weight[0] = 1 / 64  # the first map: 3 for white, 0 for black
+        net.conv1.bias[1] = -1.0  # the second: -1 for both, so silent behind the ReLU
+        net.fc6.bias.copy_(torch.tensor([3.0, 3.0, 0.0, 0.0]))
+
+    found = {signal.name: signal for signal in layer_signals(net, patches)}
+
+    assert list(found) == ["conv1", "relu1", "flatten", "fc6", "relu6", "drop6", "fc8"]
+    expected = {
+        # (3, -1) and (0, -1): squares 9 + 1 + 0 + 1; the first map lies 1.5 from its mean.
+        "conv1": (math.sqrt(11 / 4), math.sqrt(2.25 / 2), 0.0),
+        "relu1": (1.5, math.sqrt(2.25 / 2), 0.5),
+        "flatten": (1.5, math.sqrt(2.25 / 2), 0.5),
+        # The same for both pictures: 3, 3, 0, 0; without dropout it is halved.
+        "fc6": (math.sqrt(4.5), 0.0, 0.5),
+        "relu6": (math.sqrt(4.5), 0.0, 0.5),
+        "drop6": (math.sqrt(4.5) / 2, 0.0, 0.5),
+        "fc8": (0.0, 0.0, 1.0),
+    }
+    for name, numbers in expected.items():
+        signal = found[name]
+        numbers_found = (signal.scale, signal.spread, signal.silent)
+        assert numbers_found == pytest.approx(numbers, abs=1e-7), name
+
+
+def test_output_that_one_picture_wakes_is_not_silent():
+    recipe, patches = two_pictures()
+    net = draw_net(recipe)
+    with torch.no_grad():
+        net.conv1.weight.fill_(1.0)
+
+    by_name = {signal.name: signal for signal in layer_signals(net, patches)}
+
+    assert by_name["relu1"].silent == 0.0
+
+
+def test_one_picture_has_no_spread():
+    found = layer_signals(draw_net(SMALL), draw_patches(SMALL, 1))
+
+    assert [signal.spread for signal in found] == [0.0] * len(found)
+    assert all(signal.scale > 0 for signal in found)
+
+
+def test_equal_pictures_have_no_spread():
+    patches = draw_patches(SMALL, 1).expand(4, -1, -1, -1)
+
+    found = layer_signals(draw_net(SMALL), patches)
+
+    assert all(signal.spread <= 1e-6 * signal.scale for signal in found)
+
+
+def test_network_in_training_is_measured_without_dropout():
+    net, patches = draw_net(SMALL), draw_patches(SMALL)
+
+    assert layer_signals(net.train(), patches) == layer_signals(net.eval(), patches)
+
+
+def test_measuring_changes_no_weight_and_leaves_no_gradient():
+    net = draw_net(SMALL)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+
+    layer_signals(net, draw_patches(SMALL))
+
+    assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in before.items())
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+# --- split networks
+
+
+@pytest.mark.parametrize("name", ["paper", "original-2012", "five-cnns-135", "pretrain-2011"])
+def test_split_network_has_the_signals_of_the_whole(name):
+    recipe, patches = RECIPES[name], draw_patches(RECIPES[name])
+    whole = draw_net(recipe)
+    split = build_network(recipe, CLASSES, (CPU, CPU))
+    load_whole_state(split, whole_state(whole))
+
+    assert signals_of(split, patches) == layer_signals(whole, patches)
+
+
+def test_whole_network_has_the_same_signals_through_a_copy():
+    net, patches = draw_net(SMALL).train(), draw_patches(SMALL)
+
+    found = signals_of(net, patches)
+
+    assert net.training
+    assert found == layer_signals(net, patches)
+
+
+# --- the signs of a guess
+
+
+@pytest.mark.parametrize("num_classes", [2, 10, 1000, 21_843])
+def test_loss_of_a_guess_is_stuck_and_one_a_little_lower_is_not(num_classes):
+    uniform = np.full(num_classes, 1 / num_classes)
+    guess = float(-np.sum(uniform * np.log(uniform)))
+
+    assert is_stuck(guess, num_classes)
+    assert is_stuck(0.991 * guess, num_classes)
+    assert not is_stuck(0.989 * guess, num_classes)
+    assert not is_stuck(0.0, num_classes)
+
+
+def test_loss_that_is_worse_than_a_guess_is_stuck_too():
+    assert is_stuck(50.0, 10)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.5])
+def test_network_of_one_class_has_nothing_to_guess(loss):
+    assert not is_stuck(loss, 1)
+
+
+def test_weakest_layer_has_the_least_spread_for_its_scale():
+    signals = [
+        LayerSignal("conv1", scale=2.0, spread=1.0, silent=0.0),
+        LayerSignal("fc6", scale=1000.0, spread=3.0, silent=0.9),
+        LayerSignal("fc8", scale=0.01, spread=0.002, silent=0.0),
+    ]
+
+    assert weakest(signals).name == "fc6"
+    assert weakest(signals[::-1]).name == "fc6"
+    assert weakest(signals[2:]).name == "fc8"
+
+
+def test_first_layer_that_gives_nothing_at_all_is_the_weakest():
+    signals = [
+        LayerSignal("conv1", scale=1.0, spread=1e-9, silent=0.0),
+        LayerSignal("relu1", scale=0.0, spread=0.0, silent=1.0),
+        LayerSignal("fc8", scale=1.0, spread=0.0, silent=0.0),
+    ]
+
+    assert weakest(signals).name == "relu1"
+
+
+def test_layer_whose_weights_are_all_zero_is_where_the_pictures_look_alike():
+    net = draw_net(SMALL)
+    with torch.no_grad():
+        net.conv4.weight.zero_()
+
+    found = layer_signals(net, draw_patches(SMALL))
+
+    assert weakest(found).name == "conv4"
+    spreads = {signal.name: signal.spread for signal in found}
+    assert spreads["conv3"] > 0
+    assert spreads["fc8"] < 1e-6
