@@ -27,10 +27,12 @@ class DevKit:
 
     Attributes:
         classes: the leaf synsets in sorted-wnid order; positions are labels.
+        label_of_id: the label of each id that the kit's own files use for a class.
         val_labels: the label of each validation image, in file-name order.
     """
 
     classes: tuple[ImageClass, ...]
+    label_of_id: dict[int, int]
     val_labels: tuple[int, ...]
 
 
@@ -43,14 +45,26 @@ def read_devkit(path: Path) -> DevKit:
     meta, ground_truth = _read_members(path)
     wnid_of_id, words = _read_synsets(path, meta)
     wnids = sorted(words)
-    label_of_id = {number: wnids.index(wnid) for number, wnid in wnid_of_id.items()}
+    label_of_wnid = {wnid: label for label, wnid in enumerate(wnids)}
+    label_of_id = {number: label_of_wnid[wnid] for number, wnid in wnid_of_id.items()}
+    val_labels = read_ground_truth(path, "validation", ground_truth, label_of_id)
+    return DevKit(tuple(ImageClass(wnid, words[wnid]) for wnid in wnids), label_of_id, val_labels)
+
+
+def read_ground_truth(
+    path: Path, split: str, text: bytes, label_of_id: dict[int, int]
+) -> tuple[int, ...]:
+    """Return the labels that a ground truth file lists, one id of the kit a line.
+
+    Raises:
+        ReleaseError: a line is no such id.
+    """
     try:
-        val_labels = tuple(label_of_id[int(line)] for line in ground_truth.split())
+        return tuple(label_of_id[int(line)] for line in text.split())
     except (KeyError, ValueError) as error:
         raise ReleaseError(
-            f"{path}: the validation ground truth has {error}, which is no class id of meta.mat."
+            f"{path}: the {split} ground truth has {error}, which is no class id of meta.mat."
         ) from error
-    return DevKit(tuple(ImageClass(wnid, words[wnid]) for wnid in wnids), val_labels)
 
 
 def _read_members(path: Path) -> tuple[bytes, bytes]:

@@ -1,30 +1,113 @@
-"""Pictures as people have them: find out the layout of a folder, list them all, copy nothing."""
+"""Pictures as people have them: find out the layout of a folder, list them all, move nothing."""
 
+import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from alexnet_cli.data.releases.archives import read_archives
+from alexnet_cli.data.releases.archives import find_archives, read_archives
+from alexnet_cli.data.releases.cifar import read_cifar
 from alexnet_cli.data.releases.folders import read_folders
+from alexnet_cli.data.releases.ilsvrc2012 import check_labels, check_md5, warn_of_counts
+from alexnet_cli.data.releases.kaggle import read_kaggle
+from alexnet_cli.data.releases.parquet import read_parquet
 from alexnet_cli.data.releases.release import Picture, Release
+from alexnet_cli.data.releases.spool import fill_spool
+from alexnet_cli.data.releases.synset_tars import read_synset_tars
+from alexnet_cli.data.releases.wds import read_webdataset
 from alexnet_cli.errors import ReleaseError, UsageError
+from alexnet_cli.progress import SILENT, Progress
 
-__all__ = ["Picture", "Release", "read_release"]
+__all__ = ["LAYOUTS", "Picture", "Release", "fill_spool", "read_release"]
+
+# What each layout must have, in the order in which we look for them.
+LAYOUTS = {
+    "archives": "ILSVRC*_train.tar, ILSVRC*_val.tar and the devkit",
+    "kaggle": "ILSVRC/Data/CLS-LOC/train and val with LOC_val_solution.csv, or Kaggle's zip",
+    "parquet": "train-*.parquet with image and label",
+    "webdataset": "train-*.tar with jpg and cls",
+    "cifar": "cifar-10-binary.tar.gz or cifar-10-batches-bin (CIFAR-100 alike)",
+    "synset-tars": "one nXXXXXXXX.tar a synset",
+    "folders": "train/CLASS with val/CLASS or test/CLASS folders, or CLASS folders",
+}
+SPLIT_BY_US = ("synset-tars", "folders")
+# pipe:COMMAND and https://HOST as pathlib leaves them
+URL = re.compile(r"-|(pipe|file|fd|data):.*|[a-z][a-z0-9+.-]*:/.*", re.IGNORECASE | re.DOTALL)
 
 
-def read_release(source: Path, *, val_fraction: float = 0.0, seed: int = 0) -> Release:
-    """List every picture under `source`, whatever its layout.
+def read_release(
+    source: Path,
+    spool: Path,
+    *,
+    layout: str | None = None,
+    val_fraction: float = 0.0,
+    seed: int = 0,
+    md5: bool = False,
+    progress: Progress = SILENT,
+) -> Release:
+    """List every picture of `source`, whatever its layout. Nothing is written.
 
     Args:
-        val_fraction: share of each class kept for validation; only for `CLASS/*` folders alone.
+        spool: the folder for what cannot be read in place; `fill_spool` will fill it.
+        layout: one of `LAYOUTS`; by default found out by looking.
+        val_fraction: share of each class kept for validation, where none is given.
+        md5: compare the official archives with their published MD5 first.
 
     Raises:
-        ReleaseError: nothing we read is there, or it is damaged.
+        ReleaseError: nothing we read is there, it is damaged, or its labels are permuted.
+        UsageError: an option or a source that does not exist or does not fit the layout.
     """
+    _check_source(source, layout)
+    if md5:
+        _check_md5(source, layout, progress)
+    readers: dict[str, Callable[[Path], Release | None]] = {
+        "archives": read_archives,
+        "kaggle": read_kaggle,
+        "parquet": partial(read_parquet, spool=spool),
+        "webdataset": read_webdataset,
+        "cifar": partial(read_cifar, spool=spool),
+        "synset-tars": partial(read_synset_tars, val_fraction=val_fraction, seed=seed),
+        "folders": partial(read_folders, val_fraction=val_fraction, seed=seed),
+    }
+    for name in [layout] if layout else LAYOUTS:
+        release = readers[name](source)
+        if release is not None:
+            break
+    else:
+        raise ReleaseError(_nothing_found(source, layout))
+    if val_fraction and name not in SPLIT_BY_US:
+        raise UsageError(f"--val-fraction: the layout {name!r} brings its own splits.")
+    check_labels(release)
+    warn_of_counts(release, progress)
+    return release
+
+
+def _check_source(source: Path, layout: str | None) -> None:
+    if layout is not None and layout not in LAYOUTS:
+        raise UsageError(f"--layout {layout}: there are {', '.join(LAYOUTS)}.")
+    if source.exists():
+        return
+    if URL.fullmatch(str(source)):
+        raise UsageError(f"{source}: not supported, nothing was fetched or run. Name a folder.")
+    raise ReleaseError(
+        f"{source} does not exist. Name the folder that holds the archives or classes."
+    )
+
+
+def _check_md5(source: Path, layout: str | None, progress: Progress) -> None:
+    archives = find_archives(source) if layout in (None, "archives") else []
+    if not archives:
+        raise UsageError("--check-md5 is for the official archives; here are none.")
+    check_md5([path for path in archives if path is not None], progress)
+
+
+def _nothing_found(source: Path, layout: str | None) -> str:
+    if layout:
+        return f"{source}: not the layout {layout!r}, which needs {LAYOUTS[layout]}."
     if not source.is_dir():
-        what = "is not a folder" if source.exists() else "does not exist"
-        raise ReleaseError(f"{source} {what}. Name the folder that holds the archives or classes.")
-    archives = read_archives(source)
-    if archives is not None:
-        if val_fraction:
-            raise UsageError("--val-fraction: the archives bring their own validation pictures.")
-        return archives
-    return read_folders(source, val_fraction=val_fraction, seed=seed)
+        return f"{source} is not a folder. Name the folder that holds the archives or classes."
+    return (
+        f"{source}: no archives and no class folders. prep reads official archives, Kaggle's\n"
+        "CLS-LOC folders or zip, parquet, WebDataset tars, CIFAR binaries, one tar a synset,\n"
+        f"and train/CLASS or CLASS folders. To say which: --layout {'|'.join(LAYOUTS)}"
+    )

@@ -1,26 +1,23 @@
-"""The official archives, read in place: a tar of per-class tars, a flat validation tar, the devkit.
-
-Python's tarfile takes a damaged header for the end of an archive and says nothing, so after each
-archive we look at what it stopped on: only the two zero blocks of a real end are accepted.
-"""
+"""The official archives, read in place: a tar of per-class tars, flat tars, the devkit."""
 
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
-from alexnet_cli.data.images import MAX_FILE_BYTES
-from alexnet_cli.data.releases.release import Picture, Release
-from alexnet_cli.data.synsets import DevKit, read_devkit
+from alexnet_cli.data.releases.release import Picture, Release, count_ignored
+from alexnet_cli.data.releases.tars import list_members, list_whole_tar, picture_of
+from alexnet_cli.data.synsets import DevKit, read_devkit, read_ground_truth
 from alexnet_cli.errors import ReleaseError
 
 # ILSVRC2012_img_train.tar, ILSVRC2010_images_train.tar; the 2012 dogs-only set is *_train_t3.tar.
 TRAIN = re.compile(r"ILSVRC\d{4}_(img|images)_train\.tar")
 VAL = re.compile(r"ILSVRC\d{4}_(img|images)_val\.tar")
+TEST = re.compile(r"ILSVRC\d{4}_(img|images)_test(_v\d+)?\.tar")
+TEST_LABELS = re.compile(r"ILSVRC\d{4}_test_ground_truth\.txt")  # published for 2010 alone
 # ILSVRC2012_devkit_t12.tar.gz, ILSVRC2010_devkit-1.0.tar.gz, devkit-1.0.tar.gz
 DEVKIT = re.compile(r"(ILSVRC\d{4}_)?devkit[-_](t12|\d\.\d)\.(tar\.gz|tgz|tar)")
-BLOCK = 512
+DOGS = re.compile(r"ILSVRC2012_img_train_t3\.tar")
 
 
 def read_archives(folder: Path) -> Release | None:
@@ -29,25 +26,41 @@ def read_archives(folder: Path) -> Release | None:
     Raises:
         ReleaseError: an archive is missing, ends early, or contradicts the development kit.
     """
-    train, val, devkit_path = (_find(folder, pattern) for pattern in (TRAIN, VAL, DEVKIT))
-    if train is None and val is None:
+    found = find_archives(folder)
+    if not found:
         return None
-    for path, what in (
-        (train, "*_train.tar"),
-        (val, "*_val.tar"),
-        (devkit_path, "*devkit*.tar.gz"),
-    ):
+    for path, what in zip(found, ("*_train.tar", "*_val.tar", "*devkit*.tar.gz"), strict=True):
         if path is None:
             raise ReleaseError(
                 f"{folder}: no {what} beside the other archives. Add it and run again."
             )
+    train, val, devkit_path = found
     devkit = read_devkit(devkit_path)
     ignored: dict[str, int] = {}
     pictures = {
         "train": _list_train(train, devkit, ignored),
-        "val": _list_val(val, devkit, ignored),
+        "val": _list_flat(val, devkit.val_labels, "the development kit labels", ignored),
     }
+    pictures |= _list_test(folder, devkit, ignored)
     return Release(f"official archives ({train.name})", devkit.classes, pictures, ignored)
+
+
+def find_archives(folder: Path) -> list[Path | None]:
+    """Return training archive, validation archive and kit, None for one that is not there.
+
+    Nothing at all without one of the two archives.
+
+    Raises:
+        ReleaseError: there are two of a kind, or the dogs-only archive instead of the whole.
+    """
+    if not folder.is_dir():
+        return []
+    train, val, devkit = (_find(folder, pattern) for pattern in (TRAIN, VAL, DEVKIT))
+    if train is None and (dogs := _find(folder, DOGS)):
+        raise ReleaseError(
+            f"{dogs} has the 120 dogs of task 3 only.\nDownload ILSVRC2012_img_train.tar (138 GB)."
+        )
+    return [] if train is None and val is None else [train, val, devkit]
 
 
 def _find(folder: Path, pattern: re.Pattern) -> Path | None:
@@ -62,14 +75,14 @@ def _list_train(path: Path, devkit: DevKit, ignored: dict[str, int]) -> list[Pic
     label_of = {entry.wnid: label for label, entry in enumerate(devkit.classes)}
     pictures: list[Picture] = []
     with path.open("rb") as file:
-        for class_tar in _members(path, file, 0, path.stat().st_size, ignored):
+        for class_tar in list_members(path, file, 0, path.stat().st_size, ignored):
             wnid, suffix = Path(class_tar.name).stem, Path(class_tar.name).suffix
             if suffix != ".tar" or wnid not in label_of:
                 raise ReleaseError(_unexpected_member(path, class_tar.name))
             end = class_tar.offset_data + class_tar.size
-            for member in _members(path, file, class_tar.offset_data, end, ignored):
-                pictures.append(_picture(path, f"{wnid}.tar/", member, label_of[wnid]))
-    return sorted(pictures, key=lambda picture: picture.source)
+            for member in list_members(path, file, class_tar.offset_data, end, ignored):
+                pictures.append(picture_of(path, f"{wnid}.tar/", member, label_of[wnid]))
+    return pictures
 
 
 def _unexpected_member(path: Path, name: str) -> str:
@@ -78,66 +91,28 @@ def _unexpected_member(path: Path, name: str) -> str:
     return f"{path}: {name!r} is not the tar of a class in the development kit."
 
 
-def _list_val(path: Path, devkit: DevKit, ignored: dict[str, int]) -> list[Picture]:
-    with path.open("rb") as file:
-        members = list(_members(path, file, 0, path.stat().st_size, ignored))
-    members.sort(key=lambda member: Path(member.name).name)
-    if len(members) != len(devkit.val_labels):
+def _list_flat(
+    path: Path, labels: Sequence[int], says: str, ignored: dict[str, int]
+) -> list[Picture]:
+    """List a tar of pictures whose labels are given in the order of their names."""
+    members = sorted(list_whole_tar(path, ignored), key=_base_name)
+    if len(members) != len(labels):
         raise ReleaseError(
-            f"{path}: {len(members)} pictures, but the development kit labels "
-            f"{len(devkit.val_labels)}.\nNothing was written. Compare the archive's size and MD5 "
-            "with the download page."
+            f"{path}: {len(members)} pictures, but {says} {len(labels)}.\n"
+            "Nothing was written. Compare the archive's size and MD5 with the download page."
         )
-    return [
-        _picture(path, "", member, label)
-        for member, label in zip(members, devkit.val_labels, strict=True)
-    ]
+    return [picture_of(path, "", m, label) for m, label in zip(members, labels, strict=True)]
 
 
-def _picture(path: Path, prefix: str, member: tarfile.TarInfo, label: int) -> Picture:
-    return Picture(prefix + member.name, path, member.offset_data, member.size, label)
+def _base_name(member: tarfile.TarInfo) -> str:
+    return Path(member.name).name
 
 
-def _members(
-    path: Path, file: BinaryIO, start: int, end: int, ignored: dict[str, int]
-) -> Iterator[tarfile.TarInfo]:
-    """Yield the regular files of the tar that lies at `start`..`end` of `file`.
-
-    Raises:
-        ReleaseError: it ends early or is damaged.
-    """
-    file.seek(start)
-    position = start
-    try:
-        # Not closed: closing the TarFile must not close the file it shares.
-        tar = tarfile.TarFile(fileobj=file)
-        while (member := tar.next()) is not None:
-            tar.members.clear()  # a class has 1,300 members, the release 1.3 million
-            previous, position = position, tar.offset
-            if not previous < position <= end:  # a negative size would lead back for ever
-                raise ReleaseError(_ends_early(path, member.name, end))
-            is_plain = member.isreg() and not member.issparse()
-            if is_plain and (member.size <= MAX_FILE_BYTES or member.name.endswith(".tar")):
-                yield member
-            elif not member.isdir():
-                ignored["tar member that is no plain file"] = (
-                    ignored.get("tar member that is no plain file", 0) + 1
-                )
-    except (tarfile.TarError, OSError) as error:
-        raise ReleaseError(f"{path}: damaged at byte {position} ({error}).") from error
-    _check_end(path, file, position, end)
-
-
-def _check_end(path: Path, file: BinaryIO, position: int, end: int) -> None:
-    """A tar ends with two blocks of zeros; anything else is a cut or a damaged header."""
-    file.seek(position)
-    tail = file.read(min(2 * BLOCK, max(0, end - position)))
-    if len(tail) < 2 * BLOCK or tail.strip(b"\0"):
-        raise ReleaseError(_ends_early(path, f"byte {position}", end))
-
-
-def _ends_early(path: Path, where: str, end: int) -> str:
-    return (
-        f"{path}: the archive is cut or damaged at {where} (of {end} bytes).\n"
-        "Nothing was written. Download it again, or compare its MD5 with the download page."
-    )
+def _list_test(folder: Path, devkit: DevKit, ignored: dict[str, int]) -> dict[str, list[Picture]]:
+    """List the test archive if its labels lie beside it."""
+    path, truth = _find(folder, TEST), _find(folder, TEST_LABELS)
+    if path is None or truth is None:
+        count_ignored(ignored, "test archive without its ground truth", path is not None)
+        return {}
+    labels = read_ground_truth(truth, "test", truth.read_bytes(), devkit.label_of_id)
+    return {"test": _list_flat(path, labels, f"{truth.name} labels", ignored)}

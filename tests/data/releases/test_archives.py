@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageNet, imagenet
 
-from alexnet_cli.data.releases.archives import read_archives
+from alexnet_cli.data.releases.archives import find_archives, read_archives
 from alexnet_cli.data.releases.release import Picture, Release
 from alexnet_cli.errors import ReleaseError
 
@@ -371,3 +371,62 @@ def test_listing_reads_headers_only_and_extracts_nothing(release):
     before = sorted(release.parent.rglob("*"))
     read_archives(release)
     assert sorted(release.parent.rglob("*")) == before
+
+
+def test_a_pictures_name_is_its_base_name(release):
+    listed = read_archives(release).pictures
+    train, val = listed["train"][0], listed["val"][0]
+    assert (train.source, train.name) == ("n90000001.tar/n90000001_1.JPEG", "n90000001_1.JPEG")
+    assert val.source == val.name == "ILSVRC2012_val_00000001.JPEG"
+
+
+def with_test_set(release: Path, folder: Path, *, labels: str | None) -> Path:
+    """Add the validation archive once more, as the test archive of 2010."""
+    for path in release.iterdir():
+        os.link(path, folder / NAMES_2010[path.name])
+    os.link(release / VAL, folder / "ILSVRC2010_images_test.tar")
+    if labels is not None:
+        (folder / "ILSVRC2010_test_ground_truth.txt").write_text(labels)
+    return folder
+
+
+def ground_truth(release: Path) -> str:
+    with tarfile.open(release / DEVKIT) as tar:
+        name = next(n for n in tar.getnames() if n.endswith("validation_ground_truth.txt"))
+        return tar.extractfile(name).read().decode()
+
+
+def test_the_test_archive_of_2010_with_its_ground_truth_is_a_split(release, tmp_path):
+    listed = read_archives(with_test_set(release, tmp_path, labels=ground_truth(release)))
+    test, val = ([(p.name, p.label) for p in listed.pictures[s]] for s in ("test", "val"))
+    assert test == val
+    assert listed.pictures["test"][0].path.name == "ILSVRC2010_images_test.tar"
+
+
+def test_a_test_archive_without_its_ground_truth_is_ignored_and_counted(release, tmp_path):
+    listed = read_archives(with_test_set(release, tmp_path, labels=None))
+    assert "test" not in listed.pictures
+    assert listed.ignored == {"test archive without its ground truth": 1}
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [("1\n2\n", "30 pictures, but .*ground_truth.txt labels 2"), ("99\n" * 30, "no class id")],
+)
+def test_a_ground_truth_that_does_not_fit_the_test_archive_is_refused(
+    release, tmp_path, labels, says
+):
+    with pytest.raises(ReleaseError, match=says):
+        read_archives(with_test_set(release, tmp_path, labels=labels))
+
+
+def test_the_dogs_only_archive_instead_of_the_whole_is_named(release, tmp_path):
+    os.link(release / VAL, tmp_path / VAL)
+    (tmp_path / "ILSVRC2012_img_train_t3.tar").touch()
+    with pytest.raises(ReleaseError, match="dogs of task 3"):
+        read_archives(tmp_path)
+
+
+def test_a_file_is_no_folder_of_archives(tmp_path):
+    (tmp_path / TRAIN).touch()
+    assert find_archives(tmp_path / TRAIN) == []

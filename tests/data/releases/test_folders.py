@@ -20,7 +20,9 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def read(folder: Path, *, val_fraction: float = 0.0, seed: int = 0) -> Release:
-    return read_folders(folder, val_fraction=val_fraction, seed=seed)
+    release = read_folders(folder, val_fraction=val_fraction, seed=seed)
+    assert release is not None
+    return release
 
 
 def sources(release: Release, split: str = "train") -> list[str]:
@@ -61,7 +63,7 @@ def test_train_and_val_folders_become_the_splits(tmp_path):
     touch(tmp_path, "train/b/1.jpg", "train/a/2.jpg", "val/b/3.jpg", "val/a/4.jpg")
     release = read(tmp_path)
     assert sources(release) == ["train/a/2.jpg", "train/b/1.jpg"]
-    assert sources(release, "val") == ["val/a/4.jpg", "val/b/3.jpg"]
+    assert sources(release, "val") == ["val/b/3.jpg", "val/a/4.jpg"]
 
 
 def test_val_labels_are_those_of_train_even_if_val_lacks_classes(tmp_path):
@@ -148,9 +150,14 @@ def test_val_fraction_is_refused_beside_test_folders_too(tmp_path):
 
 
 @pytest.mark.parametrize("names", [(), ("train/notes.txt",), ("1.jpg",)])
-def test_a_folder_without_classes_is_refused(tmp_path, names):
-    with pytest.raises(ReleaseError, match="no class folders"):
-        read(touch(tmp_path, *names))
+def test_a_folder_without_classes_is_none_of_ours(tmp_path, names):
+    assert read_folders(touch(tmp_path, *names), val_fraction=0.0, seed=0) is None
+
+
+def test_a_pictures_name_is_the_path_inside_its_class(tmp_path):
+    release = read(touch(tmp_path, "train/a/1.jpg", "train/a/deep/er/2.jpg", "val/a/3.jpg"))
+    names = {split: [p.name for p in listed] for split, listed in release.pictures.items()}
+    assert names == {"train": ["1.jpg", "deep/er/2.jpg"], "val": ["3.jpg"]}
 
 
 def test_pictures_in_folders_below_a_class_belong_to_it(tmp_path):

@@ -1,4 +1,5 @@
 import os
+import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -6,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_cli.data.images import MAX_FILE_BYTES
-from alexnet_cli.data.releases import read_release
-from alexnet_cli.data.releases.release import Picture, Release
+from alexnet_cli.data.releases.release import Picture, Release, count_ignored, split_off_val
 from alexnet_cli.data.synsets import ImageClass
 from alexnet_cli.errors import ImageError, ReleaseError, UsageError
 
@@ -78,7 +78,7 @@ def test_the_fingerprint_is_the_same_for_the_same_release():
     assert a_release().fingerprint() == a_release().fingerprint()
 
 
-@pytest.mark.parametrize("change", [{"source": "b.jpg"}, {"length": 11}, {"label": 1}])
+@pytest.mark.parametrize("change", [{"name": "b.jpg"}, {"length": 11}, {"label": 1}])
 def test_the_fingerprint_changes_with_a_pictures_name_size_or_label(change):
     changed = a_release()
     changed.pictures["train"][0] = replace(changed.pictures["train"][0], **change)
@@ -117,27 +117,52 @@ def test_many_classes_without_pictures_are_counted_but_not_all_listed():
     assert len(str(error.value)) < 250
 
 
-def test_a_source_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(ReleaseError, match="does not exist"):
-        read_release(tmp_path / "nowhere")
+def test_the_source_for_people_is_parent_and_name():
+    picture = Picture("1.JPEG", Path("x"), -1, 10, 0, "train/n01/")
+    assert picture.source == "train/n01/1.JPEG"
 
 
-def test_a_source_that_is_a_file_is_refused(tmp_path):
-    (tmp_path / "a.tar").touch()
-    with pytest.raises(ReleaseError, match="is not a folder"):
-        read_release(tmp_path / "a.tar")
+def test_the_fingerprint_does_not_depend_on_the_layout():
+    moved = a_release()
+    moved.pictures["train"] = [replace(p, parent="a.tar/") for p in moved.pictures["train"]]
+    assert replace(moved, layout="another").fingerprint() == a_release().fingerprint()
 
 
-def test_a_folder_with_nothing_we_read_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("nothing here")
-    with pytest.raises(ReleaseError, match="no archives and no class folders"):
-        read_release(tmp_path)
+def named(*entries: tuple[str, int]) -> list[Picture]:
+    return [Picture(name, Path("x"), -1, 1, label) for name, label in entries]
 
 
-def test_archives_are_preferred_to_folders_beside_them(release):
-    assert read_release(release).layout.startswith("official archives")
+def test_training_is_ordered_by_label_and_name_and_the_rest_by_name_and_label():
+    mixed = (("c", 0), ("a", 1), ("b", 0), ("a", 0))
+    splits = {split: named(*mixed) for split in ("train", "val", "test")}
+    release = Release("on paper", (), splits, {})
+    order = {
+        split: [(p.name, p.label) for p in listed] for split, listed in release.pictures.items()
+    }
+    assert order["train"] == [("a", 0), ("b", 0), ("c", 0), ("a", 1)]
+    assert order["val"] == order["test"] == [("a", 0), ("a", 1), ("b", 0), ("c", 0)]
 
 
-def test_val_fraction_is_refused_where_validation_pictures_are_given(release):
+def test_a_picture_travels_to_a_worker():
+    picture = Picture("a", Path("x"), 3, 4, 5, "p/", "zip")
+    assert pickle.loads(pickle.dumps(picture)) == picture
+
+
+def test_what_is_split_off_does_not_depend_on_the_order_of_the_listing():
+    listed = named(*((f"{number}", number % 2) for number in range(20)))
+    split, again = (split_off_val(part, 0.3, 1) for part in (listed, listed[::-1]))
+    assert split == again
+    assert len(split["val"]) == 6
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
+def test_a_share_outside_its_range_is_refused(fraction):
     with pytest.raises(UsageError, match="--val-fraction"):
-        read_release(release, val_fraction=0.1)
+        split_off_val(named(("a", 0)), fraction, 0)
+
+
+def test_ignored_entries_are_counted_by_reason():
+    ignored: dict[str, int] = {}
+    for reason, count in (("a", 1), ("b", 2), ("a", 3), ("c", 0)):
+        count_ignored(ignored, reason, count)
+    assert ignored == {"a": 4, "b": 2}

@@ -1,0 +1,77 @@
+"""The plain files of a tar, read in place.
+
+Python's tarfile takes a damaged header for the end of an archive and says nothing, so after each
+archive we look at what it stopped on: only the two zero blocks of a real end are accepted.
+"""
+
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from alexnet_cli.data.images import MAX_FILE_BYTES
+from alexnet_cli.data.releases.release import Picture, count_ignored
+from alexnet_cli.errors import ReleaseError
+
+BLOCK = 512
+
+
+def list_members(
+    path: Path, file: BinaryIO, start: int, end: int, ignored: dict[str, int]
+) -> Iterator[tarfile.TarInfo]:
+    """Yield the regular files of the tar that lies at `start`..`end` of `file`.
+
+    Raises:
+        ReleaseError: it ends early or is damaged.
+    """
+    file.seek(start)
+    position = start
+    try:
+        # Not closed: closing the TarFile must not close the file it shares.
+        tar = tarfile.TarFile(fileobj=file)
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # a class has 1,300 members, the release 1.3 million
+            previous, position = position, tar.offset
+            if not previous < position <= end:  # a negative size would lead back for ever
+                raise ReleaseError(_ends_early(path, member.name, end))
+            is_plain = member.isreg() and not member.issparse()
+            if is_plain and (member.size <= MAX_FILE_BYTES or member.name.endswith(".tar")):
+                yield member
+            elif not member.isdir():
+                count_ignored(ignored, "tar member that is no plain file")
+    except (tarfile.TarError, OSError) as error:
+        raise ReleaseError(f"{path}: damaged at byte {position} ({error}).") from error
+    _check_end(path, file, position, end)
+
+
+def list_whole_tar(path: Path, ignored: dict[str, int]) -> list[tarfile.TarInfo]:
+    """Return the regular files of a tar.
+
+    Raises:
+        ReleaseError: it ends early or is damaged.
+    """
+    with path.open("rb") as file:
+        return list(list_members(path, file, 0, path.stat().st_size, ignored))
+
+
+def picture_of(path: Path, prefix: str, member: tarfile.TarInfo, label: int) -> Picture:
+    """Return the picture that is a member of the tar `path`; `prefix` comes before its name."""
+    folder, slash, name = member.name.rpartition("/")
+    parent = sys.intern(prefix + folder + slash)  # one string for all its pictures
+    return Picture(name, path, member.offset_data, member.size, label, parent)
+
+
+def _check_end(path: Path, file: BinaryIO, position: int, end: int) -> None:
+    """A tar ends with two blocks of zeros; anything else is a cut or a damaged header."""
+    file.seek(position)
+    tail = file.read(min(2 * BLOCK, max(0, end - position)))
+    if len(tail) < 2 * BLOCK or tail.strip(b"\0"):
+        raise ReleaseError(_ends_early(path, f"byte {position}", end))
+
+
+def _ends_early(path: Path, where: str, end: int) -> str:
+    return (
+        f"{path}: the archive is cut or damaged at {where} (of {end} bytes).\n"
+        "Nothing was written. Download it again, or compare its MD5 with the download page."
+    )
