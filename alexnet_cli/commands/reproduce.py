@@ -1,6 +1,6 @@
 """`alexnet reproduce`: a table of the paper, trained, measured, beside what was published."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from alexnet_cli.data.dataset import read_index
@@ -100,14 +100,14 @@ def _race_steps(request: Request, source: Source) -> list[Step]:
     steps = []
     for racer in _choose_racers(request):
         trial = trial_epochs(racer, request.shortcuts)
-        laps = [(rate, trial) for rate in racer.rates] + [
-            (racer.rates[0], request.shortcuts.epochs)
-        ]
-        steps += [
-            race_step(racer.recipe, rate, limit, source, request.out, request.shortcuts)
-            for rate, limit in laps
-        ]
-    return list({step.name: step for step in steps}.values())
+        common = (source, request.out, request.shortcuts)
+        trials = [race_step(racer.recipe, rate, trial, *common) for rate in racer.rates]
+        whole = race_step(racer.recipe, racer.rates[0], request.shortcuts.epochs, *common)
+        needs = tuple(step.name for step in trials)
+        steps += trials
+        if whole.name not in needs:
+            steps.append(replace(whole, needs=needs, goes_on=True))
+    return steps
 
 
 def _choose_racers(request: Request) -> tuple[Racer, ...]:

@@ -75,6 +75,7 @@ class Step:
         folder: of a training run.
         begins_from: run folder whose checkpoint it begins from.
         output: a file without which the step is not done.
+        goes_on: it continues the run of a step before it.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Step:
     folder: Path | None = None
     begins_from: Path | None = None
     output: Path | None = None
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)

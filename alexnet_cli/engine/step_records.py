@@ -55,7 +55,7 @@ class StepRecords:
         """Return the command to run now: a stopped run is resumed."""
         arguments = list(step.arguments)
         if step.kind == "train":
-            if RunFolder(step.folder).last.is_file():
+            if step.goes_on or RunFolder(step.folder).last.is_file():
                 arguments.append("--resume")
             elif step.begins_from:
                 arguments += ["--init-from", str(RunFolder(step.begins_from).last)]

@@ -19,7 +19,8 @@ from alexnet_cli.commands.reproduce import Request, Shortcuts, plan, reproduce
 from alexnet_cli.data.predictions import load_predictions
 from alexnet_cli.errors import ChildError
 from alexnet_cli.model.checkpoint import load_checkpoint
-from alexnet_cli.recipes.tables import RACERS, TABLE_NAMES, TABLES, Racer
+from alexnet_cli.recipes import RECIPES
+from alexnet_cli.recipes.tables import FIGURE_1_TRIAL_EPOCHS, RACERS, TABLE_NAMES, TABLES, Racer
 
 SHRUNK = ("width=0.0625", "crop_size=99", "batch_size=16")
 SMALL = tuple(f"--set={setting}" for setting in SHRUNK)
@@ -138,14 +139,15 @@ def test_plan_has_the_networks_of_the_table(shown, tmp_path, monkeypatch):
         assert option(arguments, "--run") == run
 
 
-def test_plan_of_figure_1_has_every_rate(shown, tmp_path, monkeypatch):
+def test_plan_of_figure_1_has_every_rates_trial_and_the_whole_of_one(shown, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     commands = trainings(dry_run(shown, "figure-1", "--only", "cifar-tanh"))
-    assert [option(arguments, "--recipe") for arguments in commands] == ["cifar-tanh"] * 3
-    rates = [f"--set=learning_rate={rate:g}" for rate in RACERS[1].rates]
-    assert [rate in arguments for rate, arguments in zip(rates, commands, strict=True)] == [
-        True
-    ] * 3
+    assert {option(arguments, "--recipe") for arguments in commands} == {"cifar-tanh"}
+    rates = RACERS[1].rates
+    for rate, arguments in zip((*rates, rates[0]), commands, strict=True):
+        assert f"--set=learning_rate={rate:g}" in arguments
+    epochs = [FIGURE_1_TRIAL_EPOCHS] * len(rates) + [RECIPES["cifar-tanh"].epochs]
+    assert [int(option(arguments, "--epochs")) for arguments in commands] == epochs
 
 
 def test_plan_of_a_shortened_race_is_short(answer, tmp_path):
@@ -240,9 +242,10 @@ def test_gain_is_against_the_row_of_run_145(finished):
 
 def test_shortened_reproduction_says_all_it_is_not(finished, dataset):
     caveats = " ".join(finished.result["caveats"])
-    assert len(finished.result["caveats"]) == 3
+    assert len(finished.result["caveats"]) == 4
     for text in ("2-epoch runs", "width=0.0625", "crop_size=99", str(dataset), "10 classes"):
         assert text in caveats
+    assert "measured on 30 pictures of val, not 50,000 of val" in caveats
     for row, own in zip(finished.result["rows"], (91, 97), strict=True):
         assert (row["epochs"], row["recipe_epochs"]) == ([EPOCHS], [own])
         assert row["images_trained_on"] == [EPOCHS * 60]

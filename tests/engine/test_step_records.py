@@ -4,13 +4,17 @@ import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from alexnet_cli.data.dataset import Index, Shard, SplitIndex
 from alexnet_cli.data.synsets import ImageClass
 from alexnet_cli.engine.plan import Shortcuts, Source, Step, plan_rows
+from alexnet_cli.engine.run_folder import RunFolder
 from alexnet_cli.engine.step_records import RunCommand, StepRecords, set_aside
 from alexnet_cli.errors import ChildError
+from alexnet_cli.model.checkpoint import Checkpoint, Progressed, load_checkpoint, save_checkpoint
+from alexnet_cli.recipes.small import DEMO
 from alexnet_cli.recipes.tables import OFFICIAL_SETS, TABLES
 
 
@@ -93,18 +97,7 @@ def test_record_can_be_read_by_people_and_programs(records, train):
     record = json.loads((records.out / "steps" / "train-a.json").read_text())
     assert record["arguments"] == list(train.arguments)
     assert record["result"] == {"call": 1, "verb": "train"}
-    assert record["needs"] == []
-    assert set(record) == {"key", "needs", "arguments", "result"}
-
-
-def test_record_holds_the_keys_of_the_steps_it_was_made_from(records, train, measure, average):
-    found = {}
-    for step in (train, measure, average):
-        records.run(step)
-        path = records.out / "steps" / f"{step.name}.json"
-        found[step.name] = json.loads(path.read_text())
-    assert found["eval-a"]["needs"] == [found["train-a"]["key"]]
-    assert found["ensemble-a"]["needs"] == [found["eval-a"]["key"]]
+    assert set(record) == {"key", "arguments", "result"}
 
 
 def test_step_runs_again_after_its_arguments_changed(records, commands, train):
@@ -119,6 +112,20 @@ def test_another_purpose_is_no_reason_to_run_again(records, commands, train):
     records.run(train)
     records.run(replace(train, purpose="In other words."))
     assert len(commands.calls) == 1
+
+
+@pytest.mark.parametrize("places", [("--device", "cuda"), ("--device", "cuda", "--gpus", "2")])
+def test_another_place_is_no_reason_to_run_again(records, commands, train, measure, places):
+    for step in (train, measure, train, measure):
+        records.run(step)
+        records.run(replace(step, arguments=(*step.arguments, *places)))
+    assert verbs(commands) == ["train", "eval"]
+
+
+def test_what_stands_after_a_place_is_a_reason_to_run_again(records, commands, train):
+    for more in ((), ("--epochs", "2"), ("--epochs", "3")):
+        records.run(replace(train, arguments=(*train.arguments, "--device", "cpu", *more)))
+    assert len(commands.calls) == 3
 
 
 def test_step_runs_again_after_its_dataset_changed(records, commands, source, train, measure):
@@ -255,16 +262,50 @@ def child(source, train) -> Step:
     return replace(step, folder=folder, begins_from=train.folder)
 
 
-def trained(step: Step, content: str) -> Path:
-    """Make the folder of a run that was trained, or stopped; returns its last checkpoint."""
-    step.folder.mkdir(parents=True, exist_ok=True)
-    last = step.folder / "last.safetensors"
-    last.write_text(content)
-    return last
+def trained(step: Step, weight: float) -> None:
+    """Leave what a run does that was trained, or stopped: these weights, and its first beginning.
+
+    A run that is resumed goes on with the beginning it had.
+    """
+    run, began_from = RunFolder(step.folder), {}
+    if run.last.is_file():
+        began_from = load_checkpoint(run.last).began_from
+    elif step.begins_from:
+        parent = load_checkpoint(RunFolder(step.begins_from).last)
+        began_from = {"weights": parent.weights_hash()}
+    save(run.last, weight, began_from)
+
+
+def save(path: Path, weight: float, began_from: dict[str, str]) -> None:
+    """Write a checkpoint of one weight."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = Checkpoint(
+        recipe=DEMO,
+        weights={"conv1.bias": np.array([weight], np.float32)},
+        pixels={"mean_image": np.zeros((1, 1, 3), np.float32)},
+        classes=[("n01", "one")],
+        fingerprint="0123456789abcdef",
+        progressed=Progressed(),
+        began_from=began_from,
+    )
+    save_checkpoint(path, checkpoint)
+
+
+def weights(out: Path) -> dict[str, float]:
+    """Return the weight of every run's last checkpoint, by the name of its folder."""
+    return {
+        path.parent.name: load_checkpoint(path).weights["conv1.bias"].item()
+        for path in out.glob("runs/*/last.safetensors")
+    }
 
 
 def longer(step: Step) -> Step:
     return replace(step, arguments=(*step.arguments, "--epochs", "9"))
+
+
+def begin(child: Step) -> list[str]:
+    """Return the command that begins this run with another's last checkpoint."""
+    return [*child.arguments, "--init-from", f"{child.begins_from}/last.safetensors"]
 
 
 def test_run_whose_beginning_changed_is_begun_anew_and_its_folder_kept(
@@ -273,16 +314,9 @@ def test_run_whose_beginning_changed_is_begun_anew_and_its_folder_kept(
     for number, step in enumerate((train, longer(train), longer(longer(train))), 1):
         for run in (step, child):
             records.run(run)
-            trained(run, f"trained {number} times")
-    begin = [*child.arguments, "--init-from", f"{train.folder}/last.safetensors"]
-    assert commands.calls[1::2] == [begin] * 3
-    runs = {path.parent.name: path.read_text() for path in records.out.glob("runs/*/last.*")}
-    assert runs == {
-        "a": "trained 3 times",
-        "b.old-1": "trained 1 times",
-        "b.old-2": "trained 2 times",
-        "b": "trained 3 times",
-    }
+            trained(run, number)
+    assert commands.calls[1::2] == [begin(child)] * 3
+    assert weights(records.out) == {"a": 3, "b.old-1": 1, "b.old-2": 2, "b": 3}
 
 
 def test_run_that_begins_from_one_begun_anew_is_begun_anew(records, commands, train, child):
@@ -293,36 +327,72 @@ def test_run_that_begins_from_one_begun_anew_is_begun_anew(records, commands, tr
         folder=child.folder.with_name("c"),
         begins_from=child.folder,
     )
-    for step in (train, child, grandchild, longer(train), child, grandchild):
+    steps = (train, child, grandchild, longer(train), child, grandchild)
+    for weight, step in enumerate(steps, 1):
         records.run(step)
-        trained(step, "weights")
+        trained(step, weight)
     assert ["--resume" in call for call in commands.calls] == [False] * 3 + [True, False, False]
-    folders = sorted(path.name for path in (records.out / "runs").iterdir())
-    assert folders == ["a", "b", "b.old-1", "c", "c.old-1"]
+    assert weights(records.out) == {"a": 4, "b": 5, "b.old-1": 2, "c": 6, "c.old-1": 3}
 
 
 def test_run_whose_beginning_is_the_same_is_gone_on_with(records, commands, train, child):
-    for step in (train, child):
+    for weight, step in enumerate((train, child)):
         records.run(step)
-        trained(step, "weights")
+        trained(step, weight)
     records.run(train)
     records.run(longer(child))
     assert commands.calls[2:] == [[*longer(child).arguments, "--resume"]]
-    assert not child.folder.with_name("b.old-1").exists()
+    assert weights(records.out) == {"a": 0, "b": 1}
+
+
+def test_run_is_gone_on_with_if_the_other_was_run_again_to_the_same_weights(
+    records, commands, train, child
+):
+    for weight, step in enumerate((train, child)):
+        records.run(step)
+        trained(step, weight)
+    records.run(longer(train))  # trains no further: it had come to its end
+    records.run(child)
+    assert commands.calls[3:] == [[*child.arguments, "--resume"]]
+    assert weights(records.out) == {"a": 0, "b": 1}
 
 
 def test_run_whose_record_is_lost_is_gone_on_with(records, commands, train, child):
-    for step in (train, child):
+    for weight, step in enumerate((train, child)):
         records.run(step)
-        trained(step, "weights")
+        trained(step, weight)
     (records.out / "steps" / "train-b.json").unlink()
     records.run(child)
     assert commands.calls[2:] == [[*child.arguments, "--resume"]]
 
 
+def test_stale_run_is_begun_anew_even_if_every_record_is_lost(records, commands, train, child):
+    for weight, step in enumerate((train, child, longer(train))):
+        records.run(step)
+        trained(step, weight)
+    for path in (records.out / "steps").iterdir():
+        path.unlink()
+    records.run(longer(train))
+    records.run(child)
+    assert commands.calls[3:] == [[*longer(train).arguments, "--resume"], begin(child)]
+    assert weights(records.out) == {"a": 2, "b.old-1": 1}
+
+
+@pytest.mark.parametrize("began_from", [{}, {"weights": ""}, {"recipe": "demo"}])
+def test_run_that_does_not_say_how_it_began_is_begun_anew(
+    records, commands, train, child, began_from
+):
+    records.run(train)
+    trained(train, 1)
+    save(child.folder / "last.safetensors", 2, began_from)
+    records.run(child)
+    assert commands.calls[1:] == [begin(child)]
+    assert weights(records.out) == {"a": 1, "b.old-1": 2}
+
+
 def test_run_that_begins_from_nothing_is_gone_on_with_whatever_changed(records, commands, train):
     records.run(train)
-    trained(train, "weights")
+    trained(train, 1)
     records.run(longer(train))
     assert commands.calls[1:] == [[*longer(train).arguments, "--resume"]]
     assert [path.name for path in (records.out / "runs").iterdir()] == ["a"]
@@ -335,46 +405,99 @@ def test_run_whose_folder_is_lost_too_is_begun_anew(records, commands, train, ch
     assert not (records.out / "runs").exists()
 
 
-def stop(step: Step) -> RunCommand:
+def stop(step: Step, weight: float) -> RunCommand:
     """Return a command line in which this training is stopped and saved."""
 
     def run_command(arguments: list[str], purpose: str) -> dict:
-        trained(step, "stopped")
+        trained(step, weight)
         raise ChildError("stopped", 143)
 
     return run_command
 
 
+def test_stopped_run_is_gone_on_with(records, commands, train, child):
+    records.run(train)
+    trained(train, 1)
+    with pytest.raises(ChildError):
+        StepRecords(records.out, stop(child, 2)).run(child)
+    records.run(child)
+    assert commands.calls[1:] == [[*child.arguments, "--resume"]]
+
+
 def test_stopped_run_whose_beginning_changed_is_begun_anew(records, commands, train, child):
     records.run(train)
+    trained(train, 1)
     with pytest.raises(ChildError):
-        StepRecords(records.out, stop(child)).run(child)
-    for step in (longer(train), child):
-        records.run(step)
-    assert "--init-from" in commands.calls[-1]
+        StepRecords(records.out, stop(child, 2)).run(child)
+    records.run(longer(train))
+    trained(train, 3)
+    records.run(child)
+    assert commands.calls[-1] == begin(child)
+    assert weights(records.out) == {"a": 3, "b.old-1": 2}
 
 
 def test_run_begun_anew_and_then_stopped_is_gone_on_with(records, commands, train, child):
-    for step in (train, child):
+    for weight, step in enumerate((train, child, longer(train))):
         records.run(step)
-        trained(step, "weights")
-    records.run(longer(train))
+        trained(step, weight)
     with pytest.raises(ChildError):
-        StepRecords(records.out, stop(child)).run(child)
+        StepRecords(records.out, stop(child, 3)).run(child)
     records.run(child)
-    assert "--resume" in commands.calls[-1]
+    assert commands.calls[-1] == [*child.arguments, "--resume"]
+    assert weights(records.out) == {"a": 2, "b.old-1": 1, "b": 3}
 
 
-def test_run_is_gone_on_with_wherever_its_beginning_was_trained(source, records, commands):
+def test_plan_runs_once_wherever_it_runs(source, records, commands):
     rows = TABLES["ilsvrc-2012"].choose(["1 CNN*"])
     sources = {name: replace(source, name=name) for name in OFFICIAL_SETS}
-    for device in ("cpu", "cuda"):
-        steps, _ = plan_rows(rows, sources, records.out, Shortcuts(device=device))
-        for step in steps:
+    places = [Shortcuts(device="cpu"), Shortcuts(device="cuda", num_devices=2), Shortcuts()]
+    for shortcuts in places:
+        steps, _ = plan_rows(rows, sources, records.out, shortcuts)
+        for weight, step in enumerate(steps):
+            num_calls = len(commands.calls)
+            records.run(step)
+            if len(commands.calls) == num_calls:
+                continue
             if step.kind == "train":
-                records.run(step)
-                trained(step, "weights")
+                trained(step, weight)
+            else:
+                step.output.parent.mkdir()
+                step.output.touch()
+    assert verbs(commands) == ["train"] * 4 + ["eval"]
     assert not list((records.out / "runs").glob("*.old-*"))
+
+
+# --- folders that are of no use
+
+
+@pytest.mark.parametrize("begins_from", [None, Path("runs/parent")])
+def test_folder_without_a_last_checkpoint_is_set_aside_for_its_best(
+    records, commands, train, begins_from
+):
+    train = replace(train, begins_from=begins_from)
+    train.folder.mkdir(parents=True)
+    (train.folder / "best.safetensors").write_text("best")
+    records.run(train)
+    assert commands.calls == [list(train.arguments) if begins_from is None else begin(train)]
+    assert not train.folder.exists()
+    assert (records.out / "runs" / "a.old-1" / "best.safetensors").read_text() == "best"
+
+
+def test_folder_without_any_checkpoint_is_left_in_its_place(records, commands, train):
+    train.folder.mkdir(parents=True)
+    (train.folder / "recipe.json").touch()
+    records.run(train)
+    assert commands.calls == [list(train.arguments)]
+    assert [path.name for path in (records.out / "runs").iterdir()] == ["a"]
+
+
+def test_folder_whose_step_is_done_is_never_set_aside(records, commands, train):
+    records.run(train)
+    train.folder.mkdir(parents=True)
+    (train.folder / "best.safetensors").touch()
+    records.run(train)
+    assert len(commands.calls) == 1
+    assert train.folder.exists()
 
 
 def test_folder_set_aside_keeps_what_it_holds(tmp_path):
@@ -407,7 +530,6 @@ def test_stopped_run_is_resumed(records, commands, train):
 def test_run_stopped_before_its_first_checkpoint_is_begun_again(records, train):
     train.folder.mkdir(parents=True)
     (train.folder / "recipe.json").touch()
-    (train.folder / "best.safetensors").touch()
     assert records.command_line(train) == list(train.arguments)
 
 
