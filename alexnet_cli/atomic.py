@@ -1,8 +1,10 @@
 """Files appear whole or not at all: temporary name, fsync, rename, fsync of the folder."""
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,6 +36,39 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write one file atomically."""
     with write_atomically(path) as file:
         file.write(content)
+
+
+def write_sealed(path: Path, content: dict) -> None:
+    """Write a dict as JSON below its SHA-256, atomically."""
+    text = json.dumps(content).encode("ascii")
+    write_bytes(path, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+
+
+def read_sealed(path: Path) -> dict | None:
+    """Return what `write_sealed` wrote; None if it is missing or not a bit of it is to be trusted.
+
+    A disk may give back other bytes than it was given.
+    """
+    try:
+        seal, _, text = path.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    if hashlib.sha256(text).hexdigest().encode() != seal:
+        return None
+    return json.loads(text)
+
+
+def move_into_place(path: Path, target: Path) -> None:
+    """Give a whole file of the same disk its final name, replacing what had it."""
+    path.replace(target)
+    _sync_folder(target.parent)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove the half-written files of processes that are gone; the folder must be locked."""
+    for leftover in folder.rglob(f"*{PARTIAL_SUFFIX}"):
+        with suppress(OSError):
+            leftover.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

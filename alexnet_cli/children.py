@@ -52,7 +52,7 @@ def _pass_signals_on(child: subprocess.Popen) -> Iterator[None]:
     def pass_on(number: int, _frame) -> None:
         child.send_signal(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = {number: signal.signal(number, pass_on) for number in numbers}
     try:
         yield

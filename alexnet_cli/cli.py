@@ -4,7 +4,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from alexnet_cli import __version__, cli_training, console, report
 from alexnet_cli.face import EXIT_CODES, Face
 from alexnet_cli.options import AsJson, CheckpointPath, DatasetPath, Device, Gpus, Settings, Views
 from alexnet_cli.report import show
+from alexnet_cli.report_verify import show_verify
 
 app = typer.Typer(
     cls=Face,
@@ -45,10 +46,17 @@ def _check_views(views: int | None) -> None:
         raise typer.BadParameter(f"{views} is none of 1, 9 and 10.", param_hint="--views")
 
 
+Layout = Annotated[
+    Literal["archives", "kaggle", "parquet", "webdataset", "cifar", "synset-tars", "folders"]
+    | None,
+    typer.Option(help="How SOURCE is laid out; by default found out by looking."),
+]
+
+
 @app.command()
 def prep(
     source: Annotated[
-        Path, typer.Argument(help="Folder with the archives, or with class folders.")
+        Path, typer.Argument(help="Folder with the archives, class folders, or another layout.")
     ],
     dataset: Annotated[
         Path | None, typer.Argument(help="New folder; by default shards/NAME of SOURCE.")
@@ -65,26 +73,64 @@ def prep(
         float, typer.Option(min=0.0, max=0.99, help="Share of CLASS folders kept for validation.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the one shuffle of the training set.")] = 0,
+    layout: Layout = None,
+    check_md5: Annotated[
+        bool, typer.Option("--check-md5", help="Compare official archives with their MD5 first.")
+    ] = False,
     max_bad: Annotated[
         int, typer.Option(min=0, help="Rejected pictures to accept with exit 0.")
     ] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Begin even if the disk looks too small.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Resize ImageNet to 256x256 WebDataset shards."""
     from alexnet_cli.commands import prep as verb
+
+    folder = dataset or Path("shards") / _name_of(source)
+    chosen = verb.PrepOptions(size, quality, shard_size, seed, val_fraction)
+    how = {"layout": layout, "check_md5": check_md5, "num_workers": workers, "force": force}
+    result = verb.prep(source, folder, chosen, **how, progress=console.ConsoleProgress())
+    show(asdict(result), as_json, report.show_prep)
+    _check_rejected(len(result.rejected), folder, max_bad)
+
+
+def _name_of(source: Path) -> str:
+    """Return what a dataset is called after: a folder's name, or an archive's up to its dot."""
+    name = source.resolve().name
+    return name.partition(".")[0] if source.is_file() else name
+
+
+def _check_rejected(count: int, folder: Path, max_bad: int) -> None:
     from alexnet_cli.errors import RejectedError
 
-    folder = dataset or Path("shards") / source.resolve().name
-    chosen = verb.PrepOptions(size, quality, shard_size, seed, val_fraction)
-    result = verb.prep(
-        source, folder, chosen, num_workers=workers, progress=console.ConsoleProgress()
-    )
-    show(asdict(result), as_json, report.show_prep)
-    if len(result.rejected) > max_bad:
+    if count > max_bad:
         raise RejectedError(
-            f"{len(result.rejected)} pictures were rejected, listed in {folder / 'rejected.csv'}.\n"
-            f"The dataset is complete without them. To accept: --max-bad {len(result.rejected)}"
+            f"{count} pictures were rejected, listed in {folder / 'rejected.csv'}.\n"
+            f"The dataset is complete without them. To accept: --max-bad {count}"
         )
+
+
+@app.command()
+def verify(
+    dataset: DatasetPath,
+    deep: Annotated[bool, typer.Option("--deep", help="Also decode every picture.")] = False,
+    repair: Annotated[
+        Path | None,
+        typer.Option(metavar="SOURCE", help="Make what is damaged again from these pictures."),
+    ] = None,
+    layout: Layout = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="By default one a core.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that every byte of a dataset is as prep wrote it, and repair it."""
+    from alexnet_cli.commands import verify as verb
+
+    how = {"deep": deep, "source": repair, "layout": layout, "num_workers": workers}
+    result = verb.verify(dataset, **how, progress=console.ConsoleProgress())
+    show(asdict(result), as_json, show_verify)
+    result.raise_findings()
 
 
 @app.command()

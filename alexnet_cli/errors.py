@@ -12,7 +12,7 @@ AlexNetError                 1  failed
     DeviceError              4  a GPU that is not there
   RejectedError              5  finished, but items were rejected beyond what was allowed
   DivergedError              6  the loss is no longer a number
-  ChildError                 its  a command that another one runs failed; the code is that one's
+  ChildError                 1  a command that another one runs failed; its own code is that one's
   Stopped                  130  stopped by a signal after saving (143 for SIGTERM, 129 for SIGHUP)
 
 A message is at most three lines: what failed and on which file; what is kept; the next command.

@@ -14,7 +14,7 @@ from alexnet_cli.errors import AlexNetError, Stopped
 EXIT_CODES = (
     "Exit codes: 0 done; 1 internal error; 2 wrong command line; 3 input cannot be used; "
     "4 disk, memory, device or permission; 5 finished, but items were rejected; "
-    "6 training diverged; 130 / 143 stopped by Ctrl-C / SIGTERM."
+    "6 training diverged; 129 / 130 / 143 stopped by SIGHUP / Ctrl-C / SIGTERM."
 )
 
 STOPPED = "stopped. Finished work is kept; run the same command to go on."
@@ -24,12 +24,15 @@ class Face(TyperGroup):
     """Turns every fault into at most three lines and an exit code."""
 
     def invoke(self, ctx):
-        """Run the command; SIGTERM ends it as Ctrl-C does, after what it wrote is safe."""
-        previous = signal.signal(signal.SIGTERM, _raise_stopped)
+        """Run the command; SIGTERM and SIGHUP end it as Ctrl-C does, what it wrote being safe."""
+        numbers = [signal.SIGTERM, signal.SIGHUP]
+        numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]  # as under nohup
+        previous = {number: signal.signal(number, _raise_stopped) for number in numbers}
         try:
             return self._invoke(ctx)
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     def _invoke(self, ctx):
         try:

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.atomic import write_atomically, write_bytes
+from alexnet_cli.atomic import (
+    move_into_place,
+    read_sealed,
+    remove_partial,
+    write_atomically,
+    write_bytes,
+    write_sealed,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -100,3 +107,41 @@ def test_a_missing_folder_is_the_fault_that_is_reported(tmp_path):
 def test_a_name_with_spaces_and_dots_is_kept(tmp_path):
     write_bytes(tmp_path / "a b.c.d", b"new")
     assert names(tmp_path) == ["a b.c.d"]
+
+
+def test_sealed_content_is_read_back(tmp_path):
+    write_sealed(tmp_path / "a.json", {"a": [1, "\u00e9"]})
+    assert read_sealed(tmp_path / "a.json") == {"a": [1, "\u00e9"]}
+
+
+def test_sealed_file_is_damaged_by_any_flipped_bit_and_any_cut(tmp_path):
+    write_sealed(tmp_path / "a.json", {"a": 1})
+    whole = (tmp_path / "a.json").read_bytes()
+    for place in range(len(whole)):
+        for content in (
+            whole[:place],
+            whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :],
+        ):
+            (tmp_path / "a.json").write_bytes(content)
+            assert read_sealed(tmp_path / "a.json") is None
+
+
+def test_sealed_file_that_is_missing_or_a_folder_is_none(tmp_path):
+    assert read_sealed(tmp_path / "a.json") is None
+    assert read_sealed(tmp_path) is None
+
+
+def test_moving_replaces_what_has_the_name(tmp_path):
+    (tmp_path / "a").write_bytes(b"new")
+    (tmp_path / "b").write_bytes(b"old")
+    move_into_place(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"new"
+    assert names(tmp_path) == ["b"]
+
+
+def test_half_written_files_are_removed_at_any_depth(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("a.tar.17.partial", "deep/b.17.partial", "c.tar"):
+        (tmp_path / name).touch()
+    remove_partial(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["c.tar"]

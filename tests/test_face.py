@@ -86,13 +86,23 @@ def test_wrong_parameters_are_the_parser_s_own():
     assert "--views" in result.stderr
 
 
-def test_sigterm_ends_the_work_with_143():
-    result = run(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    assert result.exit_code == 143
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signal_ends_the_work_with_its_code(number, exit_code):
+    result = run(lambda: os.kill(os.getpid(), number))
+    assert result.exit_code == exit_code
     assert "run the same command" in result.stderr
 
 
-def test_handler_of_sigterm_is_given_back():
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_handler_of_a_signal_is_given_back(number):
+    before = signal.getsignal(number)
     run(lambda: None)
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(number) == before
+
+
+def test_hangup_that_is_ignored_stays_so_as_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run(lambda: os.kill(os.getpid(), signal.SIGHUP)).exit_code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,45 +1,38 @@
 """`alexnet prep`: a release of pictures -> 256x256 JPEG shards (paper section 2)."""
 
-import csv
-import io
-import json
 import os
 import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 import alexnet_cli
-from alexnet_cli.atomic import PARTIAL_SUFFIX, write_atomically, write_bytes
-from alexnet_cli.data.dataset import (
+from alexnet_cli.atomic import write_bytes
+from alexnet_cli.data.dataset import open_dataset, samples_name
+from alexnet_cli.data.index import (
     INDEX_NAME,
-    SAMPLE_DTYPE,
+    REJECTED_NAME,
+    FileRecord,
     Index,
     SplitIndex,
-    open_dataset,
     read_index,
 )
-from alexnet_cli.data.images import IMAGE_SIZE, JPEG_QUALITY
 from alexnet_cli.data.releases import Release, read_release
-from alexnet_cli.data.shards import RECORDS, ShardRecord, ShardTask, read_record
-from alexnet_cli.engine.shard_pool import run_tasks
+from alexnet_cli.data.shards import RECORDS, ShardRecord, ShardTask
+from alexnet_cli.engine.interrupt import catch_signals
+from alexnet_cli.engine.prep_folder import entered, finish
+from alexnet_cli.engine.prep_work import PrepWork
+from alexnet_cli.engine.shard_plan import PrepOptions, plan_shards
+from alexnet_cli.engine.side_files import (
+    read_rejected,
+    rejected_csv,
+    rejected_rows,
+    sample_index,
+)
 from alexnet_cli.errors import DatasetError, ReleaseError
 from alexnet_cli.progress import SILENT, Progress
 
-SHARD_SIZE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class PrepOptions:
-    """Everything that decides the bytes of the shards."""
-
-    size: int = IMAGE_SIZE
-    quality: int = JPEG_QUALITY
-    shard_size: int = SHARD_SIZE
-    seed: int = 0
-    val_fraction: float = 0.0
+__all__ = ["PrepOptions", "PrepResult", "prep"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +62,49 @@ def prep(
     folder: Path,
     options: PrepOptions,
     *,
+    layout: str | None = None,
+    check_md5: bool = False,
     num_workers: int | None = None,
+    force: bool = False,
     progress: Progress = SILENT,
 ) -> PrepResult:
     """Write the shards and indexes of `source` into `folder`.
 
-    The training pictures are shuffled once, by the seed, so that a plain stream of the shards is
-    well mixed; validation keeps its order. The bytes do not depend on the number of workers.
+    Their bytes do not depend on the number of workers, nor on how often prep was stopped.
+
+    Args:
+        layout: of the source, one of `LAYOUTS`; by default found out by looking.
+        check_md5: compare the official archives with their published MD5 first.
+        force: begin even if the disk looks too small.
 
     Raises:
         ReleaseError: the source cannot be used.
         DatasetError: the folder holds something else.
-        MachineError: a worker died or the disk is full; finished shards are kept.
+        MachineError: the folder is in use or cannot be written, the disk is full or will be, a
+            worker died; finished shards are kept.
+        Stopped: by a signal; finished shards are kept.
     """
-    release = read_release(source, val_fraction=options.val_fraction, seed=options.seed)
-    release.check_classes()
-    counts = ", ".join(f"{len(release.pictures[s]):,} {s}" for s in release.pictures)
-    progress.say(f"{source}: {release.layout}, {len(release.classes):,} classes, {counts}")
-    plan = {"options": asdict(options), "source": _describe(release)}
-    if (folder / INDEX_NAME).exists():
-        return _already_complete(folder, plan, release)
-    _claim(folder, plan)
-    tasks = _plan_shards(release, folder, options)
-    records = _make_shards(tasks, num_workers or os.cpu_count() or 1, progress)
-    return _publish(folder, plan, release, tasks, records)
+    with entered(folder):
+        release = read_release(
+            source,
+            folder / RECORDS / "spool",
+            layout=layout,
+            val_fraction=options.val_fraction,
+            seed=options.seed,
+            md5=check_md5,
+            progress=progress,
+        )
+        release.check_classes()
+        counts = ", ".join(f"{len(release.pictures[s]):,} {s}" for s in release.pictures)
+        progress.say(f"{source}: {release.layout}, {len(release.classes):,} classes, {counts}")
+        plan = {"options": asdict(options), "source": _describe(release)}
+        if (folder / INDEX_NAME).exists():
+            return _already_complete(folder, plan, release)
+        tasks = plan_shards(release, folder, options)
+        with catch_signals() as interrupt:
+            work = PrepWork(folder, tasks, num_workers or os.cpu_count() or 1, interrupt, progress)
+            work.make_all(plan, release, force=force)
+            return _publish(folder, plan, release, tasks, work.records)
 
 
 def _describe(release: Release) -> dict:
@@ -115,65 +127,8 @@ def _already_complete(folder: Path, plan: dict, release: Release) -> PrepResult:
             "It is left as it is. Name another folder."
         )
     open_dataset(folder)  # every shard is there, with its size
-    with (folder / "rejected.csv").open(newline="", encoding="utf-8") as file:
-        rejected = list(csv.DictReader(file))
-    return _result(folder, release, index, rejected, already_complete=True)
-
-
-def _claim(folder: Path, plan: dict) -> None:
-    """Make the folder ours, or go on where an interrupted prep of the same plan stopped."""
-    plan_path = folder / RECORDS / "plan.json"
-    if plan_path.is_file():
-        if json.loads(plan_path.read_text()) != plan:
-            raise DatasetError(
-                f"{folder} holds an unfinished prep of another source or other options.\n"
-                "It is left as it is. Name another folder, or remove that one."
-            )
-        for leftover in folder.rglob(f"*{PARTIAL_SUFFIX}"):
-            leftover.unlink()
-        return
-    # A prep that stopped before its plan was written leaves RECORDS alone.
-    if folder.exists() and (
-        not folder.is_dir() or any(e.name != RECORDS for e in folder.iterdir())
-    ):
-        raise DatasetError(
-            f"{folder} is not empty and not an alexnet dataset; it is left as it is.\n"
-            "Name a new or empty folder."
-        )
-    (folder / RECORDS).mkdir(parents=True, exist_ok=True)
-    write_bytes(plan_path, json.dumps(plan).encode())
-
-
-def _plan_shards(release: Release, folder: Path, options: PrepOptions) -> list[ShardTask]:
-    tasks = []
-    wnids = tuple(entry.wnid for entry in release.classes)
-    for split in release.pictures:
-        pictures = release.pictures[split]
-        if split == "train":
-            order = np.random.default_rng([options.seed, 0x5A4D]).permutation(len(pictures))
-            pictures = [pictures[i] for i in order]
-        for position, start in enumerate(range(0, len(pictures), options.shard_size)):
-            part = tuple(pictures[start : start + options.shard_size])
-            tasks.append(
-                ShardTask(
-                    folder, split, position, start, part, wnids, options.size, options.quality
-                )
-            )
-    return tasks
-
-
-def _make_shards(
-    tasks: list[ShardTask], num_workers: int, progress: Progress
-) -> dict[str, ShardRecord]:
-    records = {task.name: record for task in tasks if (record := read_record(task))}
-    if records:
-        progress.say(f"resuming: {len(records)} of {len(tasks)} shards are done")
-    missing = [task for task in tasks if task.name not in records]
-    with progress.track("prep", sum(len(task.pictures) for task in missing)) as bar:
-        for record in run_tasks(missing, min(num_workers, len(missing))):
-            records[record.shard.name] = record
-            bar.advance(len(record.samples) + len(record.rejected), note=record.shard.name)
-    return records
+    finish(folder)
+    return _result(folder, release, index, read_rejected(folder), already_complete=True)
 
 
 def _publish(
@@ -186,7 +141,7 @@ def _publish(
     """Write the sample indexes, the rejects and, last, index.json."""
     ordered = [records[task.name] for task in tasks]
     _check_no_class_was_lost(folder, release, ordered)
-    splits = {}
+    splits, contents = {}, {}
     for split in release.pictures:
         mine = [r for task, r in zip(tasks, ordered, strict=True) if task.split == split]
         splits[split] = SplitIndex(
@@ -195,20 +150,22 @@ def _publish(
             rejected=sum(len(record.rejected) for record in mine),
             shards=tuple(record.shard for record in mine),
         )
-        with write_atomically(folder / f"{split}.samples.npy") as file:
-            np.save(file, _sample_rows(mine))
-    rejected = _rejected_rows(tasks, ordered)
-    write_bytes(folder / "rejected.csv", _to_csv(rejected))
+        contents[samples_name(split)] = sample_index([record.samples for record in mine])
+    rejected = [row for task in tasks for row in rejected_rows(task, records[task.name])]
+    contents[REJECTED_NAME] = rejected_csv(rejected)
+    for name, content in contents.items():
+        write_bytes(folder / name, content)
+    files = {name: FileRecord.of(content) for name, content in contents.items()}
     tool = f"alexnet {alexnet_cli.__version__}"
-    index = Index(plan["options"], plan["source"], release.classes, splits, tool)
+    index = Index(plan["options"], plan["source"], release.classes, splits, tool, files=files)
     write_bytes(folder / INDEX_NAME, index.to_json().encode())
-    shutil.rmtree(folder / RECORDS)
+    finish(folder)
     return _result(folder, release, index, rejected, already_complete=False)
 
 
 def _check_no_class_was_lost(folder: Path, release: Release, records: list[ShardRecord]) -> None:
     written = {
-        label for r in records if r.shard.name.startswith("train") for _, _, label, _ in r.samples
+        label for r in records if r.shard.name.startswith("train") for _, _, label, *_ in r.samples
     }
     lost = [c.wnid for label, c in enumerate(release.classes) if label not in written]
     if not lost:
@@ -222,29 +179,6 @@ def _check_no_class_was_lost(folder: Path, release: Release, records: list[Shard
         f"every training picture of {len(lost)} classes was rejected, first of {lost[0]!r}: "
         f"{source} is {reason} ({detail}).\nNothing was written."
     )
-
-
-def _sample_rows(records: list[ShardRecord]) -> np.ndarray:
-    rows = [
-        (position, *sample) for position, record in enumerate(records) for sample in record.samples
-    ]
-    return np.array(rows, SAMPLE_DTYPE)
-
-
-def _rejected_rows(tasks: list[ShardTask], records: list[ShardRecord]) -> list[dict[str, str]]:
-    return [
-        {"split": task.split, "source": source, "reason": reason, "detail": detail}
-        for task, record in zip(tasks, records, strict=True)
-        for source, _, reason, detail in record.rejected
-    ]
-
-
-def _to_csv(rows: list[dict[str, str]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["split", "source", "reason", "detail"])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8", errors="backslashreplace")
 
 
 def _result(

@@ -1,125 +1,29 @@
 """A prepared dataset on disk: index.json, a compact sample index, and memory-mapped shards.
 
-DATASET/index.json            what was made, from what, and every shard's size, count and SHA-256
-DATASET/train.samples.npy     one row a sample: shard, offset, length, label, number (SAMPLE_DTYPE)
+DATASET/index.json            what was made, from what, and every file's size and SHA-256
+DATASET/train.samples.npy     one row a sample: where its JPEG lies, label, number (SAMPLE_DTYPE)
 DATASET/train-000000.tar ...  plain WebDataset tars
 DATASET/rejected.csv          source, reason, detail of every picture that is not in them
 DATASET/pixel_stats.npz       written by `alexnet pca`
 """
 
-import hashlib
-import json
+import io
 import mmap
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from alexnet_cli.data.index import INDEX_NAME, FileRecord, Index, Shard, SplitIndex, read_index
 from alexnet_cli.data.synsets import ImageClass
 from alexnet_cli.errors import DatasetError
 from alexnet_cli.recipe import Recipe
 
-FORMAT = 1
-INDEX_NAME = "index.json"
-SAMPLE_DTYPE = np.dtype(
-    [("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("label", "<u4"), ("number", "<u4")]
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One tar as the index knows it."""
-
-    name: str
-    num_samples: int
-    num_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class SplitIndex:
-    """One split: found = written + rejected."""
-
-    found: int
-    written: int
-    rejected: int
-    shards: tuple[Shard, ...]
-
-    def counts(self) -> dict[str, int]:
-        """Return found, written, rejected and the number of shards, as commands report them."""
-        return {
-            "found": self.found,
-            "written": self.written,
-            "rejected": self.rejected,
-            "shards": len(self.shards),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """The content of index.json.
-
-    Attributes:
-        options: what prep was asked for (size, quality, shard size, seed, ...).
-        source: the release's layout and fingerprint.
-    """
-
-    options: dict
-    source: dict
-    classes: tuple[ImageClass, ...]
-    splits: dict[str, SplitIndex]
-    tool: str
-    format: int = FORMAT
-
-    def fingerprint(self) -> str:
-        """Return 16 hex digits that change with any picture, label or class."""
-        content = [asdict(entry) for entry in self.classes]
-        content += [s.sha256 for split in self.splits.values() for s in split.shards]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-    def to_json(self) -> str:
-        """Return the text of index.json."""
-        return json.dumps({**asdict(self), "fingerprint": self.fingerprint()}, indent=1)
-
-
-def read_index(folder: Path) -> Index:
-    """Read and check DATASET/index.json.
-
-    Raises:
-        DatasetError: it is missing, damaged, edited, or of a newer format.
-    """
-    path = folder / INDEX_NAME
-    if not path.is_file():
-        raise DatasetError(
-            f"{folder}: no {INDEX_NAME}, so no dataset. Make one: alexnet prep SOURCE {folder}"
-        )
-    try:
-        content = json.loads(path.read_text())
-        if content["format"] > FORMAT:
-            raise DatasetError(
-                f"{path}: format {content['format']}, made by {content['tool']}. Update alexnet."
-            )
-        index = _parse_index(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{path}: damaged ({error}).\n{_remedy(folder)}") from error
-    if index.fingerprint() != content.get("fingerprint"):
-        raise DatasetError(f"{path}: edited since it was written; its fingerprint no longer fits.")
-    return index
-
-
-def _remedy(folder: Path) -> str:
-    return f"Remove {folder} and run alexnet prep again."
-
-
-def _parse_index(content: dict) -> Index:
-    if not isinstance(content["options"]["size"], int):
-        raise TypeError("size is no number")
-    splits = {
-        name: SplitIndex(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
-        for name, split in content["splits"].items()
-    }
-    classes = tuple(ImageClass(**entry) for entry in content["classes"])
-    return Index(content["options"], content["source"], classes, splits, content["tool"])
+_OLDER_FIELDS = [
+    ("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("label", "<u4"), ("number", "<u4")
+]  # fmt: skip
+OLDER_SAMPLE_DTYPE = np.dtype(_OLDER_FIELDS)
+SAMPLE_DTYPE = np.dtype([*_OLDER_FIELDS, ("crc32", "<u4")])  # crc32 of the JPEG
 
 
 @dataclass(slots=True)
@@ -151,7 +55,7 @@ class Split:
 
     def jpeg(self, position: int) -> memoryview:
         """Return one sample's JPEG bytes, without a copy."""
-        shard, offset, length, _, _ = self.samples[position].item()
+        shard, offset, length = self.samples[position].item()[:3]
         content = self._maps.get(shard)
         if content is None:
             content = self._maps[shard] = self._map(self.folder / self.shards[shard].name)
@@ -159,7 +63,7 @@ class Split:
 
     def where(self, position: int) -> str:
         """Return shard and key of one sample, for messages."""
-        shard, _, _, _, number = self.samples[position].item()
+        shard, number = (self.samples[name][position] for name in ("shard", "number"))
         return f"{self.folder / self.shards[shard].name}: sample {self.name}-{number:08d}"
 
     def _map(self, path: Path) -> memoryview:
@@ -207,29 +111,61 @@ def open_dataset(folder: Path) -> Dataset:
     """
     index = read_index(folder)
     size = index.options["size"]
-    splits = {name: _open_split(folder, name, split, size) for name, split in index.splits.items()}
+    for split in index.splits.values():
+        _check_shards(folder, split)
+    splits = {
+        name: Split(name, folder, split.shards, read_samples(folder, name, index), size)
+        for name, split in index.splits.items()
+    }
     return Dataset(folder, index.classes, splits, size, index.fingerprint())
 
 
-def _open_split(folder: Path, name: str, split: SplitIndex, image_size: int) -> Split:
+def _check_shards(folder: Path, split: SplitIndex) -> None:
     for shard in split.shards:
         path = folder / shard.name
         found = path.stat().st_size if path.is_file() else None
         if found != shard.num_bytes:
             what = "missing" if found is None else f"{found} bytes"
             raise DatasetError(
-                f"{path}: {what}, index.json says {shard.num_bytes}.\n{_remedy(folder)}"
+                f"{path}: {what}, index.json says {shard.num_bytes}.\n{_repair(folder)}"
             )
-    path = folder / f"{name}.samples.npy"
+
+
+def samples_name(split: str) -> str:
+    """Return the file name of a split's sample index."""
+    return f"{split}.samples.npy"
+
+
+def read_samples(folder: Path, name: str, index: Index) -> np.ndarray:
+    """Return the sample index of a split: SAMPLE_DTYPE, without crc32 in earlier datasets.
+
+    Raises:
+        DatasetError: it is missing, changed, or does not fit the shards.
+    """
+    path, split = folder / samples_name(name), index.splits[name]
     try:
-        samples = np.load(path, allow_pickle=False)
+        content = path.read_bytes()
+        record = index.files.get(path.name)
+        if record not in (None, FileRecord.of(content)):
+            raise DatasetError(
+                f"{path}: changed since prep wrote it; its size or SHA-256 is not the one in "
+                f"{INDEX_NAME}.\n{_repair(folder)}"
+            )
+        samples = np.load(io.BytesIO(content), allow_pickle=False)
+    except DatasetError:
+        raise
     except Exception as error:  # numpy raises many kinds on a damaged header
-        raise DatasetError(f"{path}: damaged or missing ({error}).\n{_remedy(folder)}") from error
-    if samples.dtype != SAMPLE_DTYPE or len(samples) != split.written:
+        raise DatasetError(f"{path}: damaged or missing ({error}).\n{_repair(folder)}") from error
+    known = samples.dtype in (SAMPLE_DTYPE, OLDER_SAMPLE_DTYPE)
+    if not known or len(samples) != split.written:
         raise DatasetError(f"{path}: {len(samples)} samples, index.json says {split.written}.")
     if not _rows_fit(samples, split.shards):
-        raise DatasetError(f"{path}: its rows do not fit the shards.\n{_remedy(folder)}")
-    return Split(name, folder, split.shards, samples, image_size)
+        raise DatasetError(f"{path}: its rows do not fit the shards.\n{_repair(folder)}")
+    return samples
+
+
+def _repair(folder: Path) -> str:
+    return f"Rebuild what is damaged: alexnet verify {folder} --repair SOURCE"
 
 
 def _rows_fit(samples: np.ndarray, shards: tuple[Shard, ...]) -> bool:

@@ -91,7 +91,7 @@ def _decode_into(split: Split, positions: np.ndarray, images: np.ndarray) -> Non
         except ValueError as error:
             raise DatasetError(
                 f"{split.where(position)} does not decode ({error}).\n"
-                "The shard changed since prep wrote it. Make the dataset again: alexnet prep"
+                f"The shard changed since prep wrote it. See what: alexnet verify {split.folder}"
             ) from error
         if pixels.shape != image.shape:
             raise DatasetError(f"{split.where(position)} is {pixels.shape}, not {image.shape}.")

@@ -9,17 +9,23 @@ import hashlib
 import io
 import json
 import tarfile
+import zlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from alexnet_cli.atomic import write_atomically, write_bytes
-from alexnet_cli.data.dataset import Shard
+from alexnet_cli.atomic import read_sealed, write_atomically, write_sealed
 from alexnet_cli.data.images import resize_with_torch, to_jpeg, to_square
+from alexnet_cli.data.index import Shard
 from alexnet_cli.data.releases.release import Picture
 from alexnet_cli.errors import ImageError
 
 RECORDS = ".prep"  # inside the dataset while prep is at work
+
+
+class TaskStopped(Exception):  # noqa: N818 - nothing is wrong
+    """The maker of a shard was asked to stop; nothing of the shard is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,52 +54,79 @@ class ShardTask:
     def record_path(self) -> Path:
         return self.folder / RECORDS / f"{self.name}.json"
 
+    def fingerprint(self) -> str:
+        """Return a hash of all that decides the shard's bytes, but for the pictures' own."""
+        parts = [self.name, self.first_number, self.size, self.quality, self.wnids]
+        parts += [(picture.source, picture.length, picture.label) for picture in self.pictures]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class ShardRecord:
     """A finished shard: what the indexes need, and what was left out of it.
 
     Attributes:
-        samples: (offset, length, label, number) of each KEY.jpg.
+        samples: (offset, length, label, number, crc32) of each KEY.jpg.
         rejected: (source, label, reason, detail) of each picture left out.
     """
 
     shard: Shard
-    samples: list[tuple[int, int, int, int]]
+    samples: list[tuple[int, int, int, int, int]]
     rejected: list[tuple[str, int, str, str]]
 
 
-def make_shard(task: ShardTask) -> ShardRecord:
-    """Decode, resize and pack the pictures of one shard; publish the tar, then its record."""
+def make_shard(task: ShardTask, is_stopping: Callable[[], bool] = lambda: False) -> ShardRecord:
+    """Decode, resize and pack the pictures of one shard; publish the tar, then its record.
+
+    Args:
+        is_stopping: asked before each picture.
+
+    Raises:
+        TaskStopped: it said yes.
+    """
     samples, rejected = [], []
     with write_atomically(task.folder / task.name) as file:
         hashed = _HashingWriter(file)
         with tarfile.open(fileobj=hashed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for number, picture in enumerate(task.pictures, start=task.first_number):
+                if is_stopping():
+                    raise TaskStopped
                 try:
-                    jpeg = to_jpeg(
-                        to_square(picture.read(), task.size, resize=resize_with_torch),
-                        task.quality,
-                    )
+                    jpeg = make_jpeg(picture, task.size, task.quality)
                 except ImageError as error:
                     rejected.append((picture.source, picture.label, error.reason, error.detail))
                     continue
                 offset = _add_sample(tar, f"{task.split}-{number:08d}", jpeg, picture, task.wnids)
-                samples.append((offset, len(jpeg), picture.label, number))
+                samples.append((offset, len(jpeg), picture.label, number, zlib.crc32(jpeg)))
     shard = Shard(task.name, len(samples), hashed.num_bytes, hashed.digest.hexdigest())
     record = ShardRecord(shard, samples, rejected)
-    write_bytes(task.record_path, json.dumps(asdict(record)).encode("ascii"))
+    write_sealed(task.record_path, {"task": task.fingerprint(), **asdict(record)})
     return record
 
 
+def make_jpeg(picture: Picture, size: int, quality: int) -> bytes:
+    """Return a picture as it is stored.
+
+    Raises:
+        ImageError: it cannot be, or its file is not the one that was listed.
+    """
+    content = picture.read()
+    if picture.offset < 0 and len(content) != picture.length:
+        sizes = f"{picture.length} bytes listed, {len(content)} read"
+        raise ImageError("unreadable", f"changed while prep was at work: {sizes}")
+    return to_jpeg(to_square(content, size, resize=resize_with_torch), quality)
+
+
 def read_record(task: ShardTask) -> ShardRecord | None:
-    """Return the record of a shard finished earlier, if shard and record are both there."""
-    shard_path = task.folder / task.name
-    if not task.record_path.is_file() or not shard_path.is_file():
+    """Return the record of a shard finished earlier.
+
+    None if it is not of this very task, or if record and shard do not have the bytes they had.
+    """
+    content = read_sealed(task.record_path)
+    if content is None or content.pop("task", None) != task.fingerprint():
         return None
-    content = json.loads(task.record_path.read_text())
     shard = Shard(**content["shard"])
-    if shard_path.stat().st_size != shard.num_bytes:
+    if not _has_bytes(task.folder / task.name, shard):
         return None
     return ShardRecord(
         shard,
@@ -102,11 +135,21 @@ def read_record(task: ShardTask) -> ShardRecord | None:
     )
 
 
+def _has_bytes(path: Path, shard: Shard) -> bool:
+    try:
+        with path.open("rb") as file:
+            if path.stat().st_size != shard.num_bytes:
+                return False
+            return hashlib.file_digest(file, "sha256").hexdigest() == shard.sha256
+    except OSError:
+        return False
+
+
 def _add_sample(
     tar: tarfile.TarFile, key: str, jpeg: bytes, picture: Picture, wnids: tuple[str, ...]
 ) -> int:
     """Append the three members of one sample and return the offset of its JPEG bytes."""
-    info = {"wnid": wnids[picture.label], "source": picture.source}
+    info = {"wnid": wnids[picture.label], "source": picture.name}
     offset = tar.offset + tarfile.BLOCKSIZE
     for suffix, content in (
         ("jpg", jpeg),

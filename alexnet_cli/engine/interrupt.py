@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish the loop fulfils between two steps."""
+"""Ctrl-C, SIGTERM and SIGHUP as a wish the loop fulfils between two steps."""
 
 import signal
 from collections.abc import Iterator
@@ -18,14 +18,17 @@ class Interrupt:
 
 @contextmanager
 def catch_signals() -> Iterator[Interrupt]:
-    """Note SIGINT and SIGTERM instead of dying; a second one ends the process at once."""
+    """Note SIGINT, SIGTERM and SIGHUP instead of dying; the same again ends the process."""
     interrupt = Interrupt()
 
     def note(number: int, _frame) -> None:
         interrupt.signal_number = number
         signal.signal(number, signal.SIG_DFL)
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        wanted.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, note) for number in wanted}
     try:
         yield interrupt
     finally:

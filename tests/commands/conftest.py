@@ -16,7 +16,7 @@ from alexnet_cli.commands.evaluate import evaluate
 from alexnet_cli.commands.export import ExportResult, export
 from alexnet_cli.commands.pca import pca
 from alexnet_cli.commands.prep import PrepOptions, prep
-from alexnet_cli.data.demo_release import CLASSES, draw_jpeg
+from alexnet_cli.data.demo_pictures import CLASSES, draw_jpeg
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,20 @@
 import errno
+import fcntl
+import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from alexnet_cli.data.demo_pictures import CLASSES, draw_jpeg
+from alexnet_cli.data.releases import LAYOUTS
 from alexnet_cli.engine import shard_pool
 
 OPTIONS = ("--size", 112, "--shard-size", 25)  # those of the dataset in tests/conftest.py
@@ -120,7 +130,9 @@ def test_folder_with_other_files_is_left_as_it_is(fails, release, tmp_path, unha
 
 def test_output_that_is_a_file_is_left_as_it_is(fails, release, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    fails(3, "prep", release, tmp_path / "thesis.txt")
+    message = fails(4, "prep", release, tmp_path / "thesis.txt").message
+    assert "is a file, not a folder; it is left as it is" in message
+    fails(4, "prep", release, tmp_path / "thesis.txt" / "below")
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
@@ -161,15 +173,17 @@ def test_stopped_prep_goes_on_with_the_same_command(
 ):
     make_shard = shard_pool.make_shard
 
-    def stop_at_third(task):
+    def stop_at_third(task, is_stopping):
         if task.position == 2:
-            raise KeyboardInterrupt
-        return make_shard(task)
+            signal.raise_signal(signal.SIGINT)
+        return make_shard(task, is_stopping)
 
     arguments = ("prep", release, tmp_path / "new", *OPTIONS, "--workers", 1)
     with monkeypatch.context() as patch:
         patch.setattr(shard_pool, "make_shard", stop_at_third)
-        assert "run the same command" in fails(130, *arguments).message
+        message = fails(130, *arguments).message
+    assert "stopped: 2 of 5 shards are done; run the same command to go on." in message
+    assert not list(tmp_path.rglob("*.partial"))
     assert not (tmp_path / "new" / "index.json").exists()
     again = alexnet(*arguments)
     assert "resuming: 2 of 5 shards are done" in again.stderr
@@ -182,3 +196,225 @@ def test_stopped_prep_goes_on_with_the_same_command(
 )
 def test_values_outside_their_range_are_refused(wrong_command_line, option, value):
     assert option in wrong_command_line("prep", "anywhere", "new", option, value)
+
+
+def test_layouts_on_the_command_line_are_those_that_are_read(wrong_command_line):
+    said = wrong_command_line("prep", "anywhere", "new", "--layout", "lmdb")
+    assert all(f"'{name}'" in said for name in LAYOUTS)
+
+
+def test_layout_is_said_and_can_be_named(alexnet, release, tmp_path):
+    arguments = ("prep", release, tmp_path / "new", *OPTIONS, "--workers", 1)
+    result = alexnet(*arguments, "--layout", "archives")
+    assert result.exit_code == 0
+    assert "official archives (ILSVRC2012_img_train.tar), 10 classes" in result.stderr
+
+
+def test_wrong_layout_says_what_it_needs(fails, class_folders, tmp_path):
+    failure = fails(3, "prep", class_folders, tmp_path / "new", "--layout", "kaggle")
+    assert "needs ILSVRC/Data/CLS-LOC" in failure.message
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("source", ["https://host/train.tar", "pipe:touch ran", "-"])
+def test_source_that_is_no_path_is_exit_2(fails, tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    assert "nothing was fetched or run" in fails(2, "prep", "--", source, "new").message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_md5_of_generated_archives_is_not_the_published_one(fails, release, tmp_path):
+    failure = fails(3, "prep", release, tmp_path / "new", "--check-md5")
+    assert "its MD5 is" in failure.message
+    assert not (tmp_path / "new").exists()
+
+
+def test_default_dataset_of_a_zip_is_named_without_its_suffix(fails, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagenet.zip").write_bytes(b"no zip")
+    assert "imagenet.zip: cut or damaged" in fails(3, "prep", "imagenet.zip").message
+    assert [path.name for path in tmp_path.iterdir()] == ["imagenet.zip"]
+
+
+def test_second_prep_of_a_folder_is_refused_and_the_first_unharmed(fails, release, tmp_path):
+    (tmp_path / "new").mkdir()
+    descriptor = os.open(tmp_path / "new", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        began = time.monotonic()
+        assert "in use by another process" in fails(4, "prep", release, tmp_path / "new").message
+        assert time.monotonic() - began < 5
+    finally:
+        os.close(descriptor)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_too_small_a_disk_is_refused_before_any_work(fails, answer, release, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
+    arguments = ("prep", release, tmp_path / "new", *OPTIONS, "--workers", 1)
+    message = fails(4, *arguments).message
+    assert "MB, 0.1 MB are free" in message
+    assert "--force" in message
+    assert not (tmp_path / "new").exists()
+    assert answer(*arguments, "--force")["splits"]["train"]["written"] == 60
+
+
+def test_folder_without_permission_is_exit_4_before_any_work(fails, release, tmp_path, monkeypatch):
+    (tmp_path / "new").mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and access(path, mode))
+    failure = fails(4, "prep", release, tmp_path / "new")
+    assert "no permission to write there, or a read-only disk" in failure.message
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def start_prep(source: Path, folder: Path, *options: str) -> subprocess.Popen:
+    """Start a prep of two workers, and return when it has finished a shard."""
+    command = [sys.executable, "-m", "alexnet_cli", "prep", source, folder, "--workers", 2]
+    process = subprocess.Popen(
+        [*map(str, command), *options], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("*.tar")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.poll() is None, process.stderr.read()
+    return process
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Path:
+    """Class folders of so many pictures that prep is at work for seconds."""
+    folder = tmp_path_factory.mktemp("many")
+    for label, name in enumerate(("cat", "dog")):
+        (folder / name).mkdir()
+        for number in range(4):
+            jpeg = draw_jpeg(CLASSES[label].draw, np.random.default_rng([label, number]))
+            (folder / name / f"{number}-0.JPEG").write_bytes(jpeg)
+            for copy in range(1, 250):
+                os.link(folder / name / f"{number}-0.JPEG", folder / name / f"{number}-{copy}.JPEG")
+    return folder
+
+
+def end_group(process: subprocess.Popen) -> None:
+    """End what is left of a prep that has a process group of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+
+
+def is_there(group: int) -> bool:
+    """Tell whether a process group has a process left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+LONG = ("--size", "224", "--shard-size", "20")
+
+
+@pytest.mark.parametrize("to_all", [False, True], ids=["prep", "its group"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_ends_prep_with_what_is_done_and_no_traces(many, tmp_path, number, to_all):
+    process = start_prep(many, tmp_path / "new", *LONG)
+    try:
+        began = time.monotonic()
+        (os.killpg if to_all else os.kill)(process.pid, number)
+        message = process.communicate(timeout=20)[1]
+        assert time.monotonic() - began < 10
+        assert process.returncode == 128 + number, message
+        assert "of 100 shards are done; run the same command to go on." in message
+        assert "Traceback" not in message
+        assert not list(tmp_path.rglob("*.partial"))
+    finally:
+        end_group(process)
+
+
+def test_killed_worker_is_exit_4_that_says_of_what(many, tmp_path):
+    process = start_prep(many, tmp_path / "new", *LONG)
+    try:
+        os.kill(worker_of(process.pid), signal.SIGKILL)
+        message = process.communicate(timeout=30)[1]
+        assert process.returncode == 4
+        assert "a prep worker died of signal 9" in message
+        assert not list(tmp_path.rglob("*.partial"))
+    finally:
+        end_group(process)
+
+
+def test_workers_end_with_a_prep_that_is_killed_and_tidy_up(many, tmp_path):
+    process = start_prep(many, tmp_path / "new", *LONG)
+    try:
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 15
+        while is_there(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not is_there(process.pid)
+        assert not list(tmp_path.rglob("*.partial"))
+    finally:
+        end_group(process)
+
+
+def test_second_signal_ends_prep_at_once(many, tmp_path):
+    process = start_prep(many, tmp_path / "new", *LONG)
+    try:
+        for _ in range(2):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.03)
+        assert process.wait(timeout=10) in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    finally:
+        end_group(process)
+    assert not (tmp_path / "new" / "index.json").exists()
+
+
+def worker_of(parent: int) -> int:
+    """Return the youngest process below a prep: prep -> fork server -> worker."""
+    children = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                after_name = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # ended meanwhile
+                continue
+            children.setdefault(int(after_name[1]), []).append(int(entry.name))
+    return max(pid for server in children[parent] for pid in children.get(server, []))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"options": {}}', b"\xff\xfe"])
+def test_damaged_plan_is_no_plan_and_the_same_bytes_come_out(
+    answer, release, dataset, tmp_path, content
+):
+    (tmp_path / "new" / ".prep").mkdir(parents=True)
+    (tmp_path / "new" / ".prep" / "plan.json").write_bytes(content)
+    (tmp_path / "new" / "train-000007.tar").write_bytes(b"of another plan")
+    answer("prep", release, tmp_path / "new", *OPTIONS, "--workers", 1)
+    assert prepared(tmp_path / "new") == prepared(dataset)
+
+
+def test_archive_that_changes_meanwhile_is_refused(fails, release, tmp_path, monkeypatch):
+    shutil.copytree(release, tmp_path / "source")
+    make_shard = shard_pool.make_shard
+
+    def change_at_third(task, is_stopping):
+        if task.position == 2:
+            os.utime(tmp_path / "source" / "ILSVRC2012_img_val.tar", (1, 1))
+        return make_shard(task, is_stopping)
+
+    monkeypatch.setattr(shard_pool, "make_shard", change_at_third)
+    arguments = (tmp_path / "source", tmp_path / "new", *OPTIONS, "--workers", 1)
+    message = fails(3, "prep", *arguments).message
+    assert "ILSVRC2012_img_val.tar: changed while prep was at work" in message
+    assert not (tmp_path / "new" / "index.json").exists()
+
+
+def test_what_a_kill_left_beside_a_finished_dataset_is_removed(answer, release, dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "new")
+    (tmp_path / "new" / ".prep").mkdir()
+    (tmp_path / "new" / ".prep" / "plan.json").write_text(json.dumps({}))
+    assert answer("prep", release, tmp_path / "new", *OPTIONS)["already_complete"]
+    assert prepared(tmp_path / "new") == prepared(dataset)
+    assert not (tmp_path / "new" / ".prep").exists()

@@ -19,8 +19,14 @@ from PIL import Image
 from alexnet_cli.commands.prep import PrepOptions, prep
 from alexnet_cli.data.dataset import open_dataset, read_index
 from alexnet_cli.data.releases.release import Picture
-from alexnet_cli.data.shards import RECORDS, ShardTask, make_shard, read_record
-from alexnet_cli.errors import DatasetError, ReleaseError
+from alexnet_cli.data.shards import (
+    RECORDS,
+    ShardTask,
+    TaskStopped,
+    make_shard,
+    read_record,
+)
+from alexnet_cli.errors import DatasetError, MachineError, ReleaseError
 
 SMALL = PrepOptions(size=32, shard_size=5)
 
@@ -160,7 +166,7 @@ def test_the_record_says_where_each_jpeg_lies(tmp_path):
     content = (tmp_path / "dataset" / "train-000007.tar").read_bytes()
     found = [
         (f"train-{number:08d}", content[offset : offset + length], str(label).encode())
-        for offset, length, label, number in record.samples
+        for offset, length, label, number, _ in record.samples
     ]
     samples = read_with_webdataset(tmp_path / "dataset", "train")
     assert found == [(s["__key__"], s["jpg"], s["cls"]) for s in samples]
@@ -192,6 +198,52 @@ def test_a_record_without_its_shard_counts_for_nothing(tmp_path):
     assert read_record(task) is None
 
 
+def test_a_record_whose_shard_changed_a_bit_counts_for_nothing(tmp_path):
+    task = a_task(tmp_path, [png(1)])
+    make_shard(task)
+    path = task.folder / task.name
+    content = bytearray(path.read_bytes())
+    content[700] ^= 1
+    path.write_bytes(content)
+    assert read_record(task) is None
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.2, 0.6, 0.99])
+def test_a_damaged_record_counts_for_nothing(tmp_path, share):
+    task = a_task(tmp_path, [png(1), png(2)])
+    make_shard(task)
+    whole = task.record_path.read_bytes()
+    place = int(share * len(whole))
+    for damaged in (whole[:place], whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]):
+        task.record_path.write_bytes(damaged)
+        assert read_record(task) is None
+
+
+@pytest.mark.parametrize(
+    "change", [{"size": 64}, {"quality": 80}, {"first_number": 1}, {"wnids": ("a", "b", "c")}]
+)
+def test_a_record_of_another_task_counts_for_nothing(tmp_path, change):
+    task = a_task(tmp_path, [png(1)])
+    make_shard(task)
+    assert read_record(replace(task, **change)) is None
+
+
+def test_a_maker_that_is_asked_to_stop_leaves_nothing(tmp_path):
+    task = a_task(tmp_path, [png(1), png(2)])
+    answers = iter([False, True])
+    with pytest.raises(TaskStopped):
+        make_shard(task, lambda: next(answers))
+    assert files_of(task.folder) == {}
+
+
+def test_a_picture_that_changed_since_it_was_listed_is_unreadable(tmp_path):
+    task = a_task(tmp_path, [png(1), png(2)])
+    (tmp_path / "pictures" / "1").write_bytes(png(3) + b"more")
+    ((source, _, reason, detail),) = make_shard(task).rejected
+    assert (source, reason) == ("1.png", "unreadable")
+    assert "changed while prep was at work" in detail
+
+
 def test_a_record_whose_shard_changed_its_size_counts_for_nothing(tmp_path):
     task = a_task(tmp_path, [png(1)])
     make_shard(task)
@@ -218,7 +270,8 @@ def test_the_webdataset_library_decodes_every_sample(dataset):
 def test_every_stored_picture_belongs_to_its_source(small, folders):
     """The JPEG is close to the source's centre, so neither label nor picture is another's."""
     for sample in read_with_webdataset(small, "train"):
-        source = Image.open(folders / json.loads(sample["json"])["source"]).convert("RGB")
+        note = json.loads(sample["json"])
+        source = Image.open(folders / "train" / note["wnid"] / note["source"]).convert("RGB")
         reduced = source.resize((37, 32), Image.Resampling.BICUBIC).crop((2, 0, 34, 32))
         stored = simplejpeg.decode_jpeg(sample["jpg"]).astype(int)
         blur = [np.asarray(a).reshape(4, 8, 4, 8, 3).mean((1, 3)) for a in (stored, reduced)]
@@ -230,7 +283,7 @@ def test_names_with_dots_spaces_newlines_and_other_bytes_survive(tmp_path):
     sources = [f"x.y z/{os.fsdecode(name)}" for name in names]
     write(tmp_path / "in", {source: png(i) for i, source in enumerate(sources)})
     prep(tmp_path / "in", tmp_path / "out", SMALL, num_workers=1)
-    assert sorted(sources_of(tmp_path / "out")) == sorted(sources)
+    assert sorted(sources_of(tmp_path / "out")) == sorted(map(os.fsdecode, names))
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(folders, small, tmp_path):
@@ -376,7 +429,7 @@ def test_preparing_again_does_not_call_a_dataset_complete_that_lost_a_shard(
 ):
     shutil.copytree(small, tmp_path / "out")
     (tmp_path / "out" / "val-000001.tar").unlink()
-    with pytest.raises(DatasetError, match=r"val-000001.tar: missing.*\n.*Remove .*out"):
+    with pytest.raises(DatasetError, match=r"val-000001.tar: missing.*\n.*--repair SOURCE"):
         prep(folders, tmp_path / "out", SMALL, num_workers=1)
 
 
@@ -402,7 +455,7 @@ def test_a_folder_with_anything_else_in_it_is_refused_untouched(folders, tmp_pat
 
 def test_a_file_in_the_place_of_the_folder_is_refused(folders, tmp_path):
     (tmp_path / "out").write_bytes(b"a file")
-    with pytest.raises(DatasetError, match="left as it is"):
+    with pytest.raises(MachineError, match="left as it is"):
         prep(folders, tmp_path / "out", SMALL, num_workers=1)
 
 

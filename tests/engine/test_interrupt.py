@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM are noted, and the second one ends the process."""
+"""Ctrl-C, SIGTERM and SIGHUP are noted, and the second one ends the process."""
 
 import signal
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from alexnet_cli.engine.interrupt import catch_signals
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 def handlers() -> list:
@@ -64,3 +64,13 @@ def test_second_signal_ends_the_process_at_once(number):
 
     assert finished.stdout == "on\n"
     assert finished.returncode == -number
+
+
+def test_hangup_that_is_ignored_stays_so_as_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with catch_signals() as interrupt:
+            signal.raise_signal(signal.SIGHUP)
+            assert interrupt.signal_number == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -12,6 +12,7 @@ import pytest
 from alexnet_cli.data.images import to_jpeg
 from alexnet_cli.data.releases.release import Picture
 from alexnet_cli.data.shards import RECORDS, ShardRecord, ShardTask
+from alexnet_cli.engine.interrupt import Interrupt
 from alexnet_cli.engine.shard_pool import run_tasks
 from alexnet_cli.errors import MachineError
 
@@ -46,10 +47,33 @@ def test_dead_worker_is_reported_and_finished_shards_stay(tmp_path):
     records = run_tasks(tasks, 2)
     first = next(records)
 
-    with pytest.raises(MachineError, match="a prep worker died"):
+    with pytest.raises(MachineError, match=r"a prep worker died of signal 9"):
         _kill_workers_while_reading(records)
 
     assert first.shard.name in {path.name for path in (tmp_path / "set").iterdir()}
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_signal_ends_it_early_without_a_trace_of_unfinished_shards(tmp_path, num_workers):
+    interrupt = Interrupt()
+    tasks = _tasks(tmp_path / "set", 60, copies=60)
+    done = []
+    for record in run_tasks(tasks, num_workers, interrupt):
+        done.append(record.shard.name)
+        interrupt.signal_number = signal.SIGTERM
+
+    names = {path.name for path in (tmp_path / "set").iterdir()} - {RECORDS}
+    assert set(done) <= names
+    assert 1 <= len(names) < 20
+    assert names == {p.name.removesuffix(".json") for p in (tmp_path / "set" / RECORDS).iterdir()}
+
+
+def test_fault_of_a_task_ends_the_others(tmp_path):
+    tasks = _tasks(tmp_path / "set", 20, copies=60)
+    (tmp_path / "set" / "train-000000.tar").mkdir()  # in the way of the first
+    with pytest.raises(OSError, match="train-000000"):
+        list(run_tasks(tasks, 2))
+    assert not list((tmp_path / "set").rglob("*.partial"))
 
 
 def _kill_workers_while_reading(records: Iterator[ShardRecord]) -> None:

@@ -1,0 +1,100 @@
+"""`alexnet verify`: is every byte of a dataset as prep wrote it? And its repair from the source."""
+
+import os
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from alexnet_cli.data.sample_audit import Finding
+from alexnet_cli.engine.audit import audit_dataset
+from alexnet_cli.engine.folder_lock import locked
+from alexnet_cli.engine.prep_folder import in_use
+from alexnet_cli.engine.repair import repair
+from alexnet_cli.errors import DatasetError
+from alexnet_cli.progress import SILENT, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """What verify found, and what it put right.
+
+    Attributes:
+        deep: every picture was decoded.
+        seconds: that the reading took.
+        findings: what is still wrong.
+        repaired: findings that are put right.
+        replaced: files that were made again, or removed because they were copies.
+        repaired_from: the source of the repair, if one was asked for.
+    """
+
+    dataset: str
+    deep: bool
+    shards: int
+    samples: int
+    bytes: int
+    seconds: float
+    findings: list[Finding]
+    repaired: list[Finding]
+    replaced: list[str]
+    repaired_from: str | None
+
+    def raise_findings(self) -> None:
+        """Raise a DatasetError if anything is wrong."""
+        if not self.findings:
+            return
+        num_files = len({finding.file for finding in self.findings})
+        remedy = (
+            "A repair does not touch what is left: files that prep did not write. See the findings."
+            if self.repaired_from
+            else f"Rebuild what is damaged: alexnet verify {self.dataset} --repair SOURCE"
+        )
+        raise DatasetError(
+            f"{self.dataset}: {len(self.findings)} findings in {num_files} files, first:\n"
+            f"{self.findings[0]}\n{remedy}"
+        )
+
+
+def verify(
+    folder: Path,
+    *,
+    deep: bool = False,
+    source: Path | None = None,
+    layout: str | None = None,
+    num_workers: int | None = None,
+    progress: Progress = SILENT,
+) -> VerifyResult:
+    """Compare every file of a dataset with what was recorded when it was made.
+
+    Args:
+        deep: also decode every picture.
+        source: make what is damaged again from these pictures.
+        layout: of the source, one of `LAYOUTS`; by default found out by looking.
+
+    Raises:
+        DatasetError: there is no index, or the repair would not give the same bytes.
+        AlexNetError: as `repair`.
+        Stopped: by a signal.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} is not a folder. Name the folder of a dataset.")
+    with locked(folder, in_use(folder)) if source else nullcontext():
+        began = time.perf_counter()
+        audit = audit_dataset(folder, deep=deep, num_threads=num_workers, progress=progress)
+        seconds = time.perf_counter() - began
+        replaced = []
+        if source and audit.findings:
+            how = {"layout": layout, "num_workers": num_workers or os.cpu_count() or 1}
+            replaced = repair(folder, source, audit, **how, progress=progress)
+    return VerifyResult(
+        dataset=str(folder),
+        deep=deep,
+        shards=audit.num_shards,
+        samples=audit.num_samples,
+        bytes=audit.num_bytes,
+        seconds=round(seconds, 3),
+        findings=[f for f in audit.findings if f.file not in replaced],
+        repaired=[f for f in audit.findings if f.file in replaced],
+        replaced=replaced,
+        repaired_from=str(source) if source else None,
+    )

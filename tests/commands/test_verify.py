@@ -1,0 +1,112 @@
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def damaged(dataset, tmp_path) -> Path:
+    """A dataset with one flipped bit in a picture."""
+    folder = Path(shutil.copytree(dataset, tmp_path / "damaged"))
+    content = bytearray((folder / "val-000001.tar").read_bytes())
+    content[1500] ^= 4
+    (folder / "val-000001.tar").write_bytes(content)
+    return folder
+
+
+def prepared(dataset: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in dataset.iterdir()}
+
+
+@pytest.mark.parametrize("options", [(), ("--deep",), ("--workers", 1)])
+def test_whole_dataset_is_exit_0(answer, dataset, options):
+    found = answer("verify", dataset, *options)
+    assert found["findings"] == found["repaired"] == found["replaced"] == []
+    assert (found["shards"], found["samples"]) == (5, 90)
+    assert found["deep"] is ("--deep" in options)
+
+
+def test_whole_dataset_is_said_to_be(shown, dataset):
+    assert "every byte is as prep wrote it" in shown("verify", dataset)
+
+
+def test_it_needs_no_torch(needs_no_torch, dataset):
+    needs_no_torch("verify", dataset)
+
+
+def test_it_writes_nothing(answer, dataset, unharmed):
+    check = unharmed(dataset)
+    answer("verify", dataset, "--deep")
+    check()
+
+
+def test_flipped_bit_is_exit_3_with_shard_sample_expected_and_found(fails, damaged):
+    failure = fails(3, "verify", damaged)
+    assert "findings in 1 files" in failure.message
+    assert "--repair SOURCE" in failure.message
+    assert "val-000001.tar: SHA-256: expected" in failure.stdout
+    assert "sample val-00000025: CRC-32 of the JPEG: expected" in failure.stdout
+
+
+def test_json_lists_findings_before_exit_3(fails, damaged):
+    found = json.loads(fails(3, "verify", damaged, "--json").stdout)
+    assert {finding["file"] for finding in found["findings"]} == {"val-000001.tar"}
+    assert set(found["findings"][0]) == {"file", "key", "what", "expected", "found"}
+
+
+def test_folder_that_is_no_dataset_is_exit_3(fails, tmp_path):
+    assert "no index.json" in fails(3, "verify", tmp_path).message
+    assert "is not a folder" in fails(3, "verify", tmp_path / "none").message
+
+
+def test_damaged_index_is_exit_3(fails, damaged):
+    (damaged / "index.json").write_text("{")
+    assert "index.json" in fails(3, "verify", damaged).message
+    assert "nothing was changed" in fails(3, "verify", damaged, "--repair", "anything").message
+
+
+def test_repair_brings_back_every_byte_and_verify_is_clean(answer, dataset, release, damaged):
+    found = answer("verify", damaged, "--repair", release, "--workers", 1)
+    assert found["findings"] == []
+    assert found["replaced"] == ["val-000001.tar"]
+    assert {finding["file"] for finding in found["repaired"]} == {"val-000001.tar"}
+    assert prepared(damaged) == prepared(dataset)
+    assert answer("verify", damaged)["findings"] == []
+
+
+def test_repair_of_a_whole_dataset_reads_no_source(answer, dataset, tmp_path):
+    assert answer("verify", dataset, "--repair", tmp_path / "none")["replaced"] == []
+
+
+def test_repair_from_another_source_is_exit_3_and_changes_nothing(
+    fails, class_folders, damaged, unharmed
+):
+    check = unharmed(damaged)
+    failure = fails(3, "verify", damaged, "--repair", class_folders)
+    assert "is not what the dataset was made of" in failure.message
+    check()
+
+
+def test_what_repair_cannot_make_again_is_still_exit_3(fails, release, damaged):
+    (damaged / "test-000000.tar").write_bytes(b"of somebody")
+    failure = fails(3, "verify", damaged, "--repair", release, "--workers", 1)
+    assert "test-000000.tar: a file that index.json lacks" in failure.message
+    assert "A repair does not touch what is left" in failure.message
+    assert (damaged / "test-000000.tar").read_bytes() == b"of somebody"
+
+
+def test_repair_of_a_folder_in_use_is_exit_4(fails, release, damaged):
+    descriptor = os.open(damaged, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        assert "in use" in fails(4, "verify", damaged, "--repair", release).message
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--workers", 0), ("--layout", "shelf")])
+def test_values_outside_their_range_are_refused(wrong_command_line, option, value):
+    assert option in wrong_command_line("verify", "anywhere", option, value)
