@@ -174,7 +174,8 @@ class Trainer:
         self.run.add_row(row)  # before the checkpoint: resuming drops a row too many, adds none
         self.run.save(checkpoint, is_best=is_best)
         self.progress.say(_describe(row, self.recipe.epochs, is_best=is_best))
-        if is_stuck(row["train_loss"], len(self.dataset.classes)):
+        warmed_up = row["epoch"] > self.recipe.warmup_epochs
+        if warmed_up and is_stuck(row["train_loss"], len(self.dataset.classes)):
             self._explain_stuck(row["train_loss"])
 
     def _validate(self) -> tuple[dict[str, float], bool]:

@@ -769,3 +769,15 @@ def test_goal_that_every_epoch_reaches_still_trains_one(dataset, tiny_recipe, tm
     recipe = replace(tiny_recipe, until_train_error=1.0)
     result = train(dataset, tmp_path / "run", recipe, device="cpu")
     assert result.epochs == 1
+
+
+def test_run_that_guesses_while_its_rate_still_rises_is_given_time(dataset, recipe, tmp_path):
+    said, slow = Lines(), replace(recipe, learning_rate=1e-9, warmup_epochs=1.0)
+
+    train(dataset, tmp_path / "run", slow, device="cpu", progress=said)
+
+    advice = [line for line in said.lines if "still that of a guess" in line]
+    assert len(advice) == 1
+    assert said.lines.index(advice[0]) > said.lines.index(
+        next(line for line in said.lines if line.startswith("epoch 2/2"))
+    )
