@@ -42,3 +42,10 @@ def test_one_recipe_is_shown_whole(answer, shown, name):
 
 def test_unknown_recipe_is_exit_2(fails):
     assert "no recipe 'vgg'" in fails(2, "recipes", "vgg").message
+
+
+def test_commands_say_what_the_recipe_begins_with_and_how_it_is_measured(answer):
+    (tuned,) = answer("recipes", "finetune-2012")["recipes"]
+    assert tuned["commands"][0].endswith("--init-from runs/pretrain-2011/last.safetensors")
+    (cifar,) = answer("recipes", "cifar-13pct")["recipes"]
+    assert cifar["commands"][1].endswith("DATASET --split test --views 9")
