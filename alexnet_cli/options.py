@@ -10,7 +10,9 @@ Device = Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="Where it r
 Gpus = Annotated[
     int | None, typer.Option(min=1, help="2 splits the network over two devices, a column each.")
 ]
-Views = Annotated[int, typer.Option(help="1 (centre) or 10 (corners, centre, mirrored).")]
+Views = Annotated[
+    int, typer.Option(help="1 (centre), 9 (3 x 3), or 10 (corners, centre, mirrored).")
+]
 DatasetPath = Annotated[Path, typer.Argument(metavar="DATASET", help="A folder made by prep.")]
 CheckpointPath = Annotated[
     Path, typer.Argument(metavar="CKPT", help="A .safetensors file of a run.")
