@@ -1,6 +1,6 @@
 """A recipe is everything that decides what is learned; where it runs is not in it.
 
-`PAPER`, the defaults, follows the paper's text (sections 3-5); recipes.py derives the others from
+`PAPER`, the defaults, follows the paper's text (sections 3-5); recipes/ derives the others from
 it. A recipe travels as JSON in each run and checkpoint.
 """
 
