@@ -13,7 +13,6 @@ from alexnet_cli.data.augment import Augmenter
 from alexnet_cli.data.dataset import open_dataset
 from alexnet_cli.data.demo_pictures import draw_pictures
 from alexnet_cli.data.images import to_square
-from alexnet_cli.data.loader import load_batches
 from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.engine.checks import (
     MAX_GRADIENT_ERROR,
@@ -23,7 +22,7 @@ from alexnet_cli.engine.checks import (
     check_gradient,
     overfit,
 )
-from alexnet_cli.engine.probe import LayerSignal, layer_signals, weakest
+from alexnet_cli.engine.probe import LayerSignal, first_patches, layer_signals, weakest
 from alexnet_cli.errors import DivergedError
 from alexnet_cli.model.alexnet import AlexNet, initialize
 from alexnet_cli.progress import SILENT, Progress
@@ -151,9 +150,6 @@ def _load_patches(recipe: Recipe, folder: Path) -> tuple[Tensor, Tensor, int]:
     dataset = open_dataset(folder)
     dataset.check_crop(recipe)
     stats = load_pixel_stats(folder, dataset.fingerprint)
-    split = dataset.split("train")
-    positions = np.arange(min(NUM_SIGNAL_IMAGES, len(split)))
-    (batch,) = load_batches(split, positions, len(positions))
     augmenter = Augmenter(recipe, stats, torch.device("cpu"))
-    patches = augmenter.view(torch.from_numpy(batch.images), augmenter.center)
-    return patches, torch.from_numpy(batch.labels), len(dataset.classes)
+    found = first_patches(dataset.split("train"), augmenter, NUM_SIGNAL_IMAGES)
+    return *found, len(dataset.classes)

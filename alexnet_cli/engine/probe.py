@@ -8,9 +8,13 @@ the pictures' differences die on their way, and every picture gets the same scor
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from alexnet_cli.data.augment import Augmenter
+from alexnet_cli.data.dataset import Split
+from alexnet_cli.data.loader import load_batches
 from alexnet_cli.model.alexnet import AlexNet
 from alexnet_cli.model.parallel import Network, load_whole_state, whole_state
 
@@ -31,6 +35,14 @@ class LayerSignal:
     scale: float
     spread: float
     silent: float
+
+
+def first_patches(split: Split, augmenter: Augmenter, count: int) -> tuple[Tensor, Tensor]:
+    """Return the centre patches of a split's first pictures, and their labels."""
+    positions = np.arange(min(count, len(split)))
+    (batch,) = load_batches(split, positions, len(positions))
+    images = torch.from_numpy(batch.images).to(augmenter.device)
+    return augmenter.view(images, augmenter.center), torch.from_numpy(batch.labels)
 
 
 @torch.no_grad()

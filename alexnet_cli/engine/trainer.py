@@ -19,7 +19,7 @@ from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.engine.classifier import Classifier
 from alexnet_cli.engine.inference import predict_split
 from alexnet_cli.engine.interrupt import Interrupt, catch_signals
-from alexnet_cli.engine.probe import is_stuck, signals_of, weakest
+from alexnet_cli.engine.probe import first_patches, is_stuck, signals_of, weakest
 from alexnet_cli.engine.run_folder import RunFolder
 from alexnet_cli.errors import DivergedError, Stopped
 from alexnet_cli.metrics import score
@@ -196,10 +196,7 @@ class Trainer:
 
     def _explain_stuck(self, loss: float) -> None:
         """Say that the network still guesses, and after which layer its pictures look alike."""
-        positions = np.arange(min(64, len(self.split)))
-        (batch,) = load_batches(self.split, positions, len(positions))
-        images = torch.from_numpy(batch.images).to(self.devices[0])
-        patches = self.augmenter.view(images, self.augmenter.center)
+        patches, _ = first_patches(self.split, self.augmenter, 64)
         signals = signals_of(self.net, patches)
         weak, scores = weakest(signals), signals[-1]
         num_classes = len(self.dataset.classes)

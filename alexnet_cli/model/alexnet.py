@@ -16,10 +16,8 @@ from torch import Tensor, nn
 
 from alexnet_cli.errors import RecipeError
 from alexnet_cli.model.geometry import (
-    LOW_STRIDE,
-    LOW_WINDOW,
     conv_output_size,
-    low_resolution_size,
+    low_resolution_output_size,
     pool_output_size,
 )
 from alexnet_cli.model.layers import (
@@ -132,7 +130,7 @@ class AlexNet(nn.Module):
         if name != "conv2" or not self.recipe.low_resolution:
             return CeilConv2d
         crop_size = self.recipe.crop_size
-        side = conv_output_size(low_resolution_size(crop_size), LOW_WINDOW, LOW_STRIDE, 0)
+        side = low_resolution_output_size(crop_size)
         if side != conv_output_size(self._size, conv.size, conv.stride, conv.pad):
             raise RecipeError(
                 f"crop_size={crop_size}: low_resolution gives conv2 {side} positions."

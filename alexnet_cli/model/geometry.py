@@ -36,6 +36,16 @@ def blur_pads(size: int) -> tuple[int, int]:
     return near, last + BLUR_TAPS - near - size
 
 
+def low_resolution_pads(size: int) -> tuple[int, int, int]:
+    """Return `blur_pads`, and the zeros right and bottom that the small picture's windows read."""
+    return *blur_pads(size), overhang(low_resolution_size(size), LOW_WINDOW, LOW_STRIDE, 0)
+
+
+def low_resolution_output_size(size: int) -> int:
+    """Return the side of what the windows of the small picture give: 224 -> 27."""
+    return conv_output_size(low_resolution_size(size), LOW_WINDOW, LOW_STRIDE, 0)
+
+
 def low_resolution_size(size: int) -> int:
     """Return the side of the small blurred picture: 224 -> 56."""
     return math.ceil((size - KEPT_FIRST) / KEPT_EVERY)

@@ -11,10 +11,9 @@ from alexnet_cli.model.geometry import (
     KEPT_EVERY,
     LOW_STRIDE,
     LOW_WINDOW,
-    blur_pads,
     blur_window,
     conv_output_size,
-    low_resolution_size,
+    low_resolution_pads,
     overhang,
 )
 
@@ -49,9 +48,7 @@ class TwoScaleConv2d(CeilConv2d):
 
     def forward(self, x: Tensor, picture: Tensor) -> Tensor:
         """Map activations and the picture (N, 3, H, W) to the sum of both convolutions."""
-        size = picture.shape[-1]
-        near, far = blur_pads(size)
-        end = overhang(low_resolution_size(size), LOW_WINDOW, LOW_STRIDE, 0)
+        near, far, end = low_resolution_pads(picture.shape[-1])
         picture = F.pad(picture, (near, far, near, far))
         small = F.conv2d(picture, self.blur, stride=KEPT_EVERY, groups=3)
         low = F.conv2d(F.pad(small, (0, end, 0, end)), self.low_weight, None, LOW_STRIDE)

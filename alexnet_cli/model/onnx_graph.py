@@ -12,11 +12,9 @@ from onnx import TensorProto, helper
 from alexnet_cli.model.geometry import (
     KEPT_EVERY,
     LOW_STRIDE,
-    LOW_WINDOW,
-    blur_pads,
     blur_window,
     conv_output_size,
-    low_resolution_size,
+    low_resolution_pads,
     overhang,
     pool_output_size,
 )
@@ -155,11 +153,10 @@ def _add_low_resolution(
     graph: Graph, recipe: Recipe, weight: np.ndarray, x: str, picture: str
 ) -> str:
     """Add what conv2 makes of the small blurred picture to what it made of conv1."""
-    near, far = blur_pads(recipe.crop_size)
+    near, far, end = low_resolution_pads(recipe.crop_size)
     window = graph.constant("low/window", np.tile(blur_window(), (RGB, 1, 1, 1)))
     strides, pads = [KEPT_EVERY] * 2, [near, near, far, far]
     small = graph.add("Conv", "low/blur", picture, window, strides=strides, pads=pads, group=RGB)
-    end = overhang(low_resolution_size(recipe.crop_size), LOW_WINDOW, LOW_STRIDE, 0)
     constant = graph.constant("conv2.low_weight", weight)
     low = graph.add("Conv", "low", small, constant, strides=[LOW_STRIDE] * 2, pads=[0, 0, end, end])
     return graph.add("Add", "conv2/both", x, low)
