@@ -1,4 +1,4 @@
-"""What the fields of a recipe may hold: choices, and numbers within bounds."""
+"""What the fields of a recipe may hold: choices, numbers within bounds, layers that fit."""
 
 import dataclasses
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from alexnet_cli.errors import RecipeError
 
 CHOICES = {
-    "schedule": ("plateau", "linear", "events", "stepped", "exponential"),
+    "schedule": ("plateau", "linear", "cosine", "events", "stepped", "exponential"),
     "activation": ("relu", "tanh", "sigmoid"),
     "then": (
         "activation",
@@ -32,9 +32,11 @@ _RANGES = [
     (0.0, 1e6, "lrn_alpha lrn_beta spatial_alpha spatial_beta warmup_epochs"),
     (0.0, 1e6, "init_std fc8_init_std low_init_std"),
     (-1e6, 1e6, "init_bias"),
-    (0.0, 1.0, "dropout momentum min_improvement until_train_error"),
+    (0.0, 1.0, "dropout momentum min_improvement until_train_error label_smoothing"),
+    (0.0, 0.99999, "average_decay"),
     (0.0, 1e3, "learning_rate weight_decay decay bias_rate bias_decay colour_noise"),
 ]
+_MAY_READ_BOTH = {"conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "bottleneck", "fc8"}
 _LIMITS = {name: (low, high) for low, high, names in _RANGES for name in names.split()}
 
 
@@ -78,3 +80,29 @@ def check_words(target: Any, path: str = "") -> None:
 
 def _are_strings(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(word, str) for word in value)
+
+
+def check_layers(recipe: Any) -> None:
+    """Refuse layers that make no network.
+
+    Raises:
+        RecipeError: it says which field to change.
+    """
+    if recipe.pool_stride > recipe.pool_size:
+        raise RecipeError(f"pool_stride={recipe.pool_stride}: pooling would leave out pixels.")
+    if "fc8" not in recipe.reads_both or not set(recipe.reads_both) <= _MAY_READ_BOTH:
+        raise RecipeError("reads_both: name fc8 and any of conv2 to conv6, fc6, fc7, bottleneck.")
+    if not recipe.conv1.filters:
+        raise RecipeError("conv1.filters=0: the first layer cannot be left out.")
+    for name, conv in recipe.convs().items():
+        if conv.local and recipe.columns > 1:
+            raise RecipeError(f"{name}: local layers belong to networks of one column.")
+        if conv.local and conv.stride > 1:
+            raise RecipeError(f"{name}.stride={conv.stride}: local layers have stride 1.")
+        if {"max-pool", "average-pool"} <= set(conv.then):
+            raise RecipeError(f"{name}.then: pool once.")
+    conv2 = recipe.conv2
+    if recipe.low_resolution and ("conv2" in recipe.reads_both or conv2.local or not conv2.filters):
+        raise RecipeError("low_resolution: conv2 must be there, shared, and read its own column.")
+    if unknown := set(recipe.imports) - set(recipe.layer_names()):
+        raise RecipeError(f"imports: no layer {', '.join(sorted(unknown))}.")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.limits import check_numbers, check_words
+from alexnet_cli.events import Event, check_events
+from alexnet_cli.limits import check_layers, check_numbers, check_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,22 +50,6 @@ class Dense:
     init_bias: float
     dropout: float = 0.5
     linear: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """A rate set by hand when so many epochs were done, as the authors did between restarts.
-
-    Attributes:
-        layers: whose weights it is for; all when empty. A layer at rate 0 stays as it is for good,
-            weights and biases.
-        bias_rate: of the same layers' biases; None leaves it as it is.
-    """
-
-    epoch: float
-    rate: float
-    layers: tuple[str, ...] = ()
-    bias_rate: float | None = None
 
 
 # Sections 3.3 and 3.4: normalisation after the ReLU, pooling last.
@@ -146,9 +131,16 @@ class Recipe:
     # code they do not (layer.cu:565).
     bias_rate: float = 1.0
     bias_decay: float = 0.0
+    # Not in the paper: the share of each target that is spread evenly over all classes
+    # (arXiv:1512.00567, section 7). The training loss of a guess is still ln(classes).
+    label_smoothing: float = 0.0
+    # Not in the paper: what is validated and exported is a moving average of the weights, of which
+    # each update keeps so much (model/average.py); 0 for the weights themselves.
+    average_decay: float = 0.0
     epochs: int = 90
     # "plateau" (section 5): divide the rate by ten when the validation error stops improving,
-    # `drops` times, and stop when it stops improving once more. "linear": down to zero at the end.
+    # `drops` times, and stop when it stops improving once more. "linear": down to zero at the end,
+    # with a long warm-up the one-cycle policy; "cosine": along half a cosine (arXiv:1608.03983).
     # "events": as listed; biases keep their rate but where an event names one. "stepped": in
     # `rate_steps` equal steps down by `rate_factor`, biases by their own (2012 code, lr.cu:132);
     # "exponential": the weights' steps infinitely small (lr.cu:99).
@@ -169,47 +161,8 @@ class Recipe:
     def __post_init__(self) -> None:
         check_words(self)
         check_numbers(self, self.columns)
-        if self.pool_stride > self.pool_size:
-            raise RecipeError(f"pool_stride={self.pool_stride}: pooling would leave out pixels.")
-        self._check_layers()
-
-    def _check_layers(self) -> None:
-        may_read = {"conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "bottleneck", "fc8"}
-        if "fc8" not in self.reads_both or not set(self.reads_both) <= may_read:
-            raise RecipeError(
-                "reads_both: name fc8 and any of conv2 to conv6, fc6, fc7, bottleneck."
-            )
-        self._check_events()
-        if not self.conv1.filters:
-            raise RecipeError("conv1.filters=0: the first layer cannot be left out.")
-        for name, conv in self.convs().items():
-            if conv.local and self.columns > 1:
-                raise RecipeError(f"{name}: local layers belong to networks of one column.")
-            if conv.local and conv.stride > 1:
-                raise RecipeError(f"{name}.stride={conv.stride}: local layers have stride 1.")
-            if {"max-pool", "average-pool"} <= set(conv.then):
-                raise RecipeError(f"{name}.then: pool once.")
-        conv2 = self.conv2
-        if self.low_resolution and ("conv2" in self.reads_both or conv2.local or not conv2.filters):
-            raise RecipeError(
-                "low_resolution: conv2 must be there, shared, and read its own column."
-            )
-        if unknown := set(self.imports) - set(self.layer_names()):
-            raise RecipeError(f"imports: no layer {', '.join(sorted(unknown))}.")
-
-    def _check_events(self) -> None:
-        if not all(isinstance(event, Event) for event in self.events):
-            raise RecipeError("events: a list of Event; it cannot be set on the command line.")
-        for event in self.events:
-            numbers = (event.epoch, event.rate, event.bias_rate or 0.0)
-            if not all(isinstance(n, (int, float)) and 0 <= n < 1e6 for n in numbers):
-                raise RecipeError(f"events: {event}: epoch and rates are numbers from 0 on.")
-            if unknown := set(event.layers) - set(self.layer_names()):
-                raise RecipeError(f"events: no layer {', '.join(sorted(unknown))}.")
-            if not event.layers and not event.rate:
-                raise RecipeError("events: name the layers that a rate of 0 puts to rest.")
-        if [e.epoch for e in self.events] != sorted(e.epoch for e in self.events):
-            raise RecipeError("events: list them in the order of their epochs.")
+        check_layers(self)
+        check_events(self.events, self.layer_names())
 
     def convs(self) -> dict[str, Conv]:
         """Return the convolutions in order, by name, without those left out."""

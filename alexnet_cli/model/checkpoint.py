@@ -1,14 +1,15 @@
 """One safetensors file holds a network and all that is needed to use it; nothing is ever unpickled.
 
 Tensors: the whole network's parameters by name ("conv1.weight"), the mean image and the RGB
-components ("pixels.*"), and in a resumable checkpoint each parameter's velocity ("velocity.*").
+components ("pixels.*"), and in a resumable checkpoint each parameter's velocity ("velocity.*") and
+moving average ("average.*"), where the recipe asks for one.
 The header's JSON says how it came about: recipe, classes, dataset, epoch, errors.
 """
 
 import hashlib
 import json
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from alexnet_cli.errors import CheckpointError, RecipeError
 from alexnet_cli.recipe import Recipe
 
 FORMAT = 1
-PIXELS, VELOCITY = "pixels.", "velocity."
+PIXELS, VELOCITY, AVERAGE = "pixels.", "velocity.", "average."
 
 
 @dataclass(slots=True)
@@ -58,13 +59,6 @@ class Progressed:
         """Top-1 error on the training patches of the current epoch so far."""
         return self.num_wrong / max(self.num_seen, 1)
 
-    def count(self, num_images: int, loss: float, num_wrong: int) -> None:
-        """Note one update."""
-        self.step, self.total_steps = self.step + 1, self.total_steps + 1
-        self.num_seen += num_images
-        self.num_wrong += num_wrong
-        self.loss_sum += loss * num_images
-
     def next_epoch(self, val: dict[str, float] | None, *, is_best: bool) -> None:
         """Note the end of an epoch and its validation errors."""
         self.train_errors.append(self.train_error)
@@ -91,6 +85,7 @@ class Checkpoint:
         classes: (wnid, name) in label order.
         fingerprint: the dataset it learned from.
         velocity: as weights; empty unless the run can be resumed from here.
+        average: as velocity; empty unless the recipe averages the weights.
         began_from: recipe, dataset and hash of the weights that some layers were imported from.
     """
 
@@ -101,6 +96,7 @@ class Checkpoint:
     fingerprint: str
     progressed: Progressed
     velocity: dict[str, np.ndarray] = field(default_factory=dict)
+    average: dict[str, np.ndarray] = field(default_factory=dict)
     began_from: dict[str, str] = field(default_factory=dict)
     tool: str = f"alexnet {alexnet_cli.__version__}"
 
@@ -115,6 +111,14 @@ class Checkpoint:
         }
         return origin | {f"began_from_{name}": text for name, text in self.began_from.items()}
 
+    def not_finite(self) -> str:
+        """Return the name of a weight that holds infinity or no number; empty if none does."""
+        return next((n for n, t in self.weights.items() if not np.isfinite(t).all()), "")
+
+    def for_use(self) -> "Checkpoint":
+        """Return what is validated and exported: the averaged weights, if there are any."""
+        return replace(self, weights=self.average or self.weights, velocity={}, average={})
+
     def weights_hash(self) -> str:
         """Return 16 hex digits that name these weights."""
         digest = hashlib.sha256()
@@ -128,6 +132,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = dict(checkpoint.weights)
     tensors |= {PIXELS + name: tensor for name, tensor in checkpoint.pixels.items()}
     tensors |= {VELOCITY + name: tensor for name, tensor in checkpoint.velocity.items()}
+    tensors |= {AVERAGE + name: tensor for name, tensor in checkpoint.average.items()}
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     header = {
         "format": FORMAT,
@@ -147,6 +152,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path, *, with_velocity: bool = False) -> Checkpoint:
     """Read a checkpoint that `save_checkpoint` wrote.
 
+    Args:
+        with_velocity: to go on training; otherwise what is of use without that (`for_use`).
+
     Raises:
         CheckpointError: it is none, is damaged, or comes from a newer version.
     """
@@ -156,31 +164,47 @@ def load_checkpoint(path: Path, *, with_velocity: bool = False) -> Checkpoint:
             raise CheckpointError(
                 f"{path}: made by {header['tool']}, which is newer. Update alexnet."
             )
-        checkpoint = _assemble(tensors, header, with_velocity)
+        whole = _assemble(tensors, header)
     except (KeyError, TypeError, ValueError, RecipeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this version ({error}).") from error
     if header.get("checksum") != _checksum(tensors, header):
         raise CheckpointError(
             f"{path}: damaged, its checksum does not match. Use another checkpoint."
         )
+    checkpoint = whole if with_velocity else whole.for_use()
     for name, tensor in checkpoint.weights.items():
         if not np.isfinite(tensor).all():
             raise CheckpointError(f"{path}: {name} holds numbers that are not finite.")
     return checkpoint
 
 
-def _assemble(tensors: dict[str, np.ndarray], header: dict, with_velocity: bool) -> Checkpoint:
+def read_recipe(path: Path) -> Recipe:
+    """Return a checkpoint's recipe without reading its tensors.
+
+    Raises:
+        CheckpointError: it is none; a damaged tensor goes unnoticed.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            header = json.loads(file.metadata()["alexnet"])
+            return Recipe.from_json(json.dumps(header["recipe"]))
+    except Exception:  # whatever is wrong, the whole reading says it better
+        return load_checkpoint(path).recipe
+
+
+def _assemble(tensors: dict[str, np.ndarray], header: dict) -> Checkpoint:
     def under(prefix: str) -> dict[str, np.ndarray]:
         return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
     return Checkpoint(
         recipe=Recipe.from_json(json.dumps(header["recipe"])),
-        weights={n: t for n, t in tensors.items() if not n.startswith((PIXELS, VELOCITY))},
+        weights={n: t for n, t in tensors.items() if not n.startswith((PIXELS, VELOCITY, AVERAGE))},
         pixels=under(PIXELS),
         classes=[(wnid, name) for wnid, name in header["classes"]],
         fingerprint=header["dataset"],
         progressed=Progressed(**header["progressed"]),
-        velocity=under(VELOCITY) if with_velocity else {},
+        velocity=under(VELOCITY),
+        average=under(AVERAGE),
         began_from=dict(header.get("began_from", {})),
         tool=header["tool"],
     )

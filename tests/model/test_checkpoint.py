@@ -90,6 +90,42 @@ def test_velocity_is_read_only_when_asked_for(path: Path):
     assert load_checkpoint(path).velocity == {}
 
 
+AVERAGE = {name: tensor * 0.25 for name, tensor in WEIGHTS.items()}
+
+
+def test_averaged_weights_are_those_to_use_and_both_come_back_to_go_on(tmp_path):
+    save(tmp_path / "a", average=AVERAGE)
+
+    to_use = load_checkpoint(tmp_path / "a")
+    to_go_on = load_checkpoint(tmp_path / "a", with_velocity=True)
+
+    assert same(to_use.weights, AVERAGE)
+    assert (to_use.velocity, to_use.average) == ({}, {})
+    assert same(to_go_on.weights, WEIGHTS)
+    assert same(to_go_on.average, AVERAGE)
+    assert same(to_go_on.velocity, build().velocity)
+
+
+def test_what_is_of_use_of_a_checkpoint_is_the_same_from_memory_and_from_disk(tmp_path):
+    save(tmp_path / "a", average=AVERAGE)
+
+    assert same(build(average=AVERAGE).for_use().weights, load_checkpoint(tmp_path / "a").weights)
+    assert same(build().for_use().weights, WEIGHTS)
+    assert build().for_use().velocity == {}
+
+
+def test_hash_is_that_of_the_weights_to_use(tmp_path):
+    save(tmp_path / "a", average=AVERAGE)
+
+    assert load_checkpoint(tmp_path / "a").weights_hash() == build(weights=AVERAGE).weights_hash()
+
+
+def test_average_that_is_no_number_is_refused_where_it_is_to_be_used(tmp_path):
+    save(tmp_path / "a", average={**AVERAGE, "conv1.bias": np.full(4, np.nan, np.float32)})
+
+    assert "conv1.bias" in refused(tmp_path / "a")
+
+
 def test_same_checkpoint_makes_the_same_bytes(tmp_path):
     assert save(tmp_path / "a") == save(tmp_path / "b")
 
@@ -291,14 +327,11 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, number: float):
 # --- how far a run is
 
 
-def test_progress_averages_over_images_not_batches():
-    at = Progressed()
-    at.count(num_images=30, loss=1.0, num_wrong=15)
-    at.count(num_images=10, loss=3.0, num_wrong=9)
+def test_progress_averages_over_images():
+    at = Progressed(num_seen=40, num_wrong=24, loss_sum=30 * 1.0 + 10 * 3.0)
 
-    assert at.train_loss == pytest.approx((30 * 1.0 + 10 * 3.0) / 40)
-    assert at.train_error == pytest.approx(24 / 40)
-    assert (at.step, at.total_steps) == (2, 2)
+    assert at.train_loss == pytest.approx(1.5)
+    assert at.train_error == pytest.approx(0.6)
 
 
 def test_progress_before_the_first_image_is_zero():
@@ -306,8 +339,7 @@ def test_progress_before_the_first_image_is_zero():
 
 
 def test_next_epoch_starts_its_sums_again_and_keeps_the_total():
-    at = Progressed()
-    at.count(num_images=30, loss=1.0, num_wrong=15)
+    at = Progressed(step=1, total_steps=1, num_seen=30, num_wrong=15, loss_sum=30.0)
     at.next_epoch({"top1_error": 0.7, "top5_error": 0.4}, is_best=False)
 
     assert at == Progressed(epoch=1, total_steps=1, val_errors=[0.7], train_errors=[0.5])

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from alexnet_cli.model import layers
 from alexnet_cli.model.layers import (
     CeilConv2d,
     ColumnLinear,
@@ -131,6 +132,93 @@ def test_norm_leaves_its_input_as_it_was():
     LocalResponseNorm(5, 0.3, 0.75, 2.0, columns=1)(x)
 
     assert torch.equal(x, before)
+
+
+# --- the same in blocks, in bfloat16, and compiled
+
+
+@pytest.mark.parametrize("num", [1, 5, 7])
+def test_norm_of_a_large_batch_is_that_of_its_blocks(num: int, monkeypatch):
+    x, upstream = draw(num, 8, 3, 3), draw(num, 8, 3, 3, seed=1)
+    norm, found = LocalResponseNorm(5, 0.3, 0.75, 2.0, columns=2), []
+
+    for block in (2 * 8 * 9, 8 * 9 - 1, 2**20):
+        monkeypatch.setattr(layers, "BLOCK", block)
+        leaf = x.clone(memory_format=torch.channels_last).requires_grad_()
+        y = norm(leaf)
+        y.backward(upstream)
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        found.append((y.detach(), leaf.grad))
+
+    for y, gradient in found:
+        assert torch.equal(y, found[-1][0])
+        assert torch.equal(gradient, found[-1][1])
+
+
+def test_norm_of_no_pictures_is_of_none():
+    assert LocalResponseNorm(5, 0.3, 0.75, 2.0, columns=2)(draw(0, 8, 3, 3)).shape == (0, 8, 3, 3)
+
+
+def test_norm_without_gradients_is_the_same():
+    x, norm = draw(2, 8, 3, 3), LocalResponseNorm(5, 0.3, 0.75, 2.0, columns=2)
+
+    with torch.inference_mode():
+        found = norm(x)
+
+    torch.testing.assert_close(found, norm(x.requires_grad_()).detach(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("beta", [0.75, 0.6])
+@pytest.mark.parametrize("size", NORM_SIZES)
+def test_norm_in_bfloat16_is_right_but_for_a_few_roundings(size: int, beta: float):
+    """A rounding is 2^-8 at most; five or so follow each other, and more in the gradient."""
+    x, upstream = (40 * draw(3, 96, 4, 4, seed=seed).bfloat16() for seed in (0, 1))
+    norm = LocalResponseNorm(size, 1e-3, beta, 2.0, columns=2)
+    leaves = [x.double().requires_grad_(), x.clone().requires_grad_()]
+
+    expected, found = (norm(leaf) for leaf in leaves)
+    expected.backward(upstream.double())
+    found.backward(upstream)
+
+    assert (found.dtype, leaves[1].grad.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert ((found - expected).abs() < 5 * 2**-8 * expected.abs()).all()
+    error = (leaves[1].grad - leaves[0].grad).square().mean().sqrt()
+    assert error < 3 * 2**-9 * leaves[0].grad.square().mean().sqrt()
+
+
+@pytest.mark.parametrize("beta", [0.75, 0.6])
+def test_norm_keeps_its_type_under_autocast(beta: float):
+    """Autocast turns powers to float32, and matrix products of float32 to bfloat16."""
+    norm = LocalResponseNorm(5, 1e-3, beta, 2.0, columns=2)
+
+    for dtype in (torch.float32, torch.bfloat16):
+        x = draw(2, 8, 3, 3).to(dtype)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(norm(x), norm(x))
+            found = norm(x)
+        assert found.dtype == dtype
+        assert torch.equal(found, norm(x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch 2.11's own
+@pytest.mark.parametrize(
+    ("size", "beta", "dtype"),
+    [(5, 0.75, torch.float64), (4, 0.6, torch.bfloat16), (99, 0.75, torch.bfloat16)],
+)
+def test_compiled_norm_is_the_same(size: int, beta: float, dtype: torch.dtype):
+    """Traced as torch.compile traces it; no kernels are made, which takes a C++ compiler."""
+    norm = LocalResponseNorm(size, 0.01, beta, 2.0, columns=2)
+    x, upstream = (draw(2, 8, 3, 3, seed=seed).to(dtype) for seed in (0, 1))
+    tolerance, found = (5 * 2**-8 if dtype == torch.bfloat16 else 1e-12), []
+
+    for call in (norm, torch.compile(norm, backend="aot_eager", dynamic=False)):
+        leaf = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+        y = call(leaf)
+        y.backward(upstream)
+        found.append((y.detach(), leaf.grad))
+
+    torch._dynamo.reset()
+    torch.testing.assert_close(*found, rtol=tolerance, atol=tolerance)
 
 
 # --- convolution with the size rule of 2012

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from alexnet_cli.model.alexnet import AlexNet, initialize
-from alexnet_cli.model.sgd import PaperSGD, rates_at
+from alexnet_cli.model.schedule import rates_at
+from alexnet_cli.model.sgd import PaperSGD
 from alexnet_cli.recipe import Event
 from alexnet_cli.recipes import find_recipe
 from alexnet_cli.settings import widen

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from alexnet_cli.model.alexnet import AlexNet, describe_layers
-from alexnet_cli.model.sgd import PaperSGD, rates_at
+from alexnet_cli.model.schedule import rates_at
+from alexnet_cli.model.sgd import PaperSGD
 from alexnet_cli.recipe import Recipe
 from alexnet_cli.recipes import find_recipe
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from alexnet_cli.model.alexnet import AlexNet, describe_layers
-from alexnet_cli.model.sgd import rates_at
+from alexnet_cli.model.schedule import rates_at
 from alexnet_cli.recipes import find_recipe
 
 RUNS = [f"five-cnns-{run}" for run in (120, 131, 135, 137)]

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from alexnet_cli.model.alexnet import AlexNet, describe_layers
-from alexnet_cli.model.sgd import is_finished, rates_at
+from alexnet_cli.model.schedule import is_finished, rates_at
 from alexnet_cli.recipe import PAPER
 from alexnet_cli.recipes import find_recipe
 from alexnet_cli.settings import widen

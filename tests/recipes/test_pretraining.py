@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from alexnet_cli.model.alexnet import AlexNet, describe_layers
-from alexnet_cli.model.sgd import rates_at
+from alexnet_cli.model.schedule import rates_at
 from alexnet_cli.recipes import find_recipe
 
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
