@@ -4,13 +4,30 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from alexnet_cli import __version__, cli_training, console, report
 from alexnet_cli.face import EXIT_CODES, Face
-from alexnet_cli.options import AsJson, CheckpointPath, DatasetPath, Device, Gpus, Settings, Views
+from alexnet_cli.options import (
+    AllowEmptyClass,
+    AllowPipe,
+    AsJson,
+    CheckpointPath,
+    Classes,
+    DatasetPath,
+    DatasetSource,
+    Device,
+    FollowLinks,
+    Gpus,
+    Layout,
+    Settings,
+    Stream,
+    Views,
+    find_source,
+)
+from alexnet_cli.options_training import Columns, Replicated
 from alexnet_cli.report import show
 from alexnet_cli.report_verify import show_verify
 
@@ -46,13 +63,6 @@ def _check_views(views: int | None) -> None:
         raise typer.BadParameter(f"{views} is none of 1, 9 and 10.", param_hint="--views")
 
 
-Layout = Annotated[
-    Literal["archives", "kaggle", "parquet", "webdataset", "cifar", "synset-tars", "folders"]
-    | None,
-    typer.Option(help="How SOURCE is laid out; by default found out by looking."),
-]
-
-
 @app.command()
 def prep(
     source: Annotated[
@@ -63,6 +73,9 @@ def prep(
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default one a core.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Of a Dask cluster to do the work.")
     ] = None,
     size: Annotated[int, typer.Option(min=8, max=4096, help="Side of the square pictures.")] = 256,
     quality: Annotated[
@@ -80,6 +93,8 @@ def prep(
     max_bad: Annotated[
         int, typer.Option(min=0, help="Rejected pictures to accept with exit 0.")
     ] = 0,
+    follow_links: FollowLinks = False,
+    allow_empty_class: AllowEmptyClass = False,
     force: Annotated[
         bool, typer.Option("--force", help="Begin even if the disk looks too small.")
     ] = False,
@@ -88,9 +103,12 @@ def prep(
     """Resize ImageNet to 256x256 WebDataset shards."""
     from alexnet_cli.commands import prep as verb
 
+    if scheduler is not None and workers is not None:
+        raise typer.BadParameter("a cluster brings its own workers.", param_hint="--workers")
     folder = dataset or Path("shards") / _name_of(source)
     chosen = verb.PrepOptions(size, quality, shard_size, seed, val_fraction)
-    how = {"layout": layout, "check_md5": check_md5, "num_workers": workers, "force": force}
+    how = {"num_workers": workers, "scheduler": scheduler, "check_md5": check_md5, "force": force}
+    how |= {"layout": layout, "follow_links": follow_links, "allow_empty_class": allow_empty_class}
     result = verb.prep(source, folder, chosen, **how, progress=console.ConsoleProgress())
     show(asdict(result), as_json, report.show_prep)
     _check_rejected(len(result.rejected), folder, max_bad)
@@ -116,6 +134,9 @@ def _check_rejected(count: int, folder: Path, max_bad: int) -> None:
 def verify(
     dataset: DatasetPath,
     deep: Annotated[bool, typer.Option("--deep", help="Also decode every picture.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make damaged indexes again, without the source.")
+    ] = False,
     repair: Annotated[
         Path | None,
         typer.Option(metavar="SOURCE", help="Make what is damaged again from these pictures."),
@@ -127,21 +148,13 @@ def verify(
     """Check that every byte of a dataset is as prep wrote it, and repair it."""
     from alexnet_cli.commands import verify as verb
 
-    how = {"deep": deep, "source": repair, "layout": layout, "num_workers": workers}
-    result = verb.verify(dataset, **how, progress=console.ConsoleProgress())
+    how = {"deep": deep, "rebuild": rebuild, "source": repair, "layout": layout}
+    result = verb.verify(dataset, **how, num_workers=workers, progress=console.ConsoleProgress())
     show(asdict(result), as_json, show_verify)
     result.raise_findings()
 
 
-@app.command()
-def pca(dataset: DatasetPath, as_json: AsJson = False) -> None:
-    """Compute the mean image and the RGB principal components."""
-    from alexnet_cli.commands import pca as verb
-
-    result = verb.pca(dataset, progress=console.ConsoleProgress())
-    show(asdict(result), as_json, report.show_pca)
-
-
+app.command()(cli_training.pca)
 app.command()(cli_training.train)
 app.command()(cli_training.reproduce)
 app.command()(cli_training.check)
@@ -150,37 +163,44 @@ app.command()(cli_training.check)
 @app.command("eval")
 def evaluate(
     checkpoint: CheckpointPath,
-    dataset: DatasetPath,
+    dataset: DatasetSource,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    stream: Stream = False,
+    classes: Classes = None,
+    allow_pipe: AllowPipe = False,
     views: Views = 10,
     predictions: Annotated[
         Path | None, typer.Option(help="Also save every image's probabilities, for ensemble.")
     ] = None,
-    gpus: Gpus = None,
+    gpus: Replicated = None,
+    columns: Columns = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Measure top-1 and top-5 error, centre view and ten views."""
     _check_views(views)
+    source = find_source(dataset, stream, classes, allow_pipe)
     from alexnet_cli.commands import evaluate as verb
 
     result = verb.evaluate(
         checkpoint,
-        dataset,
+        source,
         split=split,
         num_views=views,
         predictions_path=predictions,
         device=device,
         num_devices=gpus,
+        columns=columns,
         progress=console.ConsoleProgress(),
     )
-    show(asdict(result), as_json, report.show_eval)
+    if result:  # nothing from a replica that is not the first
+        show(asdict(result), as_json, report.show_eval)
 
 
 @app.command()
 def ensemble(
     members: Annotated[list[Path], typer.Argument(help="Checkpoints or predictions files (.npz).")],
-    data: Annotated[Path | None, typer.Option(help="Dataset to run checkpoints on.")] = None,
+    data: Annotated[str | None, typer.Option(help="Dataset to run checkpoints on.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     views: Views = 10,
     weights: Annotated[str, typer.Option(help="equal, search, or numbers: 0.5,1,1.")] = "equal",
@@ -191,9 +211,11 @@ def ensemble(
     """Average the probabilities of several networks."""
     _check_views(views)
     from alexnet_cli.commands import ensemble as verb
+    from alexnet_cli.data.remote import location
 
+    source = location(data) if data else None
     where = {"device": device, "num_devices": gpus, "progress": console.ConsoleProgress()}
-    result = verb.ensemble(members, data, split=split, num_views=views, weights=weights, **where)
+    result = verb.ensemble(members, source, split=split, num_views=views, weights=weights, **where)
     show(asdict(result), as_json, report.show_ensemble)
 
 
@@ -245,7 +267,7 @@ def export(
 @app.command()
 def info(
     thing: Annotated[
-        str, typer.Argument(help="Recipe name, checkpoint, ONNX model or dataset folder.")
+        str, typer.Argument(help="Recipe name, checkpoint, ONNX model, dataset folder or URL.")
     ] = "paper",
     settings: Settings = None,
     classes: Annotated[int, typer.Option(min=1, help="For a recipe.")] = 1000,

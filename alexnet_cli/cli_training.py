@@ -1,4 +1,4 @@
-"""The command line of what trains: train, and demo, which runs the other commands."""
+"""The command line of what trains: pca, train, and demo, which runs the other commands."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,46 +8,103 @@ import typer
 
 from alexnet_cli import console, report, report_training
 from alexnet_cli.children import run_child
-from alexnet_cli.options import AsJson, DatasetPath, Device, Gpus, Settings
+from alexnet_cli.options import (
+    AllowPipe,
+    AsJson,
+    Classes,
+    DatasetSource,
+    Device,
+    Gpus,
+    Settings,
+    Stream,
+    find_source,
+)
+from alexnet_cli.options_training import (
+    AllowDataChange,
+    Columns,
+    Compiled,
+    Epochs,
+    InitFrom,
+    Precision,
+    RecipeName,
+    Replicated,
+    Resume,
+    Run,
+    SaveMinutes,
+    SaveSteps,
+    Tensorboard,
+)
 from alexnet_cli.report import show
 
 
-def train(
-    dataset: DatasetPath,
-    run: Annotated[Path, typer.Option(help="Folder of the run, for example runs/paper.")],
-    recipe: Annotated[
-        str | None, typer.Option(help="By default paper; see alexnet recipes.")
-    ] = None,
-    settings: Settings = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Same as --set epochs=N.")] = None,
-    init_from: Annotated[
-        Path | None, typer.Option(help="Checkpoint whose layers the run begins with.")
-    ] = None,
-    gpus: Gpus = None,
-    device: Device = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
+def pca(
+    dataset: DatasetSource,
+    stream: Stream = False,
+    classes: Classes = None,
+    allow_pipe: AllowPipe = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train the network, on one device or split over two."""
+    """Compute the mean image and the RGB principal components."""
+    source = find_source(dataset, stream, classes, allow_pipe)
+    from alexnet_cli.commands import pca as verb
+
+    result = verb.pca(source, progress=console.ConsoleProgress())
+    show(asdict(result), as_json, report.show_pca)
+
+
+def train(
+    dataset: DatasetSource,
+    run: Run,
+    recipe: RecipeName = None,
+    settings: Settings = None,
+    epochs: Epochs = None,
+    init_from: InitFrom = None,
+    gpus: Replicated = None,
+    columns: Columns = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    compiled: Compiled = False,
+    save_minutes: SaveMinutes = 10.0,
+    save_steps: SaveSteps = 0,
+    tensorboard: Tensorboard = False,
+    resume: Resume = False,
+    allow_data_change: AllowDataChange = False,
+    stream: Stream = False,
+    classes: Classes = None,
+    allow_pipe: AllowPipe = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the network, on one device, split over two, or on many replicas."""
+    if allow_data_change and not resume:
+        raise typer.BadParameter("is for --resume.", param_hint="--allow-data-change")
+    if resume and init_from:
+        raise typer.BadParameter("a resumed run began already.", param_hint="--init-from")
+    wanted = _wanted_recipe(recipe, settings or [], epochs)
+    named = recipe is not None or bool(settings)
+    source = find_source(dataset, stream, classes, allow_pipe)
+    from alexnet_cli.commands import train as verb
+
+    how = {"device": device, "num_devices": gpus, "columns": columns}
+    how |= {"precision": precision, "compiled": compiled, "with_curves": tensorboard}
+    how |= {"every": verb.SaveEvery(save_minutes, save_steps)}
+    how |= {"progress": console.ConsoleProgress()}
+    if resume:
+        how |= {"allow_data_change": allow_data_change}
+        result = verb.resume(source, run, wanted if named else None, epochs, **how)
+    else:
+        result = verb.train(source, run, wanted, init_from=init_from, **how)
+    if result:  # nothing from a replica that is not the first
+        show(asdict(result), as_json, report.show_train)
+
+
+def _wanted_recipe(name: str | None, settings: list[str], epochs: int | None):
     from dataclasses import replace
 
     from alexnet_cli.recipes import find_recipe
     from alexnet_cli.settings import with_settings
 
-    named = recipe is not None or bool(settings)
-    wanted = with_settings(find_recipe(recipe or "paper"), settings or [])
-    if epochs:
-        wanted = replace(wanted, epochs=epochs)
-    from alexnet_cli.commands import train as verb
-
-    where = {"device": device, "num_devices": gpus, "progress": console.ConsoleProgress()}
-    if resume and init_from:
-        raise typer.BadParameter("a resumed run began already.", param_hint="--init-from")
-    if resume:
-        result = verb.resume(dataset, run, wanted if named else None, epochs, **where)
-    else:
-        result = verb.train(dataset, run, wanted, init_from=init_from, **where)
-    show(asdict(result), as_json, report.show_train)
+    wanted = with_settings(find_recipe(name or "paper"), settings)
+    return replace(wanted, epochs=epochs) if epochs else wanted
 
 
 def demo(
@@ -117,7 +174,7 @@ def _parse_data(text: str) -> tuple[str, Path]:
 def check(
     recipe: Annotated[str, typer.Argument(help="Its name, or the recipe.json of a run.")] = "paper",
     data: Annotated[
-        Path | None, typer.Option(help="Dataset to take pictures from; drawn ones otherwise.")
+        str | None, typer.Option(help="Dataset to take pictures from; drawn ones otherwise.")
     ] = None,
     settings: Settings = None,
     steps: Annotated[int, typer.Option(min=1, help="Updates to learn one batch in.")] = 300,
@@ -130,7 +187,9 @@ def check(
     found = load_recipe(Path(recipe)) if recipe.endswith(".json") else find_recipe(recipe)
     wanted = with_settings(found, settings or [])
     from alexnet_cli.commands import check as verb
+    from alexnet_cli.data.remote import location
 
-    result = verb.check(wanted, data, steps=steps, progress=console.ConsoleProgress())
+    source = location(data) if data else None
+    result = verb.check(wanted, source, steps=steps, progress=console.ConsoleProgress())
     show(result.to_json(), as_json, report_training.show_check)
     result.raise_faults()

@@ -10,9 +10,10 @@ AlexNetError                 1  failed
     CheckpointError          3  a checkpoint, an ONNX model or a predictions file
   MachineError               4  disk, memory, device, permission
     DeviceError              4  a GPU that is not there
+    LostReplicaError         4  another process of a run on several
   RejectedError              5  finished, but items were rejected beyond what was allowed
   DivergedError              6  the loss is no longer a number
-  ChildError                 1  a command that another one runs failed; its own code is that one's
+  ChildError                 1  a process that a command runs failed; its code is that one's
   Stopped                  130  stopped by a signal after saving (143 for SIGTERM, 129 for SIGHUP)
 
 A message is at most three lines: what failed and on which file; what is kept; the next command.
@@ -76,6 +77,10 @@ class DeviceError(MachineError):
     """The device asked for is not here."""
 
 
+class LostReplicaError(MachineError):
+    """Another process of the run cannot be reached any more; why, it may have said itself."""
+
+
 class RejectedError(AlexNetError):
     """The work is complete and usable, but more items were rejected than allowed."""
 
@@ -89,10 +94,10 @@ class DivergedError(AlexNetError):
 
 
 class ChildError(AlexNetError):
-    """A command run by demo or reproduce failed; it has said why itself.
+    """A process that a command runs failed: a step of demo or reproduce, or a run's replica.
 
     Attributes:
-        exit_code: the command's own.
+        exit_code: its own.
     """
 
     def __init__(self, message: str, exit_code: int):

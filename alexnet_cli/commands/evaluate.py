@@ -1,11 +1,15 @@
 """`alexnet eval`: a checkpoint on a split -> top-1 and top-5 error (paper sections 4.1 and 6)."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from alexnet_cli.engine.devices import choose_devices
+from alexnet_cli.data.sources import Location
+from alexnet_cli.engine.devices import Layout, choose_layout
 from alexnet_cli.engine.inference import predict_with_checkpoint
+from alexnet_cli.engine.launcher import on_replicas
 from alexnet_cli.metrics import Scores, score
+from alexnet_cli.model.checkpoint import read_recipe
 from alexnet_cli.progress import SILENT, Progress
 
 
@@ -27,34 +31,56 @@ class EvalResult:
 
 def evaluate(
     checkpoint_path: Path,
-    folder: Path,
+    location: Location,
     *,
     split: str = "val",
     num_views: int = 10,
     predictions_path: Path | None = None,
     device: str = "auto",
     num_devices: int | None = None,
+    columns: int | None = None,
     progress: Progress = SILENT,
-) -> EvalResult:
-    """Measure a checkpoint on every image of a split, each exactly once.
+) -> EvalResult | None:
+    """Measure a checkpoint on every image of a split, each exactly once, over any replicas.
+
+    Only the first of several replicas has a result.
 
     Raises:
         AlexNetError: the checkpoint, the dataset or the device cannot be used, or they do not fit.
     """
-    found = predict_with_checkpoint(
-        checkpoint_path,
-        folder,
-        split,
-        num_views=num_views,
-        devices=choose_devices(device, num_devices),
-        progress=progress,
-    )
+    net_columns = read_recipe(checkpoint_path).columns
+    layout = choose_layout(device, num_devices, columns, net_columns=net_columns)
+    what = (checkpoint_path, location, split, num_views, predictions_path)
+    return on_replicas(partial(_evaluate_here, *what, layout, progress), layout)
+
+
+def _evaluate_here(
+    checkpoint_path: Path,
+    location: Location,
+    split: str,
+    num_views: int,
+    predictions_path: Path | None,
+    layout: Layout,
+    progress: Progress,
+) -> EvalResult | None:
+    with layout.taken() as (devices, replicas):
+        found = predict_with_checkpoint(
+            checkpoint_path,
+            location,
+            split,
+            num_views=num_views,
+            devices=devices,
+            replicas=replicas,
+            progress=progress if replicas.is_first else SILENT,
+        )
+    if not replicas.is_first:
+        return None
     if predictions_path:
         found.save(predictions_path)
     scores = score(found.probs, found.labels)
     return EvalResult(
         checkpoint=str(checkpoint_path),
-        dataset=str(folder),
+        dataset=str(location),
         split=split,
         images=len(found.labels),
         views=num_views,

@@ -1,19 +1,53 @@
 """`alexnet train`: a dataset and a recipe -> a run (paper section 5)."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from alexnet_cli.data.dataset import Dataset, open_dataset
-from alexnet_cli.data.pixel_stats import PixelStats, load_pixel_stats
-from alexnet_cli.engine.devices import choose_devices
+from alexnet_cli.data.dataset import Dataset
+from alexnet_cli.data.pixel_stats import PixelStats
+from alexnet_cli.data.sources import Location, open_source, stats_of
+from alexnet_cli.engine.device_faults import told
+from alexnet_cli.engine.devices import Layout, choose_layout
+from alexnet_cli.engine.launcher import on_replicas
+from alexnet_cli.engine.learner import Learner, Place
+from alexnet_cli.engine.precision import describe_precision
+from alexnet_cli.engine.replicas import was_restarted
 from alexnet_cli.engine.run_folder import RunFolder
+from alexnet_cli.engine.saver import SaveEvery
 from alexnet_cli.engine.trainer import Trainer
 from alexnet_cli.errors import DatasetError, UsageError
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.progress import SILENT, Progress
 from alexnet_cli.recipe import Recipe
+
+__all__ = ["SaveEvery", "TrainResult", "Where", "resume", "train"]
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where and how a run computes; none of it decides what is learned, beyond rounding.
+
+    Attributes:
+        device: "auto", "cuda" or "cpu".
+        num_devices: GPUs of this machine; 2 split the network, 4 are two replicas of that.
+        columns: 1 for replicas of the network on one device each.
+        precision: "fp32", "tf32" or "bf16".
+        compiled: let torch.compile make the kernels.
+        every: how often to save within an epoch.
+        with_curves: also write curves for TensorBoard.
+    """
+
+    device: str = "auto"
+    num_devices: int | None = None
+    columns: int | None = None
+    precision: str = "fp32"
+    compiled: bool = False
+    every: SaveEvery = field(default_factory=SaveEvery)
+    with_curves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +55,7 @@ class TrainResult:
     """How a run ended.
 
     Attributes:
+        devices: of the first replica.
         best: epoch, top1_error and top5_error (centre view) of best.safetensors.
         images_per_second: of this call, without validation; None if it trained nothing.
     """
@@ -28,6 +63,8 @@ class TrainResult:
     run: str
     recipe: str
     devices: list[str]
+    replicas: int
+    precision: str
     epochs: int
     steps: int
     best: dict
@@ -35,83 +72,123 @@ class TrainResult:
 
 
 def train(
-    folder: Path,
+    location: Location,
     run_path: Path,
     recipe: Recipe,
     *,
     init_from: Path | None = None,
-    device: str = "auto",
-    num_devices: int | None = None,
     progress: Progress = SILENT,
-) -> TrainResult:
-    """Begin a run and train it to the end of its recipe.
+    **choices: Any,
+) -> TrainResult | None:
+    """Begin a run and train it to the end of its recipe; only the first replica has a result.
+
+    A run that torchrun or Slurm started anew after a loss goes on.
 
     Args:
         init_from: a checkpoint whose layers this run begins with, those of `recipe.imports`.
+        choices: fields of `Where`.
 
     Raises:
         AlexNetError: the dataset, run folder, checkpoint or device cannot be used; the loss
-            diverged; a signal.
+            diverged; a signal; a replica was lost.
     """
-    devices = choose_devices(device, num_devices)
+    where = Where(**choices)
     _check_begins(recipe, init_from)
-    dataset, stats = _open(folder, recipe)
-    source = load_checkpoint(init_from) if init_from else None
-    run = RunFolder(run_path)
-    trainer = Trainer(recipe, dataset, stats, run, devices, progress)
-    trainer.start(source)
-    run.check_unused()
-    with run.locked():
-        run.create(recipe)
-        return _finish(trainer)
+    if was_restarted() and RunFolder(run_path).last.is_file():
+        return resume(location, run_path, recipe, progress=progress, **choices)
+    here = partial(_train_here, location, run_path, recipe, init_from, where, progress)
+    return on_replicas(here, _layout(recipe, where))
 
 
 def resume(
-    folder: Path,
+    location: Location,
     run_path: Path,
     recipe: Recipe | None,
     num_epochs: int | None = None,
     *,
-    device: str = "auto",
-    num_devices: int | None = None,
+    allow_data_change: bool = False,
     progress: Progress = SILENT,
-) -> TrainResult:
-    """Go on with a run where its last checkpoint was written, on any devices.
+    **choices: Any,
+) -> TrainResult | None:
+    """Go on with a run where its last checkpoint was written, on any devices, as `train`.
 
     Args:
         recipe: what the command line names, to compare with the run's own; None if it names none.
         num_epochs: a new end for the run.
+        allow_data_change: go on with other pictures of the same classes.
+        choices: fields of `Where`.
 
     Raises:
         AlexNetError: as `train`; or the dataset or the recipe is not the run's.
     """
-    devices = choose_devices(device, num_devices)
-    run = RunFolder(run_path)
-    with run.locked():
-        last = run.load_last()
-        return _resume(folder, run, last, recipe, num_epochs, devices, progress)
+    where = Where(**choices)
+    kept = RunFolder(run_path).recipe_of_last()
+    kept = replace(kept, epochs=num_epochs) if num_epochs else kept
+    _check_same_recipe(kept, recipe, run_path)
+    here = partial(_resume_here, location, run_path, kept, allow_data_change, where, progress)
+    return on_replicas(here, _layout(kept, where))
 
 
-def _resume(
-    folder: Path,
-    run: RunFolder,
-    last: Checkpoint,
-    recipe: Recipe | None,
-    num_epochs: int | None,
-    devices: tuple[torch.device, ...],
+def _layout(recipe: Recipe, where: Where) -> Layout:
+    return choose_layout(where.device, where.num_devices, where.columns, net_columns=recipe.columns)
+
+
+def _train_here(
+    location: Location,
+    run_path: Path,
+    recipe: Recipe,
+    init_from: Path | None,
+    where: Where,
     progress: Progress,
-) -> TrainResult:
-    kept = replace(last.recipe, epochs=num_epochs) if num_epochs else last.recipe
-    _check_same_recipe(kept, recipe, run.path)
-    dataset, stats = _open(folder, kept)
-    _check_same_dataset(last, dataset, run.path)
-    trainer = Trainer(kept, dataset, stats, run, devices, progress)
-    if kept != last.recipe:
-        run.save_recipe(kept)
-    trainer.restore(last)
-    at = last.progressed
-    progress.say(f"resuming {run.path} after epoch {at.epoch}, step {at.step}")
-    return _finish(trainer)
+) -> TrainResult | None:
+    with _placed(recipe, where) as place:
+        dataset, stats = _open(location, recipe, place, progress)
+        source = load_checkpoint(init_from) if init_from else None
+        run = RunFolder(run_path)
+        learner = Learner(recipe, len(dataset.classes), stats, place)
+        trainer = Trainer(
+            learner, dataset, run, progress, where.every, with_curves=where.with_curves
+        )
+        trainer.start(source)
+        if not place.replicas.is_first:
+            return _finish(trainer)
+        run.check_unused()
+        with run.locked():
+            run.create(recipe)
+            return _finish(trainer)
+
+
+def _resume_here(
+    location: Location,
+    run_path: Path,
+    kept: Recipe,
+    allow_data_change: bool,
+    where: Where,
+    progress: Progress,
+) -> TrainResult | None:
+    run = RunFolder(run_path)
+    with _placed(kept, where) as place:
+        with run.locked() if place.replicas.is_first else nullcontext():
+            last = run.load_last()
+            dataset, stats = _open(location, kept, place, progress)
+            _check_same_dataset(last, dataset, run.path, allow_change=allow_data_change)
+            learner = Learner(kept, len(dataset.classes), stats, place)
+            trainer = Trainer(
+                learner, dataset, run, progress, where.every, with_curves=where.with_curves
+            )
+            place.replicas.meet()  # all have read the files before the first one changes them
+            if kept != last.recipe and place.replicas.is_first:
+                run.save_recipe(kept)
+            trainer.restore(last)
+            at = last.progressed
+            trainer.progress.say(f"resuming {run.path} after epoch {at.epoch}, step {at.step}")
+            return _finish(trainer)
+
+
+@contextmanager
+def _placed(recipe: Recipe, where: Where) -> Iterator[Place]:
+    with _layout(recipe, where).taken() as (devices, replicas), told(recipe):
+        yield Place(devices, where.precision, where.compiled, replicas)
 
 
 def _check_begins(recipe: Recipe, init_from: Path | None) -> None:
@@ -122,10 +199,13 @@ def _check_begins(recipe: Recipe, init_from: Path | None) -> None:
         )
 
 
-def _open(folder: Path, recipe: Recipe) -> tuple[Dataset, PixelStats]:
-    dataset = open_dataset(folder)
+def _open(
+    location: Location, recipe: Recipe, place: Place, progress: Progress
+) -> tuple[Dataset, PixelStats]:
+    shown = progress if place.replicas.is_first else SILENT
+    dataset = open_source(location, ("train", "val"), at_once=True, progress=shown)
     dataset.check_crop(recipe)
-    return dataset, load_pixel_stats(folder, dataset.fingerprint)
+    return dataset, stats_of(dataset)
 
 
 def _check_same_recipe(kept: Recipe, wanted: Recipe | None, run_path: Path) -> None:
@@ -136,21 +216,38 @@ def _check_same_recipe(kept: Recipe, wanted: Recipe | None, run_path: Path) -> N
         )
 
 
-def _check_same_dataset(last: Checkpoint, dataset: Dataset, run_path: Path) -> None:
-    if last.fingerprint != dataset.fingerprint:
+def _check_same_dataset(
+    last: Checkpoint, dataset: Dataset, run_path: Path, *, allow_change: bool
+) -> None:
+    wnids = [entry.wnid for entry in dataset.classes]
+    if [wnid for wnid, _ in last.classes] != wnids:
         raise DatasetError(
-            f"{run_path} began with dataset {last.fingerprint}; {dataset.folder} is "
-            f"{dataset.fingerprint}. The checkpoint is left as it is."
+            f"{run_path} learns {len(last.classes)} classes, {dataset.name} has {len(wnids)}, "
+            "and they differ. The checkpoint is left as it is."
+        )
+    if last.fingerprint != dataset.fingerprint and not allow_change:
+        raise DatasetError(
+            f"{run_path} began with dataset {last.fingerprint}; {dataset.name} is "
+            f"{dataset.fingerprint}. The checkpoint is left as it is.\n"
+            "To go on with these pictures: --allow-data-change"
         )
 
 
-def _finish(trainer: Trainer) -> TrainResult:
+def _finish(trainer: Trainer) -> TrainResult | None:
+    place = trainer.learner.place
+    if place.precision != "fp32":
+        trainer.progress.say(describe_precision(place.precision, place.devices[0]))
     trainer.train()
-    speed = trainer.train_images / trainer.train_seconds if trainer.train_images else None
+    if not place.replicas.is_first:
+        return None
+    meter = trainer.meter
+    speed = meter.images / meter.seconds if meter.images else None
     return TrainResult(
         run=str(trainer.run.path),
         recipe=trainer.recipe.name,
-        devices=[str(device) for device in trainer.devices],
+        devices=[str(device) for device in place.devices],
+        replicas=place.replicas.count,
+        precision=place.precision,
         epochs=trainer.at.epoch,
         steps=trainer.at.total_steps,
         best=trainer.at.best or {},

@@ -70,24 +70,35 @@ class Augmenter:
         return self._center(patches.flip(2) if view.mirrored else patches)
 
     def random(
-        self, images: Tensor, rng: np.random.Generator, *, with_noise: bool = True
+        self,
+        images: Tensor,
+        rng: np.random.Generator,
+        *,
+        with_noise: bool = True,
+        part: tuple[slice, int] | None = None,
     ) -> Tensor:
-        """Cut, mirror and tint images at random, each on its own or so many together."""
+        """Cut, mirror and tint images at random, each on its own or so many together.
+
+        Args:
+            part: which rows of a batch of how many the images are. What happens to one does not
+                depend on which others are here.
+        """
+        rows, num = part or (slice(None), len(images))
         share = self.recipe.share_patches
-        num, limit = -(-len(images) // share), self.image_size - self.crop_size
-        offsets = np.full((num, 2), limit // 2)
+        groups, limit = -(-num // share), self.image_size - self.crop_size
+        offsets = np.full((groups, 2), limit // 2)
         if self.recipe.random_crop:
-            offsets = rng.integers(0, limit + 1, (num, 2))  # section 4.1
-        mirrored = rng.random(num) < 0.5 if self.recipe.mirror else np.zeros(num, bool)
-        offsets, mirrored = (a.repeat(share, axis=0)[: len(images)] for a in (offsets, mirrored))
+            offsets = rng.integers(0, limit + 1, (groups, 2))  # section 4.1
+        mirrored = rng.random(groups) < 0.5 if self.recipe.mirror else np.zeros(groups, bool)
+        offsets, mirrored = (a.repeat(share, axis=0)[:num][rows] for a in (offsets, mirrored))
         patches = self._center(self._gather(images, offsets, mirrored))
         if self.recipe.colour_noise and with_noise:
-            self._tint(patches, rng)
+            draws = rng.normal(0.0, self.recipe.colour_noise, (num, 3))
+            self._tint(patches, draws[rows])
         return patches
 
-    def _tint(self, patches: Tensor, rng: np.random.Generator) -> None:
+    def _tint(self, patches: Tensor, draws: np.ndarray) -> None:
         """Add one random colour shift to each patch (section 4.1)."""
-        draws = rng.normal(0.0, self.recipe.colour_noise, (len(patches), 3))
         shift = torch.from_numpy(draws @ self.components.T).to(self.device, torch.float32)
         patches += shift[:, :, None, None]
         if self.recipe.noise_rescaled:  # 2012 code, convdata_jpeg.py:154

@@ -1,4 +1,4 @@
-"""A prepared dataset on disk: index.json, a compact sample index, and memory-mapped shards.
+"""A prepared dataset on disk: index.json, a compact sample index, and shards read by position.
 
 DATASET/index.json            what was made, from what, and every file's size and SHA-256
 DATASET/train.samples.npy     one row a sample: where its JPEG lies, label, number (SAMPLE_DTYPE)
@@ -8,15 +8,18 @@ DATASET/pixel_stats.npz       written by `alexnet pca`
 """
 
 import io
-import mmap
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.data.index import INDEX_NAME, FileRecord, Index, Shard, SplitIndex, read_index
+from alexnet_cli.data.index import INDEX_NAME, FileRecord, Index, Shard, read_index
+from alexnet_cli.data.shard_files import ShardFiles, shard_faults
 from alexnet_cli.data.synsets import ImageClass
-from alexnet_cli.errors import DatasetError
+from alexnet_cli.data.tar_layout import BLOCK
+from alexnet_cli.errors import DatasetError, MachineError
 from alexnet_cli.recipe import Recipe
 
 _OLDER_FIELDS = [
@@ -24,6 +27,7 @@ _OLDER_FIELDS = [
 ]  # fmt: skip
 OLDER_SAMPLE_DTYPE = np.dtype(_OLDER_FIELDS)
 SAMPLE_DTYPE = np.dtype([*_OLDER_FIELDS, ("crc32", "<u4")])  # crc32 of the JPEG
+MAX_NAMED = 3  # faults in one message
 
 
 @dataclass(slots=True)
@@ -32,6 +36,7 @@ class Split:
 
     Attributes:
         samples: SAMPLE_DTYPE rows in stored order.
+        fetch: called with a shard's number before it is first opened, where it may not be there.
     """
 
     name: str
@@ -39,7 +44,11 @@ class Split:
     shards: tuple[Shard, ...]
     samples: np.ndarray
     image_size: int
-    _maps: dict[int, memoryview] = field(default_factory=dict)
+    fetch: Callable[[int], None] | None = None
+    _files: ShardFiles = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._files = ShardFiles(self.folder, self.shards, self.fetch)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -53,39 +62,62 @@ class Split:
         """Return the WebDataset keys in stored order."""
         return [f"{self.name}-{number:08d}" for number in self.samples["number"].tolist()]
 
-    def jpeg(self, position: int) -> memoryview:
-        """Return one sample's JPEG bytes, without a copy."""
-        shard, offset, length = self.samples[position].item()[:3]
-        content = self._maps.get(shard)
-        if content is None:
-            content = self._maps[shard] = self._map(self.folder / self.shards[shard].name)
-        return content[offset : offset + length]
+    def jpeg(self, position: int) -> bytes:
+        """Return one sample's JPEG bytes, those that prep wrote: their CRC-32 is compared.
+
+        Raises:
+            DatasetError: they are others; datasets of earlier versions know no CRC-32.
+            MachineError: the disk fails, or the shard changed after it was first read.
+        """
+        shard, offset, length, _, _, *crc32 = self.samples[position].item()
+        content = self._files.read(shard, offset, length)
+        if crc32 and zlib.crc32(content) != crc32[0]:
+            raise self._changed(position, shard)
+        return content
 
     def where(self, position: int) -> str:
         """Return shard and key of one sample, for messages."""
         shard, number = (self.samples[name][position] for name in ("shard", "number"))
         return f"{self.folder / self.shards[shard].name}: sample {self.name}-{number:08d}"
 
-    def _map(self, path: Path) -> memoryview:
-        with path.open("rb") as file:
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    def _changed(self, position: int, shard: int) -> DatasetError | MachineError:
+        what = f"{self.where(position)} is not what prep wrote: its CRC-32 differs"
+        remedy = (
+            "Remove the file; it will be fetched again." if self.fetch else _repair(self.folder)
+        )
+        if self._files.has_changed(shard):
+            return MachineError(f"{what}; the shard changed after it was first read.\n{remedy}")
+        return DatasetError(f"{what}.\n{remedy}")
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """An opened dataset folder."""
+    """An opened dataset.
+
+    Attributes:
+        folder: where its files lie, pixel_stats.npz among them.
+        origin: the URL or the tars that it was opened by; empty for a folder.
+        streamed: whether its splits are `StreamSplit`s.
+    """
 
     folder: Path
     classes: tuple[ImageClass, ...]
     splits: dict[str, Split]
     image_size: int
     fingerprint: str
+    origin: str = ""
+    streamed: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the user called it."""
+        return self.origin or str(self.folder)
 
     def check_crop(self, recipe: Recipe) -> None:
         """Raise a DatasetError if the pictures are smaller than the recipe's patches."""
         if recipe.crop_size > self.image_size:
             raise DatasetError(
-                f"{self.folder} has pictures of {self.image_size} pixels; recipe {recipe.name} "
+                f"{self.name} has pictures of {self.image_size} pixels; recipe {recipe.name} "
                 f"cuts patches of {recipe.crop_size}.\n"
                 "Make larger ones: alexnet prep SOURCE --size 256"
             )
@@ -99,7 +131,7 @@ class Dataset:
         split = self.splits.get(name)
         if split is None or not len(split):
             have = ", ".join(n for n, s in self.splits.items() if len(s)) or "none"
-            raise DatasetError(f"{self.folder}: no split {name!r} with pictures. It has: {have}.")
+            raise DatasetError(f"{self.name}: no split {name!r} with pictures. It has: {have}.")
         return split
 
 
@@ -111,24 +143,25 @@ def open_dataset(folder: Path) -> Dataset:
     """
     index = read_index(folder)
     size = index.options["size"]
-    for split in index.splits.values():
-        _check_shards(folder, split)
+    samples = {name: read_samples(folder, name, index) for name in index.splits}
+    _check_shards(folder, index, samples)
     splits = {
-        name: Split(name, folder, split.shards, read_samples(folder, name, index), size)
+        name: Split(name, folder, split.shards, samples[name], size)
         for name, split in index.splits.items()
     }
     return Dataset(folder, index.classes, splits, size, index.fingerprint())
 
 
-def _check_shards(folder: Path, split: SplitIndex) -> None:
-    for shard in split.shards:
-        path = folder / shard.name
-        found = path.stat().st_size if path.is_file() else None
-        if found != shard.num_bytes:
-            what = "missing" if found is None else f"{found} bytes"
-            raise DatasetError(
-                f"{path}: {what}, index.json says {shard.num_bytes}.\n{_repair(folder)}"
-            )
+def _check_shards(folder: Path, index: Index, samples: dict[str, np.ndarray]) -> None:
+    faults = [
+        fault
+        for name, split in index.splits.items()
+        for fault in shard_faults(folder, name, split.shards, samples[name])
+    ]
+    if faults:
+        more = f"; {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
+        shown = "; ".join(faults[:MAX_NAMED])
+        raise DatasetError(f"{folder / shown}{more}.\n{_repair(folder)}")
 
 
 def samples_name(split: str) -> str:
@@ -143,24 +176,27 @@ def read_samples(folder: Path, name: str, index: Index) -> np.ndarray:
         DatasetError: it is missing, changed, or does not fit the shards.
     """
     path, split = folder / samples_name(name), index.splits[name]
+    remedy = f"Make it again from the shards: alexnet verify {folder} --rebuild"
     try:
         content = path.read_bytes()
         record = index.files.get(path.name)
         if record not in (None, FileRecord.of(content)):
             raise DatasetError(
                 f"{path}: changed since prep wrote it; its size or SHA-256 is not the one in "
-                f"{INDEX_NAME}.\n{_repair(folder)}"
+                f"{INDEX_NAME}.\n{remedy}"
             )
         samples = np.load(io.BytesIO(content), allow_pickle=False)
     except DatasetError:
         raise
     except Exception as error:  # numpy raises many kinds on a damaged header
-        raise DatasetError(f"{path}: damaged or missing ({error}).\n{_repair(folder)}") from error
-    known = samples.dtype in (SAMPLE_DTYPE, OLDER_SAMPLE_DTYPE)
-    if not known or len(samples) != split.written:
-        raise DatasetError(f"{path}: {len(samples)} samples, index.json says {split.written}.")
-    if not _rows_fit(samples, split.shards):
-        raise DatasetError(f"{path}: its rows do not fit the shards.\n{_repair(folder)}")
+        raise DatasetError(f"{path}: damaged or missing ({error}).\n{remedy}") from error
+    if samples.size != split.written:
+        raise DatasetError(
+            f"{path}: {samples.size} samples, {INDEX_NAME} says {split.written}.\n{remedy}"
+        )
+    known = samples.dtype in (SAMPLE_DTYPE, OLDER_SAMPLE_DTYPE) and samples.ndim == 1
+    if not known or not _rows_fit(samples, split.shards, len(index.classes)):
+        raise DatasetError(f"{path}: its rows do not fit the shards.\n{remedy}")
     return samples
 
 
@@ -168,10 +204,14 @@ def _repair(folder: Path) -> str:
     return f"Rebuild what is damaged: alexnet verify {folder} --repair SOURCE"
 
 
-def _rows_fit(samples: np.ndarray, shards: tuple[Shard, ...]) -> bool:
-    """Return whether the rows follow the shards, each inside its own."""
+def _rows_fit(samples: np.ndarray, shards: tuple[Shard, ...], num_classes: int) -> bool:
+    """Return whether the rows follow the shards, each inside its own, with labels of classes."""
     num_samples = [shard.num_samples for shard in shards]
-    num_bytes = np.repeat([shard.num_bytes for shard in shards], num_samples)
+    if sum(num_samples) != len(samples):
+        return False
+    num_bytes = np.repeat(np.array([s.num_bytes for s in shards], np.uint64), num_samples)
     if not np.array_equal(samples["shard"], np.repeat(np.arange(len(shards)), num_samples)):
         return False
-    return bool((samples["offset"] + samples["length"] <= num_bytes).all())
+    offsets, lengths = samples["offset"], samples["length"]  # their sum may be beyond 64 bits
+    inside = (offsets >= BLOCK) & (offsets <= num_bytes) & (lengths <= num_bytes - offsets)
+    return bool(inside.all() and (samples["label"] < num_classes).all())

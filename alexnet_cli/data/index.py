@@ -2,15 +2,21 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from alexnet_cli.atomic import write_bytes
 from alexnet_cli.data.synsets import ImageClass
 from alexnet_cli.errors import DatasetError
 
 FORMAT = 1
 INDEX_NAME = "index.json"
+INDEX_COPY = ".index.json"  # its bytes once more, for the day it is lost
 REJECTED_NAME = "rejected.csv"
+MAX_SIDE = 4096  # pixels
+MAX_COUNT = 1 << 50
+_PLAIN_NAME = re.compile(r"[a-z]+(-\d{6,}\.tar)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +91,22 @@ class Index:
         return json.dumps({**content, "checksum": _checksum(content)}, indent=1)
 
 
-def read_index(folder: Path) -> Index:
-    """Read and check DATASET/index.json.
+def write_index(folder: Path, index: Index) -> None:
+    """Write DATASET/index.json, and before it its copy."""
+    for name in (INDEX_COPY, INDEX_NAME):
+        write_bytes(folder / name, index.to_json().encode())
+
+
+def read_index(folder: Path, name: str = INDEX_NAME) -> Index:
+    """Read and check DATASET/index.json, or its copy.
 
     Raises:
         DatasetError: it is missing, damaged, edited, or of a newer format.
     """
-    path = folder / INDEX_NAME
+    path = folder / name
     if not path.is_file():
+        if (folder / INDEX_COPY).is_file():
+            raise DatasetError(f"{path}: missing.\n{_remedy(folder)}")
         raise DatasetError(
             f"{folder}: no {INDEX_NAME}, so no dataset. Make one: alexnet prep SOURCE {folder}"
         )
@@ -103,7 +117,7 @@ def read_index(folder: Path) -> Index:
                 f"{path}: format {content['format']}, made by {content['tool']}. Update alexnet."
             )
         index = _parse_index(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DatasetError(f"{path}: damaged ({error}).\n{_remedy(folder)}") from error
     checksum = content.pop("checksum", None)  # earlier versions wrote none
     whole = checksum in (None, _checksum(content))
@@ -120,18 +134,34 @@ def _checksum(content: dict) -> str:
 
 
 def _remedy(folder: Path) -> str:
+    if (folder / INDEX_COPY).is_file():
+        return f"Put its copy back: alexnet verify {folder} --rebuild"
     return f"Remove {folder} and run alexnet prep again."
 
 
 def _parse_index(content: dict) -> Index:
-    if not isinstance(content["options"]["size"], int):
-        raise TypeError("size is no number")
     splits = {
         name: SplitIndex(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
         for name, split in content["splits"].items()
     }
     classes = tuple(ImageClass(**entry) for entry in content["classes"])
     files = {name: FileRecord(**entry) for name, entry in content.get("files", {}).items()}
-    return Index(
+    index = Index(
         content["options"], content["source"], classes, splits, content["tool"], files=files
     )
+    _check_values(index)
+    return index
+
+
+def _check_values(index: Index) -> None:
+    """Raise a ValueError for a name that leads elsewhere or a number that cannot be one."""
+    shards = [shard for split in index.splits.values() for shard in split.shards]
+    names = [*index.splits, *(shard.name for shard in shards)]
+    if bad := [name for name in names if not _PLAIN_NAME.fullmatch(name)]:
+        raise ValueError(f"{bad[0]!a} is no file name of prep's")
+    sizes = [(1, MAX_SIDE, index.options["size"])]
+    sizes += [(0, MAX_COUNT, number) for s in shards for number in (s.num_samples, s.num_bytes)]
+    sizes += [(0, MAX_COUNT, split.written) for split in index.splits.values()]
+    for low, high, number in sizes:
+        if type(number) is not int or not low <= number <= high:
+            raise ValueError(f"{number!a} is no size or count")

@@ -37,15 +37,38 @@ class Batch:
     positions: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The part of every batch that one of several replicas takes; all of it where there is one."""
+
+    rank: int = 0
+    count: int = 1
+
+    def rows(self, num: int) -> slice:
+        """Return this replica's rows of `num`; the replicas' rows, in order, are all of them."""
+        return slice(num * self.rank // self.count, num * (self.rank + 1) // self.count)
+
+
+WHOLE = Share()
+
+
 def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
     """Return the permutation in which one epoch sees the training samples, each exactly once."""
     return np.random.default_rng([seed, epoch, 0x0DE8]).permutation(num_samples)
 
 
 def load_batches(
-    split: Split, order: np.ndarray, batch_size: int, *, num_threads: int | None = None
+    split: Split,
+    order: np.ndarray,
+    batch_size: int,
+    *,
+    share: Share = WHOLE,
+    num_threads: int | None = None,
 ) -> Iterator[Batch]:
     """Yield the samples of `order` in batches; the last one may be short.
+
+    Args:
+        share: of every batch; where it is of several, a batch may be empty.
 
     Raises:
         DatasetError: a sample does not decode to the dataset's size; it names shard and key.
@@ -54,7 +77,8 @@ def load_batches(
         pending: deque[tuple[Batch, list[Future]]] = deque()
         try:
             for start in range(0, len(order), batch_size):
-                pending.append(_start_batch(pool, split, order[start : start + batch_size]))
+                whole = order[start : start + batch_size]
+                pending.append(_start_batch(pool, split, whole[share.rows(len(whole))]))
                 if len(pending) > BATCHES_AHEAD:
                     yield _finish_batch(*pending.popleft())
             while pending:

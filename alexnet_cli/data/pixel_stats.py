@@ -90,15 +90,19 @@ def principal_components(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.maximum(values, 0.0), vectors * signs
 
 
-def load_pixel_stats(folder: Path, fingerprint: str) -> PixelStats:
+def load_pixel_stats(folder: Path, fingerprint: str, called: str = "") -> PixelStats:
     """Read DATASET/pixel_stats.npz.
+
+    Args:
+        called: the dataset's name on a command line, where that is not the folder's.
 
     Raises:
         DatasetError: it is missing, damaged, or of another dataset.
     """
     path = folder / FILE_NAME
+    remedy = f"alexnet pca {called or folder}"
     if not path.is_file():
-        raise DatasetError(f"{path} is missing. Make it: alexnet pca {folder}")
+        raise DatasetError(f"{path} is missing. Make it: {remedy}")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             stats = PixelStats(
@@ -109,12 +113,10 @@ def load_pixel_stats(folder: Path, fingerprint: str) -> PixelStats:
                 str(content["fingerprint"]),
             )
     except Exception as error:  # zip, npy and key faults of a damaged file
-        raise DatasetError(
-            f"{path}: damaged ({error}). Make it again: alexnet pca {folder}"
-        ) from error
+        raise DatasetError(f"{path}: damaged ({error}). Make it again: {remedy}") from error
     if stats.fingerprint != fingerprint:
         raise DatasetError(
             f"{path}: made from dataset {stats.fingerprint}, this one is {fingerprint}.\n"
-            f"Make it again: alexnet pca {folder}"
+            f"Make it again: {remedy}"
         )
     return stats

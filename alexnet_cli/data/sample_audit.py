@@ -229,11 +229,13 @@ class SampleAudit:
                 self._decode(keys[i], jpeg)
 
     def _decode(self, key: str, jpeg: memoryview) -> None:
-        side = f"{self.decode_size} x {self.decode_size} pixels"
+        side = self.decode_size
         try:
-            height, width, _ = simplejpeg.decode_jpeg(jpeg, "RGB").shape
+            height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
+            found = f"{width} x {height}"
+            if (height, width) == (side, side):  # a larger one could fill the memory
+                simplejpeg.decode_jpeg(jpeg, "RGB")
+                return
         except ValueError as error:
-            self._find(key, "decoding the JPEG", side, " ".join(str(error).split())[:80])
-            return
-        if (height, width) != (self.decode_size, self.decode_size):
-            self._find(key, "decoding the JPEG", side, f"{width} x {height}")
+            found = " ".join(str(error).split())[:80]
+        self._find(key, "decoding the JPEG", f"{side} x {side} pixels", found)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from alexnet_cli.atomic import read_sealed, write_atomically, write_sealed
-from alexnet_cli.data.images import resize_with_torch, to_jpeg, to_square
+from alexnet_cli.data.images import to_jpeg, to_square
 from alexnet_cli.data.index import Shard
 from alexnet_cli.data.releases.release import Picture
 from alexnet_cli.errors import ImageError
@@ -114,7 +114,7 @@ def make_jpeg(picture: Picture, size: int, quality: int) -> bytes:
     if picture.offset < 0 and len(content) != picture.length:
         sizes = f"{picture.length} bytes listed, {len(content)} read"
         raise ImageError("unreadable", f"changed while prep was at work: {sizes}")
-    return to_jpeg(to_square(content, size, resize=resize_with_torch), quality)
+    return to_jpeg(to_square(content, size), quality)
 
 
 def read_record(task: ShardTask) -> ShardRecord | None:

@@ -1,14 +1,17 @@
 """Every image of a split once through a network: centre and ten-view probabilities."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from alexnet_cli.data.dataset import Dataset, open_dataset
-from alexnet_cli.data.loader import load_batches
+from alexnet_cli.data.dataset import Dataset
+from alexnet_cli.data.passes import batches_of
 from alexnet_cli.data.predictions import Predictions
+from alexnet_cli.data.sources import Location, open_source
 from alexnet_cli.engine.classifier import Classifier, load_classifier
+from alexnet_cli.engine.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError, DivergedError
 from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.progress import SILENT, Progress
@@ -18,11 +21,12 @@ BATCH_SIZE = 64
 
 def predict_with_checkpoint(
     path: Path,
-    folder: Path,
+    location: Location,
     split_name: str,
     *,
     num_views: int,
     devices: tuple[torch.device, ...],
+    replicas: Replicas = ALONE,
     progress: Progress = SILENT,
 ) -> Predictions:
     """Load a checkpoint and a dataset that fit each other, and predict a split.
@@ -30,8 +34,9 @@ def predict_with_checkpoint(
     Raises:
         AlexNetError: one of them cannot be used, or they have other classes or picture sizes.
     """
-    dataset = open_dataset(folder)
     classifier, checkpoint = load_classifier(path, devices)
+    size = len(checkpoint.pixels["mean_image"])
+    dataset = open_source(location, (split_name,), image_size=size, progress=progress)
     _check_fit(path, checkpoint, dataset)
     return predict_split(
         classifier,
@@ -39,6 +44,7 @@ def predict_with_checkpoint(
         split_name,
         num_views=num_views,
         weights_hash=checkpoint.weights_hash(),
+        replicas=replicas,
         progress=progress,
     )
 
@@ -46,19 +52,20 @@ def predict_with_checkpoint(
 def _check_fit(path: Path, checkpoint: Checkpoint, dataset: Dataset) -> None:
     wnids = [wnid for wnid, _ in checkpoint.classes]
     theirs = [entry.wnid for entry in dataset.classes]
+    hint = "\nSay what the labels mean: --classes FILE" if dataset.streamed else ""
     if len(wnids) != len(theirs):
         raise CheckpointError(
-            f"{path}: made for {len(wnids)} classes, {dataset.folder} has {len(theirs)}."
+            f"{path}: made for {len(wnids)} classes, {dataset.name} has {len(theirs)}.{hint}"
         )
     for label, (mine, other) in enumerate(zip(wnids, theirs, strict=True)):
         if mine != other:
             raise CheckpointError(
-                f"{path}: its class {label} is {mine}, that of {dataset.folder} is {other}."
+                f"{path}: its class {label} is {mine}, that of {dataset.name} is {other}.{hint}"
             )
     size = len(checkpoint.pixels["mean_image"])
     if size != dataset.image_size:
         raise CheckpointError(
-            f"{path}: made for {size}-pixel pictures, {dataset.folder} has {dataset.image_size}."
+            f"{path}: made for {size}-pixel pictures, {dataset.name} has {dataset.image_size}."
         )
 
 
@@ -69,11 +76,17 @@ def predict_split(
     *,
     num_views: int,
     weights_hash: str = "",
+    replicas: Replicas = ALONE,
     progress: Progress = SILENT,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> Predictions:
     """Return the probabilities of all images of a split, in stored order.
 
     Probabilities, not scores, are averaged over the views (2012 code, layer.cu:1809).
+
+    Args:
+        replicas: who share the images; each gets the probabilities of all.
+        before_batch: called before every batch; what it raises ends the work.
 
     Raises:
         DatasetError: the split is empty or damaged.
@@ -83,15 +96,20 @@ def predict_split(
     views = classifier.views(num_views)
     center = views.index(classifier.augmenter.center)
     shape = (len(split), len(dataset.classes))
-    probs, center_probs = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    with progress.track(f"{split_name}, {num_views} view{'s'[: num_views > 1]}", len(split)) as bar:
-        for batch in load_batches(split, np.arange(len(split)), BATCH_SIZE):
+    probs, center_probs = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    what = f"{split_name}, {num_views} view{'s'[: num_views > 1]}"
+    size, share = BATCH_SIZE * replicas.count, replicas.share
+    with progress.track(what, -(-len(split) // replicas.count)) as bar:
+        for batch in batches_of(split, size, share=share):
+            before_batch()
             probs_VNK = classifier.probabilities(batch.images, views)
             if not np.isfinite(probs_VNK).all():
                 raise DivergedError(f"the network's scores of {split_name} are not finite")
             probs[batch.positions] = probs_VNK.mean(axis=0)
             center_probs[batch.positions] = probs_VNK[center]
             bar.advance(len(batch.labels))
+    for filled in (probs, center_probs):  # each row by one replica, the others' are zero
+        replicas.add_up(torch.from_numpy(filled))
     return Predictions(
         keys=tuple(split.keys()),
         probs=probs,

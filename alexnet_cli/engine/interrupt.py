@@ -1,7 +1,7 @@
 """Ctrl-C, SIGTERM and SIGHUP as a wish the loop fulfils between two steps."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -17,15 +17,24 @@ class Interrupt:
 
 
 @contextmanager
-def catch_signals() -> Iterator[Interrupt]:
-    """Note SIGINT, SIGTERM and SIGHUP instead of dying; the same again ends the process."""
+def catch_signals(*more: int, again: Callable[[int], None] | None = None) -> Iterator[Interrupt]:
+    """Note SIGINT, SIGTERM, SIGHUP and `more` instead of dying.
+
+    Args:
+        again: what to do when the same comes again; by default it ends the process, at once and
+            whatever that is at.
+    """
     interrupt = Interrupt()
 
     def note(number: int, _frame) -> None:
+        is_again = interrupt.signal_number == number
         interrupt.signal_number = number
-        signal.signal(number, signal.SIG_DFL)
+        if again is None:
+            signal.signal(number, signal.SIG_DFL)
+        elif is_again:
+            again(number)
 
-    wanted = [signal.SIGINT, signal.SIGTERM]
+    wanted = [signal.SIGINT, signal.SIGTERM, *more]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
         wanted.append(signal.SIGHUP)
     previous = {number: signal.signal(number, note) for number in wanted}
@@ -34,3 +43,7 @@ def catch_signals() -> Iterator[Interrupt]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def leave(_number: int) -> None:
+    """Leave a repeated signal to whoever started this process, who may only have passed it on."""

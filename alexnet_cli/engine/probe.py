@@ -6,15 +6,15 @@ the pictures' differences die on their way, and every picture gets the same scor
 """
 
 import math
+from contextlib import closing
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from alexnet_cli.data.augment import Augmenter
 from alexnet_cli.data.dataset import Split
-from alexnet_cli.data.loader import load_batches
+from alexnet_cli.data.passes import batches_of
 from alexnet_cli.model.alexnet import AlexNet
 from alexnet_cli.model.parallel import Network, load_whole_state, whole_state
 
@@ -39,8 +39,8 @@ class LayerSignal:
 
 def first_patches(split: Split, augmenter: Augmenter, count: int) -> tuple[Tensor, Tensor]:
     """Return the centre patches of a split's first pictures, and their labels."""
-    positions = np.arange(min(count, len(split)))
-    (batch,) = load_batches(split, positions, len(positions))
+    with closing(batches_of(split, min(count, len(split)))) as batches:
+        batch = next(batches)
     images = torch.from_numpy(batch.images).to(augmenter.device)
     return augmenter.view(images, augmenter.center), torch.from_numpy(batch.labels)
 
@@ -78,3 +78,13 @@ def is_stuck(loss: float, num_classes: int) -> bool:
 def weakest(signals: list[LayerSignal]) -> LayerSignal:
     """Return the layer after which the least is left of the pictures' differences, by its scale."""
     return min(signals, key=lambda signal: signal.spread / max(signal.scale, 1e-30))
+
+
+def explain_stuck(loss: float, num_classes: int, signals: list[LayerSignal]) -> str:
+    """Say in one line that a network guesses, and after which layer its pictures look alike."""
+    weak, scores = weakest(signals), signals[-1]
+    return (
+        f"the loss, {loss:.3f}, is still that of a guess, ln({num_classes}) = "
+        f"{math.log(num_classes):.3f}: scores differ by {scores.spread:.2g} from picture to "
+        f"picture; least is left after {weak.name} ({weak.spread:.2g} of {weak.scale:.2g})"
+    )

@@ -2,15 +2,15 @@
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from alexnet_cli.atomic import PARTIAL_SUFFIX, write_bytes
 from alexnet_cli.engine.folder_lock import locked
 from alexnet_cli.errors import CheckpointError, InputError, UsageError
-from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, read_recipe, save_checkpoint
 from alexnet_cli.recipe import Recipe
 
 RECIPE_NAME = "recipe.json"
@@ -25,6 +25,7 @@ class RunFolder:
         self.best = path / "best.safetensors"
         self.last = path / "last.safetensors"
         self.log = path / "log.jsonl"
+        self.curves = path / "tensorboard"
 
     def check_unused(self) -> None:
         """Make the folder, or refuse one that holds something.
@@ -48,6 +49,7 @@ class RunFolder:
         """
         self.check_unused()
         self.log.unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
+        shutil.rmtree(self.curves, ignore_errors=True)
         self.save_recipe(recipe)
 
     def _describe(self) -> str:
@@ -69,7 +71,8 @@ class RunFolder:
         if not self.path.is_dir():
             return False
         names = {entry.name for entry in self.path.iterdir()}
-        return {n for n in names if not n.endswith(PARTIAL_SUFFIX)} <= {RECIPE_NAME, self.log.name}
+        records = {RECIPE_NAME, self.log.name, self.curves.name}
+        return {n for n in names if not n.endswith(PARTIAL_SUFFIX)} <= records
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -81,18 +84,29 @@ class RunFolder:
         if not self.path.is_dir():
             yield
             return
-        refusal = UsageError(
-            f"{self.path}: another process trains there. Nothing was changed.\n"
-            "Wait for it, or name another --run."
-        )
-        with locked(self.path, refusal):
+        with locked(self.path, self._in_use):
             for leftover in self.path.glob(f"*{PARTIAL_SUFFIX}"):  # of a process that was killed
                 leftover.unlink(missing_ok=True)
             yield
 
+    def _in_use(self, holder: str) -> UsageError:
+        return UsageError(
+            f"{self.path}: {holder} trains there. Nothing was changed.\n"
+            "Wait for it, or name another --run."
+        )
+
     def save_recipe(self, recipe: Recipe) -> None:
         """Write recipe.json."""
         write_bytes(self.recipe, (recipe.to_json() + "\n").encode())
+
+    def recipe_of_last(self) -> Recipe:
+        """Return the recipe that a resumed run has.
+
+        Raises:
+            CheckpointError: there is no checkpoint.
+        """
+        self._check_last()
+        return read_recipe(self.last)
 
     def load_last(self) -> Checkpoint:
         """Return the resumable checkpoint.
@@ -100,22 +114,25 @@ class RunFolder:
         Raises:
             CheckpointError: there is none, it is damaged, or nothing can go on from it.
         """
-        if not self.last.is_file():
-            raise CheckpointError(
-                f"no checkpoint to resume in {self.path}. Without --resume a new run begins."
-            )
+        self._check_last()
         checkpoint = load_checkpoint(self.last, with_velocity=True)
         if not checkpoint.velocity:
             raise CheckpointError(f"{self.last} holds no velocity, so a run cannot go on from it.")
         return checkpoint
 
+    def _check_last(self) -> None:
+        if not self.last.is_file():
+            raise CheckpointError(
+                f"no checkpoint to resume in {self.path}. Without --resume a new run begins."
+            )
+
     def save(self, checkpoint: Checkpoint, *, is_best: bool) -> None:
-        """Write best.safetensors, without velocity, and last.safetensors.
+        """Write best.safetensors, with nothing but what is to be used, and last.safetensors.
 
         The last comes last: should the best not be written, the resumed run writes it again.
         """
         if is_best:
-            save_checkpoint(self.best, replace(checkpoint, velocity={}))
+            save_checkpoint(self.best, checkpoint.for_use())
         save_checkpoint(self.last, checkpoint)
 
     def add_row(self, row: dict) -> None:

@@ -1,73 +1,77 @@
-"""The training loop of section 5.
+"""The training loop of section 5, stopped and resumed at will.
 
 All randomness is drawn from (seed, epoch, step), so a run stopped anywhere and resumed is, bit for
 bit on a CPU, the run that was never stopped.
 """
 
 import math
-import time
-from dataclasses import dataclass
+import os
+import signal
+from collections.abc import Iterator
+from typing import NoReturn
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 
-from alexnet_cli.data.augment import Augmenter
 from alexnet_cli.data.dataset import Dataset
-from alexnet_cli.data.loader import Batch, epoch_order, load_batches
-from alexnet_cli.data.pixel_stats import PixelStats
-from alexnet_cli.engine.classifier import Classifier
-from alexnet_cli.engine.inference import predict_split
-from alexnet_cli.engine.interrupt import Interrupt, catch_signals
-from alexnet_cli.engine.probe import first_patches, is_stuck, signals_of, weakest
+from alexnet_cli.data.passes import batches_of
+from alexnet_cli.engine.feed import OnDevice, to_device
+from alexnet_cli.engine.interrupt import Interrupt, catch_signals, leave
+from alexnet_cli.engine.journal import Journal
+from alexnet_cli.engine.learner import Learner
+from alexnet_cli.engine.meter import Meter
+from alexnet_cli.engine.probe import explain_stuck, first_patches, is_stuck, signals_of
+from alexnet_cli.engine.replicas import in_group, num_local
 from alexnet_cli.engine.run_folder import RunFolder
+from alexnet_cli.engine.saver import SaveEvery, Saver
+from alexnet_cli.engine.validation import Asked, validate
 from alexnet_cli.errors import DivergedError, Stopped
-from alexnet_cli.metrics import score
-from alexnet_cli.model.alexnet import AlexNet, initialize
 from alexnet_cli.model.checkpoint import Checkpoint, Progressed
-from alexnet_cli.model.parallel import build_network, load_whole_state, whole_state
-from alexnet_cli.model.sgd import PaperSGD, Rates, is_finished, rates_at
-from alexnet_cli.model.transfer import import_layers
-from alexnet_cli.progress import Progress, Tracker
-from alexnet_cli.recipe import Recipe
+from alexnet_cli.model.schedule import Rates, is_finished, rates_at
+from alexnet_cli.progress import SILENT, Progress, Tracker
+
+READ_EVERY = 20  # steps on a GPU between two looks at the loss, each of which waits for it
 
 
-@dataclass
 class Trainer:
-    """A run in memory: the network, its velocity, and how far it is."""
+    """A run in memory: what learns, what it learns from, and how far it is."""
 
-    recipe: Recipe
-    dataset: Dataset
-    stats: PixelStats
-    run: RunFolder
-    devices: tuple[torch.device, ...]
-    progress: Progress
-
-    def __post_init__(self) -> None:
-        self.split = self.dataset.split("train")
-        self.net = build_network(self.recipe, len(self.dataset.classes), self.devices)
-        self.sgd = PaperSGD(self.net, self.recipe)
-        self.augmenter = Augmenter(self.recipe, self.stats, self.devices[0])
+    def __init__(
+        self,
+        learner: Learner,
+        dataset: Dataset,
+        run: RunFolder,
+        progress: Progress = SILENT,
+        every: SaveEvery | None = None,
+        *,
+        with_curves: bool = False,
+    ):
+        self.learner, self.dataset, self.run = learner, dataset, run
+        self.recipe, self.replicas = learner.recipe, learner.place.replicas
+        self.progress = progress if self.replicas.is_first else SILENT
+        self.split = dataset.split("train")
+        self.num_steps = math.ceil(len(self.split) / self.recipe.batch_size)
+        self.saver = Saver(run, every or SaveEvery())
+        with_curves = with_curves and self.replicas.is_first
+        self.journal = Journal(run, self.progress, with_curves=with_curves)
+        self.meter = Meter(learner.place.devices[0])
         self.at = Progressed()
         self.began_from: dict[str, str] = {}
-        self.train_seconds, self.train_images, self.epoch_speed = 0.0, 0, 0.0
+        self.tally = self._begin_tally()
+        self._read_every = 1 if learner.place.devices[0].type == "cpu" else READ_EVERY
+        self._asked = 0  # the signal that asked to stop, as all replicas know it
 
     def start(self, source: Checkpoint | None = None) -> None:
-        """Draw the first weights, the same ones on one device and on two; import some of `source`.
+        """Draw the first weights; import some of `source`.
 
         Raises:
             CheckpointError: the source lacks a layer that the recipe imports.
         """
-        whole = AlexNet(self.recipe, len(self.dataset.classes))
-        initialize(whole, self.recipe.seed)
-        if source is not None:
-            self._import(whole, source)
-        load_whole_state(self.net, whole_state(whole))
-
-    def _import(self, whole: AlexNet, source: Checkpoint) -> None:
+        if source is None:
+            self.learner.begin()
+            return
         wnids = [entry.wnid for entry in self.dataset.classes]
         same_classes = wnids == [wnid for wnid, _ in source.classes]
-        imported = import_layers(whole, source.weights, same_classes=same_classes)
+        imported = self.learner.begin(source, same_classes=same_classes)
         fresh = [name for name in self.recipe.layer_names() if name not in imported]
         self.began_from = {
             "recipe": source.recipe.name,
@@ -78,14 +82,10 @@ class Trainer:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written."""
-        for source, target in (
-            (checkpoint.weights, None),
-            (checkpoint.velocity, self.sgd.velocity),
-        ):
-            state = {name: torch.from_numpy(tensor) for name, tensor in source.items()}
-            load_whole_state(self.net, state, target)
+        self.learner.restore(checkpoint)
         self.at, self.began_from = checkpoint.progressed, checkpoint.began_from
-        self.run.keep_rows(self.at.epoch)
+        if self.replicas.is_first:
+            self.run.keep_rows(self.at.epoch)
 
     def train(self) -> None:
         """Train to the end of the recipe.
@@ -93,12 +93,21 @@ class Trainer:
         Raises:
             Stopped: by a signal, after saving.
             DivergedError: the loss is not a number; the last checkpoint is kept.
+            MachineError: a checkpoint could not be written.
         """
-        with catch_signals() as interrupt:
-            while not self.is_finished():
-                self._train_epoch(interrupt)
-                self._stop_if_asked(interrupt)
-                self._finish_epoch()
+        again = leave if in_group() else None  # a cluster may tell us and who started us
+        with (
+            catch_signals(signal.SIGUSR1, again=again) as interrupt,
+            self.journal.opened(self.at.total_steps),
+        ):
+            try:
+                while not self.is_finished():
+                    self._train_epoch(interrupt)
+                    self._stop_if_asked(interrupt)
+                    self._finish_epoch(interrupt)
+                self.saver.wait()
+            finally:
+                self.saver.close()
 
     def is_finished(self) -> bool:
         """Tell whether nothing is left to train."""
@@ -108,55 +117,75 @@ class Trainer:
     # --- one epoch
 
     def _train_epoch(self, interrupt: Interrupt) -> None:
-        order = np.arange(len(self.split))
-        if self.recipe.reshuffle:
-            order = epoch_order(len(self.split), self.recipe.seed, self.at.epoch)
-        remaining = order[self.at.step * self.recipe.batch_size :]
-        began, images_before = time.perf_counter(), self.train_images
-        with self.progress.track(
-            f"epoch {self.at.epoch + 1}/{self.recipe.epochs}", len(order)
-        ) as bar:
-            bar.advance(len(order) - len(remaining))
-            for batch in load_batches(self.split, remaining, self.recipe.batch_size):
+        done = self.at.step * self.recipe.batch_size
+        what = f"epoch {self.at.epoch + 1}/{self.recipe.epochs}"
+        self.tally = self._begin_tally()
+        self.meter.begin_epoch()
+        with self.progress.track(what, len(self.split)) as bar:
+            bar.advance(min(done, len(self.split)))
+            for batch in self.meter.waiting_for(self._batches()):
                 self._stop_if_asked(interrupt)
-                self._train_step(batch, bar)
-        elapsed = time.perf_counter() - began
-        self.train_seconds += elapsed
-        self.epoch_speed = (self.train_images - images_before) / elapsed
+                self._train_step(batch, bar, interrupt)
+        self.meter.end_epoch()
 
-    def _train_step(self, batch: Batch, bar: Tracker) -> None:
+    def _batches(self) -> Iterator[OnDevice]:
+        """Yield this replica's shares of the epoch's remaining batches, on the device."""
+        batches = batches_of(
+            self.split,
+            self.recipe.batch_size,
+            shuffle=(self.recipe.seed, self.at.epoch) if self.recipe.reshuffle else None,
+            first_step=self.at.step,
+            share=self.replicas.share,
+            num_threads=max(1, (os.cpu_count() or 1) // num_local()),
+        )
+        return to_device(batches, self.learner.place.devices[0])
+
+    def _train_step(self, batch: OnDevice, bar: Tracker, interrupt: Interrupt) -> None:
+        size = self.recipe.batch_size
+        num = min(size, len(self.split) - self.at.step * size)
         rates = self._rates(self.at.step)
-        rng = np.random.default_rng([self.recipe.seed, self.at.epoch, self.at.step, 0xA06])
-        torch.manual_seed(int(rng.integers(1 << 62)))  # dropout
-        self.net.train()
-        images = torch.from_numpy(batch.images).to(self.devices[0], non_blocking=True)
-        labels = torch.from_numpy(batch.labels).to(self.devices[0], non_blocking=True)
-        patches = self.augmenter.random(images, rng, with_noise=self._has_noise())
-        scores = self.net(patches)
-        loss = F.cross_entropy(scores, labels)
-        loss_value = loss.item()  # host sync: the update must not happen if it is not finite
-        if not math.isfinite(loss_value):
-            raise self._diverged(f"the loss is {loss_value}")
-        self.sgd.zero_grad()
-        loss.backward()
-        self.sgd.step(rates)
-
-        num_wrong = int((scores.detach().argmax(dim=1) != labels).sum())
-        self.at.count(len(batch.labels), loss_value, num_wrong)
-        self.train_images += len(batch.labels)
+        loss = self.learner.loss(batch, self.at, num, self.tally)
+        done = self.at.step + 1
+        is_read = done % self._read_every == 0 or done == self.num_steps
+        if is_read:
+            self._read(interrupt)  # before the update, which must not use a loss of NaN
+        self.learner.update(loss, rates, self.at.total_steps + 1)
         at = self.at
+        at.step, at.total_steps = done, at.total_steps + 1
+        self.meter.count(num)
         note = f"loss {at.train_loss:.3f}  error {at.train_error:.1%}  rate {rates.weights:.2g}"
-        bar.advance(len(batch.labels), note=note)
+        bar.advance(num, note=note)
+        self.journal.note_step(at.total_steps, at.train_loss, rates.weights)
+        if self.replicas.is_first and self.saver.is_due() and is_read and done < self.num_steps:
+            self.saver.save(self._checkpoint(), is_best=False)
 
-    def _has_noise(self) -> bool:
-        last = self.recipe.colour_noise_epochs
-        return not last or self.at.epoch < last
+    def _begin_tally(self) -> torch.Tensor:
+        """Return the epoch's sums so far, on the device; with replicas the first one keeps them."""
+        at, device = self.at, self.learner.place.devices[0]
+        sums = [at.loss_sum, at.num_wrong, at.num_seen]
+        if not self.replicas.is_first:
+            sums = [0.0] * 3
+        return torch.tensor(sums, dtype=torch.float64, device=device)
+
+    def _read(self, interrupt: Interrupt) -> None:
+        """Take the sums, and wishes to stop, of all replicas; see that the loss is a number.
+
+        Raises:
+            DivergedError: it is not.
+        """
+        wish = torch.tensor([interrupt.signal_number], dtype=torch.float64)
+        mine = torch.cat([self.tally.cpu(), wish])
+        rows = self.replicas.gather(mine)
+        self._asked = int(rows[:, 3].max())
+        loss_sum, wrong, seen = rows[:, :3].sum(dim=0).tolist()
+        if not math.isfinite(loss_sum):
+            raise self._diverged(f"the loss is {loss_sum}")
+        self.at.loss_sum, self.at.num_wrong, self.at.num_seen = loss_sum, int(wrong), int(seen)
 
     def _rates(self, step: int) -> Rates:
-        steps = math.ceil(len(self.split) / self.recipe.batch_size)
-        return rates_at(self.recipe, self.at.epoch + step / steps, self.at.val_errors)
+        return rates_at(self.recipe, self.at.epoch + step / self.num_steps, self.at.val_errors)
 
-    def _finish_epoch(self) -> None:
+    def _finish_epoch(self, interrupt: Interrupt) -> None:
         """Validate, log, and write the checkpoints."""
         row = {
             "epoch": self.at.epoch + 1,
@@ -164,85 +193,95 @@ class Trainer:
             "learning_rate": self._rates(self.at.step - 1).weights,
             "train_loss": self.at.train_loss,
             "train_top1_error": self.at.train_error,
-            "images_per_second": round(self.epoch_speed, 1),
+            **self.meter.row(),
         }
         is_best = True
         if len(self.dataset.splits.get("val", ())):
-            row["val"], is_best = self._validate()
+            row["val"], is_best = self._validate(interrupt)
         self.at.next_epoch(row.get("val"), is_best=is_best)
-        checkpoint = self._checkpoint()
-        self.run.add_row(row)  # before the checkpoint: resuming drops a row too many, adds none
-        self.run.save(checkpoint, is_best=is_best)
-        self.progress.say(_describe(row, self.recipe.epochs, is_best=is_best))
+        if self.replicas.is_first:
+            checkpoint = self._checkpoint()
+            self.journal.note_epoch(
+                row
+            )  # before the checkpoint: resuming drops a row too many, adds none
+            self.saver.save(checkpoint, is_best=is_best)
+        left = self._seconds_left()
+        self.journal.say_epoch(row, self.recipe.epochs, is_best=is_best, seconds_left=left)
         warmed_up = row["epoch"] > self.recipe.warmup_epochs
         if warmed_up and is_stuck(row["train_loss"], len(self.dataset.classes)):
             self._explain_stuck(row["train_loss"])
 
-    def _validate(self) -> tuple[dict[str, float], bool]:
-        classifier = Classifier(self.net, self.augmenter)
+    def _seconds_left(self) -> float:
+        """Return how long the rest will take at most, validation left out."""
+        images = (self.recipe.epochs - self.at.epoch) * len(self.split)
+        return 0.0 if self.is_finished() else self.meter.seconds_for(images)
+
+    def _validate(self, interrupt: Interrupt) -> tuple[dict[str, float], bool]:
+        """Return the errors, and whether top-1 is the least so far."""
         try:
-            found = predict_split(
-                classifier, self.dataset, "val", num_views=1, progress=self.progress
+            row = validate(
+                self.learner, self.dataset, self.progress, lambda: bool(self._ask_all(interrupt))
             )
         except DivergedError as error:
             raise self._diverged(str(error)) from error
-        scores = score(found.probs, found.labels)
-        row = {
-            "top1_error": scores.top1_error,
-            "top5_error": scores.top5_error,
-            "log_loss": scores.log_loss,
-        }
-        return row, scores.top1_error < min(self.at.val_errors, default=math.inf)
+        except Asked:
+            self._stop(interrupt)
+        return row, row["top1_error"] < min(self.at.val_errors, default=math.inf)
 
     def _explain_stuck(self, loss: float) -> None:
         """Say that the network still guesses, and after which layer its pictures look alike."""
-        patches, _ = first_patches(self.split, self.augmenter, 64)
-        signals = signals_of(self.net, patches)
-        weak, scores = weakest(signals), signals[-1]
-        num_classes = len(self.dataset.classes)
-        self.progress.say(
-            f"the loss, {loss:.3f}, is still that of a guess, ln({num_classes}) = "
-            f"{math.log(num_classes):.3f}: scores differ by {scores.spread:.2g} from picture to "
-            f"picture; least is left after {weak.name} ({weak.spread:.2g} of {weak.scale:.2g})"
-        )
+        patches, _ = first_patches(self.split, self.learner.augmenter, 64)
+        signals = signals_of(self.learner.net, patches)
+        self.progress.say(explain_stuck(loss, len(self.dataset.classes), signals))
         self.progress.say(
             "A large set can begin like this for some epochs. If it stays: "
-            f"alexnet check {self.run.recipe} --data {self.dataset.folder}"
+            f"alexnet check {self.run.recipe} --data {self.dataset.name}"
         )
 
     # --- stopping and saving
 
+    def _wish(self, interrupt: Interrupt) -> int:
+        """Return the signal that asks to stop.
+
+        Several replicas must stop at the same step, so they heed what they read of each other.
+        """
+        return interrupt.signal_number if self.replicas.count == 1 else self._asked
+
+    def _ask_all(self, interrupt: Interrupt) -> int:
+        """As `_wish`, before a batch of validation, of which every replica has as many."""
+        if self.replicas.count > 1:
+            wishes = self.replicas.gather(torch.tensor([interrupt.signal_number]))
+            self._asked = int(wishes.max())
+        return self._wish(interrupt)
+
     def _stop_if_asked(self, interrupt: Interrupt) -> None:
-        if interrupt.signal_number:
-            self.run.save(self._checkpoint(), is_best=False)
-            raise Stopped(
-                f"stopped and saved at epoch {self.at.epoch + 1}, step {self.at.step}.\n"
-                "Run the same command with --resume to go on.",
-                interrupt.signal_number,
-            )
+        if self._wish(interrupt):
+            self._stop(interrupt)
+
+    def _stop(self, interrupt: Interrupt) -> NoReturn:
+        """Save, and raise Stopped."""
+        if self.replicas.count == 1:
+            self._read(interrupt)
+        if self.replicas.is_first:
+            self.saver.save(self._checkpoint(), is_best=False)
+            self.saver.wait()
+        self.replicas.meet()
+        raise Stopped(
+            f"stopped and saved at epoch {self.at.epoch + 1}, step {self.at.step}.\n"
+            "Run the same command with --resume to go on.",
+            self._wish(interrupt),
+        )
 
     def _checkpoint(self) -> Checkpoint:
-        weights, velocity = (
-            {name: tensor.numpy() for name, tensor in whole_state(self.net, tensors).items()}
-            for tensors in (None, self.sgd.velocity)
-        )
-        bad = [name for name, tensor in weights.items() if not np.isfinite(tensor).all()]
-        if bad:
-            raise self._diverged(f"{bad[0]} holds numbers that are not finite")
-        return Checkpoint(
-            recipe=self.recipe,
-            weights=weights,
-            velocity=velocity,
-            pixels={
-                "mean_image": self.stats.mean_image,
-                "eigenvalues": self.stats.eigenvalues,
-                "eigenvectors": self.stats.eigenvectors,
-            },
-            classes=[(entry.wnid, entry.name) for entry in self.dataset.classes],
-            fingerprint=self.dataset.fingerprint,
-            progressed=self.at,
-            began_from=self.began_from,
-        )
+        """Copy everything that decides how the run goes on.
+
+        Raises:
+            DivergedError: a weight is not a finite number; nothing is to be published.
+        """
+        checkpoint = self.learner.checkpoint(self.dataset, self.at, self.began_from)
+        if bad := checkpoint.not_finite():
+            raise self._diverged(f"{bad} holds numbers that are not finite")
+        return checkpoint
 
     def _diverged(self, what: str) -> DivergedError:
         rate = self._rates(self.at.step).weights
@@ -252,10 +291,3 @@ class Trainer:
             f"mean loss before {self.at.train_loss:.4g}).\n"
             f"{kept}. Try --set learning_rate={self.recipe.learning_rate / 3:.2g} in another --run."
         )
-
-
-def _describe(row: dict, num_epochs: int, *, is_best: bool) -> str:
-    text = f"epoch {row['epoch']}/{num_epochs}: train loss {row['train_loss']:.3f}"
-    if "val" in row:
-        text += f", val top-1 {row['val']['top1_error']:.1%}, top-5 {row['val']['top5_error']:.1%}"
-    return text + f", {row['images_per_second']:.0f} images/s" + (", best" if is_best else "")

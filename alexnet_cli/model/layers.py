@@ -17,6 +17,9 @@ from alexnet_cli.model.geometry import (
     overhang,
 )
 
+# Numbers: a processor normalises the pictures of a batch so many at a time, to keep them in cache.
+BLOCK = 2**20
+
 
 class CeilConv2d(nn.Conv2d):
     """Convolution with the 2012 size rule: symmetric `padding`, plus zeros right and bottom."""
@@ -87,7 +90,30 @@ class LocalResponseNorm(nn.Module):
         self.size, self.alpha, self.beta, self.k, self.columns = size, alpha, beta, k, columns
 
     def forward(self, x: Tensor) -> Tensor:
-        return _ResponseNorm.apply(x, self.size, self.alpha, self.beta, self.k, self.columns)
+        """Map (N, C, H, W) to the same shape, type and layout."""
+        if torch.compiler.is_compiling():
+            return self._as_plain_operations(x)
+        # Autocast would turn the powers to float32, which they need not be, on a GPU.
+        with torch.autocast(x.device.type, enabled=False):
+            if x.device.type != "cpu" or x.numel() <= BLOCK:
+                return _ResponseNorm.apply(x, self)
+            blocks = x.split(max(1, BLOCK // x.shape[1:].numel()))
+            return torch.cat([_ResponseNorm.apply(block, self) for block in blocks])
+
+    def _as_plain_operations(self, x: Tensor) -> Tensor:
+        """Nothing in place: a compiler makes one loop of it, and another of the gradient."""
+        squares = x.to(torch.promote_types(x.dtype, torch.float32)).square()
+        squares = squares.unflatten(1, (self.columns, -1))
+        num = squares.shape[2]
+        before, after = (min(reach, num - 1) for reach in self.reach())
+        padded = F.pad(squares, (0, 0, 0, 0, before, after))
+        total = sum(padded[:, :, i : i + num] for i in range(before + after + 1))
+        scale = self.k + self.alpha * total.flatten(1, 2)
+        return (x * _negative_power(scale, self.beta)).to(x.dtype)
+
+    def reach(self) -> tuple[int, int]:
+        """Return how many channels before and after its own a window holds."""
+        return self.size // 2, (self.size - 1) // 2  # even sizes reach one further back
 
     def extra_repr(self) -> str:
         return (
@@ -99,43 +125,58 @@ class _ResponseNorm(torch.autograd.Function):
     """The formula and its gradient, several times as fast as torch's average pooling."""
 
     @staticmethod
-    def forward(ctx, x, size, alpha, beta, k, columns):
-        before, after = size // 2, (size - 1) // 2  # even sizes reach one further back
-        scale = _window_sum(x * x, before, after, columns).mul_(alpha).add_(k)
-        power = _negative_power(scale, beta)
-        ctx.save_for_backward(x, scale, power)
-        ctx.constants = before, after, alpha, beta, columns
-        return x * power
+    def forward(ctx, x, norm):
+        before, after = norm.reach()
+        scale = _window_sum(x * x, before, after, norm.columns).mul_(norm.alpha).add_(norm.k)
+        power = _negative_power(scale, norm.beta)
+        if not ctx.needs_input_grad[0]:
+            return power.mul_(x)
+        y = x * power
+        ctx.norm = norm
+        ctx.save_for_backward(x, power, torch.div(y, scale, out=scale))
+        return y
 
     @staticmethod
     def backward(ctx, grad):
-        # dL/dx_i = g_i s_i^-b - 2 a b x_i * (sum of g_j x_j s_j^(-b-1) over the j whose window
-        # holds i): those from i - after to i + before.
-        x, scale, power = ctx.saved_tensors
-        before, after, alpha, beta, columns = ctx.constants
-        inner = (grad * x).mul_(power).div_(scale)
-        spread = _window_sum(inner, after, before, columns)
-        return (grad * power).sub_(spread.mul_(x).mul_(2 * alpha * beta)), *[None] * 5
+        # dL/dx_i = g_i s_i^-b - 2 a b x_i * (sum of g_j y_j / s_j over the j whose window holds i):
+        # those from i - after to i + before.
+        x, power, y_over_scale = ctx.saved_tensors
+        before, after = ctx.norm.reach()
+        spread = _window_sum(grad * y_over_scale, after, before, ctx.norm.columns)
+        factor = -2 * ctx.norm.alpha * ctx.norm.beta
+        return (grad * power).addcmul_(spread, x, value=factor), None
 
 
 def _window_sum(values: Tensor, before: int, after: int, columns: int) -> Tensor:
     """Add to each channel those before and after it in its column; (N, C, H, W) as given."""
+    if values.dtype == torch.bfloat16:
+        # Adding one by one would round each time; a product adds in float32, and is faster too.
+        window = _window_matrix(values, before, after, columns)
+        return F.conv2d(values, window, groups=columns)
     total = values.clone()
     source, target = (t.unflatten(1, (columns, -1)) for t in (values, total))
     num = source.shape[2]
-    for shift in range(1, before + 1):
-        target[:, :, shift:] += source[:, :, : num - shift] if shift < num else 0
-    for shift in range(1, after + 1):
-        target[:, :, : max(0, num - shift)] += source[:, :, shift:]
+    for shift in range(1, min(before, num - 1) + 1):
+        target[:, :, shift:] += source[:, :, : num - shift]
+    for shift in range(1, min(after, num - 1) + 1):
+        target[:, :, : num - shift] += source[:, :, shift:]
     return total
+
+
+def _window_matrix(values: Tensor, before: int, after: int, columns: int) -> Tensor:
+    """Return 1 x 1 kernels, (C, C / columns, 1, 1), that are one on a window, zero elsewhere."""
+    num = values.shape[1] // columns
+    ones = torch.ones(num, num, dtype=values.dtype, device=values.device)
+    return ones.tril(after).triu(-before).repeat(columns, 1)[:, :, None, None]
 
 
 def _negative_power(scale: Tensor, beta: float) -> Tensor:
     """Return scale^-beta; for the paper's 3/4 by square roots, which are far cheaper than pow."""
     if beta == 0.75:
         root = scale.rsqrt()
-        return root.sqrt().mul_(root)
-    return scale.pow(-beta)
+        return root * root.sqrt()
+    wide = torch.promote_types(scale.dtype, torch.float32)  # or bfloat16 would round beta too
+    return scale.to(wide).pow(-beta).to(scale.dtype)
 
 
 class SpatialResponseNorm(nn.Module):
@@ -193,16 +234,25 @@ class UnscaledDropout(nn.Module):
 
     torch's own dropout divides by the kept share in training instead, which changes activations,
     gradients and weight decay against each other (2012 code, layer.cu:1121).
+
+    Attributes:
+        part: which rows of the whole batch x is, and how many those are; None where x is all of it.
+            Each replica draws the mask of the whole batch, so that all together drop what one alone
+            would.
     """
 
     def __init__(self, rate: float):
         super().__init__()
         self.rate = rate
+        self.part: tuple[slice, int] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x * (1.0 - self.rate)
-        return x * torch.empty_like(x).bernoulli_(1.0 - self.rate)
+        if self.part is None:
+            return x * torch.empty_like(x).bernoulli_(1.0 - self.rate)
+        rows, num = self.part
+        return x * x.new_empty(num, *x.shape[1:]).bernoulli_(1.0 - self.rate)[rows]
 
     def extra_repr(self) -> str:
         return f"{self.rate}"

@@ -215,6 +215,20 @@ def test_loss_of_a_guess_is_stuck_and_one_a_little_lower_is_not(num_classes):
     assert not is_stuck(0.0, num_classes)
 
 
+@pytest.mark.parametrize("num_classes", [2, 10, 1000])
+@pytest.mark.parametrize("smoothing", [0.05, 0.2])
+def test_smoothed_loss_of_a_guess_is_stuck_too(num_classes, smoothing):
+    labels = torch.arange(num_classes)
+    guess, learned = torch.zeros(num_classes, num_classes), 3 * torch.eye(num_classes)
+
+    losses = [
+        torch.nn.functional.cross_entropy(scores, labels, label_smoothing=smoothing).item()
+        for scores in (guess, learned)
+    ]
+
+    assert [is_stuck(loss, num_classes) for loss in losses] == [True, False]
+
+
 def test_loss_that_is_worse_than_a_guess_is_stuck_too():
     assert is_stuck(50.0, 10)
 

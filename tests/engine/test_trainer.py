@@ -21,9 +21,10 @@ from alexnet_cli.data.dataset import open_dataset
 from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.engine import trainer as trainer_module
 from alexnet_cli.engine.inference import predict_with_checkpoint
+from alexnet_cli.engine.learner import Learner, Place
 from alexnet_cli.engine.run_folder import RunFolder
 from alexnet_cli.engine.trainer import Trainer
-from alexnet_cli.errors import DivergedError, InputError, Stopped, UsageError
+from alexnet_cli.errors import DivergedError, InputError, MachineError, Stopped, UsageError
 from alexnet_cli.metrics import score
 from alexnet_cli.model.alexnet import AlexNet, describe_layers
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
@@ -67,15 +68,19 @@ def plain(recipe: Recipe) -> Recipe:
 def build_trainer(recipe: Recipe, dataset: Path, run: Path, progress=SILENT) -> Trainer:
     opened = open_dataset(dataset)
     stats = load_pixel_stats(dataset, opened.fingerprint)
-    return Trainer(recipe, opened, stats, RunFolder(run), (CPU,), progress)
+    learner = Learner(recipe, len(opened.classes), stats, Place((CPU,)))
+    return Trainer(learner, opened, RunFolder(run), progress)
 
 
 def read_log(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
+MEASURED = {"images_per_second", "data_wait", "memory_mb"}
+
+
 def read_log_without_speed(run: Path) -> list[dict]:
-    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in read_log(run)]
+    return [{n: value for n, value in row.items() if n not in MEASURED} for row in read_log(run)]
 
 
 def read_last(run: Path) -> Checkpoint:
@@ -191,7 +196,7 @@ def test_run_whose_disk_failed_after_an_epoch_resumes_to_the_run_never_stopped(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises((OSError, MachineError), match="No space"):
             resume(dataset, run, None, device="cpu")
 
     resume(dataset, run, None, device="cpu")
@@ -252,8 +257,9 @@ def test_cuda_learns_what_the_cpu_does(dataset, recipe, tmp_path):
 def test_network_of_one_column_on_two_devices_is_refused_before_the_run_begins(
     dataset, recipe, tmp_path
 ):
-    with pytest.raises(UsageError, match="1 column"):
-        train(dataset, tmp_path / "run", replace(recipe, columns=1), device="cpu", num_devices=2)
+    where = {"device": "cpu", "num_devices": 2, "columns": 2}
+    with pytest.raises(UsageError, match="runs on 1 device"):
+        train(dataset, tmp_path / "run", replace(recipe, columns=1), **where)
 
     assert not (tmp_path / "run").exists()
 
@@ -285,15 +291,15 @@ def test_first_update_is_that_of_the_paper_on_the_first_batch(dataset, recipe, t
     recipe = replace(plain(recipe), epochs=1, batch_size=60)
     trainer = build_trainer(recipe, dataset, tmp_path / "run")
     trainer.start()
-    before, seen = whole_state(trainer.net), []
+    before, seen = whole_state(trainer.learner.net), []
     before = {name: tensor.clone() for name, tensor in before.items()}
-    trainer.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    trainer.learner.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     labels = []
     real_loss = F.cross_entropy
 
-    def note_labels(scores, target):
+    def note_labels(scores, target, **how):
         labels.append(target.clone())
-        return real_loss(scores, target)
+        return real_loss(scores, target, **how)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(F, "cross_entropy", note_labels)
@@ -302,11 +308,11 @@ def test_first_update_is_that_of_the_paper_on_the_first_batch(dataset, recipe, t
 
     by_hand = build_trainer(recipe, dataset, tmp_path / "other")
     by_hand.start()
-    scores = by_hand.net(seen[0])
+    scores = by_hand.learner.net(seen[0])
     loss = -scores.log_softmax(dim=1)[torch.arange(60), labels[0]].mean()
     loss.backward()
-    after = whole_state(trainer.net)
-    for name, parameter in by_hand.net.named_parameters():
+    after = whole_state(trainer.learner.net)
+    for name, parameter in by_hand.learner.net.named_parameters():
         decay = recipe.weight_decay if name.endswith("weight") else 0.0
         step = -recipe.learning_rate * (parameter.grad + decay * before[name])
         torch.testing.assert_close(after[name], before[name] + step, rtol=1e-5, atol=1e-6)
@@ -319,7 +325,7 @@ def test_no_two_updates_draw_the_same_patches_and_masks(dataset, recipe, tmp_pat
         trainer = build_trainer(replace(recipe, seed=seed), dataset, tmp_path / str(seed))
         trainer.run.create(trainer.recipe)
         trainer.start()
-        trainer.net.register_forward_pre_hook(
+        trainer.learner.net.register_forward_pre_hook(
             lambda net, _: seeds.append(torch.initial_seed()) if net.training else None
         )
         trainer.train()
@@ -611,12 +617,12 @@ def test_loss_that_is_no_number_stops_before_the_update(
     class Watch(Bell):
         def advance(self, count: int = 1, note: str = "") -> None:
             if note:
-                state = whole_state(trainer.net)
+                state = whole_state(trainer.learner.net)
                 after_each.append({name: tensor.clone() for name, tensor in state.items()})
 
-    def overflow(scores, labels):
+    def overflow(scores, labels, **how):
         calls.append(labels)
-        loss = real_loss(scores, labels)
+        loss = real_loss(scores, labels, **how)
         return loss + wrong if len(calls) == 3 else loss
 
     monkeypatch.setattr(F, "cross_entropy", overflow)
@@ -628,7 +634,7 @@ def test_loss_that_is_no_number_stops_before_the_update(
 
     assert caught.value.exit_code == 6
     assert len(after_each) == 2
-    now = whole_state(trainer.net)
+    now = whole_state(trainer.learner.net)
     assert all(torch.equal(now[name], tensor) for name, tensor in after_each[-1].items())
 
 
@@ -637,7 +643,7 @@ def test_diverging_run_keeps_its_last_checkpoint(dataset, recipe, tmp_path, monk
     stop(dataset, run, recipe, Bell(step=NUM_STEPS + 1))
     before = {path.name: path.read_bytes() for path in run.iterdir()}
 
-    monkeypatch.setattr(F, "cross_entropy", lambda *given: real_loss(*given) * math.nan)
+    monkeypatch.setattr(F, "cross_entropy", lambda *a, **b: real_loss(*a, **b) * math.nan)
     with pytest.raises(DivergedError, match="is kept"):
         resume(dataset, run, None, device="cpu")
 
@@ -656,7 +662,7 @@ def test_network_that_overflows_in_validation_publishes_nothing(
 ):
     """The epoch's only update makes weights that are finite and scores that are not."""
     real_loss = F.cross_entropy
-    monkeypatch.setattr(F, "cross_entropy", lambda *given: real_loss(*given) * 1e25)
+    monkeypatch.setattr(F, "cross_entropy", lambda *given, **how: real_loss(*given, **how) * 1e25)
 
     with pytest.raises(DivergedError, match="scores of val are not finite"):
         train(dataset, tmp_path / "run", replace(recipe, batch_size=60), device="cpu")
@@ -695,25 +701,24 @@ def test_layer_at_rest_keeps_weights_and_biases(dataset, by_hand, tmp_path):
 def test_noise_ends_and_the_stored_order_stays(dataset, by_hand, tmp_path, monkeypatch):
     noise, orders = [], []
     trainer = build_trainer(by_hand, dataset, tmp_path / "run")
-    random, loader = trainer.augmenter.random, trainer_module.load_batches
+    random, reader = trainer.learner.augmenter.random, trainer_module.batches_of
 
-    def note_noise(images, rng, *, with_noise):
+    def note_noise(images, rng, *, with_noise, part):
         noise.append(with_noise)
-        return random(images, rng, with_noise=with_noise)
+        return random(images, rng, with_noise=with_noise, part=part)
 
-    def note_order(split, order, batch_size):
-        if batch_size == by_hand.batch_size:  # not the pictures it measures a guess by
-            orders.append(order.tolist())
-        return loader(split, order, batch_size)
+    def note_order(split, batch_size, *, shuffle, **how):
+        orders.append(shuffle)
+        return reader(split, batch_size, shuffle=shuffle, **how)
 
-    monkeypatch.setattr(trainer.augmenter, "random", note_noise)
-    monkeypatch.setattr(trainer_module, "load_batches", note_order)
+    monkeypatch.setattr(trainer.learner.augmenter, "random", note_noise)
+    monkeypatch.setattr(trainer_module, "batches_of", note_order)
     trainer.run.create(by_hand)
     trainer.start()
     trainer.train()
 
     assert noise == [True] * 8 + [False] * 4
-    assert orders == [list(range(60))] * 3
+    assert orders == [None] * 3
 
 
 def test_run_set_by_hand_resumes_to_the_run_never_stopped(dataset, by_hand, tmp_path):
@@ -754,7 +759,7 @@ def test_run_whose_disk_failed_in_its_first_checkpoint_says_how_to_begin_with_it
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(MachineError, match="No space"):
             train(dataset, tmp_path / "run", tiny_recipe, device="cpu")
 
     with pytest.raises(
@@ -781,3 +786,87 @@ def test_run_that_guesses_while_its_rate_still_rises_is_given_time(dataset, reci
     assert said.lines.index(advice[0]) > said.lines.index(
         next(line for line in said.lines if line.startswith("epoch 2/2"))
     )
+
+
+# --- averaged weights, smoothed labels
+
+
+@pytest.fixture(scope="module")
+def averaging(recipe) -> Recipe:
+    """An average that lags behind: of all eight updates."""
+    return replace(recipe, average_decay=0.99, label_smoothing=0.1)
+
+
+@pytest.fixture(scope="module")
+def averaged(dataset, averaging, tmp_path_factory, _one_thread) -> Path:
+    """The run of that recipe that was never stopped. Read only."""
+    run = tmp_path_factory.mktemp("averaged") / "run"
+    train(dataset, run, averaging, device="cpu")
+    return run
+
+
+@pytest.mark.parametrize("step", [1, NUM_STEPS + 2])
+def test_averaging_run_stopped_after_any_step_resumes_to_the_run_never_stopped(
+    dataset, averaged, averaging, tmp_path, step: int
+):
+    stop(dataset, tmp_path / "run", averaging, Bell(step=step))
+
+    resume(dataset, tmp_path / "run", None, device="cpu")
+
+    assert_same_run(tmp_path / "run", averaged)
+
+
+def test_average_changes_what_is_validated_and_not_what_is_learned(
+    dataset, averaged, averaging, tmp_path
+):
+    train(dataset, tmp_path / "run", replace(averaging, average_decay=0.0), device="cpu")
+
+    with_average, without = read_last(averaged), read_last(tmp_path / "run")
+    for name, tensor in without.weights.items():
+        assert np.array_equal(with_average.weights[name], tensor), name
+        assert not np.array_equal(with_average.average[name], tensor), name
+    pairs = zip(read_log(averaged), read_log(tmp_path / "run"), strict=True)
+    for row, other in pairs:
+        assert row["train_loss"] == other["train_loss"]
+        assert row["val"]["log_loss"] != other["val"]["log_loss"]
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors"])
+def test_averaged_checkpoint_scores_what_the_log_says(dataset, averaged, name: str):
+    epoch = load_checkpoint(averaged / name).progressed.epoch
+
+    found = predict_with_checkpoint(averaged / name, dataset, "val", num_views=1, devices=(CPU,))
+
+    scores = score(found.probs, found.labels)
+    row = read_log(averaged)[epoch - 1]["val"]
+    assert row["top1_error"] == scores.top1_error
+    assert row["log_loss"] == pytest.approx(scores.log_loss)
+
+
+def test_run_stopped_before_its_first_update_keeps_the_first_weights_as_their_average(
+    dataset, averaging, tmp_path
+):
+    begun = build_trainer(averaging, dataset, tmp_path / "run")
+    begun.start()
+
+    first = begun.learner.checkpoint(begun.dataset, begun.at, {})
+
+    for name, tensor in first.weights.items():
+        assert np.array_equal(first.average[name], tensor), name
+
+
+def test_smoothed_labels_are_what_the_loss_is_taken_of(dataset, recipe, tmp_path):
+    """Against (1 - e) on the label and e / K on every class."""
+    still = plain(replace(recipe, learning_rate=0.0, label_smoothing=0.3, epochs=1))
+    still = replace(still, random_crop=False, mirror=False, colour_noise=0.0)
+    train(dataset, tmp_path / "run", still, device="cpu")
+
+    found = predict_with_checkpoint(
+        tmp_path / "run" / "last.safetensors", dataset, "train", num_views=1, devices=(CPU,)
+    )
+
+    log_probs = np.log(found.probs.astype(np.float64))
+    num_classes = log_probs.shape[1]
+    targets = 0.7 * np.eye(num_classes)[found.labels] + 0.3 / num_classes
+    expected = -(targets * log_probs).sum(axis=1).mean()
+    assert read_log(tmp_path / "run")[0]["train_loss"] == pytest.approx(expected, rel=1e-5)

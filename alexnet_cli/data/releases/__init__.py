@@ -1,7 +1,8 @@
 """Pictures as people have them: find out the layout of a folder, list them all, move nothing."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from alexnet_cli.data.releases.ilsvrc2012 import check_labels, check_md5, warn_o
 from alexnet_cli.data.releases.kaggle import read_kaggle
 from alexnet_cli.data.releases.parquet import read_parquet
 from alexnet_cli.data.releases.release import Picture, Release
-from alexnet_cli.data.releases.spool import fill_spool
+from alexnet_cli.data.releases.spool import fill_spool, missing_bytes
 from alexnet_cli.data.releases.synset_tars import read_synset_tars
 from alexnet_cli.data.releases.wds import read_webdataset
+from alexnet_cli.disk import fault_in_words, is_ours
 from alexnet_cli.errors import ReleaseError, UsageError
 from alexnet_cli.progress import SILENT, Progress
 
-__all__ = ["LAYOUTS", "Picture", "Release", "fill_spool", "read_release"]
+__all__ = ["LAYOUTS", "Picture", "Release", "fill_spool", "missing_bytes", "read_release"]
 
 # What each layout must have, in the order in which we look for them.
 LAYOUTS = {
@@ -43,6 +45,7 @@ def read_release(
     val_fraction: float = 0.0,
     seed: int = 0,
     md5: bool = False,
+    follow_links: bool = False,
     progress: Progress = SILENT,
 ) -> Release:
     """List every picture of `source`, whatever its layout. Nothing is written.
@@ -52,34 +55,61 @@ def read_release(
         layout: one of `LAYOUTS`; by default found out by looking.
         val_fraction: share of each class kept for validation, where none is given.
         md5: compare the official archives with their published MD5 first.
+        follow_links: follow links that lead out of a folder of classes.
 
     Raises:
         ReleaseError: nothing we read is there, it is damaged, or its labels are permuted.
         UsageError: an option or a source that does not exist or does not fit the layout.
     """
-    _check_source(source, layout)
-    if md5:
-        _check_md5(source, layout, progress)
-    readers: dict[str, Callable[[Path], Release | None]] = {
+    with _faults_told(source):
+        _check_source(source, layout)
+        if md5:
+            _check_md5(source, layout, progress)
+        readers = _readers(spool, val_fraction, seed, follow_links)
+        for name in [layout] if layout else LAYOUTS:
+            release = readers[name](source)
+            if release is not None:
+                break
+        else:
+            raise ReleaseError(_nothing_found(source, layout))
+    if val_fraction and name not in SPLIT_BY_US:
+        raise UsageError(f"--val-fraction: the layout {name!r} brings its own splits.")
+    if follow_links and name != "folders":
+        raise UsageError(f"--follow-links is for class folders; this is the layout {name!r}.")
+    check_labels(release)
+    warn_of_counts(release, progress)
+    return release
+
+
+def _readers(
+    spool: Path, val_fraction: float, seed: int, follow_links: bool
+) -> dict[str, Callable[[Path], Release | None]]:
+    split = {"val_fraction": val_fraction, "seed": seed}
+    return {
         "archives": read_archives,
         "kaggle": read_kaggle,
         "parquet": partial(read_parquet, spool=spool),
         "webdataset": read_webdataset,
         "cifar": partial(read_cifar, spool=spool),
-        "synset-tars": partial(read_synset_tars, val_fraction=val_fraction, seed=seed),
-        "folders": partial(read_folders, val_fraction=val_fraction, seed=seed),
+        "synset-tars": partial(read_synset_tars, **split),
+        "folders": partial(read_folders, **split, follow_links=follow_links),
     }
-    for name in [layout] if layout else LAYOUTS:
-        release = readers[name](source)
-        if release is not None:
-            break
-    else:
-        raise ReleaseError(_nothing_found(source, layout))
-    if val_fraction and name not in SPLIT_BY_US:
-        raise UsageError(f"--val-fraction: the layout {name!r} brings its own splits.")
-    check_labels(release)
-    warn_of_counts(release, progress)
-    return release
+
+
+@contextmanager
+def _faults_told(source: Path) -> Iterator[None]:
+    """Turn what the source's disk does to us into the fault of a source."""
+    try:
+        yield
+    except BrokenPipeError:  # of our output, not of the source
+        raise
+    except OSError as error:
+        if is_ours(error):
+            raise
+        raise ReleaseError(
+            f"{fault_in_words(error, source)}, so the pictures cannot be listed.\n"
+            "Nothing was written. Make it readable and run the same command again."
+        ) from error
 
 
 def _check_source(source: Path, layout: str | None) -> None:

@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alexnet_cli.data.images import MAX_FILE_BYTES
+from alexnet_cli.data.decoding import MAX_FILE_BYTES
 from alexnet_cli.data.releases.codecs import ZIP_DEFLATED, ZIP_STORED
 from alexnet_cli.data.releases.folders import (
     check_classes,
@@ -102,7 +102,8 @@ def _list_folder(folder: Path, ignored: dict[str, int]) -> _Parts:
             Picture(name, path, -1, length, UNLABELLED, "val/")
             for name, path, length in list_files(folder / "val", ignored)
         ]
-    _ignore_test(ignored, len(list_files(folder / "test", {})))
+    if (folder / "test").is_dir():
+        _ignore_test(ignored, len(list_files(folder / "test", {})))
     # The texts lie beside ILSVRC, wherever inside it we were started.
     texts = _read_texts([folder, *folder.resolve().parents[: len(INSIDE)]])
     return _Parts("Kaggle's CLS-LOC folders", wnids, train, val, texts)

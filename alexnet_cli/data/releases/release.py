@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.data.images import read_file
+from alexnet_cli.data.decoding import read_file
 from alexnet_cli.data.releases.codecs import READERS
 from alexnet_cli.data.releases.spool import SpoolFile
 from alexnet_cli.data.synsets import ImageClass
+from alexnet_cli.disk import is_ours
 from alexnet_cli.errors import ImageError, ReleaseError, UsageError
 
 
@@ -55,6 +56,8 @@ class Picture:
             with self.path.open("rb") as file:
                 return READERS[self.codec](file, self.offset, self.length)
         except OSError as error:
+            if is_ours(error):
+                raise
             raise ImageError("unreadable", error.strerror or str(error)) from error
 
 

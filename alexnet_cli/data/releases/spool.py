@@ -3,7 +3,6 @@
 A spool file is made whole or not at all; a prep that was interrupted keeps those it has.
 """
 
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import BinaryIO
 import numpy as np
 
 from alexnet_cli.atomic import write_atomically
-from alexnet_cli.errors import ImageError, MachineError
+from alexnet_cli.disk import check_room, size_in_words
+from alexnet_cli.errors import ImageError
 from alexnet_cli.progress import Progress
 
 ENTRY = np.dtype("<u8")  # where a row's bytes end; those of the next begin there
@@ -32,13 +32,23 @@ class SpoolFile:
     write: Callable[[BinaryIO], None]
 
 
+def missing_bytes(files: Sequence[SpoolFile]) -> int:
+    """Return about how many bytes the files have that are not there yet."""
+    return sum(file.num_bytes for file in files if not file.path.exists())
+
+
 def fill_spool(
-    files: Sequence[SpoolFile], progress: Progress, check_stopped: Callable[[], None] = lambda: None
+    files: Sequence[SpoolFile],
+    progress: Progress,
+    check_stopped: Callable[[], None] = lambda: None,
+    *,
+    force: bool = False,
 ) -> None:
     """Make every file that is not there yet.
 
     Args:
         check_stopped: called between files; whatever it raises ends the work.
+        force: begin even if the disk looks too small.
 
     Raises:
         MachineError: the disk has not the room.
@@ -46,12 +56,17 @@ def fill_spool(
     missing = [file for file in files if not file.path.exists()]
     if not missing:
         return
-    folder = files[0].path.parent
+    folder, needed = files[0].path.parent, missing_bytes(files)
     folder.mkdir(parents=True, exist_ok=True)
-    needed = sum(file.num_bytes for file in missing)
-    _check_room(folder, needed)
+    if not force:
+        check_room(
+            folder,
+            needed,
+            "copies of the pictures, gone when prep is done, need",
+            "Make room, or name a folder on another disk.",
+        )
     progress.say(
-        f"copying pictures to {folder}: {_gigabytes(needed)} more of disk, until prep is done"
+        f"copying pictures to {folder}: {size_in_words(needed)} more of disk, until prep is done"
     )
     with progress.track("copying", len(missing)) as bar:
         for file in missing:
@@ -59,19 +74,6 @@ def fill_spool(
             with write_atomically(file.path) as output:
                 file.write(output)
             bar.advance(note=file.path.name)
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise MachineError(
-            f"{folder}: {_gigabytes(needed)} are needed while prep is at work, "
-            f"{_gigabytes(free)} are free.\nMake room, or name a folder on another disk."
-        )
-
-
-def _gigabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:,.1f} MB"
 
 
 def write_rows(file: BinaryIO, rows: Iterable[bytes], num_rows: int) -> None:

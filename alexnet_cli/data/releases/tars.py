@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from alexnet_cli.data.images import MAX_FILE_BYTES
+from alexnet_cli.data.decoding import MAX_FILE_BYTES
 from alexnet_cli.data.releases.release import Picture, count_ignored
 from alexnet_cli.errors import ReleaseError
 

@@ -24,7 +24,7 @@ from alexnet_cli.errors import ReleaseError
 
 # train-000000.tar, imagenet1k-validation-07.tar; ILSVRC2012_img_train_t3.tar is none of these.
 FILE = re.compile(rf"(?!ILSVRC)(.*[-_])?(?P<split>{'|'.join(SPLITS)})([-_.].*)?\.tar")
-PICTURES = ("jpg", "jpeg", "png")
+PICTURES = ("jpg", "jpeg", "png", "webp")
 NOTES = ("cls", "json")
 MAX_NOTE_BYTES = 1 << 20
 NAMES_FILES = ("classes.txt", "classes.json")
@@ -41,7 +41,7 @@ def read_webdataset(folder: Path) -> Release | None:
     tars = sorted(path for path in folder.iterdir() if FILE.fullmatch(path.name))
     if not tars:
         return None
-    labels = LabelledClasses(_read_names(folder))
+    labels = LabelledClasses(names_beside(folder))
     pictures, ignored = {"train": [], "val": []}, {}
     for path in tars:
         split = SPLITS[FILE.fullmatch(path.name)["split"]]
@@ -53,11 +53,18 @@ def read_webdataset(folder: Path) -> Release | None:
     return Release(f"WebDataset ({tars[0].name}, ...)", classes, pictures, ignored)
 
 
-def _read_names(folder: Path) -> list[str] | None:
-    """Read the words for each label, one a line or as a JSON list, if there is such a file."""
+def names_beside(folder: Path) -> list[str] | None:
+    """Return the words for each label, if a file in the folder of the tars has them."""
     path = next((folder / name for name in NAMES_FILES if (folder / name).is_file()), None)
-    if path is None:
-        return None
+    return read_names(path) if path else None
+
+
+def read_names(path: Path) -> list[str]:
+    """Read the words for each label, one a line or as a JSON list.
+
+    Raises:
+        ReleaseError: the file holds anything else.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
         names = json.loads(text) if path.suffix == ".json" else text.splitlines()
@@ -79,14 +86,15 @@ def _list_samples(
                 count_ignored(ignored, "sample without jpg, jpeg or png")
                 continue
             where = f"{path}: {key[:80]!r}"
-            note = _read_json(file, members.get("json"), where)
-            label = _read_label(file, members.get("cls"), note, where)
+            said, told = (_read_note(file, members.get(extension)) for extension in NOTES)
+            note = read_json(told, where)
+            label = read_label(said, note, where)
             if label is None and split == "test":
                 count_ignored(ignored, "test picture without a label")
                 continue
             if label is None:
                 raise ReleaseError(f"{where}: neither .cls nor a label in .json.")
-            name, wnid = _name_and_wnid(shown, note)
+            name, wnid = name_and_wnid(shown.name, note)
             labels.add(split, label, wnid, where)
             offset, parent = shown.offset_data, f"{path.name}/"
             pictures.append(Picture(name, path, offset, shown.size, label, parent))
@@ -111,28 +119,37 @@ def _key_and_extension(name: str) -> tuple[str, str]:
     return folder + slash + stem, extension.lower()
 
 
-def _read_note(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
+def _read_note(file: BinaryIO, member: tarfile.TarInfo | None) -> bytes | None:
+    if member is None:
+        return None
     file.seek(member.offset_data)
     return file.read(min(member.size, MAX_NOTE_BYTES))
 
 
-def _read_json(file: BinaryIO, member: tarfile.TarInfo | None, where: str) -> dict:
-    if member is None:
+def read_json(content: bytes | None, where: str) -> dict:
+    """Return what a sample's .json tells; nothing if it has none, or one that is no object.
+
+    Raises:
+        ReleaseError: it is no JSON; `where` names the sample.
+    """
+    if content is None:
         return {}
     try:
-        note = json.loads(_read_note(file, member))
+        note = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ReleaseError(f"{where}: its .json cannot be read ({str(error)[:80]}).") from error
     return note if isinstance(note, dict) else {}
 
 
-def _read_label(
-    file: BinaryIO, member: tarfile.TarInfo | None, note: dict, where: str
-) -> int | None:
-    """Return the label in .cls, else in .json; None if there is none or it is -1."""
+def read_label(content: bytes | None, note: dict, where: str) -> int | None:
+    """Return the label in a sample's .cls, else in its .json; None if there is none or it is -1.
+
+    Raises:
+        ReleaseError: it is no whole number.
+    """
     said = note.get("label")
-    if member is not None:
-        said = _read_note(file, member)[:20].decode("ascii", "replace").strip()
+    if content is not None:
+        said = content[:20].decode("ascii", "replace").strip()
     if said is None:
         return None
     if isinstance(said, bool | float) or not re.fullmatch(r"-?\d+", str(said)):
@@ -140,9 +157,9 @@ def _read_label(
     return None if int(said) == -1 else int(said)
 
 
-def _name_and_wnid(member: tarfile.TarInfo, note: dict) -> tuple[str, str | None]:
+def name_and_wnid(member: str, note: dict) -> tuple[str, str | None]:
     """Return the picture's own name, which a note may have kept, and the wnid it belongs to."""
     kept = next((note[k] for k in ("filename", "source") if isinstance(note.get(k), str)), "")
-    name, wnid = split_name(base_name(kept) or base_name(member.name))
+    name, wnid = split_name(base_name(kept) or base_name(member))
     said = note.get("wnid")
     return name, said if isinstance(said, str) else wnid

@@ -1,0 +1,42 @@
+"""One pass over a split, whichever reader it has: every sample once, in stored or in drawn order.
+
+A dataset that prep made is read like an array (loader.py). Tars without an index are streamed
+(stream.py), which cannot jump: passing over steps reads their bytes again.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from alexnet_cli.data.dataset import Split
+from alexnet_cli.data.loader import WHOLE, Batch, Share, epoch_order, load_batches
+from alexnet_cli.data.stream import StreamSplit
+
+
+def batches_of(
+    split: Split | StreamSplit,
+    batch_size: int,
+    *,
+    shuffle: tuple[int, int] | None = None,
+    first_step: int = 0,
+    share: Share = WHOLE,
+    num_threads: int | None = None,
+) -> Iterator[Batch]:
+    """Yield the samples of one epoch in batches; the last one may be short.
+
+    Args:
+        shuffle: (seed, epoch) of the order; None for stored order.
+        first_step: how many batches to pass over.
+        share: of every batch; where it is of several, a batch may be empty.
+        num_threads: that decode; by default one a core.
+
+    Raises:
+        DatasetError: a sample does not decode, or a shard is not as it was indexed or measured.
+        MachineError: a disk or network fails.
+    """
+    if isinstance(split, StreamSplit):
+        how = {"shuffle": shuffle, "first_step": first_step}
+        return split.epoch_batches(batch_size, share=share, num_threads=num_threads, **how)
+    order = epoch_order(len(split), *shuffle) if shuffle else np.arange(len(split))
+    rest = order[first_step * batch_size :]
+    return load_batches(split, rest, batch_size, share=share, num_threads=num_threads)
