@@ -3,13 +3,15 @@
 import os
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from alexnet_cli.data.sample_audit import Finding
 from alexnet_cli.engine.audit import audit_dataset
 from alexnet_cli.engine.folder_lock import locked
 from alexnet_cli.engine.prep_folder import in_use
+from alexnet_cli.engine.rebuild import is_index, rebuild_samples, restore_index
 from alexnet_cli.engine.repair import repair
 from alexnet_cli.errors import DatasetError
 from alexnet_cli.progress import SILENT, Progress
@@ -25,6 +27,7 @@ class VerifyResult:
         findings: what is still wrong.
         repaired: findings that are put right.
         replaced: files that were made again, or removed because they were copies.
+        rebuilt: the indexes were to be made again from what is beside them.
         repaired_from: the source of the repair, if one was asked for.
     """
 
@@ -37,6 +40,7 @@ class VerifyResult:
     findings: list[Finding]
     repaired: list[Finding]
     replaced: list[str]
+    rebuilt: bool
     repaired_from: str | None
 
     def raise_findings(self) -> None:
@@ -44,21 +48,24 @@ class VerifyResult:
         if not self.findings:
             return
         num_files = len({finding.file for finding in self.findings})
-        remedy = (
-            "A repair does not touch what is left: files that prep did not write. See the findings."
-            if self.repaired_from
-            else f"Rebuild what is damaged: alexnet verify {self.dataset} --repair SOURCE"
-        )
         raise DatasetError(
             f"{self.dataset}: {len(self.findings)} findings in {num_files} files, first:\n"
-            f"{self.findings[0]}\n{remedy}"
+            f"{self.findings[0]}\n{self._remedy()}"
         )
+
+    def _remedy(self) -> str:
+        if self.repaired_from:
+            return "A repair does not touch what is left: files that prep did not write."
+        if not self.rebuilt and all(is_index(finding.file) for finding in self.findings):
+            return f"Rebuild the indexes: alexnet verify {self.dataset} --rebuild"
+        return f"Rebuild what is damaged: alexnet verify {self.dataset} --repair SOURCE"
 
 
 def verify(
     folder: Path,
     *,
     deep: bool = False,
+    rebuild: bool = False,
     source: Path | None = None,
     layout: str | None = None,
     num_workers: int | None = None,
@@ -68,24 +75,29 @@ def verify(
 
     Args:
         deep: also decode every picture.
-        source: make what is damaged again from these pictures.
+        rebuild: make damaged indexes again from what is whole beside them.
+        source: make what is damaged again from these pictures; the indexes as `rebuild` does.
         layout: of the source, one of `LAYOUTS`; by default found out by looking.
 
     Raises:
-        DatasetError: there is no index, or the repair would not give the same bytes.
+        DatasetError: there is no index to trust, or the repair would not give the same bytes.
         AlexNetError: as `repair`.
         Stopped: by a signal.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder. Name the folder of a dataset.")
-    with locked(folder, in_use(folder)) if source else nullcontext():
+    with locked(folder, partial(in_use, folder)) if source or rebuild else nullcontext():
+        replaced = restore_index(folder) if source or rebuild else []
         began = time.perf_counter()
         audit = audit_dataset(folder, deep=deep, num_threads=num_workers, progress=progress)
         seconds = time.perf_counter() - began
-        replaced = []
-        if source and audit.findings:
+        if rebuild:
+            replaced += rebuild_samples(folder, audit)
+        damaged = [finding for finding in audit.findings if finding.file not in replaced]
+        if source and damaged:
+            rest = replace(audit, findings=damaged)
             how = {"layout": layout, "num_workers": num_workers or os.cpu_count() or 1}
-            replaced = repair(folder, source, audit, **how, progress=progress)
+            replaced += repair(folder, source, rest, **how, progress=progress)
     return VerifyResult(
         dataset=str(folder),
         deep=deep,
@@ -96,5 +108,6 @@ def verify(
         findings=[f for f in audit.findings if f.file not in replaced],
         repaired=[f for f in audit.findings if f.file in replaced],
         replaced=replaced,
+        rebuilt=rebuild,
         repaired_from=str(source) if source else None,
     )

@@ -26,7 +26,7 @@ FULL_COLOUR_QUALITY = 95
 RESIZER = "cykooz-resizer" if simd else "pillow"  # the package
 REACH = 2  # of the bicubic filter, in pixels of the coarser picture
 
-Box = tuple[float, float, float, float]  # left, top, width, height
+Span = tuple[float, float]  # start and length, in pixels and their parts
 
 
 def to_square(content: bytes, size: int = IMAGE_SIZE) -> np.ndarray:
@@ -63,17 +63,15 @@ def square(pixels: np.ndarray, size: int) -> np.ndarray:
     top, rows = _central(height, fitted_height, size)
     left, columns = _central(width, fitted_width, size)
     if (fitted_height, fitted_width) == (height, width):
-        return np.ascontiguousarray(
-            pixels[int(top) : int(top) + size, int(left) : int(left) + size]
-        )
+        first_row, first = int(top), int(left)
+        return np.ascontiguousarray(pixels[first_row : first_row + size, first : first + size])
     first_row, last_row = _reached(top, rows, height, size)
     first, last = _reached(left, columns, width, size)
     needed = pixels[first_row:last_row, first:last]
-    narrow = _resize_across(needed, left - first, columns, size)
-    return _resize(narrow, size, size, (0, top - first_row, size, rows))
+    return _resize(needed, size, (left - first, columns), (top - first_row, rows))
 
 
-def _central(length: int, fitted: int, size: int) -> tuple[float, float]:
+def _central(length: int, fitted: int, size: int) -> Span:
     """Return start and length, in pixels of the picture, of the central `size` of `fitted`."""
     return round((fitted - size) / 2) * length / fitted, size * length / fitted
 
@@ -84,31 +82,46 @@ def _reached(start: float, extent: float, length: int, size: int) -> tuple[int, 
     return max(0, math.floor(start - reach)), min(length, math.ceil(start + extent + reach))
 
 
-def _resize_across(pixels: np.ndarray, left: float, columns: float, size: int) -> np.ndarray:
-    """Resize the columns alone, a band of rows at a time: uint8 (H, size, 3)."""
+def _bands(pixels: np.ndarray) -> list[np.ndarray]:
+    """Return a picture as bands of rows, none of them large; most have one."""
     height, width = pixels.shape[:2]
     rows = max(1, BAND_PIXELS // width)
-    bands = [pixels[top : top + rows] for top in range(0, height, rows)]
-    done = [_resize(band, len(band), size, (left, 0, columns, len(band))) for band in bands]
-    return done[0] if len(done) == 1 else np.concatenate(done)
+    return [pixels[top : top + rows] for top in range(0, height, rows)]
 
 
-def resize_with_simd(pixels: np.ndarray, height: int, width: int, box: Box) -> np.ndarray:
-    """Resize a box of uint8 RGB as Pillow would, in an eighth of its time."""
-    source = simd.ImageData(pixels.shape[1], pixels.shape[0], simd.PixelType.U8x3, pixels.tobytes())
+def resize_with_simd(pixels: np.ndarray, size: int, across: Span, down: Span) -> np.ndarray:
+    """Resize a box of uint8 RGB to a square as Pillow does it, in a fraction of its time."""
+    narrow = []
+    for band in _bands(pixels):
+        rows, columns = band.shape[:2]
+        source = simd.ImageData(columns, rows, simd.PixelType.U8x3, band.tobytes())
+        narrow.append(_resize_box(source, size, rows, (across[0], 0, across[1], rows)))
+    whole = narrow[0]
+    if len(narrow) > 1:
+        content = b"".join(band.get_buffer() for band in narrow)
+        whole = simd.ImageData(size, len(pixels), simd.PixelType.U8x3, content)
+    resized = _resize_box(whole, size, size, (0, down[0], size, down[1]))
+    return np.frombuffer(resized.get_buffer(), np.uint8).reshape(size, size, 3)
+
+
+def _resize_box(source, width: int, height: int, box: tuple[float, float, float, float]):
     resized = simd.ImageData(width, height, simd.PixelType.U8x3)
     bicubic = simd.ResizeAlg.convolution(simd.FilterType.catmull_rom)
     options = simd.ResizeOptions(bicubic, use_alpha=False, crop_box=simd.CropBox(*box))
     simd.Resizer().resize(source, resized, options)
-    return np.frombuffer(resized.get_buffer(), np.uint8).reshape(height, width, 3)
+    return resized
 
 
-def resize_with_pillow(pixels: np.ndarray, height: int, width: int, box: Box) -> np.ndarray:
-    """Resize a box of uint8 RGB with Pillow."""
-    left, top, columns, rows = box
-    edges = (left, top, left + columns, top + rows)
-    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC, edges)
-    return np.asarray(image)
+def resize_with_pillow(pixels: np.ndarray, size: int, across: Span, down: Span) -> np.ndarray:
+    """Resize a box of uint8 RGB to a square with Pillow."""
+    whole, top = Image.new("RGB", (size, len(pixels))), 0
+    for band in _bands(pixels):
+        box = (across[0], 0, across[0] + across[1], len(band))
+        narrow = Image.fromarray(band).resize((size, len(band)), Image.Resampling.BICUBIC, box)
+        whole.paste(narrow, (0, top))
+        top += len(band)
+    box = (0, down[0], size, down[0] + down[1])
+    return np.asarray(whole.resize((size, size), Image.Resampling.BICUBIC, box))
 
 
 _resize = resize_with_simd if simd else resize_with_pillow

@@ -94,6 +94,7 @@ def make_shard(task: ShardTask, is_stopping: Callable[[], bool] = lambda: False)
                 try:
                     jpeg = make_jpeg(picture, task.size, task.quality)
                 except ImageError as error:
+                    _check_source(error, picture, task.folder)
                     rejected.append((picture.source, picture.label, error.reason, error.detail))
                     continue
                 offset = _add_sample(tar, f"{task.split}-{number:08d}", jpeg, picture, task.wnids)
@@ -102,6 +103,12 @@ def make_shard(task: ShardTask, is_stopping: Callable[[], bool] = lambda: False)
     record = ShardRecord(shard, samples, rejected)
     write_sealed(task.record_path, {"task": task.fingerprint(), **asdict(record)})
     return record
+
+
+def _check_source(error: ImageError, picture: Picture, folder: Path) -> None:
+    """A copy of our own that the disk does not give back is no fault of the picture."""
+    if isinstance(error.__cause__, OSError) and folder in picture.path.parents:
+        raise error.__cause__
 
 
 def make_jpeg(picture: Picture, size: int, quality: int) -> bytes:

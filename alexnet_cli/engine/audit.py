@@ -14,7 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_cli.data.dataset import read_samples, samples_name
-from alexnet_cli.data.index import INDEX_NAME, REJECTED_NAME, FileRecord, Index, read_index
+from alexnet_cli.data.index import (
+    INDEX_COPY,
+    INDEX_NAME,
+    REJECTED_NAME,
+    FileRecord,
+    Index,
+    read_index,
+)
 from alexnet_cli.data.sample_audit import Finding
 from alexnet_cli.data.shard_audit import AuditTask, ShardAudit, audit_shard
 from alexnet_cli.engine.interrupt import Interrupt, catch_signals
@@ -60,7 +67,7 @@ def audit_dataset(
     except DatasetError as error:
         why = str(error).split("\n")[0].removeprefix(f"{folder / INDEX_NAME}: ")
         return Audit(None, [Finding(INDEX_NAME, "", "the index", "as prep wrote it", why)])
-    findings, tasks = [], []
+    findings, tasks = _index_copy(folder), []
     for split in index.splits:
         rows, wrong = _sample_index(folder, split, index)
         findings += wrong
@@ -80,6 +87,13 @@ def audit_dataset(
         num_bytes=sum(audit.num_bytes for audit in audits),
         copies=copies,
     )
+
+
+def _index_copy(folder: Path) -> list[Finding]:
+    copy = folder / INDEX_COPY  # datasets of earlier versions have none
+    if not copy.is_file() or copy.read_bytes() == (folder / INDEX_NAME).read_bytes():
+        return []
+    return [Finding(INDEX_COPY, "", f"the copy of {INDEX_NAME}", "the same bytes", "others")]
 
 
 def _sample_index(
@@ -131,17 +145,29 @@ def _rejected(folder: Path, index: Index) -> list[Finding]:
 def _tasks(
     folder: Path, split: str, index: Index, rows: np.ndarray | None, deep: bool
 ) -> list[AuditTask]:
-    shards, size = index.splits[split].shards, index.options["size"]
-    wnids = tuple(entry.wnid for entry in index.classes)
+    shards = index.splits[split].shards
     bounds = np.cumsum([0, *(shard.num_samples for shard in shards)]).tolist()
+    wnids = tuple(entry.wnid for entry in index.classes)
+    # A recorded sample index is the one that prep made of these very shards.
+    is_recorded = rows is not None and samples_name(split) in index.files
     return [
-        AuditTask(folder, split, shard, None if rows is None else rows[a:b], wnids, size, deep)
+        AuditTask(
+            folder,
+            split,
+            shard,
+            rows=None if rows is None else rows[a:b],
+            wnids=wnids,
+            image_size=index.options["size"],
+            deep=deep,
+            by_hash=is_recorded and not deep,
+        )
         for shard, a, b in zip(shards, bounds[:-1], bounds[1:], strict=True)
     ]
 
 
 def _audit_shards(tasks: list[AuditTask], num_threads: int, progress: Progress) -> list[ShardAudit]:
-    audits = {}
+    audits, read_ahead = {}, num_threads < (os.cpu_count() or 1)
+    tasks = [replace(task, read_ahead=read_ahead) for task in tasks]
     total = sum(task.shard.num_samples for task in tasks)
     with catch_signals() as interrupt, progress.track("verify", total) as bar:
 

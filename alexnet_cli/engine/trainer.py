@@ -24,7 +24,7 @@ from alexnet_cli.engine.replicas import in_group, num_local
 from alexnet_cli.engine.run_folder import RunFolder
 from alexnet_cli.engine.saver import SaveEvery, Saver
 from alexnet_cli.engine.validation import Asked, validate
-from alexnet_cli.errors import DivergedError, Stopped
+from alexnet_cli.errors import AlexNetError, DatasetError, DivergedError, MachineError, Stopped
 from alexnet_cli.model.checkpoint import Checkpoint, Progressed
 from alexnet_cli.model.schedule import Rates, is_finished, rates_at
 from alexnet_cli.progress import SILENT, Progress, Tracker
@@ -73,11 +73,7 @@ class Trainer:
         same_classes = wnids == [wnid for wnid, _ in source.classes]
         imported = self.learner.begin(source, same_classes=same_classes)
         fresh = [name for name in self.recipe.layer_names() if name not in imported]
-        self.began_from = {
-            "recipe": source.recipe.name,
-            "dataset": source.fingerprint,
-            "weights": source.weights_hash(),
-        }
+        self.began_from = source.as_source()
         self.progress.say(f"imported: {', '.join(imported)}; fresh: {', '.join(fresh) or 'none'}")
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -138,7 +134,10 @@ class Trainer:
             share=self.replicas.share,
             num_threads=max(1, (os.cpu_count() or 1) // num_local()),
         )
-        return to_device(batches, self.learner.place.devices[0])
+        try:
+            yield from to_device(batches, self.learner.place.devices[0])
+        except (DatasetError, MachineError) as error:
+            raise self._kept(error) from error
 
     def _train_step(self, batch: OnDevice, bar: Tracker, interrupt: Interrupt) -> None:
         size = self.recipe.batch_size
@@ -209,7 +208,13 @@ class Trainer:
         self.journal.say_epoch(row, self.recipe.epochs, is_best=is_best, seconds_left=left)
         warmed_up = row["epoch"] > self.recipe.warmup_epochs
         if warmed_up and is_stuck(row["train_loss"], len(self.dataset.classes)):
-            self._explain_stuck(row["train_loss"])
+            patches, _ = first_patches(self.split, self.learner.augmenter, 64)
+            signals = signals_of(self.learner.net, patches)
+            self.progress.say(explain_stuck(row["train_loss"], len(self.dataset.classes), signals))
+            self.progress.say(
+                "A large set can begin like this for some epochs. If it stays: "
+                f"alexnet check {self.run.recipe} --data {self.dataset.name}"
+            )
 
     def _seconds_left(self) -> float:
         """Return how long the rest will take at most, validation left out."""
@@ -227,16 +232,6 @@ class Trainer:
         except Asked:
             self._stop(interrupt)
         return row, row["top1_error"] < min(self.at.val_errors, default=math.inf)
-
-    def _explain_stuck(self, loss: float) -> None:
-        """Say that the network still guesses, and after which layer its pictures look alike."""
-        patches, _ = first_patches(self.split, self.learner.augmenter, 64)
-        signals = signals_of(self.learner.net, patches)
-        self.progress.say(explain_stuck(loss, len(self.dataset.classes), signals))
-        self.progress.say(
-            "A large set can begin like this for some epochs. If it stays: "
-            f"alexnet check {self.run.recipe} --data {self.dataset.name}"
-        )
 
     # --- stopping and saving
 
@@ -263,13 +258,27 @@ class Trainer:
         if self.replicas.count == 1:
             self._read(interrupt)
         if self.replicas.is_first:
-            self.saver.save(self._checkpoint(), is_best=False)
-            self.saver.wait()
+            self._save_now()
         self.replicas.meet()
         raise Stopped(
             f"stopped and saved at epoch {self.at.epoch + 1}, step {self.at.step}.\n"
             "Run the same command with --resume to go on.",
             self._wish(interrupt),
+        )
+
+    def _save_now(self) -> None:
+        self.saver.save(self._checkpoint(), is_best=False)
+        self.saver.wait()
+
+    def _kept(self, error: AlexNetError) -> AlexNetError:
+        """Save the last good step when the pictures fail; say so in the fault."""
+        if self.replicas.count > 1 or not self.at.total_steps:
+            return error
+        self._save_now()
+        what = "\n".join(str(error).split("\n")[:2])
+        where = f"epoch {self.at.epoch + 1}, step {self.at.step}"
+        return type(error)(
+            f"{what}\nTraining was saved at {where}; when mended, go on with --resume."
         )
 
     def _checkpoint(self) -> Checkpoint:

@@ -8,6 +8,7 @@ The header's JSON says how it came about: recipe, classes, dataset, epoch, error
 
 import hashlib
 import json
+import math
 import zlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,9 @@ from alexnet_cli.recipe import Recipe
 
 FORMAT = 1
 PIXELS, VELOCITY, AVERAGE = "pixels.", "velocity.", "average."
+HEADER_BYTES = 8 << 20  # at most: 20,000 classes take one or two
+PIXEL_BYTES = 64 << 20  # at most, of mean image and components
+UNREADABLE = (safetensors.SafetensorError, OSError)
 
 
 @dataclass(slots=True)
@@ -111,6 +115,14 @@ class Checkpoint:
         }
         return origin | {f"began_from_{name}": text for name, text in self.began_from.items()}
 
+    def as_source(self) -> dict[str, str]:
+        """Return what a network that begins with these weights remembers of them."""
+        return {
+            "recipe": self.recipe.name,
+            "dataset": self.fingerprint,
+            "weights": self.weights_hash(),
+        }
+
     def not_finite(self) -> str:
         """Return the name of a weight that holds infinity or no number; empty if none does."""
         return next((n for n, t in self.weights.items() if not np.isfinite(t).all()), "")
@@ -158,13 +170,16 @@ def load_checkpoint(path: Path, *, with_velocity: bool = False) -> Checkpoint:
     Raises:
         CheckpointError: it is none, is damaged, or comes from a newer version.
     """
-    tensors, header = _read(path)
+    header = _read_header(path)
     try:
         if header["format"] > FORMAT:
             raise CheckpointError(
                 f"{path}: made by {header['tool']}, which is newer. Update alexnet."
             )
+        _check_size(path, header)
+        tensors = _read_tensors(path)
         whole = _assemble(tensors, header)
+        _check_tensors(whole)
     except (KeyError, TypeError, ValueError, RecipeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this version ({error}).") from error
     if header.get("checksum") != _checksum(tensors, header):
@@ -210,18 +225,66 @@ def _assemble(tensors: dict[str, np.ndarray], header: dict) -> Checkpoint:
     )
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
+def _read_header(path: Path) -> dict:
+    """Return what a file says about itself; one that says very much is none of ours."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file. Checkpoints are runs/NAME/best.safetensors.")
     try:
+        with path.open("rb") as file:
+            if int.from_bytes(file.read(8), "little") > HEADER_BYTES:
+                raise ValueError("its header is too long")
         with safetensors.safe_open(path, framework="numpy") as file:
-            header = json.loads(file.metadata()["alexnet"])
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: not an alexnet checkpoint, or a damaged one.\n"
-            "Checkpoints are the .safetensors files that alexnet train writes."
-        ) from error
+            return json.loads(file.metadata()["alexnet"])
+    except (*UNREADABLE, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _not_ours(path) from error
+
+
+def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except UNREADABLE as error:
+        raise _not_ours(path) from error
+
+
+def _not_ours(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: not an alexnet checkpoint, or a damaged one.\n"
+        "Checkpoints are the .safetensors files that alexnet train writes."
+    )
+
+
+def _check_size(path: Path, header: dict) -> None:
+    """Refuse to read more than a network, its velocity and its average can be.
+
+    Raises:
+        ValueError: the file, which may have holes and take no room on the disk, is larger.
+    """
+    from alexnet_cli.model.alexnet import parameter_shapes  # torch, which plans do not need
+
+    recipe = Recipe.from_json(json.dumps(header["recipe"]))
+    if not header["classes"]:
+        raise ValueError("it has no classes")
+    shapes = parameter_shapes(recipe, len(header["classes"]))
+    limit = 3 * 4 * sum(math.prod(shape) for shape in shapes.values()) + PIXEL_BYTES
+    if path.stat().st_size > limit + HEADER_BYTES:
+        raise ValueError("it is larger than its network can be")
+
+
+def _check_tensors(checkpoint: Checkpoint) -> None:
+    """See that velocity and average fit the weights, and that all of them are float32.
+
+    Raises:
+        ValueError: they do not.
+    """
+    shapes = {name: tensor.shape for name, tensor in checkpoint.weights.items()}
+    for kind in ("weights", "velocity", "average"):
+        tensors = getattr(checkpoint, kind)
+        if tensors and {name: tensor.shape for name, tensor in tensors.items()} != shapes:
+            raise ValueError(f"its {kind} does not fit its weights")
+        for name, tensor in tensors.items():
+            if tensor.dtype != np.float32:
+                raise ValueError(f"{kind} of {name} is {tensor.dtype}, not float32")
 
 
 def _checksum(tensors: dict[str, np.ndarray], header: dict) -> str:

@@ -2,9 +2,12 @@ import fcntl
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from alexnet_cli.data.index import FileRecord, read_index, write_index
 
 
 @pytest.fixture
@@ -62,10 +65,75 @@ def test_folder_that_is_no_dataset_is_exit_3(fails, tmp_path):
     assert "is not a folder" in fails(3, "verify", tmp_path / "none").message
 
 
-def test_damaged_index_is_exit_3(fails, damaged):
-    (damaged / "index.json").write_text("{")
-    assert "index.json" in fails(3, "verify", damaged).message
-    assert "nothing was changed" in fails(3, "verify", damaged, "--repair", "anything").message
+@pytest.fixture
+def without_index(dataset, tmp_path) -> Path:
+    """A whole dataset whose index.json is cut."""
+    folder = Path(shutil.copytree(dataset, tmp_path / "cut"))
+    (folder / "index.json").write_bytes((dataset / "index.json").read_bytes()[:400])
+    return folder
+
+
+def test_damaged_index_is_exit_3(fails, without_index):
+    message = fails(3, "verify", without_index).message
+    assert "index.json" in message
+    assert f"alexnet verify {without_index} --rebuild" in message
+
+
+def test_damaged_index_and_copy_are_exit_3_and_left_as_they_are(fails, without_index, unharmed):
+    (without_index / ".index.json").unlink()
+    check = unharmed(without_index)
+    for options in (["--rebuild"], ["--repair", "anything"]):
+        assert "nothing was changed" in fails(3, "verify", without_index, *options).message
+    check()
+
+
+@pytest.mark.parametrize("options", [["--rebuild"], ["--repair", "of-no-use"]])
+def test_index_comes_back_from_its_copy(answer, dataset, without_index, options):
+    found = answer("verify", without_index, *options)
+    assert (found["findings"], found["replaced"]) == ([], ["index.json"])
+    assert prepared(without_index) == prepared(dataset)
+
+
+def test_lost_sample_index_is_exit_3_until_it_is_rebuilt(fails, answer, dataset, without_index):
+    (without_index / "val.samples.npy").unlink()
+    answer("verify", without_index, "--rebuild")
+    (without_index / "val.samples.npy").write_bytes(b"")
+    message = fails(3, "verify", without_index).message
+    assert message.endswith(f"Rebuild the indexes: alexnet verify {without_index} --rebuild\n")
+    found = answer("verify", without_index, "--rebuild")
+    assert found["replaced"] == ["val.samples.npy"]
+    assert {finding["file"] for finding in found["repaired"]} == {"val.samples.npy"}
+    assert prepared(without_index) == prepared(dataset)
+
+
+def test_rebuild_leaves_shards_to_the_repair(fails, damaged):
+    failure = fails(3, "verify", damaged, "--rebuild")
+    assert "--repair SOURCE" in failure.message
+
+
+def test_what_rebuild_could_not_make_again_is_sent_to_the_repair(fails, dataset, tmp_path):
+    folder = Path(shutil.copytree(dataset, tmp_path / "odd"))
+    index = read_index(folder)
+    write_index(folder, replace(index, files={"val.samples.npy": FileRecord.of(b"others")}))
+    assert fails(3, "verify", folder).message.endswith("--rebuild\n")
+    assert fails(3, "verify", folder, "--rebuild").message.endswith("--repair SOURCE\n")
+
+
+def test_rebuild_and_repair_in_one(answer, dataset, release, damaged):
+    (damaged / ".index.json").unlink()
+    (damaged / "train.samples.npy").unlink()
+    found = answer("verify", damaged, "--rebuild", "--repair", release, "--workers", 1)
+    assert found["replaced"] == [".index.json", "train.samples.npy", "val-000001.tar"]
+    assert prepared(damaged) == prepared(dataset)
+
+
+@pytest.mark.parametrize("name", ["index.json", "train.samples.npy", "train-000001.tar"])
+def test_remedy_that_a_reader_names_for_a_missing_file_works(fails, answer, release, damaged, name):
+    answer("verify", damaged, "--repair", release, "--workers", 1)
+    (damaged / name).unlink()
+    message = fails(3, "pca", damaged).message
+    remedy = message.splitlines()[-1].partition("alexnet ")[2].replace("SOURCE", str(release))
+    assert answer(*remedy.split())["findings"] == []
 
 
 def test_repair_brings_back_every_byte_and_verify_is_clean(answer, dataset, release, damaged):

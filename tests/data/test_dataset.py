@@ -5,6 +5,7 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 from PIL import Image
 
 from alexnet_cli.commands.prep import PrepOptions, prep
-from alexnet_cli.data.dataset import OLDER_SAMPLE_DTYPE, open_dataset
-from alexnet_cli.errors import DatasetError
+from alexnet_cli.data.dataset import OLDER_SAMPLE_DTYPE, open_dataset, read_samples
+from alexnet_cli.data.index import Shard, SplitIndex, read_index
+from alexnet_cli.errors import DatasetError, MachineError
 
 
 @pytest.fixture
@@ -70,11 +72,6 @@ def test_samples_are_those_a_plain_tar_reader_finds(dataset, name):
 
 def test_labels_are_int64(dataset):
     assert open_dataset(dataset).split("train").labels.dtype == np.int64
-
-
-def test_a_jpeg_is_a_view_of_the_shard_not_a_copy(dataset):
-    split = open_dataset(dataset).split("val")
-    assert split.jpeg(0).obj is split.jpeg(1).obj
 
 
 def test_where_names_shard_and_key(dataset):
@@ -147,13 +144,55 @@ def test_a_changed_sample_index_is_refused_with_the_remedy(copy, place):
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DatasetError, match=r"train.samples.npy: changed since.*\n.*--repair"):
+    with pytest.raises(DatasetError, match=r"train.samples.npy: changed since.*\n.*--rebuild"):
         open_dataset(copy)
 
 
+def test_a_picture_of_which_one_bit_changed_is_not_given_out(copy):
+    split = open_dataset(copy).split("train")
+    shard, offset, length = split.samples[30].item()[:3]
+    with (copy / split.shards[shard].name).open("r+b") as file:
+        file.seek(offset + length // 2)
+        byte = file.read(1)[0]
+        file.seek(offset + length // 2)
+        file.write(bytes([byte ^ 1]))
+    with pytest.raises(DatasetError, match=r"train-00000030 is not what prep wrote.*\n.*--r"):
+        split.jpeg(30)
+    assert len(split.jpeg(31)) == split.samples["length"][31]
+
+
+def test_a_shard_that_changes_while_it_is_in_use_is_a_fault_of_the_machine(copy):
+    split = open_dataset(copy).split("train")
+    path = copy / "train-000001.tar"
+    split.jpeg(30)
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(MachineError, match=r"train-000001.tar.*changed after it was first read"):
+        split.jpeg(30)
+    path.write_bytes(b"")
+    with pytest.raises(MachineError, match=r"train-000001.tar: ends before byte"):
+        split.jpeg(30)
+
+
+def test_faults_of_all_shards_are_in_one_message(copy):
+    for name in ("train-000000", "train-000001", "train-000002", "val-000000"):
+        (copy / f"{name}.tar").unlink()
+    shutil.copy(copy / "val-000001.tar", copy / "val-000002.tar")
+    with pytest.raises(DatasetError, match=r"train-000000.*train-000002.*; 2 more\.\n"):
+        open_dataset(copy)
+
+
+def test_tars_of_somebody_else_do_not_disturb(copy):
+    (copy / "photos.tar").write_bytes(b"mine")
+    assert len(open_dataset(copy).split("val")) == 30
+
+
 @pytest.mark.parametrize(
-    ("column", "value"), [("shard", 9), ("shard", 1), ("offset", 1 << 40), ("length", 1 << 30)]
-)
+    ("column", "value"),
+    [
+        ("shard", 9), ("shard", 1), ("offset", 1 << 40), ("length", 1 << 30), ("offset", 0),
+        ("offset", (1 << 64) - 1000), ("label", 10), ("label", 1_000_000_000),
+    ],
+)  # fmt: skip
 def test_a_sample_index_that_points_outside_its_shard_is_refused(older, column, value):
     path = older / "train.samples.npy"
     samples = np.load(path)
@@ -179,6 +218,23 @@ def test_a_sample_index_of_another_length_is_refused_with_both_counts(older):
     np.save(path, np.load(path)[:-1])
     with pytest.raises(DatasetError, match=r"59 samples, index\.json says 60"):
         open_dataset(older)
+
+
+@pytest.mark.parametrize("shape", [(), (60, 1), (6, 10)])
+def test_a_sample_index_of_another_shape_is_refused(older, shape):
+    path = older / "train.samples.npy"
+    np.save(path, np.resize(np.load(path), shape))
+    with pytest.raises(DatasetError, match=r"train.samples.npy: "):
+        open_dataset(older)
+
+
+def test_a_sample_index_of_one_row_without_a_list_is_refused(older):
+    path = older / "train.samples.npy"
+    np.save(path, np.load(path)[0])
+    split = SplitIndex(1, 1, 0, (Shard("train-000000.tar", 1, 1 << 20, ""),))
+    index = replace(read_index(older), splits={"train": split})
+    with pytest.raises(DatasetError, match="its rows do not fit"):
+        read_samples(older, "train", index)
 
 
 def test_a_pickle_in_the_place_of_the_sample_index_is_not_loaded(older):

@@ -115,6 +115,49 @@ def test_an_index_that_is_none_is_damaged(copy, content):
         open_dataset(copy)
 
 
+def test_its_copy_has_the_same_bytes(dataset):
+    assert (dataset / ".index.json").read_bytes() == (dataset / "index.json").read_bytes()
+    assert read_index(dataset, ".index.json") == read_index(dataset)
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"[" * 100_000])
+def test_remedy_for_a_lost_index_is_its_copy_or_else_prep(copy, content):
+    (copy / "index.json").unlink()
+    if content is not None:
+        (copy / "index.json").write_bytes(content)
+    with pytest.raises(DatasetError, match=f"alexnet verify {copy} --rebuild"):
+        read_index(copy)
+    (copy / ".index.json").unlink()
+    with pytest.raises(DatasetError, match="alexnet prep"):
+        read_index(copy)
+
+
+HOSTILE = {
+    "name": ["../train-000000.tar", "/etc/passwd", "pipe:ls", "train-000000.tar/x", "", 7, None],
+    "num_samples": [-1, 1 << 60, 2.5, "25", True, None],
+    "num_bytes": [-1, 1 << 60, 2.5, None],
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "value"), [(part, value) for part, values in HOSTILE.items() for value in values]
+)
+def test_shards_that_lead_elsewhere_or_have_no_size_are_refused(copy, part, value):
+    def change(content: dict) -> None:
+        content["splits"]["train"]["shards"][0][part] = value
+
+    edit_index(copy, change)
+    with pytest.raises(DatasetError, match="damaged"):
+        read_index(copy)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1 << 20, 112.0, "112", None])
+def test_pictures_of_no_size_are_refused(copy, size):
+    edit_index(copy, lambda content: content["options"].update(size=size))
+    with pytest.raises(DatasetError, match="damaged"):
+        read_index(copy)
+
+
 PARTS = ("format", "classes", "splits", "options", "source", "tool")
 
 

@@ -1,6 +1,8 @@
 import io
+import os
 import shutil
 import threading
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,8 @@ import simplejpeg
 from PIL import Image
 
 from alexnet_cli.data.dataset import Split, open_dataset
-from alexnet_cli.data.loader import Batch, epoch_order, load_batches
-from alexnet_cli.errors import DatasetError
+from alexnet_cli.data.loader import Batch, Share, epoch_order, load_batches
+from alexnet_cli.errors import DatasetError, MachineError
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,56 @@ def test_reading_may_stop_at_any_batch(train):
     assert len(collect(load_batches(train, np.arange(60), 10)).labels) == 60
 
 
+def joined(
+    split: Split, order: np.ndarray, batch_size: int, num_replicas: int, num_threads: int = 2
+) -> list[Batch]:
+    """Return the batches of all replicas, those of one step put together in the replicas' order."""
+    shares = [Share(rank, num_replicas) for rank in range(num_replicas)]
+    read = [
+        load_batches(split, order, batch_size, share=s, num_threads=num_threads) for s in shares
+    ]
+    return [collect(step) for step in zip(*read, strict=True)]
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("num_replicas", [1, 2, 4])
+def test_replicas_together_see_every_sample_once_an_epoch_whatever_the_batch_size(
+    train, num_replicas, num_threads
+):
+    rng = np.random.default_rng([num_replicas, num_threads])
+    for batch_size in (1, 3, 60, 100, *rng.integers(4, 60, 3).tolist()):
+        order = epoch_order(60, seed=batch_size, epoch=num_threads)
+        steps = joined(train, order, batch_size, num_replicas, num_threads)
+        assert [len(step.labels) for step in steps[:-1]] == [batch_size] * (len(steps) - 1)
+        seen = collect(steps)
+        np.testing.assert_array_equal(seen.positions, order)
+        np.testing.assert_array_equal(np.sort(seen.positions), np.arange(60))
+        np.testing.assert_array_equal(seen.labels, train.labels[order])
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2, 4])
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 60])
+def test_what_is_left_of_an_epoch_is_the_same_wherever_it_was_stopped(
+    train, batch_size, num_replicas
+):
+    order = epoch_order(60, seed=5, epoch=2)
+    whole = joined(train, order, batch_size, 1)
+    for step in {0, 1, len(whole) // 3, len(whole) - 1, len(whole)}:
+        rest = joined(train, order[step * batch_size :], batch_size, num_replicas)
+        assert len(rest) == len(whole) - step
+        for expected, found in zip(whole[step:], rest, strict=True):
+            np.testing.assert_array_equal(found.positions, expected.positions)
+            np.testing.assert_array_equal(found.images, expected.images)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("num", [0, 1, 2, 5, 128])
+def test_shares_are_all_rows_in_order_and_differ_by_one_at_most(num, count):
+    parts = [range(num)[Share(rank, count).rows(num)] for rank in range(count)]
+    assert [row for part in parts for row in part] == list(range(num))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
 def damage(folder: Path, position: int, content: bytes) -> Split:
     """Write `content` over one training sample's JPEG and open the split."""
     split = open_dataset(folder).split("train")
@@ -120,6 +172,14 @@ def damage(folder: Path, position: int, content: bytes) -> Split:
 
 def other_size() -> bytes:
     return simplejpeg.encode_jpeg(np.zeros((64, 112, 3), np.uint8))
+
+
+def huge() -> bytes:
+    """Return a small JPEG that says it has 65,500 x 65,500 pixels, 12.9 GB."""
+    jpeg = bytearray(simplejpeg.encode_jpeg(np.zeros((112, 112, 3), np.uint8)))
+    place = jpeg.index(b"\xff\xc0") + 5
+    jpeg[place : place + 4] = b"\xff\xdc" * 2
+    return bytes(jpeg)
 
 
 def larger() -> bytes:
@@ -143,12 +203,45 @@ def test_a_damaged_sample_is_named_with_shard_and_key(copy, content, position):
         list(load_batches(split, np.arange(60), 16))
 
 
+@pytest.mark.parametrize(
+    "content", [other_size(), larger(), huge()], ids=["small", "large", "huge"]
+)
+def test_a_picture_of_another_size_is_refused_though_its_checksum_is_right(copy, content):
+    split = damage(copy, 5, content)
+    shard, offset, length = split.samples[5].item()[:3]
+    with (copy / split.shards[shard].name).open("rb") as file:
+        file.seek(offset)
+        split.samples["crc32"][5] = zlib.crc32(file.read(length))
+    with pytest.raises(DatasetError, match="sample train-00000005"):
+        list(load_batches(split, np.arange(60), 16))
+
+
 def test_a_cut_jpeg_is_named_with_shard_and_key(copy):
     split = open_dataset(copy).split("train")
     jpeg = bytes(split.jpeg(26))
     split = damage(copy, 26, jpeg[: len(jpeg) // 2])
     with pytest.raises(DatasetError, match=r"train-000001.tar: sample train-00000026"):
         list(load_batches(split, np.arange(60), 16))
+
+
+def test_a_picture_that_decodes_but_is_not_preps_is_named(copy):
+    split = open_dataset(copy).split("train")
+    jpeg = bytearray(split.jpeg(37))
+    jpeg[-3] ^= 1  # the last bits of the scan: it decodes as before, a few pixels differ
+    assert simplejpeg.decode_jpeg(bytes(jpeg), "RGB").shape == (112, 112, 3)
+    split = damage(copy, 37, bytes(jpeg))
+    with pytest.raises(DatasetError, match=r"train-000001.tar: sample train-00000037 is not what"):
+        list(load_batches(split, np.arange(60), 16))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("size", [0, 512, 100_000])
+def test_a_shard_cut_while_it_is_read_ends_with_a_fault_of_the_machine(copy, size):
+    batches = load_batches(open_dataset(copy).split("train"), np.resize(np.arange(60), 6000), 16)
+    next(batches)
+    os.truncate(copy / "train-000001.tar", size)
+    with pytest.raises(MachineError, match=r"train-000001.tar: "):
+        list(batches)
 
 
 def test_batches_before_the_damaged_sample_still_arrive(copy):

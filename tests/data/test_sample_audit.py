@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import simplejpeg
 
 from alexnet_cli.data.dataset import SAMPLE_DTYPE
 from alexnet_cli.data.sample_audit import MAX_DAMAGED, Finding, SampleAudit, Window
@@ -73,6 +74,23 @@ def test_many_damaged_samples_are_counted():
     findings = audit(Window(seen.rows, seen.starts, seen.ends, memoryview(content), True))
     assert len({finding.key for finding in findings if finding.key}) == MAX_DAMAGED
     assert findings[-1].found == "15 damaged"
+
+
+def claiming(side: int) -> bytes:
+    """Return a JPEG of 16 x 16 pixels that says it has more."""
+    jpeg = bytearray(simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8)))
+    place = jpeg.index(b"\xff\xc0") + 5
+    jpeg[place : place + 4] = side.to_bytes(2, "big") * 2
+    return bytes(jpeg)
+
+
+@pytest.mark.parametrize("side", [15, 17, 65_500])
+def test_picture_that_claims_to_be_larger_is_found_without_room_for_it(side, monkeypatch):
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
+    found = SampleAudit("val-000000.tar", "val", ("a",), False, 16)
+    found._decode("val-00000000", memoryview(claiming(side)))
+    assert [finding.found for finding in found.shown()] == [f"{side} x {side}"]
+    assert found.shown()[0].expected == "16 x 16 pixels"
 
 
 def test_rest_of_a_file_must_be_zeros():

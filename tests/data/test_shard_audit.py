@@ -184,6 +184,26 @@ def test_whole_shards_raise_no_alarm(dataset):
         assert found.num_bytes == (dataset / SHARD).stat().st_size
 
 
+@pytest.mark.parametrize("read_ahead", [False, True])
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+def test_right_hash_says_all_where_the_sample_index_is_preps_own(
+    dataset, shard, monkeypatch, size, read_ahead
+):
+    monkeypatch.setattr("alexnet_cli.data.shard_audit.HASHED_BYTES", size)
+    monkeypatch.setattr("alexnet_cli.data.shard_audit._Reading", None)  # nothing else is looked at
+    found = audit(dataset, shard, by_hash=True, read_ahead=read_ahead)
+    assert found.findings == []
+    assert found.num_bytes == shard.stat().st_size
+
+
+@pytest.mark.parametrize("damage", [*ELEVEN, *MORE], ids=lambda damage: damage.__name__)
+def test_wrong_hash_is_explained_as_if_all_had_been_looked_at(dataset, shard, damage):
+    damage(shard, np.random.default_rng(5))
+    expected = audit(dataset, shard)
+    assert audit(dataset, shard, by_hash=True) == expected
+    assert audit(dataset, shard, by_hash=True, read_ahead=True) == expected
+
+
 def test_windows_of_any_size_see_the_same(dataset, shard, monkeypatch):
     flip_a_byte_of_a_label(shard, np.random.default_rng(3))
     expected = audit(dataset, shard).findings
@@ -289,4 +309,5 @@ def test_finding_reads_as_a_line(dataset, shard):
 
 
 def test_one_that_is_asked_to_stop_stops(dataset):
-    assert audit_shard(task_of(dataset, dataset), lambda: True).num_bytes == 0
+    for by_hash in (False, True):
+        assert audit_shard(task_of(dataset, dataset, by_hash=by_hash), lambda: True).num_bytes == 0

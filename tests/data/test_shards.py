@@ -244,6 +244,21 @@ def test_a_picture_that_changed_since_it_was_listed_is_unreadable(tmp_path):
     assert "changed while prep was at work" in detail
 
 
+@pytest.mark.parametrize("is_copy", [True, False])
+def test_a_fault_of_our_own_copy_is_not_the_pictures(tmp_path, is_copy):
+    task = a_task(tmp_path, [png(1)])
+    listed = task.pictures[0]
+    path = (task.folder if is_copy else tmp_path) / "copies.bin"
+    path.write_bytes(listed.path.read_bytes())
+    task = replace(task, pictures=(replace(listed, path=path, offset=0),))
+    path.unlink()
+    if is_copy:
+        with pytest.raises(FileNotFoundError, match=r"copies\.bin"):
+            make_shard(task)
+    else:
+        assert [row[2] for row in make_shard(task).rejected] == ["unreadable"]
+
+
 def test_a_record_whose_shard_changed_its_size_counts_for_nothing(tmp_path):
     task = a_task(tmp_path, [png(1)])
     make_shard(task)
@@ -343,7 +358,10 @@ def test_a_class_whose_pictures_are_all_rejected_stops_prep_and_leaves_no_datase
 ):
     shutil.copytree(folders, tmp_path / "in")
     write(tmp_path / "in", {f"train/bee/{i}.png": b"text" for i in range(6)})
-    with pytest.raises(ReleaseError, match=r"of 'bee': train/bee/.* is not-an-image"):
+    with pytest.raises(
+        ReleaseError,
+        match=r"1 classes was rejected: bee\.\nThe first is train/bee/.*: not-an-image",
+    ):
         prep(tmp_path / "in", tmp_path / "out", SMALL, num_workers=1)
     assert files_of(tmp_path / "out") == {}
 
@@ -400,7 +418,7 @@ def test_going_on_removes_what_a_killed_prep_left_half_written(folders, small, t
 def test_going_on_with_other_options_is_refused_and_changes_nothing(folders, tmp_path):
     interrupt(folders, tmp_path / "out", after=2)
     before = files_of(tmp_path / "out")
-    with pytest.raises(DatasetError, match="unfinished prep of another source or other options"):
+    with pytest.raises(DatasetError, match="quality 90 there, 80 now"):
         prep(folders, tmp_path / "out", replace(SMALL, quality=80), num_workers=1)
     assert files_of(tmp_path / "out") == before
 

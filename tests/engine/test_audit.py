@@ -103,6 +103,13 @@ def test_extra_shard_is_found(copy):
     assert found.copies == ()
 
 
+def test_copy_of_the_index_that_differs_is_found_and_a_missing_one_is_not(copy):
+    flip(copy / ".index.json")
+    assert files(audit(copy)) == [".index.json"]
+    (copy / ".index.json").unlink()
+    assert audit(copy).findings == []
+
+
 def test_files_of_others_are_left_alone(copy):
     (copy / "notes.txt").write_text("mine")
     assert audit(copy).findings == []
@@ -115,6 +122,7 @@ def forget_the_files(folder: Path) -> None:
     content = json.loads((folder / "index.json").read_text())
     del content["files"], content["checksum"]
     (folder / "index.json").write_text(json.dumps(content))
+    (folder / ".index.json").unlink()
     for path in folder.glob("*.samples.npy"):
         np.save(path, np.load(path)[list(OLDER_SAMPLE_DTYPE.names)].astype(OLDER_SAMPLE_DTYPE))
 

@@ -18,13 +18,21 @@ from torch.nn import functional as F
 
 from alexnet_cli.commands.train import resume, train
 from alexnet_cli.data.dataset import open_dataset
+from alexnet_cli.data.loader import epoch_order
 from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.engine import trainer as trainer_module
 from alexnet_cli.engine.inference import predict_with_checkpoint
 from alexnet_cli.engine.learner import Learner, Place
 from alexnet_cli.engine.run_folder import RunFolder
 from alexnet_cli.engine.trainer import Trainer
-from alexnet_cli.errors import DivergedError, InputError, MachineError, Stopped, UsageError
+from alexnet_cli.errors import (
+    DatasetError,
+    DivergedError,
+    InputError,
+    MachineError,
+    Stopped,
+    UsageError,
+)
 from alexnet_cli.metrics import score
 from alexnet_cli.model.alexnet import AlexNet, describe_layers
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
@@ -870,3 +878,23 @@ def test_smoothed_labels_are_what_the_loss_is_taken_of(dataset, recipe, tmp_path
     targets = 0.7 * np.eye(num_classes)[found.labels] + 0.3 / num_classes
     expected = -(targets * log_probs).sum(axis=1).mean()
     assert read_log(tmp_path / "run")[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_shard_that_fails_in_the_middle_costs_no_step(dataset, straight, recipe, tmp_path):
+    """Another byte in the picture that comes last: three steps are saved, and gone on from."""
+    opened = open_dataset(dataset)
+    order = epoch_order(len(opened.split("train")), recipe.seed, 0)
+    row = opened.split("train").samples[order[-1]]
+    damaged = shutil.copytree(dataset, tmp_path / "damaged")
+    shard = damaged / opened.split("train").shards[row["shard"]].name
+    content = bytearray(shard.read_bytes())
+    content[row["offset"] + row["length"] // 2] ^= 1
+    whole, _ = shard.read_bytes(), shard.write_bytes(content)
+
+    with pytest.raises(DatasetError, match=r"saved at epoch 1, step 3; .* --resume") as caught:
+        train(damaged, tmp_path / "run", recipe, device="cpu")
+    assert shard.name in str(caught.value)
+
+    shard.write_bytes(whole)
+    resume(damaged, tmp_path / "run", None, device="cpu")
+    assert_same_run(tmp_path / "run", straight)

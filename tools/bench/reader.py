@@ -4,15 +4,26 @@ One round runs every variant once, the order turned round by round; ratios are t
 and their median is printed.
 
     python tools/bench/reader.py DATASET [--images 10000] [--batch 128] [--threads 2] [--rounds 5]
+                                 [--memory] [--start-up]
 
 `decode only` decodes the same JPEGs with simplejpeg on as many threads, into one buffer each, from
 memory: no reader can be faster. `webdataset` is its WebLoader with as many worker processes,
 decoding with simplejpeg too, in stored order.
+
+Processor time is that of all threads of this process; a machine that others use too makes the
+images a second uncertain, but hardly that. With --memory, 100,000 pictures are read and the
+process's memory is shown on the way. With --start-up, an index of 1.28 million pictures in 1,281
+shards is made, and the time to the first batch of it taken, in a process of its own.
 """
 
 import argparse
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,8 +33,11 @@ import simplejpeg
 import torch
 import webdataset
 
-from alexnet_cli.data.dataset import Dataset, Split, open_dataset
+from alexnet_cli.data.dataset import SAMPLE_DTYPE, Dataset, Split, open_dataset, samples_name
+from alexnet_cli.data.index import FileRecord, Index, Shard, SplitIndex, write_index
 from alexnet_cli.data.loader import epoch_order, load_batches
+from alexnet_cli.data.synsets import ImageClass
+from alexnet_cli.data.tar_layout import BLOCK, headers
 
 
 def time_ours(split: Split, options: argparse.Namespace) -> float:
@@ -73,17 +87,15 @@ def time_webdataset(dataset: Dataset, split: Split, options: argparse.Namespace)
     return seen / (time.perf_counter() - began)
 
 
-def main() -> None:
+def measure(variant: Callable[[], float]) -> tuple[float, float]:
+    """Return a variant's images a second, and the processor time it took."""
+    began = time.process_time()
+    speed = variant()
+    return speed, time.process_time() - began
+
+
+def show_speeds(dataset: Dataset, options: argparse.Namespace) -> None:
     """Time every variant in turn and print the medians."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    dataset = open_dataset(options.dataset)
     split = dataset.split("train")
     variants = {
         "ours": partial(time_ours, split, options),
@@ -94,11 +106,108 @@ def main() -> None:
     for number in range(options.rounds):
         names = list(variants)
         turned = names[number % len(names) :] + names[: number % len(names)]
-        rounds.append({name: variants[name]() for name in turned})
+        rounds.append({name: measure(variants[name]) for name in turned})
     for name in variants:
-        speed = statistics.median(speeds[name] for speeds in rounds)
-        ratio = statistics.median(speeds["ours"] / speeds[name] for speeds in rounds)
+        speed = statistics.median(taken[name][0] for taken in rounds)
+        ratio = statistics.median(taken["ours"][0] / taken[name][0] for taken in rounds)
         print(f"{name:12} {speed:8.0f} images/s   ours is {ratio:.2f} times that")
+    # webdataset's work is done by other processes.
+    ratio = statistics.median(taken["decode only"][1] / taken["ours"][1] for taken in rounds)
+    print(f"in processor time, ours is {ratio:.2f} times decode only")
+
+
+def show_memory(split: Split, options: argparse.Namespace) -> None:
+    """Read the split again and again, and print the memory after 10,000 and more pictures."""
+    order = np.resize(epoch_order(len(split), 0, 0), 100_000)
+    seen, marks = 0, [10_000, 25_000, 50_000, 75_000, 100_000]
+    for batch in load_batches(split, order, options.batch, num_threads=options.threads):
+        seen += len(batch.labels)
+        if seen >= marks[0]:
+            marks.pop(0)
+            print(f"{seen:8,} pictures: {memory('RssAnon'):.1f} MB, all told {memory('VmRSS'):.1f}")
+
+
+def memory(field: str) -> float:
+    """Return a figure of /proc/self/status in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1e3
+
+
+def make_large_index(folder: Path, num_samples: int, num_classes: int) -> None:
+    """Make a dataset of ImageNet's size whose shards hold one picture, again and again."""
+    jpeg = simplejpeg.encode_jpeg(
+        np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    )
+    numbers = np.arange(num_samples)
+    samples = np.zeros(num_samples, SAMPLE_DTYPE)
+    samples["shard"], samples["number"], samples["label"] = numbers // 1000, numbers, numbers % 1000
+    samples["offset"], samples["length"], samples["crc32"] = BLOCK, len(jpeg), zlib.crc32(jpeg)
+    shards = []
+    for first in range(0, num_samples, 1000):
+        shard = Shard(f"train-{first // 1000:06d}.tar", len(samples[first:][:1000]), 22 << 20, "")
+        with (folder / shard.name).open("wb") as file:
+            file.write(headers([f"train-{first:08d}.jpg"], np.array([len(jpeg)])).tobytes() + jpeg)
+            file.truncate(shard.num_bytes)  # the rest takes no room on the disk
+        shards.append(shard)
+    path = folder / samples_name("train")
+    np.save(path, samples)
+    files = {path.name: FileRecord.of(path.read_bytes())}
+    splits = {"train": SplitIndex(num_samples, num_samples, 0, tuple(shards))}
+    classes = tuple(ImageClass(f"n{label:08d}", f"class {label}") for label in range(num_classes))
+    write_index(folder, Index({"size": 256}, {}, classes, splits, "bench", files=files))
+
+
+FIRST_BATCH = """
+import sys, time
+from pathlib import Path
+from alexnet_cli.data.dataset import open_dataset
+from alexnet_cli.data.loader import epoch_order, load_batches
+began = time.perf_counter()
+split = open_dataset(Path(sys.argv[1])).split("train")
+next(load_batches(split, epoch_order(len(split), 0, 0), 128))
+print(time.perf_counter() - began)
+sys.stdout.flush()
+"""
+
+
+def show_start_up(options: argparse.Namespace) -> None:
+    """Print how long it takes to the first batch of 1.28 million pictures."""
+    taken = []
+    with tempfile.TemporaryDirectory(prefix="reader.") as folder:
+        make_large_index(Path(folder), 1_281_167, 1000)
+        for _ in range(options.rounds):
+            began = time.perf_counter()
+            process = subprocess.Popen(
+                [sys.executable, "-c", FIRST_BATCH, folder], stdout=subprocess.PIPE
+            )
+            opened = float(process.stdout.readline())
+            taken.append((opened, time.perf_counter() - began))
+            process.communicate()
+    opened, started = (statistics.median(times) for times in zip(*taken, strict=True))
+    print(
+        f"1,281,167 pictures: first batch {opened:.2f} s after opening, {started:.2f} after start"
+    )
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--start-up", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    dataset = open_dataset(options.dataset)
+    if options.memory:
+        show_memory(dataset.split("train"), options)
+    if options.start_up:
+        show_start_up(options)
+    if not (options.memory or options.start_up):
+        show_speeds(dataset, options)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def _list_zip(path: Path, ignored: dict[str, int]) -> _Parts:
             members = archive.infolist()
             found = {i.filename.rpartition("/")[2]: i for i in members if "LOC_" in i.filename}
             texts = _read_texts([path.parent])
-            texts |= {name: archive.read(found[name]) for name in (LABELS, WORDS) if name in found}
+            texts |= {n: _read_text(archive, found[n]) for n in (LABELS, WORDS) if n in found}
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         raise ReleaseError(f"{path}: cut or damaged ({error}). Download it again.") from error
     train: dict[str, list[Picture]] = {}
@@ -149,6 +149,12 @@ def _list_zip(path: Path, ignored: dict[str, int]) -> _Parts:
     wnids = sorted(train)
     labelled = [replace(p, label=label) for label, wnid in enumerate(wnids) for p in train[wnid]]
     return _Parts(f"Kaggle's zip ({path.name})", wnids, labelled, val, texts)
+
+
+def _read_text(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    if member.file_size > MAX_FILE_BYTES:
+        raise zipfile.BadZipFile(f"{member.filename} of {member.file_size} bytes")
+    return archive.read(member)
 
 
 def _zip_picture(path: Path, member: zipfile.ZipInfo, ignored: dict[str, int]) -> Picture | None:

@@ -15,6 +15,8 @@ from alexnet_cli.data.releases.release import Picture, count_ignored
 from alexnet_cli.errors import ReleaseError
 
 BLOCK = 512
+MAX_HEADER_BYTES = 1 << 20  # of one member; a name that takes more is none
+PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\3\4": "zip"}
 
 
 def list_members(
@@ -25,12 +27,14 @@ def list_members(
     Raises:
         ReleaseError: it ends early or is damaged.
     """
-    file.seek(start)
+    _refuse_packed(path, file, start)
     position = start
     try:
         # Not closed: closing the TarFile must not close the file it shares.
-        tar = tarfile.TarFile(fileobj=file)
+        headers = _Headers(file)
+        tar = tarfile.TarFile(fileobj=headers)
         while (member := tar.next()) is not None:
+            headers.left = MAX_HEADER_BYTES
             tar.members.clear()  # a class has 1,300 members, the release 1.3 million
             previous, position = position, tar.offset
             if not previous < position <= end:  # a negative size would lead back for ever
@@ -40,9 +44,35 @@ def list_members(
                 yield member
             elif not member.isdir():
                 count_ignored(ignored, "tar member that is no plain file")
-    except (tarfile.TarError, OSError) as error:
-        raise ReleaseError(f"{path}: damaged at byte {position} ({error}).") from error
+    except (tarfile.TarError, OSError, RecursionError) as error:
+        why = "one header after another" if isinstance(error, RecursionError) else error
+        raise ReleaseError(f"{path}: damaged at byte {position} ({why}).") from error
     _check_end(path, file, position, end)
+
+
+class _Headers:
+    """What tarfile reads of a file; it would load any length that a header claims for a name."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.left = file, MAX_HEADER_BYTES
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        self.left -= size
+        if self.left < 0:
+            raise tarfile.ReadError(f"a header of over {MAX_HEADER_BYTES >> 20} MB")
+        return self._file.read(size)
+
+
+def _refuse_packed(path: Path, file: BinaryIO, start: int) -> None:
+    file.seek(start)
+    magic = file.read(BLOCK)
+    file.seek(start)
+    for packed, name in PACKED.items():
+        if magic.startswith(packed):
+            raise ReleaseError(
+                f"{path}: a {name} file, not a tar.\nNothing was written. Unpack it and run again."
+            )
 
 
 def list_whole_tar(path: Path, ignored: dict[str, int]) -> list[tarfile.TarInfo]:

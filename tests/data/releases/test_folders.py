@@ -1,5 +1,6 @@
 """Class folders of every shape: which pictures are listed, with which label, in which split."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from alexnet_cli.data.releases.folders import read_folders
 from alexnet_cli.data.releases.release import Release
-from alexnet_cli.errors import ReleaseError, UsageError
+from alexnet_cli.errors import ImageError, ReleaseError, UsageError
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -19,8 +20,8 @@ def touch(root: Path, *names: str) -> Path:
     return root
 
 
-def read(folder: Path, *, val_fraction: float = 0.0, seed: int = 0) -> Release:
-    release = read_folders(folder, val_fraction=val_fraction, seed=seed)
+def read(folder: Path, *, val_fraction: float = 0.0, seed: int = 0, **how) -> Release:
+    release = read_folders(folder, val_fraction=val_fraction, seed=seed, **how)
     assert release is not None
     return release
 
@@ -179,7 +180,29 @@ def test_what_file_managers_leave_never_becomes_a_class(tmp_path, clutter):
 
 def test_a_hidden_folder_inside_a_class_is_not_entered(tmp_path):
     touch(tmp_path, "a/1.jpg", "a/.ipynb_checkpoints/1-checkpoint.jpg")
-    assert sources(read(tmp_path)) == ["a/1.jpg"]
+    release = read(tmp_path)
+    assert sources(release) == ["a/1.jpg"]
+    assert release.ignored == {"hidden folder": 1}
+
+
+def test_what_lies_beside_the_classes_is_counted(tmp_path):
+    touch(tmp_path, "a/1.jpg", "notes.txt", "1.jpg", "__MACOSX/a/1.jpg", "@eaDir/1.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    expected = {"file beside the class folders": 2, "hidden folder": 2, "not a plain file": 1}
+    assert read(tmp_path).ignored == expected
+
+
+@pytest.mark.parametrize("name", [".hidden.jpg", "..JPEG", ".a.b.png"])
+def test_a_picture_whose_name_begins_with_a_dot_is_one(tmp_path, name):
+    assert sources(read(touch(tmp_path, f"a/{name}"))) == [f"a/{name}"]
+
+
+@pytest.mark.parametrize("place", ["x.JPEG", "a/x.jpg", "a/deep/.x.png"])
+def test_a_folder_named_like_a_picture_is_ignored_and_counted(tmp_path, place):
+    release = read(touch(tmp_path, "a/1.jpg", f"{place}/2.jpg"))
+    assert wnids(release) == ["a"]
+    assert sources(release) == ["a/1.jpg"]
+    assert release.ignored == {"folder named like a picture": 1}
 
 
 def test_a_linked_picture_is_not_followed_but_counted(tmp_path):
@@ -190,10 +213,65 @@ def test_a_linked_picture_is_not_followed_but_counted(tmp_path):
     assert release.ignored == {"symbolic link": 1}
 
 
-def test_a_linked_class_folder_is_no_class(tmp_path):
+def test_a_linked_class_folder_is_no_class_but_counted(tmp_path):
     touch(tmp_path, "a/1.jpg")
     (tmp_path / "b").symlink_to("a")
-    assert wnids(read(tmp_path)) == ["a"]
+    release = read(tmp_path)
+    assert wnids(release) == ["a"]
+    assert release.ignored == {"symbolic link": 1}
+
+
+def test_a_linked_class_folder_of_validation_is_not_entered(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "val/a/3.jpg", "elsewhere/4.jpg")
+    (tmp_path / "val" / "b").symlink_to("../elsewhere")
+    assert sources(read(tmp_path), "val") == ["val/a/3.jpg"]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("target", ["nowhere.jpg", "2.jpg", "/nowhere/at/all"])
+def test_a_link_that_leads_nowhere_is_left_to_prep_to_reject(tmp_path, target):
+    touch(tmp_path, "a/1.jpg")
+    (tmp_path / "a" / "2.jpg").symlink_to(target)
+    release = read(tmp_path)
+    assert sources(release) == ["a/1.jpg", "a/2.jpg"]
+    with pytest.raises(ImageError, match="unreadable"):
+        release.pictures["train"][1].read()
+
+
+@pytest.fixture
+def linked(tmp_path) -> Path:
+    """A folder of classes with links that lead out of it, and some that do not."""
+    source = touch(tmp_path / "source", "a/1.jpg", "b/2.jpg")
+    touch(tmp_path / "outside", "3.jpg", "deep/4.jpg")
+    (source / "a" / "5.jpg").symlink_to(tmp_path / "outside" / "3.jpg")
+    (source / "a" / "6.jpg").symlink_to("1.jpg")
+    (source / "b" / "more").symlink_to(tmp_path / "outside")
+    (source / "c").symlink_to(tmp_path / "outside" / "deep")
+    (source / "d").symlink_to("a")
+    (tmp_path / "outside" / "back").symlink_to(tmp_path / "outside")
+    (tmp_path / "outside" / "up").symlink_to(source)
+    return source
+
+
+def test_links_that_lead_out_are_followed_on_demand_each_file_once(linked):
+    release = read(linked, follow_links=True)
+    assert wnids(release) == ["a", "b", "c"]
+    expected = ["a/1.jpg", "a/5.jpg", "b/2.jpg", "b/more/3.jpg", "b/more/deep/4.jpg", "c/4.jpg"]
+    assert sources(release) == expected
+    assert release.pictures["train"][1].read() == b"3.jpg"
+    assert release.ignored == {"symbolic link": 4}
+
+
+def test_links_that_lead_out_are_not_followed_unasked(linked):
+    release = read(linked)
+    assert sources(release) == ["a/1.jpg", "b/2.jpg"]
+    assert release.ignored == {"symbolic link": 5}
+
+
+def test_links_of_a_split_may_lead_to_the_folder_beside_it(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "all/2.jpg")
+    (tmp_path / "train" / "a" / "3.jpg").symlink_to(tmp_path / "all" / "2.jpg")
+    assert sources(read(tmp_path, follow_links=True)) == ["train/a/1.jpg", "train/a/3.jpg"]
 
 
 @pytest.mark.timeout(20)
@@ -264,3 +342,18 @@ def test_a_val_fraction_outside_its_range_is_refused(classes, fraction):
 def test_val_fraction_is_refused_where_train_is_given(tmp_path):
     with pytest.raises(UsageError, match="--val-fraction"):
         read(touch(tmp_path, "train/a/1.jpg"), val_fraction=0.1)
+
+
+@pytest.mark.parametrize("folder", ["ant", "ant/deep"])
+def test_a_folder_that_cannot_be_listed_is_a_fault_and_not_left_out(tmp_path, monkeypatch, folder):
+    touch(tmp_path, "ant/1.jpg", "ant/deep/2.jpg", "bee/3.jpg")
+    scandir = os.scandir
+
+    def fail(path):
+        if Path(path) == tmp_path / folder:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        read(tmp_path)

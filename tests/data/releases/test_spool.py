@@ -80,9 +80,11 @@ def test_nothing_to_do_makes_no_folder(tmp_path):
 
 def test_a_disk_without_room_is_refused_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 95, 5))
-    with pytest.raises(MachineError, match=r"0\.0 MB are needed"):
+    with pytest.raises(MachineError, match=r"copies of the pictures.* 0\.0 MB more"):
         fill_spool(files(tmp_path), SILENT)
     assert list((tmp_path / "spool").iterdir()) == []
+    fill_spool(files(tmp_path), SILENT, force=True)
+    assert len(list((tmp_path / "spool").iterdir())) == 3
 
 
 def test_rows_are_read_by_number():

@@ -1,0 +1,80 @@
+"""Tars as others make them, written by webdataset itself."""
+
+import io
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from PIL import Image
+
+from alexnet_cli.progress import SILENT
+
+Sample = dict[str, object]
+
+
+def encoded(seed: int, height: int, width: int, kind: str = "jpeg") -> bytes:
+    """Return a picture file of smooth colours, of its own for each seed."""
+    corners = np.random.default_rng(seed).integers(0, 256, (2, 2, 3), np.uint8)
+    picture = Image.fromarray(corners).resize((width, height), Image.Resampling.BICUBIC)
+    content = io.BytesIO()
+    picture.save(content, kind)
+    return content.getvalue()
+
+
+def samples(first: int, count: int, num_classes: int = 3, side: int = 32) -> Iterable[Sample]:
+    """Yield squares with labels that repeat."""
+    for number in range(first, first + count):
+        yield {
+            "__key__": f"{number:06d}",
+            "jpg": encoded(number, side, side),
+            "cls": number % num_classes,
+        }
+
+
+@pytest.fixture
+def encode() -> Callable[..., bytes]:
+    """Make a picture file: `encode(seed, height, width, kind)`."""
+    return encoded
+
+
+class Said:
+    """Keeps the lines that are said."""
+
+    def __init__(self):
+        self.lines = []
+        self.track = SILENT.track
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.fixture
+def said() -> Said:
+    """A progress that keeps its lines."""
+    return Said()
+
+
+@pytest.fixture
+def write_tar(tmp_path) -> Callable[..., Path]:
+    """Write samples as a tar: `write_tar("train-0.tar", samples(0, 5))`."""
+
+    def write(name: str, entries: Iterable[Sample]) -> Path:
+        path = tmp_path / "tars" / name
+        path.parent.mkdir(exist_ok=True)
+        with webdataset.TarWriter(str(path)) as writer:
+            for entry in entries:
+                writer.write(entry)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tars(write_tar) -> Path:
+    """A folder of three training tars of 7, 0 and 12 samples, and one of 5 for validation."""
+    write_tar("set-train-000000.tar", samples(0, 7))
+    write_tar("set-train-000001.tar", samples(0, 0))
+    write_tar("set-train-000002.tar", samples(100, 12))
+    return write_tar("set-val-000000.tar", samples(200, 5)).parent
