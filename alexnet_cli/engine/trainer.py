@@ -200,9 +200,7 @@ class Trainer:
         self.at.next_epoch(row.get("val"), is_best=is_best)
         if self.replicas.is_first:
             checkpoint = self._checkpoint()
-            self.journal.note_epoch(
-                row
-            )  # before the checkpoint: resuming drops a row too many, adds none
+            self.journal.note_epoch(row)  # first: resuming drops a row too many, and adds none
             self.saver.save(checkpoint, is_best=is_best)
         left = self._seconds_left()
         self.journal.say_epoch(row, self.recipe.epochs, is_best=is_best, seconds_left=left)
@@ -211,9 +209,9 @@ class Trainer:
             patches, _ = first_patches(self.split, self.learner.augmenter, 64)
             signals = signals_of(self.learner.net, patches)
             self.progress.say(explain_stuck(row["train_loss"], len(self.dataset.classes), signals))
+            check = f"alexnet check {self.run.recipe} --data {self.dataset.name}"
             self.progress.say(
-                "A large set can begin like this for some epochs. If it stays: "
-                f"alexnet check {self.run.recipe} --data {self.dataset.name}"
+                f"A large set can begin like this for some epochs. If it stays: {check}"
             )
 
     def _seconds_left(self) -> float:
