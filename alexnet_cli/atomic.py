@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,19 +18,22 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
 
     An existing file at `path` stays as it is until then, and stays for good if the block raises.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    # Threads, and processes of other machines, may write the same file at the same time.
+    writer = f"{secrets.token_hex(8)}.{os.getpid()}"
+    partial = path.with_name(f"{path.name}.{writer}{PARTIAL_SUFFIX}")
     try:
         with partial.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        _sync_folder(path.parent)
     except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
+        with suppress(OSError):  # the first fault is the one to be told
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):
             error.filename = str(path)  # a full disk does not say whose file it was
         raise
-    _sync_folder(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

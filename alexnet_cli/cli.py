@@ -158,6 +158,7 @@ app.command()(cli_training.pca)
 app.command()(cli_training.train)
 app.command()(cli_training.reproduce)
 app.command()(cli_training.check)
+app.command()(cli_training.bench)
 
 
 @app.command("eval")

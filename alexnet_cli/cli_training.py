@@ -1,12 +1,12 @@
-"""The command line of what trains: pca, train, and demo, which runs the other commands."""
+"""The command line of what trains: pca, train, bench, and demo, which runs the other commands."""
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from alexnet_cli import console, report, report_training
+from alexnet_cli import console, report, report_bench, report_training
 from alexnet_cli.children import run_child
 from alexnet_cli.options import (
     AllowPipe,
@@ -193,3 +193,47 @@ def check(
     result = verb.check(wanted, source, steps=steps, progress=console.ConsoleProgress())
     show(result.to_json(), as_json, report_training.show_check)
     result.raise_faults()
+
+
+def bench(
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="[DATASET]", help="Made by prep; else drawn pictures.")
+    ] = None,
+    recipe: RecipeName = None,
+    settings: Settings = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="By default the recipe's; 16 on a CPU.")
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "tf32", "bf16"] | None, typer.Option(help="By default fp32.")
+    ] = None,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="By default not compiled.")
+    ] = None,
+    gpus: Replicated = None,
+    columns: Columns = None,
+    device: Device = "auto",
+    seconds: Annotated[float, typer.Option(min=0.01, help="Of each measurement.")] = 2.0,
+    every: Annotated[
+        bool, typer.Option("--all", help="Batches of 128 to 2048, all precisions, both kernels.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for bench.json and bench.md; with --all bench.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure each stage of training here, what limits it, and torchvision's alexnet."""
+    wanted = _wanted_recipe(recipe, settings or [], None)
+    source = find_source(dataset, False, None, False) if dataset else None
+    from alexnet_cli.commands import bench as verb
+
+    ways = verb.Ways(
+        (batch,) if batch else None,
+        (precision,) if precision else None,
+        None if compiled is None else (compiled,),
+    )
+    how = {"every": every, "device": device, "num_devices": gpus, "columns": columns}
+    how |= {"seconds": seconds, "out": out or (Path("bench") if every else None)}
+    result = verb.bench(source, wanted, ways, **how, progress=console.ConsoleProgress())
+    if result:  # nothing from a replica that is not the first
+        show(asdict(result), as_json, report_bench.show_bench)

@@ -1,6 +1,9 @@
 """Shared fixtures: a small generated release and what each command makes of it, built once."""
 
+import http.server
 import os
+import threading
+from collections.abc import Callable, Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -89,3 +92,85 @@ def alexnet():
         return runner.invoke(app, [str(argument) for argument in arguments])
 
     return call
+
+
+class Web:
+    """A folder behind HTTP on this machine, with faults to order.
+
+    Attributes:
+        url: its address.
+        asked: the paths that were asked for, in order.
+        faults: by file name, what to do about the next requests, one after the other: a status, or
+            "cut" for half the body, "refuse" for no answer, "other" for other bytes of that length.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.asked, self.faults = folder, [], {}
+        web = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                web.answer(self)
+
+            def do_HEAD(self):
+                web.answer(self)
+
+            def log_message(self, *_):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        name = request.path.lstrip("/")
+        path, orders = self.folder / name, self.faults.get(name, [])
+        if request.command == "GET":
+            self.asked.append(name)
+        fault = orders.pop(0) if orders else None
+        status = fault if isinstance(fault, int) else 200 if path.is_file() else 404
+        content = path.read_bytes() if status == 200 else b""
+        if fault == "refuse":
+            request.close_connection = True
+            return
+        request.send_response(status)
+        request.send_header("Content-Length", str(len(content)))
+        request.end_headers()
+        if fault == "cut":
+            content, request.close_connection = content[: len(content) // 2], True
+        if fault == "other":
+            content = bytes(len(content))
+        if request.command == "GET":
+            request.wfile.write(content)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def web(monkeypatch, cache) -> Iterator[Callable[[Path], Web]]:
+    """Put a folder behind HTTP: `web(folder).url`; waits between tries are left out."""
+    monkeypatch.setattr("alexnet_cli.data.remote.PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    opened = []
+
+    def open_web(folder: Path) -> Web:
+        opened.append(Web(folder))
+        return opened[-1]
+
+    yield open_web
+    for entry in opened:
+        entry.close()
+
+
+@pytest.fixture
+def cache(tmp_path_factory, monkeypatch) -> Path:
+    """The folder of what is fetched and measured: each test's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("ALEXNET_CACHE", str(folder))
+    return folder

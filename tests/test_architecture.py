@@ -26,6 +26,7 @@ FLOORS = [
         "cli_training",
         "children",
         "report",
+        "report_bench",
         "report_training",
         "report_verify",
         "console",
@@ -38,7 +39,7 @@ FLOORS = [
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 FENCES = [("data", "model"), ("model", "data")]
 ONLY_IN = {
-    "rich": {"console.py", "report.py", "report_training.py"},
+    "rich": {"console.py", "report.py", "report_bench.py", "report_training.py"},
     "typer": {"cli.py", "cli_training.py", "face.py", "options.py", "options_training.py"},
     "click": set(),
 }

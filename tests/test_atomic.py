@@ -38,6 +38,16 @@ def test_the_name_shows_the_old_content_until_the_block_ends(tmp_path):
         assert (tmp_path / "a.txt").read_bytes() == b"old"
 
 
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    with write_atomically(tmp_path / "a.txt") as first:
+        with write_atomically(tmp_path / "a.txt") as second:
+            second.write(b"second")
+        assert (tmp_path / "a.txt").read_bytes() == b"second"
+        first.write(b"first")
+    assert (tmp_path / "a.txt").read_bytes() == b"first"
+    assert names(tmp_path) == ["a.txt"]
+
+
 def write_half_and_fail(path: Path, fault: BaseException) -> None:
     with write_atomically(path) as file:
         file.write(b"half")
@@ -97,6 +107,43 @@ def test_a_fault_of_the_disk_names_the_file(tmp_path):
     with pytest.raises(OSError, match="No space left") as error:
         write_half_and_fail(tmp_path / "a.txt", fault)
     assert error.value.filename == str(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_fault_when_it_gets_its_name_names_the_file_too(tmp_path, monkeypatch, call):
+    def fail(where, *_):
+        names_it = () if isinstance(where, int) else (str(where),)
+        raise OSError(errno.EIO, os.strerror(errno.EIO), *names_it)
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match="Input/output error") as error:
+        write_bytes(tmp_path / "a.txt", b"new")
+    assert error.value.filename == str(tmp_path / "a.txt")
+    assert names(tmp_path) == []
+
+
+def test_a_fault_of_the_folder_names_the_file_which_is_whole(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def fail(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == tmp_path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error") as error:
+        write_bytes(tmp_path / "a.txt", b"new")
+    assert error.value.filename == str(tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+
+
+def test_the_first_fault_is_told_when_tidying_up_fails_too(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(ValueError, match="ours"):
+        write_half_and_fail(tmp_path / "a.txt", ValueError("ours"))
 
 
 def test_a_missing_folder_is_the_fault_that_is_reported(tmp_path):

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alexnet_cli.data.augment import Augmenter
-from alexnet_cli.data.dataset import open_dataset
 from alexnet_cli.data.demo_pictures import draw_pictures
 from alexnet_cli.data.images import to_square
-from alexnet_cli.data.pixel_stats import load_pixel_stats
+from alexnet_cli.data.sources import Location, open_source, stats_of
 from alexnet_cli.engine.checks import (
     MAX_GRADIENT_ERROR,
     RATE_FACTORS,
@@ -77,19 +75,23 @@ class CheckResult:
 
 
 def check(
-    recipe: Recipe, folder: Path | None = None, *, steps: int = 300, progress: Progress = SILENT
+    recipe: Recipe,
+    location: Location | None = None,
+    *,
+    steps: int = 300,
+    progress: Progress = SILENT,
 ) -> CheckResult:
     """Check gradients, signals, and that one batch can be learned by heart.
 
     Args:
-        folder: a dataset with pixel statistics; drawn pictures otherwise.
+        location: a dataset with pixel statistics; drawn pictures otherwise.
         steps: updates at most, at each rate.
 
     Raises:
         InputError: the dataset cannot be used.
     """
     patches, labels, num_classes = (
-        _draw_patches(recipe) if folder is None else _load_patches(recipe, folder)
+        _draw_patches(recipe) if location is None else _load_patches(recipe, location)
     )
     net = AlexNet(recipe, num_classes)
     initialize(net, recipe.seed)
@@ -108,7 +110,7 @@ def check(
         learned = overfit(recipe, num_classes, patches[few], labels[few], steps, bar)
     return CheckResult(
         recipe=recipe.name,
-        data=str(folder) if folder else "drawn pictures",
+        data=str(location) if location else "drawn pictures",
         classes=num_classes,
         guess_loss=math.log(num_classes),
         first_loss=first_loss,
@@ -145,11 +147,11 @@ def _draw_patches(recipe: Recipe) -> tuple[Tensor, Tensor, int]:
     return torch.from_numpy(images).permute(0, 3, 1, 2), labels, num_classes
 
 
-def _load_patches(recipe: Recipe, folder: Path) -> tuple[Tensor, Tensor, int]:
+def _load_patches(recipe: Recipe, location: Location) -> tuple[Tensor, Tensor, int]:
     """Return the centre patches of the first training pictures."""
-    dataset = open_dataset(folder)
+    dataset = open_source(location, ("train",))
     dataset.check_crop(recipe)
-    stats = load_pixel_stats(folder, dataset.fingerprint)
+    stats = stats_of(dataset)
     augmenter = Augmenter(recipe, stats, torch.device("cpu"))
     found = first_patches(dataset.split("train"), augmenter, NUM_SIGNAL_IMAGES)
     return *found, len(dataset.classes)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_cli.data.predictions import Predictions, check_same_images, load_predictions
+from alexnet_cli.data.sources import Location
 from alexnet_cli.errors import UsageError
 from alexnet_cli.metrics import score, topk_credit
 from alexnet_cli.progress import SILENT, Progress
@@ -46,7 +47,7 @@ class EnsembleResult:
 
 def ensemble(
     paths: list[Path],
-    folder: Path | None = None,
+    location: Location | None = None,
     *,
     split: str = "val",
     num_views: int = 10,
@@ -58,7 +59,7 @@ def ensemble(
     """Average the probabilities of predictions files (.npz) and checkpoints.
 
     Args:
-        folder: the dataset that checkpoints are run on; predictions files need none.
+        location: the dataset that checkpoints are run on; predictions files need none.
         weights: "equal", "search", or one number a member with commas between.
 
     Raises:
@@ -69,7 +70,7 @@ def ensemble(
         raise UsageError("an ensemble needs at least two checkpoints or predictions files.")
     given = _parse_weights(weights, len(paths))
     checkpoints = [path for path in paths if path.suffix != ".npz"]
-    if checkpoints and folder is None:
+    if checkpoints and location is None:
         raise UsageError(
             f"{checkpoints[0]} is a checkpoint: say on what to run it, --data DATASET."
         )
@@ -83,7 +84,7 @@ def ensemble(
 
         devices = choose_devices(device, num_devices)
         return predict_with_checkpoint(
-            path, folder, split, num_views=num_views, devices=devices, progress=progress
+            path, location, split, num_views=num_views, devices=devices, progress=progress
         )
 
     found = [(str(path), predictions_of(path)) for path in paths]

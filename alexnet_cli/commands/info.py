@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alexnet_cli.data.dataset import read_index
+from alexnet_cli.data.cache import open_files
+from alexnet_cli.data.index import Index, read_index
 from alexnet_cli.data.pixel_stats import FILE_NAME
+from alexnet_cli.data.remote import check_url, is_url
 from alexnet_cli.errors import UsageError
 from alexnet_cli.recipe import Recipe
 from alexnet_cli.recipes import RECIPES, find_recipe
@@ -52,7 +54,7 @@ class DatasetInfo:
 def info(
     thing: str, *, settings: list[str] | None = None, num_classes: int = PAPER_CLASSES
 ) -> NetworkInfo | DatasetInfo:
-    """Say what `thing` is: a recipe's name, a dataset folder, a checkpoint or an ONNX model.
+    """Say what `thing` is: a recipe's name, a dataset folder or URL, a checkpoint, an ONNX model.
 
     Args:
         settings, num_classes: for recipes.
@@ -60,6 +62,7 @@ def info(
     Raises:
         UsageError: it is none of them.
         InputError: the file or folder is damaged.
+        MachineError: the URL cannot be reached.
     """
     path = Path(thing)
     if thing in RECIPES:
@@ -68,7 +71,11 @@ def info(
     if settings:
         raise UsageError("--set changes recipes; files are what they are.")
     if path.is_dir():
-        return _describe_dataset(path)
+        return _describe_dataset(thing, path, read_index(path))
+    if is_url(thing):
+        files = open_files(check_url(thing))
+        files.fetch_stats()
+        return _describe_dataset(thing, files.folder, files.index)
     if not path.is_file():
         raise UsageError(f"{thing}: no such file, folder or recipe. Recipes: {', '.join(RECIPES)}.")
     return _describe_onnx(path) if path.suffix == ".onnx" else _describe_checkpoint(path)
@@ -100,12 +107,11 @@ def _describe_onnx(path: Path) -> NetworkInfo:
     return _describe("onnx", str(path), recipe, len(model.classes), about)
 
 
-def _describe_dataset(path: Path) -> DatasetInfo:
-    index = read_index(path)
+def _describe_dataset(name: str, path: Path, index: Index) -> DatasetInfo:
     splits = {
         name: {**split.counts(), "bytes": sum(shard.num_bytes for shard in split.shards)}
         for name, split in index.splits.items()
     }
     about = {**index.options, **index.source, "tool": index.tool}
     about |= {"dataset": index.fingerprint(), "pixel_stats": (path / FILE_NAME).is_file()}
-    return DatasetInfo("dataset", str(path), len(index.classes), splits, about)
+    return DatasetInfo("dataset", name, len(index.classes), splits, about)

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-
-from alexnet_cli.data.dataset import open_dataset
-from alexnet_cli.data.loader import Batch, load_batches
+from alexnet_cli.data.loader import Batch
+from alexnet_cli.data.passes import batches_of
 from alexnet_cli.data.pixel_stats import FILE_NAME, compute_pixel_stats
+from alexnet_cli.data.sources import Location, open_source
 from alexnet_cli.progress import SILENT, Progress
 
 BATCH_SIZE = 64
@@ -25,23 +23,25 @@ class PcaResult:
     eigenvectors: list[list[float]]
 
 
-def pca(folder: Path, *, progress: Progress = SILENT) -> PcaResult:
+def pca(location: Location, *, progress: Progress = SILENT) -> PcaResult:
     """Compute DATASET/pixel_stats.npz in one pass over the training images.
 
+    Of a dataset that is not a folder of ours it is written into the cache, where train finds it.
+
     Raises:
-        DatasetError: the dataset is damaged or has no training images.
+        AlexNetError: the dataset is damaged, cannot be reached, or has no training images.
     """
-    dataset = open_dataset(folder)
+    dataset = open_source(location, ("train",), progress=progress)
     split = dataset.split("train")
 
     def counted() -> Iterator[Batch]:
         with progress.track("pca", len(split)) as bar:
-            for batch in load_batches(split, np.arange(len(split)), BATCH_SIZE):
+            for batch in batches_of(split, BATCH_SIZE):
                 yield batch
                 bar.advance(len(batch.labels))
 
     stats = compute_pixel_stats(counted(), dataset.fingerprint)
-    path = folder / FILE_NAME
+    path = dataset.folder / FILE_NAME
     stats.save(path)
     return PcaResult(
         file=str(path),

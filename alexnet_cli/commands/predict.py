@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.data.images import read_file, to_square
+from alexnet_cli.data.decoding import read_file
+from alexnet_cli.data.images import to_square
 from alexnet_cli.errors import CheckpointError, ImageError, InputError, RejectedError, UsageError
 from alexnet_cli.progress import SILENT, Progress
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,11 +17,14 @@ from alexnet_cli.data.index import (
     Index,
     SplitIndex,
     read_index,
+    write_index,
 )
 from alexnet_cli.data.releases import Release, read_release
 from alexnet_cli.data.shards import RECORDS, ShardRecord, ShardTask
+from alexnet_cli.engine.cluster import connected
+from alexnet_cli.engine.doubles import find_doubles, in_words
 from alexnet_cli.engine.interrupt import catch_signals
-from alexnet_cli.engine.prep_folder import entered, finish
+from alexnet_cli.engine.prep_folder import differences, entered, finish
 from alexnet_cli.engine.prep_work import PrepWork
 from alexnet_cli.engine.shard_plan import PrepOptions, plan_shards
 from alexnet_cli.engine.side_files import (
@@ -43,6 +47,7 @@ class PrepResult:
         splits: found, written, rejected and shards (a count) of each split.
         reasons: rejected pictures by reason.
         ignored: entries that are no pictures at all, by kind.
+        doubles: pictures stored as the same JPEG as one of another class; known of a new dataset.
         already_complete: the dataset was there, nothing was done.
     """
 
@@ -53,6 +58,7 @@ class PrepResult:
     rejected: list[dict[str, str]]
     reasons: dict[str, int]
     ignored: dict[str, int]
+    doubles: list[dict[str, str]]
     fingerprint: str
     already_complete: bool
 
@@ -65,6 +71,9 @@ def prep(
     layout: str | None = None,
     check_md5: bool = False,
     num_workers: int | None = None,
+    scheduler: str | None = None,
+    follow_links: bool = False,
+    allow_empty_class: bool = False,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> PrepResult:
@@ -75,40 +84,60 @@ def prep(
     Args:
         layout: of the source, one of `LAYOUTS`; by default found out by looking.
         check_md5: compare the official archives with their published MD5 first.
+        scheduler: address of a Dask scheduler, whose workers make the shards instead of ours.
+        follow_links: follow links that lead out of a folder of classes.
+        allow_empty_class: keep a class without a training picture, and its number.
         force: begin even if the disk looks too small.
 
     Raises:
-        ReleaseError: the source cannot be used.
+        ReleaseError, UsageError: the source, or the scheduler's address, cannot be used.
         DatasetError: the folder holds something else.
         MachineError: the folder is in use or cannot be written, the disk is full or will be, a
-            worker died; finished shards are kept.
+            worker died, the cluster is lost or does not fit; finished shards are kept.
         Stopped: by a signal; finished shards are kept.
     """
-    with entered(folder):
-        release = read_release(
-            source,
-            folder / RECORDS / "spool",
-            layout=layout,
-            val_fraction=options.val_fraction,
-            seed=options.seed,
-            md5=check_md5,
-            progress=progress,
-        )
-        release.check_classes()
-        counts = ", ".join(f"{len(release.pictures[s]):,} {s}" for s in release.pictures)
-        progress.say(f"{source}: {release.layout}, {len(release.classes):,} classes, {counts}")
-        plan = {"options": asdict(options), "source": _describe(release)}
+    if scheduler:  # its workers run somewhere else
+        source, folder = source.absolute(), folder.absolute()
+    with entered(folder), _cluster(scheduler, source, folder, progress) as cluster:
+        how = {"layout": layout, "md5": check_md5, "follow_links": follow_links}
+        release = _read(source, folder, options, how, progress)
+        if not allow_empty_class:
+            release.check_classes()
+        plan = {"options": asdict(options), "source": _describe(release, follow_links)}
         if (folder / INDEX_NAME).exists():
             return _already_complete(folder, plan, release)
         tasks = plan_shards(release, folder, options)
         with catch_signals() as interrupt:
-            work = PrepWork(folder, tasks, num_workers or os.cpu_count() or 1, interrupt, progress)
+            num_workers = num_workers or os.cpu_count() or 1
+            work = PrepWork(folder, tasks, num_workers, interrupt, progress, cluster)
             work.make_all(plan, release, force=force)
-            return _publish(folder, plan, release, tasks, work.records)
+            _check_no_class_was_lost(folder, release, work.records, allow_empty_class, progress)
+            return _publish(folder, plan, release, tasks, work.records, progress)
 
 
-def _describe(release: Release) -> dict:
-    return {"layout": release.layout, "fingerprint": release.fingerprint()}
+def _cluster(scheduler: str | None, source: Path, folder: Path, progress: Progress):
+    return connected(scheduler, source, folder, progress) if scheduler else nullcontext()
+
+
+def _read(
+    source: Path, folder: Path, options: PrepOptions, how: dict, progress: Progress
+) -> Release:
+    release = read_release(
+        source,
+        folder / RECORDS / "spool",
+        val_fraction=options.val_fraction,
+        seed=options.seed,
+        progress=progress,
+        **how,
+    )
+    counts = ", ".join(f"{len(release.pictures[s]):,} {s}" for s in release.pictures)
+    progress.say(f"{source}: {release.layout}, {len(release.classes):,} classes, {counts}")
+    return release
+
+
+def _describe(release: Release, follow_links: bool) -> dict:
+    how = {"follow_links": True} if follow_links else {}
+    return {"layout": release.layout, "fingerprint": release.fingerprint(), **how}
 
 
 def _already_complete(folder: Path, plan: dict, release: Release) -> PrepResult:
@@ -116,19 +145,13 @@ def _already_complete(folder: Path, plan: dict, release: Release) -> PrepResult:
     index = read_index(folder)
     found = {"options": index.options, "source": index.source}
     if found != plan:
-        differing = [
-            f"{name} {found[part].get(name)} there, {value} now"
-            for part in plan
-            for name, value in plan[part].items()
-            if found[part].get(name) != value
-        ]
         raise DatasetError(
-            f"{folder} holds another dataset: {'; '.join(differing)[:200]}.\n"
+            f"{folder} holds another dataset: {differences(found, plan)}.\n"
             "It is left as it is. Name another folder."
         )
     open_dataset(folder)  # every shard is there, with its size
     finish(folder)
-    return _result(folder, release, index, read_rejected(folder), already_complete=True)
+    return _result(folder, release, index, read_rejected(folder), [], already_complete=True)
 
 
 def _publish(
@@ -137,10 +160,10 @@ def _publish(
     release: Release,
     tasks: list[ShardTask],
     records: dict[str, ShardRecord],
+    progress: Progress,
 ) -> PrepResult:
     """Write the sample indexes, the rejects and, last, index.json."""
     ordered = [records[task.name] for task in tasks]
-    _check_no_class_was_lost(folder, release, ordered)
     splits, contents = {}, {}
     for split in release.pictures:
         mine = [r for task, r in zip(tasks, ordered, strict=True) if task.split == split]
@@ -158,26 +181,41 @@ def _publish(
     files = {name: FileRecord.of(content) for name, content in contents.items()}
     tool = f"alexnet {alexnet_cli.__version__}"
     index = Index(plan["options"], plan["source"], release.classes, splits, tool, files=files)
-    write_bytes(folder / INDEX_NAME, index.to_json().encode())
+    write_index(folder, index)
     finish(folder)
-    return _result(folder, release, index, rejected, already_complete=False)
+    doubles = find_doubles(zip(tasks, ordered, strict=True))
+    if doubles:
+        progress.say(in_words(doubles))
+    return _result(folder, release, index, rejected, doubles, already_complete=False)
 
 
-def _check_no_class_was_lost(folder: Path, release: Release, records: list[ShardRecord]) -> None:
-    written = {
-        label for r in records if r.shard.name.startswith("train") for _, _, label, *_ in r.samples
-    }
+def _check_no_class_was_lost(
+    folder: Path,
+    release: Release,
+    records: dict[str, ShardRecord],
+    allow_empty_class: bool,
+    progress: Progress,
+) -> None:
+    """Publish nothing, or say which classes are empty, if a class has no training picture."""
+    train = [record for name, record in records.items() if name.startswith("train")]
+    written = {label for record in train for _, _, label, *_ in record.samples}
     lost = [c.wnid for label, c in enumerate(release.classes) if label not in written]
     if not lost:
         return
-    rows = [row for record in records for row in record.rejected]
-    source, _, reason, detail = next(r for r in rows if release.classes[r[1]].wnid == lost[0])
-    for record in records:
-        (folder / record.shard.name).unlink(missing_ok=True)
+    shown = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
+    if allow_empty_class:
+        progress.say(
+            f"{len(lost)} classes have no training picture, but keep their number: {shown}"
+        )
+        return
+    rows = [row for record in train for row in record.rejected]
+    source, _, reason, detail = next(r for r in rows if release.classes[r[1]].wnid in lost)
+    for name in records:
+        (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / RECORDS)
     raise ReleaseError(
-        f"every training picture of {len(lost)} classes was rejected, first of {lost[0]!r}: "
-        f"{source} is {reason} ({detail}).\nNothing was written."
+        f"every training picture of {len(lost)} classes was rejected: {shown}.\n"
+        f"The first is {source}: {reason} ({detail}).\nNothing was written."
     )
 
 
@@ -186,6 +224,7 @@ def _result(
     release: Release,
     index: Index,
     rejected: list[dict[str, str]],
+    doubles: list[dict[str, str]],
     *,
     already_complete: bool,
 ) -> PrepResult:
@@ -197,6 +236,7 @@ def _result(
         rejected=rejected,
         reasons=dict(Counter(row["reason"] for row in rejected)),
         ignored=release.ignored,
+        doubles=doubles,
         fingerprint=index.fingerprint(),
         already_complete=already_complete,
     )

@@ -4,18 +4,14 @@ No file is trusted: its cost in memory and time is known from its header, or bou
 read, before it is paid. The format is told by the content, never by a name, no program is started,
 and nothing here needs signals or limits of the process, so it may run in any thread.
 
-Pictures are used as stored: an EXIF rotation is ignored, as in every published ImageNet figure.
-Transparent pictures are laid on white, 16-bit ones scaled to 8; of several pictures in a file the
-first is taken.
+Pictures are used as stored: an EXIF rotation is ignored, as in every published ImageNet figure. Of
+several pictures in a file the first is taken.
 """
 
 import io
 import os
 import stat
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +20,7 @@ from PIL import Image
 
 from alexnet_cli.data.bare_files import PNG_SIGNATURE, bare_jpeg, bare_png, check_tiff
 from alexnet_cli.data.jpeg_header import ARITHMETIC, SCAN, JpegHeader, read_jpeg_header
+from alexnet_cli.data.rgb import rgb_pixels
 from alexnet_cli.disk import is_ours
 from alexnet_cli.errors import ImageError
 
@@ -73,7 +70,6 @@ MAX_RUN_LENGTH_PIXELS = 1 << 24
 # million pieces of nothing it would also make a list.
 MAX_READS = 1 << 20
 MAX_REREADS = 4  # the whole file so many times; an index can point at the same bytes for ever
-BAND_PIXELS = 1 << 20  # how many are turned into RGB at once
 
 
 def read_file(path: Path) -> bytes:
@@ -83,25 +79,33 @@ def read_file(path: Path) -> bytes:
         ImageError: it cannot be read, is not a plain file, or is larger than any picture.
     """
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError("unreadable", "not a file")
-            if status.st_size > MAX_FILE_BYTES:
-                raise ImageError("too-many-pixels", f"over {MAX_FILE_BYTES >> 20} MB")
-            return file.read(status.st_size)
+        # A pipe would make us wait for its other end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return _read_whole(descriptor)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as error:
         raise ImageError("unreadable", "no such file") from error
-    except IsADirectoryError as error:
-        raise ImageError("unreadable", "not a file") from error
     except OSError as error:
         if is_ours(error):
             raise
         raise ImageError("unreadable", error.strerror or str(error)) from error
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would make us wait for its other end
+def _read_whole(descriptor: int) -> bytes:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("unreadable", "not a file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ImageError("too-many-pixels", f"over {MAX_FILE_BYTES >> 20} MB")
+    content = os.read(descriptor, status.st_size)
+    while 0 < len(content) < status.st_size:
+        more = os.read(descriptor, status.st_size - len(content))
+        if not more:
+            break
+        content += more
+    return content
 
 
 def decode(content: bytes) -> np.ndarray:
@@ -175,7 +179,7 @@ def _decode_with_pillow(content: bytes, header: JpegHeader | None) -> np.ndarray
             warnings.simplefilter("ignore")  # corrupt EXIF and size hints; sizes are checked here
             with Image.open(_MeteredFile(_bare(content)), formats=FORMATS) as image:
                 _check_opened(image, content, header)
-                return _pixels(image)
+                return rgb_pixels(image)
     except (ImageError, MemoryError):
         raise
     except Image.UnidentifiedImageError as error:
@@ -227,60 +231,6 @@ def _check_jpeg_pieces(image: Image.Image, content: bytes) -> None:
     pixels = width * height // max(1, len(starts))
     if len(set(starts)) < len(starts) or pixels * content.count(SCAN) > MAX_SCANNED_PIXELS:
         raise ImageError("too-many-pixels", f"scans of {width} x {height} in a TIFF")
-
-
-def _pixels(image: Image.Image) -> np.ndarray:
-    """Return RGB, made a band at a time: a large picture is never there twice."""
-    with _silence() if image.format == "TIFF" else nullcontext():
-        image.load()  # a TIFF may turn, and then has another size
-    width, height = image.size
-    shift = _bits_to_drop(image)
-    pixels_HWC = np.empty((height, width, 3), np.uint8)
-    rows = max(1, BAND_PIXELS // width)
-    for top in range(0, height, rows):
-        bottom = min(height, top + rows)
-        band = image.crop((0, top, width, bottom))
-        pixels_HWC[top:bottom] = np.asarray(_to_rgb(band, shift))
-    return pixels_HWC
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep what libtiff says of a file, many lines of it, off the terminal."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _bits_to_drop(image: Image.Image) -> int | None:
-    """Return the low bits that a wide grey picture has beyond 8; None if it is not wide.
-
-    `convert` would clip it at 255, so a 16-bit picture became white.
-    """
-    if image.mode.startswith("I;16"):
-        return 8
-    if image.mode not in ("I", "F"):
-        return None
-    low, high = image.getextrema()
-    if image.mode == "F" or low < 0 or high > 65535:
-        raise ImageError("unsupported-variant", f"pixels of mode {image.mode}: {low} to {high}")
-    return 8 if high > 255 else 0
-
-
-def _to_rgb(image: Image.Image, shift: int | None) -> Image.Image:
-    if shift is not None:
-        return Image.fromarray((np.asarray(image) >> shift).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
 
 
 def _explain_unidentified(content: bytes) -> ImageError:

@@ -1,8 +1,8 @@
 """One picture -> the paper's 256x256 RGB (section 2), and its JPEG.
 
 The shorter side is resized to 256, then the central 256x256 is kept. The filter is bicubic with
-antialiasing (the paper names none), first across and then down, as Pillow does it: the pixels are
-Pillow's within two grey levels. Only what the crop keeps is computed.
+antialiasing (the paper names none), across and down in Pillow's order: the pixels are Pillow's
+within two grey levels. Only what the crop keeps is computed.
 
 H rows, W columns.
 """
@@ -13,7 +13,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from alexnet_cli.data.decoding import BAND_PIXELS, decode
+from alexnet_cli.data.decoding import decode
+from alexnet_cli.data.rgb import BAND_PIXELS
 
 try:
     import cykooz_resizer as simd
@@ -68,7 +69,11 @@ def square(pixels: np.ndarray, size: int) -> np.ndarray:
     first_row, last_row = _reached(top, rows, height, size)
     first, last = _reached(left, columns, width, size)
     needed = pixels[first_row:last_row, first:last]
-    return _resize(needed, size, (left - first, columns), (top - first_row, rows))
+    across, down = (left - first, columns), (top - first_row, rows)
+    if height - fitted_height > max(0, 2 * (width - fitted_width)):  # then Pillow begins downwards
+        turned = _resize(needed.transpose(1, 0, 2), size, down, across)
+        return np.ascontiguousarray(turned.transpose(1, 0, 2))
+    return _resize(needed, size, across, down)
 
 
 def _central(length: int, fitted: int, size: int) -> Span:

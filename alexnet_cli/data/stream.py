@@ -31,10 +31,10 @@ from alexnet_cli.data.tar_stream import TarStream
 from alexnet_cli.errors import DatasetError, ImageError
 
 BUFFER_SAMPLES = 8192
-BUFFER_BYTES = 1 << 28
-PENDING_BYTES = 1 << 26  # encoded pictures that wait to be decoded
-SAMPLES_AHEAD = 8  # that the reading thread is ahead
-MAX_PIXELS = 1 << 26
+BUFFER_BYTES = 1 << 27
+PENDING_BYTES = 1 << 25  # encoded pictures that wait to be decoded
+SAMPLES_AHEAD = 4  # that the reading thread is ahead
+MAX_PIXELS = 3 << 24
 LARGE_PIXELS = 1 << 22
 _one_large = threading.Lock()  # a large picture takes 10 bytes a pixel while it is resized
 

@@ -4,13 +4,13 @@ A sample of pictures is made as prep would make them, and their mean size is tak
 256-pixel pictures of ImageNet at quality 90 that is about 24 kB a picture, 32 GB in all.
 """
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 
 from alexnet_cli.data.images import to_jpeg, to_square
 from alexnet_cli.data.shards import ShardTask
+from alexnet_cli.disk import FULL, advice_on, check_room, fault_in_words, free_bytes, size_in_words
 from alexnet_cli.errors import ImageError, MachineError
 
 NUM_SAMPLES = 32
@@ -20,22 +20,52 @@ INDEX_BYTES = 200  # a row of the sample index, and of the record that prep work
 MARGIN = 1.05
 
 
-def check_space(folder: Path, tasks: list[ShardTask]) -> None:
-    """Raise a MachineError if the shards still to be made do not fit on the disk."""
+def check_space(folder: Path, tasks: list[ShardTask], num_copied: int = 0) -> None:
+    """Refuse to begin if the shards still to be made do not fit on the disk.
+
+    Args:
+        num_copied: bytes of pictures to be copied there while prep is at work.
+
+    Raises:
+        MachineError: they do not.
+    """
     num_pictures = sum(len(task.pictures) for task in tasks)
     if not num_pictures:
         return
-    free = shutil.disk_usage(folder).free
-    size = tasks[0].size
-    if free > num_pictures * (3 * size * size + TAR_BYTES + INDEX_BYTES):
-        return  # enough even for pictures that no JPEG makes smaller
-    needed = int(MARGIN * num_pictures * (_picture_bytes(tasks) + TAR_BYTES + INDEX_BYTES))
-    if needed > free:
-        raise MachineError(
-            f"{folder}: the shards still to be made need about {_gigabytes(needed)}, "
-            f"{_gigabytes(free)} are free.\n"
-            "Nothing was begun; finished shards are kept. Make room, or try all the same: --force"
-        )
+    largest = 3 * tasks[0].size ** 2 + TAR_BYTES + INDEX_BYTES  # of what no JPEG makes smaller
+    if free_bytes(folder) > num_copied + num_pictures * largest:
+        return
+    check_room(
+        folder,
+        num_copied + _needed_bytes(tasks),
+        "the shards still to be made need about",
+        "Nothing was begun; finished shards are kept. Make room, or try all the same: --force",
+    )
+
+
+def explain_fault(error: OSError, folder: Path, tasks: list[ShardTask]) -> MachineError:
+    """Return what a disk did while shards were made, and how much room those that are left need."""
+    missing = f": {_missing_room(error, folder, tasks)}" if error.errno in FULL and tasks else ""
+    return MachineError(
+        f"{fault_in_words(error, folder)}{missing}.\nFinished shards are kept. {advice_on(error)}"
+    )
+
+
+def _missing_room(error: OSError, folder: Path, tasks: list[ShardTask]) -> str:
+    needed = _needed_bytes(tasks)
+    try:
+        more = needed - free_bytes(folder)
+    except OSError:
+        more = 0
+    if more > 0:
+        return f"about {size_in_words(more)} more are needed"
+    # The rest of a quota cannot be asked for, and somebody may have made room meanwhile.
+    return f"the shards still to be made need about {size_in_words(needed)}"
+
+
+def _needed_bytes(tasks: list[ShardTask]) -> int:
+    num_pictures = sum(len(task.pictures) for task in tasks)
+    return int(MARGIN * num_pictures * (_picture_bytes(tasks) + TAR_BYTES + INDEX_BYTES))
 
 
 def _picture_bytes(tasks: list[ShardTask]) -> float:
@@ -54,7 +84,3 @@ def _sample_sizes(tasks: list[ShardTask]) -> Iterator[int]:
                 yield len(to_jpeg(to_square(picture.read(), task.size), task.quality))
             except ImageError:
                 continue
-
-
-def _gigabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:,.1f} MB"

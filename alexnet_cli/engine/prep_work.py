@@ -5,11 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alexnet_cli.data.releases import Release, fill_spool
+from alexnet_cli.data.releases import Release, fill_spool, missing_bytes
 from alexnet_cli.data.shards import ShardRecord, ShardTask, read_record
-from alexnet_cli.engine.disk_space import check_space
+from alexnet_cli.engine.cluster import Cluster
+from alexnet_cli.engine.disk_space import check_space, explain_fault
 from alexnet_cli.engine.interrupt import Interrupt
 from alexnet_cli.engine.prep_folder import claim
+from alexnet_cli.engine.process_limit import startable_workers
 from alexnet_cli.engine.shard_pool import run_tasks
 from alexnet_cli.errors import ReleaseError, Stopped
 from alexnet_cli.progress import Progress
@@ -24,6 +26,7 @@ class PrepWork:
     num_workers: int
     interrupt: Interrupt
     progress: Progress
+    cluster: Cluster | None = None
     records: dict[str, ShardRecord] = field(default_factory=dict)
 
     def make_all(self, plan: dict, release: Release, *, force: bool) -> None:
@@ -36,10 +39,15 @@ class PrepWork:
         archives = _archives(self.tasks)
         self._find_finished()
         if not force:
-            check_space(self.folder, self._missing())
-        claim(self.folder, plan, self.tasks)
-        fill_spool(release.spool, self.progress, self._stop_if_asked)
-        self._make_missing()
+            check_space(self.folder, self._missing(), missing_bytes(release.spool))
+        try:
+            claim(self.folder, plan, self.tasks)
+            fill_spool(release.spool, self.progress, self._stop_if_asked, force=force)
+            self._make_missing()
+        except BrokenPipeError:  # of our output, not of the disk
+            raise
+        except OSError as error:
+            raise explain_fault(error, self.folder, self._missing()) from error
         _check_unchanged(archives, self.folder)
 
     def _missing(self) -> list[ShardTask]:
@@ -59,7 +67,7 @@ class PrepWork:
             self.progress.say(f"resuming: {done}")
 
     def _read_records(self, tasks: list[ShardTask]) -> Iterator[ShardRecord | None]:
-        with ThreadPoolExecutor(self.num_workers) as pool:
+        with ThreadPoolExecutor(startable_workers(self.num_workers)) as pool:
             futures = [pool.submit(read_record, task) for task in tasks]
             try:
                 for future in futures:
@@ -69,13 +77,17 @@ class PrepWork:
 
     def _make_missing(self) -> None:
         missing = self._missing()
-        num_workers = min(self.num_workers, len(missing))
         with self.progress.track("prep", sum(len(task.pictures) for task in missing)) as bar:
-            for record in run_tasks(missing, num_workers, self.interrupt):
+            for record in self._run(missing):
                 self.records[record.shard.name] = record
                 bar.advance(len(record.samples) + len(record.rejected), note=record.shard.name)
         if self._missing():
             self._stop_if_asked()
+
+    def _run(self, tasks: list[ShardTask]) -> Iterator[ShardRecord]:
+        if self.cluster:
+            return self.cluster.run_tasks(tasks, self.interrupt)
+        return run_tasks(tasks, min(self.num_workers, len(tasks)), self.interrupt)
 
     def _stop_if_asked(self) -> None:
         """Raise Stopped, with what is done, if a signal asked for it."""

@@ -15,12 +15,13 @@ from alexnet_cli.data.index import REJECTED_NAME, FileRecord, Index
 from alexnet_cli.data.releases import Release, fill_spool, read_release
 from alexnet_cli.data.shards import RECORDS, ShardRecord, ShardTask, make_jpeg
 from alexnet_cli.data.tar_layout import scan_samples
+from alexnet_cli.disk import check_room
 from alexnet_cli.engine.audit import Audit
 from alexnet_cli.engine.interrupt import Interrupt, catch_signals
 from alexnet_cli.engine.shard_plan import PrepOptions, plan_shards
 from alexnet_cli.engine.shard_pool import run_tasks
 from alexnet_cli.engine.side_files import Sample, rejected_csv, rejected_rows, sample_index
-from alexnet_cli.errors import DatasetError, ImageError, MachineError, Stopped
+from alexnet_cli.errors import DatasetError, ImageError, Stopped
 from alexnet_cli.progress import Progress
 
 STAGING = ".repair"
@@ -85,6 +86,7 @@ def _read_source(
         layout=layout,
         val_fraction=options.val_fraction,
         seed=options.seed,
+        follow_links=index.source.get("follow_links", False),
         progress=progress,
     )
     found, expected = release.fingerprint(), index.source["fingerprint"]
@@ -140,12 +142,8 @@ class _Repair:
 
     def _check_space(self, tasks: list[ShardTask]) -> None:
         needed = sum(self.expected[task.name].num_bytes for task in tasks)
-        free = shutil.disk_usage(self.folder).free
-        if needed > free:
-            raise MachineError(
-                f"{self.folder}: the repair needs {needed / 1e6:,.0f} MB more, {free / 1e6:,.0f} "
-                "MB are free.\nNothing was changed. Make room and run the same command again."
-            )
+        advice = "Nothing was changed. Make room and run the same command again."
+        check_room(self.folder, needed, "the repair needs", advice)
 
     def _make_shards(self, tasks: list[ShardTask]) -> dict[str, ShardRecord]:
         records = {}

@@ -2,9 +2,10 @@
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alexnet_cli.atomic import PARTIAL_SUFFIX, write_bytes
@@ -136,9 +137,15 @@ class RunFolder:
         save_checkpoint(self.last, checkpoint)
 
     def add_row(self, row: dict) -> None:
-        """Append one epoch to log.jsonl."""
-        with self.log.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        """Append one epoch to log.jsonl, or nothing."""
+        size = self.log.stat().st_size if self.log.exists() else 0
+        try:
+            with self.log.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError:
+            with suppress(OSError):  # the next row must not follow half of this one
+                os.truncate(self.log, size)
+            raise
 
     def rows(self) -> list[dict]:
         """Return the finished epochs of log.jsonl, in order."""

@@ -9,8 +9,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection
@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from alexnet_cli.atomic import PARTIAL_SUFFIX, remove_partial
 from alexnet_cli.data.shards import ShardRecord, ShardTask, TaskStopped, make_shard
 from alexnet_cli.engine.interrupt import Interrupt
+from alexnet_cli.engine.process_limit import startable_workers
 from alexnet_cli.errors import MachineError
 
 POLL_SECONDS = 0.2
@@ -36,6 +37,7 @@ def run_tasks(
         MachineError: a worker died. The shards it had finished are kept.
     """
     interrupt = interrupt or Interrupt()
+    num_workers = startable_workers(num_workers)
     if num_workers > 1:
         yield from _run_on_workers(tasks, num_workers, interrupt)
         return
@@ -46,12 +48,32 @@ def run_tasks(
             return
 
 
+def collect(
+    pending: set[Future],
+    interrupt: Interrupt,
+    top_up: Callable[[set[Future]], None] = lambda pending: None,
+) -> Iterator[ShardRecord]:
+    """Yield what the tasks of any executor return, as they finish, until a signal asks to stop.
+
+    Args:
+        pending: the tasks handed in; those that are done leave the set.
+        top_up: called at every turn; it may add to the set, and raise what ends the work.
+    """
+    top_up(pending)
+    while pending and not interrupt.signal_number:
+        done, _ = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
+        pending -= done
+        for future in done:
+            yield future.result()
+        top_up(pending)
+
+
 def _run_on_workers(
     tasks: list[ShardTask], num_workers: int, interrupt: Interrupt
 ) -> Iterator[ShardRecord]:
-    # A fork server that has loaded torch once; workers start from it in milliseconds.
+    # A fork server that has loaded it all once; workers start from it in milliseconds.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "alexnet_cli.data.shards"])
+    context.set_forkserver_preload(["alexnet_cli.data.shards"])
     reader, writer = context.Pipe(duplex=False)
     workers: list[BaseProcess] = []
     with _without_hangup():
@@ -62,10 +84,7 @@ def _run_on_workers(
         with _without_hangup():
             pending = {pool.submit(make_shard_here, task) for task in tasks}
         workers = multiprocessing.active_children()
-        while pending and not interrupt.signal_number:
-            done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+        yield from collect(pending, interrupt)
     except BrokenProcessPool as error:
         time.sleep(POLL_SECONDS)  # a signal to the whole group reaches us too
         if not interrupt.signal_number:
@@ -73,9 +92,11 @@ def _run_on_workers(
             raise _death(workers, tasks) from error
     finally:
         writer.close()
-        pool.shutdown(wait=False, cancel_futures=True)
+        # Only the first shutdown can wait for the pool's own thread, which fails if we end before.
+        ending = threading.Thread(target=pool.shutdown, kwargs={"cancel_futures": True})
+        ending.start()
         _end(workers)
-        pool.shutdown(wait=True)
+        ending.join()
         reader.close()
         for folder in {task.folder for task in tasks}:
             remove_partial(folder)
@@ -124,10 +145,7 @@ _working = threading.Lock()
 
 
 def _start_worker(pipe: connection.Connection) -> None:
-    import torch
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    torch.set_num_threads(1)
     threading.Thread(target=_watch_parent, args=(pipe,), daemon=True).start()
 
 

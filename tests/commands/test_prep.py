@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alexnet_cli.data import shards
+from alexnet_cli.data.dataset import open_dataset
 from alexnet_cli.data.demo_pictures import CLASSES, draw_jpeg
 from alexnet_cli.data.releases import LAYOUTS
-from alexnet_cli.engine import shard_pool
+from alexnet_cli.engine import cluster, shard_pool
 
 OPTIONS = ("--size", 112, "--shard-size", 25)  # those of the dataset in tests/conftest.py
 
@@ -142,7 +144,7 @@ def test_read_only_output_is_exit_4(fails, release, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     failure = fails(4, "prep", release, tmp_path / "new", "--workers", 1)
-    assert "Read-only file system" in failure.message
+    assert "read-only disk.\nNothing was changed." in failure.message
     assert str(tmp_path / "new") in failure.message
 
 
@@ -161,7 +163,8 @@ def test_full_disk_names_the_file_and_the_same_command_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fill_up)
         message = fails(4, *arguments).message
-    assert "No space left on device" in message
+    assert "disk full: " in message
+    assert "Finished shards are kept. Make room and run the same command again." in message
     assert str(tmp_path / "new") in message
     assert not list(tmp_path.rglob("*.partial"))
     answer(*arguments)
@@ -216,7 +219,17 @@ def test_wrong_layout_says_what_it_needs(fails, class_folders, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("source", ["https://host/train.tar", "pipe:touch ran", "-"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "https://host/train.tar",
+        "pipe:touch ran",
+        "file:/etc",
+        "file:///etc/passwd",
+        "s3://a/b",
+        "-",
+    ],
+)
 def test_source_that_is_no_path_is_exit_2(fails, tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     assert "nothing was fetched or run" in fails(2, "prep", "--", source, "new").message
@@ -236,13 +249,32 @@ def test_default_dataset_of_a_zip_is_named_without_its_suffix(fails, tmp_path, m
     assert [path.name for path in tmp_path.iterdir()] == ["imagenet.zip"]
 
 
+def test_cluster_brings_its_own_workers(wrong_command_line):
+    arguments = ("--scheduler", "host:8786", "--workers", 2)
+    assert "--workers" in wrong_command_line("prep", "anywhere", "new", *arguments)
+
+
+def test_scheduler_that_is_no_address_is_exit_2(fails, release, tmp_path):
+    failure = fails(2, "prep", release, tmp_path / "new", "--scheduler", "http://host:8787")
+    assert "expected HOST:PORT" in failure.message
+    assert not (tmp_path / "new").exists()
+
+
+def test_scheduler_that_does_not_answer_is_exit_4(fails, release, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.3)
+    failure = fails(4, "prep", release, tmp_path / "new", "--scheduler", "127.0.0.1:9")
+    assert "127.0.0.1:9: no Dask scheduler answers there" in failure.message
+    assert not (tmp_path / "new").exists()
+
+
 def test_second_prep_of_a_folder_is_refused_and_the_first_unharmed(fails, release, tmp_path):
     (tmp_path / "new").mkdir()
     descriptor = os.open(tmp_path / "new", os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         began = time.monotonic()
-        assert "in use by another process" in fails(4, "prep", release, tmp_path / "new").message
+        message = fails(4, "prep", release, tmp_path / "new").message
+        assert f"in use by another process ({os.getpid()}, since 2" in message
         assert time.monotonic() - began < 5
     finally:
         os.close(descriptor)
@@ -418,3 +450,98 @@ def test_what_a_kill_left_beside_a_finished_dataset_is_removed(answer, release, 
     assert answer("prep", release, tmp_path / "new", *OPTIONS)["already_complete"]
     assert prepared(tmp_path / "new") == prepared(dataset)
     assert not (tmp_path / "new" / ".prep").exists()
+
+
+def test_empty_class_is_refused_unless_it_is_allowed_to_keep_its_number(
+    fails, alexnet, class_folders, tmp_path
+):
+    for name in ("ant", "eel"):
+        (class_folders / name).mkdir()
+    failure = fails(3, "prep", class_folders, tmp_path / "new", *OPTIONS)
+    assert "2 of 4 classes have no training picture: ant, eel" in failure.message
+    result = alexnet(
+        "prep", class_folders, tmp_path / "new", *OPTIONS, "--allow-empty-class", "--json"
+    )
+    assert result.exit_code == 0
+    assert "2 classes have no training picture, but keep their number: ant, eel" in result.stderr
+    split = open_dataset(tmp_path / "new").split("train")
+    assert sorted(set(split.samples["label"].tolist())) == [1, 2]
+
+
+def test_class_of_rejects_alone_is_refused_unless_it_is_allowed(
+    fails, answer, class_folders, tmp_path
+):
+    for number in range(7):
+        (class_folders / f"x{number}").mkdir()
+        (class_folders / f"x{number}" / "1.JPEG").write_text("no picture")
+    failure = fails(3, "prep", class_folders, tmp_path / "new", *OPTIONS)
+    assert "picture of 7 classes was rejected: x0, x1, x2, x3, x4, ..." in failure.message
+    assert not (tmp_path / "new").exists()
+    options = (*OPTIONS, "--allow-empty-class", "--max-bad", 7)
+    assert answer("prep", class_folders, tmp_path / "new", *options)["classes"] == 9
+
+
+def test_one_class_alone_makes_a_dataset(answer, class_folders, tmp_path):
+    shutil.rmtree(class_folders / "dog")
+    found = answer("prep", class_folders, tmp_path / "new", *OPTIONS)
+    assert (found["classes"], found["splits"]["val"]["found"]) == (1, 0)
+
+
+def test_links_that_lead_out_need_a_flag(answer, fails, class_folders, release, tmp_path):
+    outside = tmp_path / "outside.JPEG"
+    shutil.copy(class_folders / "cat" / "0.JPEG", outside)
+    (class_folders / "cat" / "link.JPEG").symlink_to(outside)
+    (class_folders / "cat" / "broken.JPEG").symlink_to("nowhere")
+    accept = (*OPTIONS, "--max-bad", 1)
+    without = answer("prep", class_folders, tmp_path / "without", *accept)
+    assert without["splits"]["train"] == {"found": 7, "written": 6, "rejected": 1, "shards": 1}
+    assert without["reasons"] == {"unreadable": 1}
+    assert without["ignored"] == {"symbolic link": 1}
+    with_links = answer("prep", class_folders, tmp_path / "with", *accept, "--follow-links")
+    assert with_links["splits"]["train"]["written"] == 7
+    index = tmp_path / "with" / "index.json"
+    assert json.loads(index.read_text())["source"]["follow_links"] is True
+    failure = fails(2, "prep", release, tmp_path / "new", "--follow-links")
+    assert "--follow-links is for class folders" in failure.message
+
+
+def test_picture_in_two_classes_is_reported(alexnet, class_folders, tmp_path):
+    shutil.copy(class_folders / "cat" / "0.JPEG", class_folders / "dog" / "again.JPEG")
+    shutil.copy(class_folders / "cat" / "0.JPEG", class_folders / "cat" / "again.JPEG")
+    result = alexnet("prep", class_folders, tmp_path / "new", *OPTIONS, "--json")
+    assert "warning: the same picture in two classes, 1 times" in result.stderr
+    (row,) = json.loads(result.stdout)["doubles"]
+    assert {row["source"][:4], row["other"][:4]} == {"cat/", "dog/"}
+
+
+def test_times_of_the_source_have_no_say(answer, class_folders, tmp_path):
+    answer("prep", class_folders, tmp_path / "now", *OPTIONS)
+    for number, path in enumerate(sorted(class_folders.rglob("*"))):
+        os.utime(path, (number, (-1, 1 << 33)[number % 2]))
+    answer("prep", class_folders, tmp_path / "then", *OPTIONS)
+    assert prepared(tmp_path / "now") == prepared(tmp_path / "then")
+
+
+def test_pictures_that_change_meanwhile_are_unreadable(
+    answer, class_folders, tmp_path, monkeypatch
+):
+    begin = shards.make_shard
+
+    def change_first(task, *arguments):
+        (class_folders / "cat" / "0.JPEG").unlink()
+        (class_folders / "cat" / "1.JPEG").write_bytes(b"cut")
+        with (class_folders / "dog" / "0.JPEG").open("ab") as file:
+            file.write(b"more")
+        (class_folders / "dog" / "new.JPEG").write_bytes(b"new")
+        return begin(task, *arguments)
+
+    monkeypatch.setattr(shard_pool, "make_shard", change_first)
+    found = answer(
+        "prep", class_folders, tmp_path / "new", *OPTIONS, "--workers", 1, "--max-bad", 3
+    )
+    assert found["splits"]["train"]["found"] == 6
+    assert found["reasons"] == {"unreadable": 3}
+    details = {row["source"]: row["detail"] for row in found["rejected"]}
+    assert details["cat/0.JPEG"] == "no such file"
+    assert "changed while prep was at work" in details["cat/1.JPEG"]
+    assert "changed while prep was at work" in details["dog/0.JPEG"]

@@ -11,6 +11,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
+from alexnet_cli.data import bare_files, decoding
 from alexnet_cli.data.decoding import (
     BYTES_PER_PIXEL,
     MAX_MEMORY,
@@ -19,6 +20,7 @@ from alexnet_cli.data.decoding import (
     decode,
     read_file,
 )
+from alexnet_cli.data.jpeg_header import MAX_SEGMENTS
 from alexnet_cli.errors import ImageError
 
 
@@ -67,49 +69,9 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT"
 
 
-def test_grey_becomes_three_equal_channels():
-    grey = picture(64, 64)[..., 0]
-    np.testing.assert_array_equal(decode(encoded(grey)), np.stack([grey] * 3, axis=-1))
-
-
 def test_a_grey_jpeg_becomes_three_equal_channels():
     square = decode(encoded(picture(64, 64)[..., 0], "JPEG"))
     assert (square == square[..., :1]).all()
-
-
-def test_black_and_white_becomes_0_and_255():
-    mask = picture(64, 64)[..., 0] > 128
-    square = decode(encoded(Image.fromarray(mask)))
-    np.testing.assert_array_equal(square, np.where(mask, 255, 0)[..., None].repeat(3, axis=-1))
-
-
-def test_a_palette_is_looked_up():
-    image = Image.fromarray(picture(64, 64)).quantize(16)
-    colors = np.array(image.getpalette()).reshape(-1, 3)
-    np.testing.assert_array_equal(decode(encoded(image)), colors[np.asarray(image)])
-
-
-def test_transparent_pixels_are_laid_on_white():
-    pixels = np.zeros((64, 64, 4), np.uint8)
-    pixels[..., 0], pixels[..., 3] = 200, np.arange(64)[:, None] * 4  # (255 - a + 200 a / 255, ...)
-    alpha = pixels[..., 3:] / 255
-    expected = (1 - alpha) * 255 + alpha * pixels[..., :3]
-    assert levels_apart(decode(encoded(pixels)), expected.round()) <= 1
-
-
-def test_the_transparent_entry_of_a_palette_is_white():
-    image = Image.new("P", (64, 64), 1)
-    image.putpalette([0, 0, 0, 30, 60, 90])
-    image.paste(0, (0, 0, 64, 32))
-    square = decode(encoded(image, transparency=0))
-    assert (square[:32] == 255).all()
-    assert (square[32:] == (30, 60, 90)).all()
-
-
-def test_sixteen_bit_grey_is_scaled_not_clipped_to_white():
-    levels = (np.arange(64 * 64, dtype=np.uint32) * 16).astype(np.uint16).reshape(64, 64)
-    square = decode(encoded(levels))
-    assert levels_apart(square, (levels[..., None] / 257).repeat(3, axis=-1)) <= 1
 
 
 def test_a_cmyk_jpeg_keeps_its_colours():
@@ -214,12 +176,6 @@ def test_as_many_pixels_as_memory_is_allowed_for_are_not_too_many():
     assert refusal(png_header(10_000, rows + 1)).reason == "too-many-pixels"
 
 
-@pytest.mark.parametrize("mode", ["I", "F"])
-def test_pixels_beyond_sixteen_bits_are_an_unsupported_variant(mode):
-    image = Image.fromarray(np.full((64, 64), 70_000, np.int32 if mode == "I" else np.float32))
-    assert refusal(encoded(image, "TIFF")).reason == "unsupported-variant"
-
-
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
 def test_damage_anywhere_gives_a_picture_or_a_known_reason(kind):
     whole = encoded(picture(48, 56), kind)
@@ -245,3 +201,141 @@ def test_a_folder_is_unreadable(tmp_path):
 def test_a_file_the_system_will_not_open_is_unreadable_with_its_reason(tmp_path):
     with pytest.raises(ImageError, match="unreadable: File name too long"):
         read_file(tmp_path / ("x" * 300))
+
+
+SCAN = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00"  # of nothing at all
+
+
+def with_scans(count: int, **options) -> bytes:
+    content = encoded(picture(40, 50), "JPEG", **options)
+    return content[:-2] + SCAN * count + content[-2:]
+
+
+def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded(monkeypatch):
+    content = with_scans(20, progressive=True)
+    assert outcome(content) == "a picture"
+    monkeypatch.setattr(decoding, "MAX_SCANNED_PIXELS", 40 * 50 * 30 - 1)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
+    assert str(refusal(content)) == "too-many-pixels: 30 scans of 50 x 40"
+
+
+def test_scans_behind_a_whole_plain_jpeg_are_never_decoded():
+    assert str(refusal(with_scans(1_000_000))).startswith("corrupt")
+
+
+def test_the_coefficients_of_a_progressive_jpeg_count_as_memory(monkeypatch):
+    plain, progressive = (encoded(picture(40, 50), "JPEG", progressive=p) for p in (False, True))
+    monkeypatch.setattr(decoding, "MAX_MEMORY", len(plain) + 40 * 50 * 5)
+    assert outcome(plain) == "a picture"
+    assert refusal(progressive).reason == "too-many-pixels"
+
+
+def tiff_of_jpegs(jpeg: bytes, *starts: int) -> bytes:
+    """Return a TIFF of 40 x 50 whose strips are JPEGs at these places after its tags."""
+    many, after = len(starts), 10 + 12 * 9 + 4
+    lists = after + 8 * many
+    entries = [
+        (256, 4, 1, 50),
+        (257, 4, 1, 40 * many),
+        (258, 3, 1, 8),
+        (259, 3, 1, 7),
+        (262, 3, 1, 1),
+        (273, 4, many, after if many > 1 else lists + starts[0]),
+        (277, 3, 1, 1),
+        (278, 4, 1, 40),
+        (279, 4, many, after + 4 * many if many > 1 else len(jpeg)),
+    ]
+    tags = b"".join(struct.pack("<HHLL", *entry) for entry in entries)
+    offsets = struct.pack(f"<{many}L", *(lists + start for start in starts))
+    lengths = struct.pack(f"<{many}L", *[len(jpeg)] * many)
+    head = b"II*\0" + struct.pack("<LH", 8, len(entries)) + tags + bytes(4)
+    return head + offsets + lengths + jpeg * many
+
+
+def test_the_scans_of_jpegs_in_a_tiff_are_counted(monkeypatch):
+    grey = Image.fromarray(picture(40, 50)[..., 0])
+    content = tiff_of_jpegs(encoded(grey, "JPEG"), 0)
+    np.testing.assert_array_equal(decode(content), decode(encoded(grey, "JPEG")))
+    monkeypatch.setattr(decoding, "MAX_SCANNED_PIXELS", 40 * 50 - 1)
+    assert str(refusal(content)) == "too-many-pixels: scans of 50 x 40 in a TIFF"
+
+
+def test_a_tiff_that_shows_one_jpeg_again_and_again_is_refused():
+    jpeg = encoded(Image.fromarray(picture(40, 50)[..., 0]), "JPEG")
+    assert outcome(tiff_of_jpegs(jpeg, 0, len(jpeg))) == "a picture"
+    assert refusal(tiff_of_jpegs(jpeg, 0, 0)).reason == "too-many-pixels"
+
+
+def test_a_tiff_is_looked_through_before_pillow_sees_it(monkeypatch):
+    content = encoded(picture(40, 50), "TIFF")
+    monkeypatch.setattr(bare_files, "MAX_TAG_VALUES", 2)
+    assert refusal(content).detail == "TIFF tag 258 of 3 values"
+
+
+def test_pillow_never_sees_the_notes_of_a_jpeg(monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(Image.fromarray(picture(40, 50)).convert("CMYK"), "JPEG", exif=exif)
+    open_image, seen = Image.open, []
+
+    def opened(file, **options):
+        seen.append(file.getvalue())
+        return open_image(file, **options)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", refuse)
+    monkeypatch.setattr(Image, "open", opened)
+    assert outcome(content) == "a picture"
+    assert b"Exif" in content
+    assert b"Exif" not in seen[0]
+
+
+def refuse(*_, **__):
+    raise ValueError("not mine")
+
+
+def run_length_bmp(side: int) -> bytes:
+    colours = bytes(1024)
+    data = (bytes((255, 7)) * (side // 255) + bytes((side % 255, 7, 0, 0))) * side + b"\0\1"
+    fields = (40, side, side, 1, 8, 1, len(data), 0, 0, 256, 0)
+    head = struct.pack("<2sIHHI", b"BM", 0, 0, 0, 54 + len(colours))
+    return head + struct.pack("<IiiHHIIiiII", *fields) + colours + data
+
+
+def test_a_run_length_bmp_may_have_fewer_pixels(monkeypatch):
+    assert outcome(run_length_bmp(60)) == "a picture"
+    monkeypatch.setattr(decoding, "MAX_RUN_LENGTH_PIXELS", 60 * 60 - 1)
+    assert refusal(run_length_bmp(60)).detail == "60 x 60 in run-length code"
+    assert outcome(encoded(picture(60, 60), "BMP")) == "a picture"
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_READS", 20), ("MAX_REREADS", -1000)])
+def test_a_reader_that_asks_too_often_or_too_much_is_ended(monkeypatch, limit, value):
+    content = run_length_bmp(300)
+    assert outcome(content) == "a picture"
+    monkeypatch.setattr(decoding, limit, value)
+    assert str(refusal(content)) == "corrupt: too much beside the pixels"
+
+
+@pytest.mark.parametrize("where", ["simplejpeg", "pillow"])
+def test_a_picture_there_is_no_memory_for_is_refused(monkeypatch, where):
+    def no_memory(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", no_memory if where == "simplejpeg" else refuse)
+    monkeypatch.setattr(Image.Image, "crop", no_memory)
+    assert str(refusal(encoded(picture(40, 50), "JPEG"))) == "too-many-pixels: out of memory"
+
+
+def test_a_jpeg_whose_header_cannot_be_followed_is_decoded_by_nobody(monkeypatch):
+    content = encoded(picture(40, 50), "JPEG")
+    note = b"\xff\xe5\0\2" * (MAX_SEGMENTS + 1)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
+    assert refusal(content[:2] + note + content[2:]).reason == "corrupt"
+
+
+def test_a_file_is_read_whole_even_in_pieces(tmp_path, monkeypatch):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(bytes(range(256)))
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda file, size: read(file, min(size, 100)))
+    assert read_file(path) == bytes(range(256))

@@ -28,6 +28,16 @@ SHAPES = [
     (47, 30),
     (7, 9),
 ]
+NOISE = [
+    (200, 301),
+    (301, 200),
+    (150, 290),
+    (290, 150),
+    (310, 150),
+    (640, 100),
+    (70, 400),
+    (90, 30),
+]
 RESIZERS = {"simd": images.resize_with_simd, "pillow": images.resize_with_pillow}
 
 
@@ -92,6 +102,12 @@ def test_the_square_is_what_torchvisions_transforms_make(height, width, levels):
     assert (
         levels_apart(square(pixels, 64), np.asarray(reference(Image.fromarray(pixels)))) <= levels
     )
+
+
+@pytest.mark.parametrize(("height", "width"), NOISE)
+def test_noise_shows_that_nothing_the_filter_needs_is_cut_off(height, width, levels):
+    pixels = np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert levels_apart(square(pixels, 64), pillows_square(pixels, 64)) <= levels
 
 
 def test_a_large_picture_is_resized_in_bands_that_meet(levels, monkeypatch):

@@ -43,7 +43,9 @@ def test_both_readers_give_every_sample_once_shuffled_and_go_on(both):
         rest = list(batches_of(split, 8, shuffle=(5, 2), first_step=3, num_threads=1))
         assert all((a.images == b.images).all() for a, b in zip(whole[3:], rest, strict=True))
         share = list(batches_of(split, 8, shuffle=(5, 2), share=Share(1, 2)))
-        assert all((b.labels == a.labels[4:]).all() for a, b in zip(whole[:-1], share[:-1], strict=True))
+        assert all(
+            (b.labels == a.labels[4:]).all() for a, b in zip(whole[:-1], share[:-1], strict=True)
+        )
 
 
 def test_indexed_order_is_the_exact_permutation(both):

@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 import shutil
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from PIL import Image
 
 from alexnet_cli.data.releases.release import Picture
 from alexnet_cli.data.shards import RECORDS, ShardTask, make_shard
-from alexnet_cli.engine.disk_space import check_space
+from alexnet_cli.engine.disk_space import check_space, explain_fault
 from alexnet_cli.errors import MachineError
 
 SIZE = 64
@@ -91,3 +93,48 @@ def test_pictures_that_cannot_be_read_fall_back_to_a_known_size(tasks, tmp_path,
     disk(10_000)
     with pytest.raises(MachineError, match=r"need about 0\.4 MB"):
         check_space(tmp_path, tasks)
+
+
+def test_copies_of_the_pictures_are_counted_too(tasks, tmp_path, disk):
+    written = made_bytes(tasks)
+    disk(int(1.15 * written))
+    check_space(tmp_path, tasks, num_copied=1000)
+    with pytest.raises(MachineError, match="need about"):
+        check_space(tmp_path, tasks, num_copied=written)
+
+
+def told(number: int, folder: Path, tasks: list[ShardTask]) -> str:
+    error = OSError(number, os.strerror(number), str(folder / "train-000002.tar"))
+    return str(explain_fault(error, folder, tasks))
+
+
+def test_full_disk_says_how_much_more_is_needed(tasks, tmp_path, disk):
+    written = made_bytes(tasks[2:])
+    disk(0)
+    lines = told(errno.ENOSPC, tmp_path, tasks[2:]).splitlines()
+    name, what, rest = lines[0].split(": ")
+    assert (name, what) == (str(tmp_path / "train-000002.tar"), "disk full")
+    more, unit = rest.removeprefix("about ").removesuffix(" more are needed.").split()
+    assert unit == "MB"
+    assert float(more) * 1e6 == pytest.approx(written, rel=0.15)
+    assert lines[1] == "Finished shards are kept. Make room and run the same command again."
+
+
+def test_quota_has_its_word_and_what_is_to_be_written(tasks, tmp_path, disk):
+    disk(1 << 40)
+    text = told(errno.EDQUOT, tmp_path, tasks)
+    assert "the disk quota is used up: the shards still to be made need about" in text
+
+
+def test_room_that_cannot_be_asked_for_changes_nothing(tasks, tmp_path, monkeypatch):
+    def fail(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(shutil, "disk_usage", fail)
+    assert "disk full: the shards still to be made need about" in told(
+        errno.ENOSPC, tmp_path, tasks
+    )
+
+
+def test_other_faults_need_no_room(tasks, tmp_path):
+    assert "train-000002.tar: Input/output error.\nFinished" in told(errno.EIO, tmp_path, tasks)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from alexnet_cli.engine.interrupt import catch_signals
+from alexnet_cli.engine.interrupt import catch_signals, leave
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -74,3 +74,34 @@ def test_hangup_that_is_ignored_stays_so_as_under_nohup():
             assert interrupt.signal_number == 0
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_same_signal_again_does_what_it_is_to_do(number):
+    seen = []
+    with catch_signals(again=seen.append) as interrupt:
+        signal.raise_signal(number)
+        assert seen == []
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+
+    assert seen == [number, number]
+    assert interrupt.signal_number == number
+
+
+def test_another_signal_is_not_the_same_again():
+    seen = []
+    with catch_signals(again=seen.append) as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+
+    assert seen == []
+    assert interrupt.signal_number == signal.SIGTERM
+
+
+def test_signal_that_was_passed_on_twice_can_be_left_alone():
+    with catch_signals(again=leave) as interrupt:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+
+    assert interrupt.signal_number == signal.SIGTERM

@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_folder_without_permission_is_refused(tmp_path, monkeypatch):
 def test_claim_goes_on_with_the_same_plan_and_refuses_another(tmp_path):
     for _ in range(2):
         claim(tmp_path, PLAN, [task(tmp_path)])
-    with pytest.raises(DatasetError, match="unfinished prep of another source or other options"):
+    with pytest.raises(DatasetError, match="prep that is unfinished: size 32 there, 64 now"):
         claim(tmp_path, {"options": {"size": 64}}, [task(tmp_path)])
 
 
@@ -100,3 +101,60 @@ def test_finish_removes_what_was_worked_with_and_can_be_repeated(tmp_path):
     for _ in range(2):
         finish(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_finish_removes_what_could_not_be_removed_before_and_nothing_of_others(tmp_path):
+    for name in ("train-000000.tar", "train-000000.tar.17.partial", "film.mkv.partial"):
+        (tmp_path / name).touch()
+    finish(tmp_path)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["film.mkv.partial", "train-000000.tar"]
+
+
+def test_finish_says_what_it_cannot_remove(tmp_path, monkeypatch):
+    (tmp_path / RECORDS).mkdir()
+    (tmp_path / RECORDS / "plan.json").touch()
+    monkeypatch.setattr(os, "unlink", failing(errno.EIO))
+    with pytest.raises(MachineError, match=r"cannot be removed: Input/output error\.\nThe"):
+        finish(tmp_path)
+
+
+def failing(number: int):
+    """Return a call that fails."""
+
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "disk full"), (errno.EDQUOT, "quota"), (errno.EFBIG, "ulimit -f")],
+)
+def test_fault_of_the_disk_names_the_folder_and_what_is_wrong(tmp_path, number, words):
+    with pytest.raises(MachineError, match=f"{tmp_path}.*{words}.*\nFinished shards are kept"):
+        with entered(tmp_path / "a"):
+            failing(number)()
+
+
+def test_fault_before_anything_was_done_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "mkdir", failing(errno.EROFS))
+    with pytest.raises(MachineError, match=r"read-only disk\.\nNothing was changed\."):
+        with entered(tmp_path / "a"):
+            pass
+
+
+def test_closed_pipe_is_no_fault_of_the_disk(tmp_path):
+    with pytest.raises(BrokenPipeError), entered(tmp_path / "a"):
+        raise BrokenPipeError
+
+
+def test_plan_that_the_disk_does_not_give_is_not_a_damaged_one(tmp_path, monkeypatch):
+    claim(tmp_path, PLAN, [task(tmp_path)])
+    (tmp_path / "train-000009.tar").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing(errno.EIO))
+        with pytest.raises(OSError, match="Input/output error"):
+            claim(tmp_path, {}, [])
+    assert (tmp_path / "train-000009.tar").exists()

@@ -393,3 +393,30 @@ def test_rows_after_dropping_some_are_those_that_were_kept(run):
     run.keep_rows(2)
 
     assert run.rows() == [{"epoch": 1}, {"epoch": 2}]
+
+
+def test_row_that_was_cut_by_a_full_disk_leaves_no_trace(run):
+    """The kernel writes as much as there is room for, here as a limit says, and then refuses."""
+    run.add_row({"epoch": 1})
+    program = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from alexnet_cli.engine.run_folder import RunFolder\n"
+        "run = RunFolder(Path(sys.argv[1]))\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "limit = run.log.stat().st_size + 4\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
+        "try:\n"
+        "    run.add_row({'epoch': 2})\n"
+        "except OSError as error:\n"
+        "    print(error.strerror, run.log.stat().st_size)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)\n"
+        "run.add_row({'epoch': 3})\n"
+    )
+
+    said = subprocess.run(
+        [sys.executable, "-c", program, str(run.path)], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert said == "File too large 13\n"
+    assert epochs(run) == [1, 3]

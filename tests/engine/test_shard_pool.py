@@ -5,6 +5,8 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from alexnet_cli.data.images import to_jpeg
 from alexnet_cli.data.releases.release import Picture
 from alexnet_cli.data.shards import RECORDS, ShardRecord, ShardTask
 from alexnet_cli.engine.interrupt import Interrupt
-from alexnet_cli.engine.shard_pool import run_tasks
+from alexnet_cli.engine.shard_pool import collect, run_tasks
 from alexnet_cli.errors import MachineError
 
 
@@ -74,6 +76,24 @@ def test_fault_of_a_task_ends_the_others(tmp_path):
     with pytest.raises(OSError, match="train-000000"):
         list(run_tasks(tasks, 2))
     assert not list((tmp_path / "set").rglob("*.partial"))
+
+
+def test_tasks_of_any_executor_are_collected_and_topped_up():
+    with ThreadPoolExecutor(2) as pool:
+        more = iter([pool.submit(str, number) for number in range(3)])
+
+        def top_up(pending: set[Future]) -> None:
+            pending.update(islice(more, 1))
+
+        assert sorted(collect({pool.submit(str, 9)}, Interrupt(), top_up)) == ["0", "1", "2", "9"]
+
+
+def test_collecting_ends_at_a_signal_with_what_is_pending_left_in_the_set():
+    interrupt, never = Interrupt(), Future()
+    interrupt.signal_number = signal.SIGTERM
+    pending = {never}
+    assert list(collect(pending, interrupt)) == []
+    assert pending == {never}
 
 
 def _kill_workers_while_reading(records: Iterator[ShardRecord]) -> None:

@@ -4,7 +4,6 @@ import bz2
 import gzip
 import io
 import lzma
-import os
 import tarfile
 from pathlib import Path
 
@@ -95,7 +94,7 @@ def test_a_members_name_is_only_a_name(tmp_path, name):
     picture = picture_of(path, "a.tar/", member, 0)
     assert "/" not in picture.name
     assert picture.read() == b"abc"
-    assert os.listdir(tmp_path) == ["a.tar"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("kind", [b"S", b"1", b"2", b"3", b"4", b"6", b"V"])

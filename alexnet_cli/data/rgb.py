@@ -1,0 +1,78 @@
+"""A picture that Pillow has opened -> uint8 RGB, of any mode it may have.
+
+Transparent pictures are laid on white, grey ones of 16 bits scaled to 8.
+
+H rows, W columns.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+from PIL import Image
+
+from alexnet_cli.errors import ImageError
+
+BAND_PIXELS = 1 << 20  # how many are worked on at once
+
+
+def rgb_pixels(image: Image.Image) -> np.ndarray:
+    """Return the pixels of a picture that Pillow has opened: uint8 RGB (H, W, 3).
+
+    They are made a band at a time: a large picture is never there twice.
+
+    Raises:
+        ImageError: `unsupported-variant`; and whatever Pillow raises on damage.
+    """
+    with _silence() if image.format == "TIFF" else nullcontext():
+        image.load()  # a TIFF may turn, and then has another size
+    width, height = image.size
+    shift = _bits_to_drop(image)
+    pixels_HWC = np.empty((height, width, 3), np.uint8)
+    rows = max(1, BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        band = image.crop((0, top, width, bottom))
+        pixels_HWC[top:bottom] = np.asarray(_to_rgb(band, shift))
+    return pixels_HWC
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what libtiff says of a file, many lines of it, off the terminal."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _bits_to_drop(image: Image.Image) -> int | None:
+    """Return the low bits that a wide grey picture has beyond 8; None if it is not wide.
+
+    `convert` would clip it at 255, so a 16-bit picture became white.
+    """
+    if image.mode.startswith("I;16"):
+        return 8
+    if image.mode not in ("I", "F"):
+        return None
+    low, high = image.getextrema()
+    if image.mode == "F" or low < 0 or high > 65535:
+        raise ImageError("unsupported-variant", f"pixels of mode {image.mode}: {low} to {high}")
+    return 8 if high > 255 else 0
+
+
+def _to_rgb(image: Image.Image, shift: int | None) -> Image.Image:
+    if shift is not None:
+        return Image.fromarray((np.asarray(image) >> shift).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,72 @@
+"""How much room a disk has, and what is wrong with it, in words."""
+
+import errno
+import shutil
+from pathlib import Path
+
+from alexnet_cli.errors import MachineError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+WORDS = {
+    errno.ENOSPC: "disk full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than is allowed here (ulimit -f)",
+    errno.EROFS: "read-only disk",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EMFILE: "too many open files for one process (ulimit -n)",
+    errno.ENFILE: "too many open files on this machine",
+    errno.EAGAIN: "too many processes or threads (ulimit -u)",
+}
+ADVICE = {
+    errno.ENOSPC: "Make room and run the same command again.",
+    errno.EDQUOT: "Make room within the quota and run the same command again.",
+    errno.EFBIG: "Raise the limit and run the same command again.",
+    errno.EROFS: "Make it writable, or name a folder on another disk.",
+    errno.EMFILE: "Raise the limit, or use fewer --workers, and run the same command again.",
+    errno.EAGAIN: "Raise the limit, or use fewer --workers, and run the same command again.",
+}
+
+
+def is_ours(error: OSError) -> bool:
+    """Tell whether a fault is of this process or machine and not of the file it met."""
+    return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+
+
+def size_in_words(num_bytes: int) -> str:
+    """Return a size for people: 0.3 MB, 31.9 GB."""
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:,.1f} MB"
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how much room there is for us on the disk that a folder lies on."""
+    return shutil.disk_usage(folder).free
+
+
+def check_room(folder: Path, needed: int, what_needs: str, advice: str) -> None:
+    """Refuse to begin what does not fit.
+
+    Args:
+        what_needs: "the shards need".
+        advice: the last line of the refusal.
+
+    Raises:
+        MachineError: it does not.
+    """
+    free = free_bytes(folder)
+    if needed > free:
+        raise MachineError(
+            f"{folder}: {what_needs} {size_in_words(needed)}, {size_in_words(free)} are free: "
+            f"{size_in_words(needed - free)} more are needed.\n{advice}"
+        )
+
+
+def fault_in_words(error: OSError, folder: Path) -> str:
+    """Return which file, or else the folder we work in, and what is wrong with its disk."""
+    what = WORDS.get(error.errno) or error.strerror or str(error)
+    return f"{error.filename or folder}: {what}"
+
+
+def advice_on(error: OSError) -> str:
+    """Return what to do about it."""
+    return ADVICE.get(error.errno, "When the disk can be used again, run the same command.")
