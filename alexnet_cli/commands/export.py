@@ -13,7 +13,7 @@ from alexnet_cli.engine.classifier import Classifier, load_classifier
 from alexnet_cli.errors import CheckpointError, InputError
 from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.model.onnx_graph import build_graph
-from alexnet_cli.model.onnx_session import METADATA_KEY, OnnxClassifier, load_onnx
+from alexnet_cli.model.onnx_session import METADATA_KEY, OnnxClassifier, load_onnx, seal
 from alexnet_cli.progress import SILENT, Progress
 
 CHECKED_BATCHES = (1, 3, 32)
@@ -66,7 +66,7 @@ def export(
         metadata={METADATA_KEY: json.dumps(_about(checkpoint, num_views))},
     )
     onnx.checker.check_model(model, full_check=True)
-    content = model.SerializeToString()
+    content = seal(model.SerializeToString())
     difference = _write_checked(onnx_path, content, classifier, num_views, progress)
     return ExportResult(
         onnx=str(onnx_path),

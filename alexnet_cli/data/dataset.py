@@ -36,7 +36,7 @@ class Split:
 
     Attributes:
         samples: SAMPLE_DTYPE rows in stored order.
-        fetch: called with a shard's number before it is first opened, where it may not be there.
+        fetch: called with the number of a shard that may not be there yet.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Split:
     _files: ShardFiles = field(init=False)
 
     def __post_init__(self) -> None:
-        self._files = ShardFiles(self.folder, self.shards, self.fetch)
+        self._files = ShardFiles(self.folder, self.shards)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -61,6 +61,17 @@ class Split:
     def keys(self) -> list[str]:
         """Return the WebDataset keys in stored order."""
         return [f"{self.name}-{number:08d}" for number in self.samples["number"].tolist()]
+
+    def make_ready(self, positions: np.ndarray) -> None:
+        """Fetch the shards of some samples, where they may not be there yet.
+
+        Raises:
+            DatasetError: a shard is not at its URL, or not the one that was indexed.
+            MachineError: the network or the disk fails.
+        """
+        if self.fetch:
+            for shard in np.unique(self.samples["shard"][positions]).tolist():
+                self.fetch(shard)
 
     def jpeg(self, position: int) -> bytes:
         """Return one sample's JPEG bytes, those that prep wrote: their CRC-32 is compared.

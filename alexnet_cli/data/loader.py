@@ -92,6 +92,7 @@ def load_batches(
 def _start_batch(
     pool: ThreadPoolExecutor, split: Split, positions: np.ndarray
 ) -> tuple[Batch, list[Future]]:
+    split.make_ready(positions)  # here, where a signal ends it, and not in a thread
     size = split.image_size
     images = np.empty((len(positions), size, size, 3), np.uint8)
     labels = split.samples["label"][positions].astype(np.int64)

@@ -7,7 +7,7 @@ read says so, costs 3 us a picture, and lets other threads run while it waits.
 import os
 import resource
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -28,18 +28,9 @@ class ShardFiles:
 
     Not all shards stay open: ImageNet has 1,332 of 1,000 pictures, and a process may often have no
     more than 1,024 files.
-
-    Args:
-        fetch: called with a shard's number before it is opened, where shards may not be there yet.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        shards: Sequence[Shard],
-        fetch: Callable[[int], None] | None = None,
-    ):
-        self._fetch = fetch
+    def __init__(self, folder: Path, shards: Sequence[Shard]):
         self.paths = [folder / shard.name for shard in shards]
         self._open: dict[int, _OpenFile] = {}
         self._stamps: dict[int, tuple[int, int]] = {}
@@ -74,8 +65,6 @@ class ShardFiles:
             return True
 
     def _opened(self, shard: int) -> "_OpenFile":
-        if self._fetch:
-            self._fetch(shard)
         file = _OpenFile(os.open(self.paths[shard], os.O_RDONLY))
         with self._lock:
             self._stamps.setdefault(shard, _stamp(file.descriptor))

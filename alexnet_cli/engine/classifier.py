@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from alexnet_cli.data.augment import Augmenter, View, views_of
 from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.errors import CheckpointError
+from alexnet_cli.model.alexnet import parameter_shapes
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.model.parallel import Network, build_network, load_whole_state
 
@@ -23,13 +25,17 @@ class Classifier:
     net: Network
     augmenter: Augmenter
 
-    @torch.inference_mode()
     def probabilities(self, images: np.ndarray, views: list[View]) -> np.ndarray:
         """Return the softmax of every view of uint8 RGB (N, H, W, 3), as float32 (V, N, K)."""
-        self.net.eval()
         on_device = torch.from_numpy(images).to(self.augmenter.device)
-        scores = [self.net(self.augmenter.view(on_device, view)) for view in views]
-        return torch.stack(scores).softmax(dim=2).cpu().numpy()
+        return self.on_device(on_device, views).cpu().numpy()
+
+    @torch.inference_mode()
+    def on_device(self, images: Tensor, views: list[View]) -> Tensor:
+        """Return the same of images on the device, there; a GPU may not have done it yet."""
+        self.net.eval()
+        scores = [self.net(self.augmenter.view(images, view)) for view in views]
+        return torch.stack(scores).softmax(dim=2)
 
     def views(self, num_views: int) -> list[View]:
         """Return 1, 9 or 10 views of each picture."""
@@ -50,14 +56,30 @@ def build_classifier(
     checkpoint: Checkpoint, devices: tuple[torch.device, ...], path: Path
 ) -> Classifier:
     """Put a checkpoint's network on the devices; `path` is for messages."""
+    if differences := _differences(checkpoint):
+        text = "; ".join(differences[:3]) + ("; ..." if differences[3:] else "")
+        raise CheckpointError(f"{path}: its tensors do not fit its recipe ({text}).")
     net = build_network(checkpoint.recipe, len(checkpoint.classes), devices)
     weights = {name: torch.from_numpy(tensor) for name, tensor in checkpoint.weights.items()}
+    load_whole_state(net, weights)
     try:
-        load_whole_state(net, weights)
         stats = stats_of(checkpoint)
-    except (LookupError, ValueError) as error:
+    except KeyError as error:
         raise CheckpointError(f"{path}: its tensors do not fit its recipe ({error}).") from error
     return Classifier(net, Augmenter(checkpoint.recipe, stats, devices[0]))
+
+
+def _differences(checkpoint: Checkpoint) -> list[str]:
+    """Say how the tensors differ from those of the recipe's network, before that takes memory."""
+    expected = parameter_shapes(checkpoint.recipe, len(checkpoint.classes))
+    found = {name: tensor.shape for name, tensor in checkpoint.weights.items()}
+    missing = [f"there is no {name}" for name in expected if name not in found]
+    others = [
+        f"{name} is {found[name]}, not {shape}"
+        for name, shape in expected.items()
+        if found.get(name, shape) != shape
+    ]
+    return missing + others + [f"{name} is none of it" for name in found if name not in expected]
 
 
 def stats_of(checkpoint: Checkpoint) -> PixelStats:

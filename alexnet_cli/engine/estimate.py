@@ -150,7 +150,8 @@ def _images(step: Step) -> int:
 def _disk(step: Step) -> int:
     if step.kind == "train":
         layers = describe_layers(step.recipe, step.source.classes)
-        return COPIES * PARAMETER_BYTES * sum(layer.parameters for layer in layers)
+        copies = COPIES + bool(step.recipe.average_decay)
+        return copies * PARAMETER_BYTES * sum(layer.parameters for layer in layers)
     if step.kind == "eval":  # all views' average and the centre's
         return 2 * 4 * step.source.classes * step.source.held_out.get(step.source.split, 0)
     return 0

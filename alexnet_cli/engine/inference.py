@@ -1,16 +1,21 @@
 """Every image of a split once through a network: centre and ten-view probabilities."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import tee
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from alexnet_cli.data.augment import View
 from alexnet_cli.data.dataset import Dataset
+from alexnet_cli.data.loader import Batch
 from alexnet_cli.data.passes import batches_of
 from alexnet_cli.data.predictions import Predictions
 from alexnet_cli.data.sources import Location, open_source
 from alexnet_cli.engine.classifier import Classifier, load_classifier
+from alexnet_cli.engine.feed import to_device
 from alexnet_cli.engine.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError, DivergedError
 from alexnet_cli.model.checkpoint import Checkpoint
@@ -69,6 +74,33 @@ def _check_fit(path: Path, checkpoint: Checkpoint, dataset: Dataset) -> None:
         )
 
 
+def _averages(
+    classifier: Classifier,
+    views: list[View],
+    batches: Iterable[Batch],
+    before_batch: Callable[[], None],
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield positions, mean and centre probabilities (N, K) of every batch.
+
+    They are fetched when the next batch is under way, so that a GPU always has work.
+    """
+    center, done = views.index(classifier.augmenter.center), []
+    whole, to_send = tee(batches)
+    sent = to_device(to_send, classifier.augmenter.device)
+    for batch, (images, _) in zip(whole, sent, strict=True):
+        before_batch()
+        probs_VNK = classifier.on_device(images, views)
+        done.append((batch.positions, probs_VNK.mean(dim=0), probs_VNK[center]))
+        if len(done) > 1:
+            yield _fetched(*done.pop(0))
+    for entry in done:
+        yield _fetched(*entry)
+
+
+def _fetched(positions: np.ndarray, *probs: Tensor) -> tuple[np.ndarray, ...]:
+    return positions, *(tensor.cpu().numpy() for tensor in probs)
+
+
 def predict_split(
     classifier: Classifier,
     dataset: Dataset,
@@ -94,20 +126,17 @@ def predict_split(
     """
     split = dataset.split(split_name)
     views = classifier.views(num_views)
-    center = views.index(classifier.augmenter.center)
     shape = (len(split), len(dataset.classes))
     probs, center_probs = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     what = f"{split_name}, {num_views} view{'s'[: num_views > 1]}"
     size, share = BATCH_SIZE * replicas.count, replicas.share
     with progress.track(what, -(-len(split) // replicas.count)) as bar:
-        for batch in batches_of(split, size, share=share):
-            before_batch()
-            probs_VNK = classifier.probabilities(batch.images, views)
-            if not np.isfinite(probs_VNK).all():
+        batches = batches_of(split, size, share=share)
+        for positions, mean, central in _averages(classifier, views, batches, before_batch):
+            if not np.isfinite(mean).all():
                 raise DivergedError(f"the network's scores of {split_name} are not finite")
-            probs[batch.positions] = probs_VNK.mean(axis=0)
-            center_probs[batch.positions] = probs_VNK[center]
-            bar.advance(len(batch.labels))
+            probs[positions], center_probs[positions] = mean, central
+            bar.advance(len(positions))
     for filled in (probs, center_probs):  # each row by one replica, the others' are zero
         replicas.add_up(torch.from_numpy(filled))
     return Predictions(

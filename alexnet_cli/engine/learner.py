@@ -18,6 +18,7 @@ from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.engine.feed import OnDevice
 from alexnet_cli.engine.precision import allow_tf32, autocast
 from alexnet_cli.engine.replicas import ALONE, Replicas
+from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.alexnet import AlexNet, initialize
 from alexnet_cli.model.average import WeightAverage
 from alexnet_cli.model.checkpoint import Checkpoint, Progressed
@@ -83,11 +84,18 @@ class Learner:
         return imported
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take over weights, velocity and average of a checkpoint."""
+        """Take over weights, velocity and average of a checkpoint.
+
+        Raises:
+            CheckpointError: they are not those of the recipe's network.
+        """
         for name, tensors in self._states().items():
             arrays = getattr(checkpoint, name)
             state = {name: torch.from_numpy(array) for name, array in arrays.items()}
-            load_whole_state(self.net, state, tensors)
+            try:
+                load_whole_state(self.net, state, tensors)
+            except (LookupError, ValueError) as error:
+                raise CheckpointError(f"its {name} do not fit its recipe ({error}).") from error
 
     def checkpoint(
         self, dataset: Dataset, at: Progressed, began_from: dict[str, str]

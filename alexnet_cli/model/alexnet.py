@@ -232,6 +232,13 @@ class LayerInfo:
     parameters: int
 
 
+def parameter_shapes(recipe: Recipe, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Return every parameter's name and shape, without allocating weights."""
+    with torch.device("meta"):
+        net = AlexNet(recipe, num_classes)
+    return {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
+
+
 def describe_layers(recipe: Recipe, num_classes: int) -> list[LayerInfo]:
     """Return every layer's name, output and number of parameters, without allocating weights."""
     with torch.device("meta"):

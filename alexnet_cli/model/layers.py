@@ -3,6 +3,8 @@
 N images, C channels, H rows, W columns.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -93,8 +95,7 @@ class LocalResponseNorm(nn.Module):
         """Map (N, C, H, W) to the same shape, type and layout."""
         if torch.compiler.is_compiling():
             return self._as_plain_operations(x)
-        # Autocast would turn the powers to float32, which they need not be, on a GPU.
-        with torch.autocast(x.device.type, enabled=False):
+        with _types_kept(x.device.type):
             if x.device.type != "cpu" or x.numel() <= BLOCK:
                 return _ResponseNorm.apply(x, self)
             blocks = x.split(max(1, BLOCK // x.shape[1:].numel()))
@@ -119,6 +120,13 @@ class LocalResponseNorm(nn.Module):
         return (
             f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, columns={self.columns}"
         )
+
+
+def _types_kept(device_type: str) -> AbstractContextManager:
+    """Return a context without autocast, which makes the powers float32; "meta" has none."""
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
 
 
 class _ResponseNorm(torch.autograd.Function):

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from alexnet_cli.errors import RecipeError
 from alexnet_cli.recipe import Recipe
-from alexnet_cli.recipes import cifar, earlier, original, pretraining, small, text
+from alexnet_cli.recipes import cifar, earlier, fast, original, pretraining, small, text
 from alexnet_cli.recipes.entry import Entry, Target
 
 __all__ = ["ENTRIES", "RECIPES", "Entry", "Target", "find_recipe", "load_recipe"]
 
-FAMILIES = (text, original, earlier, pretraining, cifar, small)
+FAMILIES = (text, fast, original, earlier, pretraining, cifar, small)
 ENTRIES: dict[str, Entry] = {
     entry.recipe.name: entry for family in FAMILIES for entry in family.ENTRIES
 }

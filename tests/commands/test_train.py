@@ -13,6 +13,8 @@ import torch
 
 from alexnet_cli.commands.train import train
 from alexnet_cli.console import ConsoleProgress
+from alexnet_cli.engine import trainer as trainer_module
+from alexnet_cli.engine.learner import Learner
 from alexnet_cli.engine.run_folder import RunFolder
 from alexnet_cli.model.alexnet import AlexNet, initialize
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -196,6 +198,150 @@ def test_run_stopped_before_its_first_checkpoint_begins_again(answer, fails, dat
 
     kept = Recipe.from_json((tmp_path / "run" / "recipe.json").read_text())
     assert kept.learning_rate == 0.005
+
+
+# --- stopping and saving
+
+
+def test_signal_in_validation_stops_before_its_end_and_resumes_to_the_same_run(
+    answer, fails, dataset, runs, tmp_path, monkeypatch
+):
+    arguments = ("train", dataset, "--run", tmp_path / "run", *ON_CPU)
+    real, calls = trainer_module.validate, []
+
+    def validate(*given):
+        calls.append(os.kill(os.getpid(), signal.SIGTERM))
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "validate", validate)
+        message = fails(143, *arguments, *TINY, "--set", "seed=1", "--epochs", 2).message
+    assert "stopped and saved at epoch 1, step 4" in message
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+    assert len(calls) == 1
+
+    assert answer(*arguments, "--resume")["epochs"] == 2
+
+    resumed, expected = (last_of(run) for run in (tmp_path / "run", runs.first))
+    assert_equal(resumed.weights, expected.weights)
+    assert resumed.progressed == expected.progressed
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"),
+    [(("--save-steps", 1), [1, 2, 3, 4]), (("--save-steps", 3), [3, 4]), ((), [4])],
+    ids=str,
+)
+def test_checkpoints_within_an_epoch_are_as_often_as_asked_for(
+    answer, dataset, tmp_path, monkeypatch, every, steps
+):
+    saved, real = [], RunFolder.save
+
+    def save(run, checkpoint, *, is_best):
+        saved.append(checkpoint.progressed.total_steps)
+        real(run, checkpoint, is_best=is_best)
+
+    monkeypatch.setattr(RunFolder, "save", save)
+    answer("train", dataset, "--run", tmp_path / "run", *TINY, "--epochs", 1, *ON_CPU, *every)
+
+    assert saved == steps
+
+
+def test_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_when_there_is_room(
+    answer, fails, dataset, runs, tmp_path, monkeypatch
+):
+    run, real, first = tmp_path / "run", os.fsync, []
+    arguments = ("train", dataset, "--run", run, *ON_CPU)
+
+    def fail(descriptor):
+        if first:
+            raise OSError(28, "No space left on device")
+        if (run / "last.safetensors").exists():
+            first.append((run / "last.safetensors").read_bytes())
+        return real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        message = fails(4, *arguments, *TINY, "--set", "seed=1", "--epochs", 2).message
+
+    assert "disk" in message
+    assert "last.safetensors is kept" in message
+    assert (run / "last.safetensors").read_bytes() == first[0]
+    assert last_of(run).progressed.epoch == 1
+    assert answer(*arguments, "--resume")["epochs"] == 2
+    assert_equal(last_of(run).weights, last_of(runs.first).weights)
+
+
+def test_log_that_cannot_be_written_is_said_and_training_goes_on(
+    alexnet, dataset, tmp_path, monkeypatch
+):
+    def fail(_run, _row):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RunFolder, "add_row", fail)
+    arguments = ("--run", tmp_path / "run", *TINY, "--epochs", 2, *ON_CPU)
+    result = alexnet("train", dataset, *arguments)
+
+    assert result.exit_code == 0, result.output
+    told = "log.jsonl: could not be written (No space left on device); going on"
+    assert result.stderr.count(told) == 2
+    assert last_of(tmp_path / "run").progressed.epoch == 2
+
+
+def test_full_memory_of_the_device_is_exit_4_with_a_smaller_batch(
+    fails, answer, dataset, tmp_path, monkeypatch
+):
+    """In the third step; what was saved after the second is kept."""
+    run, real = tmp_path / "run", Learner.loss
+    arguments = ("train", dataset, "--run", run, *ON_CPU)
+
+    def loss(learner, batch, at, *more):
+        if at.step == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.25 GiB. GPU 0 ..")
+        return real(learner, batch, at, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "loss", loss)
+        message = fails(4, *arguments, *TINY, "--epochs", 1, "--save-steps", 1).message
+
+    assert "out of memory with batches of 16 (2.25 GiB needed)" in message
+    assert "--set batch_size=8" in message
+    assert answer(*arguments, "--resume")["steps"] == 4
+
+
+@pytest.mark.parametrize("change", ["batch_size=8", "width=0.125", "momentum=0.8", "fc6.dropout=0"])
+def test_resume_with_anything_else_than_more_epochs_is_refused(
+    fails, dataset, runs, unharmed, change
+):
+    check = unharmed(runs.first)
+    arguments = ("--run", runs.first, "--resume", *TINY, "--set", "seed=1", "--set", change)
+
+    message = fails(2, "train", dataset, *arguments, *ON_CPU).message
+
+    assert "only --epochs may change" in message
+    check()
+
+
+def test_changed_end_of_a_resumed_run_is_recorded(answer, dataset, runs, tmp_path):
+    run = shutil.copytree(runs.first, tmp_path / "run")
+    answer("train", dataset, "--run", run, "--resume", "--epochs", 3, *ON_CPU)
+
+    assert Recipe.from_json((run / "recipe.json").read_text()).epochs == 3
+    assert last_of(run).recipe.epochs == 3
+
+
+def test_run_goes_on_on_another_number_of_devices(answer, dataset, runs, tmp_path):
+    run = shutil.copytree(runs.first, tmp_path / "run")
+    more = ("--resume", "--epochs", 3, *ON_CPU, "--gpus", 2)
+
+    assert answer("train", dataset, "--run", run, *more)["devices"] == ["cpu", "cpu"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--columns", 3), ("--save-minutes", -1), ("--save-steps", -1), ("--precision", "x")]
+)
+def test_impossible_choices_are_refused_by_the_parser(wrong_command_line, tmp_path, wrong):
+    assert wrong[0] in wrong_command_line("train", "data", "--run", tmp_path / "run", *wrong)
 
 
 # --- beginning with layers of another network

@@ -157,6 +157,12 @@ def test_run_holds_its_weights_twice_and_the_velocity_once(small):
     assert step.disk_bytes == (2 + 1) * 4 * parameters
 
 
+def test_run_that_averages_its_weights_holds_the_average_too(small):
+    (step,) = estimate(train("a", replace(small, average_decay=0.9))).steps
+    (other,) = estimate(train("a", small)).steps
+    assert step.disk_bytes == other.disk_bytes * 4 // 3
+
+
 def test_predictions_hold_the_probabilities_of_all_views_and_of_the_centre(small):
     (step,) = estimate(measure("e", small, SET)).steps
     assert step.disk_bytes == 300 * 10 * 4 * 2

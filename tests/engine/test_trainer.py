@@ -22,6 +22,7 @@ from alexnet_cli.data.loader import epoch_order
 from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.engine import trainer as trainer_module
 from alexnet_cli.engine.inference import predict_with_checkpoint
+from alexnet_cli.engine.interrupt import Interrupt
 from alexnet_cli.engine.learner import Learner, Place
 from alexnet_cli.engine.run_folder import RunFolder
 from alexnet_cli.engine.trainer import Trainer
@@ -898,3 +899,22 @@ def test_shard_that_fails_in_the_middle_costs_no_step(dataset, straight, recipe,
     shard.write_bytes(whole)
     resume(damaged, tmp_path / "run", None, device="cpu")
     assert_same_run(tmp_path / "run", straight)
+
+
+@pytest.mark.parametrize("wishes", [[0, 0], [0, signal.SIGTERM], [signal.SIGINT, 0]])
+def test_replicas_heed_each_others_signals_in_validation(dataset, recipe, tmp_path, wishes):
+    class Two:
+        """Two replicas; what this one gives is noted, and both wishes come back."""
+
+        count, given = 2, []
+
+        def gather(self, row):
+            self.given.append(row.tolist())
+            return torch.tensor(wishes)[:, None]
+
+    trainer = build_trainer(recipe, dataset, tmp_path / "run")
+    trainer.replicas, interrupt = Two(), Interrupt()
+    interrupt.signal_number = wishes[0]
+
+    assert trainer._ask_all(interrupt) == max(wishes)
+    assert Two.given[-1] == [wishes[0]]

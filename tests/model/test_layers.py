@@ -159,6 +159,12 @@ def test_norm_of_no_pictures_is_of_none():
     assert LocalResponseNorm(5, 0.3, 0.75, 2.0, columns=2)(draw(0, 8, 3, 3)).shape == (0, 8, 3, 3)
 
 
+def test_norm_can_be_described_without_numbers():
+    x = torch.empty(1, 8, 3, 3, device="meta")
+
+    assert LocalResponseNorm(5, 0.3, 0.75, 2.0, columns=2)(x).shape == x.shape
+
+
 def test_norm_without_gradients_is_the_same():
     x, norm = draw(2, 8, 3, 3), LocalResponseNorm(5, 0.3, 0.75, 2.0, columns=2)
 

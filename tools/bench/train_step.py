@@ -1,25 +1,34 @@
-"""How fast is one training step of the network, and what does response normalisation cost?
+"""How fast is a training step of our network, against the same one from torch's own parts?
 
-Times forward, backward and update on random patches, one variant after the other in each round, and
-prints images/s and the ratio to `stock`: the same network with torch.nn.LocalResponseNorm.
+Times forward, backward and update on random patches, every variant once a round, the order turned
+round by round; ratios are taken inside a round, and their median is printed.
 
-    python tools/bench/train_step.py [--recipe paper] [--batch 32] [--rounds 5] [--device cpu]
+    python tools/bench/train_step.py [--recipe paper] [--batch 128] [--rounds 5] [--threads 2]
+        [--device cpu] [--variants stock,fp32,bf16]
+
+`stock` is the network of the recipe with torch.nn.LocalResponseNorm and torch.optim.SGD as they
+come, in float32; `torchvision` is torchvision's alexnet, which has no norms and no groups, in the
+same plain loop. Compiled variants print how long the first step took.
 """
 
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
+from alexnet_cli.engine.precision import allow_tf32, autocast
 from alexnet_cli.model.alexnet import AlexNet, initialize
 from alexnet_cli.model.sgd import PaperSGD
 from alexnet_cli.recipe import Recipe
 from alexnet_cli.recipes import find_recipe
 
 CLASSES = 1000
+VARIANTS = "stock,fp32,bf16,compiled,compiled-bf16,torchvision,torchvision-bf16"
 
 
 class StockNorm(nn.Module):
@@ -29,55 +38,92 @@ class StockNorm(nn.Module):
         super().__init__()
         r = recipe
         self.columns = recipe.columns
-        self.norm = nn.LocalResponseNorm(r.lrn_size, r.lrn_alpha * r.lrn_size, r.lrn_beta, r.lrn_k)
+        alpha = r.lrn_alpha_per_square() * r.lrn_size
+        self.norm = nn.LocalResponseNorm(r.lrn_size, alpha, r.lrn_beta, r.lrn_k)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([self.norm(part) for part in x.chunk(self.columns, dim=1)], dim=1)
 
 
-def build(recipe: Recipe, variant: str, device: str) -> tuple[AlexNet, PaperSGD]:
-    """Return a network whose norms are ours, torch's or left out."""
+def build_net(recipe: Recipe, variant: str) -> nn.Module:
+    """Return ours, ours with torch's norms, or torchvision's."""
+    if variant.startswith("torchvision"):
+        return torchvision.models.alexnet(num_classes=CLASSES)
     net = AlexNet(recipe, CLASSES)
     initialize(net, 0)
-    for name, _ in list(net.named_children()):
-        if name.startswith("norm") and variant != "ours":
-            setattr(net, name, StockNorm(recipe) if variant == "stock" else nn.Identity())
-    net = net.to(device)
-    return net, PaperSGD(net, recipe)
+    if variant == "stock":
+        for name in [name for name, _ in net.named_children() if name.startswith("norm")]:
+            setattr(net, name, StockNorm(recipe))
+    return net
 
 
-def time_step(net: AlexNet, sgd: PaperSGD, x: torch.Tensor, labels: torch.Tensor) -> float:
+def build_update(net: nn.Module, recipe: Recipe, variant: str) -> tuple[Callable, Callable]:
+    """Return what forgets gradients and what updates by them: ours, or torch.optim.SGD."""
+    if variant == "stock" or variant.startswith("torchvision"):
+        sgd = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
+        return sgd.zero_grad, sgd.step
+    ours = PaperSGD(net, recipe)
+    return ours.zero_grad, lambda: ours.step(1e-4)
+
+
+def build_step(recipe: Recipe, variant: str, x: torch.Tensor, labels: torch.Tensor) -> Callable:
+    """Return a call that makes one step."""
+    net = build_net(recipe, variant).to(x.device).train()
+    zero_grad, update = build_update(net, recipe, variant)
+    precision = "bf16" if variant.endswith("bf16") else "fp32"
+    if variant.startswith("compiled"):
+        net.compile()
+
+    def step() -> None:
+        with autocast(x.device, precision):
+            scores = net(x)
+        loss = F.cross_entropy(scores.float(), labels)
+        zero_grad()
+        loss.backward()
+        update()
+
+    return step
+
+
+def seconds_of(step: Callable, device: torch.device) -> float:
     """Return the seconds of one step."""
     began = time.perf_counter()
-    loss = F.cross_entropy(net(x), labels)
-    sgd.zero_grad()
-    loss.backward()
-    sgd.step(1e-4)
-    if x.is_cuda:
+    step()
+    if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - began
 
 
 def main() -> None:
     """Print one line a variant."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="paper")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    arguments = parser.parse_args()
-    recipe = find_recipe(arguments.recipe)
-    x = torch.randn(arguments.batch, 3, recipe.crop_size, recipe.crop_size).mul_(50)
-    x = x.to(arguments.device, memory_format=torch.channels_last)
-    labels = torch.randint(CLASSES, (arguments.batch,), device=arguments.device)
-    variants = {name: build(recipe, name, arguments.device) for name in ("stock", "ours", "none")}
-    rounds: list[dict[str, float]] = []
-    for _ in range(arguments.rounds + 1):
-        rounds.append({name: time_step(*pair, x, labels) for name, pair in variants.items()})
-    for name in variants:
-        seconds = statistics.median(row[name] for row in rounds[1:])
-        ratio = statistics.median(row["stock"] / row[name] for row in rounds[1:])
-        print(f"{name:6} {arguments.batch / seconds:8.1f} images/s   {ratio:5.2f} x stock")
+    parser.add_argument("--variants", default=VARIANTS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    allow_tf32("fp32")
+    recipe, device = find_recipe(options.recipe), torch.device(options.device)
+    x = torch.randn(options.batch, 3, recipe.crop_size, recipe.crop_size, device=device).mul_(50)
+    x = x.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(CLASSES, (options.batch,), device=device)
+    names = options.variants.split(",")
+    steps = {name: build_step(recipe, name, x, labels) for name in names}
+    first = {name: seconds_of(step, device) for name, step in steps.items()}
+    rounds = []
+    for number in range(options.rounds):
+        turned = names[number % len(names) :] + names[: number % len(names)]
+        rounds.append({name: seconds_of(steps[name], device) for name in turned})
+    for name in names:
+        speed = options.batch / statistics.median(row[name] for row in rounds)
+        ratios = sorted(row[names[0]] / row[name] for row in rounds)
+        print(
+            f"{name:17} {speed:8.1f} images/s  {statistics.median(ratios):5.2f} x {names[0]} "
+            f"({ratios[0]:.2f} to {ratios[-1]:.2f}), first step {first[name]:.1f} s"
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,168 @@
+"""`alexnet bench`: how fast each stage of training is on this machine, and what limits it."""
+
+import gc
+import json
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import torch
+
+from alexnet_cli.atomic import write_bytes
+from alexnet_cli.data.dataset import Dataset
+from alexnet_cli.data.sources import Location, open_source
+from alexnet_cli.engine.bench import Bench
+from alexnet_cli.engine.bench import bench as measure
+from alexnet_cli.engine.bench_words import limits, markdown, ratios
+from alexnet_cli.engine.devices import Layout, choose_layout
+from alexnet_cli.engine.launcher import on_replicas
+from alexnet_cli.engine.learner import Place
+from alexnet_cli.engine.precision import PRECISIONS, describe_precision
+from alexnet_cli.errors import AlexNetError, MachineError, UsageError
+from alexnet_cli.progress import SILENT, Progress
+from alexnet_cli.recipe import Recipe
+
+CPU_BATCH = 16
+GRID_BATCHES = (128, 512, 2048)
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """The ways to train that are to be measured, each with each; None for what is usual.
+
+    Attributes:
+        batches: pictures of an update; usually the recipe's, and 16 on a CPU.
+        precisions: usually fp32.
+        compiled: whether torch.compile makes the kernels; usually not.
+    """
+
+    batches: tuple[int, ...] | None = None
+    precisions: tuple[str, ...] | None = None
+    compiled: tuple[bool, ...] | None = None
+
+    def filled(self, recipe: Recipe, kind: str, *, every: bool) -> "Ways":
+        """Return what is meant on a kind of device; `every`: all the ways there are."""
+        usual = min(recipe.batch_size, CPU_BATCH) if kind == "cpu" else recipe.batch_size
+        return Ways(
+            self.batches or (GRID_BATCHES if every else (usual,)),
+            self.precisions or (PRECISIONS if every else ("fp32",)),
+            self.compiled or ((False, True) if every else (False,)),
+        )
+
+
+@dataclass(slots=True)
+class BenchResult:
+    """Everything that was measured.
+
+    Attributes:
+        benches: a `Bench` for each way to train, with "ratios" and "limits".
+        failures: ways that could not be measured, and why.
+        report: the files that were written.
+    """
+
+    benches: list[dict] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    report: list[str] = field(default_factory=list)
+
+
+def bench(
+    location: Location | None,
+    recipe: Recipe,
+    ways: Ways,
+    *,
+    every: bool = False,
+    device: str = "auto",
+    num_devices: int | None = None,
+    columns: int | None = None,
+    seconds: float = 2.0,
+    out: Path | None = None,
+    progress: Progress = SILENT,
+) -> BenchResult | None:
+    """Measure ways to train, one after the other; only the first replica has a result.
+
+    Args:
+        location: a dataset; without one, pictures are noise and nothing is read.
+        every: measure all the ways; one that fails is noted, and the others go on.
+        seconds: of each measurement of each way.
+        out: folder for bench.json and bench.md.
+
+    Raises:
+        AlexNetError: the dataset or device cannot be used, or the only way failed.
+    """
+    layout = choose_layout(device, num_devices, columns, net_columns=recipe.columns)
+    ways = ways.filled(recipe, layout.kind, every=every)
+    all_ways = list(product(ways.batches, ways.precisions, ways.compiled))
+    found, failures = [], []
+    for number, (batch, precision, compiled) in enumerate(all_ways, 1):
+        what = f"batch {batch}, {precision}{', compiled' * compiled}"
+        if len(all_ways) > 1:
+            progress.say(f"{number}/{len(all_ways)}: {what}")
+        way = _Way(location, replace(recipe, batch_size=batch), precision, compiled, seconds)
+        try:
+            found.append(on_replicas(partial(_measure, way, layout, progress), layout))
+        except (AlexNetError, RuntimeError) as error:
+            if len(all_ways) == 1 or isinstance(error, UsageError):
+                raise
+            failures.append(f"{what}: {str(error).splitlines()[0][:200]}")
+            progress.say(failures[-1])
+        _tidy(compiled=compiled)
+    return _finish([entry for entry in found if entry], failures, out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    location: Location | None
+    recipe: Recipe
+    precision: str
+    compiled: bool
+    seconds: float
+
+
+def _measure(way: _Way, layout: Layout, progress: Progress) -> Bench | None:
+    with layout.taken() as (devices, replicas):
+        place = Place(devices, way.precision, way.compiled, replicas)
+        shown = progress if replicas.is_first else SILENT
+        dataset = _open(way, shown) if way.location else None
+        shown.say(describe_precision(way.precision, devices[0]))
+        try:
+            found = measure(way.recipe, dataset, place, way.seconds, shown)
+        except torch.OutOfMemoryError as error:
+            size = way.recipe.batch_size
+            raise MachineError(
+                f"out of memory with batches of {size}.\nTry --batch {max(1, size // 2)}"
+            ) from error
+        return found if replicas.is_first else None
+
+
+def _open(way: _Way, progress: Progress) -> Dataset:
+    dataset = open_source(way.location, ("train",), at_once=True, progress=progress)
+    dataset.check_crop(way.recipe)
+    if len(dataset.split("train")) < way.recipe.batch_size:
+        raise UsageError(
+            f"--batch {way.recipe.batch_size}: {dataset.name} has "
+            f"{len(dataset.split('train'))} training pictures only."
+        )
+    return dataset
+
+
+def _tidy(*, compiled: bool) -> None:
+    """Give back what one way held, before the next one begins."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if compiled:
+        torch.compiler.reset()
+
+
+def _finish(found: list[Bench], failures: list[str], out: Path | None) -> BenchResult | None:
+    if not found and not failures:
+        return None  # a replica that is not the first
+    rows = [{**asdict(b), "ratios": ratios(b), "limits": limits(b)} for b in found]
+    result = BenchResult(rows, failures)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        result.report = [str(out / "bench.json"), str(out / "bench.md")]
+        write_bytes(out / "bench.md", markdown(found, failures).encode())
+        write_bytes(out / "bench.json", (json.dumps(asdict(result), indent=1) + "\n").encode())
+    return result

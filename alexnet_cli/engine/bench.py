@@ -1,0 +1,199 @@
+"""Where the time of a training run goes on this machine, and how near the device's limits it is."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from alexnet_cli.data.dataset import Dataset
+from alexnet_cli.data.sources import stats_of
+from alexnet_cli.engine.bench_peer import MIN_CROP, Peer
+from alexnet_cli.engine.bench_stages import MARGIN, Steps, draw_batch, drawn_stats, measure_reading
+from alexnet_cli.engine.bench_views import measure_views
+from alexnet_cli.engine.clock import Clock
+from alexnet_cli.engine.learner import Learner, Place
+from alexnet_cli.engine.roof import count_flops, measure_copy, measure_products, update_bytes
+from alexnet_cli.progress import Progress
+from alexnet_cli.recipe import Recipe
+
+CLASSES = 1000  # where there is no dataset
+
+
+@dataclass(slots=True)
+class Bench:
+    """What was measured of one way to train.
+
+    Attributes:
+        batch: pictures of an update, of all replicas together.
+        stages: pictures a second, by stage; a stage that was not measured is not there.
+        peer: the same of torchvision's alexnet: "step" from tensors, "step from shards".
+        compile_seconds: of the first step, if torch.compile made the kernels.
+        flops: operations of a picture, "forward" and "step".
+        roof: "products" in operations a second, "copy" in bytes a second, as measured.
+        used: shares of the roof: "step" of the products, "update" of the copy.
+        skipped: what was not measured, and why.
+    """
+
+    device: str
+    replicas: int
+    split_over: int
+    threads: int
+    torch: str
+    recipe: str
+    classes: int
+    dataset: str
+    batch: int
+    precision: str
+    compiled: bool
+    stages: dict[str, float] = field(default_factory=dict)
+    peer: dict[str, float] = field(default_factory=dict)
+    compile_seconds: float | None = None
+    flops: dict[str, int] = field(default_factory=dict)
+    roof: dict[str, float] = field(default_factory=dict)
+    used: dict[str, float] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+
+class Bencher:
+    """Measures one way to train, on one replica; all replicas do it at once."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: Dataset | None,
+        place: Place,
+        seconds: float,
+        progress: Progress,
+    ):
+        self.recipe, self.dataset, self.place, self.progress = recipe, dataset, place, progress
+        self.clock = Clock(place.devices, seconds, place.replicas)
+        num_classes = len(dataset.classes) if dataset else CLASSES
+        stats = stats_of(dataset) if dataset else drawn_stats(recipe.crop_size + MARGIN)
+        self.learner = Learner(recipe, num_classes, stats, place)
+        self.learner.begin()
+        share = place.replicas.share.rows(recipe.batch_size)
+        batch = draw_batch(share.stop - share.start, len(stats.mean_image), num_classes)
+        on_device = tuple(torch.from_numpy(array).to(place.devices[0]) for array in batch)
+        self.steps = Steps(self.learner, self.clock, recipe.batch_size, on_device)
+        self.found = self._begin(num_classes)
+
+    def _begin(self, num_classes: int) -> Bench:
+        place = self.place
+        return Bench(
+            device=name_of(place.devices[0]),
+            replicas=place.replicas.count,
+            split_over=len(place.devices),
+            threads=torch.get_num_threads(),
+            torch=torch.__version__,
+            recipe=self.recipe.name,
+            classes=num_classes,
+            dataset=self.dataset.name if self.dataset else "",
+            batch=self.recipe.batch_size,
+            precision=place.precision,
+            compiled=place.compiled,
+        )
+
+    def measure(self) -> Bench:
+        """Run every measurement, one after the other."""
+        works = self._works()
+        with self.progress.track("bench", len(works)) as bar:
+            for what, work in works.items():
+                bar.advance(0, note=what)
+                work()
+                bar.advance(1, note=what)
+        return self.found
+
+    def _works(self) -> dict[str, Callable[[], None]]:
+        """Return what there is to measure here, in order."""
+        alone = self.place.replicas.count == 1
+        works: dict[str, Callable[[], None]] = {"the first step": self._first}
+        if self.dataset:
+            works |= {"reading": self._reading}
+        if alone:
+            works |= {"parts of a step": self._parts}
+        works |= {"steps from tensors": self._steps}
+        if self.dataset:
+            works |= {"steps from shards": self._shards}
+        if alone:
+            works |= {"ten views": self._views, "the device's limits": self._roof}
+        else:
+            self.found.skipped.append("parts, views and limits: measured on one replica")
+        if alone and len(self.place.devices) == 1 and self.recipe.crop_size >= MIN_CROP:
+            works |= {"torchvision's alexnet": self._peer}
+        else:
+            self.found.skipped.append(
+                f"torchvision's alexnet: needs one device and patches of {MIN_CROP} pixels"
+            )
+        return works
+
+    def _first(self) -> None:
+        step = self.steps.stepper()
+        began = time.perf_counter()
+        self.clock.time(lambda: step(self.steps.batch))
+        if self.place.compiled:
+            self.found.compile_seconds = time.perf_counter() - began
+
+    def _reading(self) -> None:
+        split = self.dataset.split("train")
+        self.found.stages |= measure_reading(split, self.clock)
+        self.found.stages["reader"] = self.steps.reader(split)
+
+    def _parts(self) -> None:
+        self.found.stages |= self.steps.parts()
+
+    def _steps(self) -> None:
+        self.found.stages["step"] = self.steps.from_tensors()
+
+    def _shards(self) -> None:
+        self.found.stages["step from shards"] = self.steps.from_shards(self.dataset.split("train"))
+
+    def _views(self) -> None:
+        images = self.steps.batch[0]
+        self.found.stages |= measure_views(self.learner, self.clock, images, self.dataset)
+
+    def _roof(self) -> None:
+        found, precision = self.found, self.place.precision
+        forward, step = count_flops(self.recipe, found.classes)
+        products, copy = measure_products(self.clock, precision), measure_copy(self.clock)
+        found.flops = {"forward": forward, "step": step}
+        found.roof = {"products": products, "copy": copy}
+        moved = update_bytes(self.recipe, found.classes)
+        updates = found.stages["update"] / found.batch
+        found.used = {
+            "step": found.stages["step"] * step / products,
+            "update": updates * moved / copy,
+        }
+
+    def _peer(self) -> None:
+        found, crop = self.found, self.recipe.crop_size
+        compiled = self.place.compiled
+        peer = Peer(found.classes, self.clock, self.place.precision, compiled=compiled)
+        found.peer["step"] = peer.from_tensors(found.batch, crop)
+        if self.dataset:
+            split = self.dataset.split("train")
+            found.peer["step from shards"] = peer.from_jpegs(split, found.batch, crop)
+
+
+def bench(
+    recipe: Recipe, dataset: Dataset | None, place: Place, seconds: float, progress: Progress
+) -> Bench:
+    """Measure training with a recipe at its batch size.
+
+    Args:
+        dataset: whose training pictures are read; without one pictures are noise.
+        seconds: of each measurement.
+    """
+    return Bencher(recipe, dataset, place, seconds, progress).measure()
+
+
+def name_of(device: torch.device) -> str:
+    """Return what a device is sold as."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "CPU"
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "CPU")

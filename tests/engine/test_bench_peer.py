@@ -1,0 +1,40 @@
+"""torchvision's alexnet in its plain loop, on small batches."""
+
+import pytest
+import torch
+
+from alexnet_cli.data.dataset import open_dataset
+from alexnet_cli.engine.bench_peer import Jpegs, Peer
+from alexnet_cli.engine.clock import Clock
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def peer() -> Peer:
+    return Peer(10, Clock((CPU,), 0.0), "bf16", compiled=False)
+
+
+def test_pictures_come_as_torchvision_makes_them(dataset):
+    split = open_dataset(dataset).split("train")
+    pictures = Jpegs(split, 64)
+
+    patch, label = pictures[3]
+
+    assert len(pictures) == len(split)
+    assert (patch.shape, patch.dtype) == ((3, 64, 64), torch.float32)
+    assert label == split.labels[3]
+    assert -2.2 < patch.min() < patch.max() < 2.7
+
+
+def test_steps_from_tensors_and_from_jpegs_are_timed_and_learn(peer, dataset, monkeypatch):
+    monkeypatch.setattr("alexnet_cli.engine.clock.CHUNKS", 1)
+    before = peer.net.classifier[6].weight.detach().clone()
+
+    assert peer.from_tensors(2, 64) > 0
+    assert not torch.equal(peer.net.classifier[6].weight, before)
+    assert peer.from_jpegs(open_dataset(dataset).split("train"), 2, 64, num_workers=0) > 0
+
+
+def test_weights_stay_float32(peer):
+    assert {parameter.dtype for parameter in peer.net.parameters()} == {torch.float32}
