@@ -132,6 +132,11 @@ def _measure(way: _Way, layout: Layout, progress: Progress) -> Bench | None:
             raise MachineError(
                 f"out of memory with batches of {size}.\nTry --batch {max(1, size // 2)}"
             ) from error
+        except RuntimeError as error:
+            if not way.compiled:
+                raise
+            what = str(error).strip().splitlines()[0][:160]
+            raise MachineError(f"torch.compile failed: {what}\nTry --no-compile") from error
         return found if replicas.is_first else None
 
 

@@ -9,6 +9,7 @@ several pictures in a file the first is taken.
 """
 
 import io
+import logging
 import os
 import stat
 import warnings
@@ -24,6 +25,7 @@ from alexnet_cli.data.rgb import rgb_pixels
 from alexnet_cli.disk import is_ours
 from alexnet_cli.errors import ImageError
 
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs, it also raises
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 OTHER_FORMATS = {
     b"%!PS": "EPS",
@@ -55,7 +57,7 @@ REASONS = (
 STRIPS, TILES = 273, 324  # TIFF tags: where the pieces begin
 KINDS = (0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA)  # of JPEG frames that libjpeg-turbo can decode
 MAX_FILE_BYTES = 1 << 28  # a hundred million pixels that are not packed at all
-MAX_PIXELS = 1 << 27  # 134 million; the largest picture of ImageNet has under a third of it
+MAX_PIXELS = 1 << 27  # 134 million: 400 MB as RGB
 # Of a file and what is made of it, at its worst moment: a prep worker stays below 1 GiB.
 MAX_MEMORY = 880 << 20
 # What decoding a pixel takes at its worst moment, our RGB included; measured (peak resident size).
@@ -177,8 +179,10 @@ def _decode_with_pillow(content: bytes, header: JpegHeader | None) -> np.ndarray
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # corrupt EXIF and size hints; sizes are checked here
-            with Image.open(_MeteredFile(_bare(content)), formats=FORMATS) as image:
-                _check_opened(image, content, header)
+            bare = _bare(content)
+            with Image.open(_MeteredFile(bare), formats=FORMATS) as image:
+                held = len(content) + (len(bare) if bare is not content else 0)
+                _check_opened(image, content, header, held)
                 return rgb_pixels(image)
     except (ImageError, MemoryError):
         raise
@@ -208,15 +212,19 @@ def _bare(content: bytes) -> bytes:
     return content
 
 
-def _check_opened(image: Image.Image, content: bytes, header: JpegHeader | None) -> None:
-    """Refuse a picture by what its header says; no pixel has been decoded yet."""
+def _check_opened(image: Image.Image, content: bytes, header: JpegHeader | None, held: int) -> None:
+    """Refuse a picture by what its header says; no pixel has been decoded yet.
+
+    Args:
+        held: bytes of the file that are in memory, with what was made of it.
+    """
     width, height = image.size
     per_pixel = BYTES_PER_PIXEL.get(image.format)
     if per_pixel is None:  # a JPEG, or several in one file
         if header is None:
             raise ImageError("corrupt", "a JPEG whose header cannot be followed")
         per_pixel = 7 + _kept(header)
-    _check_size(width, height, per_pixel, len(content))
+    _check_size(width, height, per_pixel, held)
     is_run_length = image.format == "BMP" and image.tile[0].codec_name == "bmp_rle"
     if is_run_length and width * height > MAX_RUN_LENGTH_PIXELS:
         raise ImageError("too-many-pixels", f"{width} x {height} in run-length code")

@@ -9,6 +9,7 @@ found: the same number of samples, the same labels, the same bytes.
 import hashlib
 import io
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -133,12 +134,14 @@ def measure_all(
             progress.say(f"{len(new)} of {len(names)} tars are read once to count their samples")
         path_of = dict(zip(names, paths, strict=True))
         with progress.track("measure", len(new)) as bar:
-            futures = {n: pool.submit(_measure, n, path_of[n], allow_pipe) for n in new}
+            stopping = threading.Event()
+            futures = {n: pool.submit(_measure, n, path_of[n], allow_pipe, stopping) for n in new}
             try:
                 for name, future in futures.items():
                     known[name] = future.result()
                     bar.advance(note=f"{len(known[name].labels)} samples")
             except BaseException:
+                stopping.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     return tuple(known[name] for name in names)
@@ -163,25 +166,27 @@ def _recall(name: str, path: Path) -> ShardMeasure | None:
     return ShardMeasure(name=name, wnids=pairs, **lists, **told)
 
 
-def _measure(name: str, path: Path, allow_pipe: bool) -> ShardMeasure:
+def _measure(name: str, path: Path, allow_pipe: bool, stopping: threading.Event) -> ShardMeasure:
     path.parent.mkdir(parents=True, exist_ok=True)
     with making(path):
         found = _recall(name, path)  # of another process that measured it meanwhile
         if found is None:
-            write_sealed(path, _read_through(name, allow_pipe))
+            write_sealed(path, _read_through(name, allow_pipe, stopping))
             found = _recall(name, path)
     if found is None:
         raise MachineError(f"{path}: does not give back what was written. Is the disk well?")
     return found
 
 
-def _read_through(name: str, allow_pipe: bool) -> dict:
+def _read_through(name: str, allow_pipe: bool, stopping: threading.Event) -> dict:
     """Return the fields of a tar's measure."""
     bare: list[None] = []
     labels, keys, pairs, sides = [], [], {}, set()
     with open_tar(name, allow_pipe=allow_pipe) as source:
         tar = TarStream(source, name)
         for sample in read_samples(tar, partial(bare.append, None)):
+            if stopping.is_set():
+                raise InterruptedError
             labels.append(sample.label)
             keys.append(sample.key)
             pairs[sample.label, sample.wnid] = None

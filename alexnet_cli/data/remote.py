@@ -16,7 +16,7 @@ from alexnet_cli.errors import AlexNetError, DatasetError, MachineError, UsageEr
 
 ADDRESS = re.compile(r"(s3|gs|https?|file|memory)://[^\s?#]+")
 PAUSES = (0.5, 1.0, 2.0)  # seconds before each further try
-CONNECT_SECONDS, SILENT_SECONDS = 10, 60
+CONNECT_SECONDS, SILENT_SECONDS = 10, 30
 CHUNK_BYTES = 1 << 20
 EXTRA = "pip install 'alexnet-cli[cloud]'"
 
@@ -179,6 +179,8 @@ def _insist(url: str, action: Callable[[], Any]) -> Any:
     for pause in (*PAUSES, None):
         try:
             return action()
+        except AlexNetError:  # a signal asks to stop
+            raise
         except Exception as error:  # each kind of file system has errors of its own
             if url.startswith("http") and isinstance(error, FileNotFoundError) and error.__cause__:
                 error = error.__cause__  # fsspec takes every answer but a file for none

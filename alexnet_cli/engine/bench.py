@@ -107,31 +107,33 @@ class Bencher:
 
     def _works(self) -> dict[str, Callable[[], None]]:
         """Return what there is to measure here, in order."""
-        alone = self.place.replicas.count == 1
-        works: dict[str, Callable[[], None]] = {"the first step": self._first}
-        if self.dataset:
-            works |= {"reading": self._reading}
-        if alone:
-            works |= {"parts of a step": self._parts}
-        works |= {"steps from tensors": self._steps}
-        if self.dataset:
-            works |= {"steps from shards": self._shards}
-        if alone:
-            works |= {"ten views": self._views, "the device's limits": self._roof}
-        else:
+        alone, has_data = self.place.replicas.count == 1, self.dataset is not None
+        works: dict[str, tuple[Callable[[], None], bool]] = {
+            "the first step": (self._first, True),
+            "reading": (self._reading, has_data),
+            "parts of a step": (self._parts, alone),
+            "steps from tensors": (self._steps, True),
+            "steps from shards": (self._shards, has_data),
+            "ten views": (self._views, alone),
+            "the device's limits": (self._roof, alone),
+            "torchvision's steps from JPEGs": (self._peer_jpegs, has_data and self.has_peer()),
+        }
+        if not alone:
             self.found.skipped.append("parts, views and limits: measured on one replica")
-        if alone and len(self.place.devices) == 1 and self.recipe.crop_size >= MIN_CROP:
-            works |= {"torchvision's alexnet": self._peer}
-        else:
+        if not self.has_peer():
             self.found.skipped.append(
                 f"torchvision's alexnet: needs one device and patches of {MIN_CROP} pixels"
             )
-        return works
+        return {what: work for what, (work, is_possible) in works.items() if is_possible}
+
+    def has_peer(self) -> bool:
+        """Tell whether torchvision's network can be trained on the same patches."""
+        devices = self.place.replicas.count * len(self.place.devices)
+        return devices == 1 and self.recipe.crop_size >= MIN_CROP
 
     def _first(self) -> None:
-        step = self.steps.stepper()
-        began = time.perf_counter()
-        self.clock.time(lambda: step(self.steps.batch))
+        step, began = self.steps.on_drawn(), time.perf_counter()
+        self.clock.time(step)
         if self.place.compiled:
             self.found.compile_seconds = time.perf_counter() - began
 
@@ -144,7 +146,17 @@ class Bencher:
         self.found.stages |= self.steps.parts()
 
     def _steps(self) -> None:
-        self.found.stages["step"] = self.steps.from_tensors()
+        found, works = self.found, [self.steps.on_drawn()]
+        if self.has_peer():
+            works.append(self._new_peer().on_drawn(found.batch, self.recipe.crop_size))
+        ours, *of_peer = (found.batch * rate for rate in self.clock.rates(*works))
+        found.stages["step"] = ours
+        if of_peer:
+            found.peer["step"] = of_peer[0]
+
+    def _new_peer(self) -> Peer:
+        place = self.place
+        return Peer(self.found.classes, self.clock, place.precision, compiled=place.compiled)
 
     def _shards(self) -> None:
         self.found.stages["step from shards"] = self.steps.from_shards(self.dataset.split("train"))
@@ -166,14 +178,10 @@ class Bencher:
             "update": updates * moved / copy,
         }
 
-    def _peer(self) -> None:
-        found, crop = self.found, self.recipe.crop_size
-        compiled = self.place.compiled
-        peer = Peer(found.classes, self.clock, self.place.precision, compiled=compiled)
-        found.peer["step"] = peer.from_tensors(found.batch, crop)
-        if self.dataset:
-            split = self.dataset.split("train")
-            found.peer["step from shards"] = peer.from_jpegs(split, found.batch, crop)
+    def _peer_jpegs(self) -> None:
+        split, crop = self.dataset.split("train"), self.recipe.crop_size
+        speed = self._new_peer().from_jpegs(split, self.found.batch, crop)
+        self.found.peer["step from shards"] = speed
 
 
 def bench(

@@ -5,6 +5,7 @@ torchvision's network is that of a later paper: no response normalisation, no gr
 
 import io
 import os
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -54,11 +55,11 @@ class Peer:
         if compiled:
             self.net.compile()
 
-    def from_tensors(self, num: int, crop_size: int) -> float:
-        """Return pictures a second of steps on one drawn batch, float32 on the device."""
+    def on_drawn(self, num: int, crop_size: int) -> Callable[[], None]:
+        """Return a call that makes one step on a drawn batch, float32 on the device."""
         images = torch.randn(num, 3, crop_size, crop_size, device=self.device)
         labels = torch.randint(self.num_classes, (num,), device=self.device)
-        return num * self.clock.rate(lambda: self._step(images, labels))
+        return lambda: self._step(images, labels)
 
     def from_jpegs(
         self, split: Split, num: int, crop_size: int, num_workers: int | None = None

@@ -87,26 +87,26 @@ class Steps:
         seconds = self.clock.phases(*works)
         return {work.__name__: self.num / s for work, s in zip(works, seconds, strict=True)}
 
-    def from_tensors(self) -> float:
-        """Return pictures a second of whole steps, augmentation included."""
-        step = self.stepper()
-        return self.num * self.clock.rate(lambda: step(self.batch))
+    def on_drawn(self) -> Callable[[], None]:
+        """Return a call that makes one whole step, augmentation included, on the drawn batch."""
+        step = self._stepper()
+        return lambda: step(self.batch)
 
     def from_shards(self, split: Split) -> float:
         """Return pictures a second of whole steps on a split's pictures, read as in training."""
-        step, batches = self.stepper(), self._batches(split)
+        step, batches = self._stepper(), self.batches(split)
         rate = self.num * self.clock.rate(lambda: step(next(batches)))
         batches.close()
         return rate
 
     def reader(self, split: Split) -> float:
         """Return pictures a second that come on the device, decoded, when nothing else runs."""
-        batches = self._batches(split)
+        batches = self.batches(split)
         rate = self.num * self.clock.rate(lambda: next(batches))
         batches.close()
         return rate
 
-    def stepper(self) -> Callable[[OnDevice], None]:
+    def _stepper(self) -> Callable[[OnDevice], None]:
         """Return a call that makes one update on a batch."""
         at, rows = Progressed(), self.learner.place.replicas
         tally = torch.zeros(3, dtype=torch.float64, device=self.device)
@@ -120,7 +120,7 @@ class Steps:
 
         return step
 
-    def _batches(self, split: Split) -> Iterator[OnDevice]:
+    def batches(self, split: Split) -> Iterator[OnDevice]:
         """Yield full batches in drawn order, epoch after epoch."""
         share, epoch = self.learner.place.replicas.share, 0
         while True:

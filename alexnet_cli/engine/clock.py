@@ -10,6 +10,7 @@ import torch
 from alexnet_cli.engine.replicas import ALONE, Replicas
 
 CHUNKS = 5
+FEWEST = 3  # where one call takes longer than a chunk should
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +28,32 @@ class Clock:
     replicas: Replicas = ALONE
 
     def rate(self, work: Callable[[], object]) -> float:
-        """Return how often a second the work is done: the median over five chunks of time."""
+        """Return how often a second the work is done: the median over some chunks of time."""
+        return self.rates(work)[0]
+
+    def rates(self, *works: Callable[[], object]) -> list[float]:
+        """Return the same of several works, a chunk of each in turn, so that they can be compared.
+
+        Chunks of calls are not interrupted: a GPU is waited for at their ends only.
+        """
+        plans = [self._plan(work) for work in works]
+        rounds = [
+            [calls / self.time(work, calls) for work, (calls, _) in zip(works, plans, strict=True)]
+            for _ in range(max(chunks for _, chunks in plans))
+        ]
+        return [statistics.median(column) for column in zip(*rounds, strict=True)]
+
+    def _plan(self, work: Callable[[], object]) -> tuple[int, int]:
+        """Warm up, and return the calls of a chunk and the number of chunks."""
         self.time(work)
         share = self.seconds / CHUNKS / max(self.time(work), 1e-9)
-        least = self.replicas.gather(torch.tensor([share], dtype=torch.float64)).min()
-        calls = max(1, int(least))
-        return calls / statistics.median(self.time(work, calls) for _ in range(CHUNKS))
+        least = self.replicas.gather(torch.tensor([share], dtype=torch.float64)).min().item()
+        return max(1, int(least)), min(CHUNKS, max(FEWEST, int(least * CHUNKS)))
 
     def phases(self, *works: Callable[[], object]) -> list[float]:
         """Return the median seconds of each of some works that follow each other, in rounds."""
         rounds, began = [], time.perf_counter()
-        while len(rounds) < CHUNKS + 1 or time.perf_counter() - began < self.seconds:
+        while len(rounds) < FEWEST + 1 or time.perf_counter() - began < self.seconds:
             rounds.append([self.time(work) for work in works])
         return [statistics.median(column) for column in zip(*rounds[1:], strict=True)]
 

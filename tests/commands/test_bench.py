@@ -83,6 +83,18 @@ def test_only_way_that_does_not_fit_is_an_error(fails, monkeypatch):
     assert "--batch 3" in message
 
 
+def test_missing_compiler_is_an_error_that_names_the_way_without(fails, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("InductorError: no C++ compiler found\nand more")
+
+    monkeypatch.setattr(verb, "measure", fail)
+
+    message = fails(4, "bench", *SMALL, "--compile").message
+
+    assert "no C++ compiler found\n" in message
+    assert "--no-compile" in message
+
+
 def tiny():
     from alexnet_cli.settings import widen
 

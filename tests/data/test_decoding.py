@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -171,7 +172,7 @@ def test_a_jpeg_with_too_many_pixels_is_refused_from_its_header(monkeypatch):
 
 
 def test_as_many_pixels_as_memory_is_allowed_for_are_not_too_many():
-    rows = (MAX_MEMORY - 100) // BYTES_PER_PIXEL["PNG"] // 10_000
+    rows = (MAX_MEMORY - 200) // BYTES_PER_PIXEL["PNG"] // 10_000
     assert refusal(png_header(10_000, rows)).reason == "truncated"
     assert refusal(png_header(10_000, rows + 1)).reason == "too-many-pixels"
 
@@ -339,3 +340,17 @@ def test_a_file_is_read_whole_even_in_pieces(tmp_path, monkeypatch):
     read = os.read
     monkeypatch.setattr(os, "read", lambda file, size: read(file, min(size, 100)))
     assert read_file(path) == bytes(range(256))
+
+
+def test_what_pillow_logs_of_a_file_stays_off_the_terminal():
+    three, many = (b"\x15\x01\3\0\1\0\0\0" + count for count in (b"\3", b"\x80"))
+    content = encoded(picture(9, 9), "TIFF")
+    assert content.count(three) == 1  # the tag of samples per pixel
+    script = (
+        "import sys; from alexnet_cli.data.decoding import decode; decode(sys.stdin.buffer.read())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], input=content.replace(three, many), capture_output=True
+    )
+    assert b"ImageError: " in found.stderr
+    assert found.stderr.startswith(b"Traceback")

@@ -9,7 +9,7 @@ import pytest
 
 from alexnet_cli.data.index import FileRecord
 from alexnet_cli.data.remote import RemoteFile, check_url, copy_url, is_url, location, stamp
-from alexnet_cli.errors import DatasetError, MachineError, UsageError
+from alexnet_cli.errors import DatasetError, MachineError, Stopped, UsageError
 
 CONTENT = bytes(range(256)) * 9000  # above two chunks
 
@@ -123,6 +123,15 @@ def test_library_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
     with pytest.raises(MachineError, match=r"pip install 'alexnet-cli\[cloud\]'"):
         whole("s3://bucket/a.tar")
+
+
+def test_signal_to_stop_is_no_fault_of_the_network(web, folder, monkeypatch):
+    def stop(_):
+        raise Stopped("stopped", 15)
+
+    monkeypatch.setattr("alexnet_cli.data.remote.open_url", stop)
+    with pytest.raises(Stopped):
+        whole(f"{web(folder).url}/a.tar")
 
 
 def test_no_more_is_read_than_one_byte_too_many(web, folder):

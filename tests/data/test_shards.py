@@ -479,7 +479,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(folders, tmp_path):
 
 def test_nothing_of_the_work_in_progress_remains(small):
     names = [f"train-{i:06d}.tar" for i in range(4)] + [f"val-{i:06d}.tar" for i in range(2)]
-    names += ["index.json", "rejected.csv", "train.samples.npy", "val.samples.npy"]
+    names += [".index.json", "index.json", "rejected.csv", "train.samples.npy", "val.samples.npy"]
     assert sorted(path.name for path in small.iterdir()) == sorted(names)
 
 

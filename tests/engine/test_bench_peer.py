@@ -27,11 +27,12 @@ def test_pictures_come_as_torchvision_makes_them(dataset):
     assert -2.2 < patch.min() < patch.max() < 2.7
 
 
-def test_steps_from_tensors_and_from_jpegs_are_timed_and_learn(peer, dataset, monkeypatch):
-    monkeypatch.setattr("alexnet_cli.engine.clock.CHUNKS", 1)
+def test_steps_learn_and_those_from_jpegs_are_timed(peer, dataset, monkeypatch):
+    monkeypatch.setattr("alexnet_cli.engine.clock.FEWEST", 1)
     before = peer.net.classifier[6].weight.detach().clone()
 
-    assert peer.from_tensors(2, 64) > 0
+    peer.on_drawn(2, 64)()
+
     assert not torch.equal(peer.net.classifier[6].weight, before)
     assert peer.from_jpegs(open_dataset(dataset).split("train"), 2, 64, num_workers=0) > 0
 

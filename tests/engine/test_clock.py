@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from alexnet_cli.engine.clock import CHUNKS, Clock
+from alexnet_cli.engine.clock import CHUNKS, FEWEST, Clock
 from alexnet_cli.engine.replicas import Replicas
 
 CPU = (torch.device("cpu"),)
@@ -30,7 +30,17 @@ def test_work_is_done_though_there_is_no_time_for_it():
 
     Clock(CPU, seconds=0.0).rate(lambda: calls.append(1))
 
-    assert len(calls) == 2 + CHUNKS
+    assert len(calls) == 2 + FEWEST
+
+
+def test_works_to_compare_take_turns():
+    seen = []
+    works = (lambda: seen.append("a"), lambda: seen.append("b"))
+
+    rates = Clock(CPU, seconds=0.0).rates(*works)
+
+    assert seen == ["a", "a", "b", "b"] + FEWEST * ["a", "b"]
+    assert all(rate > 0 for rate in rates)
 
 
 def test_phases_are_run_in_order_round_by_round_and_timed_apart():
@@ -42,7 +52,7 @@ def test_phases_are_run_in_order_round_by_round_and_timed_apart():
 
     seconds = Clock(CPU, seconds=0.05).phases(first, lambda: seen.append("second"))
 
-    assert len(seen) >= 2 * (CHUNKS + 1)
+    assert len(seen) >= 2 * (FEWEST + 1)
     assert seen == ["first", "second"] * (len(seen) // 2)
     assert seconds[0] >= 0.004
     assert seconds[0] > 10 * seconds[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_cli.data.dataset import Index, Shard, SplitIndex
+from alexnet_cli.data.index import Index, Shard, SplitIndex
 from alexnet_cli.data.synsets import ImageClass
 from alexnet_cli.engine.plan import Shortcuts, Source
 from alexnet_cli.engine.race import Lap, best_lap, epochs_to, race_step, run_race

@@ -1,4 +1,4 @@
-"""Shard tasks on worker processes: about 8 s, most of it torch loading in the fork server."""
+"""Shard tasks on worker processes: about 4 s, most of it processes that start."""
 
 import os
 import signal

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_cli.data.dataset import Index, Shard, SplitIndex
+from alexnet_cli.data.index import Index, Shard, SplitIndex
 from alexnet_cli.data.synsets import ImageClass
 from alexnet_cli.engine.plan import Shortcuts, Source, Step, plan_rows
 from alexnet_cli.engine.run_folder import RunFolder

@@ -116,7 +116,7 @@ def test_flipped_bit_of_a_sealed_model_is_found_wherever_it_is(tmp_path):
     content = seal(path.read_bytes())
     path.write_bytes(content)
     load_onnx(path, "cpu")
-    for position in range(0, len(content) - 34, 3):
+    for position in range(0, len(content) - len(seal(b"")), 3):
         damaged = bytearray(content)
         damaged[position] ^= 1 << position % 8
         path.write_bytes(damaged)
@@ -127,7 +127,7 @@ def test_damage_to_the_seal_itself_does_no_harm(tmp_path):
     path = write(tmp_path / "a.onnx")
     content = seal(path.read_bytes())
     expected = load_onnx(path, "cpu").probabilities(np.full((1, 16, 16, 3), 7, np.uint8))
-    for position in range(len(content) - 34, len(content)):
+    for position in range(len(content) - len(seal(b"")), len(content)):
         damaged = bytearray(content)
         damaged[position] ^= 1
         path.write_bytes(damaged)

@@ -10,7 +10,7 @@ from alexnet_cli.recipes.fast import FAST
 
 
 def test_fast_recipe_has_the_papers_network_and_pictures():
-    names = ("name", "batch_size", "schedule", "warmup_epochs", "epochs")
+    names = ("name", "batch_size", "schedule", "warmup_epochs", "epochs", "average_decay")
 
     assert replace(FAST, **{name: getattr(PAPER, name) for name in names}) == PAPER
     assert sum(layer.parameters for layer in describe_layers(FAST, 1000)) == 60_965_224

@@ -723,6 +723,7 @@ def tiffs(large: bool) -> Iterator[OddFile]:
         ("directory-beyond", b"II*\0\xff\xff\xff\x7f", REJECTED),
         ("exif-loop", strip_tags(WIDTH, HEIGHT, 1, levels, (34665, 4, 1, loop)), EITHER),
         ("two-billion-notes", strip_tags(WIDTH, HEIGHT, 1, levels, (700, 3, 2**31, loop)), EITHER),
+        ("samples-128", strip_tags(WIDTH, HEIGHT, 1, levels, (277, 3, 1, b"\x80\0\0\0")), REJECTED),
         ("bits-many", strip_tags(WIDTH, HEIGHT, 1, levels, (339, 3, 2**20, loop)), EITHER),
         ("jpeg-rubbish", strip_tags(WIDTH, HEIGHT, 7, levels), REJECTED),
         ("old-jpeg", strip_tags(WIDTH, HEIGHT, 6, levels), REJECTED),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_cli.data.releases import kaggle
 from alexnet_cli.data.releases.kaggle import ZIP_NAME, read_kaggle
 from alexnet_cli.data.releases.release import Release
 from alexnet_cli.errors import ReleaseError
@@ -220,3 +221,10 @@ def test_listing_a_zip_unpacks_nothing(tmp_path):
     write_zip(tmp_path, rows())
     read_kaggle(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [ZIP_NAME]
+
+
+def test_labels_that_would_unpack_without_end_are_refused(tmp_path, monkeypatch):
+    folder = write_zip(tmp_path, rows())
+    monkeypatch.setattr(kaggle, "MAX_FILE_BYTES", len(rows()) - 1)
+    with pytest.raises(ReleaseError, match=r"LOC_val_solution\.csv of \d+ bytes"):
+        read_kaggle(folder / ZIP_NAME)
