@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import tarfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -17,6 +19,7 @@ from alexnet_cli.data.measure import (
     read_samples,
     square_side,
 )
+from alexnet_cli.data.tar_source import open_tar
 from alexnet_cli.data.tar_stream import TarStream
 from alexnet_cli.errors import DatasetError, InputError
 
@@ -52,6 +55,20 @@ def test_tar_is_read_once(tars, monkeypatch):
     forget(str(path))
     with pytest.raises(TypeError):
         measured(path)
+
+
+def test_tar_is_read_once_by_many_at_once(tars, monkeypatch):
+    opened = []
+
+    def open_counted(name, **how):
+        opened.append(name)
+        time.sleep(0.05)  # the others have looked by then
+        return open_tar(name, **how)
+
+    monkeypatch.setattr(measure_module, "open_tar", open_counted)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(measured, [tars / "set-train-000000.tar"] * 4))
+    assert len(set(found)) == len(opened) == 1
 
 
 def test_changed_tar_and_damaged_memory_are_measured_anew(tars, write_tar, cache):

@@ -172,8 +172,10 @@ def test_buffer_is_bounded_in_samples_and_bytes(split, monkeypatch):
     monkeypatch.setattr(stream_module, "BUFFER_SAMPLES", 5)
     assert sorted(positions(split, shuffle=(1, 1))) == list(range(19))
     assert largest == 6
-    monkeypatch.setattr(stream_module, "BUFFER_BYTES", 1500)
+    monkeypatch.setattr(stream_module, "BUFFER_BYTES", 1500)  # two or three of these pictures
+    largest = 0
     assert sorted(positions(split, shuffle=(1, 1))) == list(range(19))
+    assert 0 < largest < 6
 
 
 def test_few_bytes_may_wait_to_be_decoded(split, monkeypatch):

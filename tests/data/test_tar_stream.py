@@ -98,6 +98,13 @@ def test_header_with_any_byte_changed_is_noticed():
             read(bytes(damaged))
 
 
+def test_damaged_header_before_nothing_but_zeros_is_no_end():
+    content = bytearray(tar(MEMBERS | {"c.cls": b""}))
+    content[-1024 - 500] ^= 1
+    with pytest.raises(DatasetError, match="bad checksum"):
+        read(bytes(content))
+
+
 def test_zeros_in_place_of_a_header_are_no_end():
     content = bytearray(tar(MEMBERS))
     content[1024:1536] = bytes(512)
@@ -127,7 +134,7 @@ def test_endless_member_of_another_kind_ends_with_the_tar():
 def test_sparse_members_are_refused():
     with pytest.raises(DatasetError, match="sparse"):
         read(member("a.jpg", bytes(512), type=tarfile.GNUTYPE_SPARSE) + bytes(1024))
-    sparse = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 40)}
+    sparse = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"}
     sparse |= {"GNU.sparse.name": "a.jpg"}
     content = b"1\n0\n1\n".ljust(512, b"\0")
     with pytest.raises(DatasetError, match="sparse"):

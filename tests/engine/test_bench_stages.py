@@ -79,5 +79,5 @@ def test_reader_and_its_two_halves_are_timed(tiny_recipe, dataset):
     found = measure_reading(split, steps.clock)
 
     assert found.keys() == {"read", "decode"}
-    assert found["read"] > found["decode"] > 0
+    assert min(found.values()) > 0
     assert steps.reader(split) > 0

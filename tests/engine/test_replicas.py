@@ -71,7 +71,8 @@ def test_two_replicas_stopped_and_resumed_learn_what_one_process_does(
     best = run / "best.safetensors"
     alone, together = (evaluate(best, dataset, **how) for how in ({"device": "cpu"}, TWO))
     assert together.images == 30
-    assert together == alone
+    assert (together.top1_error, together.top5_error) == (alone.top1_error, alone.top5_error)
+    assert together.log_loss == pytest.approx(alone.log_loss, rel=1e-6)
 
 
 def _terminate_once(path: Path) -> None:

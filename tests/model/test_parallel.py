@@ -40,10 +40,10 @@ PLACES = [
 @pytest.fixture(autouse=True)
 def _exact_cuda():
     """Compare in float32 proper: TF32 keeps 10 bits."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    conv = torch.backends.cudnn.conv
+    before, conv.fp32_precision = conv.fp32_precision, "ieee"
     yield
-    torch.backends.cudnn.allow_tf32 = before
+    conv.fp32_precision = before
 
 
 def draw_state(recipe: Recipe, seed: int = 0) -> dict[str, torch.Tensor]:
