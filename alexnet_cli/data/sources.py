@@ -20,7 +20,7 @@ from alexnet_cli.data.cache import (
 )
 from alexnet_cli.data.dataset import Dataset, Split, open_dataset, read_samples, samples_name
 from alexnet_cli.data.images import IMAGE_SIZE
-from alexnet_cli.data.index import MAX_SIDE
+from alexnet_cli.data.index import INDEX_COPY, INDEX_NAME, MAX_SIDE
 from alexnet_cli.data.measure import ShardMeasure, measure_all
 from alexnet_cli.data.pixel_stats import PixelStats, load_pixel_stats
 from alexnet_cli.data.releases.labels import WNID, LabelledClasses
@@ -58,9 +58,23 @@ def open_source(
     """
     if isinstance(location, TarSet):
         return _open_tars(location, splits, image_size, progress)
+    _check_no_tars(location)
     if isinstance(location, str):
         return _open_url(location, splits, at_once, progress)
     return open_dataset(location)
+
+
+def _check_no_tars(location: Path | str) -> None:
+    """Say what to do with tars that somebody takes for a dataset of ours."""
+    is_bare = str(location).endswith(".tar")
+    if isinstance(location, Path) and location.is_dir():
+        indexed = any((location / name).is_file() for name in (INDEX_NAME, INDEX_COPY))
+        is_bare = not indexed and any(location.glob("*.tar"))
+    if is_bare:
+        raise DatasetError(
+            f"{location}: tars without an {INDEX_NAME}, so no dataset that prep made.\n"
+            "To read them as they are: --stream. To make a dataset: alexnet prep FOLDER DATASET"
+        )
 
 
 def stats_of(dataset: Dataset) -> PixelStats:

@@ -108,6 +108,12 @@ def test_older_dataset_without_records_of_its_files_is_fetched(web, copy):
 # --- tars
 
 
+def test_tars_are_streamed_only_if_that_is_asked_for(tars, cache):
+    for location in (tars, tars / "a-{0..3}.tar", "https://host/a-{0..3}.tar"):
+        with pytest.raises(DatasetError, match="--stream"):
+            open_source(location, ("train",))
+
+
 def test_splits_of_tars_are_told_by_their_names(tars, cache):
     found = open_source(TarSet(str(tars)), ("train", "val"))
     assert {name: len(split) for name, split in found.splits.items()} == {"train": 19, "val": 5}
