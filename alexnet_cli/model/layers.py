@@ -19,9 +19,6 @@ from alexnet_cli.model.geometry import (
     overhang,
 )
 
-# Numbers: a processor normalises the pictures of a batch so many at a time, to keep them in cache.
-BLOCK = 2**20
-
 
 class CeilConv2d(nn.Conv2d):
     """Convolution with the 2012 size rule: symmetric `padding`, plus zeros right and bottom."""
@@ -96,10 +93,7 @@ class LocalResponseNorm(nn.Module):
         if torch.compiler.is_compiling():
             return self._as_plain_operations(x)
         with _types_kept(x.device.type):
-            if x.device.type != "cpu" or x.numel() <= BLOCK:
-                return _ResponseNorm.apply(x, self)
-            blocks = x.split(max(1, BLOCK // x.shape[1:].numel()))
-            return torch.cat([_ResponseNorm.apply(block, self) for block in blocks])
+            return _ResponseNorm.apply(x, self)
 
     def _as_plain_operations(self, x: Tensor) -> Tensor:
         """Nothing in place: a compiler makes one loop of it, and another of the gradient."""
@@ -135,8 +129,9 @@ class _ResponseNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, norm):
         before, after = norm.reach()
-        scale = _window_sum(x * x, before, after, norm.columns).mul_(norm.alpha).add_(norm.k)
-        power = _negative_power(scale, norm.beta)
+        squares = x * x
+        scale = _window_sum(squares, before, after, norm.columns).mul_(norm.alpha).add_(norm.k)
+        power = _negative_power(scale, norm.beta, out=squares)  # fresh memory is slow on a CPU
         if not ctx.needs_input_grad[0]:
             return power.mul_(x)
         y = x * power
@@ -150,9 +145,10 @@ class _ResponseNorm(torch.autograd.Function):
         # those from i - after to i + before.
         x, power, y_over_scale = ctx.saved_tensors
         before, after = ctx.norm.reach()
-        spread = _window_sum(grad * y_over_scale, after, before, ctx.norm.columns)
+        inner = grad * y_over_scale
+        spread = _window_sum(inner, after, before, ctx.norm.columns)
         factor = -2 * ctx.norm.alpha * ctx.norm.beta
-        return (grad * power).addcmul_(spread, x, value=factor), None
+        return torch.mul(grad, power, out=inner).addcmul_(spread, x, value=factor), None
 
 
 def _window_sum(values: Tensor, before: int, after: int, columns: int) -> Tensor:
@@ -178,11 +174,15 @@ def _window_matrix(values: Tensor, before: int, after: int, columns: int) -> Ten
     return ones.tril(after).triu(-before).repeat(columns, 1)[:, :, None, None]
 
 
-def _negative_power(scale: Tensor, beta: float) -> Tensor:
-    """Return scale^-beta; for the paper's 3/4 by square roots, which are far cheaper than pow."""
+def _negative_power(scale: Tensor, beta: float, out: Tensor | None = None) -> Tensor:
+    """Return scale^-beta; for the paper's 3/4 by square roots, which are far cheaper than pow.
+
+    Args:
+        out: memory that may be used for it.
+    """
     if beta == 0.75:
-        root = scale.rsqrt()
-        return root * root.sqrt()
+        root = torch.rsqrt(scale, out=out)
+        return torch.mul(root, root.sqrt(), out=out)
     wide = torch.promote_types(scale.dtype, torch.float32)  # or bfloat16 would round beta too
     return scale.to(wide).pow(-beta).to(scale.dtype)
 
