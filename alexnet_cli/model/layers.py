@@ -129,9 +129,8 @@ class _ResponseNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, norm):
         before, after = norm.reach()
-        squares = x * x
-        scale = _window_sum(squares, before, after, norm.columns).mul_(norm.alpha).add_(norm.k)
-        power = _negative_power(scale, norm.beta, out=squares)  # fresh memory is slow on a CPU
+        scale = _window_sum(x * x, before, after, norm.columns).mul_(norm.alpha).add_(norm.k)
+        power = _negative_power(scale, norm.beta)
         if not ctx.needs_input_grad[0]:
             return power.mul_(x)
         y = x * power
@@ -145,10 +144,9 @@ class _ResponseNorm(torch.autograd.Function):
         # those from i - after to i + before.
         x, power, y_over_scale = ctx.saved_tensors
         before, after = ctx.norm.reach()
-        inner = grad * y_over_scale
-        spread = _window_sum(inner, after, before, ctx.norm.columns)
+        spread = _window_sum(grad * y_over_scale, after, before, ctx.norm.columns)
         factor = -2 * ctx.norm.alpha * ctx.norm.beta
-        return torch.mul(grad, power, out=inner).addcmul_(spread, x, value=factor), None
+        return (grad * power).addcmul_(spread, x, value=factor), None
 
 
 def _window_sum(values: Tensor, before: int, after: int, columns: int) -> Tensor:
@@ -174,15 +172,11 @@ def _window_matrix(values: Tensor, before: int, after: int, columns: int) -> Ten
     return ones.tril(after).triu(-before).repeat(columns, 1)[:, :, None, None]
 
 
-def _negative_power(scale: Tensor, beta: float, out: Tensor | None = None) -> Tensor:
-    """Return scale^-beta; for the paper's 3/4 by square roots, which are far cheaper than pow.
-
-    Args:
-        out: memory that may be used for it.
-    """
+def _negative_power(scale: Tensor, beta: float) -> Tensor:
+    """Return scale^-beta; for the paper's 3/4 by square roots, which are far cheaper than pow."""
     if beta == 0.75:
-        root = torch.rsqrt(scale, out=out)
-        return torch.mul(root, root.sqrt(), out=out)
+        root = scale.rsqrt()
+        return root * root.sqrt()
     wide = torch.promote_types(scale.dtype, torch.float32)  # or bfloat16 would round beta too
     return scale.to(wide).pow(-beta).to(scale.dtype)
 
