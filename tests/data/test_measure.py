@@ -156,9 +156,10 @@ def test_cut_tar_is_refused_and_not_remembered(tars, cache, at):
     path = tars / "set-train-000002.tar"
     content = path.read_bytes()
     path.write_bytes(content[: int(at * len(content))])
-    with pytest.raises(DatasetError, match="set-train-000002"):
-        measure_all([str(path) for path in sorted(tars.iterdir())], allow_pipe=False)
-    assert len(list((cache / "measured").glob("*.json"))) == 3
+    for _ in range(2):  # were it remembered, it would pass the second time
+        with pytest.raises(DatasetError, match="set-train-000002"):
+            measure_all([str(path) for path in sorted(tars.iterdir())], allow_pipe=False)
+    assert len(list((cache / "measured").glob("*.json"))) <= 3  # the others, if they came so far
 
 
 def test_later_pass_must_find_the_same(tars):

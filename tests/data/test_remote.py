@@ -96,7 +96,8 @@ def test_fault_that_stays_names_the_url_in_three_lines(web, folder, fault, error
         whole(f"{server.url}/a.tar")
     assert f"{server.url}/a.tar" in str(raised.value)
     assert str(raised.value).count("\n") < 3
-    assert tries <= len(server.asked) <= tries + (fault == "cut")  # half a body is some progress
+    most = 9 if fault == "cut" else tries  # a part of the body is some progress, and begins anew
+    assert tries <= len(server.asked) <= most
 
 
 def test_server_that_gives_no_answer_is_a_fault_of_the_machine(web, folder):
