@@ -10,11 +10,11 @@ from statistics import mean
 
 from alexnet_cli.data.images import to_jpeg, to_square
 from alexnet_cli.data.shards import ShardTask
+from alexnet_cli.data.tar_layout import BLOCK
 from alexnet_cli.disk import FULL, advice_on, check_room, fault_in_words, free_bytes, size_in_words
 from alexnet_cli.errors import ImageError, MachineError
 
 NUM_SAMPLES = 32
-BLOCK = 512
 TAR_BYTES = 5 * BLOCK + BLOCK // 2  # three headers, label and note, and what fills the last block
 INDEX_BYTES = 200  # a row of the sample index, and of the record that prep works with
 MARGIN = 1.05

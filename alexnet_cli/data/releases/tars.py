@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 from alexnet_cli.data.decoding import MAX_FILE_BYTES
 from alexnet_cli.data.releases.release import Picture, count_ignored
+from alexnet_cli.data.tar_layout import BLOCK
 from alexnet_cli.errors import ReleaseError
 
-BLOCK = 512
 MAX_HEADER_BYTES = 1 << 20  # of one member; a name that takes more is none
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\3\4": "zip"}
 
