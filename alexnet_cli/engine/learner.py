@@ -138,8 +138,6 @@ class Learner:
         """
         images, labels = batch
         rows = self.place.replicas.share.rows(num)
-        if not len(images):  # more replicas than pictures: gradients are still waited for
-            rows, images = slice(0, 1), images.new_zeros(1, *images.shape[1:])
         rng = np.random.default_rng([self.recipe.seed, at.epoch, at.step, 0xA06])
         torch.manual_seed(int(rng.integers(1 << 62)))
         for dropout in self._dropouts:
@@ -149,8 +147,7 @@ class Learner:
             images, rng, with_noise=self._has_noise(at.epoch), part=(rows, num)
         )
         with autocast(self.place.devices[0], self.place.precision):
-            scores = self._forward(patches)
-        scores = scores[: len(labels)].float()
+            scores = self._forward(patches).float()
         loss = F.cross_entropy(
             scores, labels, reduction="sum", label_smoothing=self.recipe.label_smoothing
         )
