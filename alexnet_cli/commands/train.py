@@ -96,8 +96,9 @@ def train(
     _check_begins(recipe, init_from)
     if was_restarted() and RunFolder(run_path).last.is_file():
         return resume(location, run_path, recipe, progress=progress, **choices)
-    here = partial(_train_here, location, run_path, recipe, init_from, where, progress)
-    return on_replicas(here, _layout(recipe, where))
+    layout = _layout(recipe, where)
+    here = partial(_train_here, location, run_path, recipe, init_from, where, layout, progress)
+    return on_replicas(here, layout)
 
 
 def resume(
@@ -125,8 +126,9 @@ def resume(
     kept = RunFolder(run_path).recipe_of_last()
     kept = replace(kept, epochs=num_epochs) if num_epochs else kept
     _check_same_recipe(kept, recipe, run_path)
-    here = partial(_resume_here, location, run_path, kept, allow_data_change, where, progress)
-    return on_replicas(here, _layout(kept, where))
+    layout, change = _layout(kept, where), allow_data_change
+    here = partial(_resume_here, location, run_path, kept, change, where, layout, progress)
+    return on_replicas(here, layout)
 
 
 def _layout(recipe: Recipe, where: Where) -> Layout:
@@ -139,9 +141,10 @@ def _train_here(
     recipe: Recipe,
     init_from: Path | None,
     where: Where,
+    layout: Layout,
     progress: Progress,
 ) -> TrainResult | None:
-    with _placed(recipe, where) as place:
+    with _placed(recipe, where, layout) as place:
         dataset, stats = _open(location, recipe, place, progress)
         source = load_checkpoint(init_from) if init_from else None
         run = RunFolder(run_path)
@@ -164,10 +167,11 @@ def _resume_here(
     kept: Recipe,
     allow_data_change: bool,
     where: Where,
+    layout: Layout,
     progress: Progress,
 ) -> TrainResult | None:
     run = RunFolder(run_path)
-    with _placed(kept, where) as place:
+    with _placed(kept, where, layout) as place:
         with run.locked() if place.replicas.is_first else nullcontext():
             last = run.load_last()
             dataset, stats = _open(location, kept, place, progress)
@@ -186,8 +190,8 @@ def _resume_here(
 
 
 @contextmanager
-def _placed(recipe: Recipe, where: Where) -> Iterator[Place]:
-    with _layout(recipe, where).taken() as (devices, replicas), told(recipe):
+def _placed(recipe: Recipe, where: Where, layout: Layout) -> Iterator[Place]:
+    with layout.taken() as (devices, replicas), told(recipe):
         yield Place(devices, where.precision, where.compiled, replicas)
 
 
