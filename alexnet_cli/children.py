@@ -9,11 +9,12 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from alexnet_cli import console, report
 from alexnet_cli.errors import ChildError
+from alexnet_cli.signals import handling
+
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_child(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
@@ -30,7 +31,7 @@ def run_child(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
     # A group of its own: a terminal's Ctrl-C reaches it once, from here, and not twice.
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0) as child,
-        _pass_signals_on(child),
+        handling(PASSED_ON, lambda number, _: child.send_signal(number)),
     ):
         output = child.stdout.read()
         code = child.wait()
@@ -45,17 +46,3 @@ def run_child(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
     if not quiet:
         getattr(report, f"show_{arguments[0]}")(result)
     return result
-
-
-@contextmanager
-def _pass_signals_on(child: subprocess.Popen) -> Iterator[None]:
-    def pass_on(number: int, _frame) -> None:
-        child.send_signal(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.signal(number, pass_on) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

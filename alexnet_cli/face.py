@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from alexnet_cli import console
 from alexnet_cli.errors import AlexNetError, Stopped
+from alexnet_cli.signals import handling, unless_ignored
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 internal error; 2 wrong command line; 3 input cannot be used; "
@@ -25,14 +26,9 @@ class Face(TyperGroup):
 
     def invoke(self, ctx):
         """Run the command; SIGTERM and SIGHUP end it as Ctrl-C does, what it wrote being safe."""
-        numbers = [signal.SIGTERM, signal.SIGHUP]
-        numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]  # as under nohup
-        previous = {number: signal.signal(number, _raise_stopped) for number in numbers}
-        try:
+        numbers = [*unless_ignored(signal.SIGTERM), *unless_ignored(signal.SIGHUP)]
+        with handling(numbers, _raise_stopped):
             return self._invoke(ctx)
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def _invoke(self, ctx):
         try:

@@ -4,6 +4,8 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from alexnet_cli.signals import handling, unless_ignored
+
 
 class Interrupt:
     """Which signal asked to stop, if any.
@@ -34,15 +36,9 @@ def catch_signals(*more: int, again: Callable[[int], None] | None = None) -> Ite
         elif is_again:
             again(number)
 
-    wanted = [signal.SIGINT, signal.SIGTERM, *more]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
-        wanted.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, note) for number in wanted}
-    try:
+    wanted = [signal.SIGINT, signal.SIGTERM, *more, *unless_ignored(signal.SIGHUP)]
+    with handling(wanted, note):
         yield interrupt
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def leave(_number: int) -> None:
