@@ -6,9 +6,7 @@ gets its name only when it is whole; its record, which says it is done, comes af
 """
 
 import hashlib
-import io
 import json
-import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -19,6 +17,7 @@ from alexnet_cli.atomic import read_sealed, write_atomically, write_sealed
 from alexnet_cli.data.images import to_jpeg, to_square
 from alexnet_cli.data.index import Shard
 from alexnet_cli.data.releases.release import Picture
+from alexnet_cli.data.tar_layout import BLOCK, end_of_tar, sample_members
 from alexnet_cli.errors import ImageError
 
 RECORDS = ".prep"  # inside the dataset while prep is at work
@@ -86,20 +85,23 @@ def make_shard(task: ShardTask, is_stopping: Callable[[], bool] = lambda: False)
     """
     samples, rejected = [], []
     with write_atomically(task.folder / task.name) as file:
-        hashed = _HashingWriter(file)
-        with tarfile.open(fileobj=hashed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for number, picture in enumerate(task.pictures, start=task.first_number):
-                if is_stopping():
-                    raise TaskStopped
-                try:
-                    jpeg = make_jpeg(picture, task.size, task.quality)
-                except ImageError as error:
-                    _check_source(error, picture, task.folder)
-                    rejected.append((picture.source, picture.label, error.reason, error.detail))
-                    continue
-                offset = _add_sample(tar, f"{task.split}-{number:08d}", jpeg, picture, task.wnids)
-                samples.append((offset, len(jpeg), picture.label, number, zlib.crc32(jpeg)))
-    shard = Shard(task.name, len(samples), hashed.num_bytes, hashed.digest.hexdigest())
+        tar = _HashingWriter(file)
+        for number, picture in enumerate(task.pictures, start=task.first_number):
+            if is_stopping():
+                raise TaskStopped
+            try:
+                jpeg = make_jpeg(picture, task.size, task.quality)
+            except ImageError as error:
+                _check_source(error, picture, task.folder)
+                rejected.append((picture.source, picture.label, error.reason, error.detail))
+                continue
+            samples.append(
+                (tar.num_bytes + BLOCK, len(jpeg), picture.label, number, zlib.crc32(jpeg))
+            )
+            key, wnid = f"{task.split}-{number:08d}", task.wnids[picture.label]
+            tar.write(sample_members(key, (jpeg, *_about(picture, wnid))))
+        tar.write(end_of_tar(tar.num_bytes))
+    shard = Shard(task.name, len(samples), tar.num_bytes, tar.digest.hexdigest())
     record = ShardRecord(shard, samples, rejected)
     write_sealed(task.record_path, {"task": task.fingerprint(), **asdict(record)})
     return record
@@ -152,21 +154,10 @@ def _has_bytes(path: Path, shard: Shard) -> bool:
         return False
 
 
-def _add_sample(
-    tar: tarfile.TarFile, key: str, jpeg: bytes, picture: Picture, wnids: tuple[str, ...]
-) -> int:
-    """Append the three members of one sample and return the offset of its JPEG bytes."""
-    info = {"wnid": wnids[picture.label], "source": picture.name}
-    offset = tar.offset + tarfile.BLOCKSIZE
-    for suffix, content in (
-        ("jpg", jpeg),
-        ("cls", str(picture.label).encode("ascii")),
-        ("json", json.dumps(info).encode("ascii")),
-    ):
-        member = tarfile.TarInfo(f"{key}.{suffix}")
-        member.size, member.mode = len(content), 0o644
-        tar.addfile(member, io.BytesIO(content))
-    return offset
+def _about(picture: Picture, wnid: str) -> tuple[bytes, bytes]:
+    """Return KEY.cls and KEY.json of a picture."""
+    info = {"wnid": wnid, "source": picture.name}
+    return str(picture.label).encode("ascii"), json.dumps(info).encode("ascii")
 
 
 class _HashingWriter:
@@ -177,10 +168,7 @@ class _HashingWriter:
         self.digest = hashlib.sha256()
         self.num_bytes = 0
 
-    def write(self, content: bytes) -> int:
+    def write(self, content: bytes) -> None:
         self.digest.update(content)
         self.num_bytes += len(content)
-        return self._file.write(content)
-
-    def tell(self) -> int:
-        return self.num_bytes
+        self._file.write(content)

@@ -56,6 +56,21 @@ def headers(names: list[str], sizes: np.ndarray) -> np.ndarray:
     return blocks
 
 
+def sample_members(key: str, contents: tuple[bytes, bytes, bytes]) -> bytes:
+    """Return the members KEY.jpg, KEY.cls and KEY.json as they lie in a shard."""
+    names = [f"{key}.{suffix}" for suffix in SUFFIXES]
+    blocks = headers(names, np.array([len(content) for content in contents]))
+    parts = []
+    for header, content in zip(blocks, contents, strict=True):
+        parts += [header.tobytes(), content, bytes(-len(content) % BLOCK)]
+    return b"".join(parts)
+
+
+def end_of_tar(num_bytes: int) -> bytes:
+    """Return the zeros that end a tar of so many bytes, up to a whole record of 20 blocks."""
+    return bytes(END_BYTES + -(num_bytes + END_BYTES) % tarfile.RECORDSIZE)
+
+
 @cache
 def _template() -> np.ndarray:
     """Return a header without name and size; in the place of its checksum are spaces."""

@@ -10,9 +10,11 @@ from alexnet_cli.data.tar_layout import (
     TarFault,
     compare_headers,
     differing,
+    end_of_tar,
     filled,
     headers,
     not_filled,
+    sample_members,
     scan_samples,
     sizes_in,
     text_blocks,
@@ -45,6 +47,15 @@ def test_headers_are_those_that_tarfile_writes(size):
     member.size, member.mode = size, 0o644
     (found,) = headers(["train-00000017.jpg"], np.array([size]))
     assert found.tobytes() == member.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 6])
+def test_shard_has_the_bytes_that_tarfile_writes(count):
+    members, written = samples(count), b""
+    for key in sorted({name.partition(".")[0] for name in members}):
+        contents = (members[f"{key}.jpg"], members[f"{key}.cls"], members[f"{key}.json"])
+        written += sample_members(key, contents)
+    assert written + end_of_tar(len(written)) == shard(members)
 
 
 def test_sizes_in_headers_are_read_back():
