@@ -50,7 +50,7 @@ class ImageError(InputError):
     """One picture cannot become 256x256 RGB.
 
     Attributes:
-        reason: one of `REASONS` in alexnet_cli/data/images.py.
+        reason: one of `REASONS` in alexnet_cli/data/pictures/images.py.
     """
 
     def __init__(self, reason: str, detail: str):

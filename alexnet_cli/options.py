@@ -64,7 +64,7 @@ def find_source(text: str, stream: bool, classes: Path | None, allow_pipe: bool)
         UsageError: a URL that is not supported.
     """
     from alexnet_cli.data.remote import location
-    from alexnet_cli.data.tar_source import TarSet
+    from alexnet_cli.data.streams.tar_source import TarSet
 
     if stream:
         return TarSet(text, classes, allow_pipe)

@@ -1,7 +1,7 @@
 import typing
 
 from alexnet_cli import options_training
-from alexnet_cli.engine.precision import PRECISIONS
+from alexnet_cli.engine.devices.precision import PRECISIONS
 
 
 def test_every_option_of_train_says_what_it_is_for():

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 
 from alexnet_cli.atomic import write_bytes
-from alexnet_cli.data.dataset import Dataset
+from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.sources import Location, open_source
-from alexnet_cli.engine.bench import Bench
-from alexnet_cli.engine.bench import bench as measure
-from alexnet_cli.engine.bench_words import limits, markdown, ratios
-from alexnet_cli.engine.devices import Layout, choose_layout
-from alexnet_cli.engine.launcher import on_replicas
-from alexnet_cli.engine.learner import Place
-from alexnet_cli.engine.precision import PRECISIONS, describe_precision
+from alexnet_cli.engine.bench.bench import Bench
+from alexnet_cli.engine.bench.bench import bench as measure
+from alexnet_cli.engine.bench.words import limits, markdown, ratios
+from alexnet_cli.engine.devices.launcher import on_replicas
+from alexnet_cli.engine.devices.layout import Layout, choose_layout
+from alexnet_cli.engine.devices.precision import PRECISIONS, describe_precision
+from alexnet_cli.engine.training.learner import Place
 from alexnet_cli.errors import AlexNetError, MachineError, UsageError
 from alexnet_cli.progress import SILENT, Progress
 from alexnet_cli.recipe import Recipe

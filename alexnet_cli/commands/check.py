@@ -10,7 +10,7 @@ from torch import Tensor
 
 from alexnet_cli.data.augment import Augmenter
 from alexnet_cli.data.demo_pictures import draw_pictures
-from alexnet_cli.data.images import to_square
+from alexnet_cli.data.pictures.images import to_square
 from alexnet_cli.data.sources import Location, open_source, stats_of
 from alexnet_cli.engine.checks import (
     MAX_GRADIENT_ERROR,

@@ -79,7 +79,7 @@ def ensemble(
         if path.suffix == ".npz":
             return load_predictions(path)
         # Here, because predictions files alone must not wait for torch.
-        from alexnet_cli.engine.devices import choose_devices
+        from alexnet_cli.engine.devices.layout import choose_devices
         from alexnet_cli.engine.inference import predict_with_checkpoint
 
         devices = choose_devices(device, num_devices)

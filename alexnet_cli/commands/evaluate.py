@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from alexnet_cli.data.sources import Location
-from alexnet_cli.engine.devices import Layout, choose_layout
+from alexnet_cli.engine.devices.launcher import on_replicas
+from alexnet_cli.engine.devices.layout import Layout, choose_layout
 from alexnet_cli.engine.inference import predict_with_checkpoint
-from alexnet_cli.engine.launcher import on_replicas
 from alexnet_cli.metrics import Scores, score
 from alexnet_cli.model.checkpoint import read_recipe
 from alexnet_cli.progress import SILENT, Progress

@@ -12,8 +12,8 @@ from alexnet_cli.atomic import PARTIAL_SUFFIX, write_bytes
 from alexnet_cli.engine.classifier import Classifier, load_classifier
 from alexnet_cli.errors import CheckpointError, InputError
 from alexnet_cli.model.checkpoint import Checkpoint
-from alexnet_cli.model.onnx_graph import build_graph
-from alexnet_cli.model.onnx_session import METADATA_KEY, OnnxClassifier, load_onnx, seal
+from alexnet_cli.model.onnx.graph import build_graph
+from alexnet_cli.model.onnx.session import METADATA_KEY, OnnxClassifier, load_onnx, seal
 from alexnet_cli.progress import SILENT, Progress
 
 CHECKED_BATCHES = (1, 3, 32)

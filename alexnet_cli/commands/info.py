@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet_cli.data.cache import open_files
-from alexnet_cli.data.index import Index, read_index
 from alexnet_cli.data.pixel_stats import FILE_NAME
 from alexnet_cli.data.remote import check_url, is_url
+from alexnet_cli.data.shards.index import Index, read_index
 from alexnet_cli.errors import UsageError
 from alexnet_cli.recipe import Recipe
 from alexnet_cli.recipes import RECIPES, find_recipe
@@ -99,7 +99,7 @@ def _describe_checkpoint(path: Path) -> NetworkInfo:
 
 
 def _describe_onnx(path: Path) -> NetworkInfo:
-    from alexnet_cli.model.onnx_session import load_onnx
+    from alexnet_cli.model.onnx.session import load_onnx
 
     model = load_onnx(path, "cpu")
     recipe = Recipe.from_json(json.dumps(model.about["recipe"]))

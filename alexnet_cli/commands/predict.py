@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.data.decoding import read_file
-from alexnet_cli.data.images import to_square
+from alexnet_cli.data.pictures.decoding import read_file
+from alexnet_cli.data.pictures.images import to_square
 from alexnet_cli.errors import CheckpointError, ImageError, InputError, RejectedError, UsageError
 from alexnet_cli.progress import SILENT, Progress
 
@@ -160,7 +160,7 @@ def newest_checkpoint(runs: Path) -> Path:
 
 def _load_model(path: Path, num_views: int | None, device: str) -> _Model:
     if path.suffix == ".onnx":
-        from alexnet_cli.model.onnx_session import load_onnx
+        from alexnet_cli.model.onnx.session import load_onnx
 
         onnx = load_onnx(path, device)
         if num_views not in (None, onnx.views):
@@ -169,7 +169,7 @@ def _load_model(path: Path, num_views: int | None, device: str) -> _Model:
         return _Model(onnx.classes, onnx.image_size, onnx.views, runtime, onnx.probabilities)
     # Here, because torch takes two seconds to load and ONNX models do not need it.
     from alexnet_cli.engine.classifier import load_classifier
-    from alexnet_cli.engine.devices import choose_devices
+    from alexnet_cli.engine.devices.layout import choose_devices
 
     classifier, checkpoint = load_classifier(path, choose_devices(device))
     views = classifier.views(num_views or 10)

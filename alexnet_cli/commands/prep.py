@@ -9,8 +9,9 @@ from pathlib import Path
 
 import alexnet_cli
 from alexnet_cli.atomic import write_bytes
-from alexnet_cli.data.dataset import open_dataset, samples_name
-from alexnet_cli.data.index import (
+from alexnet_cli.data.releases import Release, read_release
+from alexnet_cli.data.shards.dataset import open_dataset, samples_name
+from alexnet_cli.data.shards.index import (
     INDEX_NAME,
     REJECTED_NAME,
     FileRecord,
@@ -19,20 +20,19 @@ from alexnet_cli.data.index import (
     read_index,
     write_index,
 )
-from alexnet_cli.data.releases import Release, read_release
-from alexnet_cli.data.shards import RECORDS, ShardRecord, ShardTask
-from alexnet_cli.engine.cluster import connected
-from alexnet_cli.engine.doubles import find_doubles, in_words
+from alexnet_cli.data.shards.writer import RECORDS, ShardRecord, ShardTask
 from alexnet_cli.engine.interrupt import catch_signals
-from alexnet_cli.engine.prep_folder import differences, entered, finish
-from alexnet_cli.engine.prep_work import PrepWork
-from alexnet_cli.engine.shard_plan import PrepOptions, plan_shards
-from alexnet_cli.engine.side_files import (
+from alexnet_cli.engine.prep.cluster import connected
+from alexnet_cli.engine.prep.doubles import find_doubles, in_words
+from alexnet_cli.engine.prep.folder import differences, entered, finish
+from alexnet_cli.engine.prep.shard_plan import PrepOptions, plan_shards
+from alexnet_cli.engine.prep.side_files import (
     read_rejected,
     rejected_csv,
     rejected_rows,
     sample_index,
 )
+from alexnet_cli.engine.prep.work import PrepWork
 from alexnet_cli.errors import DatasetError, ReleaseError
 from alexnet_cli.progress import SILENT, Progress
 

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from alexnet_cli.data.dataset import read_index
-from alexnet_cli.engine.devices import choose_devices
-from alexnet_cli.engine.estimate import Estimate, estimate_plan
-from alexnet_cli.engine.plan import PlannedRow, Shortcuts, Source, Step, plan_rows
-from alexnet_cli.engine.race import race_step, run_race, trial_epochs
-from alexnet_cli.engine.results import race_result, table_result, write_results
-from alexnet_cli.engine.step_records import RunCommand, StepRecords
+from alexnet_cli.data.shards.dataset import read_index
+from alexnet_cli.engine.devices.layout import choose_devices
+from alexnet_cli.engine.tables.estimate import Estimate, estimate_plan
+from alexnet_cli.engine.tables.plan import PlannedRow, Shortcuts, Source, Step, plan_rows
+from alexnet_cli.engine.tables.race import race_step, run_race, trial_epochs
+from alexnet_cli.engine.tables.results import race_result, table_result, write_results
+from alexnet_cli.engine.tables.step_records import RunCommand, StepRecords
 from alexnet_cli.errors import UsageError
 from alexnet_cli.progress import SILENT, Progress
 from alexnet_cli.recipes.tables import (

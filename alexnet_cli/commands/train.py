@@ -7,18 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from alexnet_cli.data.dataset import Dataset
 from alexnet_cli.data.pixel_stats import PixelStats
+from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.sources import Location, open_source, stats_of
-from alexnet_cli.engine.device_faults import told
-from alexnet_cli.engine.devices import Layout, choose_layout
-from alexnet_cli.engine.launcher import on_replicas
-from alexnet_cli.engine.learner import Learner, Place
-from alexnet_cli.engine.precision import describe_precision
-from alexnet_cli.engine.replicas import was_restarted
-from alexnet_cli.engine.run_folder import RunFolder
-from alexnet_cli.engine.saver import SaveEvery
-from alexnet_cli.engine.trainer import Trainer
+from alexnet_cli.engine.devices.faults import told
+from alexnet_cli.engine.devices.launcher import on_replicas
+from alexnet_cli.engine.devices.layout import Layout, choose_layout
+from alexnet_cli.engine.devices.precision import describe_precision
+from alexnet_cli.engine.devices.replicas import was_restarted
+from alexnet_cli.engine.training.learner import Learner, Place
+from alexnet_cli.engine.training.run_folder import RunFolder
+from alexnet_cli.engine.training.saver import SaveEvery
+from alexnet_cli.engine.training.trainer import Trainer
 from alexnet_cli.errors import DatasetError, UsageError
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.progress import SILENT, Progress

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from alexnet_cli.data.sample_audit import Finding
-from alexnet_cli.engine.audit import audit_dataset
+from alexnet_cli.data.shards.sample_audit import Finding
 from alexnet_cli.engine.folder_lock import locked
-from alexnet_cli.engine.prep_folder import in_use
-from alexnet_cli.engine.rebuild import is_index, rebuild_samples, restore_index
-from alexnet_cli.engine.repair import repair
+from alexnet_cli.engine.prep.folder import in_use
+from alexnet_cli.engine.verify.audit import audit_dataset
+from alexnet_cli.engine.verify.rebuild import is_index, rebuild_samples, restore_index
+from alexnet_cli.engine.verify.repair import repair
 from alexnet_cli.errors import DatasetError
 from alexnet_cli.progress import SILENT, Progress
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet_cli.atomic import PARTIAL_SUFFIX, write_atomically
-from alexnet_cli.data.index import INDEX_NAME, FileRecord, Index, Shard, read_index
 from alexnet_cli.data.pixel_stats import FILE_NAME
 from alexnet_cli.data.remote import copy_url
+from alexnet_cli.data.shards.index import INDEX_NAME, FileRecord, Index, Shard, read_index
 from alexnet_cli.errors import AlexNetError, DatasetError, MachineError
 from alexnet_cli.progress import SILENT, Progress
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import simplejpeg
 
-from alexnet_cli.data.dataset import Split
+from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.errors import DatasetError
 
 CHUNK = 16  # images a thread decodes at a time

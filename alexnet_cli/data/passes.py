@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from alexnet_cli.data.dataset import Split
 from alexnet_cli.data.loader import WHOLE, Batch, Share, epoch_order, load_batches
-from alexnet_cli.data.stream import StreamSplit
+from alexnet_cli.data.shards.dataset import Split
+from alexnet_cli.data.streams.stream import StreamSplit
 
 
 def batches_of(

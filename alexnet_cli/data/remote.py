@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from alexnet_cli.data.index import FileRecord
+from alexnet_cli.data.shards.index import FileRecord
 from alexnet_cli.errors import AlexNetError, DatasetError, MachineError, UsageError
 
 ADDRESS = re.compile(r"(s3|gs|https?|file|memory)://[^\s?#]+")

@@ -18,16 +18,16 @@ from alexnet_cli.data.cache import (
     open_files,
     say_missing,
 )
-from alexnet_cli.data.dataset import Dataset, Split, open_dataset, read_samples, samples_name
-from alexnet_cli.data.images import IMAGE_SIZE
-from alexnet_cli.data.index import INDEX_COPY, INDEX_NAME, MAX_SIDE
-from alexnet_cli.data.measure import ShardMeasure, measure_all
+from alexnet_cli.data.pictures.images import IMAGE_SIZE
 from alexnet_cli.data.pixel_stats import PixelStats, load_pixel_stats
 from alexnet_cli.data.releases.labels import WNID, LabelledClasses
 from alexnet_cli.data.releases.wds import names_beside, read_names
-from alexnet_cli.data.stream import StreamSplit
+from alexnet_cli.data.shards.dataset import Dataset, Split, open_dataset, read_samples, samples_name
+from alexnet_cli.data.shards.index import INDEX_COPY, INDEX_NAME, MAX_SIDE
+from alexnet_cli.data.streams.measure import ShardMeasure, measure_all
+from alexnet_cli.data.streams.stream import StreamSplit
+from alexnet_cli.data.streams.tar_source import TarSet, split_of
 from alexnet_cli.data.synsets import ImageClass
-from alexnet_cli.data.tar_source import TarSet, split_of
 from alexnet_cli.errors import DatasetError
 from alexnet_cli.progress import SILENT, Progress
 

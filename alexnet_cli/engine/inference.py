@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from alexnet_cli.data.augment import View
-from alexnet_cli.data.dataset import Dataset
 from alexnet_cli.data.loader import Batch
 from alexnet_cli.data.passes import batches_of
 from alexnet_cli.data.predictions import Predictions
+from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.sources import Location, open_source
 from alexnet_cli.engine.classifier import Classifier, load_classifier
-from alexnet_cli.engine.feed import to_device
-from alexnet_cli.engine.replicas import ALONE, Replicas
+from alexnet_cli.engine.devices.feed import to_device
+from alexnet_cli.engine.devices.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError, DivergedError
 from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.progress import SILENT, Progress

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from alexnet_cli.data.augment import Augmenter
-from alexnet_cli.data.dataset import Split
 from alexnet_cli.data.passes import batches_of
+from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.model.alexnet import AlexNet
 from alexnet_cli.model.parallel import Network, load_whole_state, whole_state
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alexnet_cli.commands import bench as verb
-from alexnet_cli.engine.devices import choose_layout
+from alexnet_cli.engine.devices.layout import choose_layout
 from alexnet_cli.progress import SILENT
 from alexnet_cli.recipe import PAPER
 
@@ -19,8 +19,8 @@ SMALL = ("--set", "width=0.03125", "--set", "crop_size=59", "--device", "cpu", "
 
 @pytest.fixture(autouse=True)
 def small_limits(monkeypatch):
-    monkeypatch.setattr("alexnet_cli.engine.roof.SIDE", {"cpu": 128})
-    monkeypatch.setattr("alexnet_cli.engine.roof.COPIED", {"cpu": 1 << 20})
+    monkeypatch.setattr("alexnet_cli.engine.bench.roof.SIDE", {"cpu": 128})
+    monkeypatch.setattr("alexnet_cli.engine.bench.roof.COPIED", {"cpu": 1 << 20})
 
 
 def test_figures_of_a_dataset_are_one_json_object(answer, dataset):

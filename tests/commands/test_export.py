@@ -6,8 +6,8 @@ import pytest
 
 import alexnet_cli.commands.export as export_module
 from alexnet_cli.engine.classifier import load_classifier
-from alexnet_cli.engine.devices import choose_devices
-from alexnet_cli.model.onnx_session import load_onnx
+from alexnet_cli.engine.devices.layout import choose_devices
+from alexnet_cli.model.onnx.session import load_onnx
 
 
 @pytest.fixture

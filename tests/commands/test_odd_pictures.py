@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from alexnet_cli.commands.prep import PrepOptions, prep
-from alexnet_cli.data.dataset import open_dataset
-from alexnet_cli.data.decoding import REASONS, decode
-from alexnet_cli.data.images import square, to_square
+from alexnet_cli.data.pictures.decoding import REASONS, decode
+from alexnet_cli.data.pictures.images import square, to_square
+from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.errors import ImageError
 
 FILES = Path(__file__).parents[2] / "tools" / "torture" / "odd_files.py"

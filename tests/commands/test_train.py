@@ -13,9 +13,9 @@ import torch
 
 from alexnet_cli.commands.train import train
 from alexnet_cli.console import ConsoleProgress
-from alexnet_cli.engine import trainer as trainer_module
-from alexnet_cli.engine.learner import Learner
-from alexnet_cli.engine.run_folder import RunFolder
+from alexnet_cli.engine.training import trainer as trainer_module
+from alexnet_cli.engine.training.learner import Learner
+from alexnet_cli.engine.training.run_folder import RunFolder
 from alexnet_cli.model.alexnet import AlexNet, initialize
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from alexnet_cli.recipe import Event, Recipe

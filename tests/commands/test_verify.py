@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.data.index import FileRecord, read_index, write_index
+from alexnet_cli.data.shards.index import FileRecord, read_index, write_index
 
 
 @pytest.fixture

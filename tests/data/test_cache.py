@@ -19,9 +19,9 @@ from alexnet_cli.data.cache import (
     open_files,
     say_missing,
 )
-from alexnet_cli.data.dataset import samples_name
-from alexnet_cli.data.index import INDEX_NAME, read_index
 from alexnet_cli.data.pixel_stats import FILE_NAME
+from alexnet_cli.data.shards.dataset import samples_name
+from alexnet_cli.data.shards.index import INDEX_NAME, read_index
 from alexnet_cli.errors import DatasetError, MachineError
 from alexnet_cli.progress import SILENT
 

@@ -10,8 +10,8 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from alexnet_cli.data.dataset import Split, open_dataset
 from alexnet_cli.data.loader import Batch, Share, epoch_order, load_batches
+from alexnet_cli.data.shards.dataset import Split, open_dataset
 from alexnet_cli.errors import DatasetError, MachineError
 
 

@@ -5,11 +5,11 @@ import shutil
 import numpy as np
 import pytest
 
-from alexnet_cli.data.dataset import open_dataset
 from alexnet_cli.data.loader import Share, epoch_order
 from alexnet_cli.data.passes import batches_of
+from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.data.sources import open_source
-from alexnet_cli.data.tar_source import TarSet
+from alexnet_cli.data.streams.tar_source import TarSet
 
 
 @pytest.fixture

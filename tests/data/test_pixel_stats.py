@@ -9,7 +9,6 @@ import pytest
 import simplejpeg
 
 from alexnet_cli.commands.pca import pca
-from alexnet_cli.data.dataset import open_dataset
 from alexnet_cli.data.loader import Batch
 from alexnet_cli.data.pixel_stats import (
     FILE_NAME,
@@ -18,6 +17,7 @@ from alexnet_cli.data.pixel_stats import (
     load_pixel_stats,
     principal_components,
 )
+from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.errors import DatasetError
 
 

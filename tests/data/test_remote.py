@@ -7,8 +7,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from alexnet_cli.data.index import FileRecord
 from alexnet_cli.data.remote import RemoteFile, check_url, copy_url, is_url, location, stamp
+from alexnet_cli.data.shards.index import FileRecord
 from alexnet_cli.errors import DatasetError, MachineError, Stopped, UsageError
 
 CONTENT = bytes(range(256)) * 9000  # above two chunks

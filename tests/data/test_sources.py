@@ -7,12 +7,12 @@ import fsspec
 import numpy as np
 import pytest
 
-from alexnet_cli.data.dataset import open_dataset, samples_name
-from alexnet_cli.data.index import INDEX_NAME, read_index
 from alexnet_cli.data.passes import batches_of
 from alexnet_cli.data.pixel_stats import FILE_NAME, load_pixel_stats
+from alexnet_cli.data.shards.dataset import open_dataset, samples_name
+from alexnet_cli.data.shards.index import INDEX_NAME, read_index
 from alexnet_cli.data.sources import open_source, stats_of
-from alexnet_cli.data.tar_source import TarSet
+from alexnet_cli.data.streams.tar_source import TarSet
 from alexnet_cli.errors import DatasetError, InputError, MachineError
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.data.dataset import open_dataset
 from alexnet_cli.data.loader import load_batches
+from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.engine.classifier import build_classifier, load_classifier
 from alexnet_cli.engine.inference import predict_split
 from alexnet_cli.errors import CheckpointError

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from alexnet_cli.commands.prep import PrepOptions, prep
-from alexnet_cli.data.dataset import Dataset, open_dataset
+from alexnet_cli.data.shards.dataset import Dataset, open_dataset
 from alexnet_cli.engine import inference
 from alexnet_cli.engine.classifier import Classifier, load_classifier
 from alexnet_cli.engine.inference import predict_split, predict_with_checkpoint

@@ -8,7 +8,7 @@ import torch
 
 from alexnet_cli.commands.export import export
 from alexnet_cli.commands.train import train
-from alexnet_cli.data.dataset import open_dataset
+from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.engine.classifier import build_classifier
 from alexnet_cli.engine.inference import predict_split
 from alexnet_cli.errors import RecipeError

@@ -21,8 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from alexnet_cli.model.alexnet import AlexNet, initialize
-from alexnet_cli.model.onnx_graph import BATCH, INPUT, OUTPUT, build_graph
-from alexnet_cli.model.onnx_nodes import OPSET
+from alexnet_cli.model.onnx.graph import BATCH, INPUT, OUTPUT, build_graph
+from alexnet_cli.model.onnx.nodes import OPSET
 from alexnet_cli.recipe import PAPER
 
 CLASSES, IMAGE_SIZE, CROP = 1000, 256, PAPER.crop_size
@@ -198,7 +198,7 @@ def build_models() -> dict[str, bytes]:
     weights = {name: value.numpy().copy() for name, value in net.state_dict().items()}
     ours = build_graph(PAPER, weights, MEAN, views=1, metadata={})
     variants = {name: with_form(ours, form).SerializeToString() for name, form in FORMS.items()}
-    return {"stock": export_stock(net), "onnx_graph.py": ours.SerializeToString(), **variants}
+    return {"stock": export_stock(net), "graph.py": ours.SerializeToString(), **variants}
 
 
 def open_sessions(
@@ -233,11 +233,11 @@ def has_cuda() -> bool:
 def measure(
     sessions: dict[str, onnxruntime.InferenceSession], batch: int, rounds: int
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Return each variant's seconds by round, and its difference from onnx_graph.py's result."""
+    """Return each variant's seconds by round, and its difference from graph.py's result."""
     shape = (batch, IMAGE_SIZE, IMAGE_SIZE, 3)
     inputs = {INPUT: np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)}
     outputs = {name: session.run(None, inputs)[0] for name, session in sessions.items()}
-    reference = outputs["onnx_graph.py"]
+    reference = outputs["graph.py"]
     differences = {name: float(np.abs(y - reference).max()) for name, y in outputs.items()}
     seconds = {name: np.empty(rounds) for name in sessions}
     for i in range(rounds):

@@ -33,11 +33,11 @@ import simplejpeg
 import torch
 import webdataset
 
-from alexnet_cli.data.dataset import SAMPLE_DTYPE, Dataset, Split, open_dataset, samples_name
-from alexnet_cli.data.index import FileRecord, Index, Shard, SplitIndex, write_index
 from alexnet_cli.data.loader import epoch_order, load_batches
+from alexnet_cli.data.shards.dataset import SAMPLE_DTYPE, Dataset, Split, open_dataset, samples_name
+from alexnet_cli.data.shards.index import FileRecord, Index, Shard, SplitIndex, write_index
+from alexnet_cli.data.shards.tar_layout import BLOCK, headers
 from alexnet_cli.data.synsets import ImageClass
-from alexnet_cli.data.tar_layout import BLOCK, headers
 
 
 def time_ours(split: Split, options: argparse.Namespace) -> float:
@@ -160,7 +160,7 @@ def make_large_index(folder: Path, num_samples: int, num_classes: int) -> None:
 FIRST_BATCH = """
 import sys, time
 from pathlib import Path
-from alexnet_cli.data.dataset import open_dataset
+from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.data.loader import epoch_order, load_batches
 began = time.perf_counter()
 split = open_dataset(Path(sys.argv[1])).split("train")

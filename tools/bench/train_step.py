@@ -21,7 +21,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from alexnet_cli.engine.precision import allow_tf32, autocast
+from alexnet_cli.engine.devices.precision import allow_tf32, autocast
 from alexnet_cli.model.alexnet import AlexNet, initialize
 from alexnet_cli.model.sgd import PaperSGD
 from alexnet_cli.recipe import Recipe

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from alexnet_cli.engine.audit import audit_dataset
+from alexnet_cli.engine.verify.audit import audit_dataset
 from alexnet_cli.progress import SILENT
 
 

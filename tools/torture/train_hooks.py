@@ -24,9 +24,9 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from alexnet_cli.engine import trainer
-from alexnet_cli.engine.learner import Learner
-from alexnet_cli.engine.run_folder import RunFolder
+from alexnet_cli.engine.training import trainer
+from alexnet_cli.engine.training.learner import Learner
+from alexnet_cli.engine.training.run_folder import RunFolder
 from alexnet_cli.model import checkpoint
 
 if __name__ == "__main__":

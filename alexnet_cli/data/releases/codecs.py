@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from alexnet_cli.data.decoding import MAX_FILE_BYTES
+from alexnet_cli.data.pictures.decoding import MAX_FILE_BYTES
 from alexnet_cli.data.releases.spool import read_row
 from alexnet_cli.errors import ImageError
 

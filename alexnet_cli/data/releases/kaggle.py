@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alexnet_cli.data.decoding import MAX_FILE_BYTES
+from alexnet_cli.data.pictures.decoding import MAX_FILE_BYTES
 from alexnet_cli.data.releases.codecs import ZIP_DEFLATED, ZIP_STORED
 from alexnet_cli.data.releases.folders import (
     check_classes,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.data.decoding import read_file
+from alexnet_cli.data.pictures.decoding import read_file
 from alexnet_cli.data.releases.codecs import READERS
 from alexnet_cli.data.releases.spool import SpoolFile
 from alexnet_cli.data.synsets import ImageClass

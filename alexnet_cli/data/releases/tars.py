@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from alexnet_cli.data.decoding import MAX_FILE_BYTES
+from alexnet_cli.data.pictures.decoding import MAX_FILE_BYTES
 from alexnet_cli.data.releases.release import Picture, count_ignored
-from alexnet_cli.data.tar_layout import BLOCK
+from alexnet_cli.data.shards.tar_layout import BLOCK
 from alexnet_cli.errors import ReleaseError
 
 MAX_HEADER_BYTES = 1 << 20  # of one member; a name that takes more is none

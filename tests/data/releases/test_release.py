@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.data.decoding import MAX_FILE_BYTES
+from alexnet_cli.data.pictures.decoding import MAX_FILE_BYTES
 from alexnet_cli.data.releases.release import Picture, Release, count_ignored, split_off_val
 from alexnet_cli.data.synsets import ImageClass
 from alexnet_cli.errors import ImageError, ReleaseError, UsageError

@@ -1,0 +1,1 @@
+"""What `prep` makes: WebDataset tars, their indexes, and every byte of them checked."""

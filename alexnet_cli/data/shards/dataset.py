@@ -1,0 +1,228 @@
+"""A prepared dataset on disk: index.json, a compact sample index, and shards read by position.
+
+DATASET/index.json            what was made, from what, and every file's size and SHA-256
+DATASET/train.samples.npy     one row a sample: where its JPEG lies, label, number (SAMPLE_DTYPE)
+DATASET/train-000000.tar ...  plain WebDataset tars
+DATASET/rejected.csv          source, reason, detail of every picture that is not in them
+DATASET/pixel_stats.npz       written by `alexnet pca`
+"""
+
+import io
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_cli.data.shards.files import ShardFiles, shard_faults
+from alexnet_cli.data.shards.index import INDEX_NAME, FileRecord, Index, Shard, read_index
+from alexnet_cli.data.shards.tar_layout import BLOCK
+from alexnet_cli.data.synsets import ImageClass
+from alexnet_cli.errors import DatasetError, MachineError
+from alexnet_cli.recipe import Recipe
+
+_OLDER_FIELDS = [
+    ("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("label", "<u4"), ("number", "<u4")
+]  # fmt: skip
+OLDER_SAMPLE_DTYPE = np.dtype(_OLDER_FIELDS)
+SAMPLE_DTYPE = np.dtype([*_OLDER_FIELDS, ("crc32", "<u4")])  # crc32 of the JPEG
+MAX_NAMED = 3  # faults in one message
+
+
+@dataclass(slots=True)
+class Split:
+    """The samples of one split, addressed like an array.
+
+    Attributes:
+        samples: SAMPLE_DTYPE rows in stored order.
+        fetch: called with the number of a shard that may not be there yet.
+    """
+
+    name: str
+    folder: Path
+    shards: tuple[Shard, ...]
+    samples: np.ndarray
+    image_size: int
+    fetch: Callable[[int], None] | None = None
+    _files: ShardFiles = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._files = ShardFiles(self.folder, self.shards)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (N,): the labels in stored order."""
+        return self.samples["label"].astype(np.int64)
+
+    def keys(self) -> list[str]:
+        """Return the WebDataset keys in stored order."""
+        return [f"{self.name}-{number:08d}" for number in self.samples["number"].tolist()]
+
+    def make_ready(self, positions: np.ndarray) -> None:
+        """Fetch the shards of some samples, where they may not be there yet.
+
+        Raises:
+            DatasetError: a shard is not at its URL, or not the one that was indexed.
+            MachineError: the network or the disk fails.
+        """
+        if self.fetch:
+            for shard in np.unique(self.samples["shard"][positions]).tolist():
+                self.fetch(shard)
+
+    def jpeg(self, position: int) -> bytes:
+        """Return one sample's JPEG bytes, those that prep wrote: their CRC-32 is compared.
+
+        Raises:
+            DatasetError: they are others; datasets of earlier versions know no CRC-32.
+            MachineError: the disk fails, or the shard changed after it was first read.
+        """
+        shard, offset, length, _, _, *crc32 = self.samples[position].item()
+        content = self._files.read(shard, offset, length)
+        if crc32 and zlib.crc32(content) != crc32[0]:
+            raise self._changed(position, shard)
+        return content
+
+    def where(self, position: int) -> str:
+        """Return shard and key of one sample, for messages."""
+        shard, number = (self.samples[name][position] for name in ("shard", "number"))
+        return f"{self.folder / self.shards[shard].name}: sample {self.name}-{number:08d}"
+
+    def _changed(self, position: int, shard: int) -> DatasetError | MachineError:
+        what = f"{self.where(position)} is not what prep wrote: its CRC-32 differs"
+        remedy = (
+            "Remove the file; it will be fetched again." if self.fetch else _repair(self.folder)
+        )
+        if self._files.has_changed(shard):
+            return MachineError(f"{what}; the shard changed after it was first read.\n{remedy}")
+        return DatasetError(f"{what}.\n{remedy}")
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """An opened dataset.
+
+    Attributes:
+        folder: where its files lie, pixel_stats.npz among them.
+        origin: the URL or the tars that it was opened by; empty for a folder.
+        streamed: whether its splits are `StreamSplit`s.
+    """
+
+    folder: Path
+    classes: tuple[ImageClass, ...]
+    splits: dict[str, Split]
+    image_size: int
+    fingerprint: str
+    origin: str = ""
+    streamed: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the user called it."""
+        return self.origin or str(self.folder)
+
+    def check_crop(self, recipe: Recipe) -> None:
+        """Raise a DatasetError if the pictures are smaller than the recipe's patches."""
+        if recipe.crop_size > self.image_size:
+            raise DatasetError(
+                f"{self.name} has pictures of {self.image_size} pixels; recipe {recipe.name} "
+                f"cuts patches of {recipe.crop_size}.\n"
+                "Make larger ones: alexnet prep SOURCE --size 256"
+            )
+
+    def split(self, name: str) -> Split:
+        """Return a split that has samples.
+
+        Raises:
+            DatasetError: there is none of that name, or it is empty.
+        """
+        split = self.splits.get(name)
+        if split is None or not len(split):
+            have = ", ".join(n for n, s in self.splits.items() if len(s)) or "none"
+            raise DatasetError(f"{self.name}: no split {name!r} with pictures. It has: {have}.")
+        return split
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """Open a folder made by `alexnet prep`, checking that every shard is there with its size.
+
+    Raises:
+        DatasetError: index, sample index and shards do not fit together.
+    """
+    index = read_index(folder)
+    size = index.options["size"]
+    samples = {name: read_samples(folder, name, index) for name in index.splits}
+    _check_shards(folder, index, samples)
+    splits = {
+        name: Split(name, folder, split.shards, samples[name], size)
+        for name, split in index.splits.items()
+    }
+    return Dataset(folder, index.classes, splits, size, index.fingerprint())
+
+
+def _check_shards(folder: Path, index: Index, samples: dict[str, np.ndarray]) -> None:
+    faults = [
+        fault
+        for name, split in index.splits.items()
+        for fault in shard_faults(folder, name, split.shards, samples[name])
+    ]
+    if faults:
+        more = f"; {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
+        shown = "; ".join(faults[:MAX_NAMED])
+        raise DatasetError(f"{folder / shown}{more}.\n{_repair(folder)}")
+
+
+def samples_name(split: str) -> str:
+    """Return the file name of a split's sample index."""
+    return f"{split}.samples.npy"
+
+
+def read_samples(folder: Path, name: str, index: Index) -> np.ndarray:
+    """Return the sample index of a split: SAMPLE_DTYPE, without crc32 in earlier datasets.
+
+    Raises:
+        DatasetError: it is missing, changed, or does not fit the shards.
+    """
+    path, split = folder / samples_name(name), index.splits[name]
+    remedy = f"Make it again from the shards: alexnet verify {folder} --rebuild"
+    try:
+        content = path.read_bytes()
+        record = index.files.get(path.name)
+        if record not in (None, FileRecord.of(content)):
+            raise DatasetError(
+                f"{path}: changed since prep wrote it; its size or SHA-256 is not the one in "
+                f"{INDEX_NAME}.\n{remedy}"
+            )
+        samples = np.load(io.BytesIO(content), allow_pickle=False)
+    except DatasetError:
+        raise
+    except Exception as error:  # numpy raises many kinds on a damaged header
+        raise DatasetError(f"{path}: damaged or missing ({error}).\n{remedy}") from error
+    if samples.size != split.written:
+        raise DatasetError(
+            f"{path}: {samples.size} samples, {INDEX_NAME} says {split.written}.\n{remedy}"
+        )
+    known = samples.dtype in (SAMPLE_DTYPE, OLDER_SAMPLE_DTYPE) and samples.ndim == 1
+    if not known or not _rows_fit(samples, split.shards, len(index.classes)):
+        raise DatasetError(f"{path}: its rows do not fit the shards.\n{remedy}")
+    return samples
+
+
+def _repair(folder: Path) -> str:
+    return f"Rebuild what is damaged: alexnet verify {folder} --repair SOURCE"
+
+
+def _rows_fit(samples: np.ndarray, shards: tuple[Shard, ...], num_classes: int) -> bool:
+    """Return whether the rows follow the shards, each inside its own, with labels of classes."""
+    num_samples = [shard.num_samples for shard in shards]
+    if sum(num_samples) != len(samples):
+        return False
+    num_bytes = np.repeat(np.array([s.num_bytes for s in shards], np.uint64), num_samples)
+    if not np.array_equal(samples["shard"], np.repeat(np.arange(len(shards)), num_samples)):
+        return False
+    offsets, lengths = samples["offset"], samples["length"]  # their sum may be beyond 64 bits
+    inside = (offsets >= BLOCK) & (offsets <= num_bytes) & (lengths <= num_bytes - offsets)
+    return bool(inside.all() and (samples["label"] < num_classes).all())

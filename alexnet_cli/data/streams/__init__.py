@@ -1,0 +1,1 @@
+"""Tars without an index of ours, read from their first byte to their last."""

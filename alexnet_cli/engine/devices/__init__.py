@@ -1,0 +1,1 @@
+"""Where the network runs: which devices, how many replicas, in which numbers."""

@@ -1,0 +1,1 @@
+"""The tables of the paper: planned, run, held against the published figures."""

@@ -1,0 +1,168 @@
+"""The network with what changes its weights: one update of section 5, on any devices.
+
+All randomness is drawn from (seed, epoch, step) for the whole batch, of which each replica takes
+its share: how many there are does not change what is learned, beyond rounding.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from alexnet_cli.data.augment import Augmenter
+from alexnet_cli.data.pixel_stats import PixelStats
+from alexnet_cli.data.shards.dataset import Dataset
+from alexnet_cli.engine.devices.feed import OnDevice
+from alexnet_cli.engine.devices.precision import allow_tf32, autocast
+from alexnet_cli.engine.devices.replicas import ALONE, Replicas
+from alexnet_cli.errors import CheckpointError
+from alexnet_cli.model.alexnet import AlexNet, initialize
+from alexnet_cli.model.average import WeightAverage
+from alexnet_cli.model.checkpoint import Checkpoint, Progressed
+from alexnet_cli.model.layers import UnscaledDropout
+from alexnet_cli.model.parallel import build_network, load_whole_state, whole_state
+from alexnet_cli.model.schedule import Rates
+from alexnet_cli.model.sgd import PaperSGD
+from alexnet_cli.model.transfer import import_layers
+from alexnet_cli.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where and how a run computes; none of it decides what is learned, beyond rounding.
+
+    Attributes:
+        devices: one for the whole network, or one for each column.
+        precision: of the forward and backward passes, one of `PRECISIONS`.
+        compiled: whether torch.compile makes the network's kernels.
+    """
+
+    devices: tuple[torch.device, ...]
+    precision: str = "fp32"
+    compiled: bool = False
+    replicas: Replicas = ALONE
+
+
+class Learner:
+    """A network in training: its weights, their velocity, and the pictures' way in."""
+
+    def __init__(self, recipe: Recipe, num_classes: int, stats: PixelStats, place: Place):
+        self.recipe, self.num_classes, self.stats, self.place = recipe, num_classes, stats, place
+        allow_tf32(place.precision)
+        self.net = build_network(recipe, num_classes, place.devices)
+        self.sgd = PaperSGD(self.net, recipe)
+        self.average = WeightAverage(self.net, recipe)
+        self.augmenter = Augmenter(recipe, stats, place.devices[0])
+        self._dropouts = [m for m in self.net.modules() if isinstance(m, UnscaledDropout)]
+        if place.compiled:
+            self.net.compile()
+        self._forward = place.replicas.wrap(self.net, place.devices)
+
+    def begin(self, source: Checkpoint | None = None, *, same_classes: bool = False) -> list[str]:
+        """Draw the first weights, the same ones on one device and on two.
+
+        Args:
+            source: whose layers to begin with, those that the recipe imports.
+            same_classes: whether its classes are ours.
+
+        Returns:
+            The names of the imported layers.
+
+        Raises:
+            CheckpointError: the source lacks a layer that the recipe imports.
+        """
+        whole = AlexNet(self.recipe, self.num_classes)
+        initialize(whole, self.recipe.seed)
+        imported = []
+        if source:
+            imported = import_layers(whole, source.weights, same_classes=same_classes)
+        load_whole_state(self.net, whole_state(whole))
+        self.average.begin()
+        return imported
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take over weights, velocity and average of a checkpoint.
+
+        Raises:
+            CheckpointError: they are not those of the recipe's network.
+        """
+        for name, tensors in self._states().items():
+            arrays = getattr(checkpoint, name)
+            state = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            try:
+                load_whole_state(self.net, state, tensors)
+            except (LookupError, ValueError) as error:
+                raise CheckpointError(f"its {name} do not fit its recipe ({error}).") from error
+
+    def checkpoint(
+        self, dataset: Dataset, at: Progressed, began_from: dict[str, str]
+    ) -> Checkpoint:
+        """Return a copy of everything that decides how a run goes on; no update changes it."""
+        states = {
+            name: {k: t.clone().numpy() for k, t in whole_state(self.net, tensors).items()}
+            for name, tensors in self._states().items()
+        }
+        stats = self.stats
+        return Checkpoint(
+            recipe=self.recipe,
+            **states,
+            pixels={
+                "mean_image": stats.mean_image,
+                "eigenvalues": stats.eigenvalues,
+                "eigenvectors": stats.eigenvectors,
+            },
+            classes=[(entry.wnid, entry.name) for entry in dataset.classes],
+            fingerprint=dataset.fingerprint,
+            progressed=copy.deepcopy(at),
+            began_from=began_from,
+        )
+
+    def _states(self) -> dict[str, list[Tensor] | None]:
+        """Return what a checkpoint holds of the network, a tensor for each parameter."""
+        states = {"weights": None, "velocity": self.sgd.velocity}
+        return states | ({"average": self.average.tensors} if self.average.tensors else {})
+
+    def loss(self, batch: OnDevice, at: Progressed, num: int, tally: Tensor) -> Tensor:
+        """Run the network on this replica's share of a batch, for its gradient.
+
+        Args:
+            num: pictures in the whole batch.
+            tally: float64 (3,) on the first device: sum of losses, wrong answers, pictures; those
+                of the share are added.
+
+        Returns:
+            The share's part of the mean loss, so that the replicas' mean gradient is the batch's.
+        """
+        images, labels = batch
+        rows = self.place.replicas.share.rows(num)
+        rng = np.random.default_rng([self.recipe.seed, at.epoch, at.step, 0xA06])
+        torch.manual_seed(int(rng.integers(1 << 62)))
+        for dropout in self._dropouts:
+            dropout.part = rows, num
+        self.net.train()
+        patches = self.augmenter.random(
+            images, rng, with_noise=self._has_noise(at.epoch), part=(rows, num)
+        )
+        with autocast(self.place.devices[0], self.place.precision):
+            scores = self._forward(patches).float()
+        loss = F.cross_entropy(
+            scores, labels, reduction="sum", label_smoothing=self.recipe.label_smoothing
+        )
+        tally[0] += loss.detach()
+        tally[1] += (scores.detach().argmax(dim=1) != labels).sum()
+        tally[2] += len(labels)
+        return loss * (self.place.replicas.count / num)
+
+    def _has_noise(self, epoch: int) -> bool:
+        last = self.recipe.colour_noise_epochs
+        return not last or epoch < last
+
+    def update(self, loss: Tensor, rates: Rates, num_updates: int) -> None:
+        """Change the weights by the gradient of a loss; this is update number `num_updates`."""
+        self.sgd.zero_grad()
+        loss.backward()
+        self.sgd.step(rates)
+        self.average.update(num_updates)

@@ -1,0 +1,49 @@
+"""Errors of a network in training on the validation split, centre view."""
+
+from collections.abc import Callable
+
+from alexnet_cli.data.shards.dataset import Dataset
+from alexnet_cli.engine.classifier import Classifier
+from alexnet_cli.engine.inference import predict_split
+from alexnet_cli.engine.training.learner import Learner
+from alexnet_cli.metrics import score
+from alexnet_cli.progress import Progress
+
+
+class Asked(Exception):  # noqa: N818 - nothing is wrong
+    """A signal came in the middle of validation."""
+
+
+def validate(
+    learner: Learner, dataset: Dataset, progress: Progress, is_asked: Callable[[], bool]
+) -> dict[str, float]:
+    """Return top-1 and top-5 error and log loss, of the averaged weights where there are any.
+
+    Args:
+        is_asked: whether to leave; looked at before every batch.
+
+    Raises:
+        Asked: it was; the weights are in their place again.
+        DivergedError: the scores are not finite.
+    """
+
+    def leave_if_asked() -> None:
+        if is_asked():
+            raise Asked
+
+    with learner.average.swapped():
+        found = predict_split(
+            Classifier(learner.net, learner.augmenter),
+            dataset,
+            "val",
+            num_views=1,
+            replicas=learner.place.replicas,
+            progress=progress,
+            before_batch=leave_if_asked,
+        )
+    scores = score(found.probs, found.labels)
+    return {
+        "top1_error": scores.top1_error,
+        "top5_error": scores.top5_error,
+        "log_loss": scores.log_loss,
+    }

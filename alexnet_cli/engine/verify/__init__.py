@@ -1,0 +1,1 @@
+"""A prepared dataset against its index, and what is damaged made again."""

@@ -1,0 +1,228 @@
+"""A whole dataset against its index: every file, on several threads.
+
+Hashing and decoding let go of the interpreter, so threads keep all cores busy.
+"""
+
+import csv
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_cli.data.shards.dataset import read_samples, samples_name
+from alexnet_cli.data.shards.index import (
+    INDEX_COPY,
+    INDEX_NAME,
+    REJECTED_NAME,
+    FileRecord,
+    Index,
+    read_index,
+)
+from alexnet_cli.data.shards.sample_audit import Finding
+from alexnet_cli.data.shards.shard_audit import AuditTask, ShardAudit, audit_shard
+from alexnet_cli.engine.interrupt import Interrupt, catch_signals
+from alexnet_cli.engine.prep.side_files import read_rejected
+from alexnet_cli.errors import DatasetError, Stopped
+from alexnet_cli.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What is in a dataset's folder, and what should not be so.
+
+    Attributes:
+        index: None if it cannot be trusted; nothing else was looked at then.
+        num_bytes: of the shards that were read.
+        copies: shards that the index does not know, but whose bytes are those of one it knows.
+    """
+
+    index: Index | None
+    findings: list[Finding]
+    num_shards: int = 0
+    num_samples: int = 0
+    num_bytes: int = 0
+    copies: tuple[str, ...] = ()
+
+
+def audit_dataset(
+    folder: Path, *, deep: bool, num_threads: int | None, progress: Progress
+) -> Audit:
+    """Read every file of a dataset and compare it with the index.
+
+    Args:
+        deep: also decode every picture.
+
+    Raises:
+        DatasetError: there is no index.
+        Stopped: by a signal.
+    """
+    if not (folder / INDEX_NAME).is_file():
+        read_index(folder)  # says how to make one
+    try:
+        index = read_index(folder)
+    except DatasetError as error:
+        why = str(error).split("\n")[0].removeprefix(f"{folder / INDEX_NAME}: ")
+        return Audit(None, [Finding(INDEX_NAME, "", "the index", "as prep wrote it", why)])
+    findings, tasks = _index_copy(folder), []
+    for split in index.splits:
+        rows, wrong = _sample_index(folder, split, index)
+        findings += wrong
+        tasks += _tasks(folder, split, index, rows, deep)
+    findings += _rejected(folder, index)
+    audits = _audit_shards(tasks, num_threads or os.cpu_count() or 1, progress)
+    extra, copies = _unknown_shards(folder, index)
+    owners = _owners(index)
+    for task, audit in zip(tasks, audits, strict=True):
+        findings += _explained(task, audit, owners)
+    findings += extra
+    return Audit(
+        index,
+        findings,
+        num_shards=len(tasks),
+        num_samples=sum(split.written for split in index.splits.values()),
+        num_bytes=sum(audit.num_bytes for audit in audits),
+        copies=copies,
+    )
+
+
+def _index_copy(folder: Path) -> list[Finding]:
+    copy = folder / INDEX_COPY  # datasets of earlier versions have none
+    if not copy.is_file() or copy.read_bytes() == (folder / INDEX_NAME).read_bytes():
+        return []
+    return [Finding(INDEX_COPY, "", f"the copy of {INDEX_NAME}", "the same bytes", "others")]
+
+
+def _sample_index(
+    folder: Path, split: str, index: Index
+) -> tuple[np.ndarray | None, list[Finding]]:
+    """Return the rows, None if they cannot be trusted, and why."""
+    name = samples_name(split)
+    if wrong := _compare_file(folder, name, index):
+        return None, wrong
+    try:
+        rows = read_samples(folder, split, index)
+    except DatasetError as error:
+        why = str(error).split("\n")[0].removeprefix(f"{folder / name}: ")
+        return None, [Finding(name, "", "the sample index", "one that fits the shards", why)]
+    numbers, found = rows["number"].astype(np.int64), index.splits[split].found
+    in_order = (np.diff(numbers) > 0).all() and (numbers < found).all()
+    if not in_order or (rows["label"] >= len(index.classes)).any():
+        expected = f"unique keys in order, below {found}, and labels below {len(index.classes)}"
+        return None, [Finding(name, "", "keys and labels", expected, "others")]
+    return rows, []
+
+
+def _compare_file(folder: Path, name: str, index: Index) -> list[Finding]:
+    """Compare a file beside the shards with its record, if there is one."""
+    try:
+        found = FileRecord.of((folder / name).read_bytes())
+    except OSError as error:
+        return [Finding(name, "", "the file", "its bytes", error.strerror or str(error))]
+    record = index.files.get(name, found)
+    return [
+        Finding(name, "", what, str(getattr(record, attribute)), str(getattr(found, attribute)))
+        for what, attribute in (("size in bytes", "num_bytes"), ("SHA-256", "sha256"))
+        if getattr(record, attribute) != getattr(found, attribute)
+    ]
+
+
+def _rejected(folder: Path, index: Index) -> list[Finding]:
+    if wrong := _compare_file(folder, REJECTED_NAME, index):
+        return wrong
+    expected = sum(split.rejected for split in index.splits.values())
+    found = "no table"
+    with suppress(csv.Error, ValueError):
+        found = str(len(read_rejected(folder)))
+    if found == str(expected):
+        return []
+    return [Finding(REJECTED_NAME, "", "rows", str(expected), found)]
+
+
+def _tasks(
+    folder: Path, split: str, index: Index, rows: np.ndarray | None, deep: bool
+) -> list[AuditTask]:
+    shards = index.splits[split].shards
+    bounds = np.cumsum([0, *(shard.num_samples for shard in shards)]).tolist()
+    wnids = tuple(entry.wnid for entry in index.classes)
+    # A recorded sample index is the one that prep made of these very shards.
+    is_recorded = rows is not None and samples_name(split) in index.files
+    return [
+        AuditTask(
+            folder,
+            split,
+            shard,
+            rows=None if rows is None else rows[a:b],
+            wnids=wnids,
+            image_size=index.options["size"],
+            deep=deep,
+            by_hash=is_recorded and not deep,
+        )
+        for shard, a, b in zip(shards, bounds[:-1], bounds[1:], strict=True)
+    ]
+
+
+def _audit_shards(tasks: list[AuditTask], num_threads: int, progress: Progress) -> list[ShardAudit]:
+    audits, read_ahead = {}, num_threads < (os.cpu_count() or 1)
+    tasks = [replace(task, read_ahead=read_ahead) for task in tasks]
+    total = sum(task.shard.num_samples for task in tasks)
+    with catch_signals() as interrupt, progress.track("verify", total) as bar:
+
+        def is_stopping() -> bool:
+            return bool(interrupt.signal_number)
+
+        with ThreadPoolExecutor(num_threads) as pool:
+            futures = {pool.submit(audit_shard, task, is_stopping): task for task in tasks}
+            for future in as_completed(futures):
+                if is_stopping():
+                    pool.shutdown(cancel_futures=True)
+                    raise _stopped(interrupt, len(audits), len(tasks))
+                shard = futures[future].shard
+                audits[shard.name] = future.result()
+                bar.advance(shard.num_samples, note=shard.name)
+    return [audits[task.shard.name] for task in tasks]
+
+
+def _stopped(interrupt: Interrupt, done: int, total: int) -> Stopped:
+    return Stopped(
+        f"stopped: {done} of {total} shards were looked at. Nothing was changed.\n"
+        "Run the same command again to look at all.",
+        interrupt.signal_number,
+    )
+
+
+def _explained(task: AuditTask, audit: ShardAudit, owners: dict[str, str]) -> list[Finding]:
+    """Say what the findings of one shard come from, where that is known."""
+    if audit.sha256 == task.shard.sha256:
+        if task.rows is None:
+            return audit.findings
+        # The bytes are those that prep wrote: it is the sample index that says otherwise.
+        name = samples_name(task.split)
+        return [replace(f, file=name, what=f"{f.what} ({f.file})") for f in audit.findings]
+    if audit.sha256 in owners:
+        what = f"the bytes of {owners[audit.sha256]}"
+        return [Finding(audit.name, "", "the file's content", "its own", what)]
+    return audit.findings
+
+
+def _owners(index: Index) -> dict[str, str]:
+    return {shard.sha256: shard.name for s in index.splits.values() for shard in s.shards}
+
+
+def _unknown_shards(folder: Path, index: Index) -> tuple[list[Finding], tuple[str, ...]]:
+    """Find the tars that no reader of this dataset should meet."""
+    known = {shard.name for split in index.splits.values() for shard in split.shards}
+    owners, findings, copies = _owners(index), [], []
+    for path in sorted(folder.glob("*.tar")):
+        if path.name in known:
+            continue
+        found = "one more tar"
+        with suppress(OSError), path.open("rb") as file:
+            if owner := owners.get(hashlib.file_digest(file, "sha256").hexdigest()):
+                copies.append(path.name)
+                found = f"a copy of {owner}"
+        findings.append(Finding(path.name, "", "a file that index.json lacks", "none", found))
+    return findings, tuple(copies)

@@ -1,0 +1,256 @@
+import json
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet_cli.commands.prep import PrepOptions, prep
+from alexnet_cli.data.shards.dataset import OLDER_SAMPLE_DTYPE, open_dataset, read_samples
+from alexnet_cli.data.shards.index import Shard, SplitIndex, read_index
+from alexnet_cli.errors import DatasetError, MachineError
+
+
+@pytest.fixture
+def copy(dataset, tmp_path) -> Path:
+    """A dataset that may be damaged."""
+    return Path(shutil.copytree(dataset, tmp_path / "copy"))
+
+
+def edit_index(folder: Path, change: Callable[[dict], None]) -> None:
+    path = folder / "index.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def forget_the_files(content: dict) -> None:
+    """Leave what an index had before it recorded the files beside the shards."""
+    del content["files"], content["checksum"]
+
+
+@pytest.fixture
+def older(copy) -> Path:
+    """A dataset as earlier versions made it: nothing known of its sample indexes."""
+    edit_index(copy, forget_the_files)
+    for path in copy.glob("*.samples.npy"):
+        np.save(path, np.load(path)[list(OLDER_SAMPLE_DTYPE.names)].astype(OLDER_SAMPLE_DTYPE))
+    return copy
+
+
+def test_a_split_knows_its_samples(dataset):
+    splits = open_dataset(dataset).splits
+    assert {name: len(split) for name, split in splits.items()} == {"train": 60, "val": 30}
+
+
+def test_the_dataset_knows_the_size_of_its_pictures_and_its_classes(dataset):
+    opened = open_dataset(dataset)
+    assert opened.image_size == 112
+    assert [entry.wnid for entry in opened.classes] == [f"n{90000001 + i}" for i in range(10)]
+
+
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_samples_are_those_a_plain_tar_reader_finds(dataset, name):
+    split = open_dataset(dataset).split(name)
+    found = []
+    for path in sorted(dataset.glob(f"{name}-*.tar")):
+        with tarfile.open(path) as tar:
+            contents = {member.name: tar.extractfile(member).read() for member in tar}
+        for key in sorted({member.split(".")[0] for member in contents}):
+            found.append((key, contents[f"{key}.jpg"], int(contents[f"{key}.cls"])))
+    labels = split.labels.tolist()
+    ours = [(k, bytes(split.jpeg(i)), labels[i]) for i, k in enumerate(split.keys())]
+    assert ours == found
+
+
+def test_labels_are_int64(dataset):
+    assert open_dataset(dataset).split("train").labels.dtype == np.int64
+
+
+def test_where_names_shard_and_key(dataset):
+    split = open_dataset(dataset).split("val")
+    assert split.where(26) == f"{dataset / 'val-000001.tar'}: sample val-00000026"
+
+
+def test_a_folder_without_an_index_is_no_dataset_and_says_how_to_make_one(tmp_path):
+    with pytest.raises(DatasetError, match="alexnet prep SOURCE"):
+        open_dataset(tmp_path)
+
+
+def test_a_missing_shard_is_named(copy):
+    (copy / "train-000001.tar").unlink()
+    with pytest.raises(DatasetError, match=r"train-000001.tar: missing, index.json says \d+"):
+        open_dataset(copy)
+
+
+@pytest.mark.parametrize("change", [-512, +512])
+def test_a_shard_of_another_size_is_named_with_both_sizes(copy, change):
+    path = copy / "val-000000.tar"
+    size = path.stat().st_size
+    os.truncate(path, size + change)
+    expected = rf"val-000000.tar: {size + change} bytes, index.json says {size}"
+    with pytest.raises(DatasetError, match=expected):
+        open_dataset(copy)
+
+
+def test_a_missing_sample_index_is_named(copy):
+    (copy / "val.samples.npy").unlink()
+    with pytest.raises(DatasetError, match=r"val.samples.npy: damaged or missing"):
+        open_dataset(copy)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 0.99])
+def test_a_sample_index_cut_short_is_refused(copy, share):
+    path = copy / "train.samples.npy"
+    os.truncate(path, int(share * path.stat().st_size))
+    with pytest.raises(DatasetError, match=r"train.samples.npy"):
+        open_dataset(copy)
+
+
+def test_a_sample_index_with_a_damaged_header_is_refused_or_means_the_same(copy):
+    path = copy / "train.samples.npy"
+    whole = path.read_bytes()
+    expected = open_dataset(copy).split("train").samples
+    for position in range(whole.index(b"\n")):
+        for value in (0, 255, whole[position] ^ 2):
+            path.write_bytes(whole[:position] + bytes([value]) + whole[position + 1 :])
+            with suppress(DatasetError):
+                np.testing.assert_array_equal(open_dataset(copy).split("train").samples, expected)
+
+
+def test_a_dataset_of_an_earlier_version_opens(older, dataset):
+    before, now = (open_dataset(folder).split("train") for folder in (older, dataset))
+    assert before.labels.tolist() == now.labels.tolist()
+    assert [bytes(before.jpeg(i)) for i in range(60)] == [bytes(now.jpeg(i)) for i in range(60)]
+    assert before.where(3) == now.where(3).replace(str(dataset), str(older))
+
+
+def test_a_sample_index_knows_the_checksum_of_every_jpeg(dataset):
+    split = open_dataset(dataset).split("val")
+    found = [zlib.crc32(split.jpeg(i)) for i in range(len(split))]
+    assert split.samples["crc32"].tolist() == found
+
+
+@pytest.mark.parametrize("place", [0.0, 0.1, 0.5, 0.999])
+def test_a_changed_sample_index_is_refused_with_the_remedy(copy, place):
+    path = copy / "train.samples.npy"
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"train.samples.npy: changed since.*\n.*--rebuild"):
+        open_dataset(copy)
+
+
+def test_a_picture_of_which_one_bit_changed_is_not_given_out(copy):
+    split = open_dataset(copy).split("train")
+    shard, offset, length = split.samples[30].item()[:3]
+    with (copy / split.shards[shard].name).open("r+b") as file:
+        file.seek(offset + length // 2)
+        byte = file.read(1)[0]
+        file.seek(offset + length // 2)
+        file.write(bytes([byte ^ 1]))
+    with pytest.raises(DatasetError, match=r"train-00000030 is not what prep wrote.*\n.*--r"):
+        split.jpeg(30)
+    assert len(split.jpeg(31)) == split.samples["length"][31]
+
+
+def test_a_shard_that_changes_while_it_is_in_use_is_a_fault_of_the_machine(copy):
+    split = open_dataset(copy).split("train")
+    path = copy / "train-000001.tar"
+    split.jpeg(30)
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(MachineError, match=r"train-000001.tar.*changed after it was first read"):
+        split.jpeg(30)
+    path.write_bytes(b"")
+    with pytest.raises(MachineError, match=r"train-000001.tar: ends before byte"):
+        split.jpeg(30)
+
+
+def test_faults_of_all_shards_are_in_one_message(copy):
+    for name in ("train-000000", "train-000001", "train-000002", "val-000000"):
+        (copy / f"{name}.tar").unlink()
+    shutil.copy(copy / "val-000001.tar", copy / "val-000002.tar")
+    with pytest.raises(DatasetError, match=r"train-000000.*train-000002.*; 2 more\.\n"):
+        open_dataset(copy)
+
+
+def test_tars_of_somebody_else_do_not_disturb(copy):
+    (copy / "photos.tar").write_bytes(b"mine")
+    assert len(open_dataset(copy).split("val")) == 30
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("shard", 9), ("shard", 1), ("offset", 1 << 40), ("length", 1 << 30), ("offset", 0),
+        ("offset", (1 << 64) - 1000), ("label", 10), ("label", 1_000_000_000),
+    ],
+)  # fmt: skip
+def test_a_sample_index_that_points_outside_its_shard_is_refused(older, column, value):
+    path = older / "train.samples.npy"
+    samples = np.load(path)
+    samples[column][3] = value
+    np.save(path, samples)
+    with pytest.raises(DatasetError, match=r"train.samples.npy: its rows do not fit"):
+        open_dataset(older)
+
+
+def test_a_split_without_pictures_opens_but_cannot_be_asked_for(tmp_path):
+    for wnid in ("ant", "bee"):
+        (tmp_path / "in" / wnid).mkdir(parents=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / "in" / wnid / "1.png")
+    prep(tmp_path / "in", tmp_path / "out", PrepOptions(size=32), num_workers=1)
+    opened = open_dataset(tmp_path / "out")
+    assert len(opened.splits["val"]) == 0
+    with pytest.raises(DatasetError, match="It has: train"):
+        opened.split("val")
+
+
+def test_a_sample_index_of_another_length_is_refused_with_both_counts(older):
+    path = older / "train.samples.npy"
+    np.save(path, np.load(path)[:-1])
+    with pytest.raises(DatasetError, match=r"59 samples, index\.json says 60"):
+        open_dataset(older)
+
+
+@pytest.mark.parametrize("shape", [(), (60, 1), (6, 10)])
+def test_a_sample_index_of_another_shape_is_refused(older, shape):
+    path = older / "train.samples.npy"
+    np.save(path, np.resize(np.load(path), shape))
+    with pytest.raises(DatasetError, match=r"train.samples.npy: "):
+        open_dataset(older)
+
+
+def test_a_sample_index_of_one_row_without_a_list_is_refused(older):
+    path = older / "train.samples.npy"
+    np.save(path, np.load(path)[0])
+    split = SplitIndex(1, 1, 0, (Shard("train-000000.tar", 1, 1 << 20, ""),))
+    index = replace(read_index(older), splits={"train": split})
+    with pytest.raises(DatasetError, match="its rows do not fit"):
+        read_samples(older, "train", index)
+
+
+def test_a_pickle_in_the_place_of_the_sample_index_is_not_loaded(older):
+    np.save(older / "train.samples.npy", np.array([{"a": 1}] * 60), allow_pickle=True)
+    with pytest.raises(DatasetError, match=r"train.samples.npy: damaged"):
+        open_dataset(older)
+
+
+def test_a_split_that_does_not_exist_is_refused_listing_those_that_do(dataset):
+    with pytest.raises(DatasetError, match=r"no split 'test' with pictures. It has: train, val"):
+        open_dataset(dataset).split("test")
+
+
+def test_refusals_name_the_remedy_in_at_most_three_lines(copy):
+    (copy / "train-000001.tar").unlink()
+    with pytest.raises(DatasetError) as error:
+        open_dataset(copy)
+    assert str(error.value).endswith(f"alexnet verify {copy} --repair SOURCE")
+    assert str(error.value).count("\n") < 3

@@ -1,0 +1,128 @@
+import errno
+import os
+import resource
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from alexnet_cli.data.shards.dataset import open_dataset
+from alexnet_cli.data.shards.files import ShardFiles, shard_faults
+from alexnet_cli.data.shards.index import read_index
+from alexnet_cli.errors import MachineError
+
+
+@pytest.fixture
+def copy(dataset, tmp_path) -> Path:
+    """A dataset that may be damaged: three training shards, two of validation."""
+    return Path(shutil.copytree(dataset, tmp_path / "copy"))
+
+
+def files_of(folder: Path) -> ShardFiles:
+    return ShardFiles(folder, read_index(folder).splits["train"].shards)
+
+
+def faults(folder: Path, dataset: Path) -> list[str]:
+    split = open_dataset(dataset).split("train")
+    return shard_faults(folder, "train", split.shards, split.samples)
+
+
+def num_open() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_bytes_are_those_of_the_file(dataset):
+    content = (dataset / "train-000002.tar").read_bytes()
+    files = files_of(dataset)
+    for offset, length in ((0, 10), (512, 2000), (len(content) - 5, 5)):
+        assert files.read(2, offset, length) == content[offset : offset + length]
+
+
+def test_few_files_stay_open_and_all_are_closed_at_the_end(dataset, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4, 4))
+    before = num_open()
+    files = files_of(dataset)
+    for shard in (0, 1, 2, 1, 0, 2):
+        files.read(shard, 0, 512)
+        assert num_open() <= before + 2
+    del files
+    assert num_open() == before
+
+
+def test_threads_share_it_though_files_come_and_go(dataset, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2, 2))
+    files = files_of(dataset)
+    contents = [path.read_bytes() for path in files.paths]
+
+    def read(number: int) -> bool:
+        return files.read(number % 3, number, 900) == contents[number % 3][number : number + 900]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(read, range(600)))
+
+
+def test_file_that_gets_shorter_is_a_fault_of_the_machine(copy):
+    files = files_of(copy)
+    files.read(1, 0, 512)
+    os.truncate(copy / "train-000001.tar", 600)
+    with pytest.raises(MachineError, match=r"train-000001.tar: ends before byte 1412; it was long"):
+        files.read(1, 512, 900)
+
+
+def test_disk_that_fails_is_named_with_what_to_do(copy, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    files = files_of(copy)
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(MachineError, match=r"train-000000.tar: Input/output error.\n.*again"):
+        files.read(0, 0, 512)
+
+
+def test_file_that_goes_away_before_it_is_opened_is_named(copy):
+    files = files_of(copy)
+    (copy / "train-000000.tar").unlink()
+    with pytest.raises(MachineError, match=r"train-000000.tar: No such file"):
+        files.read(0, 0, 512)
+
+
+def test_only_a_file_that_was_written_to_has_changed(copy):
+    files = files_of(copy)
+    for shard in range(3):
+        files.read(shard, 0, 512)
+    os.utime(copy / "train-000000.tar", ns=(0, 0))
+    (copy / "train-000001.tar").unlink()
+    assert [files.has_changed(shard) for shard in range(3)] == [True, True, False]
+
+
+def test_whole_shards_have_no_faults(dataset):
+    assert faults(dataset, dataset) == []
+
+
+def test_every_missing_and_extra_shard_is_named(copy, dataset):
+    (copy / "train-000000.tar").unlink()
+    (copy / "train-000001.tar").rename(copy / "train-000007.tar")
+    found = faults(copy, dataset)
+    assert [fault.partition(",")[0] for fault in found] == [
+        "train-000000.tar: missing",
+        "train-000001.tar: missing",
+        "train-000007.tar: index.json does not know it",
+    ]
+
+
+def test_swapped_shards_of_the_same_size_are_told_by_their_first_sample(copy, dataset):
+    one, other = copy / "train-000000.tar", copy / "train-000001.tar"
+    size = max(one.stat().st_size, other.stat().st_size)
+    split = open_dataset(dataset).split("train")
+    for path in (one, other):
+        os.truncate(path, size)
+    one.rename(copy / "x")
+    other.rename(one)
+    (copy / "x").rename(other)
+    shards = [replace(shard, num_bytes=size) for shard in split.shards[:2]]
+    assert shard_faults(copy, "train", [*shards, split.shards[2]], split.samples) == [
+        "train-000000.tar: begins with 'train-00000025.jpg', not train-00000000.jpg",
+        "train-000001.tar: begins with 'train-00000000.jpg', not train-00000025.jpg",
+    ]

@@ -1,0 +1,191 @@
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from alexnet_cli.data.shards.dataset import open_dataset
+from alexnet_cli.data.shards.index import FORMAT, FileRecord, read_index
+from alexnet_cli.data.synsets import ImageClass
+from alexnet_cli.errors import DatasetError
+
+
+@pytest.fixture
+def copy(dataset, tmp_path) -> Path:
+    """A dataset that may be damaged."""
+    return Path(shutil.copytree(dataset, tmp_path / "copy"))
+
+
+def edit_index(folder: Path, change: Callable[[dict], None]) -> None:
+    path = folder / "index.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_it_records_size_and_hash_of_the_files_beside_the_shards(dataset):
+    files = read_index(dataset).files
+    assert set(files) == {"train.samples.npy", "val.samples.npy", "rejected.csv"}
+    for name, record in files.items():
+        assert record == FileRecord.of((dataset / name).read_bytes())
+
+
+def test_an_index_of_an_earlier_version_is_read(copy, dataset):
+    def forget(content: dict) -> None:
+        del content["files"], content["checksum"]
+
+    edit_index(copy, forget)
+    assert read_index(copy) == replace(read_index(dataset), files={})
+
+
+def change_an_option(content: dict) -> None:
+    content["options"]["quality"] = 91
+
+
+def change_a_count(content: dict) -> None:
+    content["splits"]["train"]["found"] += 1
+
+
+def change_a_file(content: dict) -> None:
+    content["files"]["rejected.csv"]["num_bytes"] += 1
+
+
+def change_the_tool(content: dict) -> None:
+    content["tool"] = "alexnet 9.9"
+
+
+def swap_two_classes(content: dict) -> None:
+    content["classes"][0], content["classes"][1] = content["classes"][1], content["classes"][0]
+
+
+def rename_a_class(content: dict) -> None:
+    content["classes"][3]["name"] = "something else"
+
+
+def change_a_hash(content: dict) -> None:
+    content["splits"]["train"]["shards"][0]["sha256"] = "0" * 64
+
+
+def drop_a_shard(content: dict) -> None:
+    content["splits"]["train"]["shards"].pop()
+
+
+def drop_the_fingerprint(content: dict) -> None:
+    del content["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        swap_two_classes,
+        rename_a_class,
+        change_a_hash,
+        drop_a_shard,
+        drop_the_fingerprint,
+        change_an_option,
+        change_a_count,
+        change_a_file,
+        change_the_tool,
+    ],
+)
+def test_an_edited_index_is_refused(copy, change):
+    edit_index(copy, change)
+    with pytest.raises(DatasetError, match="edited since it was written"):
+        open_dataset(copy)
+
+
+def test_an_index_written_again_as_it_was_is_accepted(copy, dataset):
+    edit_index(copy, lambda content: None)
+    assert open_dataset(copy).fingerprint == open_dataset(dataset).fingerprint
+
+
+def test_a_newer_format_is_refused_naming_the_tool_that_made_it(copy):
+    edit_index(copy, lambda content: content.update(format=FORMAT + 1, tool="alexnet 9.9"))
+    with pytest.raises(DatasetError, match=r"format 2, made by alexnet 9.9. Update alexnet"):
+        open_dataset(copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"null", b"\xff\xfe", b"{}"])
+def test_an_index_that_is_none_is_damaged(copy, content):
+    (copy / "index.json").write_bytes(content)
+    with pytest.raises(DatasetError, match="damaged"):
+        open_dataset(copy)
+
+
+def test_its_copy_has_the_same_bytes(dataset):
+    assert (dataset / ".index.json").read_bytes() == (dataset / "index.json").read_bytes()
+    assert read_index(dataset, ".index.json") == read_index(dataset)
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"[" * 100_000])
+def test_remedy_for_a_lost_index_is_its_copy_or_else_prep(copy, content):
+    (copy / "index.json").unlink()
+    if content is not None:
+        (copy / "index.json").write_bytes(content)
+    with pytest.raises(DatasetError, match=f"alexnet verify {copy} --rebuild"):
+        read_index(copy)
+    (copy / ".index.json").unlink()
+    with pytest.raises(DatasetError, match="alexnet prep"):
+        read_index(copy)
+
+
+HOSTILE = {
+    "name": ["../train-000000.tar", "/etc/passwd", "pipe:ls", "train-000000.tar/x", "", 7, None],
+    "num_samples": [-1, 1 << 60, 2.5, "25", True, None],
+    "num_bytes": [-1, 1 << 60, 2.5, None],
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "value"), [(part, value) for part, values in HOSTILE.items() for value in values]
+)
+def test_shards_that_lead_elsewhere_or_have_no_size_are_refused(copy, part, value):
+    def change(content: dict) -> None:
+        content["splits"]["train"]["shards"][0][part] = value
+
+    edit_index(copy, change)
+    with pytest.raises(DatasetError, match="damaged"):
+        read_index(copy)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1 << 20, 112.0, "112", None])
+def test_pictures_of_no_size_are_refused(copy, size):
+    edit_index(copy, lambda content: content["options"].update(size=size))
+    with pytest.raises(DatasetError, match="damaged"):
+        read_index(copy)
+
+
+PARTS = ("format", "classes", "splits", "options", "source", "tool")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_an_index_that_lacks_a_part_is_damaged(copy, part):
+    edit_index(copy, lambda content: content.pop(part))
+    with pytest.raises(DatasetError, match="damaged"):
+        open_dataset(copy)
+
+
+@pytest.mark.parametrize("part", ["classes", "splits", "options"])
+@pytest.mark.parametrize("value", [None, 7, [7], {"a": 7}, {}], ids=str)
+def test_an_index_with_a_part_of_another_kind_is_refused(copy, part, value):
+    edit_index(copy, lambda content: content.update({part: value}))
+    with pytest.raises(DatasetError, match=r"index.json"):
+        open_dataset(copy)
+
+
+def test_the_fingerprint_is_16_hex_digits(dataset):
+    assert re.fullmatch("[0-9a-f]{16}", open_dataset(dataset).fingerprint)
+
+
+def test_the_fingerprint_changes_with_a_class_name(dataset):
+    index = read_index(dataset)
+    renamed = replace(index, classes=(ImageClass("n0", "new"), *index.classes[1:]))
+    assert renamed.fingerprint() != index.fingerprint()
+
+
+def test_the_fingerprint_does_not_change_with_the_tool(dataset):
+    index = read_index(dataset)
+    assert replace(index, tool="alexnet 9.9").fingerprint() == index.fingerprint()

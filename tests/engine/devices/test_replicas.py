@@ -1,0 +1,107 @@
+"""Several processes learn what one does; each launch takes some seconds."""
+
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet_cli.commands.evaluate import evaluate
+from alexnet_cli.commands.train import resume, train
+from alexnet_cli.engine.devices.replicas import ALONE, in_group, num_local, was_restarted
+from alexnet_cli.errors import ChildError
+from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
+from alexnet_cli.recipe import Recipe
+
+TWO = {"device": "cpu", "num_devices": 2, "columns": 1}
+NUM_STEPS = 4  # an epoch: 60 pictures, 16 a step
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_recipe) -> Recipe:
+    """Twenty steps, dropout and colour noise included."""
+    return replace(tiny_recipe, epochs=5)
+
+
+@pytest.fixture(scope="module")
+def straight(dataset, recipe, tmp_path_factory) -> Path:
+    """The run of one process."""
+    run = tmp_path_factory.mktemp("alone") / "run"
+    train(dataset, run, recipe, device="cpu")
+    return run
+
+
+def last_of(run: Path) -> Checkpoint:
+    return load_checkpoint(run / "last.safetensors", with_velocity=True)
+
+
+def assert_near(found: Path, expected: Path) -> None:
+    mine, theirs = last_of(found), last_of(expected)
+    for kind in ("weights", "velocity"):
+        for name, tensor in getattr(theirs, kind).items():
+            np.testing.assert_allclose(
+                getattr(mine, kind)[name], tensor, rtol=1e-5, atol=1e-5, err_msg=f"{kind} {name}"
+            )
+    assert mine.progressed.total_steps == theirs.progressed.total_steps
+    np.testing.assert_allclose(mine.progressed.val_errors, theirs.progressed.val_errors)
+
+
+def test_two_replicas_stopped_and_resumed_learn_what_one_process_does(
+    dataset, recipe, straight, tmp_path
+):
+    """Of a batch of 12, the last of each epoch, both take six; SIGTERM comes in the middle."""
+    run = tmp_path / "run"
+    watcher = threading.Thread(target=_terminate_once, args=(run / "log.jsonl",))
+    watcher.start()
+    with pytest.raises(ChildError, match="stopped and saved") as caught:
+        train(dataset, run, recipe, **TWO)
+    watcher.join()
+    assert caught.value.exit_code == 128 + signal.SIGTERM
+    assert 1 <= last_of(run).progressed.epoch < 5
+
+    found = resume(dataset, run, None, **TWO)
+
+    assert (found.replicas, found.steps) == (2, 5 * NUM_STEPS)
+    assert_near(run, straight)
+    best = run / "best.safetensors"
+    alone, together = (evaluate(best, dataset, **how) for how in ({"device": "cpu"}, TWO))
+    assert together.images == 30
+    assert (together.top1_error, together.top5_error) == (alone.top1_error, alone.top5_error)
+    assert together.log_loss == pytest.approx(alone.log_loss, rel=1e-6)
+
+
+def _terminate_once(path: Path) -> None:
+    """Send this process SIGTERM, as a cluster would, when a file appears."""
+    deadline = time.monotonic() + 120
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_one_process_is_alone(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    values = torch.arange(3.0)
+
+    ALONE.add_up(values)
+    ALONE.meet()
+
+    assert not in_group()
+    assert num_local() == 1
+    assert ALONE.is_first
+    assert values.tolist() == [0, 1, 2]
+    assert ALONE.gather(values).tolist() == [[0, 1, 2]]
+    assert ALONE.wrap(net := torch.nn.Linear(1, 1), ()) is net
+
+
+@pytest.mark.parametrize("name", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])
+def test_run_knows_that_it_was_started_anew(monkeypatch, name):
+    assert not was_restarted()
+    monkeypatch.setenv(name, "0")
+    assert not was_restarted()
+    monkeypatch.setenv(name, "2")
+    assert was_restarted()

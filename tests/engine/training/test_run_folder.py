@@ -1,0 +1,422 @@
+"""A run's files: never overwritten by another run, never half written."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet_cli.engine.training.run_folder import RunFolder
+from alexnet_cli.errors import CheckpointError, InputError, UsageError
+from alexnet_cli.model.checkpoint import Checkpoint, Progressed, load_checkpoint
+from alexnet_cli.recipe import Recipe
+from alexnet_cli.recipes.small import DEMO
+
+
+def build(epoch: int) -> Checkpoint:
+    tensor = np.full((2, 2), epoch, np.float32)
+    return Checkpoint(
+        recipe=DEMO,
+        weights={"a.weight": tensor},
+        velocity={"a.weight": -tensor},
+        pixels={},
+        classes=[("n01", "one")],
+        fingerprint="f",
+        progressed=Progressed(epoch=epoch),
+    )
+
+
+@pytest.fixture
+def run(tmp_path) -> RunFolder:
+    """A new run."""
+    folder = RunFolder(tmp_path / "runs" / "a")
+    folder.create(DEMO)
+    return folder
+
+
+def epochs(run: RunFolder) -> list[int]:
+    return [json.loads(line)["epoch"] for line in run.log.read_text().splitlines()]
+
+
+# --- beginning
+
+
+def test_new_run_holds_its_recipe(run):
+    assert [path.name for path in run.path.iterdir()] == ["recipe.json"]
+    assert Recipe.from_json((run.path / "recipe.json").read_text()) == DEMO
+
+
+def test_empty_folder_becomes_a_run(tmp_path):
+    RunFolder(tmp_path).create(DEMO)
+
+    assert (tmp_path / "recipe.json").is_file()
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        RunFolder(path).create(replace(DEMO, seed=9))
+    assert caught.value.exit_code == 3
+    assert "left as it is" in str(caught.value)
+    return str(caught.value)
+
+
+def test_run_with_a_checkpoint_is_left_as_it_is(run):
+    run.save(build(1), is_best=True)
+    before = {path.name: path.read_bytes() for path in run.path.iterdir()}
+
+    assert "--resume" in refused(run.path)
+
+    assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
+
+
+def test_folder_with_anything_in_it_is_left_as_it_is(tmp_path):
+    (tmp_path / ".hidden").write_text("mine")
+
+    assert "--resume" not in refused(tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == [".hidden"]
+
+
+def test_file_in_place_of_the_folder_is_left_as_it_is(tmp_path):
+    (tmp_path / "run").write_text("mine")
+
+    refused(tmp_path / "run")
+
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def begin_again(path: Path) -> None:
+    RunFolder(path).create(replace(DEMO, seed=9))
+
+    assert Recipe.from_json((path / "recipe.json").read_text()).seed == 9
+
+
+def test_run_that_holds_only_its_recipe_can_begin_again(run):
+    begin_again(run.path)
+
+    assert [path.name for path in run.path.iterdir()] == ["recipe.json"]
+
+
+def test_run_stopped_before_its_first_checkpoint_can_begin_again(run):
+    run.log.touch()
+    (run.path / "last.safetensors.123.partial").write_bytes(b"half")
+
+    begin_again(run.path)
+
+
+@pytest.mark.parametrize(
+    "name", ["last.safetensors", "best.safetensors", "notes.txt", ".hidden", "recipe.json.bak"]
+)
+def test_run_with_any_other_file_cannot_begin_again(run, name: str):
+    run.log.touch()
+    (run.path / name).write_text("mine")
+    before = {path.name: path.read_bytes() for path in run.path.iterdir()}
+
+    assert ("--resume" in refused(run.path)) == (name == "last.safetensors")
+
+    assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
+
+
+def test_run_with_a_folder_of_someone_else_in_it_cannot_begin_again(run):
+    (run.path / "figures").mkdir()
+
+    refused(run.path)
+
+
+# --- one process at a time
+
+
+def no_entry(run: RunFolder) -> str:
+    with pytest.raises(UsageError) as caught, RunFolder(run.path).locked():
+        pytest.fail("two hold the folder")
+    assert caught.value.exit_code == 2
+    assert str(caught.value).count("\n") < 3
+    return str(caught.value)
+
+
+def test_second_holder_of_a_run_is_refused_with_its_path(run):
+    with run.locked():
+        message = no_entry(run)
+
+    assert f"{run.path}: another process (" in message
+    assert "trains there" in message
+    assert "--run" in message
+
+
+def test_run_can_be_held_again_when_the_first_holder_has_gone(run):
+    for _ in range(3):
+        with run.locked():
+            no_entry(run)
+
+
+def test_run_is_let_go_when_training_fails(run):
+    with pytest.raises(ZeroDivisionError), run.locked():
+        raise ZeroDivisionError
+
+    with run.locked():
+        pass
+
+
+def test_refused_holder_leaves_the_first_ones_lock(run):
+    with run.locked():
+        no_entry(run)
+        no_entry(run)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from alexnet_cli.engine.training.run_folder import RunFolder
+with RunFolder(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other_process(run):
+    """Another process that holds the run."""
+    command = [sys.executable, "-c", HOLD, str(run.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
+
+
+def test_run_that_another_process_holds_is_refused_until_that_is_killed(run, other_process):
+    no_entry(run)
+
+    other_process.kill()
+    other_process.wait()
+
+    with run.locked():
+        no_entry(run)
+
+
+def test_half_written_files_of_a_killed_process_are_removed(run):
+    run.save(build(1), is_best=True)
+    run.add_row({"epoch": 1})
+    kept = {path.name: path.read_bytes() for path in run.path.iterdir()}
+    for name in ("last.safetensors.123.partial", "recipe.json.4.partial", "log.jsonl.55.partial"):
+        (run.path / name).write_bytes(b"half")
+
+    with run.locked():
+        assert {path.name: path.read_bytes() for path in run.path.iterdir()} == kept
+
+    assert {path.name: path.read_bytes() for path in run.path.iterdir()} == kept
+
+
+def test_file_that_the_holder_is_writing_is_not_removed_by_who_is_refused(run):
+    with run.locked():
+        partial = run.path / "last.safetensors.123.partial"
+        partial.write_bytes(b"half")
+
+        no_entry(run)
+
+        assert partial.read_bytes() == b"half"
+
+
+def test_half_written_file_beside_the_run_stays(run):
+    (run.path.parent / "mine.partial").write_text("mine")
+
+    with run.locked():
+        pass
+
+    assert (run.path.parent / "mine.partial").read_text() == "mine"
+
+
+def test_holding_a_run_that_is_not_there_makes_no_folder(tmp_path):
+    with RunFolder(tmp_path / "none").locked():
+        pass
+
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- checkpoints
+
+
+def test_last_has_velocity_and_best_has_none(run):
+    run.save(build(1), is_best=True)
+
+    assert load_checkpoint(run.last, with_velocity=True).velocity.keys() == {"a.weight"}
+    assert load_checkpoint(run.best, with_velocity=True).velocity == {}
+
+
+def test_best_is_the_average_of_the_weights_where_there_is_one(run):
+    average = {"a.weight": np.full((2, 2), 0.5, np.float32)}
+
+    run.save(replace(build(1), average=average), is_best=True)
+
+    best, last = (load_checkpoint(path, with_velocity=True) for path in (run.best, run.last))
+    assert np.array_equal(best.weights["a.weight"], average["a.weight"])
+    assert best.average == {}
+    assert np.array_equal(last.weights["a.weight"], build(1).weights["a.weight"])
+    assert np.array_equal(last.average["a.weight"], average["a.weight"])
+
+
+def test_best_stays_while_it_is_the_best(run):
+    run.save(build(1), is_best=True)
+    run.save(build(2), is_best=False)
+
+    assert load_checkpoint(run.best).progressed.epoch == 1
+    assert load_checkpoint(run.last).progressed.epoch == 2
+
+
+def test_saving_leaves_the_checkpoint_in_memory_as_it_is(run):
+    checkpoint = build(1)
+
+    run.save(checkpoint, is_best=True)
+
+    assert np.array_equal(checkpoint.velocity["a.weight"], build(1).velocity["a.weight"])
+
+
+@pytest.mark.parametrize("num_syncs", [0, 1, 2, 3])
+def test_last_is_never_newer_than_a_best_that_was_to_be_written(run, monkeypatch, num_syncs: int):
+    run.save(build(1), is_best=True)
+    done, real_fsync = [], os.fsync
+
+    def fail(descriptor):
+        if len(done) == num_syncs:
+            raise OSError(28, "No space left on device")
+        done.append(real_fsync(descriptor))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        run.save(build(2), is_best=True)
+
+    best, last = (load_checkpoint(path).progressed.epoch for path in (run.best, run.last))
+    assert last <= best
+
+
+def test_last_comes_back_with_its_velocity(run):
+    run.save(build(3), is_best=False)
+
+    found = run.load_last()
+
+    assert found.progressed == Progressed(epoch=3)
+    assert np.array_equal(found.velocity["a.weight"], build(3).velocity["a.weight"])
+
+
+def test_run_without_a_checkpoint_cannot_be_resumed(run):
+    with pytest.raises(CheckpointError, match="no checkpoint to resume"):
+        run.load_last()
+
+
+def test_run_whose_last_is_a_copy_of_its_best_cannot_be_resumed(run):
+    run.save(build(1), is_best=True)
+    run.last.write_bytes(run.best.read_bytes())
+
+    with pytest.raises(CheckpointError, match="holds no velocity"):
+        run.load_last()
+
+
+def test_damaged_last_cannot_be_resumed(run):
+    run.save(build(1), is_best=True)
+    run.last.write_bytes(run.last.read_bytes()[:-1])
+
+    with pytest.raises(CheckpointError, match=r"last\.safetensors"):
+        run.load_last()
+
+
+# --- the log
+
+
+def test_rows_come_one_a_line_in_order(run):
+    run.add_row({"epoch": 1, "train_loss": 2.5})
+    run.add_row({"epoch": 2, "train_loss": 1.5})
+
+    assert run.log.read_text() == (
+        '{"epoch": 1, "train_loss": 2.5}\n{"epoch": 2, "train_loss": 1.5}\n'
+    )
+
+
+def test_rows_of_epochs_that_come_again_are_dropped(run):
+    for epoch in (1, 2, 3):
+        run.add_row({"epoch": epoch})
+
+    run.keep_rows(2)
+
+    assert epochs(run) == [1, 2]
+
+
+def test_row_that_was_half_written_is_dropped(run):
+    for epoch in (1, 2):
+        run.add_row({"epoch": epoch})
+    with run.log.open("a") as file:
+        file.write('{"epoch": 3, "trai')
+
+    run.keep_rows(5)
+    run.add_row({"epoch": 3})
+
+    assert epochs(run) == [1, 2, 3]
+
+
+def test_log_that_was_never_written_is_empty(run):
+    run.keep_rows(0)
+
+    assert epochs(run) == []
+
+
+def test_rows_are_the_finished_epochs_in_order(run):
+    for epoch in (1, 2, 3):
+        run.add_row({"epoch": epoch, "train_loss": 1 / epoch, "val": {"top1_error": 0.5}})
+
+    assert run.rows() == [
+        {"epoch": epoch, "train_loss": 1 / epoch, "val": {"top1_error": 0.5}} for epoch in (1, 2, 3)
+    ]
+
+
+@pytest.mark.parametrize("end", ['{"epoch": 3, "trai', "{", "\0\0\0\0", ""])
+def test_rows_leave_out_one_that_was_half_written(run, end: str):
+    for epoch in (1, 2):
+        run.add_row({"epoch": epoch})
+    before = run.log.read_text() + end
+    run.log.write_text(before)
+
+    assert run.rows() == [{"epoch": 1}, {"epoch": 2}]
+    assert run.log.read_text() == before
+
+
+def test_run_that_finished_no_epoch_has_no_rows(run):
+    assert run.rows() == []
+    assert not run.log.exists()
+
+
+def test_rows_after_dropping_some_are_those_that_were_kept(run):
+    for epoch in (1, 2, 3):
+        run.add_row({"epoch": epoch})
+
+    run.keep_rows(2)
+
+    assert run.rows() == [{"epoch": 1}, {"epoch": 2}]
+
+
+def test_row_that_was_cut_by_a_full_disk_leaves_no_trace(run):
+    """The kernel writes as much as there is room for, here as a limit says, and then refuses."""
+    run.add_row({"epoch": 1})
+    program = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from alexnet_cli.engine.training.run_folder import RunFolder\n"
+        "run = RunFolder(Path(sys.argv[1]))\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "limit = run.log.stat().st_size + 4\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
+        "try:\n"
+        "    run.add_row({'epoch': 2})\n"
+        "except OSError as error:\n"
+        "    print(error.strerror, run.log.stat().st_size)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)\n"
+        "run.add_row({'epoch': 3})\n"
+    )
+
+    said = subprocess.run(
+        [sys.executable, "-c", program, str(run.path)], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert said == "File too large 13\n"
+    assert epochs(run) == [1, 3]

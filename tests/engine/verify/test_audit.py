@@ -1,0 +1,181 @@
+import os
+import shutil
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet_cli.data.shards.dataset import OLDER_SAMPLE_DTYPE
+from alexnet_cli.engine.verify.audit import Audit, audit_dataset
+from alexnet_cli.errors import DatasetError, Stopped
+from alexnet_cli.progress import SILENT
+
+
+@pytest.fixture
+def copy(dataset, tmp_path) -> Path:
+    """A dataset that may be damaged: three training shards, two of validation."""
+    return Path(shutil.copytree(dataset, tmp_path / "copy"))
+
+
+def audit(folder: Path, **options) -> Audit:
+    return audit_dataset(folder, **{"deep": False, "num_threads": 2, "progress": SILENT, **options})
+
+
+def files(found: Audit) -> list[str]:
+    return sorted({finding.file for finding in found.findings})
+
+
+def flip(path: Path, place: int = -1) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_whole_dataset_has_no_findings(dataset, deep, num_threads):
+    found = audit(dataset, deep=deep, num_threads=num_threads)
+    assert found.findings == []
+    assert (found.num_shards, found.num_samples) == (5, 90)
+    assert found.num_bytes == sum(path.stat().st_size for path in dataset.glob("*.tar"))
+
+
+def test_folder_without_an_index_is_no_dataset(tmp_path):
+    with pytest.raises(DatasetError, match=r"no index.json"):
+        audit(tmp_path)
+
+
+@pytest.mark.parametrize("place", [0, 40, 900])
+def test_damaged_index_is_the_only_finding(copy, place):
+    flip(copy / "index.json", place)
+    found = audit(copy)
+    assert found.index is None
+    assert files(found) == ["index.json"]
+
+
+@pytest.mark.parametrize(
+    "name", ["train.samples.npy", "val.samples.npy", "rejected.csv", "val-000001.tar"]
+)
+def test_missing_file_is_found(copy, name):
+    (copy / name).unlink()
+    assert files(audit(copy)) == [name]
+
+
+@pytest.mark.parametrize("name", ["train.samples.npy", "rejected.csv"])
+@pytest.mark.parametrize("place", [0, 20, -1])
+def test_changed_file_beside_the_shards_is_found(copy, name, place):
+    flip(copy / name, place)
+    found = audit(copy)
+    assert files(found) == [name]
+    assert [finding.what for finding in found.findings] == ["SHA-256"]
+
+
+def test_damaged_sample_index_does_not_hide_a_damaged_shard(copy):
+    flip(copy / "train.samples.npy")
+    flip(copy / "train-000000.tar", 3)
+    assert files(audit(copy)) == ["train-000000.tar", "train.samples.npy"]
+
+
+def test_swapped_shards_are_recognised(copy):
+    for old, new in (("000000", "x"), ("000002", "000000"), ("x", "000002")):
+        (copy / f"train-{old}.tar").rename(copy / f"train-{new}.tar")
+    found = audit(copy).findings
+    assert [(finding.file, finding.found) for finding in found] == [
+        ("train-000000.tar", "the bytes of train-000002.tar"),
+        ("train-000002.tar", "the bytes of train-000000.tar"),
+    ]
+
+
+def test_renamed_shard_is_missing_and_a_copy(copy):
+    (copy / "train-000001.tar").rename(copy / "train-000009.tar")
+    found = audit(copy)
+    assert files(found) == ["train-000001.tar", "train-000009.tar"]
+    assert found.copies == ("train-000009.tar",)
+    assert found.findings[-1].found == "a copy of train-000001.tar"
+
+
+def test_extra_shard_is_found(copy):
+    (copy / "test-000000.tar").write_bytes(bytes(10_240))
+    found = audit(copy)
+    assert files(found) == ["test-000000.tar"]
+    assert found.copies == ()
+
+
+def test_copy_of_the_index_that_differs_is_found_and_a_missing_one_is_not(copy):
+    flip(copy / ".index.json")
+    assert files(audit(copy)) == [".index.json"]
+    (copy / ".index.json").unlink()
+    assert audit(copy).findings == []
+
+
+def test_files_of_others_are_left_alone(copy):
+    (copy / "notes.txt").write_text("mine")
+    assert audit(copy).findings == []
+
+
+def forget_the_files(folder: Path) -> None:
+    """Make the dataset one of an earlier version."""
+    import json
+
+    content = json.loads((folder / "index.json").read_text())
+    del content["files"], content["checksum"]
+    (folder / "index.json").write_text(json.dumps(content))
+    (folder / ".index.json").unlink()
+    for path in folder.glob("*.samples.npy"):
+        np.save(path, np.load(path)[list(OLDER_SAMPLE_DTYPE.names)].astype(OLDER_SAMPLE_DTYPE))
+
+
+def test_dataset_of_an_earlier_version_is_whole(copy):
+    forget_the_files(copy)
+    assert audit(copy, deep=True).findings == []
+
+
+@pytest.mark.parametrize("column", ["offset", "length", "label", "number"])
+def test_wrong_row_of_an_earlier_sample_index_is_found(copy, column):
+    forget_the_files(copy)
+    path = copy / "train.samples.npy"
+    rows = np.load(path)
+    rows[column][30] ^= 1
+    np.save(path, rows)
+    assert files(audit(copy)) == ["train.samples.npy"]
+
+
+def test_damaged_shard_of_an_earlier_version_is_found(copy):
+    forget_the_files(copy)
+    flip(copy / "val-000000.tar", 900)
+    assert files(audit(copy)) == ["val-000000.tar"]
+
+
+def test_label_beyond_the_classes_of_an_earlier_sample_index_is_found(copy):
+    forget_the_files(copy)
+    path = copy / "train.samples.npy"
+    rows = np.load(path)
+    rows["label"][30] = 1000
+    np.save(path, rows)
+    assert files(audit(copy)) == ["train.samples.npy"]
+
+
+def test_rejected_rows_of_an_earlier_version_are_counted(copy):
+    forget_the_files(copy)
+    (copy / "rejected.csv").write_text("split,source,reason,detail\ntrain,a,empty,0 bytes\n")
+    (finding,) = audit(copy).findings
+    assert (finding.expected, finding.found) == ("0", "1")
+
+
+class Stopping:
+    """A progress that sends SIGTERM after the first shard."""
+
+    @contextmanager
+    def track(self, what: str, total: int):
+        yield self
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_signal_stops_it_with_what_was_looked_at(dataset):
+    with pytest.raises(Stopped, match=r"1 of 5 shards were looked at. Nothing was changed") as stop:
+        audit(dataset, num_threads=1, progress=Stopping())
+    assert stop.value.exit_code == 143
