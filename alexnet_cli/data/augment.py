@@ -99,7 +99,7 @@ class Augmenter:
 
     def _tint(self, patches: Tensor, draws: np.ndarray) -> None:
         """Add one random colour shift to each patch (section 4.1)."""
-        shift = torch.from_numpy(draws @ self.components.T).to(self.device, torch.float32)
+        shift = sent((draws @ self.components.T).astype(np.float32), self.device)
         patches += shift[:, :, None, None]
         if self.recipe.noise_rescaled:  # 2012 code, convdata_jpeg.py:154
             patches /= 1.0 + self.recipe.colour_noise
@@ -109,13 +109,24 @@ class Augmenter:
         span = np.arange(self.crop_size)
         rows = offsets[:, :1] + span
         columns = offsets[:, 1:] + np.where(mirrored[:, None], span[::-1], span)
-        rows, columns = (torch.from_numpy(index).to(self.device) for index in (rows, columns))
+        rows, columns = (sent(index, self.device) for index in (rows, columns))
         batch = torch.arange(len(images), device=self.device)
         return images[batch[:, None, None], rows[:, :, None], columns[:, None, :]]
 
     def _center(self, patches: Tensor) -> Tensor:
         """Subtract the mean; uint8 (N, S, S, 3) -> float32 (N, 3, S, S) with channels last."""
         return patches.to(torch.float32).sub_(self.mean).permute(0, 3, 1, 2)
+
+
+def sent(array: np.ndarray, device: torch.device) -> Tensor:
+    """Return an array as a tensor on the device.
+
+    A GPU gets it from pinned memory: from any other, the call would wait for the work before it.
+    """
+    tensor = torch.from_numpy(array)
+    if device.type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def color_components(stats: PixelStats) -> np.ndarray:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from alexnet_cli.data.augment import sent
 from alexnet_cli.data.loader import Batch
 
 OnDevice = tuple[Tensor, Tensor]
@@ -23,10 +24,7 @@ def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[OnDevi
     stream, ahead = torch.cuda.Stream(device), None
     for batch in batches:
         with torch.cuda.stream(stream):
-            arrays = (batch.images, batch.labels)
-            copies = [
-                torch.from_numpy(a).pin_memory().to(device, non_blocking=True) for a in arrays
-            ]
+            copies = [sent(array, device) for array in (batch.images, batch.labels)]
             copied = stream.record_event()
         if ahead:
             yield _arrived(*ahead, device)

@@ -299,3 +299,19 @@ def test_low_precision_passes_leave_weights_velocity_and_loss_in_float32(dataset
     assert loss.dtype == torch.float32
     for tensor in (*learner.net.parameters(), *learner.sgd.velocity):
         assert tensor.dtype == torch.float32
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_update_on_gpu_waits_for_nothing(tiny_recipe, stats, precision):
+    device, rates = torch.device("cuda", 0), Rates(1e-3, 2e-3)
+    learner = build(tiny_recipe, stats, devices=(device,), precision=precision)
+    batch, tally = tuple(tensor.to(device) for tensor in draw(8)), zeros().to(device)
+    learner.update(learner.loss(batch, AT, 8, tally), rates, 1)
+
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        learner.update(learner.loss(batch, AT, 8, tally), rates, 2)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
