@@ -2,6 +2,7 @@
 
 import http.server
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 
@@ -58,6 +59,12 @@ def dataset(release, tmp_path_factory) -> Path:
     prep(release, folder, PrepOptions(size=IMAGE_SIZE, shard_size=25), num_workers=1)
     pca(folder)
     return folder
+
+
+@pytest.fixture
+def copy(dataset, tmp_path) -> Path:
+    """`dataset`, to be damaged: three training shards, two of validation."""
+    return Path(shutil.copytree(dataset, tmp_path / "copy"))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 import io
 import os
-import shutil
 import threading
 import zlib
 from pathlib import Path
@@ -19,12 +18,6 @@ from alexnet_cli.errors import DatasetError, MachineError
 def train(dataset) -> Split:
     """The 60 training samples. Read only."""
     return open_dataset(dataset).split("train")
-
-
-@pytest.fixture
-def copy(dataset, tmp_path) -> Path:
-    """A dataset that may be damaged."""
-    return Path(shutil.copytree(dataset, tmp_path / "copy"))
 
 
 def collect(batches) -> Batch:

@@ -7,10 +7,10 @@ import os
 import random
 import tarfile
 import zipfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from helpers import Listener
 
 from alexnet_cli.commands.prep import PrepOptions, prep
 from alexnet_cli.data.releases import LAYOUTS, read_release
@@ -149,15 +149,8 @@ def test_an_interrupted_prep_of_any_layout_goes_on_to_the_same_shards(source, ex
     assert shards_of(tmp_path / "dataset") == expected
 
 
-class Interrupting:
+class Interrupting(Listener):
     """A progress that sends Ctrl-C after the first step of all but the first kind of work."""
-
-    def say(self, line: str) -> None:
-        pass
-
-    @contextmanager
-    def track(self, what: str, total: int):
-        yield self
 
     def advance(self, count: int = 1, note: str = "") -> None:
         raise KeyboardInterrupt

@@ -1,10 +1,10 @@
 """What is known of ILSVRC 2012: a set of a thousand classes stands in for it here."""
 
 import hashlib
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from helpers import Listener
 
 from alexnet_cli.data.releases import ilsvrc2012
 from alexnet_cli.data.releases.ilsvrc2012 import (
@@ -26,24 +26,6 @@ NUMBERS = [f"{number:03d}" for number in range(1000)]
 def known_wnids(monkeypatch):
     digest = hashlib.sha256("\n".join(WNIDS).encode()).hexdigest()
     monkeypatch.setattr(ilsvrc2012, "WNIDS_SHA256", digest)
-
-
-class Listener:
-    """A progress that keeps what is said and counts what is done."""
-
-    def __init__(self):
-        self.lines, self.done, self.total = [], 0, None
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    @contextmanager
-    def track(self, what: str, total: int):
-        self.total = total
-        yield self
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        self.done += count
 
 
 def a_release(labels=FIRST_VAL_LABELS, wnids=WNIDS, *, num_train: int = 3) -> Release:

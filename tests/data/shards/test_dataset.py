@@ -1,34 +1,20 @@
-import json
 import os
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import edit_index
 from PIL import Image
 
 from alexnet_cli.commands.prep import PrepOptions, prep
 from alexnet_cli.data.shards.dataset import OLDER_SAMPLE_DTYPE, open_dataset, read_samples
 from alexnet_cli.data.shards.index import Shard, SplitIndex, read_index
 from alexnet_cli.errors import DatasetError, MachineError
-
-
-@pytest.fixture
-def copy(dataset, tmp_path) -> Path:
-    """A dataset that may be damaged."""
-    return Path(shutil.copytree(dataset, tmp_path / "copy"))
-
-
-def edit_index(folder: Path, change: Callable[[dict], None]) -> None:
-    path = folder / "index.json"
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def forget_the_files(content: dict) -> None:

@@ -1,7 +1,6 @@
 import errno
 import os
 import resource
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,6 @@ from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.data.shards.files import ShardFiles, shard_faults
 from alexnet_cli.data.shards.index import read_index
 from alexnet_cli.errors import MachineError
-
-
-@pytest.fixture
-def copy(dataset, tmp_path) -> Path:
-    """A dataset that may be damaged: three training shards, two of validation."""
-    return Path(shutil.copytree(dataset, tmp_path / "copy"))
 
 
 def files_of(folder: Path) -> ShardFiles:

@@ -1,29 +1,13 @@
-import json
 import re
-import shutil
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from helpers import edit_index
 
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.data.shards.index import FORMAT, FileRecord, read_index
 from alexnet_cli.data.synsets import ImageClass
 from alexnet_cli.errors import DatasetError
-
-
-@pytest.fixture
-def copy(dataset, tmp_path) -> Path:
-    """A dataset that may be damaged."""
-    return Path(shutil.copytree(dataset, tmp_path / "copy"))
-
-
-def edit_index(folder: Path, change: Callable[[dict], None]) -> None:
-    path = folder / "index.json"
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 def test_it_records_size_and_hash_of_the_files_beside_the_shards(dataset):

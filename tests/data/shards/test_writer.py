@@ -6,7 +6,6 @@ import os
 import shutil
 import tarfile
 import warnings
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import simplejpeg
 import webdataset
+from helpers import Listener, files_of
 from PIL import Image
 
 from alexnet_cli.commands.prep import PrepOptions, prep
@@ -61,14 +61,6 @@ def small(folders, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("small") / "dataset"
     prep(folders, folder, SMALL, num_workers=1)
     return folder
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def read_with_webdataset(folder: Path, split: str, *decoders: str) -> list[dict]:
@@ -366,18 +358,12 @@ def test_a_class_whose_pictures_are_all_rejected_stops_prep_and_leaves_no_datase
     assert files_of(tmp_path / "out") == {}
 
 
-class Interrupting:
+class Interrupting(Listener):
     """A progress that sends Ctrl-C after some shards, and keeps what is said."""
 
     def __init__(self, shards: int):
-        self.left, self.lines = shards, []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    @contextmanager
-    def track(self, what: str, total: int):
-        yield self
+        super().__init__()
+        self.left = shards
 
     def advance(self, count: int = 1, note: str = "") -> None:
         self.left -= 1

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from distributed import Client, LocalCluster
+from helpers import Listener, files_of
 
 from alexnet_cli.commands.prep import PrepOptions, prep
 from alexnet_cli.data.demo_pictures import CLASSES, draw_jpeg
@@ -77,24 +78,12 @@ def expected(source, tmp_path_factory) -> dict[str, bytes]:
     return files_of(folder)
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-class AtFirstShard:
+class AtFirstShard(Listener):
     """Progress that does something once, when the first shard is done."""
 
     def __init__(self, do):
-        self.do, self.lines = do, []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    @contextmanager
-    def track(self, what: str, total: int):
-        self.what = what
-        yield self
+        super().__init__()
+        self.do = do
 
     def advance(self, count: int = 1, note: str = "") -> None:
         if self.what == "prep" and self.do:

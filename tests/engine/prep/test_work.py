@@ -4,12 +4,12 @@ import io
 import os
 import shutil
 import signal
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import Listener
 from PIL import Image
 
 from alexnet_cli.data.releases import read_release
@@ -37,18 +37,12 @@ def source(tmp_path) -> Path:
     return tmp_path / "in"
 
 
-class Signalling:
+class Signalling(Listener):
     """A progress that notes a signal after so many shards."""
 
     def __init__(self, interrupt: Interrupt, after: int):
-        self.interrupt, self.left, self.lines = interrupt, after, []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    @contextmanager
-    def track(self, what: str, total: int):
-        yield self
+        super().__init__()
+        self.interrupt, self.left = interrupt, after
 
     def advance(self, count: int = 1, note: str = "") -> None:
         self.left -= 1

@@ -1,22 +1,15 @@
 import os
-import shutil
 import signal
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import Listener
 
 from alexnet_cli.data.shards.dataset import OLDER_SAMPLE_DTYPE
 from alexnet_cli.engine.verify.audit import Audit, audit_dataset
 from alexnet_cli.errors import DatasetError, Stopped
 from alexnet_cli.progress import SILENT
-
-
-@pytest.fixture
-def copy(dataset, tmp_path) -> Path:
-    """A dataset that may be damaged: three training shards, two of validation."""
-    return Path(shutil.copytree(dataset, tmp_path / "copy"))
 
 
 def audit(folder: Path, **options) -> Audit:
@@ -164,12 +157,8 @@ def test_rejected_rows_of_an_earlier_version_are_counted(copy):
     assert (finding.expected, finding.found) == ("0", "1")
 
 
-class Stopping:
+class Stopping(Listener):
     """A progress that sends SIGTERM after the first shard."""
-
-    @contextmanager
-    def track(self, what: str, total: int):
-        yield self
 
     def advance(self, count: int = 1, note: str = "") -> None:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,30 +1,15 @@
-import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+from helpers import files_of, flip
 
 from alexnet_cli.data.shards.index import FileRecord, read_index, write_index
 from alexnet_cli.engine.verify.audit import audit_dataset
 from alexnet_cli.engine.verify.rebuild import is_index, rebuild_samples, restore_index
 from alexnet_cli.errors import DatasetError
 from alexnet_cli.progress import SILENT
-
-
-@pytest.fixture
-def copy(dataset, tmp_path) -> Path:
-    """A dataset that may be damaged."""
-    return Path(shutil.copytree(dataset, tmp_path / "copy"))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def flip(path: Path, place: int = 200) -> None:
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
 
 
 def rebuilt(folder: Path) -> list[str]:
@@ -36,12 +21,15 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:300])
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, flip, cut], ids=["missing", "edited", "cut"])
+DAMAGES = [Path.unlink, partial(flip, place=200), cut]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["missing", "edited", "cut"])
 @pytest.mark.parametrize("name", ["index.json", ".index.json"])
 def test_index_and_copy_bring_each_other_back(copy, dataset, name, damage):
     damage(copy / name)
     assert restore_index(copy) == [name]
-    assert contents(copy) == contents(dataset)
+    assert files_of(copy) == files_of(dataset)
     assert restore_index(copy) == []
 
 
@@ -59,12 +47,12 @@ def other_index(dataset) -> bytes:
 
 
 def test_two_damaged_ones_are_left_as_they_are(copy):
-    flip(copy / "index.json")
+    flip(copy / "index.json", 200)
     cut(copy / ".index.json")
-    before = contents(copy)
+    before = files_of(copy)
     with pytest.raises(DatasetError, match=r"neither index.json nor its copy .* nothing was"):
         restore_index(copy)
-    assert contents(copy) == before
+    assert files_of(copy) == before
 
 
 def test_folder_with_neither_is_no_dataset(tmp_path):
@@ -72,18 +60,18 @@ def test_folder_with_neither_is_no_dataset(tmp_path):
         restore_index(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, flip, cut], ids=["missing", "edited", "cut"])
+@pytest.mark.parametrize("damage", DAMAGES, ids=["missing", "edited", "cut"])
 def test_sample_indexes_are_made_again_from_the_shards(copy, dataset, damage):
     damage(copy / "train.samples.npy")
     damage(copy / "val.samples.npy")
     assert rebuilt(copy) == ["train.samples.npy", "val.samples.npy"]
-    assert contents(copy) == contents(dataset)
+    assert files_of(copy) == files_of(dataset)
 
 
 @pytest.mark.parametrize("place", [3, 5000], ids=["header", "picture"])
 def test_sample_index_of_a_damaged_shard_waits_for_its_repair(copy, place):
-    flip(copy / "train.samples.npy")
-    flip(copy / "val.samples.npy")
+    flip(copy / "train.samples.npy", 200)
+    flip(copy / "val.samples.npy", 200)
     flip(copy / "train-000001.tar", place)
     before = (copy / "train.samples.npy").read_bytes()
     assert rebuilt(copy) == ["val.samples.npy"]

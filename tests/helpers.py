@@ -1,0 +1,74 @@
+"""What several test files need: pictures, files, and a progress that listens."""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+class Listener:
+    """A progress that keeps what it is told; tests that act on it override `advance`."""
+
+    def __init__(self):
+        self.what, self.total, self.done = "", None, 0
+        self.lines, self.notes = [], []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    @contextmanager
+    def track(self, what: str, total: int | None = None) -> Iterator["Listener"]:
+        self.what, self.total = what, total
+        yield self
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.done += count
+        self.notes.append(note)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def flip(path: Path, place: int) -> None:
+    """Turn one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def edit_index(folder: Path, change: Callable[[dict], None]) -> None:
+    """Change index.json of a dataset."""
+    path = folder / "index.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def picture(height: int, width: int, *, seed: int = 0) -> np.ndarray:
+    """Return smooth colours with edges and some noise, uint8 RGB (height, width, 3)."""
+    rng = np.random.default_rng([seed, height, width])
+    small = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    pixels = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+    pixels = pixels.astype(int) + rng.integers(-12, 13, (height, width, 1))
+    pixels[height // 3 : height // 2, width // 4 :] = (250, 10, 120)
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options) -> bytes:
+    """Return a picture as a file."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def levels_apart(a: np.ndarray, b: np.ndarray) -> int:
+    """Return the largest difference of two pictures."""
+    return int(np.abs(a.astype(int) - b.astype(int)).max())
