@@ -23,6 +23,7 @@ FLOORS = [
     ("commands",),
     (
         "cli",
+        "cli_data",
         "cli_training",
         "children",
         "report",
@@ -40,7 +41,14 @@ FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 FENCES = [("data", "model"), ("model", "data")]
 ONLY_IN = {
     "rich": {"console.py", "report.py", "report_bench.py", "report_training.py"},
-    "typer": {"cli.py", "cli_training.py", "face.py", "options.py", "options_training.py"},
+    "typer": {
+        "cli.py",
+        "cli_data.py",
+        "cli_training.py",
+        "face.py",
+        "options.py",
+        "options_training.py",
+    },
     "click": set(),
 }
 STANDARD = sys.stdlib_module_names
