@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from alexnet_cli.data.augment import View
 from alexnet_cli.data.loader import Batch
@@ -15,7 +14,7 @@ from alexnet_cli.data.predictions import Predictions
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.sources import Location, open_source
 from alexnet_cli.engine.classifier import Classifier, load_classifier
-from alexnet_cli.engine.devices.feed import to_device
+from alexnet_cli.engine.devices.feed import from_device, to_device
 from alexnet_cli.engine.devices.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError, DivergedError
 from alexnet_cli.model.checkpoint import Checkpoint
@@ -82,7 +81,7 @@ def _averages(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield positions, mean and centre probabilities (N, K) of every batch.
 
-    They are fetched when the next batch is under way, so that a GPU always has work.
+    They are waited for when the next batch is under way, so that a GPU always has work.
     """
     center, done = views.index(classifier.augmenter.center), []
     whole, to_send = tee(batches)
@@ -90,15 +89,12 @@ def _averages(
     for batch, (images, _) in zip(whole, sent, strict=True):
         before_batch()
         probs_VNK = classifier.on_device(images, views)
-        done.append((batch.positions, probs_VNK.mean(dim=0), probs_VNK[center]))
+        done.append((batch.positions, from_device(probs_VNK.mean(dim=0), probs_VNK[center])))
         if len(done) > 1:
-            yield _fetched(*done.pop(0))
-    for entry in done:
-        yield _fetched(*entry)
-
-
-def _fetched(positions: np.ndarray, *probs: Tensor) -> tuple[np.ndarray, ...]:
-    return positions, *(tensor.cpu().numpy() for tensor in probs)
+            positions, wait = done.pop(0)
+            yield positions, *wait()
+    for positions, wait in done:
+        yield positions, *wait()
 
 
 def predict_split(

@@ -1,7 +1,8 @@
-"""Batches on their way to the device: copied ahead of the step that needs them."""
+"""Batches on their way to the device, ahead of the step that needs them; results on theirs back."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,3 +41,21 @@ def _arrived(copies: list[Tensor], copied: torch.cuda.Event, device: torch.devic
     for copy in copies:
         copy.record_stream(computing)
     return copies[0], copies[1]
+
+
+def from_device(*tensors: Tensor) -> Callable[[], list[np.ndarray]]:
+    """Begin to copy tensors of one device, and return a call that waits for them and gives them.
+
+    It waits for no work that a GPU is given later.
+    """
+    copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    copied = None
+    if tensors[0].is_cuda:
+        copied = torch.cuda.current_stream(tensors[0].device).record_event()
+
+    def wait() -> list[np.ndarray]:
+        if copied:
+            copied.synchronize()
+        return [copy.numpy() for copy in copies]
+
+    return wait

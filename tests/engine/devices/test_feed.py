@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alexnet_cli.data.loader import Batch
-from alexnet_cli.engine.devices.feed import to_device
+from alexnet_cli.engine.devices.feed import from_device, to_device
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 CPU = torch.device("cpu")
@@ -115,3 +115,23 @@ def test_gpu_is_a_batch_ahead():
     arriving = to_device(make(), torch.device("cuda", 0))
     next(arriving)
     assert len(made) == 2
+
+
+def test_results_come_back_as_they_were():
+    first, second = torch.arange(6.0).view(2, 3), torch.tensor([7, 8])
+    wait = from_device(first, second)
+    for found, expected in zip(wait(), (first, second), strict=True):
+        np.testing.assert_array_equal(found, expected.numpy())
+        assert found.dtype == expected.numpy().dtype
+
+
+@pytest.mark.gpu
+@GPU
+def test_results_come_back_from_gpu_while_it_works_on():
+    device = torch.device("cuda", 0)
+    waits = [from_device(torch.full((1 << 20,), i, device=device)) for i in range(5)]
+    busy = torch.ones(4096, 4096, device=device)
+    for _ in range(20):
+        busy = busy @ busy
+    for i, wait in enumerate(waits):
+        assert (wait()[0] == i).all()

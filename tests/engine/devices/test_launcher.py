@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.engine.devices.launcher import _conclude, _find_dead, _Outcome, _run
 from alexnet_cli.engine.devices import launcher
+from alexnet_cli.engine.devices.launcher import _conclude, _find_dead, _Outcome, _run
 from alexnet_cli.errors import (
     AlexNetError,
     ChildError,
