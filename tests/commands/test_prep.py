@@ -15,8 +15,8 @@ import pytest
 
 from alexnet_cli.data.demo_pictures import CLASSES, draw_jpeg
 from alexnet_cli.data.releases import LAYOUTS
-from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.data.shards import writer as shards
+from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.engine.prep import cluster, shard_pool
 
 OPTIONS = ("--size", 112, "--shard-size", 25)  # those of the dataset in tests/conftest.py
