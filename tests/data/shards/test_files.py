@@ -44,6 +44,35 @@ def test_few_files_stay_open_and_all_are_closed_at_the_end(dataset, monkeypatch)
     assert num_open() == before
 
 
+@pytest.mark.parametrize(
+    ("limit", "most", "allowed"), [(4, 64, 6), (4, 5, 5), (9, 9, 9), (4, -1, 6)]
+)
+def test_limit_of_open_files_is_raised_for_the_shards_there_are(
+    dataset, monkeypatch, limit, most, allowed
+):
+    limits = [limit]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limits[-1], most))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.append(pair[0]))
+    files = files_of(dataset)
+    assert limits[-1] == allowed
+    before = num_open()
+    for shard in (0, 1, 2, 1, 0):
+        files.read(shard, 0, 512)
+    assert num_open() == before + min(3, allowed // 2)
+
+
+def test_limit_of_open_files_that_cannot_be_raised_is_kept_to(dataset, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4, 64))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    files, before = files_of(dataset), num_open()
+    for shard in (0, 1, 2):
+        files.read(shard, 0, 512)
+    assert num_open() == before + 2
+
+
 def test_threads_share_it_though_files_come_and_go(dataset, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (2, 2))
     files = files_of(dataset)
