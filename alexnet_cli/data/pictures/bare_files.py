@@ -5,6 +5,7 @@ itself; so Pillow never sees it. A TIFF, where it cannot be taken out, is looked
 """
 
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 
 from alexnet_cli.data.pictures.jpeg_header import EOI, MARKER, MAX_SEGMENTS, RESTARTS, SOI, SOS, TEM
@@ -48,16 +49,28 @@ def bare_png(content: bytes) -> bytes:
     Raises:
         ImageError: `corrupt`; more chunks than any picture has.
     """
-    kept, position = [content[:8]], 8
+    kept, rest = [content[:8]], 8
+    for kind, start, end in png_chunks(content):
+        if kind[:1].isupper() or kind == b"tRNS" or end > len(content):
+            kept.append(content[start:end])
+        rest = end
+    return b"".join([*kept, content[rest:]])
+
+
+def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of each chunk before IEND; the last may end beyond the file.
+
+    Raises:
+        ImageError: `corrupt`; more chunks than any picture has.
+    """
+    start = len(PNG_SIGNATURE)
     for _ in range(MAX_CHUNKS):
-        header = content[position : position + 8]
+        header = content[start : start + 8]
         if len(header) < 8 or header[4:] == b"IEND":
-            return b"".join([*kept, content[position:]])
-        end = position + 12 + int.from_bytes(header[:4], "big")
-        is_needed = header[4:5].isupper() or header[4:] == b"tRNS"
-        if is_needed or end > len(content):
-            kept.append(content[position:end])
-        position = end
+            return
+        end = start + 12 + int.from_bytes(header[:4], "big")
+        yield header[4:], start, end
+        start = end
     raise ImageError("corrupt", f"over {MAX_CHUNKS} chunks")
 
 

@@ -21,12 +21,15 @@ from PIL import Image
 
 from alexnet_cli.data.pictures.bare_files import PNG_SIGNATURE, bare_jpeg, bare_png, check_tiff
 from alexnet_cli.data.pictures.jpeg_header import ARITHMETIC, SCAN, JpegHeader, read_jpeg_header
+from alexnet_cli.data.pictures.missing_pixels import check_loaded, check_opened
 from alexnet_cli.data.pictures.rgb import rgb_pixels
 from alexnet_cli.disk import is_ours
 from alexnet_cli.errors import ImageError
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs, it also raises
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+OUR_FORMATS = {b"\xff\xd8\xff": "JPEG", PNG_SIGNATURE: "PNG", b"GIF8": "GIF"}
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 OTHER_FORMATS = {
     b"%!PS": "EPS",
     b"\xc5\xd0\xd3\xc6": "EPS",
@@ -142,6 +145,8 @@ def _check_jpeg(header: JpegHeader, file_bytes: int) -> None:
     width, height, scans = header.width, header.height, header.num_scans
     ink = 4 if header.num_components == 4 else 0
     _check_size(width, height, 3 + ink + _kept(header), file_bytes)
+    if not header.is_whole:
+        raise ImageError("truncated", "a colour of the JPEG has no scan")
     cost = ARITHMETIC_COST if header.kind in ARITHMETIC and not header.in_one_scan else 1
     if width * height * scans * cost > MAX_SCANNED_PIXELS:
         raise ImageError("too-many-pixels", f"{scans} scans of {width} x {height}")
@@ -183,22 +188,25 @@ def _decode_with_pillow(content: bytes, header: JpegHeader | None) -> np.ndarray
             with Image.open(_MeteredFile(bare), formats=FORMATS) as image:
                 held = len(content) + (len(bare) if bare is not content else 0)
                 _check_opened(image, content, header, held)
-                return rgb_pixels(image)
+                check_opened(image)
+                pixels = rgb_pixels(image)
+                check_loaded(image, bare)
+                return pixels
     except (ImageError, MemoryError):
         raise
     except Image.UnidentifiedImageError as error:
         raise _explain_unidentified(content) from error
-    except (OSError, EOFError) as error:
-        reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
-        raise ImageError(reason, _one_line(error)) from error
     except Image.DecompressionBombError as error:
         raise ImageError("too-many-pixels", _one_line(error)) from error
-    except NotImplementedError as error:
-        raise ImageError("unsupported-variant", _one_line(error)) from error
-    except (
-        Exception
-    ) as error:  # Pillow's plugins raise ValueError, SyntaxError, TypeError, struct.error...
-        raise ImageError("corrupt", _one_line(error)) from error
+    except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError...
+        raise ImageError(_reason(error), _one_line(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    said = str(error).lower()
+    if isinstance(error, NotImplementedError) or "unsupported" in said:
+        return "unsupported-variant"
+    return "truncated" if "truncated" in said else "corrupt"
 
 
 def _bare(content: bytes) -> bytes:
@@ -242,8 +250,11 @@ def _check_jpeg_pieces(image: Image.Image, content: bytes) -> None:
 
 
 def _explain_unidentified(content: bytes) -> ImageError:
-    if content[:3] == b"\xff\xd8\xff":
-        return ImageError("corrupt", "a JPEG header that cannot be read")
+    for magic, kind in OUR_FORMATS.items():
+        if content.startswith(magic):
+            return ImageError("corrupt", f"a {kind} header that cannot be read")
+    if content[:4] in TIFF_SIGNATURES:
+        return ImageError("unsupported-variant", "a TIFF that cannot be read")
     name = next((name for magic, name in OTHER_FORMATS.items() if content.startswith(magic)), None)
     if content[4:8] == b"ftyp":
         name = content[8:12].decode("ascii", "replace").upper()

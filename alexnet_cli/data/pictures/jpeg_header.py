@@ -14,6 +14,7 @@ RESTARTS = range(0xD0, 0xD8)
 FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # F7 is JPEG-LS; those are tables
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 ARITHMETIC = range(0xC9, 0xD0)
+MAX_COMPONENTS = 4  # that a decoder takes
 MAX_SEGMENTS = 10_000  # the longest real headers, a picture's colour profile, have some hundred
 
 
@@ -25,6 +26,7 @@ class JpegHeader:
         kind: the code of its frame marker, 0xC0 for the plain kind.
         precision: bits a sample.
         num_scans: 1 if all the pixels come in one scan, else the scans there are.
+        is_whole: every component, brightness or colour, has the scan that begins it.
     """
 
     kind: int
@@ -33,6 +35,7 @@ class JpegHeader:
     width: int
     num_components: int
     num_scans: int
+    is_whole: bool
 
     @property
     def in_one_scan(self) -> bool:
@@ -53,7 +56,7 @@ def read_jpeg_header(content: bytes) -> JpegHeader | None:
         if code in RESTARTS or code in (SOI, TEM):
             continue
         if code in FRAMES:
-            frame = code, content[position + 2 : position + 8]
+            frame = code, content[position + 2 : position + 8 + 3 * MAX_COMPONENTS]
         position += max(2, int.from_bytes(content[position : position + 2], "big"))
     return None
 
@@ -64,6 +67,7 @@ def _with_scans(content: bytes, frame: tuple[int, bytes], position: int) -> Jpeg
         return None
     components, in_first_scan = fields[5], content[position + 2]
     several = kind in PROGRESSIVE or in_first_scan < components
+    names = set(fields[6 : 6 + 3 * components : 3])
     return JpegHeader(
         kind=kind,
         precision=fields[0],
@@ -71,4 +75,23 @@ def _with_scans(content: bytes, frame: tuple[int, bytes], position: int) -> Jpeg
         width=int.from_bytes(fields[3:5], "big"),
         num_components=components,
         num_scans=content.count(SCAN, position - 2) if several else 1,
+        is_whole=not several or _is_whole(content, kind, names, position),
     )
+
+
+def _is_whole(content: bytes, kind: int, components: set[int], position: int) -> bool:
+    """Say whether every component has a scan that begins it; decoders leave it grey if not.
+
+    Args:
+        components: their names in the frame.
+        position: behind the marker of the first scan.
+    """
+    for _ in range(MAX_SEGMENTS):
+        names_end = position + 3 + 2 * content[position + 2] if position + 2 < len(content) else 0
+        first, _, bits = content[names_end : names_end + 3].ljust(3, b"\xff")
+        if kind not in PROGRESSIVE or (first == 0 and bits < 0x10):  # the rest refines
+            components = components - set(content[position + 3 : names_end : 2])
+        position = content.find(SCAN, position) + len(SCAN)
+        if not components or position < len(SCAN):
+            break
+    return not components

@@ -16,6 +16,8 @@ from PIL import Image
 from alexnet_cli.errors import ImageError
 
 BAND_PIXELS = 1 << 20  # how many are worked on at once
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF tag and its value
+SAMPLE_FORMAT, SIGNED = 339, 2
 
 
 def rgb_pixels(image: Image.Image) -> np.ndarray:
@@ -29,13 +31,13 @@ def rgb_pixels(image: Image.Image) -> np.ndarray:
     with _silence() if image.format == "TIFF" else nullcontext():
         image.load()  # a TIFF may turn, and then has another size
     width, height = image.size
-    shift = _bits_to_drop(image)
+    shift, is_negative = _bits_to_drop(image), _is_wide_negative(image)
     pixels_HWC = np.empty((height, width, 3), np.uint8)
     rows = max(1, BAND_PIXELS // width)
     for top in range(0, height, rows):
         bottom = min(height, top + rows)
         band = image.crop((0, top, width, bottom))
-        pixels_HWC[top:bottom] = np.asarray(_to_rgb(band, shift))
+        pixels_HWC[top:bottom] = np.asarray(_to_rgb(band, shift, is_negative))
     return pixels_HWC
 
 
@@ -60,6 +62,8 @@ def _bits_to_drop(image: Image.Image) -> int | None:
     """
     if image.mode.startswith("I;16"):
         return 8
+    if image.mode == "L" and SIGNED in _tiff_tag(image, SAMPLE_FORMAT, ()):
+        raise ImageError("unsupported-variant", "pixels of 8 bits with a sign")
     if image.mode not in ("I", "F"):
         return None
     low, high = image.getextrema()
@@ -68,9 +72,21 @@ def _bits_to_drop(image: Image.Image) -> int | None:
     return 8 if high > 255 else 0
 
 
-def _to_rgb(image: Image.Image, shift: int | None) -> Image.Image:
+def _is_wide_negative(image: Image.Image) -> bool:
+    """Say whether 0 is white in a wide grey TIFF; Pillow turns narrow ones itself."""
+    return image.mode.startswith("I;16") and _tiff_tag(image, PHOTOMETRIC) == WHITE_IS_ZERO
+
+
+def _tiff_tag(image: Image.Image, number: int, default=None):
+    return image.tag_v2.get(number, default) if image.format == "TIFF" else default
+
+
+def _to_rgb(image: Image.Image, shift: int | None, is_negative: bool) -> Image.Image:
     if shift is not None:
-        return Image.fromarray((np.asarray(image) >> shift).astype(np.uint8)).convert("RGB")
+        wide = np.asarray(image)
+        grey = ((~wide if is_negative else wide) >> shift).astype(np.uint8)
+        grey[wide == image.info.get("transparency", -1)] = 255
+        return Image.fromarray(grey).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")

@@ -129,6 +129,30 @@ def test_text_is_not_an_image():
     assert refusal(b"<html>404 Not Found</html>").reason == "not-an-image"
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
+def test_a_header_before_rubbish_is_corrupt(kind):
+    content = encoded(picture(64, 64), kind)
+    assert refusal(content[:8] + b"\7" * 60).reason == "corrupt"
+
+
+def test_a_tiff_of_a_kind_that_pillow_does_not_know_is_an_unsupported_variant():
+    content = encoded(picture(64, 64), "TIFF", tiffinfo={339: 77})  # sample format
+    assert refusal(content).reason == "unsupported-variant"
+
+
+def test_a_bmp_of_a_kind_that_pillow_does_not_know_is_an_unsupported_variant():
+    content = bytearray(encoded(picture(64, 64), "BMP"))
+    content[28] = 3  # bits a pixel
+    assert refusal(bytes(content)).reason == "unsupported-variant"
+
+
+def test_a_jpeg_whose_colours_have_no_scan_is_truncated():
+    content = encoded(picture(64, 64), "JPEG", progressive=True)
+    before, first, *refining = content.split(b"\xff\xda")
+    assert outcome(b"\xff\xda".join([before, first]) + content[-2:]) == "a picture"
+    assert outcome(b"\xff\xda".join([before, *refining])) == "truncated"
+
+
 def test_nothing_is_empty():
     assert refusal(b"").reason == "empty"
 

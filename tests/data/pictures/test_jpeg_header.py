@@ -53,6 +53,47 @@ def test_a_first_scan_of_some_components_means_that_others_follow():
     assert read_jpeg_header(one[:-2] + SCAN * 9 + one[-2:]).num_scans == 10
 
 
+def scans(content: bytes) -> list[bytes]:
+    """What comes before the first scan, and each scan with the tables behind it."""
+    before, *rest = content[:-2].split(SCAN)
+    return [before, *(SCAN + scan for scan in rest)]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_with_all_its_scans_is_whole(mode, progressive):
+    assert read_jpeg_header(jpeg(mode, progressive=progressive)).is_whole
+
+
+def test_a_progressive_jpeg_may_lack_what_refines_it():
+    before, first, *refining = scans(jpeg(progressive=True))
+    assert read_jpeg_header(before + first).is_whole
+    assert not read_jpeg_header(before + b"".join(refining)).is_whole
+
+
+def plain_in_scans(*names: bytes) -> bytes:
+    """A plain JPEG that gives the components of each group a scan of their own."""
+    before, _ = scans(jpeg())
+    tables = (bytes([len(group)]) + b"".join(bytes([n, 0]) for n in group) for group in names)
+    return before + b"".join(
+        SCAN + (len(table) + 5).to_bytes(2, "big") + table + b"\0\x3f\0data" for table in tables
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "is_whole"),
+    [
+        ([b"\1", b"\2", b"\3"], True),
+        ([b"\3", b"\1\2"], True),
+        ([b"\1", b"\2"], False),
+        ([b"\1\3"], False),
+        ([b"\1", b"\1", b"\1"], False),
+    ],
+)
+def test_a_component_without_a_scan_is_missed(names, is_whole):
+    assert read_jpeg_header(plain_in_scans(*names)).is_whole == is_whole
+
+
 @pytest.mark.parametrize(
     "before",
     [b"\xff" * 99, b"\xff\xe1\0\x10" + b"\xff\xda" * 7, b"\xff\x01", b"\xff\xd3", b"rubbish"],

@@ -7,7 +7,13 @@ import pytest
 from PIL import Image
 
 from alexnet_cli.data.pictures import rgb
-from alexnet_cli.data.pictures.rgb import rgb_pixels
+from alexnet_cli.data.pictures.rgb import (
+    PHOTOMETRIC,
+    SAMPLE_FORMAT,
+    SIGNED,
+    WHITE_IS_ZERO,
+    rgb_pixels,
+)
 from alexnet_cli.errors import ImageError
 
 
@@ -74,6 +80,26 @@ def test_sixteen_bit_grey_is_scaled_not_clipped_to_white():
     levels = (np.arange(64 * 64, dtype=np.uint32) * 16).astype(np.uint16).reshape(64, 64)
     square = opened(encoded(levels))
     assert levels_apart(square, (levels[..., None] / 257).repeat(3, axis=-1)) <= 1
+
+
+def test_sixteen_bit_grey_whose_zero_is_white_is_turned_round():
+    levels = (np.arange(64 * 64, dtype=np.uint32) * 16).astype(np.uint16).reshape(64, 64)
+    content = encoded(levels, "TIFF", tiffinfo={PHOTOMETRIC: WHITE_IS_ZERO})
+    assert levels_apart(opened(content), 255 - (levels[..., None] / 257).repeat(3, axis=-1)) <= 1
+
+
+def test_the_transparent_level_of_sixteen_bit_grey_is_white():
+    levels = np.full((64, 64), 40 * 257, np.uint16)
+    levels[:32] += 1
+    square = opened(encoded(levels, transparency=40 * 257))
+    assert (square[:32] == 40).all()
+    assert (square[32:] == 255).all()
+
+
+def test_levels_below_zero_are_an_unsupported_variant():
+    content = encoded(picture(64, 64)[..., 0], "TIFF", tiffinfo={SAMPLE_FORMAT: SIGNED})
+    with pytest.raises(ImageError, match="unsupported-variant"):
+        opened(content)
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
