@@ -82,9 +82,14 @@ def show_export(result: dict) -> None:
     views = VIEWS[result["views"]]
     about = f"{result['bytes'] / 1e6:.0f} MB, {result['classes']} classes, {views}"
     print_line(f"[bold]{safe(result['onnx'])}[/]: {about}, opset {result['opset']}")
-    batches = ", ".join(map(str, result["batches"]))
-    difference = f"{result['max_abs_difference']:.1e}"
-    print_line(f"probabilities within {difference} of torch's (batches of {batches})")
+    differing = result["top1_differing"]
+    first = (
+        f"another first class for {differing} by a near tie" if differing else "same first class"
+    )
+    print_line(
+        f"{result['checked']:,} pictures: probabilities within {result['max_abs_difference']:.1e} "
+        f"of torch's, {first}"
+    )
 
 
 def show_predict(result: dict) -> None:

@@ -14,6 +14,7 @@ from alexnet_cli.model.onnx.session import load_onnx
 def quick_check(monkeypatch):
     """Compare with torch on one picture only."""
     monkeypatch.setattr(export_module, "CHECKED_BATCHES", (1,))
+    monkeypatch.setattr(export_module, "CHECKED_VIEWS", 1)
 
 
 def test_json_says_how_near_to_torch_it_is(answer, checkpoint, tmp_path):
@@ -23,12 +24,15 @@ def test_json_says_how_near_to_torch_it_is(answer, checkpoint, tmp_path):
     assert found["views"] == 1
     assert 0 <= found["max_abs_difference"] <= 1e-4
     assert found["batches"] == [1, 3, 32]
+    assert 1000 <= found["checked"] <= 1031
+    assert found["top1_differing"] == 0
     assert found["bytes"] == path.stat().st_size
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
 
 
 def test_ten_views_are_as_near_to_torch(exported):
     assert (exported.views, exported.batches) == (10, [1, 3, 32])
+    assert 100 <= exported.checked <= 131
     assert 0 <= exported.max_abs_difference <= 1e-4
 
 
@@ -61,7 +65,8 @@ def test_text_names_file_and_difference(shown, checkpoint, tmp_path, quick_check
     text = shown("export", checkpoint, "-o", tmp_path / "model.onnx")
     assert "model.onnx" in text
     assert "10 classes, centre view" in text
-    assert "of torch's (batches of 1)" in text
+    assert "1 pictures: probabilities within " in text
+    assert "of torch's, same first class" in text
 
 
 def test_existing_file_is_replaced_only_by_force(fails, answer, checkpoint, tmp_path, quick_check):
@@ -78,6 +83,34 @@ def test_model_that_differs_gets_no_file(fails, checkpoint, tmp_path, monkeypatc
     failure = fails(3, "export", checkpoint, "-o", tmp_path / "model.onnx")
     assert "differ from torch's" in failure.message
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "fault"),
+    [
+        ([[0.6, 0.4], [0.3, 0.7]], ""),
+        ([[0.60005, 0.39995], [0.3, 0.7]], ""),
+        ([[0.6002, 0.3998], [0.3, 0.7]], "differ from torch's by 0.0002, more than 0.0001"),
+        ([[np.nan, np.nan], [0.3, 0.7]], "differ from torch's by nan"),
+    ],
+)
+def test_probabilities_may_differ_by_rounding_only(found, fault):
+    compared = export_module._Comparison()
+    compared.add(np.array([[0.6, 0.4], [0.3, 0.7]]), np.array(found))
+    compared.add(np.array([[0.6, 0.4]]), np.array([[0.6, 0.4]]))
+    assert fault in compared.fault()
+    assert bool(compared.fault()) == bool(fault)
+    assert compared.pictures == 3
+
+
+@pytest.mark.parametrize(("gap", "is_fault"), [(8e-7, False), (8e-5, True)])
+def test_another_first_class_is_a_fault_unless_the_two_are_as_good_as_equal(gap, is_fault):
+    compared = export_module._Comparison()
+    first, second = 0.5 + gap / 2, 0.5 - gap / 2
+    compared.add(np.array([[first, second]]), np.array([[second, first]]))
+    assert compared.top1_differing == 1
+    expected = "its first class is not torch's for 1 pictures" if is_fault else ""
+    assert compared.fault() == expected
 
 
 def test_model_that_differs_leaves_the_old_file(

@@ -81,7 +81,8 @@ def train_loss(checkpoint: Checkpoint, dataset: Path) -> float:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipe_trains_reloads_and_exports(name, dataset, tmp_path):
+def test_recipe_trains_reloads_and_exports(name, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("alexnet_cli.commands.export.CHECKED_VIEWS", 36)
     train(dataset, tmp_path / "run", shrink(name), device="cpu")
     trained = load_checkpoint(tmp_path / "run" / "last.safetensors")
     fresh = AlexNet(shrink(name), 10)
