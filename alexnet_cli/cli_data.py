@@ -11,11 +11,23 @@ from alexnet_cli.options import AllowEmptyClass, AsJson, DatasetPath, FollowLink
 from alexnet_cli.report import show
 from alexnet_cli.report_verify import show_verify
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="Folder with the archives, class folders, or another layout; or the URLs of "
+        "WebDataset tars, which are fetched: s3://bucket/train-{000..099}.tar"
+    ),
+]
+TarClasses = Annotated[
+    Path | None, typer.Option("--classes", help="With URLs: class names in label order.")
+]
+TarPipe = Annotated[
+    bool, typer.Option("--allow-pipe", help="Let SOURCE be pipe:COMMAND, run in a shell.")
+]
+
 
 def prep(
-    source: Annotated[
-        Path, typer.Argument(help="Folder with the archives, class folders, or another layout.")
-    ],
+    source: Source,
     dataset: Annotated[
         Path | None, typer.Argument(help="New folder; by default shards/NAME of SOURCE.")
     ] = None,
@@ -35,6 +47,8 @@ def prep(
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the one shuffle of the training set.")] = 0,
     layout: Layout = None,
+    classes: TarClasses = None,
+    allow_pipe: TarPipe = False,
     check_md5: Annotated[
         bool, typer.Option("--check-md5", help="Compare official archives with their MD5 first.")
     ] = False,
@@ -53,17 +67,33 @@ def prep(
 
     if scheduler is not None and workers is not None:
         raise typer.BadParameter("a cluster brings its own workers.", param_hint="--workers")
-    folder = dataset or Path("shards") / _name_of(source)
+    place = _find_source(source, classes, allow_pipe)
+    folder = dataset or Path("shards") / _name_of(place)
     chosen = verb.PrepOptions(size, quality, shard_size, seed, val_fraction)
     how = {"num_workers": workers, "scheduler": scheduler, "check_md5": check_md5, "force": force}
     how |= {"layout": layout, "follow_links": follow_links, "allow_empty_class": allow_empty_class}
-    result = verb.prep(source, folder, chosen, **how, progress=console.ConsoleProgress())
+    result = verb.prep(place, folder, chosen, **how, progress=console.ConsoleProgress())
     show(asdict(result), as_json, report.show_prep)
     _check_rejected(len(result.rejected), folder, max_bad)
 
 
-def _name_of(source: Path) -> str:
+def _find_source(text: str, classes: Path | None, allow_pipe: bool):
+    """Return the path, or the tars at URLs, that SOURCE names."""
+    from alexnet_cli.data.remote import is_url
+    from alexnet_cli.data.streams.tar_source import PIPE, TarSet
+
+    if is_url(text) or text.startswith(PIPE):
+        return TarSet(text, classes, allow_pipe)
+    if classes or allow_pipe:
+        name = "--classes" if classes else "--allow-pipe"
+        raise typer.BadParameter("is for tars at URLs.", param_hint=name)
+    return Path(text)
+
+
+def _name_of(source) -> str:
     """Return what a dataset is called after: a folder's name, or an archive's up to its dot."""
+    if not isinstance(source, Path):
+        raise typer.BadParameter("tars at URLs need the name of the folder.", param_hint="DATASET")
     name = source.resolve().name
     return name.partition(".")[0] if source.is_file() else name
 
@@ -78,6 +108,12 @@ def _check_rejected(count: int, folder: Path, max_bad: int) -> None:
         )
 
 
+def _local(text: str) -> Path:
+    if "://" in text or text.startswith("pipe:"):
+        raise typer.BadParameter("a repair fetches nothing. Put the tars into a folder, name that.")
+    return Path(text)
+
+
 def verify(
     dataset: DatasetPath,
     deep: Annotated[bool, typer.Option("--deep", help="Also decode every picture.")] = False,
@@ -86,7 +122,11 @@ def verify(
     ] = False,
     repair: Annotated[
         Path | None,
-        typer.Option(metavar="SOURCE", help="Make what is damaged again from these pictures."),
+        typer.Option(
+            metavar="SOURCE",
+            parser=_local,
+            help="Make what is damaged again from these pictures.",
+        ),
     ] = None,
     layout: Layout = None,
     workers: Annotated[int | None, typer.Option(min=1, help="By default one a core.")] = None,

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from alexnet_cli import cli
-from alexnet_cli.cli_data import _name_of
+from alexnet_cli.cli_data import _find_source, _name_of
+from alexnet_cli.data.streams.tar_source import TarSet
 
 
 @pytest.mark.parametrize(("command", "option"), [("prep", "--layout"), ("verify", "--repair")])
@@ -26,3 +27,9 @@ def test_dataset_is_called_after_a_folder_or_an_archive_up_to_its_dot(tmp_path):
     assert _name_of(tmp_path / "v1.2") == "v1.2"
     assert _name_of(tmp_path / "cifar.tar.gz") == "cifar"
     assert _name_of(Path()) == Path.cwd().name
+
+
+def test_paths_stay_paths_and_urls_and_commands_are_tars():
+    assert _find_source("pictures", None, False) == Path("pictures")
+    for text in ("s3://bucket/train-{0..9}.tar", "{s3://a,s3://b}/train-0.tar", "pipe:cat a"):
+        assert _find_source(text, None, True) == TarSet(text, None, True)

@@ -1,7 +1,6 @@
 """`alexnet prep`: a release of pictures -> 256x256 JPEG shards (paper section 2)."""
 
 import os
-import shutil
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -21,10 +20,12 @@ from alexnet_cli.data.shards.index import (
     write_index,
 )
 from alexnet_cli.data.shards.writer import RECORDS, ShardRecord, ShardTask
+from alexnet_cli.data.streams.tar_source import TarSet
 from alexnet_cli.engine.interrupt import catch_signals
-from alexnet_cli.engine.prep.cluster import connected
+from alexnet_cli.engine.prep.cluster import Cluster, connected
 from alexnet_cli.engine.prep.doubles import find_doubles, in_words
-from alexnet_cli.engine.prep.folder import differences, entered, finish
+from alexnet_cli.engine.prep.folder import differences, entered, finish, forget
+from alexnet_cli.engine.prep.incoming import ORIGIN, bring, check_options
 from alexnet_cli.engine.prep.shard_plan import PrepOptions, plan_shards
 from alexnet_cli.engine.prep.side_files import (
     read_rejected,
@@ -64,7 +65,7 @@ class PrepResult:
 
 
 def prep(
-    source: Path,
+    source: Path | TarSet,
     folder: Path,
     options: PrepOptions,
     *,
@@ -82,6 +83,8 @@ def prep(
     Their bytes do not depend on the number of workers, nor on how often prep was stopped.
 
     Args:
+        source: a file or folder; or tars at URLs, which are fetched into `folder` for as long as
+            prep is at work.
         layout: of the source, one of `LAYOUTS`; by default found out by looking.
         check_md5: compare the official archives with their published MD5 first.
         scheduler: address of a Dask scheduler, whose workers make the shards instead of ours.
@@ -91,28 +94,25 @@ def prep(
 
     Raises:
         ReleaseError, UsageError: the source, or the scheduler's address, cannot be used.
-        DatasetError: the folder holds something else.
-        MachineError: the folder is in use or cannot be written, the disk is full or will be, a
-            worker died, the cluster is lost or does not fit; finished shards are kept.
-        Stopped: by a signal; finished shards are kept.
+        DatasetError: the folder holds something else, or no tar lies at a URL.
+        MachineError: the folder is in use or cannot be written, the disk is full or will be, the
+            network fails, a worker died, the cluster is lost or does not fit.
+        Stopped: by a signal. Finished tars and shards are kept, whatever is raised.
     """
-    if scheduler:  # its workers run somewhere else
-        source, folder = source.absolute(), folder.absolute()
-    with entered(folder), _cluster(scheduler, source, folder, progress) as cluster:
-        how = {"layout": layout, "md5": check_md5, "follow_links": follow_links}
-        release = _read(source, folder, options, how, progress)
-        if not allow_empty_class:
-            release.check_classes()
-        plan = {"options": asdict(options), "source": _describe(release, follow_links)}
-        if (folder / INDEX_NAME).exists():
-            return _already_complete(folder, plan, release)
-        tasks = plan_shards(release, folder, options)
-        with catch_signals() as interrupt:
-            num_workers = num_workers or os.cpu_count() or 1
-            work = PrepWork(folder, tasks, num_workers, interrupt, progress, cluster)
-            work.make_all(plan, release, force=force)
-            _check_no_class_was_lost(folder, release, work.records, allow_empty_class, progress)
-            return _publish(folder, plan, release, tasks, work.records, progress)
+    how = {"layout": layout, "md5": check_md5, "follow_links": follow_links}
+    folder = folder.absolute() if scheduler else folder  # its workers run somewhere else
+    with entered(folder):
+        here, origin = _bring(source, folder, options, how, progress, force)
+        if here is None:
+            return _complete(folder, ignored={})
+        here = here.absolute() if scheduler else here
+        with _cluster(scheduler, here, folder, progress) as cluster:
+            release = _read(here, folder, options, how, progress, allow_empty_class)
+            plan = _plan(release, options, follow_links, origin)
+            if (folder / INDEX_NAME).exists():
+                return _already_complete(folder, plan, release)
+            who = num_workers or os.cpu_count() or 1, cluster
+            return _make(folder, plan, release, who, force, allow_empty_class, progress)
 
 
 def _cluster(scheduler: str | None, source: Path, folder: Path, progress: Progress):
@@ -120,7 +120,12 @@ def _cluster(scheduler: str | None, source: Path, folder: Path, progress: Progre
 
 
 def _read(
-    source: Path, folder: Path, options: PrepOptions, how: dict, progress: Progress
+    source: Path,
+    folder: Path,
+    options: PrepOptions,
+    how: dict,
+    progress: Progress,
+    allow_empty_class: bool,
 ) -> Release:
     release = read_release(
         source,
@@ -132,26 +137,69 @@ def _read(
     )
     counts = ", ".join(f"{len(release.pictures[s]):,} {s}" for s in release.pictures)
     progress.say(f"{source}: {release.layout}, {len(release.classes):,} classes, {counts}")
+    if not allow_empty_class:
+        release.check_classes()
     return release
 
 
-def _describe(release: Release, follow_links: bool) -> dict:
+def _bring(
+    source: Path | TarSet,
+    folder: Path,
+    options: PrepOptions,
+    how: dict,
+    progress: Progress,
+    force: bool,
+) -> tuple[Path | None, dict]:
+    """Return where the pictures lie on this disk, None if nothing is to do; and where from."""
+    if isinstance(source, TarSet):
+        check_options(source, how, options)
+        return bring(source, folder, options, progress, force=force)
+    return source, {}
+
+
+def _plan(release: Release, options: PrepOptions, follow_links: bool, origin: dict) -> dict:
     how = {"follow_links": True} if follow_links else {}
-    return {"layout": release.layout, "fingerprint": release.fingerprint(), **how}
+    about = {"layout": release.layout, "fingerprint": release.fingerprint(), **how, **origin}
+    return {"options": asdict(options), "source": about}
+
+
+def _make(
+    folder: Path,
+    plan: dict,
+    release: Release,
+    who: tuple[int, Cluster | None],
+    force: bool,
+    allow_empty_class: bool,
+    progress: Progress,
+) -> PrepResult:
+    """Make and publish all shards, by so many processes of ours or by a cluster."""
+    tasks = plan_shards(release, folder, PrepOptions(**plan["options"]))
+    with catch_signals() as interrupt:
+        work = PrepWork(folder, tasks, who[0], interrupt, progress, who[1])
+        work.make_all(plan, release, force=force)
+        _check_no_class_was_lost(folder, release, work.records, allow_empty_class, progress)
+        return _publish(folder, plan, release, tasks, work.records, progress)
 
 
 def _already_complete(folder: Path, plan: dict, release: Release) -> PrepResult:
     """Accept a finished dataset of the same plan, refuse any other."""
     index = read_index(folder)
-    found = {"options": index.options, "source": index.source}
+    # The same tars from a URL and in a folder make the same dataset.
+    source = {name: value for name, value in index.source.items() if name not in ORIGIN}
+    found = {"options": index.options, "source": source}
     if found != plan:
         raise DatasetError(
             f"{folder} holds another dataset: {differences(found, plan)}.\n"
             "It is left as it is. Name another folder."
         )
+    return _complete(folder, release.ignored)
+
+
+def _complete(folder: Path, ignored: dict[str, int]) -> PrepResult:
     open_dataset(folder)  # every shard is there, with its size
     finish(folder)
-    return _result(folder, release, index, read_rejected(folder), [], already_complete=True)
+    index = read_index(folder)
+    return _result(folder, ignored, index, read_rejected(folder), [], already_complete=True)
 
 
 def _publish(
@@ -186,7 +234,7 @@ def _publish(
     doubles = find_doubles(zip(tasks, ordered, strict=True))
     if doubles:
         progress.say(in_words(doubles))
-    return _result(folder, release, index, rejected, doubles, already_complete=False)
+    return _result(folder, release.ignored, index, rejected, doubles, already_complete=False)
 
 
 def _check_no_class_was_lost(
@@ -212,7 +260,7 @@ def _check_no_class_was_lost(
     source, _, reason, detail = next(r for r in rows if release.classes[r[1]].wnid in lost)
     for name in records:
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / RECORDS)
+    forget(folder)
     raise ReleaseError(
         f"every training picture of {len(lost)} classes was rejected: {shown}.\n"
         f"The first is {source}: {reason} ({detail}).\nNothing was written."
@@ -221,7 +269,7 @@ def _check_no_class_was_lost(
 
 def _result(
     folder: Path,
-    release: Release,
+    ignored: dict[str, int],
     index: Index,
     rejected: list[dict[str, str]],
     doubles: list[dict[str, str]],
@@ -230,12 +278,12 @@ def _result(
 ) -> PrepResult:
     return PrepResult(
         dataset=str(folder),
-        layout=release.layout,
+        layout=index.source["layout"],
         classes=len(index.classes),
         splits={name: split.counts() for name, split in index.splits.items()},
         rejected=rejected,
         reasons=dict(Counter(row["reason"] for row in rejected)),
-        ignored=release.ignored,
+        ignored=ignored,
         doubles=doubles,
         fingerprint=index.fingerprint(),
         already_complete=already_complete,

@@ -125,8 +125,8 @@ def open_url(url: str) -> BinaryIO:
     return file_system.open(path)
 
 
-def stamp(url: str) -> str:
-    """Return what changes with a file as far as its server tells: size, and tag or time.
+def size_and_tag(url: str) -> tuple[int | None, str]:
+    """Return a file's size in bytes, and its tag or time, as far as its server tells.
 
     Raises:
         AlexNetError: as `RemoteFile.read`.
@@ -138,7 +138,17 @@ def stamp(url: str) -> str:
 
     about = _insist(url, ask)
     told = (about.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "Last-Modified"))
-    return f"{about.get('size')} {next((str(value) for value in told if value), '')}"
+    return about.get("size"), next((str(value) for value in told if value), "")
+
+
+def stamp(url: str) -> str:
+    """Return what changes with a file as far as its server tells: size, and tag or time.
+
+    Raises:
+        AlexNetError: as `RemoteFile.read`.
+    """
+    size, tag = size_and_tag(url)
+    return f"{size} {tag}"
 
 
 def _file_system(url: str) -> tuple:

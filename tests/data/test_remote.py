@@ -7,7 +7,15 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from alexnet_cli.data.remote import RemoteFile, check_url, copy_url, is_url, location, stamp
+from alexnet_cli.data.remote import (
+    RemoteFile,
+    check_url,
+    copy_url,
+    is_url,
+    location,
+    size_and_tag,
+    stamp,
+)
 from alexnet_cli.data.shards.index import FileRecord
 from alexnet_cli.errors import DatasetError, MachineError, Stopped, UsageError
 
@@ -163,6 +171,13 @@ def test_stamp_of_a_server_that_is_not_there_is_a_fault_of_the_machine(web, fold
     server.close()
     with pytest.raises(MachineError):
         stamp(f"{server.url}/a.tar")
+
+
+def test_size_and_tag_are_what_the_server_tells(web, folder):
+    assert size_and_tag(f"{web(folder).url}/a.tar") == (len(CONTENT), "")
+    size, time = size_and_tag(f"file://{folder}/a.tar")
+    assert size == len(CONTENT)
+    assert float(time) == pytest.approx((folder / "a.tar").stat().st_mtime)
 
 
 def test_stamp_changes_with_the_size(folder):

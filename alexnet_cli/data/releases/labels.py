@@ -7,6 +7,7 @@ from alexnet_cli.data.synsets import ImageClass
 from alexnet_cli.errors import ReleaseError
 
 WNID = r"n\d{8}"
+WNID_AND_WORDS = re.compile(rf"({WNID})\s*(.*)")  # n01440764 tench, Tinca tinca
 LEADING_WNID = re.compile(rf"({WNID})_")  # n01440764_18.JPEG
 # n01440764_18_n01440764.JPEG: Hugging Face added the last part to ImageNet's own names.
 TRAILING_WNID = re.compile(rf"(.+)_({WNID})(\.[^.]*)")
@@ -59,6 +60,8 @@ class LabelledClasses:
         Wnids count only if sorting them gives the labels; otherwise a label is its own name.
         """
         num_classes = len(self.names or ()) or max(self._wnids, default=-1) + 1
+        if told := self._told_classes():
+            return told
         wnids = self._agreed_wnids(num_classes)
         if not wnids:
             digits = len(str(max(num_classes - 1, 0)))
@@ -66,6 +69,16 @@ class LabelledClasses:
         return tuple(
             ImageClass(w, name) for w, name in zip(wnids, self.names or wnids, strict=True)
         )
+
+    def _told_classes(self) -> tuple[ImageClass, ...]:
+        """Return the classes of names that begin with wnids, in their order and as the pictures."""
+        found = [WNID_AND_WORDS.fullmatch(name) for name in self.names or ()]
+        if not found or not all(found):
+            return ()
+        told = tuple(ImageClass(m[1], m[2] or m[1]) for m in found)
+        said = {(label, wnid) for label, wnids in self._wnids.items() for wnid in wnids if wnid}
+        agreed = all(told[label].wnid == wnid for label, wnid in said | self._held_out)
+        return told if agreed and all(a.wnid < b.wnid for a, b in pairwise(told)) else ()
 
     def _agreed_wnids(self, num_classes: int) -> list[str]:
         said = [self._wnids.get(label, set()) for label in range(num_classes)]

@@ -109,8 +109,10 @@ def make_shard(task: ShardTask, is_stopping: Callable[[], bool] = lambda: False)
 
 def _check_source(error: ImageError, picture: Picture, folder: Path) -> None:
     """A copy of our own that the disk does not give back is no fault of the picture."""
-    if isinstance(error.__cause__, OSError) and folder in picture.path.parents:
-        raise error.__cause__
+    fault = error.__cause__
+    # Pillow's own faults are OSErrors without a number.
+    if isinstance(fault, OSError) and fault.errno and folder in picture.path.parents:
+        raise fault
 
 
 def make_jpeg(picture: Picture, size: int, quality: int) -> bytes:

@@ -1,5 +1,6 @@
 """Where tars without an index come from: files, URLs, and commands where the user allows them."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from alexnet_cli.errors import DatasetError, MachineError, UsageError
 
 PIPE = "pipe:"
 MAX_TARS = 100_000
+NAME_IN_COMMAND = re.compile(r"[^\s/'\"|;&<>()=:]+\.tar(?!\w)")
 ENDING_SECONDS = 0.5  # that a command has to end after its last byte
 
 
@@ -43,7 +45,9 @@ class TarSet:
             DatasetError: it names nothing.
         """
         path = Path(self.pattern)
-        if path.is_dir():
+        if is_url(self.pattern) or self.pattern.startswith(PIPE):
+            names = self._expand()
+        elif path.is_dir():
             names = sorted(str(entry) for entry in path.glob("*.tar"))
         elif path.is_file():
             names = [self.pattern]
@@ -74,9 +78,18 @@ class TarSet:
         return names
 
 
+def tar_name(name: str) -> str:
+    """Return a tar's own name; of a command, the last one in it that tells of a split."""
+    if name.startswith(PIPE):
+        told = [found for found in NAME_IN_COMMAND.findall(name) if FILE.fullmatch(found)]
+        if told:
+            return told[-1]
+    return name.rpartition("/")[2]
+
+
 def split_of(name: str) -> str:
     """Return the split that a tar's name tells of; train if it tells of none."""
-    match = FILE.fullmatch(name.rpartition("/")[2])
+    match = FILE.fullmatch(tar_name(name))
     return SPLITS[match["split"]] if match else "train"
 
 

@@ -16,6 +16,7 @@ from alexnet_cli.engine.folder_lock import locked
 from alexnet_cli.errors import DatasetError, MachineError
 
 PLAN_NAME = "plan.json"
+TARS = "tars"  # in RECORDS: what was fetched
 SHARD_NAME = re.compile(r"(train|val|test)-\d{6}\.tar")
 
 
@@ -122,10 +123,10 @@ def claim(folder: Path, plan: dict, tasks: list[ShardTask]) -> None:
 def differences(found: dict, plan: dict) -> str:
     """Name what two plans differ in, as "size 256 there, 128 now"."""
     differing = [
-        f"{name} {there} there, {value} now"
+        f"{name} {there} there, {now} now"
         for part in plan
-        for name, value in plan[part].items()
-        if (there := found.get(part, {}).get(name)) != value
+        for name in {**plan[part], **found.get(part, {})}
+        if (there := found.get(part, {}).get(name)) != (now := plan[part].get(name))
     ]
     return "; ".join(differing)[:200]
 
@@ -135,6 +136,15 @@ def _remove_foreign_shards(folder: Path, names: set[str]) -> None:
     for path in folder.iterdir():
         if SHARD_NAME.fullmatch(path.name) and path.name not in names:
             path.unlink()
+
+
+def forget(folder: Path) -> None:
+    """Remove what prep knows of its work; tars that it fetched stay for the next time."""
+    for path in (folder / RECORDS).iterdir():
+        if path.name != TARS:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with suppress(OSError):  # not empty
+        (folder / RECORDS).rmdir()
 
 
 def finish(folder: Path) -> None:

@@ -76,6 +76,28 @@ def test_given_names_are_words_beside_wnids_or_numbers():
     assert [(e.wnid, e.name) for e in by_number] == [("0", "tench"), ("1", "goldfish")]
 
 
+def test_given_names_that_begin_with_wnids_are_both():
+    names = [f"{A} tench, Tinca tinca", B]
+    told = [(A, "tench, Tinca tinca"), (B, B)]
+    for said in ((("train", 0, None),), (("train", 0, A), ("val", 1, B)), ()):
+        assert [(e.wnid, e.name) for e in gathered(*said, names=names).classes()] == told
+
+
+@pytest.mark.parametrize(
+    ("entries", "names"),
+    [
+        ((("train", 0, B),), [f"{A} tench", f"{B} goldfish"]),
+        ((("train", 0, A), ("val", 1, C)), [f"{A} tench", f"{B} goldfish"]),
+        ((("train", 0, None),), [f"{B} goldfish", f"{A} tench"]),
+        ((("train", 0, None),), [f"{A} tench", "goldfish"]),
+    ],
+    ids=["train disagrees", "val disagrees", "another order", "one without"],
+)
+def test_given_wnids_that_do_not_fit_are_words(entries, names):
+    found = gathered(*entries, names=names).classes()
+    assert [(e.wnid, e.name) for e in found] == list(zip("01", names, strict=True))
+
+
 @pytest.mark.parametrize(("label", "says"), [(-1, "begin at 0"), (2, "2 classes end at 1")])
 def test_a_label_that_no_class_has_is_refused(label, says):
     with pytest.raises(ReleaseError, match=f"here: label {label}, but .*{says}"):

@@ -477,3 +477,15 @@ def test_the_index_says_what_was_made_from_what_and_by_whom(small):
     }  # fmt: skip
     assert index.source["layout"] == "train/CLASS and val/CLASS folders"
     assert index.tool.startswith("alexnet ")
+
+
+def test_bad_picture_in_a_copy_of_our_own_is_no_fault_of_the_disk(tmp_path):
+    copies = write(tmp_path / RECORDS, {"a": b"no picture", "b": png(1)})
+    sizes = {"a": 10, "b": (copies / "b").stat().st_size}
+    pictures = tuple(Picture(name, copies / name, 0, size, 0) for name, size in sizes.items())
+    task = ShardTask(tmp_path, "train", 0, 0, pictures, ("ant",), 32, 90)
+    record = make_shard(task)
+    assert [row[2] for row in record.rejected] == ["not-an-image"]
+    (copies / "b").unlink()
+    with pytest.raises(FileNotFoundError):
+        make_shard(task)

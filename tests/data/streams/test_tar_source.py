@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.data.streams.tar_source import TarSet, open_tar, split_of, stamp_of
+from alexnet_cli.data.streams.tar_source import TarSet, open_tar, split_of, stamp_of, tar_name
 from alexnet_cli.errors import DatasetError, MachineError, UsageError
 
 
@@ -66,12 +66,28 @@ def test_environment_is_not_put_into_names(monkeypatch):
         ("/a/imagenet1k-train-0000.tar", "train"),
         ("s3://b/imagenet-validation-07.tar", "val"),
         ("pipe:curl -s https://h/val-0.tar", "val"),
+        ("pipe:aws s3 cp s3://b/val-0.tar -", "val"),
+        ("pipe:curl -s 'https://h/test-0.tar.gz' | gunzip", "test"),
+        ("pipe:cat /a/train/set.tar/val-0.tar>&1", "val"),
+        ("pipe:cat val-0.target", "train"),
         ("0001.tar", "train"),
         ("test_1.tar", "test"),
     ],
 )
 def test_split_is_told_by_the_name(name, split):
     assert split_of(name) == split
+
+
+def test_own_name_of_a_tar():
+    assert tar_name("s3://b/a/train-0.tar") == "train-0.tar"
+    assert tar_name("pipe:gsutil cat gs://b/train-0.tar | tee /tmp/copy.tar") == "train-0.tar"
+    assert tar_name("pipe:cat /a/pictures.tar") == "pictures.tar"
+    assert tar_name("pipe:tar xOf all-train.tar inside/val-0.tar") == "val-0.tar"
+
+
+def test_long_command_is_no_name_of_a_file():
+    command = "pipe:echo " + 300 * "x"
+    assert TarSet(command, allow_pipe=True).names() == [command]
 
 
 def test_stamp_tells_of_a_change(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from alexnet_cli.atomic import write_sealed
 from alexnet_cli.data.shards.writer import RECORDS, ShardTask
-from alexnet_cli.engine.prep.folder import claim, entered, finish
+from alexnet_cli.engine.prep.folder import TARS, claim, differences, entered, finish, forget
 from alexnet_cli.errors import DatasetError, MachineError
 
 PLAN = {"options": {"size": 32}}
@@ -158,3 +158,25 @@ def test_plan_that_the_disk_does_not_give_is_not_a_damaged_one(tmp_path, monkeyp
         with pytest.raises(OSError, match="Input/output error"):
             claim(tmp_path, {}, [])
     assert (tmp_path / "train-000009.tar").exists()
+
+
+def test_plans_differ_in_what_either_of_them_has():
+    begun = {"options": {"size": 32, "quality": 90}, "source": {"fingerprint": "a", "links": True}}
+    now = {"options": {"size": 64, "quality": 90}, "source": {"fingerprint": "a", "tars": "b"}}
+    assert differences(begun, now) == (
+        "size 32 there, 64 now; tars None there, b now; links True there, None now"
+    )
+    assert differences(now, now) == ""
+
+
+def test_what_is_known_is_forgotten_but_not_what_was_fetched(tmp_path):
+    for name in ("spool", TARS):
+        (tmp_path / RECORDS / name).mkdir(parents=True)
+        (tmp_path / RECORDS / name / "a").touch()
+    (tmp_path / RECORDS / "plan.json").touch()
+    forget(tmp_path)
+    assert [path.name for path in (tmp_path / RECORDS).iterdir()] == [TARS]
+    (tmp_path / RECORDS / TARS / "a").unlink()
+    (tmp_path / RECORDS / TARS).rmdir()
+    forget(tmp_path)
+    assert list(tmp_path.iterdir()) == []
