@@ -9,7 +9,7 @@ from alexnet_cli.data.cache import open_files
 from alexnet_cli.data.pixel_stats import FILE_NAME
 from alexnet_cli.data.remote import check_url, is_url
 from alexnet_cli.data.shards.index import Index, read_index
-from alexnet_cli.errors import UsageError
+from alexnet_cli.errors import CheckpointError, RecipeError, UsageError
 from alexnet_cli.recipe import Recipe
 from alexnet_cli.recipes import RECIPES, find_recipe
 from alexnet_cli.settings import with_settings
@@ -102,8 +102,11 @@ def _describe_onnx(path: Path) -> NetworkInfo:
     from alexnet_cli.model.onnx.session import load_onnx
 
     model = load_onnx(path, "cpu")
-    recipe = Recipe.from_json(json.dumps(model.about["recipe"]))
-    about = {**model.about["origin"], "views": model.views, "image_size": model.image_size}
+    try:
+        recipe = Recipe.from_json(json.dumps(model.about["recipe"]))
+        about = {**model.about["origin"], "views": model.views, "image_size": model.image_size}
+    except (KeyError, TypeError, RecipeError) as error:
+        raise CheckpointError(f"{path}: its metadata does not say its recipe ({error}).") from error
     return _describe("onnx", str(path), recipe, len(model.classes), about)
 
 

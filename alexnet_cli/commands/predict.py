@@ -162,7 +162,7 @@ def _load_model(path: Path, num_views: int | None, device: str) -> _Model:
     if path.suffix == ".onnx":
         from alexnet_cli.model.onnx.session import load_onnx
 
-        onnx = load_onnx(path, device)
+        onnx = load_onnx(path, device, PATCHES_AT_ONCE)
         if num_views not in (None, onnx.views):
             raise UsageError(f"--views {num_views}: {path} was exported with --views {onnx.views}.")
         runtime = f"onnxruntime {onnx.provider.removesuffix('ExecutionProvider')}"

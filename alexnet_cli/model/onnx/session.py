@@ -5,8 +5,8 @@ import ctypes
 import io
 import json
 import mmap
-import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,11 @@ import numpy as np
 import onnxruntime
 
 from alexnet_cli.errors import CheckpointError, DeviceError
+from alexnet_cli.model.onnx.skeleton import skeleton_of
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 METADATA_KEY, SEAL_KEY = "alexnet", "alexnet.crc32"
+PATCHES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class OnnxClassifier:
     """A session, and what the file says about itself.
 
     Attributes:
+        path: for messages.
         classes: (wnid, name) in label order.
         image_size: side of the pictures it takes.
         views: how many views it averages inside.
@@ -31,6 +34,7 @@ class OnnxClassifier:
         about: everything the file's metadata says: origin, recipe.
     """
 
+    path: Path
     session: onnxruntime.InferenceSession
     classes: list[tuple[str, str]]
     image_size: int
@@ -39,8 +43,19 @@ class OnnxClassifier:
     about: dict
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Map uint8 RGB (N, H, W, 3) to float32 (N, K)."""
-        return self.session.run(None, {"images": images})[0]
+        """Map uint8 RGB (N, H, W, 3) to float32 (N, K).
+
+        Raises:
+            CheckpointError: the model fails, or gives something else.
+        """
+        try:
+            probs = self.session.run(None, {"images": images})[0]
+        except Exception as error:  # onnxruntime's faults share no base but Exception
+            detail = " ".join(str(error).split())[:120]
+            raise CheckpointError(f"{self.path}: the model failed ({detail}).") from error
+        if probs.shape != (len(images), len(self.classes)) or not np.isfinite(probs).all():
+            raise CheckpointError(f"{self.path}: what it gives for a picture is no probability.")
+        return probs
 
 
 def seal(content: bytes) -> bytes:
@@ -55,41 +70,98 @@ def _entry(checksum: int) -> bytes:
     return b"\x72%c%b" % (len(pair), pair)
 
 
-def _check_seal(path: Path) -> None:
+def _check_seal(path: Path, content: memoryview) -> None:
     """Refuse a model that is not as it was sealed; older ones, and those of others, have no seal.
 
     Raises:
         CheckpointError: it changed since.
     """
     head, size = _entry(0)[:-8], len(_entry(0))
-    with path.open("rb") as file:
-        if not file.seek(0, os.SEEK_END) > size:
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content[-size:-8] != head:
-                return
-            with memoryview(content) as view, view[:-size] as model:
-                checksum = zlib.crc32(model)
-            if content[-8:] != f"{checksum:08x}".encode():
-                raise CheckpointError(f"{path}: damaged, its checksum does not match.")
+    if content[-size:-8] != head:
+        return
+    if content[-8:] != f"{zlib.crc32(content[:-size]):08x}".encode():
+        raise CheckpointError(f"{path}: damaged, its checksum does not match.")
 
 
-def load_onnx(path: Path, device: str = "auto") -> OnnxClassifier:
+def _read_skeleton(path: Path) -> bytes:
+    """Return what a model that is undamaged holds besides weights.
+
+    Raises:
+        CheckpointError: it is damaged, or none.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file. Make one: alexnet export CKPT -o {path}")
+    if not path.stat().st_size:
+        raise CheckpointError(f"{path}: not an ONNX model; it is empty.")
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as content,
+    ):
+        _check_seal(path, content)
+        try:
+            return skeleton_of(content)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path}: not an ONNX model, or a damaged one ({error})."
+            ) from error
+
+
+def load_onnx(path: Path, device: str = "auto", num_patches: int = PATCHES) -> OnnxClassifier:
     """Open a model that `alexnet export` wrote.
+
+    Args:
+        num_patches: pictures times views that it will be given at once, at most; what memory and
+            time it may take is for so many.
 
     Raises:
         CheckpointError: it is none, or is damaged.
         DeviceError: CUDA was asked for and cannot run here.
     """
-    session = _open_session(path, device)
+    with ThreadPoolExecutor(1) as pool:
+        skeleton = pool.submit(_read_skeleton, path)
+        from alexnet_cli.model.onnx import allowance  # onnx, a tenth of a second: meanwhile
+
+    content = skeleton.result()
     try:
-        about = json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
-        classes = [(wnid, name) for wnid, name in about["classes"]]
-        size, views = int(about["image_size"]), int(about["views"])
-        _check_ends(session, size, len(classes))
-    except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: an ONNX model, but not one of alexnet export.") from error
-    return OnnxClassifier(session, classes, size, views, session.get_providers()[0], about)
+        model = allowance.read_skeleton(content)
+        about = _read_about({entry.key: entry.value for entry in model.metadata_props})
+        num_images = max(1, num_patches // about["views"])
+        allowance.check_allowed(model, path.stat().st_size, num_images)
+    except ValueError as error:
+        raise _not_ours(path, error) from error
+    session = _open_session(path, device)
+    classes = [(wnid, name) for wnid, name in about["classes"]]
+    try:
+        _check_ends(session, about["image_size"], len(classes))
+    except ValueError as error:
+        raise _not_ours(path, error) from error
+    size, views = about["image_size"], about["views"]
+    provider = session.get_providers()[0]
+    return OnnxClassifier(path, session, classes, size, views, provider, about)
+
+
+def _not_ours(path: Path, error: ValueError) -> CheckpointError:
+    return CheckpointError(f"{path}: an ONNX model, but not one of alexnet export ({error}).")
+
+
+def _read_about(metadata: dict[str, str]) -> dict:
+    """Return what a model says about itself.
+
+    Raises:
+        ValueError: it does not, or not as export does.
+    """
+    try:
+        about = json.loads(metadata[METADATA_KEY])
+        names = [text for wnid, name in about["classes"] for text in (wnid, name)]
+        numbers = (about["image_size"], about["views"])
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError("its metadata does not say what it is") from error
+    if {type(n) for n in numbers} != {int} or {type(text) for text in names} != {str}:
+        raise ValueError("its metadata does not say what it is")
+    if about["views"] not in (1, 9, 10):
+        raise ValueError(f"it has {about['views']} views")
+    return about
 
 
 def _check_ends(session: onnxruntime.InferenceSession, size: int, num_classes: int) -> None:
@@ -106,9 +178,6 @@ def _check_ends(session: onnxruntime.InferenceSession, size: int, num_classes: i
 
 
 def _open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file. Make one: alexnet export CKPT -o {path}")
-    _check_seal(path)
     providers = [CUDA, CPU] if device == "cuda" or (device == "auto" and _has_cuda()) else [CPU]
     if CUDA in providers:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
