@@ -89,8 +89,10 @@ def train(
     how |= {"every": verb.SaveEvery(save_minutes, save_steps)}
     how |= {"progress": console.ConsoleProgress()}
     if resume:
+        ends = epochs or any(setting.startswith("epochs=") for setting in settings or [])
         how |= {"allow_data_change": allow_data_change}
-        result = verb.resume(source, run, wanted if named else None, epochs, **how)
+        end = wanted.epochs if ends else None
+        result = verb.resume(source, run, wanted if named else None, end, **how)
     else:
         result = verb.train(source, run, wanted, init_from=init_from, **how)
     if result:  # nothing from a replica that is not the first
@@ -164,11 +166,13 @@ def reproduce(
     show(result, as_json, report_training.show_reproduce)
 
 
-def _parse_data(text: str) -> tuple[str, Path]:
-    name, equals, folder = text.partition("=")
-    if not (name and equals and folder):
+def _parse_data(text: str) -> tuple[str, Path | str]:
+    from alexnet_cli.data.remote import location
+
+    name, equals, place = text.partition("=")
+    if not (name and equals and place):
         raise typer.BadParameter(f"{text}: write NAME=DATASET.", param_hint="--data")
-    return name, Path(folder)
+    return name, location(place)
 
 
 def check(

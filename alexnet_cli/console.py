@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from alexnet_cli.errors import on_one_line
+
 
 def setup() -> None:
     """Let any name be printed, whatever the terminal's encoding."""
@@ -27,8 +29,7 @@ def setup() -> None:
 
 def safe(text: str) -> str:
     """Escape control characters, bytes that are no UTF-8, and rich's own markup."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    return escape(shown.encode("utf-8", "backslashreplace").decode())
+    return escape(on_one_line(text).encode("utf-8", "backslashreplace").decode())
 
 
 def print_json(result: dict) -> None:

@@ -8,7 +8,7 @@ AlexNetError                 1  failed
     ImageError               3  one picture
     DatasetError             3  a prepared dataset: its shards, index or pixel statistics
     CheckpointError          3  a checkpoint, an ONNX model or a predictions file
-  MachineError               4  disk, memory, device, permission
+  MachineError               4  disk, memory, device, permission, folder in use
     DeviceError              4  a GPU that is not there
     LostReplicaError         4  another process of a run on several
   RejectedError              5  finished, but items were rejected beyond what was allowed
@@ -18,6 +18,22 @@ AlexNetError                 1  failed
 
 A message is at most three lines: what failed and on which file; what is kept; the next command.
 """
+
+
+def machine_fault_in_words(error: MemoryError | OSError) -> str:
+    """Return what to tell of a fault of the machine that nothing else has a word for."""
+    if isinstance(error, MemoryError):
+        return "out of memory. Close other programs, or use fewer --workers."
+    where = f"{on_one_line(str(error.filename))}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
+def on_one_line(name: str) -> str:
+    """Return a name found in data as a message shows it: control characters escaped.
+
+    A line break that it may hold ends no line of the message then.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
 class AlexNetError(Exception):
@@ -68,7 +84,7 @@ class CheckpointError(InputError):
 
 
 class MachineError(AlexNetError):
-    """The machine cannot do it now: disk, memory, permission, device."""
+    """The machine cannot do it now: disk, memory, permission, device, a folder in use."""
 
     exit_code = 4
 

@@ -25,12 +25,13 @@ def topk_credit(probs_NK: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """Return each image's credit, float64 (N,), for its label among the k most probable classes.
 
     Ties share: with b classes more probable than the label and e as probable (the label among
-    them), the credit is min(1, (k - b) / e), and 0 when b >= k.
+    them), the credit is min(1, (k - b) / e), and 0 when b >= k. What is no number counts as more
+    probable, and for the label itself as wrong.
     """
     label_probs = np.take_along_axis(probs_NK, labels[:, None], axis=1)
-    bigger = (probs_NK > label_probs).sum(axis=1)
-    equal = (probs_NK == label_probs).sum(axis=1)
-    return np.clip((k - bigger) / equal, 0.0, 1.0)
+    bigger = (~(probs_NK <= label_probs)).sum(axis=1)
+    equal = (probs_NK == label_probs).sum(axis=1)  # 0 where the label's is no number
+    return np.where(equal, np.clip((k - bigger) / np.maximum(equal, 1), 0.0, 1.0), 0.0)
 
 
 def score(probs_NK: np.ndarray, labels: np.ndarray) -> Scores:

@@ -196,6 +196,16 @@ class Recipe:
     def _fields(self) -> list[tuple[str, Any]]:
         return [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
 
+    def flat(self) -> dict[str, Any]:
+        """Return every field, with layers spread to `conv1.filters` and so on."""
+        flat = {}
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, dict):
+                flat |= {f"{name}.{inner}": entry for inner, entry in value.items()}
+            else:
+                flat[name] = value
+        return flat
+
     def to_json(self) -> str:
         """Return the recipe as JSON text, every field included."""
         return json.dumps(dataclasses.asdict(self), indent=2)

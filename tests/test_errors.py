@@ -54,3 +54,32 @@ def test_image_error_keeps_reason_and_detail():
 
 def test_stopped_exits_as_a_shell_reports_the_signal():
     assert Stopped("saved", signal.SIGTERM).exit_code == 143
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "out of memory. Close"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError(13, "Permission denied", "/a/b"), "/a/b: Permission denied"),
+        (OSError(2, "No such file", "a\nb"), r"a\nb: No such file"),
+        (OSError("the cable"), "the cable"),
+    ],
+)
+def test_fault_of_the_machine_in_words(error, words):
+    assert errors.machine_fault_in_words(error).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("caf\u00e9 [1].jpg", "caf\u00e9 [1].jpg"),
+        ("two\nlines\r\x85", r"two\nlines\r\x85"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("\u202egpj\u2028", r"\u202egpj\u2028"),
+        ("\udce9", r"\udce9"),
+    ],
+)
+def test_name_is_on_one_line_and_moves_no_terminal(name: str, shown: str):
+    assert errors.on_one_line(name) == shown
+    assert errors.on_one_line(shown) == shown

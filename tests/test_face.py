@@ -106,3 +106,22 @@ def test_hangup_that_is_ignored_stays_so_as_under_nohup():
         assert run(lambda: os.kill(os.getpid(), signal.SIGHUP)).exit_code == 0
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("name", ["a\nb.jpg", "folder\n/c.jpg", "x\ny=z\n"])
+def test_line_break_in_a_name_ends_no_line_of_the_message(name: str):
+    """The deliberate ones stay, also where a name is nothing but a line break."""
+    app = typer.Typer(cls=Face, pretty_exceptions_enable=False)
+
+    @app.callback()
+    def options_(debug: bool = False) -> None:
+        pass
+
+    @app.command()
+    def work(names: list[str], option: str = "") -> None:
+        raise CheckpointError(f"{option}: cut\n{names[0]} is kept.\nTake another.")
+
+    result = CliRunner().invoke(app, ["work", name, f"--option={name}", "\n", "/"])
+
+    shown = name.replace("\n", r"\n")
+    assert result.stderr == f"error: {shown}: cut\n{shown} is kept.\nTake another.\n"

@@ -53,6 +53,36 @@ def test_errors_are_one_minus_the_mean_credit():
     assert scores.top5_error == pytest.approx(1 - top5)
 
 
+def credit_by_loops(row: np.ndarray, label: int, k: int) -> float:
+    """From the definition: what is no number is never right, and never behind the label."""
+    if math.isnan(row[label]):
+        return 0.0
+    before = ties = 0
+    for value in row:
+        if math.isnan(value) or value > row[label]:
+            before += 1
+        elif value == row[label]:
+            ties += 1
+    places = [before + 1 + tie for tie in range(ties)]
+    return sum(place <= k for place in places) / ties
+
+
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("num_classes", [3, 12])
+def test_what_is_no_number_earns_no_credit(num_classes: int, k: int):
+    probs, labels = tied_probs(300, num_classes, seed=3)
+    rng = np.random.default_rng(4)
+    probs[rng.random(probs.shape) < 0.2] = np.nan
+    probs[:10] = np.nan
+    probs[10:20, 0] = np.inf
+    expected = [credit_by_loops(row, label, k) for row, label in zip(probs, labels, strict=True)]
+
+    found = topk_credit(probs, labels, k)
+
+    np.testing.assert_allclose(found, expected)
+    assert not found[:10].any()
+
+
 def test_a_network_that_always_answers_the_same_is_no_better_than_chance():
     probs = np.full((10, 1000), 1 / 1000, np.float32)
     scores = score(probs, np.arange(10))

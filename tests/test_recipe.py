@@ -420,3 +420,14 @@ def test_layers_left_out_stay_left_out_at_any_width(width: float):
 def test_json_with_fields_of_another_kind_is_refused(text):
     with pytest.raises(RecipeError):
         Recipe.from_json(text)
+
+
+def test_flat_fields_are_those_of_the_recipe_and_of_its_layers():
+    flat = PAPER.flat()
+
+    assert flat["batch_size"] == 128
+    assert flat["conv1.filters"] == 96
+    assert flat["fc6.dropout"] == 0.5
+    assert not any(isinstance(value, dict) for value in flat.values())
+    other = replace(PAPER, seed=5, conv2=replace(PAPER.conv2, pad=1)).flat()
+    assert {n for n in flat if other[n] != flat[n]} == {"seed", "conv2.pad"}

@@ -15,6 +15,7 @@ from alexnet_cli.data.sources import Location, open_source
 from alexnet_cli.engine.bench.bench import Bench
 from alexnet_cli.engine.bench.bench import bench as measure
 from alexnet_cli.engine.bench.words import limits, markdown, ratios
+from alexnet_cli.engine.devices.faults import told
 from alexnet_cli.engine.devices.launcher import on_replicas
 from alexnet_cli.engine.devices.layout import Layout, choose_layout
 from alexnet_cli.engine.devices.precision import PRECISIONS, describe_precision
@@ -125,13 +126,10 @@ def _measure(way: _Way, layout: Layout, progress: Progress) -> Bench | None:
         shown = progress if replicas.is_first else SILENT
         dataset = _open(way, shown) if way.location else None
         shown.say(describe_precision(way.precision, devices[0]))
+        smaller = f"Try --batch {max(1, way.recipe.batch_size // 2)}"
         try:
-            found = measure(way.recipe, dataset, place, way.seconds, shown)
-        except torch.OutOfMemoryError as error:
-            size = way.recipe.batch_size
-            raise MachineError(
-                f"out of memory with batches of {size}.\nTry --batch {max(1, size // 2)}"
-            ) from error
+            with told(way.recipe, smaller):
+                found = measure(way.recipe, dataset, place, way.seconds, shown)
         except RuntimeError as error:
             if not way.compiled:
                 raise

@@ -75,21 +75,37 @@ def ensemble(
             f"{checkpoints[0]} is a checkpoint: say on what to run it, --data DATASET."
         )
 
-    def predictions_of(path: Path) -> Predictions:
-        if path.suffix == ".npz":
-            return load_predictions(path)
+    found = {path: load_predictions(path) for path in paths if path.suffix == ".npz"}
+    if checkpoints:
+        _check_members(paths, found, location, split, num_views)
         # Here, because predictions files alone must not wait for torch.
         from alexnet_cli.engine.devices.layout import choose_devices
         from alexnet_cli.engine.inference import predict_with_checkpoint
 
         devices = choose_devices(device, num_devices)
-        return predict_with_checkpoint(
-            path, location, split, num_views=num_views, devices=devices, progress=progress
-        )
+        for path in checkpoints:
+            found[path] = predict_with_checkpoint(
+                path, location, split, num_views=num_views, devices=devices, progress=progress
+            )
+    check_same_images([(str(path), found[path]) for path in paths])
+    return _score_together([str(path) for path in paths], [found[path] for path in paths], given)
 
-    found = [(str(path), predictions_of(path)) for path in paths]
-    check_same_images(found)
-    return _score_together([name for name, _ in found], [member for _, member in found], given)
+
+def _check_members(
+    paths: list[Path],
+    files: dict[Path, Predictions],
+    location: Location,
+    split: str,
+    num_views: int,
+) -> None:
+    """Refuse a member that is damaged or does not fit the others, before hours go into any."""
+    from alexnet_cli.engine.inference import announce_with_checkpoint
+
+    announced = [
+        files.get(path) or announce_with_checkpoint(path, location, split, num_views=num_views)
+        for path in paths
+    ]
+    check_same_images([(str(path), member) for path, member in zip(paths, announced, strict=True)])
 
 
 def _parse_weights(text: str, num_members: int) -> list[float] | None:

@@ -139,13 +139,22 @@ def _write_checked(
     trial = path.with_name(f"{path.name}.check{PARTIAL_SUFFIX}")
     try:
         write_bytes(trial, content)
-        compared = _compare(classifier, load_onnx(trial, "cpu"), num_views, progress)
+        compared = _compare(classifier, _reopen(trial, path), num_views, progress)
         if fault := compared.fault():
             raise CheckpointError(f"{path}: {fault}. The file was not written.")
         trial.replace(path)
     finally:
         trial.unlink(missing_ok=True)
     return compared
+
+
+def _reopen(trial: Path, path: Path) -> OnnxClassifier:
+    """Open the model under the name it has until it is checked."""
+    try:
+        return load_onnx(trial, "cpu")
+    except CheckpointError as error:
+        why = str(error).replace(trial.name, path.name)
+        raise CheckpointError(f"{why}\nThe file was not written.") from error
 
 
 def _compare(

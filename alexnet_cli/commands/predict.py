@@ -8,7 +8,14 @@ import numpy as np
 
 from alexnet_cli.data.pictures.decoding import read_file
 from alexnet_cli.data.pictures.images import to_square
-from alexnet_cli.errors import CheckpointError, ImageError, InputError, RejectedError, UsageError
+from alexnet_cli.errors import (
+    CheckpointError,
+    ImageError,
+    InputError,
+    RejectedError,
+    UsageError,
+    on_one_line,
+)
 from alexnet_cli.progress import SILENT, Progress
 
 PATCHES_AT_ONCE = 32  # pictures times views
@@ -70,7 +77,7 @@ class PredictResult:
         if not bad:
             return
         count = f"{len(bad)} of {len(self.images)} pictures could not be read"
-        message = f"{count}, first {bad[0].image}: {bad[0].error}"
+        message = f"{count}, first {on_one_line(bad[0].image)}: {bad[0].error}"
         raise InputError(message) if len(bad) == len(self.images) else RejectedError(message)
 
 

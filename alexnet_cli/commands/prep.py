@@ -34,7 +34,7 @@ from alexnet_cli.engine.prep.side_files import (
     sample_index,
 )
 from alexnet_cli.engine.prep.work import PrepWork
-from alexnet_cli.errors import DatasetError, ReleaseError
+from alexnet_cli.errors import DatasetError, ReleaseError, on_one_line
 from alexnet_cli.progress import SILENT, Progress
 
 __all__ = ["PrepOptions", "PrepResult", "prep"]
@@ -250,7 +250,7 @@ def _check_no_class_was_lost(
     lost = [c.wnid for label, c in enumerate(release.classes) if label not in written]
     if not lost:
         return
-    shown = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
+    shown = on_one_line(", ".join(lost[:5])) + (", ..." if len(lost) > 5 else "")
     if allow_empty_class:
         progress.say(
             f"{len(lost)} classes have no training picture, but keep their number: {shown}"
@@ -263,7 +263,8 @@ def _check_no_class_was_lost(
     forget(folder)
     raise ReleaseError(
         f"every training picture of {len(lost)} classes was rejected: {shown}.\n"
-        f"The first is {source}: {reason} ({detail}).\nNothing was written."
+        f"The first is {on_one_line(source)}: {reason} ({on_one_line(detail)}).\n"
+        "Nothing was written."
     )
 
 

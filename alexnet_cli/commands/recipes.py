@@ -1,6 +1,5 @@
 """`alexnet recipes`: every recipe, what it changes, and the published figure it is held against."""
 
-import dataclasses
 import json
 from dataclasses import dataclass
 
@@ -69,16 +68,5 @@ def _row(entry: Entry) -> RecipeRow:
 
 
 def _changes(recipe: Recipe, parent: Recipe) -> dict:
-    found, before = _flat(recipe), _flat(parent)
+    found, before = recipe.flat(), parent.flat()
     return {key: value for key, value in found.items() if key != "name" and value != before[key]}
-
-
-def _flat(recipe: Recipe) -> dict:
-    """Return every field, with layers spread to `conv1.filters` and so on."""
-    flat = {}
-    for name, value in dataclasses.asdict(recipe).items():
-        if isinstance(value, dict):
-            flat |= {f"{name}.{inner}": entry for inner, entry in value.items()}
-        else:
-            flat[name] = value
-    return flat

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from alexnet_cli.data.shards.dataset import read_index
+from alexnet_cli.data.sources import index_of
 from alexnet_cli.engine.devices.layout import choose_devices
 from alexnet_cli.engine.tables.estimate import Estimate, estimate_plan
 from alexnet_cli.engine.tables.plan import PlannedRow, Shortcuts, Source, Step, plan_rows
@@ -27,12 +27,12 @@ class Request:
     """What to reproduce, from what, and how far.
 
     Attributes:
-        data: (name, folder) of every `--data`.
+        data: (name, folder or URL) of every `--data`.
         only: names of rows; none for all.
     """
 
     table: str
-    data: tuple[tuple[str, Path], ...]
+    data: tuple[tuple[str, Path | str], ...]
     out: Path
     only: tuple[str, ...] = ()
     shortcuts: Shortcuts = field(default_factory=Shortcuts)
@@ -49,7 +49,7 @@ def reproduce(request: Request, run_command: RunCommand, *, progress: Progress =
         InputError: a data set cannot be used; or a command failed.
     """
     _check_name(request.table)
-    sources = _open_sources(request)
+    sources = _open_sources(request, progress)
     records = StepRecords(request.out, run_command)
     if request.table == FIGURE_1:
         racers, source = _choose_racers(request), sources.get("cifar-10")
@@ -75,7 +75,7 @@ def plan(request: Request, *, progress: Progress = SILENT) -> Estimate:
     Data sets that are not given are taken to have the published sizes.
     """
     _check_name(request.table)
-    sources = _published_sources() | _open_sources(request)
+    sources = _published_sources() | _open_sources(request, progress)
     devices = choose_devices(request.shortcuts.device, request.shortcuts.num_devices)
     if request.table == FIGURE_1:
         steps = _race_steps(request, sources["cifar-10"])
@@ -118,16 +118,16 @@ def _choose_racers(request: Request) -> tuple[Racer, ...]:
     return tuple(r for r in RACERS if not request.only or r.recipe in request.only)
 
 
-def _open_sources(request: Request) -> dict[str, Source]:
+def _open_sources(request: Request, progress: Progress) -> dict[str, Source]:
     sources = {}
-    for name, folder in request.data:
+    for name, place in request.data:
         if name not in OFFICIAL_SETS:
             known = ", ".join(OFFICIAL_SETS)
-            raise UsageError(f"--data {name}={folder}: no data set {name!r}. Known: {known}.")
-        index = read_index(folder)
+            raise UsageError(f"--data {name}={place}: no data set {name!r}. Known: {known}.")
+        index = index_of(place, progress)
         counts = {split: entry.written for split, entry in index.splits.items()}
         held_out = {split: count for split, count in counts.items() if split != "train"}
-        sources[name] = Source(name, str(folder), counts["train"], held_out, len(index.classes))
+        sources[name] = Source(name, str(place), counts["train"], held_out, len(index.classes))
     return sources
 
 

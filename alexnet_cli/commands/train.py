@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.sources import Location, open_source, stats_of
+from alexnet_cli.engine.classifier import check_tensors
 from alexnet_cli.engine.devices.faults import told
 from alexnet_cli.engine.devices.launcher import on_replicas
 from alexnet_cli.engine.devices.layout import Layout, choose_layout
@@ -19,7 +21,7 @@ from alexnet_cli.engine.training.learner import Learner, Place
 from alexnet_cli.engine.training.run_folder import RunFolder
 from alexnet_cli.engine.training.saver import SaveEvery
 from alexnet_cli.engine.training.trainer import Trainer
-from alexnet_cli.errors import DatasetError, UsageError
+from alexnet_cli.errors import CheckpointError, DatasetError, UsageError
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.progress import SILENT, Progress
 from alexnet_cli.recipe import Recipe
@@ -152,7 +154,10 @@ def _train_here(
         trainer = Trainer(
             learner, dataset, run, progress, where.every, with_curves=where.with_curves
         )
-        trainer.start(source)
+        try:
+            trainer.start(source)
+        except CheckpointError as error:
+            raise CheckpointError(f"{init_from}: {error}") from error
         if not place.replicas.is_first:
             return _finish(trainer)
         run.check_unused()
@@ -174,6 +179,7 @@ def _resume_here(
     with _placed(kept, where, layout) as place:
         with run.locked() if place.replicas.is_first else nullcontext():
             last = run.load_last()
+            check_tensors(last, run.last)
             dataset, stats = _open(location, kept, place, progress)
             _check_same_dataset(last, dataset, run.path, allow_change=allow_data_change)
             learner = Learner(kept, len(dataset.classes), stats, place)
@@ -213,21 +219,36 @@ def _open(
 
 
 def _check_same_recipe(kept: Recipe, wanted: Recipe | None, run_path: Path) -> None:
-    if wanted is not None and replace(wanted, epochs=kept.epochs) != kept:
-        raise UsageError(
-            f"{run_path} began with another recipe ({kept.name}).\n"
-            "Leave --recipe and --set out to go on with it; only --epochs may change."
-        )
+    if wanted is None or replace(wanted, epochs=kept.epochs) == kept:
+        return
+    mine, theirs = kept.flat(), wanted.flat()
+    others = [name for name in mine if name != "epochs" and mine[name] != theirs[name]]
+    shown = [f"{name} {_short(mine[name])}, not {_short(theirs[name])}" for name in others[:3]]
+    end = "; ..." if others[3:] else "."
+    raise CheckpointError(
+        f"{run_path} began with another recipe: {'; '.join(shown)}{end}\n"
+        "The run is left as it is; only --epochs may change, and where it runs.\n"
+        "To go on with it: --resume without --recipe and --set. Another recipe: another --run."
+    )
+
+
+def _short(value: Any) -> str:
+    text = str(value) or "''"
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _check_same_dataset(
     last: Checkpoint, dataset: Dataset, run_path: Path, *, allow_change: bool
 ) -> None:
     wnids = [entry.wnid for entry in dataset.classes]
-    if [wnid for wnid, _ in last.classes] != wnids:
+    kept = [wnid for wnid, _ in last.classes]
+    if kept != wnids:
+        pairs = zip_longest(kept, wnids, fillvalue="none")
+        label, (mine, other) = next((i, pair) for i, pair in enumerate(pairs) if len({*pair}) > 1)
         raise DatasetError(
-            f"{run_path} learns {len(last.classes)} classes, {dataset.name} has {len(wnids)}, "
-            "and they differ. The checkpoint is left as it is."
+            f"{run_path} learns {len(kept)} classes, {dataset.name} has {len(wnids)}: class "
+            f"{label} is {mine} there and {other} here.\nThe checkpoint is left as it is.\n"
+            f"To begin with its layers: another --run with --init-from {run_path}/last.safetensors"
         )
     if last.fingerprint != dataset.fingerprint and not allow_change:
         raise DatasetError(

@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from alexnet_cli.atomic import PARTIAL_SUFFIX, write_atomically
 from alexnet_cli.data.pixel_stats import FILE_NAME
 from alexnet_cli.data.remote import copy_url
 from alexnet_cli.data.shards.index import INDEX_NAME, FileRecord, Index, Shard, read_index
+from alexnet_cli.disk import check_room
 from alexnet_cli.errors import AlexNetError, DatasetError, MachineError
 from alexnet_cli.progress import SILENT, Progress
 
@@ -232,12 +232,9 @@ def say_missing(
         MachineError: the cache's disk has no room for them.
     """
     missing = tuple(shard for shard in shards if not files.has(shard))
-    total, free = sum(s.num_bytes for s in missing), shutil.disk_usage(files.folder).free
-    if total > free:
-        raise MachineError(
-            f"{files.folder}: {total / 1e6:,.0f} MB are still to be fetched, {free / 1e6:,.0f} "
-            "MB are free.\nMake room, or name another folder: ALEXNET_CACHE=FOLDER"
-        )
+    total = sum(shard.num_bytes for shard in missing)
+    advice = "Make room, or name another folder: ALEXNET_CACHE=FOLDER"
+    check_room(files.folder, total, "the shards still to be fetched need", advice)
     if missing:
         what = f"{len(missing)} of {len(shards)} shards, {total / 1e6:,.0f} MB"
         progress.say(f"{files.url}: {what}, to be fetched into {files.folder}")

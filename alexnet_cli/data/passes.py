@@ -37,6 +37,10 @@ def batches_of(
     if isinstance(split, StreamSplit):
         how = {"shuffle": shuffle, "first_step": first_step}
         return split.epoch_batches(batch_size, share=share, num_threads=num_threads, **how)
-    order = epoch_order(len(split), *shuffle) if shuffle else np.arange(len(split))
-    rest = order[first_step * batch_size :]
+    rest = order_of(split, shuffle)[first_step * batch_size :]
     return load_batches(split, rest, batch_size, share=share, num_threads=num_threads)
+
+
+def order_of(split: Split, shuffle: tuple[int, int] | None) -> np.ndarray:
+    """Return the positions of a split's samples in the order of an epoch."""
+    return epoch_order(len(split), *shuffle) if shuffle else np.arange(len(split))

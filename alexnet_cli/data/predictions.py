@@ -59,6 +59,7 @@ def load_predictions(path: Path) -> Predictions:
     Raises:
         CheckpointError: it is none, or damaged.
     """
+    advice = f"Make one: alexnet eval CKPT DATASET --predictions {path}"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             about = json.loads(str(content["about"]))
@@ -75,12 +76,24 @@ def load_predictions(path: Path) -> Predictions:
             )
     except Exception as error:  # zip, npy, JSON and key faults of a damaged file
         raise CheckpointError(
-            f"{path}: not a predictions file, or a damaged one ({error}).\n"
-            f"Make one: alexnet eval CKPT DATASET --predictions {path}"
+            f"{path}: not a predictions file, or a damaged one ({error}).\n{advice}"
         ) from error
-    if predictions.probs.shape != (len(predictions.keys), len(predictions.classes)):
-        raise CheckpointError(f"{path}: its probabilities do not fit its images and classes.")
+    if fault := _fault(predictions):
+        raise CheckpointError(f"{path}: {fault}.\n{advice}")
     return predictions
+
+
+def _fault(found: Predictions) -> str:
+    """Return why numbers of a file cannot be an answer; nothing if they can."""
+    shape, labels = (len(found.keys), len(found.classes)), found.labels
+    if not found.probs.shape == found.center_probs.shape == shape or labels.shape != shape[:1]:
+        return "its probabilities do not fit its images and classes"
+    if labels.dtype.kind != "i" or ((labels < 0) | (labels >= shape[1])).any():
+        return "its labels are none of its classes"
+    kinds = {probs.dtype.kind for probs in (found.probs, found.center_probs)}
+    if kinds != {"f"} or not np.isfinite([found.probs, found.center_probs]).all():
+        return "its probabilities are not all finite numbers"
+    return ""
 
 
 def check_same_images(members: list[tuple[str, Predictions]]) -> None:

@@ -23,7 +23,7 @@ from alexnet_cli.data.pixel_stats import PixelStats, load_pixel_stats
 from alexnet_cli.data.releases.labels import WNID, LabelledClasses
 from alexnet_cli.data.releases.wds import names_beside, read_names
 from alexnet_cli.data.shards.dataset import Dataset, Split, open_dataset, read_samples, samples_name
-from alexnet_cli.data.shards.index import INDEX_COPY, INDEX_NAME, MAX_SIDE
+from alexnet_cli.data.shards.index import INDEX_COPY, INDEX_NAME, MAX_SIDE, Index, read_index
 from alexnet_cli.data.streams.measure import ShardMeasure, measure_all
 from alexnet_cli.data.streams.stream import StreamSplit
 from alexnet_cli.data.streams.tar_source import TarSet, split_of
@@ -75,6 +75,18 @@ def _check_no_tars(location: Path | str) -> None:
             f"{location}: tars without an {INDEX_NAME}, so no dataset that prep made.\n"
             "To read them as they are: --stream. To make a dataset: alexnet prep FOLDER DATASET"
         )
+
+
+def index_of(location: Path | str, progress: Progress = SILENT) -> Index:
+    """Return the index of a folder or URL, of which nothing else is read.
+
+    Raises:
+        InputError: it is no dataset, or a damaged one.
+        MachineError: a disk or network fails.
+    """
+    if isinstance(location, str):
+        return open_files(location, progress).index
+    return read_index(location)
 
 
 def stats_of(dataset: Dataset) -> PixelStats:

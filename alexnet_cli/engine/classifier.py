@@ -56,9 +56,7 @@ def build_classifier(
     checkpoint: Checkpoint, devices: tuple[torch.device, ...], path: Path
 ) -> Classifier:
     """Put a checkpoint's network on the devices; `path` is for messages."""
-    if differences := _differences(checkpoint):
-        text = "; ".join(differences[:3]) + ("; ..." if differences[3:] else "")
-        raise CheckpointError(f"{path}: its tensors do not fit its recipe ({text}).")
+    check_tensors(checkpoint, path)
     net = build_network(checkpoint.recipe, len(checkpoint.classes), devices)
     weights = {name: torch.from_numpy(tensor) for name, tensor in checkpoint.weights.items()}
     load_whole_state(net, weights)
@@ -67,6 +65,17 @@ def build_classifier(
     except KeyError as error:
         raise CheckpointError(f"{path}: its tensors do not fit its recipe ({error}).") from error
     return Classifier(net, Augmenter(checkpoint.recipe, stats, devices[0]))
+
+
+def check_tensors(checkpoint: Checkpoint, path: Path) -> None:
+    """See that a checkpoint's weights are those of its recipe's network; `path` is for messages.
+
+    Raises:
+        CheckpointError: they are not, with the first three differences.
+    """
+    if differences := _differences(checkpoint):
+        text = "; ".join(differences[:3]) + ("; ..." if differences[3:] else "")
+        raise CheckpointError(f"{path}: its tensors do not fit its recipe ({text}).")
 
 
 def _differences(checkpoint: Checkpoint) -> list[str]:

@@ -38,10 +38,7 @@ def predict_with_checkpoint(
     Raises:
         AlexNetError: one of them cannot be used, or they have other classes or picture sizes.
     """
-    classifier, checkpoint = load_classifier(path, devices)
-    size = len(checkpoint.pixels["mean_image"])
-    dataset = open_source(location, (split_name,), image_size=size, progress=progress)
-    _check_fit(path, checkpoint, dataset)
+    classifier, checkpoint, dataset = _open_pair(path, location, split_name, devices, progress)
     return predict_split(
         classifier,
         dataset,
@@ -51,6 +48,33 @@ def predict_with_checkpoint(
         replicas=replicas,
         progress=progress,
     )
+
+
+def announce_with_checkpoint(
+    path: Path, location: Location, split_name: str, *, num_views: int
+) -> Predictions:
+    """Return what `predict_with_checkpoint` would, without probabilities: all its checks.
+
+    Raises:
+        AlexNetError: as that.
+    """
+    _, checkpoint, dataset = _open_pair(path, location, split_name, (torch.device("cpu"),), SILENT)
+    none = np.zeros((0, len(dataset.classes)), np.float32)
+    return _predictions(dataset, split_name, num_views, checkpoint.weights_hash(), none, none)
+
+
+def _open_pair(
+    path: Path,
+    location: Location,
+    split_name: str,
+    devices: tuple[torch.device, ...],
+    progress: Progress,
+) -> tuple[Classifier, Checkpoint, Dataset]:
+    classifier, checkpoint = load_classifier(path, devices)
+    size = len(checkpoint.pixels["mean_image"])
+    dataset = open_source(location, (split_name,), image_size=size, progress=progress)
+    _check_fit(path, checkpoint, dataset)
+    return classifier, checkpoint, dataset
 
 
 def _check_fit(path: Path, checkpoint: Checkpoint, dataset: Dataset) -> None:
@@ -120,8 +144,7 @@ def predict_split(
         DatasetError: the split is empty or damaged.
         DivergedError: the network's scores overflow.
     """
-    split = dataset.split(split_name)
-    views = classifier.views(num_views)
+    split, views = dataset.split(split_name), classifier.views(num_views)
     shape = (len(split), len(dataset.classes))
     probs, center_probs = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     what = f"{split_name}, {num_views} view{'s'[: num_views > 1]}"
@@ -135,6 +158,18 @@ def predict_split(
             bar.advance(len(positions))
     for filled in (probs, center_probs):  # each row by one replica, the others' are zero
         replicas.add_up(torch.from_numpy(filled))
+    return _predictions(dataset, split_name, num_views, weights_hash, probs, center_probs)
+
+
+def _predictions(
+    dataset: Dataset,
+    split_name: str,
+    num_views: int,
+    weights_hash: str,
+    probs: np.ndarray,
+    center_probs: np.ndarray,
+) -> Predictions:
+    split = dataset.split(split_name)
     return Predictions(
         keys=tuple(split.keys()),
         probs=probs,

@@ -80,11 +80,12 @@ def weakest(signals: list[LayerSignal]) -> LayerSignal:
     return min(signals, key=lambda signal: signal.spread / max(signal.scale, 1e-30))
 
 
-def explain_stuck(loss: float, num_classes: int, signals: list[LayerSignal]) -> str:
+def explain_stuck(loss: float, net: Network, patches: Tensor) -> str:
     """Say in one line that a network guesses, and after which layer its pictures look alike."""
+    signals = signals_of(net, patches)
     weak, scores = weakest(signals), signals[-1]
     return (
-        f"the loss, {loss:.3f}, is still that of a guess, ln({num_classes}) = "
-        f"{math.log(num_classes):.3f}: scores differ by {scores.spread:.2g} from picture to "
+        f"the loss, {loss:.3f}, is still that of a guess, ln({net.num_classes}) = "
+        f"{math.log(net.num_classes):.3f}: scores differ by {scores.spread:.2g} from picture to "
         f"picture; least is left after {weak.name} ({weak.spread:.2g} of {weak.scale:.2g})"
     )

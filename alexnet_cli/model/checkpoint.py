@@ -20,13 +20,19 @@ import safetensors.numpy
 import alexnet_cli
 from alexnet_cli.atomic import write_atomically
 from alexnet_cli.errors import CheckpointError, RecipeError
+from alexnet_cli.model.tensor_file import (
+    AVERAGE,
+    HEADER_BYTES,
+    PIXELS,
+    VELOCITY,
+    read_header,
+    read_tensors,
+    without_parallel,
+)
 from alexnet_cli.recipe import Recipe
 
 FORMAT = 1
-PIXELS, VELOCITY, AVERAGE = "pixels.", "velocity.", "average."
-HEADER_BYTES = 8 << 20  # at most: 20,000 classes take one or two
 PIXEL_BYTES = 64 << 20  # at most, of mean image and components
-UNREADABLE = (safetensors.SafetensorError, OSError)
 
 
 @dataclass(slots=True)
@@ -170,19 +176,21 @@ def load_checkpoint(path: Path, *, with_velocity: bool = False) -> Checkpoint:
     Raises:
         CheckpointError: it is none, is damaged, or comes from a newer version.
     """
-    header = _read_header(path)
+    header = read_header(path)
     try:
         if header["format"] > FORMAT:
             raise CheckpointError(
                 f"{path}: made by {header['tool']}, which is newer. Update alexnet."
             )
         _check_size(path, header)
-        tensors = _read_tensors(path)
+        stored = read_tensors(path)
+        tensors = without_parallel(stored)
         whole = _assemble(tensors, header)
         _check_tensors(whole)
     except (KeyError, TypeError, ValueError, RecipeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this version ({error}).") from error
-    if header.get("checksum") != _checksum(tensors, header):
+    # Renamed tensors keep the checksum of their old names.
+    if not any(header.get("checksum") == _checksum(t, header) for t in (tensors, stored)):
         raise CheckpointError(
             f"{path}: damaged, its checksum does not match. Use another checkpoint."
         )
@@ -222,35 +230,6 @@ def _assemble(tensors: dict[str, np.ndarray], header: dict) -> Checkpoint:
         average=under(AVERAGE),
         began_from=dict(header.get("began_from", {})),
         tool=header["tool"],
-    )
-
-
-def _read_header(path: Path) -> dict:
-    """Return what a file says about itself; one that says very much is none of ours."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file. Checkpoints are runs/NAME/best.safetensors.")
-    try:
-        with path.open("rb") as file:
-            if int.from_bytes(file.read(8), "little") > HEADER_BYTES:
-                raise ValueError("its header is too long")
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return json.loads(file.metadata()["alexnet"])
-    except (*UNREADABLE, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _not_ours(path) from error
-
-
-def _read_tensors(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except UNREADABLE as error:
-        raise _not_ours(path) from error
-
-
-def _not_ours(path: Path) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: not an alexnet checkpoint, or a damaged one.\n"
-        "Checkpoints are the .safetensors files that alexnet train writes."
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from alexnet_cli.model import checkpoint as checkpoint_module
+from alexnet_cli.model.alexnet import AlexNet
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 ON_CPU = ("--device", "cpu")
@@ -81,7 +82,7 @@ def test_file_that_would_fill_the_memory_is_refused_before_its_tensors_are_read(
     fails, whole, tmp_path, monkeypatch, make
 ):
     path = make(whole, tmp_path)
-    monkeypatch.setattr(checkpoint_module, "_read_tensors", lambda _: pytest.fail("it is read"))
+    monkeypatch.setattr(checkpoint_module, "read_tensors", lambda _: pytest.fail("it is read"))
     began = time.process_time()
 
     message = fails(3, "info", path).message
@@ -118,6 +119,10 @@ def parallel(name, tensor):
     return f"module.{name}", tensor
 
 
+def renamed(name, tensor):
+    return f"model.{name}", tensor
+
+
 def extra(whole):
     more = {"conv9.weight": np.zeros(3, np.float32)}
     return replace(whole, weights=whole.weights | more, velocity=whole.velocity | more)
@@ -128,16 +133,55 @@ def extra(whole):
     [
         (lambda whole: with_weights(whole, half), "is float16, not float32"),
         (lambda whole: with_weights(whole, double), "is float64, not float32"),
-        (lambda whole: with_weights(whole, parallel), "there is no conv1.weight; there is no"),
+        (lambda whole: with_weights(whole, renamed), "there is no conv1.weight; there is no"),
         (extra, "conv9.weight is none of it"),
     ],
-    ids=["half", "double", "DistributedDataParallel", "extra"],
+    ids=["half", "double", "renamed", "extra"],
 )
 def test_weights_of_another_kind_are_refused_by_name(fails, dataset, whole, tmp_path, make, words):
-    path = tmp_path / "other.safetensors"
+    path = tmp_path / "last.safetensors"
     save_checkpoint(path, make(whole))
 
-    assert words in fails(3, "eval", path, dataset, *ON_CPU).message
+    evaluated = fails(3, "eval", path, dataset, *ON_CPU)
+    resumed = fails(3, "train", dataset, "--run", tmp_path, "--resume", *ON_CPU)
+
+    for failure in (evaluated, resumed):
+        assert str(path) in failure.message
+        assert words in failure.message
+
+
+def test_other_architecture_shows_its_first_three_differences(fails, dataset, whole, tmp_path):
+    path = tmp_path / "last.safetensors"
+    save_checkpoint(path, with_weights(whole, renamed))
+    first = [name for name, _ in AlexNet(whole.recipe, 10).named_parameters()][:3]
+
+    evaluated = fails(3, "eval", path, dataset, *ON_CPU)
+    resumed = fails(3, "train", dataset, "--run", tmp_path, "--resume", *ON_CPU)
+
+    told = "; ".join(f"there is no {name}" for name in first)
+    for failure in (evaluated, resumed):
+        assert f"{path}: its tensors do not fit its recipe ({told}; ...)." in failure.message
+
+
+def test_names_of_data_parallelism_are_read_by_every_command(
+    answer, dataset, pictures, runs, whole, tmp_path
+):
+    run = tmp_path / "run"
+    run.mkdir()
+    path = run / "last.safetensors"
+    save_checkpoint(path, with_weights(whole, parallel))
+    plain, other = runs.first / "last.safetensors", ("--views", 1, *ON_CPU)
+
+    found, expected = (answer("eval", file, dataset, *other) for file in (path, plain))
+    assert found["top1_error"] == expected["top1_error"]
+    assert found["log_loss"] == expected["log_loss"]
+    predicted = [answer("predict", pictures, "--model", p, *ON_CPU) for p in (path, plain)]
+    assert predicted[0]["images"] == predicted[1]["images"]
+    assert answer("info", path)["layers"] == answer("info", plain)["layers"]
+    assert answer("train", dataset, "--run", run, "--resume", *ON_CPU)["steps"] == 8
+    tiny = ("--set", "width=0.0625", "--set", "crop_size=99", "--epochs", 1, *ON_CPU)
+    new = ("--run", tmp_path / "new", "--init-from", path, *tiny)
+    assert answer("train", dataset, *new)["epochs"] == 1
 
 
 def test_run_whose_velocity_does_not_fit_its_weights_is_not_resumed(

@@ -111,6 +111,29 @@ def test_member_that_is_no_checkpoint_is_named(fails, checkpoint, dataset, tmp_p
     assert "bad.safetensors" in fails(3, "ensemble", *arguments).message
 
 
+@pytest.fixture
+def never_run(monkeypatch):
+    """A network that is run at all fails the test."""
+    monkeypatch.setattr("alexnet_cli.engine.inference.predict_split", pytest.fail)
+
+
+def test_bad_member_is_found_before_any_is_run(
+    fails, runs, dataset, two_class_dataset, predictions, altered, tmp_path, never_run
+):
+    good = [run / "best.safetensors" for run in (runs.first, runs.second)]
+    (tmp_path / "cut.safetensors").write_bytes(good[1].read_bytes()[:-100])
+    others = altered("other.npz", keys=load_predictions(predictions[1]).keys[::-1])
+    again = tmp_path / "again.safetensors"
+    again.write_bytes(good[0].read_bytes())
+    faults = {tmp_path / "cut.safetensors": "cut.safetensors", others: "differ in images"}
+    faults |= {again: "are the same network", tmp_path / "none.npz": "none.npz"}
+    for path, message in faults.items():
+        arguments = (*good, path, "--data", dataset, "--views", 1, *ON_CPU)
+        assert message in fails(3, "ensemble", *arguments).message
+    elsewhere = (*good, "--data", two_class_dataset, *ON_CPU)
+    assert "made for 10 classes" in fails(3, "ensemble", *elsewhere).message
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no arrays here"])
 def test_member_that_is_no_predictions_file_is_named(fails, predictions, tmp_path, content):
     path = tmp_path / "bad.npz"

@@ -138,3 +138,13 @@ def test_three_views_and_no_output_are_refused(wrong_command_line, checkpoint, t
     path = tmp_path / "model.onnx"
     assert "--views: 3" in wrong_command_line("export", checkpoint, "-o", path, "--views", 3)
     assert "--output" in wrong_command_line("export", checkpoint)
+
+
+def test_network_that_predict_would_refuse_is_not_written(fails, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("alexnet_cli.model.onnx.allowance.MEMORY_BYTES", 0)
+
+    message = fails(3, "export", checkpoint, "-o", tmp_path / "a.onnx").message
+
+    assert "a.onnx: " in message
+    assert "needs more memory than is allowed" in message
+    assert list(tmp_path.iterdir()) == []

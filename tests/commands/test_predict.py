@@ -203,3 +203,13 @@ def test_picture_named_like_an_option_can_be_given(onnx_answer, pictures, tmp_pa
 
 def test_torch_is_never_loaded_for_onnx(needs_no_torch, onnx_model, pictures):
     needs_no_torch("predict", pictures / "b.jpg", "--model", onnx_model, *ON_CPU)
+
+
+def test_line_break_in_the_name_of_a_picture_found_in_a_folder_ends_no_line(
+    fails, onnx_model, tmp_path
+):
+    (tmp_path / "a\nb.jpg").write_text("no picture")
+
+    message = fails(3, "predict", tmp_path, "--model", onnx_model).message
+
+    assert r"a\nb.jpg: not-an-image" in message

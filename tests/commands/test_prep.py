@@ -1,3 +1,4 @@
+import csv
 import errno
 import fcntl
 import json
@@ -468,6 +469,34 @@ def test_empty_class_is_refused_unless_it_is_allowed_to_keep_its_number(
     assert "2 classes have no training picture, but keep their number: ant, eel" in result.stderr
     split = open_dataset(tmp_path / "new").split("train")
     assert sorted(set(split.samples["label"].tolist())) == [1, 2]
+
+
+def test_names_with_line_breaks_and_terminal_codes_are_escaped_and_keep_csv_and_json_whole(
+    fails, alexnet, class_folders, tmp_path
+):
+    empty, bad = class_folders / "em\npty\x1b[2J", class_folders / "cat" / 'b\n"\x1b[31m.jpg'
+    empty.mkdir()
+    bad.write_bytes(b"no picture")
+    refused = fails(3, "prep", class_folders, tmp_path / "new\none", *OPTIONS).message
+    assert r"have no training picture: em\npty\x1b[2J" in refused
+    assert "Add pictures or remove those folders" in refused
+    empty.rmdir()
+    (class_folders / "on\nly").mkdir()
+    shutil.copy(bad, class_folders / "on\nly" / "x\ny.jpg")
+    lost = fails(3, "prep", class_folders, tmp_path / "new\none", *OPTIONS).message
+    assert r"The first is on\nly/x\ny.jpg: not-an-image" in lost
+    assert "Nothing was written." in lost
+    shutil.rmtree(class_folders / "on\nly")
+
+    result = alexnet("prep", class_folders, tmp_path / "new\none", *OPTIONS, "--json")
+
+    assert result.exit_code == 5
+    name = f"cat/{bad.name}"
+    assert [row["source"] for row in json.loads(result.stdout)["rejected"]] == [name]
+    with (tmp_path / "new\none" / "rejected.csv").open(newline="") as file:
+        assert [row["source"] for row in csv.DictReader(file)] == [name]
+    assert r"new\none/rejected.csv" in result.stderr
+    assert "\x1b" not in result.stderr
 
 
 def test_class_of_rejects_alone_is_refused_unless_it_is_allowed(

@@ -177,6 +177,18 @@ def test_plan_takes_the_pictures_that_are_given(answer, dataset, tmp_path):
     assert str(dataset) in train["command"]
 
 
+def test_plan_takes_pictures_at_a_url_and_fetches_none(answer, web, cache, dataset, tmp_path):
+    server = web(dataset)
+    arguments = ("ablations", "--only", "tanh", "--data", f"ilsvrc-2012={server.url}", "--dry-run")
+
+    found = answer("reproduce", *arguments, "--device", "cpu", "--out", tmp_path / "out", *SMALL)
+
+    assert found["steps"][0]["images"] == 90 * 60
+    assert server.url in found["steps"][0]["command"]
+    assert found["to_prepare"] == {}
+    assert set(server.asked) == {"index.json"}
+
+
 def test_plan_begins_with_preparing_the_data_that_are_not_there(
     shown, dataset, tmp_path, monkeypatch
 ):
@@ -272,6 +284,23 @@ def test_run_again_nothing_is_run(finished, dataset):
     again = Caller()
     assert reproduce(two_rows(dataset, finished.out), again) == finished.result
     assert again.commands == []
+
+
+def test_pictures_at_a_url_give_what_those_of_a_folder_give(
+    finished, dataset, cache, tmp_path, answer, caller
+):
+    url, out = dataset.as_uri(), tmp_path / "out"
+    arguments = ("ablations", "--data", f"ilsvrc-2012={url}", "--out", out, "--epochs", EPOCHS)
+    arguments += ("--device", "cpu", *SMALL, "--only", "no-lrn")
+
+    found = answer("reproduce", *arguments)
+
+    assert caller.verbs() == ["train", "eval"]
+    assert all(url in command for command in caller.commands)
+    mine, theirs = found["rows"][0], finished.result["rows"][1]
+    assert (mine["ours"], mine["dataset"]) == (theirs["ours"], url)
+    assert answer("reproduce", *arguments) == found
+    assert caller.verbs() == ["train", "eval"]
 
 
 def test_run_again_with_fewer_rows_nothing_is_run(finished, dataset, shown, caller, answer):
@@ -511,6 +540,11 @@ def test_unknown_data_are_refused_with_the_known_ones(refused, dataset, dry):
 def test_malformed_data_are_refused(refused, text):
     message = refused(2, "ablations", "--data", text)
     assert f"{text}: write NAME=DATASET" in message
+
+
+@pytest.mark.parametrize("url", ["ftp://host/a", "https://user:secret@host/a"])
+def test_url_that_nothing_is_fetched_from_is_refused(refused, url):
+    assert "nothing was fetched" in refused(2, "ablations", "--data", f"ilsvrc-2012={url}")
 
 
 def test_folder_that_is_no_dataset_is_refused(refused, tmp_path):

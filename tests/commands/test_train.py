@@ -105,13 +105,18 @@ def test_folder_of_other_files_is_left_as_it_is(fails, dataset, tmp_path):
 
 def test_resume_without_a_checkpoint_is_refused(fails, dataset, tmp_path):
     failure = fails(3, "train", dataset, "--run", tmp_path / "none", "--resume", *ON_CPU)
-    assert "no checkpoint" in failure.message
+    assert f"no checkpoint to resume in {tmp_path / 'none'}" in failure.message
+    assert "without --resume" in failure.message
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_resume_with_another_recipe_is_refused(fails, dataset, runs, unharmed):
     check = unharmed(runs.first)
     arguments = ("--run", runs.first, "--resume", "--set", "seed=5", *ON_CPU)
-    assert "another recipe" in fails(2, "train", dataset, *arguments).message
+    message = fails(3, "train", dataset, *arguments).message
+    assert "began with another recipe: " in message
+    assert "crop_size 99, not 224; conv1.filters 8, not 96; " in message
+    assert "; ...\n" in message
     check()
 
 
@@ -119,6 +124,8 @@ def test_resume_on_another_dataset_is_refused(fails, two_class_dataset, runs, un
     check = unharmed(runs.first)
     failure = fails(3, "train", two_class_dataset, "--run", runs.first, "--resume", *ON_CPU)
     assert "learns 10 classes" in failure.message
+    assert "class 0 is n" in failure.message
+    assert "cat here" in failure.message
     check()
 
 
@@ -183,18 +190,22 @@ def test_run_that_another_process_trains_is_left_as_it_is(fails, dataset, runs, 
     check = unharmed(runs.first)
 
     with RunFolder(runs.first).locked():
-        failure = fails(2, "train", dataset, "--run", runs.first, "--resume", *ON_CPU)
+        resumed = fails(4, "train", dataset, "--run", runs.first, "--resume", *ON_CPU)
+        begun = fails(4, "train", dataset, "--run", runs.first, *TINY, *ON_CPU)
 
-    assert "trains there" in failure.message
+    for failure in (resumed, begun):
+        assert f"{runs.first}: in use by another process (" in failure.message
     check()
 
 
 def test_run_stopped_before_its_first_checkpoint_begins_again(answer, fails, dataset, tmp_path):
     arguments = ("train", dataset, "--run", tmp_path / "run", *TINY, "--epochs", 1, *ON_CPU)
     fails(6, *arguments, "--set", "learning_rate=1000")
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.json"]
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {"recipe.json", "diverged.json"}
 
     assert answer(*arguments)["steps"] == 4
+    assert not (tmp_path / "run" / "diverged.json").exists()
 
     kept = Recipe.from_json((tmp_path / "run" / "recipe.json").read_text())
     assert kept.learning_rate == 0.005
@@ -309,22 +320,37 @@ def test_full_memory_of_the_device_is_exit_4_with_a_smaller_batch(
     assert answer(*arguments, "--resume")["steps"] == 4
 
 
-@pytest.mark.parametrize("change", ["batch_size=8", "width=0.125", "momentum=0.8", "fc6.dropout=0"])
+@pytest.mark.parametrize(
+    ("change", "values"),
+    [
+        ("batch_size=8", "batch_size 16, not 8."),
+        ("seed=5", "seed 1, not 5."),
+        ("momentum=0.8", "momentum 0.9, not 0.8."),
+        ("fc6.dropout=0", "fc6.dropout 0.5, not 0.0."),
+        ("conv2.filters=32", "conv2.filters 16, not 32."),
+        ("reads_both=fc8", "reads_both ('conv3', 'fc6', 'fc7', 'fc8'), not ('fc8',)."),
+        ("width=4", "; ...\n"),
+    ],
+)
 def test_resume_with_anything_else_than_more_epochs_is_refused(
-    fails, dataset, runs, unharmed, change
+    fails, dataset, runs, unharmed, change, values
 ):
     check = unharmed(runs.first)
     arguments = ("--run", runs.first, "--resume", *TINY, "--set", "seed=1", "--set", change)
 
-    message = fails(2, "train", dataset, *arguments, *ON_CPU).message
+    message = fails(3, "train", dataset, *arguments, *ON_CPU).message
 
+    assert values in message
     assert "only --epochs may change" in message
     check()
 
 
-def test_changed_end_of_a_resumed_run_is_recorded(answer, dataset, runs, tmp_path):
+@pytest.mark.parametrize(
+    "end", [("--epochs", 3), (*TINY, "--set", "seed=1", "--set", "epochs=3")], ids=["option", "set"]
+)
+def test_changed_end_of_a_resumed_run_is_recorded(answer, dataset, runs, tmp_path, end):
     run = shutil.copytree(runs.first, tmp_path / "run")
-    answer("train", dataset, "--run", run, "--resume", "--epochs", 3, *ON_CPU)
+    answer("train", dataset, "--run", run, "--resume", *end, *ON_CPU)
 
     assert Recipe.from_json((run / "recipe.json").read_text()).epochs == 3
     assert last_of(run).recipe.epochs == 3

@@ -6,11 +6,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from alexnet_cli.data import cache as cache_module
+from alexnet_cli import disk
 from alexnet_cli.data.cache import (
     CachedFiles,
     FetchAhead,
@@ -206,9 +205,7 @@ def test_what_is_missing_is_said_in_megabytes(web, dataset, said, monkeypatch):
     assert missing == tuple(shards[1:])
     total = sum(shard.num_bytes for shard in missing)
     assert f"{len(shards) - 1} of {len(shards)} shards, {total / 1e6:,.0f} MB" in said.lines[0]
-    monkeypatch.setattr(
-        cache_module.shutil, "disk_usage", lambda _: SimpleNamespace(free=total - 1)
-    )
+    monkeypatch.setattr(disk, "free_bytes", lambda _: total - 1)
     with pytest.raises(MachineError, match="ALEXNET_CACHE"):
         say_missing(files, shards, said)
 

@@ -89,6 +89,37 @@ def test_probabilities_that_do_not_fit_images_and_classes_are_refused(tmp_path, 
         load_predictions(tmp_path / "p.npz")
 
 
+@pytest.mark.parametrize("field", ["probs", "center_probs"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_probabilities_that_are_no_numbers_are_refused(tmp_path, field, number):
+    probs = getattr(some_predictions(), field).copy()
+    probs[3, 1] = number
+    some_predictions(**{field: probs}).save(tmp_path / "p.npz")
+    with pytest.raises(CheckpointError, match=r"p\.npz: its probabilities are not all finite"):
+        load_predictions(tmp_path / "p.npz")
+
+
+def test_probabilities_that_are_text_are_refused(tmp_path):
+    some_predictions(probs=np.full((6, 3), "many")).save(tmp_path / "p.npz")
+    with pytest.raises(CheckpointError, match=r"p\.npz: its probabilities are not all finite"):
+        load_predictions(tmp_path / "p.npz")
+
+
+@pytest.mark.parametrize(
+    "labels", [np.full(6, 3), np.full(6, -1), np.zeros(6), np.array(["ant"] * 6)]
+)
+def test_labels_that_are_none_of_the_classes_are_refused(tmp_path, labels):
+    some_predictions(labels=labels).save(tmp_path / "p.npz")
+    with pytest.raises(CheckpointError, match="its labels are none of its classes"):
+        load_predictions(tmp_path / "p.npz")
+
+
+def test_labels_of_other_images_are_refused(tmp_path):
+    some_predictions(labels=np.zeros(5, int)).save(tmp_path / "p.npz")
+    with pytest.raises(CheckpointError, match="do not fit its images"):
+        load_predictions(tmp_path / "p.npz")
+
+
 def test_networks_that_saw_the_same_images_pass():
     members = [(f"{i}.npz", some_predictions(weights_hash=f"w{i}")) for i in range(3)]
     check_same_images(members)

@@ -11,7 +11,7 @@ from alexnet_cli.data.passes import batches_of
 from alexnet_cli.data.pixel_stats import FILE_NAME, load_pixel_stats
 from alexnet_cli.data.shards.dataset import open_dataset, samples_name
 from alexnet_cli.data.shards.index import INDEX_NAME, read_index
-from alexnet_cli.data.sources import open_source, stats_of
+from alexnet_cli.data.sources import index_of, open_source, stats_of
 from alexnet_cli.data.streams.tar_source import TarSet
 from alexnet_cli.errors import DatasetError, InputError, MachineError
 
@@ -54,6 +54,16 @@ def test_dataset_at_a_file_or_memory_url_is_the_folder(dataset, cache):
         memory.pipe_file(f"/tiny/{path.name}", path.read_bytes())
     for url in (f"file://{dataset}", "memory://tiny"):
         assert_same(open_source(url, ("train", "val")), open_dataset(dataset))
+
+
+def test_index_of_a_url_is_that_of_the_folder_and_nothing_else_is_asked_for(web, dataset, tmp_path):
+    server = web(dataset)
+
+    assert index_of(server.url) == index_of(dataset) == read_index(dataset)
+
+    assert server.asked == [INDEX_NAME]
+    with pytest.raises(DatasetError, match=INDEX_NAME):
+        index_of(web(tmp_path).url)
 
 
 def test_only_the_splits_that_are_read_are_spoken_of(web, dataset, said):

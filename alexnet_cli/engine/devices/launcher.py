@@ -18,15 +18,23 @@ from typing import Any
 import torch.distributed as dist
 import torch.multiprocessing
 
+from alexnet_cli.engine.devices.faults import KEPT
 from alexnet_cli.engine.devices.layout import Layout
 from alexnet_cli.engine.devices.replicas import in_group
 from alexnet_cli.engine.interrupt import Interrupt, catch_signals
-from alexnet_cli.errors import AlexNetError, ChildError, LostReplicaError, MachineError, Stopped
+from alexnet_cli.errors import (
+    AlexNetError,
+    ChildError,
+    LostReplicaError,
+    MachineError,
+    Stopped,
+    machine_fault_in_words,
+)
 
 LOCALHOST = "127.0.0.1"
 GRACE_SECONDS = 8  # to end by itself when another one is lost; as long again before SIGKILL
 POLL_SECONDS = 0.5
-STOPPED = "stopped. What was saved before is kept."
+STOPPED = f"stopped. {KEPT}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +123,7 @@ def _run(target: Callable[[], Any]) -> _Outcome:
     except KeyboardInterrupt:
         return _Outcome(message=STOPPED, exit_code=130)
     except (MemoryError, OSError) as error:
-        where = f"{error.filename}: " if getattr(error, "filename", None) else ""
-        what = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return _Outcome(message=f"{where}{what}", exit_code=4)
+        return _Outcome(message=machine_fault_in_words(error), exit_code=4)
     except Exception as error:
         traceback.print_exc()
         return _Outcome(message=f"internal error, {type(error).__name__}: {error}", exit_code=1)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from alexnet_cli.data.remote import is_url
 from alexnet_cli.engine.tables.plan import Source, Step, waves
 from alexnet_cli.model.alexnet import RGB, AlexNet, describe_layers, initialize
 from alexnet_cli.model.parallel import build_network, load_whole_state, whole_state
@@ -95,7 +96,7 @@ def estimate_plan(
         hours_on_8_gpus=_makespan(steps, rows, max(1, GPUS // len(devices))),
         disk_bytes=sum(row.disk_bytes for row in rows),
         data_bytes=sum(_num_images(source) * SHARD_BYTES for source in sources),
-        to_prepare={s.name: _prepare(s) for s in sources if not Path(s.path).exists()},
+        to_prepare={s.name: _prepare(s) for s in sources if not _is_there(s)},
     )
 
 
@@ -155,6 +156,10 @@ def _disk(step: Step) -> int:
     if step.kind == "eval":  # all views' average and the centre's
         return 2 * 4 * step.source.classes * step.source.held_out.get(step.source.split, 0)
     return 0
+
+
+def _is_there(source: Source) -> bool:
+    return is_url(source.path) or Path(source.path).exists()
 
 
 def _prepare(source: Source) -> str:

@@ -48,9 +48,10 @@ class Shortcuts:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One data set of a plan: a prepared folder, or only a name and the published counts.
+    """One data set of a plan: a prepared one, or only a name and the published counts.
 
     Attributes:
+        path: a folder or URL.
         held_out: images by split, those of a split named val or test that has any.
     """
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet_cli.atomic import write_bytes
-from alexnet_cli.data.shards.dataset import read_index
+from alexnet_cli.data.remote import location
+from alexnet_cli.data.sources import index_of
 from alexnet_cli.engine.tables.plan import Step
 from alexnet_cli.engine.training.run_folder import RunFolder
 from alexnet_cli.model.checkpoint import load_checkpoint
@@ -65,7 +66,7 @@ class StepRecords:
         """Return a hash of the command, its data set and the results it builds on."""
         about = [
             _without_places(step.arguments),
-            read_index(Path(step.source.path)).fingerprint(),
+            index_of(location(step.source.path)).fingerprint(),
             [self._read(need).get("key") for need in step.needs],
         ]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]

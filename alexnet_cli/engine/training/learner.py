@@ -61,6 +61,10 @@ class Learner:
             self.net.compile()
         self._forward = place.replicas.wrap(self.net, place.devices)
 
+    def order_of(self, epoch: int) -> tuple[int, int] | None:
+        """Return what the order of an epoch's pictures is drawn from; None for stored order."""
+        return (self.recipe.seed, epoch) if self.recipe.reshuffle else None
+
     def begin(self, source: Checkpoint | None = None, *, same_classes: bool = False) -> list[str]:
         """Draw the first weights, the same ones on one device and on two.
 
@@ -101,10 +105,7 @@ class Learner:
         self, dataset: Dataset, at: Progressed, began_from: dict[str, str]
     ) -> Checkpoint:
         """Return a copy of everything that decides how a run goes on; no update changes it."""
-        states = {
-            name: {k: t.clone().numpy() for k, t in whole_state(self.net, tensors).items()}
-            for name, tensors in self._states().items()
-        }
+        states = {name: self._copied(tensors) for name, tensors in self._states().items()}
         stats = self.stats
         return Checkpoint(
             recipe=self.recipe,
@@ -119,6 +120,22 @@ class Learner:
             progressed=copy.deepcopy(at),
             began_from=began_from,
         )
+
+    def _copied(self, tensors: list[Tensor] | None) -> dict[str, np.ndarray]:
+        """Return the whole network's state apart from ours; from a GPU it comes as a copy."""
+        ours = {t.untyped_storage().data_ptr() for t in tensors or self.net.parameters()}
+        state = whole_state(self.net, tensors)
+        is_ours = {name: t.untyped_storage().data_ptr() in ours for name, t in state.items()}
+        return {name: (t.clone() if is_ours[name] else t).numpy() for name, t in state.items()}
+
+    def count_not_finite(self) -> dict[str, int]:
+        """Return how many numbers of a tensor are not finite, for those that hold such."""
+        counts = {
+            f"{kind} {name}": int(tensor.isfinite().logical_not().sum())
+            for kind, tensors in self._states().items()
+            for name, tensor in whole_state(self.net, tensors).items()
+        }
+        return {name: count for name, count in counts.items() if count}
 
     def _states(self) -> dict[str, list[Tensor] | None]:
         """Return what a checkpoint holds of the network, a tensor for each parameter."""

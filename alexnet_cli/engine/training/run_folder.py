@@ -1,4 +1,6 @@
-"""The files of one run: runs/NAME/{recipe.json, log.jsonl, best.safetensors, last.safetensors}."""
+"""The files of one run: runs/NAME/{recipe.json, log.jsonl, best.safetensors, last.safetensors};
+diverged.json if it did.
+"""
 
 import json
 import math
@@ -10,7 +12,7 @@ from pathlib import Path
 
 from alexnet_cli.atomic import PARTIAL_SUFFIX, write_bytes
 from alexnet_cli.engine.folder_lock import locked
-from alexnet_cli.errors import CheckpointError, InputError, UsageError
+from alexnet_cli.errors import CheckpointError, InputError, MachineError
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, read_recipe, save_checkpoint
 from alexnet_cli.recipe import Recipe
 
@@ -27,15 +29,18 @@ class RunFolder:
         self.last = path / "last.safetensors"
         self.log = path / "log.jsonl"
         self.curves = path / "tensorboard"
+        self.evidence = path / "diverged.json"
 
     def check_unused(self) -> None:
         """Make the folder, or refuse one that holds something.
 
         Raises:
             InputError: it holds a run, or anything else.
+            MachineError: another process trains there.
         """
-        if self.path.exists() and not self._holds_nothing():
-            raise InputError(f"{self.path} {self._describe()}")
+        if self._is_used():
+            with locked(self.path, self._in_use):
+                raise self._refusal()
         self.path.mkdir(parents=True, exist_ok=True)
 
     def is_stranded(self) -> bool:
@@ -48,10 +53,19 @@ class RunFolder:
         Raises:
             InputError: another process began one since.
         """
-        self.check_unused()
+        if self._is_used():
+            raise self._refusal()
+        self.path.mkdir(parents=True, exist_ok=True)
         self.log.unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
+        self.evidence.unlink(missing_ok=True)
         shutil.rmtree(self.curves, ignore_errors=True)
         self.save_recipe(recipe)
+
+    def _is_used(self) -> bool:
+        return self.path.exists() and not self._holds_nothing()
+
+    def _refusal(self) -> InputError:
+        return InputError(f"{self.path} {self._describe()}")
 
     def _describe(self) -> str:
         """Say what is in the way of a new run, and what to do."""
@@ -72,7 +86,7 @@ class RunFolder:
         if not self.path.is_dir():
             return False
         names = {entry.name for entry in self.path.iterdir()}
-        records = {RECIPE_NAME, self.log.name, self.curves.name}
+        records = {RECIPE_NAME, self.log.name, self.curves.name, self.evidence.name}
         return {n for n in names if not n.endswith(PARTIAL_SUFFIX)} <= records
 
     @contextmanager
@@ -80,7 +94,7 @@ class RunFolder:
         """Keep every other process from training in this folder, until the block or we end.
 
         Raises:
-            UsageError: another process does.
+            MachineError: another process does.
         """
         if not self.path.is_dir():
             yield
@@ -90,9 +104,9 @@ class RunFolder:
                 leftover.unlink(missing_ok=True)
             yield
 
-    def _in_use(self, holder: str) -> UsageError:
-        return UsageError(
-            f"{self.path}: {holder} trains there. Nothing was changed.\n"
+    def _in_use(self, holder: str) -> MachineError:
+        return MachineError(
+            f"{self.path}: in use by {holder}, which trains there. Nothing was changed.\n"
             "Wait for it, or name another --run."
         )
 
@@ -123,9 +137,10 @@ class RunFolder:
 
     def _check_last(self) -> None:
         if not self.last.is_file():
-            raise CheckpointError(
-                f"no checkpoint to resume in {self.path}. Without --resume a new run begins."
-            )
+            begin = "To begin a new run: the same command without --resume."
+            if self._is_used():
+                begin = f"It {self._describe()}"
+            raise CheckpointError(f"no checkpoint to resume in {self.path}.\n{begin}")
 
     def save(self, checkpoint: Checkpoint, *, is_best: bool) -> None:
         """Write best.safetensors, with nothing but what is to be used, and last.safetensors.
@@ -152,8 +167,9 @@ class RunFolder:
         lines = self.log.read_text().splitlines() if self.log.is_file() else []
         return [json.loads(line) for line in lines if _epoch_of(line) != math.inf]
 
-    def keep_rows(self, num_epochs: int) -> None:
-        """Drop the rows of epochs after `num_epochs`, which a resumed run writes again."""
+    def go_back(self, num_epochs: int) -> None:
+        """Drop what was written after `num_epochs`, which a resumed run writes again."""
+        self.evidence.unlink(missing_ok=True)
         rows = self.log.read_text().splitlines() if self.log.is_file() else []
         kept = [row for row in rows if _epoch_of(row) <= num_epochs]
         write_bytes(self.log, "".join(row + "\n" for row in kept).encode())

@@ -7,7 +7,7 @@ bit on a CPU, the run that was never stopped.
 import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import torch
@@ -17,7 +17,8 @@ from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.engine.devices.feed import OnDevice, to_device
 from alexnet_cli.engine.devices.replicas import in_group, num_local
 from alexnet_cli.engine.interrupt import Interrupt, catch_signals, leave
-from alexnet_cli.engine.probe import explain_stuck, first_patches, is_stuck, signals_of
+from alexnet_cli.engine.probe import explain_stuck, first_patches, is_stuck
+from alexnet_cli.engine.training.divergence import Divergence
 from alexnet_cli.engine.training.journal import Journal
 from alexnet_cli.engine.training.learner import Learner
 from alexnet_cli.engine.training.meter import Meter
@@ -56,6 +57,7 @@ class Trainer:
         self.meter = Meter(learner.place.devices[0])
         self.at = Progressed()
         self.began_from: dict[str, str] = {}
+        self.last_loss: float | None = None
         self.tally = self._begin_tally()
         self._read_every = 1 if learner.place.devices[0].type == "cpu" else READ_EVERY
         self._asked = 0  # the signal that asked to stop, as all replicas know it
@@ -81,7 +83,7 @@ class Trainer:
         self.learner.restore(checkpoint)
         self.at, self.began_from = checkpoint.progressed, checkpoint.began_from
         if self.replicas.is_first:
-            self.run.keep_rows(self.at.epoch)
+            self.run.go_back(self.at.epoch)
 
     def train(self) -> None:
         """Train to the end of the recipe.
@@ -129,7 +131,7 @@ class Trainer:
         batches = batches_of(
             self.split,
             self.recipe.batch_size,
-            shuffle=(self.recipe.seed, self.at.epoch) if self.recipe.reshuffle else None,
+            shuffle=self.learner.order_of(self.at.epoch),
             first_step=self.at.step,
             share=self.replicas.share,
             num_threads=max(1, (os.cpu_count() or 1) // num_local()),
@@ -177,9 +179,13 @@ class Trainer:
         rows = self.replicas.gather(mine)
         self._asked = int(rows[:, 3].max())
         loss_sum, wrong, seen = rows[:, :3].sum(dim=0).tolist()
+        at = self.at
         if not math.isfinite(loss_sum):
-            raise self._diverged(f"the loss is {loss_sum}")
-        self.at.loss_sum, self.at.num_wrong, self.at.num_seen = loss_sum, int(wrong), int(seen)
+            steps = range(at.num_seen // self.recipe.batch_size, at.step + 1)
+            raise self._diverged(f"the loss is {loss_sum}", steps)
+        if seen > at.num_seen:
+            self.last_loss = (loss_sum - at.loss_sum) / (seen - at.num_seen)
+        at.loss_sum, at.num_wrong, at.num_seen = loss_sum, int(wrong), int(seen)
 
     def _rates(self, step: int) -> Rates:
         return rates_at(self.recipe, self.at.epoch + step / self.num_steps, self.at.val_errors)
@@ -207,12 +213,10 @@ class Trainer:
         warmed_up = row["epoch"] > self.recipe.warmup_epochs
         if warmed_up and is_stuck(row["train_loss"], len(self.dataset.classes)):
             patches, _ = first_patches(self.split, self.learner.augmenter, 64)
-            signals = signals_of(self.learner.net, patches)
-            self.progress.say(explain_stuck(row["train_loss"], len(self.dataset.classes), signals))
+            self.progress.say(explain_stuck(row["train_loss"], self.learner.net, patches))
             check = f"alexnet check {self.run.recipe} --data {self.dataset.name}"
-            self.progress.say(
-                f"A large set can begin like this for some epochs. If it stays: {check}"
-            )
+            advice = f"A large set can begin like this for some epochs. If it stays: {check}"
+            self.progress.say(advice)
 
     def _seconds_left(self) -> float:
         """Return how long the rest will take at most, validation left out."""
@@ -290,11 +294,7 @@ class Trainer:
             raise self._diverged(f"{bad} holds numbers that are not finite")
         return checkpoint
 
-    def _diverged(self, what: str) -> DivergedError:
+    def _diverged(self, what: str, steps: Sequence[int] = ()) -> DivergedError:
         rate = self._rates(self.at.step).weights
-        kept = f"{self.run.last} is kept" if self.run.last.exists() else "No checkpoint was written"
-        return DivergedError(
-            f"{what} at epoch {self.at.epoch + 1}, step {self.at.step} (rate {rate:.3g}, "
-            f"mean loss before {self.at.train_loss:.4g}).\n"
-            f"{kept}. Try --set learning_rate={self.recipe.learning_rate / 3:.2g} in another --run."
-        )
+        noticed = Divergence(what, self.at, rate, self.last_loss, steps)
+        return noticed.end(self.run, self.learner, self.split)

@@ -140,7 +140,7 @@ def _sizes(model: onnx.ModelProto, num_images: int) -> dict[str, tuple[int, ...]
             raise ValueError(f"the size of its {value.name} cannot be told")
     names = {name for node in graph.node for name in (*node.input, *node.output)}
     if missing := names - sizes.keys():
-        raise ValueError(f"the size of its {min(missing)} cannot be told")
+        raise ValueError(f"the size of its {min(missing, key=str)} cannot be told")
     return sizes
 
 

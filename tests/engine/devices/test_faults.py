@@ -54,6 +54,21 @@ def test_gpu_that_fails_says_so_and_how_to_go_on():
     assert "--resume" in said
 
 
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (torch.OutOfMemoryError(CUDA), "(2.25 GiB needed, 1.19 GiB free).\nTry less."),
+        (RuntimeError(CPU), "(17179869184 bytes needed).\nTry less."),
+        (torch.AcceleratorError(LOST), "the GPU failed (CUDA error: unspecified launch failure)."),
+    ],
+    ids=["cuda", "cpu", "lost"],
+)
+def test_what_saves_nothing_has_its_own_advice(fault, said):
+    with pytest.raises(MachineError) as caught, told(PAPER, "Try less."):
+        raise fault
+    assert str(caught.value).endswith(said)
+
+
 @pytest.mark.parametrize("fault", [RuntimeError("shape"), UsageError("--gpus"), KeyError("x")])
 def test_other_faults_stay_as_they_are(fault):
     with pytest.raises(type(fault)) as caught, told(PAPER):

@@ -81,7 +81,7 @@ def raising(fault: BaseException):
         (LostReplicaError("gone"), 4, "gone", True),
         (Stopped("saved", 15), 143, "saved", False),
         (KeyboardInterrupt(), 130, launcher.STOPPED, False),
-        (MemoryError(), 4, "MemoryError", False),
+        (MemoryError(), 4, "out of memory", False),
         (OSError(28, "No space left on device", "log.jsonl"), 4, "log.jsonl: No space", False),
         (ZeroDivisionError("by zero"), 1, "internal error, ZeroDivisionError: by zero", False),
     ],

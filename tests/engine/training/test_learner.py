@@ -237,8 +237,10 @@ def test_update_is_the_paper_s(tiny_recipe, stats):
 
 
 @pytest.mark.parametrize("average_decay", [0.0, 0.9])
-def test_checkpoint_is_a_copy(tiny_recipe, stats, average_decay):
-    learner = build(replace(tiny_recipe, average_decay=average_decay), stats)
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_checkpoint_is_a_copy(tiny_recipe, stats, average_decay, num_devices):
+    recipe = replace(tiny_recipe, average_decay=average_decay)
+    learner = build(recipe, stats, devices=(CPU,) * num_devices)
     learner.update(learner.loss(draw(4), AT, 4, zeros()), Rates(0.01, 0.01), 1)
     at = Progressed(val_errors=[0.5])
     checkpoint = learner.checkpoint(FAKE, at, {})
@@ -315,3 +317,16 @@ def test_update_on_gpu_waits_for_nothing(tiny_recipe, stats, precision):
         learner.update(learner.loss(batch, AT, 8, tally), rates, 2)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_numbers_that_are_not_finite_are_counted_by_tensor(tiny_recipe, stats, num_devices):
+    recipe = replace(tiny_recipe, average_decay=0.9)
+    learner = build(recipe, stats, devices=(CPU,) * num_devices)
+    assert learner.count_not_finite() == {}
+
+    with torch.no_grad():
+        next(learner.net.parameters())[:2, 0, 0, 0] = torch.tensor([torch.nan, torch.inf])
+        learner.sgd.velocity[0][0, 0, 0, 0] = -torch.inf
+
+    assert learner.count_not_finite() == {"weights conv1.weight": 2, "velocity conv1.weight": 1}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from alexnet_cli.engine.training.run_folder import RunFolder
-from alexnet_cli.errors import CheckpointError, InputError, UsageError
+from alexnet_cli.errors import CheckpointError, InputError, MachineError
 from alexnet_cli.model.checkpoint import Checkpoint, Progressed, load_checkpoint
 from alexnet_cli.recipe import Recipe
 from alexnet_cli.recipes.small import DEMO
@@ -103,9 +103,11 @@ def test_run_that_holds_only_its_recipe_can_begin_again(run):
 
 def test_run_stopped_before_its_first_checkpoint_can_begin_again(run):
     run.log.touch()
+    run.evidence.touch()
     (run.path / "last.safetensors.123.partial").write_bytes(b"half")
 
     begin_again(run.path)
+    assert not run.evidence.exists()
 
 
 @pytest.mark.parametrize(
@@ -131,9 +133,9 @@ def test_run_with_a_folder_of_someone_else_in_it_cannot_begin_again(run):
 
 
 def no_entry(run: RunFolder) -> str:
-    with pytest.raises(UsageError) as caught, RunFolder(run.path).locked():
+    with pytest.raises(MachineError) as caught, RunFolder(run.path).locked():
         pytest.fail("two hold the folder")
-    assert caught.value.exit_code == 2
+    assert caught.value.exit_code == 4
     assert str(caught.value).count("\n") < 3
     return str(caught.value)
 
@@ -142,9 +144,27 @@ def test_second_holder_of_a_run_is_refused_with_its_path(run):
     with run.locked():
         message = no_entry(run)
 
-    assert f"{run.path}: another process (" in message
+    assert f"{run.path}: in use by another process (" in message
     assert "trains there" in message
     assert "--run" in message
+
+
+def test_second_run_in_a_folder_is_told_that_it_is_in_use_before_and_after_a_checkpoint(run):
+    with run.locked():
+        assert "--run" in no_entry(run)
+        run.save(build(1), is_best=True)
+
+        with pytest.raises(MachineError, match="in use by another process"):
+            RunFolder(run.path).check_unused()
+
+    with pytest.raises(InputError, match="already holds a run"):
+        RunFolder(run.path).check_unused()
+
+
+def test_run_that_began_and_ended_while_the_lock_was_waited_for_is_left_as_it_is(run):
+    run.save(build(1), is_best=True)
+    with run.locked(), pytest.raises(InputError, match="already holds a run"):
+        run.create(DEMO)
 
 
 def test_run_can_be_held_again_when_the_first_holder_has_gone(run):
@@ -302,8 +322,21 @@ def test_last_comes_back_with_its_velocity(run):
 
 
 def test_run_without_a_checkpoint_cannot_be_resumed(run):
-    with pytest.raises(CheckpointError, match="no checkpoint to resume"):
+    with pytest.raises(CheckpointError, match=r"(?s)no checkpoint to resume.*without --resume"):
         run.load_last()
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("best.safetensors", "--init-from"), ("thesis.txt", "another --run")]
+)
+def test_folder_where_no_run_can_begin_is_not_offered_for_one(run, name, advice):
+    (run.path / name).write_text("mine")
+
+    with pytest.raises(CheckpointError, match=f"(?s)no checkpoint to resume.*{advice}") as caught:
+        run.load_last()
+
+    assert "without --resume" not in str(caught.value)
+    assert str(caught.value).count("\n") < 3
 
 
 def test_run_whose_last_is_a_copy_of_its_best_cannot_be_resumed(run):
@@ -338,7 +371,7 @@ def test_rows_of_epochs_that_come_again_are_dropped(run):
     for epoch in (1, 2, 3):
         run.add_row({"epoch": epoch})
 
-    run.keep_rows(2)
+    run.go_back(2)
 
     assert epochs(run) == [1, 2]
 
@@ -349,14 +382,14 @@ def test_row_that_was_half_written_is_dropped(run):
     with run.log.open("a") as file:
         file.write('{"epoch": 3, "trai')
 
-    run.keep_rows(5)
+    run.go_back(5)
     run.add_row({"epoch": 3})
 
     assert epochs(run) == [1, 2, 3]
 
 
 def test_log_that_was_never_written_is_empty(run):
-    run.keep_rows(0)
+    run.go_back(0)
 
     assert epochs(run) == []
 
@@ -390,7 +423,7 @@ def test_rows_after_dropping_some_are_those_that_were_kept(run):
     for epoch in (1, 2, 3):
         run.add_row({"epoch": epoch})
 
-    run.keep_rows(2)
+    run.go_back(2)
 
     assert run.rows() == [{"epoch": 1}, {"epoch": 2}]
 

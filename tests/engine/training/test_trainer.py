@@ -27,6 +27,7 @@ from alexnet_cli.engine.training.learner import Learner, Place
 from alexnet_cli.engine.training.run_folder import RunFolder
 from alexnet_cli.engine.training.trainer import Trainer
 from alexnet_cli.errors import (
+    CheckpointError,
     DatasetError,
     DivergedError,
     InputError,
@@ -426,7 +427,7 @@ def test_run_is_kept_from_other_processes_while_it_trains(dataset, recipe, tmp_p
 
     class Intruder(Bell):
         def say(self, line: str) -> None:
-            with pytest.raises(UsageError, match="another process") as caught, run.locked():
+            with pytest.raises(MachineError, match="in use by") as caught, run.locked():
                 pass
             refused.append((line.split(":")[0], caught.value.exit_code))
 
@@ -434,7 +435,7 @@ def test_run_is_kept_from_other_processes_while_it_trains(dataset, recipe, tmp_p
     resume(dataset, run.path, None, 2, device="cpu", progress=Intruder())
 
     epochs = [entry for entry in refused if entry[0].startswith("epoch")]
-    assert epochs == [("epoch 1/1", 2), ("epoch 2/2", 2)]
+    assert epochs == [("epoch 1/1", 4), ("epoch 2/2", 4)]
     with run.locked():
         pass
 
@@ -451,7 +452,7 @@ def test_existing_run_is_refused_and_left_as_it_is(dataset, straight, recipe, tm
 def test_resuming_with_another_recipe_is_refused(dataset, straight, recipe, tmp_path):
     run = shutil.copytree(straight, tmp_path / "run")
 
-    with pytest.raises(UsageError, match="another recipe"):
+    with pytest.raises(CheckpointError, match=r"momentum 0\.9, not 0\.8"):
         resume(dataset, run, replace(recipe, momentum=0.8), device="cpu")
 
     assert_same_run(run, straight)
@@ -656,6 +657,7 @@ def test_diverging_run_keeps_its_last_checkpoint(dataset, recipe, tmp_path, monk
     with pytest.raises(DivergedError, match="is kept"):
         resume(dataset, run, None, device="cpu")
 
+    (run / "diverged.json").unlink()
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
@@ -663,7 +665,7 @@ def test_rate_that_is_far_too_high_publishes_nothing(dataset, recipe, tmp_path):
     with pytest.raises(DivergedError, match="--set learning_rate="):
         train(dataset, tmp_path / "run", replace(recipe, learning_rate=1000.0), device="cpu")
 
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.json"]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.json", "diverged.json"}
 
 
 def test_network_that_overflows_in_validation_publishes_nothing(
@@ -676,7 +678,7 @@ def test_network_that_overflows_in_validation_publishes_nothing(
     with pytest.raises(DivergedError, match="scores of val are not finite"):
         train(dataset, tmp_path / "run", replace(recipe, batch_size=60), device="cpu")
 
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.json"]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.json", "diverged.json"}
 
 
 # --- schedules set by hand, as in 2012
@@ -741,7 +743,7 @@ def test_run_set_by_hand_resumes_to_the_run_never_stopped(dataset, by_hand, tmp_
 def test_run_that_another_process_just_began_keeps_its_recipe(dataset, tiny_recipe, tmp_path):
     run = RunFolder(tmp_path / "run")
     run.create(tiny_recipe)
-    with run.locked(), pytest.raises(UsageError, match="Nothing was changed"):
+    with run.locked(), pytest.raises(MachineError, match="Nothing was changed"):
         train(dataset, run.path, replace(tiny_recipe, seed=9), device="cpu")
     assert Recipe.from_json((run.path / "recipe.json").read_text()) == tiny_recipe
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+from functools import partial
+from itertools import chain
 
 import numpy as np
 import onnx
@@ -69,6 +71,14 @@ def doubled(times: int) -> list[onnx.NodeProto]:
     return [node("Concat", f"v{i} v{i}", f"v{i + 1}", axis=0) for i in range(times)]
 
 
+def pairs(num: int) -> list[list[onnx.NodeProto]]:
+    """Return values of 66 MB, each of which is needed no longer when the next one comes."""
+    return [
+        [node("Relu", "v14", f"r{i}"), node("ReduceMean", f"r{i}", f"m{i}", keepdims=0)]
+        for i in range(num)
+    ]
+
+
 def loop_body() -> onnx.GraphProto:
     infos = [("i", TensorProto.INT64), ("go", TensorProto.BOOL), ("a", TensorProto.FLOAT)]
     inputs = [helper.make_tensor_value_info(n, kind, [] if n != "a" else None) for n, kind in infos]
@@ -80,17 +90,17 @@ def loop_body() -> onnx.GraphProto:
     return helper.make_graph(nodes, "body", inputs, outputs)
 
 
-def add_function(model: onnx.ModelProto) -> None:
+def add_function(model: onnx.ModelProto, domain: str = "own") -> None:
     opsets = [helper.make_opsetid("", 17)]
     body = [node("ConstantOfShape", "s", "y")]
-    model.functions.append(helper.make_function("own", "Relu", ["s"], ["y"], body, opsets))
+    model.functions.append(helper.make_function(domain, "Relu", ["s"], ["y"], body, opsets))
     model.opset_import.append(helper.make_opsetid("own", 1))
 
 
 def add_sparse(model: onnx.ModelProto) -> None:
-    values = from_array(ones(1), "v0")
-    indices = from_array(np.array([0]), "v0_indices")
-    sparse = helper.make_sparse_tensor(values, indices, [30000, 30000])
+    values = from_array(ones(1), "sparse")
+    indices = from_array(np.array([0]), "indices")
+    sparse = helper.make_sparse_tensor(values, indices, [30000, 30000])  # and no node needs it
     model.graph.sparse_initializer.append(sparse)
 
 
@@ -137,6 +147,11 @@ HOSTILE = {
     "Concat, nothing kept": with_extra(
         [*doubled(17), *(node("Relu", "v17", f"r{i}") for i in range(1500))], V, "r1499"
     ),
+    "constants that are computed and kept": with_extra(
+        [*doubled(14), *chain.from_iterable(pairs(30))],
+        V,
+        "m29",
+    ),
     "many steps over many values": with_extra(
         [
             node("Cast", "images", "f", to=TensorProto.FLOAT),
@@ -173,11 +188,12 @@ HOSTILE = {
     "function": with_extra(
         [node("Relu", "s", "y", domain="own")], SHAPE, "y", changed=add_function
     ),
-    "operator of others": with_extra([node("Relu", "v0", "y", domain="com.microsoft")], V, "y"),
-    "sparse constant": with_extra([node("Relu", "v0", "y")], {}, "y", changed=add_sparse),
-    "constant of no values": with_extra(
-        [node("Relu", "v", "y")], {"v": big("v", 30000, 30000)}, "y"
+    "function by the name of an operator": with_extra(
+        [node("Relu", "v0", "y")], V, "y", changed=partial(add_function, domain="")
     ),
+    "operator of others": with_extra([node("Relu", "v0", "y", domain="com.microsoft")], V, "y"),
+    "sparse constant": with_extra([node("Relu", "v0", "y")], V, "y", changed=add_sparse),
+    "constant of no values": with_extra([], {"v": big("v", 30000, 30000)}, "v"),
     "constant larger than any memory": with_extra(
         [node("Relu", "v", "y")], {"v": big("v", 2**40, 2**40)}, "y"
     ),
@@ -235,10 +251,14 @@ def test_hostile_model_is_refused_before_it_is_opened(tmp_path, never_opened, mo
     assert "\n" not in str(caught.value)
 
 
-def test_operator_that_is_not_ours_is_named(tmp_path):
-    (tmp_path / "a.onnx").write_bytes(HOSTILE["ConstantOfShape"].SerializeToString())
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("ConstantOfShape", "operator ConstantOfShape is"), ("operator of others", "microsoft.Relu")],
+)
+def test_operator_that_is_not_ours_is_named(tmp_path, model: str, name: str):
+    (tmp_path / "a.onnx").write_bytes(HOSTILE[model].SerializeToString())
 
-    with pytest.raises(CheckpointError, match="ConstantOfShape"):
+    with pytest.raises(CheckpointError, match=name):
         load_onnx(tmp_path / "a.onnx", "cpu")
 
 

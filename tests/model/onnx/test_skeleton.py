@@ -67,6 +67,14 @@ def test_values_that_are_left_out_still_replace_those_before():
     assert found.graph.initializer[0].HasField("raw_data")
 
 
+def test_number_under_the_number_of_a_message_is_copied():
+    """A graph that is no message is unknown to protobuf, which passes over it."""
+    whole = model_of().SerializeToString()
+    content = whole + bytes([7 << 3, 0x3A])
+
+    assert skeleton_of(memoryview(content)) == content
+
+
 def test_much_besides_constants_is_refused(monkeypatch):
     monkeypatch.setattr(skeleton, "SKELETON_BYTES", 4000)
 
