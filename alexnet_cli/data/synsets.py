@@ -4,13 +4,15 @@ Reads the development kit of ILSVRC (meta.mat and the validation ground truth), 
 another order: taken for labels they permute every class.
 """
 
-import io
-import tarfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from alexnet_cli.data.meta_mat import MetaError, read_leaves
+from alexnet_cli.data.small_tar import TAR_FAULTS, read_small_tar
 from alexnet_cli.errors import ReleaseError
+
+MEMBERS = ("meta.mat", "validation_ground_truth.txt")  # endings of their names
+MAX_MEMBER_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,36 +70,29 @@ def read_ground_truth(
 
 
 def _read_members(path: Path) -> tuple[bytes, bytes]:
-    wanted = {"meta.mat": b"", "validation_ground_truth.txt": b""}
     try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                for ending in wanted:
-                    if member.isreg() and member.name.endswith(ending) and member.size < 1 << 26:
-                        wanted[ending] = tar.extractfile(member).read()
-            while tar.fileobj.read(1 << 20):
-                pass  # to the very end, where gzip compares its checksum
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        found = read_small_tar(path, _ending, MAX_MEMBER_BYTES)
+    except TAR_FAULTS as error:
         why = str(error).split("\n")[0].rstrip(":")
         raise ReleaseError(f"{path}: not a readable development kit ({why}).") from error
-    for ending, content in wanted.items():
-        if not content:
+    for ending in MEMBERS:
+        if not found.get(ending):
             raise ReleaseError(f"{path}: no *{ending} inside. Download the development kit again.")
-    return wanted["meta.mat"], wanted["validation_ground_truth.txt"]
+    return found[MEMBERS[0]], found[MEMBERS[1]]
+
+
+def _ending(name: str) -> str | None:
+    return next((ending for ending in MEMBERS if name.endswith(ending)), None)
 
 
 def _read_synsets(path: Path, meta: bytes) -> tuple[dict[int, str], dict[str, str]]:
     """Return wnid by devkit id, and words by wnid, of the leaf synsets (those with images)."""
-    import scipy.io  # 0.2 s that only this function needs
-
     try:
-        synsets = scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
-        id_field = next(name for name in synsets.dtype.names if name.endswith("_ID"))
-        leaves = [row for row in synsets if int(row["num_children"]) == 0]
-        wnid_of_id = {int(row[id_field]): str(row["WNID"]) for row in leaves}
-        words = {str(row["WNID"]): str(row["words"]) for row in leaves}
-    except Exception as error:  # scipy raises many kinds on a damaged file
+        leaves = read_leaves(meta)
+    except MetaError as error:
         raise ReleaseError(f"{path}: meta.mat is damaged ({error}).") from error
-    if len(words) != len(leaves) or len(wnid_of_id) != len(leaves):
+    wnid_of_id = {number: wnid for number, wnid, _ in leaves}
+    words_of = {wnid: words for _, wnid, words in leaves}
+    if len(words_of) != len(leaves) or len(wnid_of_id) != len(leaves):
         raise ReleaseError(f"{path}: meta.mat names a class twice.")
-    return wnid_of_id, words
+    return wnid_of_id, words_of

@@ -38,7 +38,7 @@ def files_of(group: str) -> list:
     return list(make(False) if group in SMALL else make())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def no_programs():
     """Let nothing start a process."""
 

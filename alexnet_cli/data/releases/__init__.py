@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from alexnet_cli.data.releases.release import Picture, Release
 from alexnet_cli.data.releases.spool import fill_spool, missing_bytes
 from alexnet_cli.data.releases.synset_tars import read_synset_tars
 from alexnet_cli.data.releases.wds import read_webdataset
+from alexnet_cli.data.synsets import ImageClass
 from alexnet_cli.disk import fault_in_words, is_ours
 from alexnet_cli.errors import ReleaseError, UsageError
 from alexnet_cli.progress import SILENT, Progress
@@ -76,6 +78,7 @@ def read_release(
         raise UsageError(f"--val-fraction: the layout {name!r} brings its own splits.")
     if follow_links and name != "folders":
         raise UsageError(f"--follow-links is for class folders; this is the layout {name!r}.")
+    release = _with_readable_classes(release)
     check_labels(release)
     warn_of_counts(release, progress)
     return release
@@ -94,6 +97,16 @@ def _readers(
         "synset-tars": partial(read_synset_tars, **split),
         "folders": partial(read_folders, **split, follow_links=follow_links),
     }
+
+
+def _with_readable_classes(release: Release) -> Release:
+    """Escape what is no UTF-8 in the names of classes; models and tables hold them as text."""
+    names = [[_escaped(text) for text in (c.wnid, c.name)] for c in release.classes]
+    return replace(release, classes=tuple(ImageClass(wnid, name) for wnid, name in names))
+
+
+def _escaped(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 @contextmanager

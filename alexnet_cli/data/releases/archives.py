@@ -64,7 +64,8 @@ def find_archives(folder: Path) -> list[Path | None]:
 
 
 def _find(folder: Path, pattern: re.Pattern) -> Path | None:
-    found = sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
+    named = sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
+    found = [path for path in named if path.is_file()]  # a pipe would make us wait
     if len(found) > 1:
         names = " and ".join(path.name for path in found[:2])
         raise ReleaseError(f"{folder} holds {names}. Keep the archives of one year in a folder.")

@@ -3,8 +3,6 @@
 Its pictures are 32x32 pixels without a file format; each is read as a lossless PNG.
 """
 
-import tarfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +12,12 @@ from typing import BinaryIO
 from alexnet_cli.data.releases.codecs import CIFAR_BYTES
 from alexnet_cli.data.releases.release import Picture, Release
 from alexnet_cli.data.releases.spool import SpoolFile
+from alexnet_cli.data.small_tar import TAR_FAULTS, read_small_tar
 from alexnet_cli.data.synsets import ImageClass
 from alexnet_cli.errors import ReleaseError
 
 MAX_MEMBER_BYTES = 1 << 28
+MAX_CLASSES = 256  # a label is a byte
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,21 +112,19 @@ def _read_folder(folder: Path, variant: Variant) -> dict[str, bytes]:
 
 
 def _read_archive(path: Path, variant: Variant) -> dict[str, bytes]:
-    content = {}
     try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                name = member.name.rpartition("/")[2]
-                if member.isreg() and name in variant.files and member.size <= MAX_MEMBER_BYTES:
-                    content[name] = tar.extractfile(member).read()
-            while tar.fileobj.read(1 << 20):
-                pass  # to the very end, where gzip compares its checksum
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        content = read_small_tar(path, partial(_key, variant), MAX_MEMBER_BYTES)
+    except TAR_FAULTS as error:
         raise ReleaseError(f"{path}: cut or damaged ({error}). Download it again.") from error
     missing = [name for name in variant.files if name not in content]
     if missing:
         raise ReleaseError(f"{path}: {missing[0]} is not inside. Download it again.")
     return content
+
+
+def _key(variant: Variant, member: str) -> str | None:
+    name = member.rpartition("/")[2]
+    return name if name in variant.files else None
 
 
 def _write(content: bytes, file: BinaryIO) -> None:
@@ -143,6 +141,8 @@ def _list(
     """List the pictures; their files lie in `folder`, now or when the spool is made."""
     names = content[variant.names].decode("ascii", "replace").split()
     # Both sets number their classes in alphabetical order; sorting keeps our rule if one did not.
+    if not 0 < len(names) == len(set(names)) <= MAX_CLASSES:
+        raise ReleaseError(f"{parent}{variant.names}: {len(names)} names, or one of them twice.")
     label_of = [sorted(names).index(name) for name in names]
     pictures = {"train": [], "val": [], "test": []}
     for file_name in (*variant.train, variant.test):

@@ -21,12 +21,13 @@ from alexnet_cli.data.releases.folders import (
 )
 from alexnet_cli.data.releases.release import Picture, Release, count_ignored
 from alexnet_cli.data.synsets import ImageClass
-from alexnet_cli.errors import ReleaseError
+from alexnet_cli.errors import ReleaseError, on_one_line
 
 INSIDE = ("ILSVRC", "Data", "CLS-LOC")
 ZIP_NAME = "imagenet-object-localization-challenge.zip"
 LABELS = "LOC_val_solution.csv"
 WORDS = "LOC_synset_mapping.txt"
+MAX_TEXT_BYTES = 1 << 26  # Kaggle's labels have 2 MB
 ENCRYPTED = 1  # a flag of a zip member
 UNLABELLED = -1  # until the CSV has been read
 
@@ -118,6 +119,8 @@ def _read_texts(places: list[Path]) -> dict[str, bytes]:
     for name in (LABELS, WORDS):
         path = next((place / name for place in places if (place / name).is_file()), None)
         if path is not None:
+            if path.stat().st_size > MAX_TEXT_BYTES:
+                raise ReleaseError(f"{path}: over {MAX_TEXT_BYTES >> 20} MB, not Kaggle's file.")
             found[name] = path.read_bytes()
     return found
 
@@ -152,7 +155,7 @@ def _list_zip(path: Path, ignored: dict[str, int]) -> _Parts:
 
 
 def _read_text(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    if member.file_size > MAX_FILE_BYTES:
+    if member.file_size > MAX_TEXT_BYTES:
         raise zipfile.BadZipFile(f"{member.filename} of {member.file_size} bytes")
     return archive.read(member)
 
@@ -175,7 +178,9 @@ def _zip_picture(path: Path, member: zipfile.ZipInfo, ignored: dict[str, int]) -
         count_ignored(ignored, "zip member that is no plain picture file")
         return None
     if member.flag_bits & ENCRYPTED or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
-        raise ReleaseError(f"{path}: {name} is encrypted, or packed by another method than zip's.")
+        raise ReleaseError(
+            f"{path}: {on_one_line(name)} is encrypted, or packed by another method than zip's."
+        )
     parent = sys.intern("/".join(parts[:-1]) + "/")
     offset, length = member.header_offset, member.compress_size
     return Picture(parts[-1], path, offset, length, UNLABELLED, parent, "zip")
@@ -196,7 +201,8 @@ def _label(source: Path, parts: _Parts, ignored: dict[str, int]) -> list[Picture
         wnid = wnid_of.pop(image_id, None)
         if wnid not in label_of:
             why = "has no row" if wnid is None else f"is {wnid!r}, which is no class of train"
-            raise ReleaseError(f"{source}: {picture.name} {why} in {LABELS}.\nNothing was written.")
+            name = on_one_line(picture.name)
+            raise ReleaseError(f"{source}: {name} {why} in {LABELS}.\nNothing was written.")
         labelled.append(replace(picture, label=label_of[wnid]))
     count_ignored(ignored, f"row of {LABELS} without its picture", len(wnid_of))
     return labelled
@@ -206,15 +212,16 @@ def _read_labels(source: Path, content: bytes) -> dict[str, str]:
     """Return the wnid of each ImageId: the first word of its PredictionString (then come boxes)."""
     text = io.StringIO(content.decode("utf-8-sig", "replace"), newline="")
     rows = csv.DictReader(text, skipinitialspace=True)
-    missing = {"ImageId", "PredictionString"} - set(rows.fieldnames or ())
-    if missing:
-        raise ReleaseError(f"{source}: {LABELS} has no column {sorted(missing)[0]}.")
     wnids: dict[str, str] = {}
     try:
+        missing = {"ImageId", "PredictionString"} - set(rows.fieldnames or ())
+        if missing:
+            raise ReleaseError(f"{source}: {LABELS} has no column {sorted(missing)[0]}.")
         for row in rows:
             wnid = ((row["PredictionString"] or "").split() or [""])[0]
             if wnids.setdefault(row["ImageId"], wnid) != wnid:
-                raise ReleaseError(f"{source}: {LABELS} gives {row['ImageId']} two classes.")
+                name = on_one_line(str(row["ImageId"]))  # None of a short row
+                raise ReleaseError(f"{source}: {LABELS} gives {name} two classes.")
     except csv.Error as error:
         raise ReleaseError(f"{source}: {LABELS} is damaged ({error}).") from error
     return wnids

@@ -4,8 +4,9 @@ import re
 from itertools import pairwise
 
 from alexnet_cli.data.synsets import ImageClass
-from alexnet_cli.errors import ReleaseError
+from alexnet_cli.errors import ReleaseError, on_one_line
 
+MAX_CLASSES = 100_000  # five times all of Fall 2011; each costs its part of every report
 WNID = r"n\d{8}"
 WNID_AND_WORDS = re.compile(rf"({WNID})\s*(.*)")  # n01440764 tench, Tinca tinca
 LEADING_WNID = re.compile(rf"({WNID})_")  # n01440764_18.JPEG
@@ -45,6 +46,8 @@ class LabelledClasses:
         Raises:
             ReleaseError: no class can have this label; `where` names the picture.
         """
+        if label >= MAX_CLASSES:
+            raise ReleaseError(f"{where}: label {label}, but no set has so many classes.")
         limit = len(self.names) if self.names else None
         if label < 0 or (limit is not None and label >= limit):
             what = f"the {limit} classes end at {limit - 1}" if limit else "labels begin at 0"
@@ -100,6 +103,6 @@ def check_held_out(pictures: dict, num_classes: int) -> None:
         for picture in pictures[split]:
             if picture.label >= num_classes:
                 raise ReleaseError(
-                    f"{picture.source}: label {picture.label}, but the training labels end at "
-                    f"{num_classes - 1}.\nNothing was written."
+                    f"{on_one_line(picture.source)}: label {picture.label}, but the training "
+                    f"labels end at {num_classes - 1}.\nNothing was written."
                 )

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from alexnet_cli.data.pictures.decoding import MAX_FILE_BYTES
 from alexnet_cli.data.releases.labels import (
     SPLITS,
     LabelledClasses,
@@ -20,13 +21,18 @@ from alexnet_cli.data.releases.labels import (
 )
 from alexnet_cli.data.releases.release import Picture, Release, count_ignored
 from alexnet_cli.data.releases.spool import SpoolFile, write_rows
-from alexnet_cli.errors import MachineError, ReleaseError
+from alexnet_cli.errors import MachineError, ReleaseError, on_one_line
 
 # train-00000-of-00294.parquet, validation-00003-of-00014-1a2b3c.parquet, test.parquet
 FILE = re.compile(
     rf"(?P<split>{'|'.join(SPLITS)})(-(?P<part>\d+)-of-(?P<parts>\d+))?([-_.].*)?\.parquet"
 )
-BATCH_ROWS = 256
+BATCH_ROWS = 32  # in memory at once; a picture may have MAX_FILE_BYTES
+MAX_RATIO = 100
+PARTS = {
+    "bytes": ("binary", "large_binary", "binary_view"),
+    "path": ("string", "large_string", "string_view"),
+}
 NO_LABEL = -1
 
 
@@ -98,6 +104,12 @@ def _open(path: Path):
         table = parquet.ParquetFile(path, page_checksum_verification=True)
     except (OSError, ValueError) as error:
         raise ReleaseError(_damaged(path, error)) from error
+    _check_columns(path, table)
+    _refuse_bombs(path, table)
+    return table
+
+
+def _check_columns(path: Path, table) -> None:
     schema = table.schema_arrow
     columns = {field.path for field in (table.schema.column(i) for i in range(len(table.schema)))}
     for column in ("image.bytes", "image.path", "label"):
@@ -106,9 +118,31 @@ def _open(path: Path):
                 f"{path}: no column {column}; it has {', '.join(schema.names)[:100]}.\n"
                 "prep reads image{bytes, path} and label."
             )
+    twice = next((n for n in ("image", "label") if len(schema.get_all_field_indices(n)) > 1), None)
+    if twice:
+        raise ReleaseError(f"{path}: two columns are named {twice}.")
+    for part, kinds in PARTS.items():
+        if (kind := str(schema.field("image").type.field(part).type)) not in kinds:
+            raise ReleaseError(f"{path}: image.{part} is {kind}, not {kinds[0]}.")
     if not str(schema.field("label").type).startswith(("int", "uint")):
         raise ReleaseError(f"{path}: label is {schema.field('label').type}, not a whole number.")
-    return table
+
+
+def _refuse_bombs(path: Path, table) -> None:
+    """Refuse pictures that unpack a hundredfold: a page of them would be in memory whole."""
+    for chunk in _picture_chunks(table):
+        size, packed = chunk.total_uncompressed_size, chunk.total_compressed_size
+        if size > MAX_FILE_BYTES and size > MAX_RATIO * packed:
+            raise ReleaseError(
+                f"{path}: {packed:,} bytes of pictures would unpack to {size:,}.\n"
+                "Nothing was written. No pictures are packed like this."
+            )
+
+
+def _picture_chunks(table) -> list:
+    groups = (table.metadata.row_group(i) for i in range(table.metadata.num_row_groups))
+    chunks = (group.column(i) for group in groups for i in range(group.num_columns))
+    return [chunk for chunk in chunks if chunk.path_in_schema == "image.bytes"]
 
 
 def _damaged(path: Path, error: Exception) -> str:
@@ -142,7 +176,7 @@ def _list_rows(
             count_ignored(ignored, "test picture without a label")
             continue
         name, wnid = split_name(base_name((image or {}).get("path") or ""))
-        where = f"{path}: row {row} ({name[:60]})"
+        where = f"{path}: row {row} ({on_one_line(name[:60])})"
         if label is None:
             raise ReleaseError(f"{where}: no label.\nNothing was written.")
         labels.add(split, label, wnid, where)
@@ -157,9 +191,7 @@ def _spool_path(spool: Path, path: Path) -> Path:
 
 def _num_bytes(table) -> int:
     """Return about how many bytes all the pictures of a file have."""
-    groups = (table.metadata.row_group(i) for i in range(table.metadata.num_row_groups))
-    chunks = (group.column(i) for group in groups for i in range(group.num_columns))
-    return sum(c.total_uncompressed_size for c in chunks if c.path_in_schema == "image.bytes")
+    return sum(chunk.total_uncompressed_size for chunk in _picture_chunks(table))
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -17,7 +17,8 @@ def read_synset_tars(folder: Path, *, val_fraction: float, seed: int) -> Release
     Raises:
         ReleaseError: a tar is cut or damaged.
     """
-    tars = sorted(path for path in folder.glob("*.tar") if FILE.fullmatch(path.name))
+    named = sorted(path for path in folder.glob("*.tar") if FILE.fullmatch(path.name))
+    tars = [path for path in named if path.is_file()]
     if not tars:
         return None
     ignored: dict[str, int] = {}

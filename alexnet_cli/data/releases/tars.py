@@ -13,9 +13,9 @@ from typing import BinaryIO
 from alexnet_cli.data.pictures.decoding import MAX_FILE_BYTES
 from alexnet_cli.data.releases.release import Picture, count_ignored
 from alexnet_cli.data.shards.tar_layout import BLOCK
+from alexnet_cli.data.small_tar import MAX_HEADER_BYTES, TAR_FAULTS, Headers
 from alexnet_cli.errors import ReleaseError
 
-MAX_HEADER_BYTES = 1 << 20  # of one member; a name that takes more is none
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\3\4": "zip"}
 
 
@@ -31,7 +31,7 @@ def list_members(
     position = start
     try:
         # Not closed: closing the TarFile must not close the file it shares.
-        headers = _Headers(file)
+        headers = Headers(file)
         tar = tarfile.TarFile(fileobj=headers)
         while (member := tar.next()) is not None:
             headers.left = MAX_HEADER_BYTES
@@ -44,24 +44,10 @@ def list_members(
                 yield member
             elif not member.isdir():
                 count_ignored(ignored, "tar member that is no plain file")
-    except (tarfile.TarError, OSError, RecursionError) as error:
+    except TAR_FAULTS as error:
         why = "one header after another" if isinstance(error, RecursionError) else error
         raise ReleaseError(f"{path}: damaged at byte {position} ({why}).") from error
     _check_end(path, file, position, end)
-
-
-class _Headers:
-    """What tarfile reads of a file; it would load any length that a header claims for a name."""
-
-    def __init__(self, file: BinaryIO):
-        self._file, self.left = file, MAX_HEADER_BYTES
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int) -> bytes:
-        self.left -= size
-        if self.left < 0:
-            raise tarfile.ReadError(f"a header of over {MAX_HEADER_BYTES >> 20} MB")
-        return self._file.read(size)
 
 
 def _refuse_packed(path: Path, file: BinaryIO, start: int) -> None:

@@ -38,7 +38,7 @@ def read_webdataset(folder: Path) -> Release | None:
     """
     if not folder.is_dir():
         return None
-    tars = sorted(path for path in folder.iterdir() if FILE.fullmatch(path.name))
+    tars = sorted(p for p in folder.iterdir() if FILE.fullmatch(p.name) and p.is_file())
     if not tars:
         return None
     labels = LabelledClasses(names_beside(folder))
@@ -68,7 +68,7 @@ def read_names(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         names = json.loads(text) if path.suffix == ".json" else text.splitlines()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ReleaseError(f"{path}: not readable ({error}).") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ReleaseError(f"{path}: not a list of class names in label order.")

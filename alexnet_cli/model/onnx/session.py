@@ -188,7 +188,8 @@ def _open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
     # Copying 245 MB of weights into another layout costs 0.3 s; it pays after 300 pictures.
     options.add_session_config_entry("session.disable_prepacking", "1")
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=providers)
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints some faults, and tries again
+            session = onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:  # onnxruntime's faults share no base but Exception
         detail = " ".join(str(error).split())[:120]
         raise CheckpointError(f"{path}: not an ONNX model, or a damaged one ({detail}).") from error

@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import io
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageNet, imagenet
 
+from alexnet_cli.data import synsets
 from alexnet_cli.data.releases.archives import find_archives, read_archives
 from alexnet_cli.data.releases.release import Picture, Release
 from alexnet_cli.errors import ReleaseError
@@ -24,6 +26,14 @@ NAMES_2010 = {
     DEVKIT: "ILSVRC2010_devkit-1.0.tar.gz",
 }
 BLOCK = 512
+
+
+@pytest.fixture(autouse=True, scope="module")
+def kit_read_once() -> Iterator[None]:
+    """Read the same development kit once: a process is started for each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synsets, "read_leaves", functools.cache(synsets.read_leaves))
+        yield
 
 
 def altered(release: Path, folder: Path, name: str, change: Callable[[bytes], bytes]) -> Path:
@@ -430,3 +440,12 @@ def test_the_dogs_only_archive_instead_of_the_whole_is_named(release, tmp_path):
 def test_a_file_is_no_folder_of_archives(tmp_path):
     (tmp_path / TRAIN).touch()
     assert find_archives(tmp_path / TRAIN) == []
+
+
+@pytest.mark.parametrize("name", [TRAIN, VAL, DEVKIT])
+def test_a_pipe_in_the_place_of_an_archive_is_not_waited_for(release, tmp_path, name):
+    folder = altered(release, tmp_path, name, bytes)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(ReleaseError, match="beside the other archives"):
+        read_archives(folder)

@@ -141,3 +141,10 @@ def test_the_pickled_version_is_refused_with_the_name_of_the_other(tmp_path, nam
 
 def test_another_folder_is_none_of_ours(tmp_path):
     assert read_cifar(tmp_path, tmp_path / "s") is None
+
+
+@pytest.mark.parametrize("names", [(), ("cat", "dog", "cat"), ("cat",) * 5000])
+def test_names_that_cannot_be_those_of_the_classes_are_refused(tmp_path, names):
+    folder = write(tmp_path / "source" / TEN.folder, TEN, names)
+    with pytest.raises(ReleaseError, match=rf"{TEN.names}: {len(names)} names"):
+        read_cifar(folder, tmp_path / "spool")

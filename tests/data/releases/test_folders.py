@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_cli.data.releases import read_release
 from alexnet_cli.data.releases.folders import read_folders
 from alexnet_cli.data.releases.release import Release
 from alexnet_cli.errors import ImageError, ReleaseError, UsageError
@@ -357,3 +358,12 @@ def test_a_folder_that_cannot_be_listed_is_a_fault_and_not_left_out(tmp_path, mo
     monkeypatch.setattr(os, "scandir", fail)
     with pytest.raises(OSError, match="Input/output error"):
         read(tmp_path)
+
+
+def test_class_names_that_are_no_utf_8_are_escaped_and_their_pictures_found(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"x")
+    release = read_release(tmp_path, tmp_path / "spool")
+    assert [(entry.wnid, entry.name) for entry in release.classes] == [("caf\\udce9",) * 2]
+    assert [picture.read() for picture in release.pictures["train"]] == [b"x"]

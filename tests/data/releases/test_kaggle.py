@@ -225,6 +225,18 @@ def test_listing_a_zip_unpacks_nothing(tmp_path):
 
 def test_labels_that_would_unpack_without_end_are_refused(tmp_path, monkeypatch):
     folder = write_zip(tmp_path, rows())
-    monkeypatch.setattr(kaggle, "MAX_FILE_BYTES", len(rows()) - 1)
+    monkeypatch.setattr(kaggle, "MAX_TEXT_BYTES", len(rows()) - 1)
     with pytest.raises(ReleaseError, match=r"LOC_val_solution\.csv of \d+ bytes"):
         read_kaggle(folder / ZIP_NAME)
+
+
+def test_a_csv_of_one_endless_line_is_refused(tmp_path):
+    with pytest.raises(ReleaseError, match=r"LOC_val_solution\.csv is damaged"):
+        read_kaggle(write_zip(tmp_path, "x" * 200_000) / ZIP_NAME)
+
+
+def test_a_csv_beside_the_folders_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    folder = write_folder(tmp_path, rows())
+    monkeypatch.setattr(kaggle, "MAX_TEXT_BYTES", len(rows()) - 1)
+    with pytest.raises(ReleaseError, match="not Kaggle's file"):
+        read_kaggle(folder)

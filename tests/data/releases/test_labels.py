@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_cli.data.releases.labels import (
+    MAX_CLASSES,
     LabelledClasses,
     base_name,
     check_held_out,
@@ -108,3 +109,10 @@ def test_a_held_out_label_beyond_training_is_refused():
     pictures = {"train": [], "val": [Picture("a.jpg", Path("x"), 0, 1, 7, "v/")]}
     with pytest.raises(ReleaseError, match=r"v/a.jpg: label 7, but the training labels end at 4"):
         check_held_out(pictures, 5)
+
+
+@pytest.mark.parametrize("label", [MAX_CLASSES, 10**9, 10**18])
+def test_a_label_that_would_make_endless_classes_is_refused(label):
+    gathered(("train", MAX_CLASSES - 1, None))
+    with pytest.raises(ReleaseError, match="no set has so many classes"):
+        gathered(("train", label, None))

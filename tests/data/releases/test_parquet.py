@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_cli.data.releases import parquet
 from alexnet_cli.data.releases.parquet import read_parquet
 from alexnet_cli.data.releases.release import Release
 from alexnet_cli.data.releases.spool import fill_spool
@@ -253,3 +254,42 @@ def test_pyarrow_is_loaded_for_parquet_alone():
 
     program = "import sys, alexnet_cli.data.releases; sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("bytes_kind", "path_kind", "says"),
+    [
+        (pa.string(), pa.string(), "image.bytes is string"),
+        (pa.int64(), pa.string(), "image.bytes is int64"),
+        (pa.binary(), pa.int64(), "image.path is int64"),
+        (pa.binary(), pa.binary(), "image.path is binary"),
+    ],
+)
+def test_parts_of_other_types_are_refused(source, bytes_kind, path_kind, says):
+    kind = pa.struct([("bytes", bytes_kind), ("path", path_kind)])
+    images = pa.array([None, None], kind)
+    pq.write_table(pa.table({"image": images, "label": [0, 1]}), source / "train.parquet")
+    with pytest.raises(ReleaseError, match=says):
+        read(source)
+
+
+def test_two_columns_of_one_name_are_refused(source):
+    columns = [pa.array([image("a")], IMAGE), pa.array([0]), pa.array([1])]
+    table = pa.Table.from_arrays(columns, names=["image", "label", "label"])
+    pq.write_table(table, source / "train.parquet")
+    with pytest.raises(ReleaseError, match="two columns are named label"):
+        read(source)
+
+
+@pytest.mark.parametrize("packing", ["zstd", "gzip"])
+def test_pictures_packed_a_hundredfold_are_refused_before_they_are_unpacked(
+    source, monkeypatch, packing
+):
+    images = pa.array([{"bytes": bytes(200_000), "path": "a"}], IMAGE)
+    path = source / "test.parquet"
+    table = pa.table({"image": images, "label": [0]})
+    pq.write_table(table, path, compression=packing, use_dictionary=False)
+    read(source)
+    monkeypatch.setattr(parquet, "MAX_FILE_BYTES", 100_000)
+    with pytest.raises(ReleaseError, match=r"test\.parquet: [\d,]+ bytes of pictures would unpack"):
+        read(source, fill=False)

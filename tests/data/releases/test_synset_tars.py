@@ -1,4 +1,5 @@
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -51,3 +52,9 @@ def test_a_cut_tar_is_refused(folder):
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(ReleaseError, match=r"n00000002\.tar"):
         read_synset_tars(folder, val_fraction=0.0, seed=0)
+
+
+def test_a_pipe_is_not_waited_for(folder):
+    os.mkfifo(folder / "n00000004.tar")
+    release = read_synset_tars(folder, val_fraction=0.0, seed=0)
+    assert len(release.classes) == 3

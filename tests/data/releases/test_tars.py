@@ -71,6 +71,8 @@ HOSTILE = {
     "long names without end": (header("././@LongLink", 5, b"L") + filled(b"abcd")) * 3000,
     "notes without end": (header("p", 10, b"x") + filled(b"10 path=a\n")) * 3000,
     "a size that leads beyond": header("p", 20, b"x") + filled(b"20 size=9999999999\n\n"),
+    "a sparse map of junk": header("p", 44, b"x")
+    + filled(b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"),
     "a name of 6 GB": header("././@LongLink", 6 << 30, b"L"),
     "a note of 6 GB": header("p", 6 << 30, b"x"),
 }

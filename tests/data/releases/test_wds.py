@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -193,3 +194,14 @@ def test_a_cut_tar_is_refused(folder, share):
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(ReleaseError, match=r"train-000000\.tar"):
         read(folder)
+
+
+def test_a_pipe_is_not_waited_for(folder):
+    os.mkfifo(folder / "train-000002.tar")
+    assert len(read_webdataset(folder).pictures["train"]) == 3
+
+
+def test_class_names_nested_without_end_are_refused(folder):
+    (folder / "classes.json").write_text("[" * 100_000)
+    with pytest.raises(ReleaseError, match=r"classes\.json: not readable"):
+        read_webdataset(folder)

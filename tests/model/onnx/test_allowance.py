@@ -16,6 +16,7 @@ from alexnet_cli.model.alexnet import parameter_shapes
 from alexnet_cli.model.onnx import allowance, graph, session
 from alexnet_cli.model.onnx.nodes import Graph
 from alexnet_cli.model.onnx.session import load_onnx
+from alexnet_cli.model.onnx.skeleton import skeleton_of
 from alexnet_cli.recipes import find_recipe
 
 ABOUT = {"classes": [[f"n{i}", "x"] for i in range(10)], "image_size": 16, "views": 1}
@@ -297,6 +298,21 @@ def test_model_that_fails_on_some_number_of_pictures_is_refused(tmp_path):
 
     with pytest.raises(CheckpointError, match=r"a\.onnx: the model failed"):
         classifier.probabilities(np.zeros((2, 16, 16, 3), np.uint8))
+
+
+def test_damaged_model_is_refused_in_words_or_read():
+    """protobuf gives a name that is no UTF-8 as bytes."""
+    whole = mean_model().SerializeToString()
+    rng, refusals = np.random.default_rng(0), 0
+    for _ in range(3000):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        damaged[rng.integers(0, len(whole), 2)] = rng.integers(0, 256, 2)
+        try:
+            model = allowance.read_skeleton(skeleton_of(memoryview(damaged.tobytes())))
+            allowance.check_allowed(model, len(whole), 32)
+        except ValueError:
+            refusals += 1
+    assert 0 < refusals < 3000
 
 
 def test_growth_with_the_number_of_pictures_is_seen():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.onnx.session import load_onnx, seal
@@ -99,6 +99,18 @@ def test_weights_outside_the_folder_are_not_read(folder, place):
 
 def test_file_is_one_of_onnx(tmp_path):
     onnx.checker.check_model(onnx.load(write(tmp_path / "a.onnx")))
+
+
+def test_name_that_is_no_text_is_refused_without_a_word_on_stdout(tmp_path, capfd):
+    """onnxruntime prints this fault, and --json promises one object and nothing else."""
+    path = write(tmp_path / "a.onnx")
+    model = onnx.load(path)
+    model.graph.node[-1].attribute.add(name="other", type=AttributeProto.INT, i=1)
+    path.write_bytes(model.SerializeToString().replace(b"other", b"\xfether"))
+
+    refused(path)
+
+    assert capfd.readouterr() == ("", "")
 
 
 def test_seal_is_an_entry_of_the_metadata_that_changes_nothing_else(tmp_path):
