@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from alexnet_cli.model.checkpoint import Checkpoint, Progressed
+from alexnet_cli.recipes.small import DEMO
+
 
 class Listener:
     """A progress that keeps what it is told; tests that act on it override `advance`."""
@@ -72,3 +75,17 @@ def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options) -> b
 def levels_apart(a: np.ndarray, b: np.ndarray) -> int:
     """Return the largest difference of two pictures."""
     return int(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+def a_checkpoint(epoch: int) -> Checkpoint:
+    """Return a small checkpoint, other weights at every epoch."""
+    tensor = np.full((2, 2), epoch, np.float32)
+    return Checkpoint(
+        recipe=DEMO,
+        weights={"a.weight": tensor},
+        velocity={"a.weight": -tensor},
+        pixels={},
+        classes=[("n01", "one")],
+        fingerprint="f",
+        progressed=Progressed(epoch=epoch),
+    )

@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import pytest
 import simplejpeg
+from helpers import encoded, levels_apart, picture
 from PIL import Image
 
 from alexnet_cli.data.pictures import bare_files, decoding
@@ -23,23 +24,6 @@ from alexnet_cli.data.pictures.decoding import (
 )
 from alexnet_cli.data.pictures.jpeg_header import MAX_SEGMENTS
 from alexnet_cli.errors import ImageError
-
-
-def picture(height: int, width: int, *, seed: int = 0) -> np.ndarray:
-    """Smooth colours with edges and some noise, uint8 RGB (height, width, 3)."""
-    rng = np.random.default_rng([seed, height, width])
-    small = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
-    pixels = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
-    pixels = pixels.astype(int) + rng.integers(-12, 13, (height, width, 1))
-    pixels[height // 3 : height // 2, width // 4 :] = (250, 10, 120)
-    return pixels.clip(0, 255).astype(np.uint8)
-
-
-def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options) -> bytes:
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def refusal(content: bytes) -> ImageError:
@@ -57,10 +41,6 @@ def outcome(content: bytes) -> str:
     return (
         "a picture" if pixels.ndim == 3 and pixels.shape[2] == 3 else "a picture of another shape"
     )
-
-
-def levels_apart(a: np.ndarray, b: np.ndarray) -> int:
-    return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import simplejpeg
+from helpers import encoded, levels_apart, picture
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
@@ -48,27 +49,6 @@ def levels(request, monkeypatch) -> int:
         pytest.skip("cykooz-resizer is not installed")
     monkeypatch.setattr(images, "_resize", RESIZERS[request.param])
     return 2 if request.param == "simd" else 1
-
-
-def picture(height: int, width: int, *, seed: int = 0) -> np.ndarray:
-    """Smooth colours with edges and some noise, uint8 RGB (height, width, 3)."""
-    rng = np.random.default_rng([seed, height, width])
-    small = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
-    pixels = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
-    pixels = pixels.astype(int) + rng.integers(-12, 13, (height, width, 1))
-    pixels[height // 3 : height // 2, width // 4 :] = (250, 10, 120)
-    return pixels.clip(0, 255).astype(np.uint8)
-
-
-def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options) -> bytes:
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def levels_apart(a: np.ndarray, b: np.ndarray) -> int:
-    return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from helpers import encoded, levels_apart, picture
 from PIL import Image
 
 from alexnet_cli.data.pictures import rgb
@@ -15,27 +16,6 @@ from alexnet_cli.data.pictures.rgb import (
     rgb_pixels,
 )
 from alexnet_cli.errors import ImageError
-
-
-def picture(height: int, width: int, *, seed: int = 0) -> np.ndarray:
-    """Smooth colours with edges and some noise, uint8 RGB (height, width, 3)."""
-    rng = np.random.default_rng([seed, height, width])
-    small = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
-    pixels = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
-    pixels = pixels.astype(int) + rng.integers(-12, 13, (height, width, 1))
-    pixels[height // 3 : height // 2, width // 4 :] = (250, 10, 120)
-    return pixels.clip(0, 255).astype(np.uint8)
-
-
-def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options) -> bytes:
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def levels_apart(a: np.ndarray, b: np.ndarray) -> int:
-    return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
 def opened(content: bytes) -> np.ndarray:

@@ -1,29 +1,12 @@
 import io
 import shutil
-from contextlib import contextmanager
 
 import pytest
+from helpers import Listener
 
 from alexnet_cli.data.releases.spool import SpoolFile, fill_spool, read_row, write_rows
 from alexnet_cli.errors import ImageError, MachineError
 from alexnet_cli.progress import SILENT
-
-
-class Listener:
-    """A progress that keeps what it is told."""
-
-    def __init__(self):
-        self.lines, self.done = [], []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    @contextmanager
-    def track(self, what: str, total: int):
-        yield self
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        self.done.append(note)
 
 
 def files(folder, names: str = "abc", *, num_bytes: int = 10) -> list[SpoolFile]:
@@ -38,7 +21,7 @@ def test_every_file_is_made_and_its_disk_use_said(tmp_path):
     fill_spool(files(tmp_path, num_bytes=2_000_000), listener)
     assert {p.name: p.read_text() for p in (tmp_path / "spool").iterdir()} == {c: c for c in "abc"}
     assert "6.0 MB more of disk" in listener.lines[0]
-    assert listener.done == ["a", "b", "c"]
+    assert listener.notes == ["a", "b", "c"]
 
 
 def test_files_that_are_there_are_not_made_again(tmp_path):
@@ -47,7 +30,7 @@ def test_files_that_are_there_are_not_made_again(tmp_path):
     listener = Listener()
     fill_spool(files(tmp_path), listener)
     assert (tmp_path / "spool" / "a").read_text() == "kept"
-    assert listener.done == ["c"]
+    assert listener.notes == ["c"]
 
 
 def test_an_interrupted_file_is_not_there(tmp_path):

@@ -9,25 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import a_checkpoint
 
 from alexnet_cli.engine.training.run_folder import RunFolder
 from alexnet_cli.errors import CheckpointError, InputError, MachineError
-from alexnet_cli.model.checkpoint import Checkpoint, Progressed, load_checkpoint
+from alexnet_cli.model.checkpoint import Progressed, load_checkpoint
 from alexnet_cli.recipe import Recipe
 from alexnet_cli.recipes.small import DEMO
-
-
-def build(epoch: int) -> Checkpoint:
-    tensor = np.full((2, 2), epoch, np.float32)
-    return Checkpoint(
-        recipe=DEMO,
-        weights={"a.weight": tensor},
-        velocity={"a.weight": -tensor},
-        pixels={},
-        classes=[("n01", "one")],
-        fingerprint="f",
-        progressed=Progressed(epoch=epoch),
-    )
 
 
 @pytest.fixture
@@ -65,7 +53,7 @@ def refused(path: Path) -> str:
 
 
 def test_run_with_a_checkpoint_is_left_as_it_is(run):
-    run.save(build(1), is_best=True)
+    run.save(a_checkpoint(1), is_best=True)
     before = {path.name: path.read_bytes() for path in run.path.iterdir()}
 
     assert "--resume" in refused(run.path)
@@ -152,7 +140,7 @@ def test_second_holder_of_a_run_is_refused_with_its_path(run):
 def test_second_run_in_a_folder_is_told_that_it_is_in_use_before_and_after_a_checkpoint(run):
     with run.locked():
         assert "--run" in no_entry(run)
-        run.save(build(1), is_best=True)
+        run.save(a_checkpoint(1), is_best=True)
 
         with pytest.raises(MachineError, match="in use by another process"):
             RunFolder(run.path).check_unused()
@@ -162,7 +150,7 @@ def test_second_run_in_a_folder_is_told_that_it_is_in_use_before_and_after_a_che
 
 
 def test_run_that_began_and_ended_while_the_lock_was_waited_for_is_left_as_it_is(run):
-    run.save(build(1), is_best=True)
+    run.save(a_checkpoint(1), is_best=True)
     with run.locked(), pytest.raises(InputError, match="already holds a run"):
         run.create(DEMO)
 
@@ -218,7 +206,7 @@ def test_run_that_another_process_holds_is_refused_until_that_is_killed(run, oth
 
 
 def test_half_written_files_of_a_killed_process_are_removed(run):
-    run.save(build(1), is_best=True)
+    run.save(a_checkpoint(1), is_best=True)
     run.add_row({"epoch": 1})
     kept = {path.name: path.read_bytes() for path in run.path.iterdir()}
     for name in ("last.safetensors.123.partial", "recipe.json.4.partial", "log.jsonl.55.partial"):
@@ -260,7 +248,7 @@ def test_holding_a_run_that_is_not_there_makes_no_folder(tmp_path):
 
 
 def test_last_has_velocity_and_best_has_none(run):
-    run.save(build(1), is_best=True)
+    run.save(a_checkpoint(1), is_best=True)
 
     assert load_checkpoint(run.last, with_velocity=True).velocity.keys() == {"a.weight"}
     assert load_checkpoint(run.best, with_velocity=True).velocity == {}
@@ -269,34 +257,34 @@ def test_last_has_velocity_and_best_has_none(run):
 def test_best_is_the_average_of_the_weights_where_there_is_one(run):
     average = {"a.weight": np.full((2, 2), 0.5, np.float32)}
 
-    run.save(replace(build(1), average=average), is_best=True)
+    run.save(replace(a_checkpoint(1), average=average), is_best=True)
 
     best, last = (load_checkpoint(path, with_velocity=True) for path in (run.best, run.last))
     assert np.array_equal(best.weights["a.weight"], average["a.weight"])
     assert best.average == {}
-    assert np.array_equal(last.weights["a.weight"], build(1).weights["a.weight"])
+    assert np.array_equal(last.weights["a.weight"], a_checkpoint(1).weights["a.weight"])
     assert np.array_equal(last.average["a.weight"], average["a.weight"])
 
 
 def test_best_stays_while_it_is_the_best(run):
-    run.save(build(1), is_best=True)
-    run.save(build(2), is_best=False)
+    run.save(a_checkpoint(1), is_best=True)
+    run.save(a_checkpoint(2), is_best=False)
 
     assert load_checkpoint(run.best).progressed.epoch == 1
     assert load_checkpoint(run.last).progressed.epoch == 2
 
 
 def test_saving_leaves_the_checkpoint_in_memory_as_it_is(run):
-    checkpoint = build(1)
+    checkpoint = a_checkpoint(1)
 
     run.save(checkpoint, is_best=True)
 
-    assert np.array_equal(checkpoint.velocity["a.weight"], build(1).velocity["a.weight"])
+    assert np.array_equal(checkpoint.velocity["a.weight"], a_checkpoint(1).velocity["a.weight"])
 
 
 @pytest.mark.parametrize("num_syncs", [0, 1, 2, 3])
 def test_last_is_never_newer_than_a_best_that_was_to_be_written(run, monkeypatch, num_syncs: int):
-    run.save(build(1), is_best=True)
+    run.save(a_checkpoint(1), is_best=True)
     done, real_fsync = [], os.fsync
 
     def fail(descriptor):
@@ -306,19 +294,19 @@ def test_last_is_never_newer_than_a_best_that_was_to_be_written(run, monkeypatch
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space"):
-        run.save(build(2), is_best=True)
+        run.save(a_checkpoint(2), is_best=True)
 
     best, last = (load_checkpoint(path).progressed.epoch for path in (run.best, run.last))
     assert last <= best
 
 
 def test_last_comes_back_with_its_velocity(run):
-    run.save(build(3), is_best=False)
+    run.save(a_checkpoint(3), is_best=False)
 
     found = run.load_last()
 
     assert found.progressed == Progressed(epoch=3)
-    assert np.array_equal(found.velocity["a.weight"], build(3).velocity["a.weight"])
+    assert np.array_equal(found.velocity["a.weight"], a_checkpoint(3).velocity["a.weight"])
 
 
 def test_run_without_a_checkpoint_cannot_be_resumed(run):
@@ -340,7 +328,7 @@ def test_folder_where_no_run_can_begin_is_not_offered_for_one(run, name, advice)
 
 
 def test_run_whose_last_is_a_copy_of_its_best_cannot_be_resumed(run):
-    run.save(build(1), is_best=True)
+    run.save(a_checkpoint(1), is_best=True)
     run.last.write_bytes(run.best.read_bytes())
 
     with pytest.raises(CheckpointError, match="holds no velocity"):
@@ -348,7 +336,7 @@ def test_run_whose_last_is_a_copy_of_its_best_cannot_be_resumed(run):
 
 
 def test_damaged_last_cannot_be_resumed(run):
-    run.save(build(1), is_best=True)
+    run.save(a_checkpoint(1), is_best=True)
     run.last.write_bytes(run.last.read_bytes()[:-1])
 
     with pytest.raises(CheckpointError, match=r"last\.safetensors"):

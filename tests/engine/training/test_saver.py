@@ -4,30 +4,17 @@ import os
 import threading
 from dataclasses import replace
 
-import numpy as np
 import pytest
+from helpers import a_checkpoint
 
 from alexnet_cli.engine.training import saver as saver_module
 from alexnet_cli.engine.training.run_folder import RunFolder
 from alexnet_cli.engine.training.saver import SaveEvery, Saver
 from alexnet_cli.errors import MachineError
-from alexnet_cli.model.checkpoint import Checkpoint, Progressed, load_checkpoint
+from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.recipes.small import DEMO
 
 WAIT = 60  # seconds, for a thread that is stuck
-
-
-def build(epoch: int) -> Checkpoint:
-    tensor = np.full((2, 2), epoch, np.float32)
-    return Checkpoint(
-        recipe=DEMO,
-        weights={"a.weight": tensor},
-        velocity={"a.weight": -tensor},
-        pixels={},
-        classes=[("n01", "one")],
-        fingerprint="f",
-        progressed=Progressed(epoch=epoch),
-    )
 
 
 @pytest.fixture
@@ -79,7 +66,7 @@ def epoch_of(path) -> int:
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(run, saver, gate):
-    saver.save(build(1), is_best=False)
+    saver.save(a_checkpoint(1), is_best=False)
     gate.wait_until_it_begins()
 
     assert not saver.is_due()
@@ -91,11 +78,11 @@ def test_training_goes_on_while_a_checkpoint_is_written(run, saver, gate):
 
 
 def test_second_save_waits_for_the_first(run, saver, gate):
-    saver.save(build(1), is_best=False)
+    saver.save(a_checkpoint(1), is_best=False)
     gate.wait_until_it_begins()
     threading.Timer(0.05, gate.may_end.release).start()
 
-    saver.save(build(2), is_best=False)
+    saver.save(a_checkpoint(2), is_best=False)
 
     assert gate.notes[:2] == [("begins", 1), ("ends", 1)]
     gate.may_end.release()
@@ -105,15 +92,15 @@ def test_second_save_waits_for_the_first(run, saver, gate):
 
 
 def test_best_is_written_when_it_is_one(run, saver):
-    saver.save(build(1), is_best=True)
-    saver.save(build(2), is_best=False)
+    saver.save(a_checkpoint(1), is_best=True)
+    saver.save(a_checkpoint(2), is_best=False)
     saver.wait()
 
     assert (epoch_of(run.best), epoch_of(run.last)) == (1, 2)
 
 
 def test_close_lets_what_was_begun_end(run, saver, gate):
-    saver.save(build(3), is_best=False)
+    saver.save(a_checkpoint(3), is_best=False)
     gate.may_end.release()
 
     saver.close()
@@ -145,7 +132,7 @@ def test_by_minutes_since_the_last_checkpoint(run, clock):
     assert saver.is_due()
     assert saver.is_due()  # until one is written
 
-    saver.save(build(1), is_best=False)
+    saver.save(a_checkpoint(1), is_best=False)
 
     assert not saver.is_due()
     clock[0] += 600
@@ -158,7 +145,7 @@ def test_by_steps_since_the_last_checkpoint(run, clock):
     clock[0] += 1e9
     assert [saver.is_due() for _ in range(4)] == [False, False, True, True]
 
-    saver.save(build(1), is_best=False)
+    saver.save(a_checkpoint(1), is_best=False)
 
     assert [saver.is_due() for _ in range(3)] == [False, False, True]
     saver.close()
@@ -167,7 +154,7 @@ def test_by_steps_since_the_last_checkpoint(run, clock):
 def test_by_whichever_comes_first(run, clock):
     saver = Saver(run, SaveEvery(minutes=1, steps=2))
     assert [saver.is_due(), saver.is_due()] == [False, True]
-    saver.save(build(1), is_best=False)
+    saver.save(a_checkpoint(1), is_best=False)
     clock[0] += 60
     assert saver.is_due()
     saver.close()
@@ -207,12 +194,12 @@ def assert_told(error: MachineError, run: RunFolder) -> str:
 
 
 def test_full_disk_keeps_the_checkpoint_before_and_says_how_to_go_on(run, saver, full_disk):
-    saver.save(build(1), is_best=False)
+    saver.save(a_checkpoint(1), is_best=False)
     saver.wait()
     before = run.last.read_bytes()
 
     full_disk()
-    saver.save(build(2), is_best=False)
+    saver.save(a_checkpoint(2), is_best=False)
     with pytest.raises(MachineError) as caught:
         saver.wait()
 
@@ -225,7 +212,7 @@ def test_full_disk_keeps_the_checkpoint_before_and_says_how_to_go_on(run, saver,
 
 def test_full_disk_at_the_first_checkpoint_does_not_promise_one(run, saver, full_disk):
     full_disk()
-    saver.save(build(1), is_best=False)
+    saver.save(a_checkpoint(1), is_best=False)
     with pytest.raises(MachineError) as caught:
         saver.wait()
 
@@ -237,16 +224,16 @@ def test_full_disk_at_the_first_checkpoint_does_not_promise_one(run, saver, full
 @pytest.mark.parametrize("when", ["save", "is_due"])
 def test_fault_is_told_at_the_next_step_or_checkpoint(run, saver, full_disk, when):
     full_disk()
-    saver.save(build(1), is_best=False)
+    saver.save(a_checkpoint(1), is_best=False)
     saver._pool.submit(int).result(WAIT)  # behind it in the only thread
 
     with pytest.raises(MachineError, match="disk"):
-        saver.is_due() if when == "is_due" else saver.save(build(2), is_best=False)
+        saver.is_due() if when == "is_due" else saver.save(a_checkpoint(2), is_best=False)
 
 
 def test_fault_is_told_once(run, saver, full_disk):
     full_disk()
-    saver.save(build(1), is_best=False)
+    saver.save(a_checkpoint(1), is_best=False)
     with pytest.raises(MachineError):
         saver.wait()
 
@@ -254,7 +241,7 @@ def test_fault_is_told_once(run, saver, full_disk):
 
 
 def test_fault_that_is_none_of_the_disk_is_told_as_it_is(run, saver):
-    saver.save(replace(build(1), weights={"a.weight": object()}), is_best=False)
+    saver.save(replace(a_checkpoint(1), weights={"a.weight": object()}), is_best=False)
 
     with pytest.raises(TypeError, match="data-type"):
         saver.wait()
