@@ -34,7 +34,7 @@ def safe(text: str) -> str:
 
 def print_json(result: dict) -> None:
     """Print one JSON object on stdout and nothing else."""
-    print(json.dumps(result))
+    print(json.dumps(result), flush=True)  # so that a reader that is gone is noticed here
 
 
 def print_error(message: str) -> None:

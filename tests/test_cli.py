@@ -107,7 +107,8 @@ def test_reader_that_is_gone_ends_the_command_quietly(dataset, as_json):
     os.close(reader)
     try:
         command = ("-m", "alexnet_cli", "pca", str(dataset), *as_json)
-        finished = python(*command, stdout=writer, stderr=subprocess.PIPE)
+        buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+        finished = python(*command, stdout=writer, stderr=subprocess.PIPE, env=buffered)
     finally:
         os.close(writer)
     assert finished.returncode == 141
