@@ -32,7 +32,7 @@ ENTRIES = [
     Entry(
         FAST,
         "paper",
-        "the paper's error in a third of its updates; not run yet",
+        "the paper's error in a third of its updates; not run on ILSVRC yet",
         targets=(Target("ilsvrc-2012", 40.7, 18.2, VAL_2012, "paper, table 2"),),
     ),
 ]
