@@ -36,6 +36,11 @@ def on_one_line(name: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
+def some_names(names: list[str]) -> str:
+    """Return the first five names, as a message shows them."""
+    return on_one_line(", ".join(names[:5])) + (", ..." if len(names) > 5 else "")
+
+
 class AlexNetError(Exception):
     """A fault to be shown to the user as it is, without a traceback."""
 

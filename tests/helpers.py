@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from alexnet_cli.model.checkpoint import Checkpoint, Progressed
+from alexnet_cli.model.checkpoint import Checkpoint, Progressed, load_checkpoint
 from alexnet_cli.recipes.small import DEMO
 
 
@@ -89,3 +89,20 @@ def a_checkpoint(epoch: int) -> Checkpoint:
         fingerprint="f",
         progressed=Progressed(epoch=epoch),
     )
+
+
+def read_last(run: Path) -> Checkpoint:
+    """Return the last checkpoint of a run, with its velocity."""
+    return load_checkpoint(run / "last.safetensors", with_velocity=True)
+
+
+def assert_near(found: Path, expected: Path) -> None:
+    """See that two runs learned the same, but for rounding."""
+    mine, theirs = read_last(found), read_last(expected)
+    for kind in ("weights", "velocity"):
+        for name, tensor in getattr(theirs, kind).items():
+            np.testing.assert_allclose(
+                getattr(mine, kind)[name], tensor, rtol=1e-5, atol=1e-5, err_msg=f"{kind} {name}"
+            )
+    assert mine.progressed.total_steps == theirs.progressed.total_steps
+    np.testing.assert_allclose(mine.progressed.val_errors, theirs.progressed.val_errors)

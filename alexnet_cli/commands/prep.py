@@ -24,7 +24,7 @@ from alexnet_cli.data.streams.tar_source import TarSet
 from alexnet_cli.engine.interrupt import catch_signals
 from alexnet_cli.engine.prep.cluster import Cluster, connected
 from alexnet_cli.engine.prep.doubles import find_doubles, in_words
-from alexnet_cli.engine.prep.folder import differences, entered, finish, forget
+from alexnet_cli.engine.prep.folder import another_dataset, entered, finish, forget
 from alexnet_cli.engine.prep.incoming import ORIGIN, bring, check_options
 from alexnet_cli.engine.prep.shard_plan import PrepOptions, plan_shards
 from alexnet_cli.engine.prep.side_files import (
@@ -34,7 +34,7 @@ from alexnet_cli.engine.prep.side_files import (
     sample_index,
 )
 from alexnet_cli.engine.prep.work import PrepWork
-from alexnet_cli.errors import DatasetError, ReleaseError, on_one_line
+from alexnet_cli.errors import ReleaseError, on_one_line, some_names
 from alexnet_cli.progress import SILENT, Progress
 
 __all__ = ["PrepOptions", "PrepResult", "prep"]
@@ -188,10 +188,7 @@ def _already_complete(folder: Path, plan: dict, release: Release) -> PrepResult:
     source = {name: value for name, value in index.source.items() if name not in ORIGIN}
     found = {"options": index.options, "source": source}
     if found != plan:
-        raise DatasetError(
-            f"{folder} holds another dataset: {differences(found, plan)}.\n"
-            "It is left as it is. Name another folder."
-        )
+        raise another_dataset(folder, found, plan)
     return _complete(folder, release.ignored)
 
 
@@ -250,7 +247,7 @@ def _check_no_class_was_lost(
     lost = [c.wnid for label, c in enumerate(release.classes) if label not in written]
     if not lost:
         return
-    shown = on_one_line(", ".join(lost[:5])) + (", ..." if len(lost) > 5 else "")
+    shown = some_names(lost)
     if allow_empty_class:
         progress.say(
             f"{len(lost)} classes have no training picture, but keep their number: {shown}"

@@ -11,7 +11,7 @@ from alexnet_cli.data.releases.codecs import READERS
 from alexnet_cli.data.releases.spool import SpoolFile
 from alexnet_cli.data.synsets import ImageClass
 from alexnet_cli.disk import is_ours
-from alexnet_cli.errors import ImageError, ReleaseError, UsageError, on_one_line
+from alexnet_cli.errors import ImageError, ReleaseError, UsageError, some_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Release:
         filled = {picture.label for picture in self.pictures["train"]}
         empty = [c.wnid for label, c in enumerate(self.classes) if label not in filled]
         if empty:
-            shown = on_one_line(", ".join(empty[:5])) + (", ..." if len(empty) > 5 else "")
+            shown = some_names(empty)
             raise ReleaseError(
                 f"{len(empty)} of {len(self.classes)} classes have no training picture: {shown}.\n"
                 "Nothing was written. Add pictures or remove those folders, then run prep again."

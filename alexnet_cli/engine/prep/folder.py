@@ -131,6 +131,14 @@ def differences(found: dict, plan: dict) -> str:
     return "; ".join(differing)[:200]
 
 
+def another_dataset(folder: Path, found: dict, plan: dict) -> DatasetError:
+    """Return the refusal of a folder whose dataset has another plan."""
+    return DatasetError(
+        f"{folder} holds another dataset: {differences(found, plan)}.\n"
+        "It is left as it is. Name another folder."
+    )
+
+
 def _remove_foreign_shards(folder: Path, names: set[str]) -> None:
     """Remove shards that a damaged plan had and this one lacks; the folder is prep's own."""
     for path in folder.iterdir():

@@ -9,7 +9,7 @@ from alexnet_cli.data.releases.fetched import ForeignTars, look_at
 from alexnet_cli.data.shards.index import INDEX_NAME, read_index
 from alexnet_cli.data.shards.writer import RECORDS
 from alexnet_cli.data.streams.tar_source import PIPE, TarSet
-from alexnet_cli.engine.prep.folder import PLAN_NAME, TARS, differences
+from alexnet_cli.engine.prep.folder import PLAN_NAME, TARS, another_dataset
 from alexnet_cli.engine.prep.shard_plan import PrepOptions
 from alexnet_cli.errors import DatasetError, UsageError
 from alexnet_cli.progress import Progress
@@ -88,7 +88,4 @@ def _check_same(folder: Path, found: dict | None, options: dict, origin: dict) -
             "It is left as it is, and nothing was fetched. To begin anew: remove it, or name "
             "another folder."
         )
-    raise DatasetError(
-        f"{folder} holds another dataset: {differences(found, wanted)}.\n"
-        "It is left as it is. Name another folder."
-    )
+    raise another_dataset(folder, found, wanted)

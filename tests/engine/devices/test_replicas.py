@@ -7,15 +7,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from helpers import assert_near, read_last
 
 from alexnet_cli.commands.evaluate import evaluate
 from alexnet_cli.commands.train import resume, train
 from alexnet_cli.engine.devices.replicas import ALONE, in_group, num_local, was_restarted
 from alexnet_cli.errors import ChildError
-from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.recipe import Recipe
 
 TWO = {"device": "cpu", "num_devices": 2, "columns": 1}
@@ -36,21 +35,6 @@ def straight(dataset, recipe, tmp_path_factory) -> Path:
     return run
 
 
-def last_of(run: Path) -> Checkpoint:
-    return load_checkpoint(run / "last.safetensors", with_velocity=True)
-
-
-def assert_near(found: Path, expected: Path) -> None:
-    mine, theirs = last_of(found), last_of(expected)
-    for kind in ("weights", "velocity"):
-        for name, tensor in getattr(theirs, kind).items():
-            np.testing.assert_allclose(
-                getattr(mine, kind)[name], tensor, rtol=1e-5, atol=1e-5, err_msg=f"{kind} {name}"
-            )
-    assert mine.progressed.total_steps == theirs.progressed.total_steps
-    np.testing.assert_allclose(mine.progressed.val_errors, theirs.progressed.val_errors)
-
-
 def test_two_replicas_stopped_and_resumed_learn_what_one_process_does(
     dataset, recipe, straight, tmp_path
 ):
@@ -62,7 +46,7 @@ def test_two_replicas_stopped_and_resumed_learn_what_one_process_does(
         train(dataset, run, recipe, **TWO)
     watcher.join()
     assert caught.value.exit_code == 128 + signal.SIGTERM
-    assert 1 <= last_of(run).progressed.epoch < 5
+    assert 1 <= read_last(run).progressed.epoch < 5
 
     found = resume(dataset, run, None, **TWO)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import assert_near, read_last
 from PIL import Image
 from torch.nn import functional as F
 
@@ -37,7 +38,7 @@ from alexnet_cli.errors import (
 )
 from alexnet_cli.metrics import score
 from alexnet_cli.model.alexnet import AlexNet, describe_layers
-from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
+from alexnet_cli.model.checkpoint import load_checkpoint
 from alexnet_cli.model.parallel import whole_state
 from alexnet_cli.progress import SILENT
 from alexnet_cli.recipe import Event, Recipe
@@ -91,10 +92,6 @@ MEASURED = {"images_per_second", "data_wait", "memory_mb"}
 
 def read_log_without_speed(run: Path) -> list[dict]:
     return [{n: value for n, value in row.items() if n not in MEASURED} for row in read_log(run)]
-
-
-def read_last(run: Path) -> Checkpoint:
-    return load_checkpoint(run / "last.safetensors", with_velocity=True)
 
 
 def assert_same_run(found: Path, expected: Path) -> None:
@@ -235,15 +232,6 @@ def test_run_on_two_devices_goes_on_on_one(dataset, recipe, tmp_path):
 
 
 # --- two devices
-
-
-def assert_near(found: Path, expected: Path) -> None:
-    mine, theirs = read_last(found), read_last(expected)
-    for kind in ("weights", "velocity"):
-        for name, tensor in getattr(theirs, kind).items():
-            np.testing.assert_allclose(
-                getattr(mine, kind)[name], tensor, rtol=1e-5, atol=1e-5, err_msg=f"{kind} {name}"
-            )
 
 
 def test_two_devices_learn_what_one_does(dataset, recipe, tmp_path):
