@@ -238,23 +238,21 @@ class UnscaledDropout(nn.Module):
     gradients and weight decay against each other (2012 code, layer.cu:1121).
 
     Attributes:
-        part: which rows of the whole batch x is, and how many those are; None where x is all of it.
-            Each replica draws the mask of the whole batch, so that all together drop what one alone
-            would.
+        mask: bool (N, units), the units that the next forward pass keeps; None to draw them from
+            torch's default generator.
     """
 
     def __init__(self, rate: float):
         super().__init__()
         self.rate = rate
-        self.part: tuple[slice, int] | None = None
+        self.mask: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x * (1.0 - self.rate)
-        if self.part is None:
+        if self.mask is None:
             return x * torch.empty_like(x).bernoulli_(1.0 - self.rate)
-        rows, num = self.part
-        return x * x.new_empty(num, *x.shape[1:]).bernoulli_(1.0 - self.rate)[rows]
+        return x * self.mask
 
     def extra_repr(self) -> str:
         return f"{self.rate}"

@@ -18,11 +18,11 @@ from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.engine.devices.feed import OnDevice
 from alexnet_cli.engine.devices.precision import allow_tf32, autocast
 from alexnet_cli.engine.devices.replicas import ALONE, Replicas
+from alexnet_cli.engine.training.dropout_masks import DropoutMasks
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.alexnet import AlexNet, initialize
 from alexnet_cli.model.average import WeightAverage
 from alexnet_cli.model.checkpoint import Checkpoint, Progressed
-from alexnet_cli.model.layers import UnscaledDropout
 from alexnet_cli.model.parallel import build_network, load_whole_state, whole_state
 from alexnet_cli.model.schedule import Rates
 from alexnet_cli.model.sgd import PaperSGD
@@ -56,7 +56,7 @@ class Learner:
         self.sgd = PaperSGD(self.net, recipe)
         self.average = WeightAverage(self.net, recipe)
         self.augmenter = Augmenter(recipe, stats, place.devices[0])
-        self._dropouts = [m for m in self.net.modules() if isinstance(m, UnscaledDropout)]
+        self.masks = DropoutMasks(self.net)
         if place.compiled:
             self.net.compile()
         self._forward = place.replicas.wrap(self.net, place.devices)
@@ -156,15 +156,14 @@ class Learner:
         images, labels = batch
         rows = self.place.replicas.share.rows(num)
         rng = np.random.default_rng([self.recipe.seed, at.epoch, at.step, 0xA06])
-        torch.manual_seed(int(rng.integers(1 << 62)))
-        for dropout in self._dropouts:
-            dropout.part = rows, num
+        self.masks.draw(rng, rows, num)
         self.net.train()
         patches = self.augmenter.random(
             images, rng, with_noise=self._has_noise(at.epoch), part=(rows, num)
         )
         with autocast(self.place.devices[0], self.place.precision):
-            scores = self._forward(patches).float()
+            scores = self._forward(patches)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         loss = F.cross_entropy(
             scores, labels, reduction="sum", label_smoothing=self.recipe.label_smoothing
         )

@@ -13,7 +13,9 @@ from alexnet_cli.engine.devices.replicas import ALONE, Replicas
 from alexnet_cli.engine.training.learner import Learner, Place
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.checkpoint import Progressed
+from alexnet_cli.model.parallel import whole_state
 from alexnet_cli.model.schedule import Rates
+from alexnet_cli.model.sgd import PaperSGD
 from alexnet_cli.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -105,37 +107,89 @@ def test_empty_share_has_a_gradient_of_zero_and_counts_nothing(tiny_recipe, stat
     assert tally.tolist() == [0, 0, 0]
 
 
-def test_replicas_drop_the_units_that_one_alone_would(tiny_recipe, stats):
-    images, labels = draw(5)
-    kept = []
-    for replicas in (ALONE, Pretended(0, 2), Pretended(1, 2)):
-        learner = build(tiny_recipe, stats, replicas)
-        masks = {}
-        for name, layer in learner.net.named_modules():
-            if type(layer).__name__ == "UnscaledDropout":
-                layer.forward = _noting(masks, name, layer)
-        rows = replicas.share.rows(5)
-        learner.loss((images[rows], labels[rows]), AT, 5, zeros())
-        kept.append(masks)
-
-    whole, first, second = kept
-    assert whole.keys() == {"drop6", "drop7"}
-    for name, mask in whole.items():
-        assert torch.equal(torch.cat([first[name], second[name]]), mask)
-        assert 0.3 < mask.mean() < 0.7
+def double(learner: Learner) -> Learner:
+    """Let a learner compute in float64, where the order of sums does not show."""
+    learner.net.double()
+    learner.sgd = PaperSGD(learner.net, learner.recipe)
+    augment = learner.augmenter.random
+    learner.augmenter.random = lambda *args, **keywords: augment(*args, **keywords).double()
+    return learner
 
 
-def _noting(masks: dict, name: str, layer):
-    """Return a dropout that notes its mask."""
-    real = layer.forward
+def train_in_float64(recipe: Recipe, stats: PixelStats, devices: int, replicas: int) -> dict:
+    """Return the weights after six updates, the replicas' gradients averaged by hand."""
+    learners = [
+        double(build(recipe, stats, Pretended(rank, replicas), devices=(CPU,) * devices))
+        for rank in range(replicas)
+    ]
+    for step in range(6):
+        images, labels = draw(7)
+        at = replace(AT, step=step)
+        for learner in learners:
+            rows = learner.place.replicas.share.rows(7)
+            learner.sgd.zero_grad()
+            learner.loss((images[rows], labels[rows]), at, 7, zeros()).backward()
+        for parameters in zip(*(learner.net.parameters() for learner in learners), strict=True):
+            mean = sum(parameter.grad for parameter in parameters) / replicas
+            for parameter in parameters:
+                parameter.grad = mean.clone()
+        for learner in learners:
+            learner.sgd.step(Rates(1e-3, 2e-3))
+    return whole_state(learners[0].net)
 
-    def forward(x):
+
+@pytest.mark.parametrize(("devices", "replicas"), [(2, 1), (1, 2), (1, 3), (2, 2)])
+def test_dropout_is_the_same_on_any_devices_and_replicas(tiny_recipe, stats, devices, replicas):
+    """Two columns on two devices, replicas of the whole network, and replicas of a pair."""
+    assert tiny_recipe.fc6.dropout
+    assert tiny_recipe.fc7.dropout
+    expected = train_in_float64(tiny_recipe, stats, 1, 1)
+
+    found = train_in_float64(tiny_recipe, stats, devices, replicas)
+
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-12, atol=1e-14, msg=name)
+
+
+def test_columns_drop_units_independently(tiny_recipe, stats):
+    """Also where every device has a default generator of its own that was seeded alike."""
+    learner = build(tiny_recipe, stats, devices=(CPU, CPU))
+    torch.manual_seed(0)
+
+    learner.loss(draw(64), AT, 64, zeros())
+
+    masks = {name: m.mask for name, m in learner.net.named_modules() if hasattr(m, "mask")}
+    assert masks.keys() == {f"parts.{p}.drop{n}" for p in (0, 1) for n in (6, 7)}
+    for number in (6, 7):
+        first, second = (masks[f"parts.{p}.drop{number}"].float() for p in (0, 1))
+        assert 0.4 < (first == second).float().mean() < 0.6
+        assert 0.4 < first.mean() < 0.6
+
+
+def test_step_neither_uses_nor_changes_the_default_generator(tiny_recipe, stats):
+    """A compiler replaces its numbers by its own, and GPUs have one each."""
+    learner, losses = build(tiny_recipe, stats), []
+
+    for seed in (0, 1):
+        torch.manual_seed(seed)
         state = torch.get_rng_state()
-        masks[name] = real(torch.ones_like(x))
-        torch.set_rng_state(state)
-        return real(x)
+        losses.append(learner.loss(draw(4), AT, 4, zeros()).item())
+        assert torch.equal(torch.get_rng_state(), state)
 
-    return forward
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch 2.11's own
+def test_compiled_step_drops_the_same_units(tiny_recipe, stats):
+    """Traced as torch.compile traces it; no kernels are made, which takes a C++ compiler."""
+    eager, traced = build(tiny_recipe, stats), build(tiny_recipe, stats)
+    traced.net.compile(backend="aot_eager", dynamic=False)
+
+    for step in range(3):
+        at = replace(AT, step=step)
+        losses = [learner.loss(draw(6), at, 6, zeros()).item() for learner in (eager, traced)]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    torch.compiler.reset()
 
 
 def test_tally_has_the_sum_of_losses_and_the_wrong_answers(tiny_recipe, stats):
