@@ -12,6 +12,7 @@ from torch import Tensor
 
 from alexnet_cli.data.augment import Augmenter, View, views_of
 from alexnet_cli.data.pixel_stats import PixelStats
+from alexnet_cli.engine.devices.allocator import keep_freed_memory
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.alexnet import parameter_shapes
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
@@ -57,6 +58,7 @@ def build_classifier(
 ) -> Classifier:
     """Put a checkpoint's network on the devices; `path` is for messages."""
     check_tensors(checkpoint, path)
+    keep_freed_memory()
     net = build_network(checkpoint.recipe, len(checkpoint.classes), devices)
     weights = {name: torch.from_numpy(tensor) for name, tensor in checkpoint.weights.items()}
     load_whole_state(net, weights)

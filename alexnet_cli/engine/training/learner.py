@@ -15,6 +15,7 @@ from torch import Tensor
 from alexnet_cli.data.augment import Augmenter
 from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.data.shards.dataset import Dataset
+from alexnet_cli.engine.devices.allocator import keep_freed_memory
 from alexnet_cli.engine.devices.feed import OnDevice
 from alexnet_cli.engine.devices.precision import allow_tf32, autocast
 from alexnet_cli.engine.devices.replicas import ALONE, Replicas
@@ -52,6 +53,8 @@ class Learner:
     def __init__(self, recipe: Recipe, num_classes: int, stats: PixelStats, place: Place):
         self.recipe, self.num_classes, self.stats, self.place = recipe, num_classes, stats, place
         allow_tf32(place.precision)
+        keep_freed_memory()
+        torch.backends.cudnn.benchmark = True  # every batch of an epoch but the last has one shape
         self.net = build_network(recipe, num_classes, place.devices)
         self.sgd = PaperSGD(self.net, recipe)
         self.average = WeightAverage(self.net, recipe)
