@@ -254,6 +254,22 @@ def test_conv_reads_zeros_beyond_right_and_bottom(sides, window, stride, pad, gr
     np.testing.assert_allclose(found, expect_conv(x.numpy(), conv), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("sides", [(9, 9), (13, 11)])
+def test_group_by_group_a_convolution_is_the_same(sides):
+    """As on GPUs, gradients included."""
+    conv, found = CeilConv2d(4, 6, 5, 2, 1, groups=2).double(), []
+
+    for convolve in (conv, lambda x: conv._group_by_group(x, 1)):
+        x = draw(2, 4, *sides).requires_grad_()
+        conv.zero_grad()
+        y = convolve(x)
+        y.square().sum().backward()
+        found.append([y.detach(), x.grad, conv.weight.grad.clone(), conv.bias.grad.clone()])
+
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
 def test_conv_without_overhang_is_torch_s():
     x = draw(1, 3, 13, 13)
     conv, of_torch = (kind(3, 4, 5, 4, 2).double() for kind in (CeilConv2d, nn.Conv2d))
