@@ -3,7 +3,9 @@
 N images, C channels, H rows, W columns.
 """
 
+import math
 import warnings
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from types import ModuleType
@@ -107,7 +109,7 @@ class LocalResponseNorm(nn.Module):
         self.size, self.alpha, self.beta, self.k, self.columns = size, alpha, beta, k, columns
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the same shape and type; layout as given, on a GPU channels last."""
+        """Map (N, C, H, W) to the same shape and type, with channels last."""
         if x.is_cuda and (kernels := _norm_kernels()) and kernels.can_run(x, self.size):
             constants = self.size, self.alpha, self.beta, self.k, self.columns
             return kernels.response_norm(x, *constants)
@@ -160,52 +162,69 @@ def _types_kept(device_type: str) -> AbstractContextManager:
 
 
 class _ResponseNorm(torch.autograd.Function):
-    """The formula and its gradient, several times as fast as torch's average pooling."""
+    """The formula and its gradient, several times as fast as torch's average pooling.
+
+    On a CPU it goes some images at a time, so that all but the first and last pass over them find
+    them in the cache. Windows are summed by a matrix product, which adds in float32 at least.
+    """
 
     @staticmethod
     def forward(ctx, x, norm):
-        before, after = norm.reach()
-        scale = _window_sum(x * x, before, after, norm.columns).mul_(norm.alpha).add_(norm.k)
-        power = _negative_power(scale, norm.beta)
-        if not ctx.needs_input_grad[0]:
-            return power.mul_(x)
-        y = x * power
+        x = x.contiguous(memory_format=torch.channels_last)
+        y, k = _like(x), x.new_tensor(norm.k)
+        scale = _like(x) if ctx.needs_input_grad[0] else y  # y is written after its scale is read
+        windows = _windows(x, norm)
+        for own, own_scale, own_y in _pieces(x, scale, y):
+            squares = own * own
+            for part in _parts(squares, own_scale, columns=norm.columns):
+                torch.addmm(k, part[0], windows, alpha=norm.alpha, out=part[1])
+            torch.mul(_negative_power(own_scale, norm.beta), own, out=own_y)
         ctx.norm = norm
-        ctx.save_for_backward(x, power, torch.div(y, scale, out=scale))
+        ctx.save_for_backward(x, scale, windows)
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        # dL/dx_i = g_i s_i^-b - 2 a b x_i * (sum of g_j y_j / s_j over the j whose window holds i):
-        # those from i - after to i + before.
-        x, power, y_over_scale = ctx.saved_tensors
-        before, after = ctx.norm.reach()
-        spread = _window_sum(grad * y_over_scale, after, before, ctx.norm.columns)
-        factor = -2 * ctx.norm.alpha * ctx.norm.beta
-        return (grad * power).addcmul_(spread, x, value=factor), None
+        # dL/dx_i = g_i s_i^-b - 2 a b x_i * (sum of g_j x_j s_j^-b / s_j over the j whose window
+        # holds i).
+        (x, scale, windows), norm = ctx.saved_tensors, ctx.norm
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        out, factor = _like(x), -2 * norm.alpha * norm.beta
+        for own, own_scale, own_grad, own_out in _pieces(x, scale, grad, out):
+            direct = _negative_power(own_scale, norm.beta).mul_(own_grad)
+            shares = (direct * own).div_(own_scale)
+            spread = torch.empty_like(shares)
+            for part in _parts(shares, spread, columns=norm.columns):
+                torch.mm(part[0], windows.T, out=part[1])
+            torch.addcmul(direct, spread, own, value=factor, out=own_out)
+        return out, None
 
 
-def _window_sum(values: Tensor, before: int, after: int, columns: int) -> Tensor:
-    """Add to each channel those before and after it in its column; (N, C, H, W) as given."""
-    if values.dtype == torch.bfloat16:
-        # Adding one by one would round each time; a product adds in float32, and is faster too.
-        window = _window_matrix(values, before, after, columns)
-        return F.conv2d(values, window, groups=columns)
-    total = values.clone()
-    source, target = (t.unflatten(1, (columns, -1)) for t in (values, total))
-    num = source.shape[2]
-    for shift in range(1, min(before, num - 1) + 1):
-        target[:, :, shift:] += source[:, :, : num - shift]
-    for shift in range(1, min(after, num - 1) + 1):
-        target[:, :, : num - shift] += source[:, :, shift:]
-    return total
+PIECE = 1 << 19  # activations
 
 
-def _window_matrix(values: Tensor, before: int, after: int, columns: int) -> Tensor:
-    """Return 1 x 1 kernels, (C, C / columns, 1, 1), that are one on a window, zero elsewhere."""
-    num = values.shape[1] // columns
-    ones = torch.ones(num, num, dtype=values.dtype, device=values.device)
-    return ones.tril(after).triu(-before).repeat(columns, 1)[:, :, None, None]
+def _like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.channels_last)
+
+
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Cut (N, C, H, W) with channels last into matrices (positions, C); on a CPU small ones."""
+    num, channels, *sides = tensors[0].shape
+    step = num if tensors[0].is_cuda else PIECE // (channels * math.prod(sides))
+    rows = (tensor.permute(0, 2, 3, 1).reshape(-1, channels) for tensor in tensors)
+    return zip(*(matrix.split(max(1, step) * math.prod(sides)) for matrix in rows), strict=True)
+
+
+def _parts(*matrices: Tensor, columns: int) -> Iterator[tuple[Tensor, ...]]:
+    """Cut matrices (positions, C) into those of each column."""
+    return zip(*(matrix.chunk(columns, dim=1) for matrix in matrices), strict=True)
+
+
+def _windows(x: Tensor, norm: LocalResponseNorm) -> Tensor:
+    """Return the matrix of a column that is one where channel j (row) is in i's window (column)."""
+    before, after = norm.reach()
+    num = x.shape[1] // norm.columns
+    return x.new_ones(num, num).tril(after).triu(-before).T.contiguous()
 
 
 def _negative_power(scale: Tensor, beta: float) -> Tensor:

@@ -7,20 +7,25 @@ round by round; ratios are taken inside a round, and their median is printed.
         [--device cpu] [--variants stock,fp32,bf16]
 
 `stock` is the network of the recipe with torch.nn.LocalResponseNorm and torch.optim.SGD as they
-come, in float32; `torchvision` is torchvision's alexnet, which has no norms and no groups, in the
-same plain loop. Compiled variants print how long the first step took.
+come, in float32; `stock-kept` is the same with our setting of the C library's memory;
+`torchvision` is torchvision's alexnet, which has no norms and no groups, in the same plain loop.
+Each variant is a process of its own, since that setting holds for a whole process. Compiled
+variants print how long the first step took.
 """
 
 import argparse
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 
 import torch
 import torch.nn.functional as F
 import torchvision
 from torch import nn
 
+from alexnet_cli.engine.devices.allocator import keep_freed_memory
 from alexnet_cli.engine.devices.precision import allow_tf32, autocast
 from alexnet_cli.model.alexnet import AlexNet, initialize
 from alexnet_cli.model.sgd import PaperSGD
@@ -28,7 +33,7 @@ from alexnet_cli.recipe import Recipe
 from alexnet_cli.recipes import find_recipe
 
 CLASSES = 1000
-VARIANTS = "stock,fp32,bf16,compiled,compiled-bf16,torchvision,torchvision-bf16"
+VARIANTS = "stock,stock-kept,fp32,bf16,compiled,compiled-bf16,torchvision,torchvision-bf16"
 
 
 class StockNorm(nn.Module):
@@ -51,7 +56,7 @@ def build_net(recipe: Recipe, variant: str) -> nn.Module:
         return torchvision.models.alexnet(num_classes=CLASSES)
     net = AlexNet(recipe, CLASSES)
     initialize(net, 0)
-    if variant == "stock":
+    if variant.startswith("stock"):
         for name in [name for name, _ in net.named_children() if name.startswith("norm")]:
             setattr(net, name, StockNorm(recipe))
     return net
@@ -59,7 +64,7 @@ def build_net(recipe: Recipe, variant: str) -> nn.Module:
 
 def build_update(net: nn.Module, recipe: Recipe, variant: str) -> tuple[Callable, Callable]:
     """Return what forgets gradients and what updates by them: ours, or torch.optim.SGD."""
-    if variant == "stock" or variant.startswith("torchvision"):
+    if variant.startswith(("stock", "torchvision")):
         sgd = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
         return sgd.zero_grad, sgd.step
     ours = PaperSGD(net, recipe)
@@ -94,6 +99,42 @@ def seconds_of(step: Callable, device: torch.device) -> float:
     return time.perf_counter() - began
 
 
+def serve(pipe: Connection, variant: str, options: argparse.Namespace) -> None:
+    """Make a step whenever asked to, and send back its seconds."""
+    if variant not in ("stock", "torchvision", "torchvision-bf16"):
+        keep_freed_memory()
+    torch.set_num_threads(options.threads)
+    allow_tf32("fp32")
+    torch.manual_seed(0)
+    recipe, device = find_recipe(options.recipe), torch.device(options.device)
+    x = torch.randn(options.batch, 3, recipe.crop_size, recipe.crop_size, device=device).mul_(50)
+    x = x.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(CLASSES, (options.batch,), device=device)
+    step = build_step(recipe, variant, x, labels)
+    while pipe.recv():
+        pipe.send(seconds_of(step, device))
+
+
+class Process:
+    """A variant in a process of its own."""
+
+    def __init__(self, variant: str, options: argparse.Namespace):
+        self.pipe, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")
+        self.process = context.Process(target=serve, args=(theirs, variant, options))
+        self.process.start()
+
+    def step(self) -> float:
+        """Return the seconds of one step."""
+        self.pipe.send(True)
+        return self.pipe.recv()
+
+    def end(self) -> None:
+        """Let the process end."""
+        self.pipe.send(False)
+        self.process.join()
+
+
 def main() -> None:
     """Print one line a variant."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -104,19 +145,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--variants", default=VARIANTS)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    allow_tf32("fp32")
-    recipe, device = find_recipe(options.recipe), torch.device(options.device)
-    x = torch.randn(options.batch, 3, recipe.crop_size, recipe.crop_size, device=device).mul_(50)
-    x = x.contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(CLASSES, (options.batch,), device=device)
     names = options.variants.split(",")
-    steps = {name: build_step(recipe, name, x, labels) for name in names}
-    first = {name: seconds_of(step, device) for name, step in steps.items()}
+    variants = {name: Process(name, options) for name in names}
+    first = {name: variant.step() for name, variant in variants.items()}
     rounds = []
     for number in range(options.rounds):
         turned = names[number % len(names) :] + names[: number % len(names)]
-        rounds.append({name: seconds_of(steps[name], device) for name in turned})
+        rounds.append({name: variants[name].step() for name in turned})
+    for variant in variants.values():
+        variant.end()
     for name in names:
         speed = options.batch / statistics.median(row[name] for row in rounds)
         ratios = sorted(row[names[0]] / row[name] for row in rounds)
