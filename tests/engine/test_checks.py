@@ -187,7 +187,7 @@ def test_gradient_that_is_half_of_the_right_one_is_found_in_the_layers_below(bac
 
 
 def test_gradient_without_the_neighbours_share_is_found(backward):
-    backward(lambda right, ctx, grad: grad * ctx.saved_tensors[2])
+    backward(lambda right, ctx, grad: grad * ctx.saved_tensors[1] ** -ctx.norm.beta)
 
     # Small where few channels are wide awake, as before the second normalisation.
     assert BEFORE_NORM1 <= wrong(gradients(PAPER)) <= BEFORE_NORM2
