@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from alexnet_cli.data.shards.sample_audit import Finding
+from alexnet_cli.data.shards.shard_audit import Finding
 from alexnet_cli.engine.folder_lock import locked
 from alexnet_cli.engine.prep.folder import in_use
 from alexnet_cli.engine.verify.audit import audit_dataset

@@ -51,7 +51,8 @@ def test_flipped_bit_is_exit_3_with_shard_sample_expected_and_found(fails, damag
     assert "findings in 1 files" in failure.message
     assert "--repair SOURCE" in failure.message
     assert "val-000001.tar: SHA-256: expected" in failure.stdout
-    assert "sample val-00000025: CRC-32 of the JPEG: expected" in failure.stdout
+    deep = fails(3, "verify", damaged, "--deep")
+    assert "sample val-00000025: CRC-32 of the JPEG: expected" in deep.stdout
 
 
 def test_json_lists_findings_before_exit_3(fails, damaged):
@@ -114,7 +115,7 @@ def test_rebuild_leaves_shards_to_the_repair(fails, damaged):
 def test_what_rebuild_could_not_make_again_is_sent_to_the_repair(fails, dataset, tmp_path):
     folder = Path(shutil.copytree(dataset, tmp_path / "odd"))
     index = read_index(folder)
-    write_index(folder, replace(index, files={"val.samples.npy": FileRecord.of(b"others")}))
+    write_index(folder, replace(index, files={**index.files, "val.samples.npy": FileRecord.of(b"others")}))
     assert fails(3, "verify", folder).message.endswith("--rebuild\n")
     assert fails(3, "verify", folder, "--rebuild").message.endswith("--repair SOURCE\n")
 

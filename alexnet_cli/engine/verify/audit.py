@@ -22,8 +22,7 @@ from alexnet_cli.data.shards.index import (
     Index,
     read_index,
 )
-from alexnet_cli.data.shards.sample_audit import Finding
-from alexnet_cli.data.shards.shard_audit import AuditTask, ShardAudit, audit_shard
+from alexnet_cli.data.shards.shard_audit import AuditTask, Finding, ShardAudit, audit_shard
 from alexnet_cli.engine.interrupt import Interrupt, catch_signals
 from alexnet_cli.engine.prep.side_files import read_rejected
 from alexnet_cli.errors import DatasetError, Stopped
@@ -71,13 +70,13 @@ def audit_dataset(
     for split in index.splits:
         rows, wrong = _sample_index(folder, split, index)
         findings += wrong
-        tasks += _tasks(folder, split, index, rows, deep)
+        tasks += _tasks(folder, split, index, rows if deep else None)
     findings += _rejected(folder, index)
     audits = _audit_shards(tasks, num_threads or os.cpu_count() or 1, progress)
     extra, copies = _unknown_shards(folder, index)
     owners = _owners(index)
-    for task, audit in zip(tasks, audits, strict=True):
-        findings += _explained(task, audit, owners)
+    for audit in audits:
+        findings += _explained(audit, owners)
     findings += extra
     return Audit(
         index,
@@ -108,11 +107,6 @@ def _sample_index(
     except DatasetError as error:
         why = str(error).split("\n")[0].removeprefix(f"{folder / name}: ")
         return None, [Finding(name, "", "the sample index", "one that fits the shards", why)]
-    numbers, found = rows["number"].astype(np.int64), index.splits[split].found
-    in_order = (np.diff(numbers) > 0).all() and (numbers < found).all()
-    if not in_order or (rows["label"] >= len(index.classes)).any():
-        expected = f"unique keys in order, below {found}, and labels below {len(index.classes)}"
-        return None, [Finding(name, "", "keys and labels", expected, "others")]
     return rows, []
 
 
@@ -122,7 +116,9 @@ def _compare_file(folder: Path, name: str, index: Index) -> list[Finding]:
         found = FileRecord.of((folder / name).read_bytes())
     except OSError as error:
         return [Finding(name, "", "the file", "its bytes", error.strerror or str(error))]
-    record = index.files.get(name, found)
+    record = index.files.get(name)
+    if record is None:
+        return [Finding(name, "", "its size and SHA-256", f"a record in {INDEX_NAME}", "none")]
     return [
         Finding(name, "", what, str(getattr(record, attribute)), str(getattr(found, attribute)))
         for what, attribute in (("size in bytes", "num_bytes"), ("SHA-256", "sha256"))
@@ -142,25 +138,17 @@ def _rejected(folder: Path, index: Index) -> list[Finding]:
     return [Finding(REJECTED_NAME, "", "rows", str(expected), found)]
 
 
-def _tasks(
-    folder: Path, split: str, index: Index, rows: np.ndarray | None, deep: bool
-) -> list[AuditTask]:
+def _tasks(folder: Path, split: str, index: Index, rows: np.ndarray | None) -> list[AuditTask]:
+    """Return a task for each shard of a split.
+
+    Args:
+        rows: of its sample index, to decode the images; None to compare hashes only.
+    """
     shards = index.splits[split].shards
     bounds = np.cumsum([0, *(shard.num_samples for shard in shards)]).tolist()
-    wnids = tuple(entry.wnid for entry in index.classes)
-    # A recorded sample index is the one that prep made of these very shards.
-    is_recorded = rows is not None and samples_name(split) in index.files
+    side = index.options["size"]
     return [
-        AuditTask(
-            folder,
-            split,
-            shard,
-            rows=None if rows is None else rows[a:b],
-            wnids=wnids,
-            image_size=index.options["size"],
-            deep=deep,
-            by_hash=is_recorded and not deep,
-        )
+        AuditTask(folder, split, shard, None if rows is None else rows[a:b], side)
         for shard, a, b in zip(shards, bounds[:-1], bounds[1:], strict=True)
     ]
 
@@ -194,18 +182,12 @@ def _stopped(interrupt: Interrupt, done: int, total: int) -> Stopped:
     )
 
 
-def _explained(task: AuditTask, audit: ShardAudit, owners: dict[str, str]) -> list[Finding]:
-    """Say what the findings of one shard come from, where that is known."""
-    if audit.sha256 == task.shard.sha256:
-        if task.rows is None:
-            return audit.findings
-        # The bytes are those that prep wrote: it is the sample index that says otherwise.
-        name = samples_name(task.split)
-        return [replace(f, file=name, what=f"{f.what} ({f.file})") for f in audit.findings]
-    if audit.sha256 in owners:
-        what = f"the bytes of {owners[audit.sha256]}"
-        return [Finding(audit.name, "", "the file's content", "its own", what)]
-    return audit.findings
+def _explained(audit: ShardAudit, owners: dict[str, str]) -> list[Finding]:
+    """Return the findings about a shard, or that it has the bytes of another one."""
+    owner = owners.get(audit.sha256, audit.name)
+    if owner == audit.name:
+        return audit.findings
+    return [Finding(audit.name, "", "the file's content", "its own", f"the bytes of {owner}")]
 
 
 def _owners(index: Index) -> dict[str, str]:

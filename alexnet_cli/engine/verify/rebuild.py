@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alexnet_cli.atomic import write_bytes
 from alexnet_cli.data.shards.dataset import samples_name
-from alexnet_cli.data.shards.index import INDEX_COPY, INDEX_NAME, FileRecord, Shard, read_index
+from alexnet_cli.data.shards.index import INDEX_COPY, INDEX_NAME, FileRecord, read_index
 from alexnet_cli.data.shards.tar_layout import scan_samples
 from alexnet_cli.engine.prep.side_files import sample_index
 from alexnet_cli.engine.verify.audit import Audit
@@ -58,13 +58,8 @@ def rebuild_samples(folder: Path, audit: Audit) -> list[str]:
         name = samples_name(split)
         if name not in damaged or damaged & {shard.name for shard in record.shards}:
             continue
-        content = sample_index([_samples_of(folder, shard) for shard in record.shards])
-        if audit.index.files.get(name) in (None, FileRecord.of(content)):
+        content = sample_index([scan_samples(folder / shard.name) for shard in record.shards])
+        if audit.index.files.get(name) == FileRecord.of(content):
             write_bytes(folder / name, content)
             rebuilt.append(name)
     return rebuilt
-
-
-def _samples_of(folder: Path, shard: Shard) -> list[tuple[int, int, int, int, int]]:
-    with (folder / shard.name).open("rb") as file:
-        return scan_samples(file)

@@ -164,8 +164,7 @@ class _Repair:
         shards = []
         for shard in self.index.splits[split].shards:
             folder = self.staging if shard.name in self.damaged else self.folder
-            with (folder / shard.name).open("rb") as file:
-                shards.append(scan_samples(file))
+            shards.append(scan_samples(folder / shard.name))
         return shards
 
     def _rejected(self) -> bytes:

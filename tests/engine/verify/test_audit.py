@@ -1,12 +1,12 @@
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from helpers import Listener
 
-from alexnet_cli.data.shards.dataset import OLDER_SAMPLE_DTYPE
+from alexnet_cli.data.shards.index import read_index, write_index
 from alexnet_cli.engine.verify.audit import Audit, audit_dataset
 from alexnet_cli.errors import DatasetError, Stopped
 from alexnet_cli.progress import SILENT
@@ -108,53 +108,12 @@ def test_files_of_others_are_left_alone(copy):
     assert audit(copy).findings == []
 
 
-def forget_the_files(folder: Path) -> None:
-    """Make the dataset one of an earlier version."""
-    import json
-
-    content = json.loads((folder / "index.json").read_text())
-    del content["files"], content["checksum"]
-    (folder / "index.json").write_text(json.dumps(content))
-    (folder / ".index.json").unlink()
-    for path in folder.glob("*.samples.npy"):
-        np.save(path, np.load(path)[list(OLDER_SAMPLE_DTYPE.names)].astype(OLDER_SAMPLE_DTYPE))
-
-
-def test_dataset_of_an_earlier_version_is_whole(copy):
-    forget_the_files(copy)
-    assert audit(copy, deep=True).findings == []
-
-
-@pytest.mark.parametrize("column", ["offset", "length", "label", "number"])
-def test_wrong_row_of_an_earlier_sample_index_is_found(copy, column):
-    forget_the_files(copy)
-    path = copy / "train.samples.npy"
-    rows = np.load(path)
-    rows[column][30] ^= 1
-    np.save(path, rows)
-    assert files(audit(copy)) == ["train.samples.npy"]
-
-
-def test_damaged_shard_of_an_earlier_version_is_found(copy):
-    forget_the_files(copy)
-    flip(copy / "val-000000.tar", 900)
-    assert files(audit(copy)) == ["val-000000.tar"]
-
-
-def test_label_beyond_the_classes_of_an_earlier_sample_index_is_found(copy):
-    forget_the_files(copy)
-    path = copy / "train.samples.npy"
-    rows = np.load(path)
-    rows["label"][30] = 1000
-    np.save(path, rows)
-    assert files(audit(copy)) == ["train.samples.npy"]
-
-
-def test_rejected_rows_of_an_earlier_version_are_counted(copy):
-    forget_the_files(copy)
-    (copy / "rejected.csv").write_text("split,source,reason,detail\ntrain,a,empty,0 bytes\n")
+def test_file_that_the_index_does_not_know_is_found(copy):
+    index = read_index(copy)
+    files = {name: record for name, record in index.files.items() if name != "val.samples.npy"}
+    write_index(copy, replace(index, files=files))
     (finding,) = audit(copy).findings
-    assert (finding.expected, finding.found) == ("0", "1")
+    assert (finding.file, finding.found) == ("val.samples.npy", "none")
 
 
 class Stopping(Listener):
