@@ -34,7 +34,6 @@ from alexnet_cli.commands import train as train_verb
 from alexnet_cli.commands.bench import Extent, Ways
 from alexnet_cli.commands.evaluate import evaluate
 from alexnet_cli.commands.pca import pca
-from alexnet_cli.commands.prep import PrepOptions, prep
 from alexnet_cli.data.demo_pictures import CLASSES, draw_numbered
 from alexnet_cli.data.passes import batches_of, order_of
 from alexnet_cli.data.shards.dataset import Dataset, open_dataset
@@ -263,23 +262,32 @@ def data(check: Check) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             drawn = draw_numbered(0, split, label, number)
             (folder / f"{number:06d}.JPEG").write_bytes(drawn)
-    options = PrepOptions(size=size.image_size, shard_size=500)
-    began = time.perf_counter()
-    result = prep(source, check.train_data, options, num_workers=1 if check.rehearse else None)
-    seconds = time.perf_counter() - began
-    pca(check.train_data)
-    num = size.train_images + size.val_images
-    check.figure("prep, images/s, start-up included", num / seconds)
-    counts = {split: found["written"] for split, found in result.splits.items()}
+    num, began = size.train_images + size.val_images, time.perf_counter()
+    counts = _prepare(check, source, check.train_data)
+    check.figure("prep, images/s, start-up included", num / (time.perf_counter() - began))
     check.check("every image is prepared", sum(counts.values()) == num, counts)
+    pca(check.train_data)
     if check.images:
-        _prepare_given(check, options)
+        _prepare_given(check)
     split = check.dataset(check.bench_data).split("train")
     check.figure("bytes per image of what is measured", float(split.samples["length"].mean()))
     check.figure("images to measure with", len(split))
 
 
-def _prepare_given(check: Check, options: PrepOptions) -> None:
+def _prepare(check: Check, source: Path, folder: Path) -> dict[str, int]:
+    """Run `alexnet prep` and return how many images each split has.
+
+    In a process of its own, whose workers do not import torch as this one's would.
+    """
+    command = [sys.executable, "-m", "alexnet_cli", "prep", str(source), str(folder), "--json"]
+    command += ["--size", str(check.size.image_size), "--shard-size", "500"]
+    command += ["--workers", "1"] if check.rehearse else []
+    found = subprocess.run(command, stdout=subprocess.PIPE, cwd=ROOT, check=True)
+    splits = json.loads(found.stdout)["splits"]
+    return {name: counts["written"] for name, counts in splits.items()}
+
+
+def _prepare_given(check: Check) -> None:
     """Prepare the given images, each under as many names as make enough."""
     files = sorted(p for p in check.images.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
     if not files:
@@ -289,7 +297,7 @@ def _prepare_given(check: Check, options: PrepOptions) -> None:
             folder = check.work / "given" / split / CLASSES[number % len(CLASSES)].wnid
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(files[number % len(files)], folder / f"{number:06d}.JPEG")
-    prep(check.work / "given", check.bench_data, options)
+    _prepare(check, check.work / "given", check.bench_data)
     pca(check.bench_data)
 
 
