@@ -218,11 +218,18 @@ def bench(
     columns: Columns = None,
     device: Device = "auto",
     seconds: Annotated[float, typer.Option(min=0.01, help="Of each measurement.")] = 2.0,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this: reading, parts, step, shards, views, ..."),
+    ] = None,
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="Also profile a step, kernel by kernel.")
+    ] = False,
     every: Annotated[
         bool, typer.Option("--all", help="Batches of 128 to 2048, all precisions, both kernels.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for bench.json and bench.md; with --all bench.")
+        Path | None, typer.Option(help="Folder for the report's files; with --all bench.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -237,7 +244,8 @@ def bench(
         None if compiled is None else (compiled,),
     )
     how = {"every": every, "device": device, "num_devices": gpus, "columns": columns}
-    how |= {"seconds": seconds, "out": out or (Path("bench") if every else None)}
+    extent = verb.Extent(seconds, tuple(only or verb.MEASUREMENTS), kernels)
+    how |= {"extent": extent, "out": out or (Path("bench") if every else None)}
     result = verb.bench(source, wanted, ways, **how, progress=console.ConsoleProgress())
     if result:  # nothing from a replica that is not the first
         show(asdict(result), as_json, report_bench.show_bench)

@@ -12,9 +12,9 @@ import torch
 from alexnet_cli.atomic import write_bytes
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.sources import Location, open_source
-from alexnet_cli.engine.bench.bench import Bench
+from alexnet_cli.engine.bench.bench import MEASUREMENTS, Bench, Extent
 from alexnet_cli.engine.bench.bench import bench as measure
-from alexnet_cli.engine.bench.words import limits, markdown, ratios
+from alexnet_cli.engine.bench.words import kernels_text, limits, markdown, name_of_way, ratios
 from alexnet_cli.engine.devices.faults import told
 from alexnet_cli.engine.devices.launcher import on_replicas
 from alexnet_cli.engine.devices.layout import Layout, choose_layout
@@ -26,6 +26,7 @@ from alexnet_cli.recipe import Recipe
 
 CPU_BATCH = 16
 GRID_BATCHES = (128, 512, 2048)
+EVERYTHING = Extent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def bench(
     device: str = "auto",
     num_devices: int | None = None,
     columns: int | None = None,
-    seconds: float = 2.0,
+    extent: Extent = EVERYTHING,
     out: Path | None = None,
     progress: Progress = SILENT,
 ) -> BenchResult | None:
@@ -85,12 +86,15 @@ def bench(
     Args:
         location: a dataset; without one, pictures are noise and nothing is read.
         every: measure all the ways; one that fails is noted, and the others go on.
-        seconds: of each measurement of each way.
-        out: folder for bench.json and bench.md.
+        extent: what is measured of each way, and for how long.
+        out: folder for bench.json and bench.md, and for kernels.txt and kernels.json if kernels
+            are measured.
 
     Raises:
         AlexNetError: the dataset or device cannot be used, or the only way failed.
+        UsageError: there is no measurement of a name in `extent.only`.
     """
+    _check_names(extent)
     layout = choose_layout(device, num_devices, columns, net_columns=recipe.columns)
     ways = ways.filled(recipe, layout.kind, every=every)
     all_ways = list(product(ways.batches, ways.precisions, ways.compiled))
@@ -99,7 +103,7 @@ def bench(
         what = f"batch {batch}, {precision}{', compiled' * compiled}"
         if len(all_ways) > 1:
             progress.say(f"{number}/{len(all_ways)}: {what}")
-        way = _Way(location, replace(recipe, batch_size=batch), precision, compiled, seconds)
+        way = _Way(location, replace(recipe, batch_size=batch), precision, compiled, extent)
         try:
             found.append(on_replicas(partial(_measure, way, layout, progress), layout))
         except (AlexNetError, RuntimeError) as error:
@@ -117,7 +121,14 @@ class _Way:
     recipe: Recipe
     precision: str
     compiled: bool
-    seconds: float
+    extent: Extent
+
+
+def _check_names(extent: Extent) -> None:
+    """Refuse measurements that do not exist."""
+    unknown = [name for name in extent.only if name not in MEASUREMENTS]
+    if unknown:
+        raise UsageError(f"--only {unknown[0]}: choose from {', '.join(MEASUREMENTS)}.")
 
 
 def _measure(way: _Way, layout: Layout, progress: Progress) -> Bench | None:
@@ -129,7 +140,7 @@ def _measure(way: _Way, layout: Layout, progress: Progress) -> Bench | None:
         smaller = f"Try --batch {max(1, way.recipe.batch_size // 2)}"
         try:
             with told(way.recipe, smaller):
-                found = measure(way.recipe, dataset, place, way.seconds, shown)
+                found = measure(way.recipe, dataset, place, way.extent, shown)
         except RuntimeError as error:
             if not way.compiled:
                 raise
@@ -165,7 +176,16 @@ def _finish(found: list[Bench], failures: list[str], out: Path | None) -> BenchR
     result = BenchResult(rows, failures)
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        result.report = [str(out / "bench.json"), str(out / "bench.md")]
-        write_bytes(out / "bench.md", markdown(found, failures).encode())
-        write_bytes(out / "bench.json", (json.dumps(asdict(result), indent=1) + "\n").encode())
+        files = {"bench.md": markdown(found, failures)}
+        if profiled := [b for b in found if b.kernels]:
+            files["kernels.txt"] = kernels_text(profiled)
+            tables = {name_of_way(b): [asdict(kernel) for kernel in b.kernels] for b in profiled}
+            files["kernels.json"] = _as_json(tables)
+        result.report = [str(out / name) for name in ("bench.json", *files)]
+        for name, text in {**files, "bench.json": _as_json(asdict(result))}.items():
+            write_bytes(out / name, text.encode())
     return result
+
+
+def _as_json(content: dict) -> str:
+    return json.dumps(content, indent=1) + "\n"

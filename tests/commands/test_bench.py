@@ -19,8 +19,8 @@ SMALL = ("--set", "width=0.03125", "--set", "crop_size=59", "--device", "cpu", "
 
 @pytest.fixture(autouse=True)
 def small_limits(monkeypatch):
-    monkeypatch.setattr("alexnet_cli.engine.bench.roof.SIDE", {"cpu": 128})
-    monkeypatch.setattr("alexnet_cli.engine.bench.roof.COPIED", {"cpu": 1 << 20})
+    monkeypatch.setattr("alexnet_cli.engine.bench.roofline.SIDE", {"cpu": 128})
+    monkeypatch.setattr("alexnet_cli.engine.bench.roofline.COPIED", {"cpu": 1 << 20})
 
 
 def test_figures_of_a_dataset_are_one_json_object(answer, dataset):
@@ -54,6 +54,27 @@ def test_all_measures_every_way_that_is_not_ruled_out(answer, tmp_path):
     assert (out / "bench.md").read_text().count("\n| 2 |") == 3
 
 
+def test_kernels_are_written_and_the_first_fifteen_printed(alexnet, tmp_path):
+    command = ("bench", *SMALL, "--batch", 2, "--only", "step", "--kernels", "--out", tmp_path)
+
+    result = alexnet(*command)
+
+    assert result.exit_code == 0, result.output
+    (kernels,) = json.loads((tmp_path / "kernels.json").read_text()).values()
+    assert sum(kernel["share"] for kernel in kernels) == pytest.approx(1)
+    seconds = [kernel["seconds"] for kernel in kernels]
+    assert seconds == sorted(seconds, reverse=True)
+    table = (tmp_path / "kernels.txt").read_text()
+    assert all(kernel["name"] in table for kernel in kernels)
+    assert "batch 2, fp32, " in table
+    assert f"in {len(kernels) - 15} more" in result.stdout
+    assert kernels[0]["name"] in result.stdout
+
+
+def test_unknown_measurement_is_refused(fails):
+    assert "choose from reading, parts" in fails(2, "bench", *SMALL, "--only", "speed").message
+
+
 def test_way_that_fails_is_noted_and_the_others_go_on(monkeypatch):
     measure = verb.measure
 
@@ -65,7 +86,7 @@ def test_way_that_fails_is_noted_and_the_others_go_on(monkeypatch):
     monkeypatch.setattr(verb, "measure", fail_once)
     ways = verb.Ways((2,), compiled=(False,))
 
-    result = verb.bench(None, tiny(), ways, every=True, device="cpu", seconds=0.0)
+    result = verb.bench(None, tiny(), ways, every=True, device="cpu", extent=verb.Extent(0.0))
 
     assert [row["precision"] for row in result.benches] == ["fp32", "bf16"]
     assert result.failures == ["batch 2, tf32: out of memory with batches of 2."]
@@ -116,7 +137,7 @@ def test_all_the_ways_on_a_gpu_are_eighteen():
 
 
 def test_work_of_a_replica_can_be_sent_to_its_process():
-    way = verb._Way(Path("shards"), tiny(), "bf16", True, 2.0)
+    way = verb._Way(Path("shards"), tiny(), "bf16", True, verb.Extent())
     layout = choose_layout("cpu", 2, 1, net_columns=2)
 
     sent = pickle.loads(pickle.dumps(partial(verb._measure, way, layout, SILENT)))

@@ -6,7 +6,7 @@ N pictures of a batch, S their side.
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import simplejpeg
@@ -28,6 +28,8 @@ from alexnet_cli.model.schedule import Rates
 
 MARGIN = 32  # pixels that drawn pictures are larger than the patches; 256 and 224 in the paper
 SAMPLES = 1024  # pictures that are read and decoded again and again
+AHEAD = 8  # batches that our reader and its copies to the device have ready, at most
+MIN_EPOCH = 500_000  # images of an epoch in a measurement, which its end would interrupt
 RATES = Rates(1e-6, 1e-6)  # of the updates; labels are drawn, and nothing is to be learned
 
 
@@ -93,18 +95,28 @@ class Steps:
         return lambda: step(self.batch)
 
     def from_shards(self, split: Split) -> float:
-        """Return pictures a second of whole steps on a split's pictures, read as in training."""
-        step, batches = self._stepper(), self.batches(split)
-        rate = self.num * self.clock.rate(lambda: step(next(batches)))
-        batches.close()
-        return rate
+        """Return images per second of whole steps on a split's images, read as in training.
+
+        Raises:
+            TooSlowError: the measurement would exceed the clock's limit.
+        """
+        step = self._stepper()
+        return self._rate_of(step, split)
 
     def reader(self, split: Split) -> float:
-        """Return pictures a second that come on the device, decoded, when nothing else runs."""
-        batches = self.batches(split)
-        rate = self.num * self.clock.rate(lambda: next(batches))
-        batches.close()
-        return rate
+        """Return images per second that arrive on the device, decoded, when nothing else runs.
+
+        Raises:
+            TooSlowError: the measurement would exceed the clock's limit.
+        """
+        return self._rate_of(lambda batch: None, split)
+
+    def _rate_of(self, use: Callable[[OnDevice], None], split: Split) -> float:
+        batches = self.batches(lengthen(split, MIN_EPOCH))
+        try:
+            return self.num * self.clock.stretch(lambda: use(next(batches)), AHEAD).rate
+        finally:
+            batches.close()
 
     def _stepper(self) -> Callable[[OnDevice], None]:
         """Return a call that makes one update on a batch."""
@@ -131,6 +143,12 @@ class Steps:
                 if len(batch[1]) == len(self.batch[1]):
                     yield batch
             epoch += 1
+
+
+def lengthen(split: Split, num: int) -> Split:
+    """Return a split of at least `num` samples: those of the given one, again and again."""
+    times = -(-num // len(split))
+    return replace(split, samples=np.tile(split.samples, times)) if times > 1 else split
 
 
 def num_threads() -> int:

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from alexnet_cli.engine.bench.clock import CHUNKS, FEWEST, Clock
+from alexnet_cli.engine.bench.clock import CHUNKS, FEWEST, STRETCH, Clock, TooSlowError
 from alexnet_cli.engine.devices.replicas import Replicas
 
 CPU = (torch.device("cpu"),)
@@ -59,12 +59,55 @@ def test_phases_are_run_in_order_round_by_round_and_timed_apart():
 
 
 def test_replicas_repeat_as_often_as_the_slowest_of_them(monkeypatch):
-    monkeypatch.setattr(Replicas, "gather", lambda _, row: torch.stack([row, row * 0 + 3]))
+    monkeypatch.setattr(Replicas, "gather", lambda _, row: torch.stack([row, row * 0 + 0.019]))
     calls = []
 
-    Clock(CPU, 0.05, Replicas(0, 2)).rate(lambda: calls.append(1))
+    Clock(CPU, 0.3, Replicas(0, 2)).rate(lambda: calls.append(1))
 
     assert len(calls) == 2 + 3 * CHUNKS
+
+
+def test_batches_that_were_ready_before_the_clock_began_do_not_count():
+    """A loader with 20 batches ready makes 250 per second, however fast it begins."""
+    ready = iter(range(20))
+
+    taken = Clock(CPU, seconds=0.05).stretch(
+        lambda: next(ready, None) is None and time.sleep(0.004), ahead=20
+    )
+
+    assert taken.rate <= 250
+    assert taken.ahead == 20
+    assert taken.calls >= STRETCH * 20
+    assert taken.calls / taken.seconds == pytest.approx(taken.rate)
+
+
+def test_stretch_lasts_for_the_seconds_of_the_clock():
+    taken = Clock(CPU, seconds=0.2).stretch(lambda: time.sleep(0.001), ahead=2)
+
+    assert taken.calls > STRETCH * 2
+    assert taken.seconds >= 0.1
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda clock, work: clock.rate(work),
+        lambda clock, work: clock.phases(work, work),
+        lambda clock, work: clock.stretch(work, 3),
+    ],
+    ids=["rate", "phases", "stretch"],
+)
+def test_measurement_over_the_limit_is_given_up_after_a_few_calls(measure):
+    calls = []
+
+    def work() -> None:
+        calls.append(1)
+        time.sleep(0.01)
+
+    with pytest.raises(TooSlowError, match=r"would take \d+ s or more, the limit is 0 s"):
+        measure(Clock(CPU, seconds=1.0, limit=0.025), work)
+
+    assert len(calls) <= 6
 
 
 @pytest.mark.gpu

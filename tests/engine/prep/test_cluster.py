@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from distributed import Client, LocalCluster
 from helpers import Listener, files_of
 
 from alexnet_cli.commands.prep import PrepOptions, prep
@@ -22,6 +21,8 @@ from alexnet_cli.engine.prep.cluster_task import Job
 from alexnet_cli.errors import MachineError, Stopped, UsageError
 from alexnet_cli.progress import SILENT
 
+distributed = pytest.importorskip("distributed", reason="Dask's distributed is not installed")
+Client, LocalCluster = distributed.Client, distributed.LocalCluster
 OPTIONS = PrepOptions(size=64, shard_size=20)
 
 

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from alexnet_cli.engine.bench.clock import Clock
-from alexnet_cli.engine.bench.roof import count_flops, measure_copy, measure_products, update_bytes
+from alexnet_cli.engine.bench.roofline import (
+    count_flops,
+    measure_copy,
+    measure_products,
+    update_bytes,
+)
 from alexnet_cli.recipe import PAPER
 from alexnet_cli.recipes import find_recipe
 
@@ -47,12 +52,27 @@ def test_update_goes_five_times_through_the_weights():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_limits_of_this_machine_are_of_a_likely_size(precision: str, monkeypatch):
-    monkeypatch.setattr("alexnet_cli.engine.bench.roof.SIDE", {"cpu": 256})
-    monkeypatch.setattr("alexnet_cli.engine.bench.roof.COPIED", {"cpu": 1 << 22})
+    monkeypatch.setattr("alexnet_cli.engine.bench.roofline.SIDE", {"cpu": 256})
+    monkeypatch.setattr("alexnet_cli.engine.bench.roofline.COPIED", {"cpu": 1 << 22})
     clock = Clock((torch.device("cpu"),), 0.01)
 
     assert 1e7 < measure_products(clock, precision) < 1e14
     assert 1e7 < measure_copy(clock) < 1e13
+
+
+def test_matrices_are_random_since_constant_ones_let_a_gpu_clock_higher(monkeypatch):
+    monkeypatch.setattr("alexnet_cli.engine.bench.roofline.SIDE", {"cpu": 64})
+    seen, product = [], torch.mm
+
+    def mm(a, b, out):
+        seen.extend([a, b])
+        return product(a, b, out=out)
+
+    monkeypatch.setattr(torch, "mm", mm)
+    measure_products(Clock((torch.device("cpu"),), 0.0), "fp32")
+
+    assert seen
+    assert all(0.9 < matrix.std() < 1.1 for matrix in seen)
 
 
 def test_network_of_other_sizes_is_counted_too():

@@ -46,7 +46,8 @@ def measure_products(clock: Clock, precision: str) -> float:
     """Return the operations a second of a product of large square matrices, on the first device."""
     device = clock.devices[0]
     side, dtype = SIDE[device.type], torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b, out = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(3))
+    # Random values: on constant ones a GPU's clocks are higher than any training reaches.
+    a, b, out = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(3))
     return 2 * side**3 * clock.rate(lambda: torch.mm(a, b, out=out))
 
 
