@@ -18,6 +18,7 @@ from alexnet_cli.engine.devices.feed import OnDevice, to_device
 from alexnet_cli.engine.devices.replicas import in_group, num_local
 from alexnet_cli.engine.interrupt import Interrupt, catch_signals, leave
 from alexnet_cli.engine.probe import explain_stuck, first_patches, is_stuck
+from alexnet_cli.engine.training.agreement import check_agreement
 from alexnet_cli.engine.training.divergence import Divergence
 from alexnet_cli.engine.training.journal import Journal
 from alexnet_cli.engine.training.learner import Learner
@@ -67,10 +68,15 @@ class Trainer:
 
         Raises:
             CheckpointError: the source lacks a layer that the recipe imports.
+            InputError: another replica begins with something else.
         """
         if source is None:
             self.learner.begin()
-            return
+        else:
+            self._import(source)
+        check_agreement(self.learner, self.dataset, self.at)
+
+    def _import(self, source: Checkpoint) -> None:
         wnids = [entry.wnid for entry in self.dataset.classes]
         same_classes = wnids == [wnid for wnid, _ in source.classes]
         imported = self.learner.begin(source, same_classes=same_classes)
@@ -79,9 +85,15 @@ class Trainer:
         self.progress.say(f"imported: {', '.join(imported)}; fresh: {', '.join(fresh) or 'none'}")
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back to where a checkpoint was written."""
+        """Go back to where a checkpoint was written.
+
+        Raises:
+            CheckpointError: the checkpoint does not fit the recipe.
+            InputError: another replica begins with something else.
+        """
         self.learner.restore(checkpoint)
         self.at, self.began_from = checkpoint.progressed, checkpoint.began_from
+        check_agreement(self.learner, self.dataset, self.at)  # before any file is changed
         if self.replicas.is_first:
             self.run.go_back(self.at.epoch)
 
