@@ -218,6 +218,6 @@ def _conclude(outcomes: list[_Outcome | None], died: tuple[int, int] | None, ask
         how = f"of signal {-code}" if code < 0 else f"with code {code}"
         raise MachineError(
             f"replica {rank} of {len(outcomes)} died {how}, and the others were ended.\n"
-            "The last checkpoint is kept. To go on: the same command with --resume"
+            f"{KEPT}. To go on: the same command with --resume"
         )
     raise ChildError(faults[0].message, faults[0].exit_code)

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from alexnet_cli.data.loader import Share
+from alexnet_cli.engine.devices.faults import KEPT
 from alexnet_cli.errors import LostReplicaError
 
 TIMEOUT = timedelta(minutes=10)  # for one that hangs; one that died is noticed at once
@@ -150,7 +151,7 @@ def _join(kind: str, place: Replicas) -> None:
             raise LostReplicaError(
                 f"replica {place.rank} of {place.count} waited for the others, of which "
                 f"{place.count - num_ready} did not come within {JOIN_TIMEOUT}.\n"
-                "What was saved before is kept."
+                f"{KEPT}."
             )
         time.sleep(POLL_SECONDS)  # here, and not in the store, signals are heeded
         num_ready = store.add("ready", 0)
@@ -175,5 +176,5 @@ def _losses() -> Iterator[None]:
         raise LostReplicaError(
             f"replica {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost the others "
             f"({text.splitlines()[0][:120]}).\n"
-            "The last checkpoint is kept. To go on: the same command with --resume"
+            f"{KEPT}. To go on: the same command with --resume"
         ) from error
