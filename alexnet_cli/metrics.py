@@ -3,9 +3,12 @@
 N images, K classes. Errors are fractions of images.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
+CHUNK_VALUES = 1 << 22  # probabilities compared at a time, so that N x K booleans never exist
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +31,56 @@ def topk_credit(probs_NK: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     them), the credit is min(1, (k - b) / e), and 0 when b >= k. What is no number counts as more
     probable, and for the label itself as wrong.
     """
-    label_probs = np.take_along_axis(probs_NK, labels[:, None], axis=1)
-    bigger = (~(probs_NK <= label_probs)).sum(axis=1)
-    equal = (probs_NK == label_probs).sum(axis=1)  # 0 where the label's is no number
-    return np.where(equal, np.clip((k - bigger) / np.maximum(equal, 1), 0.0, 1.0), 0.0)
+    return _credit(*_count_rivals(probs_NK, labels), k)
 
 
 def score(probs_NK: np.ndarray, labels: np.ndarray) -> Scores:
     """Score probabilities float32 (N, K) against labels int64 (N,)."""
+    return scores_from_sums(score_sums(probs_NK, labels))
+
+
+def score_sums(probs_NK: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return what `score` averages, summed over images; sums of batches or replicas add up.
+
+    Args:
+        probs_NK: float32; N may be 0.
+        labels: int64 (N,).
+
+    Returns:
+        float64 (4,): top-1 credit, top-5 credit, log p(label) in nats, number of images.
+    """
+    rivals = _count_rivals(probs_NK, labels)
     label_probs = np.take_along_axis(probs_NK, labels[:, None], axis=1).astype(np.float64)
     # What underflowed to 0 counts as the smallest float32, so that the mean stays finite.
     log_probs = np.log(np.maximum(label_probs, np.finfo(np.float32).tiny))
-    return Scores(
-        top1_error=1.0 - float(topk_credit(probs_NK, labels, 1).mean()),
-        top5_error=1.0 - float(topk_credit(probs_NK, labels, 5).mean()),
-        log_loss=-float(log_probs.mean()),
-    )
+    credits = [_credit(*rivals, k).sum() for k in (1, 5)]
+    return np.array([*credits, log_probs.sum(), len(labels)], np.float64)
+
+
+def scores_from_sums(sums: np.ndarray) -> Scores:
+    """Return the scores of all images whose `score_sums` were added up."""
+    top1_credit, top5_credit, log_prob = (float(value) for value in sums[:3] / sums[3])
+    return Scores(1.0 - top1_credit, 1.0 - top5_credit, -log_prob)
+
+
+def _count_rivals(probs_NK: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many classes are more probable than the label, and as probable, int64 (N,)."""
+    more, equal = np.zeros(len(labels), np.int64), np.zeros(len(labels), np.int64)
+    for rows in _chunks(probs_NK):
+        probs = probs_NK[rows]
+        label_probs = np.take_along_axis(probs, labels[rows, None], axis=1)
+        more[rows] = np.count_nonzero(~(probs <= label_probs), axis=1)
+        equal[rows] = np.count_nonzero(probs == label_probs, axis=1)
+    return more, equal
+
+
+def _chunks(probs_NK: np.ndarray) -> Iterator[slice]:
+    """Yield ranges of rows that hold about `CHUNK_VALUES` values each."""
+    num_rows = max(1, CHUNK_VALUES // max(1, probs_NK.shape[1]))
+    for first in range(0, len(probs_NK), num_rows):
+        yield slice(first, first + num_rows)
+
+
+def _credit(more: np.ndarray, equal: np.ndarray, k: int) -> np.ndarray:
+    """Return the credits from the counts; `equal` is 0 where the label's own is no number."""
+    return np.where(equal, np.clip((k - more) / np.maximum(equal, 1), 0.0, 1.0), 0.0)

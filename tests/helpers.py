@@ -2,8 +2,9 @@
 
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +107,22 @@ def assert_near(found: Path, expected: Path) -> None:
             )
     assert mine.progressed.total_steps == theirs.progressed.total_steps
     np.testing.assert_allclose(mine.progressed.val_errors, theirs.progressed.val_errors)
+
+
+def alive(session: int) -> list[int]:
+    """Return the processes of a session."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
+            if int(its_session) == session and state != "Z":
+                found.append(int(path.parent.name))
+    return found
+
+
+def left_of(session: int, seconds: float = 10.0) -> list[int]:
+    """Return what is still there of a session after a while; Python's own helper ends last."""
+    deadline = time.monotonic() + seconds
+    while (found := alive(session)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found

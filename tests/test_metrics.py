@@ -1,9 +1,11 @@
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from alexnet_cli.metrics import score, topk_credit
+from alexnet_cli import metrics
+from alexnet_cli.metrics import score, score_sums, scores_from_sums, topk_credit
 
 
 def credit_by_chance(row: list[float], label: int, k: int) -> float:
@@ -130,3 +132,68 @@ def test_the_order_of_the_images_does_not_matter():
     shuffled, straight = score(probs[order], labels[order]), score(probs, labels)
     assert shuffled.top1_error == pytest.approx(straight.top1_error)
     assert shuffled.log_loss == pytest.approx(straight.log_loss)
+
+
+# --- in parts
+
+
+def score_at_once(probs: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
+    """All images in one expression: credits and logarithms of the whole array."""
+    own = probs[np.arange(len(labels)), labels][:, None]
+    before, ties = (probs > own).sum(axis=1), (probs == own).sum(axis=1)
+    top1, top5 = (np.clip((k - before) / ties, 0, 1).mean() for k in (1, 5))
+    log_loss = -np.log(np.maximum(own.astype(np.float64), np.finfo(np.float32).tiny)).mean()
+    return 1 - top1, 1 - top5, log_loss
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2, 3, 8])
+@pytest.mark.parametrize("num_classes", [1, 4, 6, 40])
+def test_sums_of_any_batches_of_any_replicas_give_the_scores_of_the_whole(
+    num_classes, num_replicas
+):
+    rng = np.random.default_rng([num_classes, num_replicas])
+    for num in (1, 2, 90, 301):
+        probs, labels = tied_probs(num, num_classes, seed=num)
+        probs[rng.random(probs.shape) < 0.1] = 0.0
+        shares = [np.zeros(4) for _ in range(num_replicas)]
+        for batch in np.split(np.arange(num), np.sort(rng.integers(0, num, 7))):  # some are empty
+            shares[rng.integers(num_replicas)] += score_sums(probs[batch], labels[batch])
+
+        found = scores_from_sums(sum(shares))
+
+        whole = score(probs, labels)
+        expected = score_at_once(probs, labels)
+        for scores in (found, whole):
+            mine = (scores.top1_error, scores.top5_error, scores.log_loss)
+            np.testing.assert_allclose(mine, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_errors_without_ties_are_the_same_to_the_last_bit_however_they_are_summed():
+    rng = np.random.default_rng(5)
+    probs, labels = rng.dirichlet(np.ones(30), 999).astype(np.float32), rng.integers(0, 30, 999)
+    parts = [slice(first, first + 64) for first in range(0, 999, 64)]
+
+    found = scores_from_sums(sum(score_sums(probs[part], labels[part]) for part in parts))
+
+    assert found.top1_error == score(probs, labels).top1_error
+    assert found.top5_error == score(probs, labels).top5_error
+
+
+@pytest.mark.parametrize("chunk_values", [1, 50, 12 * 37])
+def test_chunk_size_changes_no_score(monkeypatch, chunk_values):
+    probs, labels = tied_probs(100, 12)
+    expected = score(probs, labels)
+    monkeypatch.setattr(metrics, "CHUNK_VALUES", chunk_values)
+    assert score(probs, labels) == expected
+
+
+def test_scoring_takes_little_memory_beside_the_probabilities(monkeypatch):
+    monkeypatch.setattr(metrics, "CHUNK_VALUES", 1 << 16)
+    probs, labels = tied_probs(4000, 1000)
+    tracemalloc.start()
+    try:
+        score(probs, labels)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < probs.nbytes / 16

@@ -1,13 +1,15 @@
 """`alexnet eval`: a checkpoint on a split -> top-1 and top-5 error (paper sections 4.1 and 6)."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from alexnet_cli.data.sources import Location
+from alexnet_cli.engine.classifier import build_classifier
 from alexnet_cli.engine.devices.launcher import on_replicas
 from alexnet_cli.engine.devices.layout import Layout, choose_layout
-from alexnet_cli.engine.inference import predict_with_checkpoint
+from alexnet_cli.engine.devices.replicas import place_in_group
+from alexnet_cli.engine.inference import open_pair, predict_split, score_split
 from alexnet_cli.metrics import Scores, score
 from alexnet_cli.model.checkpoint import read_recipe
 from alexnet_cli.progress import SILENT, Progress
@@ -63,30 +65,28 @@ def _evaluate_here(
     layout: Layout,
     progress: Progress,
 ) -> EvalResult | None:
+    shown = progress if place_in_group().is_first else SILENT
+    checkpoint, dataset = open_pair(checkpoint_path, location, split, shown)
     with layout.taken() as (devices, replicas):
-        found = predict_with_checkpoint(
-            checkpoint_path,
-            location,
-            split,
-            num_views=num_views,
-            devices=devices,
-            replicas=replicas,
-            progress=progress if replicas.is_first else SILENT,
-        )
+        classifier = build_classifier(checkpoint, devices, checkpoint_path)
+        how = {"num_views": num_views, "replicas": replicas, "progress": shown}
+        if predictions_path:
+            weights_hash = checkpoint.weights_hash()
+            found = predict_split(classifier, dataset, split, weights_hash=weights_hash, **how)
+        else:
+            scores = score_split(classifier, dataset, split, **how)
     if not replicas.is_first:
         return None
     if predictions_path:
         found.save(predictions_path)
-    scores = score(found.probs, found.labels)
+        scores = [score(probs, found.labels) for probs in (found.probs, found.center_probs)]
     return EvalResult(
         checkpoint=str(checkpoint_path),
         dataset=str(location),
         split=split,
-        images=len(found.labels),
+        images=len(dataset.split(split)),
         views=num_views,
-        top1_error=scores.top1_error,
-        top5_error=scores.top5_error,
-        log_loss=scores.log_loss,
-        center=score(found.center_probs, found.labels) if num_views > 1 else None,
+        **asdict(scores[0]),
+        center=scores[1] if num_views > 1 else None,
         predictions=str(predictions_path) if predictions_path else None,
     )

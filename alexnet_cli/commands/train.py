@@ -16,7 +16,7 @@ from alexnet_cli.engine.devices.faults import told
 from alexnet_cli.engine.devices.launcher import on_replicas
 from alexnet_cli.engine.devices.layout import Layout, choose_layout
 from alexnet_cli.engine.devices.precision import describe_precision
-from alexnet_cli.engine.devices.replicas import was_restarted
+from alexnet_cli.engine.devices.replicas import place_in_group, was_restarted
 from alexnet_cli.engine.training.learner import Learner, Place
 from alexnet_cli.engine.training.run_folder import RunFolder
 from alexnet_cli.engine.training.saver import SaveEvery
@@ -99,6 +99,8 @@ def train(
     if was_restarted() and RunFolder(run_path).last.is_file():
         return resume(location, run_path, recipe, progress=progress, **choices)
     layout = _layout(recipe, where)
+    if place_in_group().is_first:
+        RunFolder(run_path).check_unused()
     here = partial(_train_here, location, run_path, recipe, init_from, where, layout, progress)
     return on_replicas(here, layout)
 
@@ -146,10 +148,12 @@ def _train_here(
     layout: Layout,
     progress: Progress,
 ) -> TrainResult | None:
+    dataset, stats = _open(location, recipe, progress)
+    source = load_checkpoint(init_from) if init_from else None
+    run = RunFolder(run_path)
+    if place_in_group().is_first:
+        run.check_room(recipe, len(dataset.classes))
     with _placed(recipe, where, layout) as place:
-        dataset, stats = _open(location, recipe, place, progress)
-        source = load_checkpoint(init_from) if init_from else None
-        run = RunFolder(run_path)
         learner = Learner(recipe, len(dataset.classes), stats, place)
         trainer = Trainer(
             learner, dataset, run, progress, where.every, with_curves=where.with_curves
@@ -160,7 +164,7 @@ def _train_here(
             raise CheckpointError(f"{init_from}: {error}") from error
         if not place.replicas.is_first:
             return _finish(trainer)
-        run.check_unused()
+        run.path.mkdir(parents=True, exist_ok=True)
         with run.locked():
             run.create(recipe)
             return _finish(trainer)
@@ -175,21 +179,22 @@ def _resume_here(
     layout: Layout,
     progress: Progress,
 ) -> TrainResult | None:
-    run = RunFolder(run_path)
-    with _placed(kept, where, layout) as place:
-        with run.locked() if place.replicas.is_first else nullcontext():
-            last = run.load_last()
-            check_tensors(last, run.last)
-            dataset, stats = _open(location, kept, place, progress)
-            _check_same_dataset(last, dataset, run.path, allow_change=allow_data_change)
+    run, is_first = RunFolder(run_path), place_in_group().is_first
+    with run.locked() if is_first else nullcontext():
+        last = run.load_last()
+        check_tensors(last, run.last)
+        dataset, stats = _open(location, kept, progress)
+        _check_same_dataset(last, dataset, run.path, allow_change=allow_data_change)
+        if is_first:
+            run.check_room(kept, len(dataset.classes))
+        with _placed(kept, where, layout) as place:
             learner = Learner(kept, len(dataset.classes), stats, place)
             trainer = Trainer(
                 learner, dataset, run, progress, where.every, with_curves=where.with_curves
             )
-            place.replicas.meet()  # all have read the files before the first one changes them
-            if kept != last.recipe and place.replicas.is_first:
-                run.save_recipe(kept)
             trainer.restore(last)
+            if kept != last.recipe and is_first:
+                run.save_recipe(kept)
             at = last.progressed
             trainer.progress.say(f"resuming {run.path} after epoch {at.epoch}, step {at.step}")
             return _finish(trainer)
@@ -197,6 +202,7 @@ def _resume_here(
 
 @contextmanager
 def _placed(recipe: Recipe, where: Where, layout: Layout) -> Iterator[Place]:
+    """Join the other replicas. Whatever can fail, or take long, in one of them belongs before."""
     with layout.taken() as (devices, replicas), told(recipe):
         yield Place(devices, where.precision, where.compiled, replicas)
 
@@ -209,10 +215,8 @@ def _check_begins(recipe: Recipe, init_from: Path | None) -> None:
         )
 
 
-def _open(
-    location: Location, recipe: Recipe, place: Place, progress: Progress
-) -> tuple[Dataset, PixelStats]:
-    shown = progress if place.replicas.is_first else SILENT
+def _open(location: Location, recipe: Recipe, progress: Progress) -> tuple[Dataset, PixelStats]:
+    shown = progress if place_in_group().is_first else SILENT
     dataset = open_source(location, ("train", "val"), at_once=True, progress=shown)
     dataset.check_crop(recipe)
     return dataset, stats_of(dataset)

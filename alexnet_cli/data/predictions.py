@@ -20,7 +20,8 @@ class Predictions:
     Attributes:
         keys: the images' keys, in order.
         probs: float32 (N, K), averaged over the views.
-        center_probs: float32 (N, K) of the centre view.
+        center_probs: float32 (N, K) of the center view; with one view the same array as `probs`,
+            which the file holds once.
         labels: int64 (N,).
         classes: wnids in label order.
         fingerprint: the dataset.
@@ -41,13 +42,14 @@ class Predictions:
         """Write a predictions file atomically, and its folder if need be."""
         about = {"classes": self.classes, "dataset": self.fingerprint, "split": self.split}
         about |= {"views": self.views, "weights": self.weights_hash}
+        center = {"center_probs": self.center_probs} if self.views > 1 else {}
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(path) as file:
             np.savez(
                 file,
                 keys=np.array(self.keys),
                 probs=self.probs,
-                center_probs=self.center_probs,
+                **center,
                 labels=self.labels,
                 about=json.dumps(about),
             )
@@ -63,10 +65,11 @@ def load_predictions(path: Path) -> Predictions:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             about = json.loads(str(content["about"]))
+            probs = content["probs"]
             predictions = Predictions(
                 keys=tuple(content["keys"].tolist()),
-                probs=content["probs"],
-                center_probs=content["center_probs"],
+                probs=probs,
+                center_probs=content["center_probs"] if about["views"] > 1 else probs,
                 labels=content["labels"],
                 classes=tuple(about["classes"]),
                 fingerprint=about["dataset"],
@@ -90,8 +93,8 @@ def _fault(found: Predictions) -> str:
         return "its probabilities do not fit its images and classes"
     if labels.dtype.kind != "i" or ((labels < 0) | (labels >= shape[1])).any():
         return "its labels are none of its classes"
-    kinds = {probs.dtype.kind for probs in (found.probs, found.center_probs)}
-    if kinds != {"f"} or not np.isfinite([found.probs, found.center_probs]).all():
+    both = (found.probs, found.center_probs)
+    if not all(probs.dtype.kind == "f" and np.isfinite(probs).all() for probs in both):
         return "its probabilities are not all finite numbers"
     return ""
 

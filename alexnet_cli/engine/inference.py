@@ -1,7 +1,7 @@
-"""Every image of a split once through a network: centre and ten-view probabilities."""
+"""Every image of a split once through a network: center and ten-view probabilities."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import tee
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,12 @@ from alexnet_cli.data.passes import batches_of
 from alexnet_cli.data.predictions import Predictions
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.sources import Location, open_source
-from alexnet_cli.engine.classifier import Classifier, load_classifier
+from alexnet_cli.engine.classifier import Classifier, build_classifier, check_tensors
 from alexnet_cli.engine.devices.feed import from_device, to_device
 from alexnet_cli.engine.devices.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError, DivergedError
-from alexnet_cli.model.checkpoint import Checkpoint
+from alexnet_cli.metrics import Scores, score_sums, scores_from_sums
+from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.progress import SILENT, Progress
 
 BATCH_SIZE = 64
@@ -38,7 +39,8 @@ def predict_with_checkpoint(
     Raises:
         AlexNetError: one of them cannot be used, or they have other classes or picture sizes.
     """
-    classifier, checkpoint, dataset = _open_pair(path, location, split_name, devices, progress)
+    checkpoint, dataset = open_pair(path, location, split_name, progress)
+    classifier = build_classifier(checkpoint, devices, path)
     return predict_split(
         classifier,
         dataset,
@@ -58,23 +60,26 @@ def announce_with_checkpoint(
     Raises:
         AlexNetError: as that.
     """
-    _, checkpoint, dataset = _open_pair(path, location, split_name, (torch.device("cpu"),), SILENT)
+    checkpoint, dataset = open_pair(path, location, split_name, SILENT)
+    build_classifier(checkpoint, (torch.device("cpu"),), path)
     none = np.zeros((0, len(dataset.classes)), np.float32)
     return _predictions(dataset, split_name, num_views, checkpoint.weights_hash(), none, none)
 
 
-def _open_pair(
-    path: Path,
-    location: Location,
-    split_name: str,
-    devices: tuple[torch.device, ...],
-    progress: Progress,
-) -> tuple[Classifier, Checkpoint, Dataset]:
-    classifier, checkpoint = load_classifier(path, devices)
+def open_pair(
+    path: Path, location: Location, split_name: str, progress: Progress = SILENT
+) -> tuple[Checkpoint, Dataset]:
+    """Read a checkpoint and open a dataset whose classes and image size fit it.
+
+    Raises:
+        AlexNetError: one of them cannot be used, or they do not fit each other.
+    """
+    checkpoint = load_checkpoint(path)
+    check_tensors(checkpoint, path)
     size = len(checkpoint.pixels["mean_image"])
     dataset = open_source(location, (split_name,), image_size=size, progress=progress)
     _check_fit(path, checkpoint, dataset)
-    return classifier, checkpoint, dataset
+    return checkpoint, dataset
 
 
 def _check_fit(path: Path, checkpoint: Checkpoint, dataset: Dataset) -> None:
@@ -102,23 +107,91 @@ def _averages(
     views: list[View],
     batches: Iterable[Batch],
     before_batch: Callable[[], None],
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield positions, mean and centre probabilities (N, K) of every batch.
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """Yield every batch's positions and probabilities (N, K).
 
+    These are the mean over the views, and with several views also those of the center view.
     They are waited for when the next batch is under way, so that a GPU always has work.
     """
     center, done = views.index(classifier.augmenter.center), []
-    whole, to_send = tee(batches)
-    sent = to_device(to_send, classifier.augmenter.device)
-    for batch, (images, _) in zip(whole, sent, strict=True):
+    on_their_way: deque[np.ndarray] = deque()  # positions of batches that are being copied
+
+    def noting_positions() -> Iterator[Batch]:
+        for batch in batches:
+            on_their_way.append(batch.positions)
+            yield batch
+
+    for images, _ in to_device(noting_positions(), classifier.augmenter.device):
         before_batch()
         probs_VNK = classifier.on_device(images, views)
-        done.append((batch.positions, from_device(probs_VNK.mean(dim=0), probs_VNK[center])))
+        found = [probs_VNK.mean(dim=0), probs_VNK[center]] if len(views) > 1 else [probs_VNK[0]]
+        done.append((on_their_way.popleft(), from_device(*found)))
         if len(done) > 1:
             positions, wait = done.pop(0)
-            yield positions, *wait()
+            yield positions, wait()
     for positions, wait in done:
-        yield positions, *wait()
+        yield positions, wait()
+
+
+def _probabilities(
+    classifier: Classifier,
+    dataset: Dataset,
+    split_name: str,
+    *,
+    num_views: int,
+    replicas: Replicas,
+    progress: Progress,
+    before_batch: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """Yield positions and probabilities of this replica's share of a split, as `_averages`.
+
+    Raises:
+        DatasetError: the split is empty or damaged.
+        DivergedError: the network's scores overflow.
+    """
+    split, views = dataset.split(split_name), classifier.views(num_views)
+    what = f"{split_name}, {num_views} view{'s' if num_views > 1 else ''}"
+    size, share = BATCH_SIZE * replicas.count, replicas.share
+    with progress.track(what, -(-len(split) // replicas.count)) as bar:
+        batches = batches_of(split, size, share=share)
+        for positions, probs in _averages(classifier, views, batches, before_batch):
+            if not np.isfinite(probs[0]).all():
+                raise DivergedError(f"the network's scores of {split_name} are not finite")
+            yield positions, probs
+            bar.advance(len(positions))
+
+
+def score_split(
+    classifier: Classifier,
+    dataset: Dataset,
+    split_name: str,
+    *,
+    num_views: int,
+    replicas: Replicas = ALONE,
+    progress: Progress = SILENT,
+    before_batch: Callable[[], None] = lambda: None,
+) -> list[Scores]:
+    """Return the scores of all images of a split, which take no memory that grows with it.
+
+    Args:
+        replicas: who share the images; each gets the scores of all.
+        before_batch: called before every batch; what it raises ends the work.
+
+    Returns:
+        The scores of the averaged probabilities, and with several views those of the center view.
+
+    Raises:
+        DatasetError: the split is empty or damaged.
+        DivergedError: the network's scores overflow.
+    """
+    labels = dataset.split(split_name).labels
+    sums = np.zeros((2 if num_views > 1 else 1, 4))
+    how = {"num_views": num_views, "replicas": replicas, "progress": progress}
+    how |= {"before_batch": before_batch}
+    for positions, found in _probabilities(classifier, dataset, split_name, **how):
+        sums += [score_sums(probs, labels[positions]) for probs in found]
+    replicas.add_up(torch.from_numpy(sums))
+    return [scores_from_sums(of_view) for of_view in sums]
 
 
 def predict_split(
@@ -130,7 +203,6 @@ def predict_split(
     weights_hash: str = "",
     replicas: Replicas = ALONE,
     progress: Progress = SILENT,
-    before_batch: Callable[[], None] = lambda: None,
 ) -> Predictions:
     """Return the probabilities of all images of a split, in stored order.
 
@@ -138,27 +210,20 @@ def predict_split(
 
     Args:
         replicas: who share the images; each gets the probabilities of all.
-        before_batch: called before every batch; what it raises ends the work.
 
     Raises:
         DatasetError: the split is empty or damaged.
         DivergedError: the network's scores overflow.
     """
-    split, views = dataset.split(split_name), classifier.views(num_views)
-    shape = (len(split), len(dataset.classes))
-    probs, center_probs = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    what = f"{split_name}, {num_views} view{'s'[: num_views > 1]}"
-    size, share = BATCH_SIZE * replicas.count, replicas.share
-    with progress.track(what, -(-len(split) // replicas.count)) as bar:
-        batches = batches_of(split, size, share=share)
-        for positions, mean, central in _averages(classifier, views, batches, before_batch):
-            if not np.isfinite(mean).all():
-                raise DivergedError(f"the network's scores of {split_name} are not finite")
-            probs[positions], center_probs[positions] = mean, central
-            bar.advance(len(positions))
-    for filled in (probs, center_probs):  # each row by one replica, the others' are zero
-        replicas.add_up(torch.from_numpy(filled))
-    return _predictions(dataset, split_name, num_views, weights_hash, probs, center_probs)
+    shape = (len(dataset.split(split_name)), len(dataset.classes))
+    arrays = [np.zeros(shape, np.float32) for _ in range(2 if num_views > 1 else 1)]
+    how = {"num_views": num_views, "replicas": replicas, "progress": progress}
+    for positions, found in _probabilities(classifier, dataset, split_name, **how):
+        for array, probs in zip(arrays, found, strict=True):
+            array[positions] = probs
+    for array in arrays:  # each row by one replica, the others' are zero
+        replicas.add_up(torch.from_numpy(array))
+    return _predictions(dataset, split_name, num_views, weights_hash, arrays[0], arrays[-1])
 
 
 def _predictions(

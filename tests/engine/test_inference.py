@@ -10,11 +10,14 @@ import torch
 from PIL import Image
 
 from alexnet_cli.commands.prep import PrepOptions, prep
+from alexnet_cli.data.predictions import load_predictions
 from alexnet_cli.data.shards.dataset import Dataset, open_dataset
 from alexnet_cli.engine import inference
 from alexnet_cli.engine.classifier import Classifier, load_classifier
-from alexnet_cli.engine.inference import predict_split, predict_with_checkpoint
+from alexnet_cli.engine.devices.replicas import Replicas
+from alexnet_cli.engine.inference import predict_split, predict_with_checkpoint, score_split
 from alexnet_cli.errors import CheckpointError, DatasetError, DivergedError
+from alexnet_cli.metrics import score, scores_from_sums
 from alexnet_cli.model.checkpoint import load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
@@ -103,6 +106,52 @@ def test_predictions_say_what_they_are(checkpoint, dataset, opened):
     assert (found.split, found.views, found.fingerprint) == ("val", 10, opened.fingerprint)
     assert found.weights_hash == load_checkpoint(checkpoint).weights_hash()
     assert found.probs.dtype == found.center_probs.dtype == np.float32
+
+
+@pytest.mark.parametrize("num_views", [1, 10])
+def test_scores_without_the_probabilities_are_those_of_the_probabilities(
+    classifier, opened, num_views
+):
+    found = score_split(classifier, opened, "val", num_views=num_views)
+
+    kept = predict_split(classifier, opened, "val", num_views=num_views)
+    expected = [score(probs, kept.labels) for probs in (kept.probs, kept.center_probs)]
+    assert len(found) == (2 if num_views > 1 else 1)
+    for mine, theirs in zip(found, expected, strict=False):
+        assert (mine.top1_error, mine.top5_error) == (theirs.top1_error, theirs.top5_error)
+        assert mine.log_loss == pytest.approx(theirs.log_loss, rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_shares_of_any_number_of_replicas_add_up_to_the_scores_of_one(classifier, opened, count):
+    """Of 8 replicas some have an empty share of the last batch."""
+    sums = []
+
+    class Apart(Replicas):
+        """A replica whose sums are added up here."""
+
+        def add_up(self, values: torch.Tensor) -> None:
+            sums.append(values.clone().numpy())
+
+    for rank in range(count):
+        score_split(classifier, opened, "val", num_views=1, replicas=Apart(rank, count))
+
+    (alone,) = score_split(classifier, opened, "val", num_views=1)
+    found = scores_from_sums(sum(sums)[0])
+    assert (found.top1_error, found.top5_error) == (alone.top1_error, alone.top5_error)
+    assert found.log_loss == pytest.approx(alone.log_loss, rel=1e-6)
+
+
+def test_probabilities_of_one_view_are_kept_once(classifier, opened, tmp_path):
+    found = predict_split(classifier, opened, "val", num_views=1)
+    assert found.center_probs is found.probs
+
+    found.save(tmp_path / "p.npz")
+
+    with np.load(tmp_path / "p.npz") as content:
+        assert "center_probs" not in content
+    loaded = load_predictions(tmp_path / "p.npz")
+    assert np.array_equal(loaded.center_probs, found.probs)
 
 
 def test_split_that_is_not_there_is_refused(checkpoint, dataset):

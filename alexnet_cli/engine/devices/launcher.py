@@ -5,9 +5,11 @@ passed on, once: the replicas agree on a step, save, and end; a second one ends 
 one dies, the others are ended.
 """
 
+import atexit
 import logging
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -49,9 +51,32 @@ class _Outcome:
 
 def on_replicas(target: Callable[[], Any], layout: Layout) -> Any:
     """Call `target` here, or in as many processes as the layout has replicas (`run_replicas`)."""
-    if in_group() or layout.replicas == 1:
+    if in_group():
+        return _as_member(target)
+    if layout.replicas == 1:
         return target()
     return run_replicas(target, layout.replicas)
+
+
+def _as_member(target: Callable[[], Any]) -> Any:
+    """Call `target` in a process that torchrun started; after a fault the process ends abruptly.
+
+    The command line shows the fault first, and torchrun ends the other processes. Ending as usual,
+    the interpreter would destroy the group, which waits for the others, who wait for this process.
+    """
+    try:
+        return target()
+    except (Exception, KeyboardInterrupt) as error:
+        atexit.register(_end_in_group, _outcome_of(error).exit_code)
+        raise
+
+
+def _end_in_group(exit_code: int) -> None:
+    """End the process at once if it is still in a group."""
+    if dist.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
 
 
 def run_replicas(target: Callable[[], Any], count: int) -> Any:
@@ -110,23 +135,32 @@ def _replica(rank: int, count: int, port: int, target: Callable, writers: list) 
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     outcome = _run(target)
     writers[rank].send(outcome)
-    if outcome.exit_code and outcome.exit_code < 128:
-        os._exit(1)  # so that the others are ended; a stop they agreed on
+    if outcome.exit_code:
+        # Abruptly, because one process alone cannot destroy the group. Exit code 1 makes torch end
+        # the others; after a signal they all end by themselves.
+        os._exit(1 if outcome.exit_code < 128 else 0)
 
 
 def _run(target: Callable[[], Any]) -> _Outcome:
     try:
         return _Outcome(result=target())
-    except AlexNetError as error:
+    except (Exception, KeyboardInterrupt) as error:
+        outcome = _outcome_of(error)
+        if outcome.exit_code == 1:
+            traceback.print_exc()
+        return outcome
+
+
+def _outcome_of(error: BaseException) -> _Outcome:
+    """Return the message and exit code that the command line has for a fault."""
+    if isinstance(error, AlexNetError):
         is_loss = isinstance(error, LostReplicaError)
         return _Outcome(message=str(error), exit_code=error.exit_code, is_loss=is_loss)
-    except KeyboardInterrupt:
+    if isinstance(error, KeyboardInterrupt):
         return _Outcome(message=STOPPED, exit_code=130)
-    except (MemoryError, OSError) as error:
+    if isinstance(error, (MemoryError, OSError)):
         return _Outcome(message=machine_fault_in_words(error), exit_code=4)
-    except Exception as error:
-        traceback.print_exc()
-        return _Outcome(message=f"internal error, {type(error).__name__}: {error}", exit_code=1)
+    return _Outcome(message=f"internal error, {type(error).__name__}: {error}", exit_code=1)
 
 
 def _join(context, interrupt: Interrupt) -> int | None:
@@ -184,6 +218,6 @@ def _conclude(outcomes: list[_Outcome | None], died: tuple[int, int] | None, ask
         how = f"of signal {-code}" if code < 0 else f"with code {code}"
         raise MachineError(
             f"replica {rank} of {len(outcomes)} died {how}, and the others were ended.\n"
-            "The last checkpoint is kept. To go on: the same command with --resume"
+            f"{KEPT}. To go on: the same command with --resume"
         )
     raise ChildError(faults[0].message, faults[0].exit_code)

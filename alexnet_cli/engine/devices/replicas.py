@@ -5,7 +5,9 @@ what lies on CPUs, NCCL what lies on GPUs. A process learns its place from the e
 torchrun sets, and launcher.py.
 """
 
+import itertools
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +18,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from alexnet_cli.data.loader import Share
+from alexnet_cli.engine.devices.faults import KEPT
 from alexnet_cli.errors import LostReplicaError
 
 TIMEOUT = timedelta(minutes=10)  # for one that hangs; one that died is noticed at once
+JOIN_TIMEOUT = timedelta(days=1)  # for the slowest replica to fetch or measure its data
+POLL_SECONDS = 0.1
 LOST = ("connection", "peer", "gloo", "nccl", "socket", "broken pipe", "timed out", "store")
 
 
@@ -74,6 +79,7 @@ class Replicas:
 
 
 ALONE = Replicas()
+_joins = itertools.count()
 
 
 def in_group() -> bool:
@@ -92,9 +98,27 @@ def was_restarted() -> bool:
     return any(count not in (None, "", "0") for count in counts)
 
 
+def place_in_group() -> Replicas:
+    """Return which replica this process is, from the environment; it need not have joined yet."""
+    if not in_group():
+        return ALONE
+    rank, count, local_rank = (
+        int(os.environ.get(name, default))
+        for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    )
+    return Replicas(rank, count, local_rank)
+
+
 @contextmanager
 def joined(kind: str, per_replica: int = 1) -> Iterator[Replicas]:
     """Join the group of this process; alone outside of one.
+
+    The replicas wait for the last one as long as `JOIN_TIMEOUT`, and from then on for each other as
+    long as `TIMEOUT`. So whatever takes one longer than another, as opening the data does, belongs
+    before the block.
+
+    A block that raises leaves the group as it is: NCCL cannot destroy it before all replicas do,
+    and the others may be waiting for this one. The process must end (launcher.py).
 
     Args:
         kind: "cpu" or "cuda".
@@ -103,19 +127,39 @@ def joined(kind: str, per_replica: int = 1) -> Iterator[Replicas]:
     Raises:
         LostReplicaError: the others cannot be reached, or are lost on the way.
     """
+    place = place_in_group()
     if not in_group():
-        yield ALONE
+        yield place
         return
     with _losses():
-        backend = "gloo" if kind == "cpu" else "cpu:gloo,cuda:nccl"
-        dist.init_process_group(backend, timeout=TIMEOUT)
-        local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        _join(kind, place)
         if kind == "cuda":
-            torch.cuda.set_device(local_rank * per_replica)
-        try:
-            yield Replicas(dist.get_rank(), dist.get_world_size(), local_rank)
-        finally:
-            dist.destroy_process_group()
+            torch.cuda.set_device(place.local_rank * per_replica)
+        yield place
+        dist.destroy_process_group()
+
+
+def _join(kind: str, place: Replicas) -> None:
+    """Wait until every replica is ready, then form the group."""
+    if dist.is_initialized():  # left by a block that raised, after which this process went on
+        dist.destroy_process_group()
+    store, _, _ = next(dist.rendezvous("env://", timeout=JOIN_TIMEOUT))
+    store = dist.PrefixStore(f"group {next(_joins)}", store)
+    deadline, num_ready = time.monotonic() + JOIN_TIMEOUT.total_seconds(), store.add("ready", 1)
+    while num_ready < place.count:
+        if time.monotonic() > deadline:
+            raise LostReplicaError(
+                f"replica {place.rank} of {place.count} waited for the others, of which "
+                f"{place.count - num_ready} did not come within {JOIN_TIMEOUT}.\n"
+                f"{KEPT}."
+            )
+        time.sleep(POLL_SECONDS)  # here, and not in the store, signals are heeded
+        num_ready = store.add("ready", 0)
+    store.set_timeout(TIMEOUT)
+    backend = "gloo" if kind == "cpu" else "cpu:gloo,cuda:nccl"
+    dist.init_process_group(
+        backend, timeout=TIMEOUT, store=store, rank=place.rank, world_size=place.count
+    )
 
 
 @contextmanager
@@ -132,5 +176,5 @@ def _losses() -> Iterator[None]:
         raise LostReplicaError(
             f"replica {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost the others "
             f"({text.splitlines()[0][:120]}).\n"
-            "The last checkpoint is kept. To go on: the same command with --resume"
+            f"{KEPT}. To go on: the same command with --resume"
         ) from error

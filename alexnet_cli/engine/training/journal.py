@@ -16,6 +16,7 @@ class Journal:
     def __init__(self, run: RunFolder, progress: Progress, *, with_curves: bool = False):
         self.run, self.progress, self.with_curves = run, progress, with_curves
         self.board = Board(None)
+        self._drawn = 0  # the last step that is in the curves
 
     @contextmanager
     def opened(self, num_updates: int) -> Iterator[None]:
@@ -25,15 +26,20 @@ class Journal:
             UsageError: TensorBoard is missing.
         """
         self.board = Board(self.run.curves if self.with_curves else None, num_updates)
+        self._drawn = num_updates
         try:
             yield
         finally:
             self.board.close()
 
     def note_step(self, step: int, loss: float, rate: float) -> None:
-        """Draw the mean loss of the epoch so far after some of the updates."""
-        if step % CURVE_EVERY == 0:
+        """Draw the mean loss of the epoch so far, once in every `CURVE_EVERY` updates.
+
+        To be called after those updates at which the loss was read, which need not be all.
+        """
+        if step // CURVE_EVERY > self._drawn // CURVE_EVERY:
             self.board.add(step, {"loss": loss, "rate": rate})
+            self._drawn = step
 
     def note_epoch(self, row: dict) -> None:
         """Keep a finished epoch's numbers."""

@@ -5,6 +5,7 @@ its share: how many there are does not change what is learned, beyond rounding.
 """
 
 import copy
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,6 +131,16 @@ class Learner:
         state = whole_state(self.net, tensors)
         is_ours = {name: t.untyped_storage().data_ptr() in ours for name, t in state.items()}
         return {name: (t.clone() if is_ours[name] else t).numpy() for name, t in state.items()}
+
+    def checksums(self) -> dict[str, int]:
+        """Return a CRC-32 of the weights, of the momentum buffers, and of any averaged weights."""
+        found = {}
+        for kind, tensors in self._states().items():
+            crc = 0
+            for name, tensor in sorted(whole_state(self.net, tensors).items()):
+                crc = zlib.crc32(tensor.numpy(), zlib.crc32(name.encode(), crc))
+            found[kind] = crc
+        return found
 
     def count_not_finite(self) -> dict[str, int]:
         """Return how many numbers of a tensor are not finite, for those that hold such."""

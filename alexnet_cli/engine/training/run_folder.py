@@ -11,8 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alexnet_cli.atomic import PARTIAL_SUFFIX, write_bytes
+from alexnet_cli.disk import check_room
 from alexnet_cli.engine.folder_lock import locked
 from alexnet_cli.errors import CheckpointError, InputError, MachineError
+from alexnet_cli.model.alexnet import parameter_shapes
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, read_recipe, save_checkpoint
 from alexnet_cli.recipe import Recipe
 
@@ -32,16 +34,31 @@ class RunFolder:
         self.evidence = path / "diverged.json"
 
     def check_unused(self) -> None:
-        """Make the folder, or refuse one that holds something.
+        """Refuse a folder in which no run can begin; nothing is changed.
 
         Raises:
-            InputError: it holds a run, or anything else.
+            InputError: the folder holds a run, or anything else.
             MachineError: another process trains there.
         """
-        if self._is_used():
+        if self.path.exists():
             with locked(self.path, self._in_use):
-                raise self._refusal()
-        self.path.mkdir(parents=True, exist_ok=True)
+                if self._is_used():
+                    raise self._refusal()
+
+    def check_room(self, recipe: Recipe, num_classes: int) -> None:
+        """Refuse to train where the run's checkpoints do not fit on the disk.
+
+        Raises:
+            MachineError: the disk has too little room for both and the one that is being written.
+        """
+        shapes = parameter_shapes(recipe, num_classes).values()
+        weights = 4 * sum(math.prod(shape) for shape in shapes)
+        last = weights * (3 if recipe.average_decay else 2)  # velocity, and averaged weights
+        present = sum(path.stat().st_size for path in (self.best, self.last) if path.exists())
+        folder = next(path for path in (self.path, *self.path.absolute().parents) if path.is_dir())
+        advice = "Nothing was changed. Make room and run the same command again."
+        what = "the checkpoints of the run need"
+        check_room(folder, weights + 2 * last - present, what, advice)
 
     def is_stranded(self) -> bool:
         """Tell whether there is a best checkpoint, but none that a run can go on from."""

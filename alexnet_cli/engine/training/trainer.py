@@ -18,6 +18,7 @@ from alexnet_cli.engine.devices.feed import OnDevice, to_device
 from alexnet_cli.engine.devices.replicas import in_group, num_local
 from alexnet_cli.engine.interrupt import Interrupt, catch_signals, leave
 from alexnet_cli.engine.probe import explain_stuck, first_patches, is_stuck
+from alexnet_cli.engine.training.agreement import check_agreement
 from alexnet_cli.engine.training.divergence import Divergence
 from alexnet_cli.engine.training.journal import Journal
 from alexnet_cli.engine.training.learner import Learner
@@ -67,10 +68,15 @@ class Trainer:
 
         Raises:
             CheckpointError: the source lacks a layer that the recipe imports.
+            InputError: another replica begins with something else.
         """
         if source is None:
             self.learner.begin()
-            return
+        else:
+            self._import(source)
+        check_agreement(self.learner, self.dataset, self.at)
+
+    def _import(self, source: Checkpoint) -> None:
         wnids = [entry.wnid for entry in self.dataset.classes]
         same_classes = wnids == [wnid for wnid, _ in source.classes]
         imported = self.learner.begin(source, same_classes=same_classes)
@@ -79,9 +85,15 @@ class Trainer:
         self.progress.say(f"imported: {', '.join(imported)}; fresh: {', '.join(fresh) or 'none'}")
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back to where a checkpoint was written."""
+        """Go back to where a checkpoint was written.
+
+        Raises:
+            CheckpointError: the checkpoint does not fit the recipe.
+            InputError: another replica begins with something else.
+        """
         self.learner.restore(checkpoint)
         self.at, self.began_from = checkpoint.progressed, checkpoint.began_from
+        check_agreement(self.learner, self.dataset, self.at)  # before any file is changed
         if self.replicas.is_first:
             self.run.go_back(self.at.epoch)
 
@@ -121,12 +133,12 @@ class Trainer:
         self.meter.begin_epoch()
         with self.progress.track(what, len(self.split)) as bar:
             bar.advance(min(done, len(self.split)))
-            for batch in self.meter.waiting_for(self._batches()):
+            for batch in self.meter.waiting_for(self._batches(interrupt)):
                 self._stop_if_asked(interrupt)
                 self._train_step(batch, bar, interrupt)
         self.meter.end_epoch()
 
-    def _batches(self) -> Iterator[OnDevice]:
+    def _batches(self, interrupt: Interrupt) -> Iterator[OnDevice]:
         """Yield this replica's shares of the epoch's remaining batches, on the device."""
         batches = batches_of(
             self.split,
@@ -139,7 +151,7 @@ class Trainer:
         try:
             yield from to_device(batches, self.learner.place.devices[0])
         except (DatasetError, MachineError) as error:
-            raise self._kept(error) from error
+            raise self._kept(error, interrupt) from error
 
     def _train_step(self, batch: OnDevice, bar: Tracker, interrupt: Interrupt) -> None:
         size = self.recipe.batch_size
@@ -154,9 +166,11 @@ class Trainer:
         at = self.at
         at.step, at.total_steps = done, at.total_steps + 1
         self.meter.count(num)
-        note = f"loss {at.train_loss:.3f}  error {at.train_error:.1%}  rate {rates.weights:.2g}"
+        note = ""
+        if is_read:
+            note = f"loss {at.train_loss:.3f}  error {at.train_error:.1%}  rate {rates.weights:.2g}"
+            self.journal.note_step(at.total_steps, at.train_loss, rates.weights)
         bar.advance(num, note=note)
-        self.journal.note_step(at.total_steps, at.train_loss, rates.weights)
         if self.replicas.is_first and self.saver.is_due() and is_read and done < self.num_steps:
             self.saver.save(self._checkpoint(), is_best=False)
 
@@ -181,7 +195,8 @@ class Trainer:
         loss_sum, wrong, seen = rows[:, :3].sum(dim=0).tolist()
         at = self.at
         if not math.isfinite(loss_sum):
-            steps = range(at.num_seen // self.recipe.batch_size, at.step + 1)
+            size = self.recipe.batch_size
+            steps = range(at.num_seen // size, math.ceil(seen / size))
             raise self._diverged(f"the loss is {loss_sum}", steps)
         if seen > at.num_seen:
             self.last_loss = (loss_sum - at.loss_sum) / (seen - at.num_seen)
@@ -257,10 +272,8 @@ class Trainer:
 
     def _stop(self, interrupt: Interrupt) -> NoReturn:
         """Save, and raise Stopped."""
-        if self.replicas.count == 1:
-            self._read(interrupt)
         if self.replicas.is_first:
-            self._save_now()
+            self._save_now(interrupt)
         self.replicas.meet()
         raise Stopped(
             f"stopped and saved at epoch {self.at.epoch + 1}, step {self.at.step}.\n"
@@ -268,15 +281,21 @@ class Trainer:
             self._wish(interrupt),
         )
 
-    def _save_now(self) -> None:
+    def _save_now(self, interrupt: Interrupt) -> None:
+        """Save between two steps, with the sums of all steps so far.
+
+        Several replicas only stop at a step at which all of them have read the sums.
+        """
+        if self.replicas.count == 1:
+            self._read(interrupt)
         self.saver.save(self._checkpoint(), is_best=False)
         self.saver.wait()
 
-    def _kept(self, error: AlexNetError) -> AlexNetError:
+    def _kept(self, error: AlexNetError, interrupt: Interrupt) -> AlexNetError:
         """Save the last good step when the pictures fail; say so in the fault."""
         if self.replicas.count > 1 or not self.at.total_steps:
             return error
-        self._save_now()
+        self._save_now(interrupt)
         what = "\n".join(str(error).split("\n")[:2])
         where = f"epoch {self.at.epoch + 1}, step {self.at.step}"
         return type(error)(

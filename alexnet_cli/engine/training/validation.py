@@ -1,12 +1,12 @@
 """Errors of a network in training on the validation split, centre view."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.engine.classifier import Classifier
-from alexnet_cli.engine.inference import predict_split
+from alexnet_cli.engine.inference import score_split
 from alexnet_cli.engine.training.learner import Learner
-from alexnet_cli.metrics import score
 from alexnet_cli.progress import Progress
 
 
@@ -32,7 +32,7 @@ def validate(
             raise Asked
 
     with learner.average.swapped():
-        found = predict_split(
+        (scores,) = score_split(
             Classifier(learner.net, learner.augmenter),
             dataset,
             "val",
@@ -41,9 +41,4 @@ def validate(
             progress=progress,
             before_batch=leave_if_asked,
         )
-    scores = score(found.probs, found.labels)
-    return {
-        "top1_error": scores.top1_error,
-        "top5_error": scores.top5_error,
-        "log_loss": scores.log_loss,
-    }
+    return asdict(scores)

@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
+from helpers import alive, left_of
 
 from alexnet_cli.engine.devices import launcher
 from alexnet_cli.engine.devices.launcher import _conclude, _find_dead, _Outcome, _run
@@ -144,25 +144,6 @@ def launched(tmp_path):
         for left in alive(process.pid):
             os.kill(left, signal.SIGKILL)
         process.communicate()
-
-
-def alive(session: int) -> list[int]:
-    """Return the processes of a session."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
-            if int(its_session) == session and state != "Z":
-                found.append(int(path.parent.name))
-    return found
-
-
-def left_of(session: int, seconds: float = 10.0) -> list[int]:
-    """Return what is still there of a session after a while; Python's own helper ends last."""
-    deadline = time.monotonic() + seconds
-    while (found := alive(session)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return found
 
 
 def test_fault_of_one_replica_ends_the_other_and_is_what_is_told(launched):

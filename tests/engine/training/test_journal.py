@@ -67,3 +67,24 @@ def test_log_that_cannot_be_written_is_said_and_training_goes_on(tmp_path):
     Journal(RunFolder(tmp_path), said).note_epoch(ROW)
 
     assert "log.jsonl: could not be written (Is a directory); going on" in said.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("first", "read", "drawn"),
+    [
+        (0, range(20, 101, 20), [20, 40, 60, 80, 100]),
+        (0, [20, 30, 50, 70, 90], [20, 50, 70, 90]),  # of an epoch of 30 steps, read every 20
+        (33, range(34, 70), [40, 60]),
+    ],
+)
+def test_curves_have_a_point_in_every_twenty_steps_at_which_a_loss_was_read(
+    tmp_path, monkeypatch, first, read, drawn
+):
+    points = []
+    journal = Journal(RunFolder(tmp_path), SILENT)
+    with journal.opened(first):
+        monkeypatch.setattr(journal.board, "add", lambda step, _: points.append(step))
+        for step in read:
+            journal.note_step(step, 2.0, 0.01)
+
+    assert points == drawn

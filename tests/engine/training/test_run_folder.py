@@ -1,7 +1,9 @@
 """A run's files: never overwritten by another run, never half written."""
 
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +15,7 @@ from helpers import a_checkpoint
 
 from alexnet_cli.engine.training.run_folder import RunFolder
 from alexnet_cli.errors import CheckpointError, InputError, MachineError
+from alexnet_cli.model.alexnet import parameter_shapes
 from alexnet_cli.model.checkpoint import Progressed, load_checkpoint
 from alexnet_cli.recipe import Recipe
 from alexnet_cli.recipes.small import DEMO
@@ -441,3 +444,47 @@ def test_row_that_was_cut_by_a_full_disk_leaves_no_trace(run):
 
     assert said == "File too large 13\n"
     assert epochs(run) == [1, 3]
+
+
+# --- room on the disk
+
+
+def test_disk_without_room_for_the_checkpoints_is_refused_before_anything_is_made(
+    tmp_path, monkeypatch
+):
+    """Both checkpoints of a new run and the one being written: five times the weights."""
+    run, recipe = RunFolder(tmp_path / "runs" / "a"), replace(DEMO, average_decay=0.0)
+    num_weights = sum(math.prod(shape) for shape in parameter_shapes(recipe, 10).values())
+    needed = 5 * 4 * num_weights
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+
+    with pytest.raises(MachineError, match="the checkpoints of the run need") as caught:
+        run.check_room(recipe, 10)
+
+    assert "Make room" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    run.check_room(recipe, 10)
+
+
+def test_checkpoints_that_are_there_need_no_more_room(run, monkeypatch):
+    run.best.write_bytes(bytes(1000))
+    run.last.write_bytes(bytes(2000))
+    num_weights = sum(math.prod(shape) for shape in parameter_shapes(DEMO, 10).values())
+    usage = shutil.disk_usage(run.path)
+    free = (7 if DEMO.average_decay else 5) * 4 * num_weights - 3000
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+
+    run.check_room(DEMO, 10)
+
+
+def test_looking_whether_a_folder_is_unused_makes_none(tmp_path):
+    RunFolder(tmp_path / "runs" / "a").check_unused()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_that_just_began_elsewhere_is_in_use(run):
+    with run.locked(), pytest.raises(MachineError, match="in use by another process"):
+        RunFolder(run.path).check_unused()

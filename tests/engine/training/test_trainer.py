@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import assert_near, read_last
+from helpers import Listener, assert_near, flip, read_last
 from PIL import Image
 from torch.nn import functional as F
 
@@ -23,6 +23,7 @@ from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.engine.inference import predict_with_checkpoint
 from alexnet_cli.engine.interrupt import Interrupt
+from alexnet_cli.engine.training import journal as journal_module
 from alexnet_cli.engine.training import trainer as trainer_module
 from alexnet_cli.engine.training.learner import Learner, Place
 from alexnet_cli.engine.training.run_folder import RunFolder
@@ -871,16 +872,20 @@ def test_smoothed_labels_are_what_the_loss_is_taken_of(dataset, recipe, tmp_path
     assert read_log(tmp_path / "run")[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def damage_last_picture(dataset: Path, recipe: Recipe) -> tuple[Path, bytes]:
+    """Change a byte of the picture that the first epoch ends with; return shard and content."""
+    split = open_dataset(dataset).split("train")
+    row = split.samples[epoch_order(len(split), recipe.seed, 0)[-1]]
+    shard = dataset / split.shards[row["shard"]].name
+    whole = shard.read_bytes()
+    flip(shard, int(row["offset"] + row["length"] // 2))
+    return shard, whole
+
+
 def test_shard_that_fails_in_the_middle_costs_no_step(dataset, straight, recipe, tmp_path):
     """Another byte in the picture that comes last: three steps are saved, and gone on from."""
-    opened = open_dataset(dataset)
-    order = epoch_order(len(opened.split("train")), recipe.seed, 0)
-    row = opened.split("train").samples[order[-1]]
     damaged = shutil.copytree(dataset, tmp_path / "damaged")
-    shard = damaged / opened.split("train").shards[row["shard"]].name
-    content = bytearray(shard.read_bytes())
-    content[row["offset"] + row["length"] // 2] ^= 1
-    whole, _ = shard.read_bytes(), shard.write_bytes(content)
+    shard, whole = damage_last_picture(damaged, recipe)
 
     with pytest.raises(DatasetError, match=r"saved at epoch 1, step 3; .* --resume") as caught:
         train(damaged, tmp_path / "run", recipe, device="cpu")
@@ -888,6 +893,75 @@ def test_shard_that_fails_in_the_middle_costs_no_step(dataset, straight, recipe,
 
     shard.write_bytes(whole)
     resume(damaged, tmp_path / "run", None, device="cpu")
+    assert_same_run(tmp_path / "run", straight)
+
+
+# --- losses that are read every so many steps, as on a GPU
+
+
+def read_every(monkeypatch, steps: int) -> None:
+    """Have the loss read as seldom as on a GPU, whatever the device."""
+    seldom = property(lambda _: steps, lambda _, value: None)
+    monkeypatch.setattr(Trainer, "_read_every", seldom, raising=False)
+
+
+def means_of(dataset: Path, recipe: Recipe, run: Path, monkeypatch, curve_every: int):
+    """Train; return the points of the curves, and what the bar shows after each update."""
+    points, said = {}, Listener()
+
+    class Curves:
+        """Keeps what TensorBoard would draw."""
+
+        def __init__(self, *_):
+            pass
+
+        def add(self, step: int, values: dict) -> None:
+            if "loss" in values:
+                points[step] = values["loss"]
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(journal_module, "Board", Curves)
+    monkeypatch.setattr(journal_module, "CURVE_EVERY", curve_every)
+    train(dataset, run, recipe, device="cpu", with_curves=True, progress=said)
+    return points, [note for note in said.notes if note]
+
+
+@pytest.mark.parametrize("every", [2, 3, 20])
+def test_curves_and_bar_show_losses_of_the_steps_at_which_they_are_read(
+    dataset, recipe, tmp_path, monkeypatch, every
+):
+    """Epochs of four steps; a loss is read at every so many of them, and at the last."""
+    with monkeypatch.context() as patch:
+        true, all_notes = means_of(dataset, recipe, tmp_path / "all", patch, 1)
+    read_every(monkeypatch, every)
+
+    points, notes = means_of(dataset, recipe, tmp_path / "some", monkeypatch, 3)
+
+    assert set(true) == set(range(1, 9))
+    assert all(loss > 1 for loss in true.values())
+    assert points == {step: true[step] for step in points}
+    assert len(points) == 2  # one every three of eight
+    read = [s for s in range(1, 9) if ((s - 1) % 4 + 1) % every == 0 or s % 4 == 0]
+    assert set(points) <= set(read)
+    assert notes == [all_notes[step - 1] for step in read]
+
+
+@pytest.mark.parametrize("steps", [2, 20])
+def test_run_saved_for_a_failed_picture_between_two_readings_forgets_no_step(
+    dataset, straight, recipe, tmp_path, monkeypatch, steps
+):
+    read_every(monkeypatch, steps)
+    damaged = shutil.copytree(dataset, tmp_path / "damaged")
+    shard, whole = damage_last_picture(damaged, recipe)
+    with pytest.raises(DatasetError, match="saved at epoch 1, step 3"):
+        train(damaged, tmp_path / "run", recipe, device="cpu")
+    assert read_last(tmp_path / "run").progressed.num_seen == 3 * 16
+
+    shard.write_bytes(whole)
+    resume(damaged, tmp_path / "run", None, device="cpu")
+
     assert_same_run(tmp_path / "run", straight)
 
 

@@ -1,12 +1,15 @@
 """Validation in the middle of training: of the averaged weights, and left when asked to."""
 
+import tracemalloc
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from alexnet_cli.data.pixel_stats import load_pixel_stats
-from alexnet_cli.data.shards.dataset import open_dataset
+from alexnet_cli.data.shards.dataset import Dataset, open_dataset
+from alexnet_cli.engine import inference
 from alexnet_cli.engine.inference import predict_with_checkpoint
 from alexnet_cli.engine.training.learner import Learner, Place
 from alexnet_cli.engine.training.validation import Asked, validate
@@ -51,3 +54,31 @@ def test_leaving_puts_the_weights_back(learner, dataset):
 
     after = learner.net.parameters()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def repeated(dataset: Dataset, times: int) -> Dataset:
+    """Return a dataset with every validation picture several times."""
+    split = dataset.split("val")
+    split = replace(split, samples=np.tile(split.samples, times))
+    return replace(dataset, splits={"val": split})
+
+
+def test_memory_of_validation_does_not_grow_with_images_and_classes(
+    dataset, tiny_recipe, monkeypatch
+):
+    """Probabilities of 450 more images of 4,000 classes would be 7 MB."""
+    monkeypatch.setattr(inference, "BATCH_SIZE", 8)
+    opened, num_classes = open_dataset(dataset), 4000
+    stats = load_pixel_stats(dataset, opened.fingerprint)
+    learner = Learner(tiny_recipe, num_classes, stats, Place(CPU))
+    learner.begin()
+    peaks = []
+    for times in (5, 5, 20):  # the first one also loads what is loaded once
+        tracemalloc.start()
+        try:
+            validate(learner, repeated(opened, times), SILENT, lambda: False)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+
+    assert abs(peaks[2] - peaks[1]) < 450 * num_classes * 4 / 3
