@@ -115,7 +115,8 @@ def test_rebuild_leaves_shards_to_the_repair(fails, damaged):
 def test_what_rebuild_could_not_make_again_is_sent_to_the_repair(fails, dataset, tmp_path):
     folder = Path(shutil.copytree(dataset, tmp_path / "odd"))
     index = read_index(folder)
-    write_index(folder, replace(index, files={**index.files, "val.samples.npy": FileRecord.of(b"others")}))
+    files = {**index.files, "val.samples.npy": FileRecord.of(b"others")}
+    write_index(folder, replace(index, files=files))
     assert fails(3, "verify", folder).message.endswith("--rebuild\n")
     assert fails(3, "verify", folder, "--rebuild").message.endswith("--repair SOURCE\n")
 
