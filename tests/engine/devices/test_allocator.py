@@ -19,10 +19,12 @@ def touch():
 
 if sys.argv[1] == "kept":
     keep_freed_memory()
-touch()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-touch()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+rounds = []
+for _ in range(6):  # small objects may come to lie where a large one was
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    touch()
+    rounds.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(rounds))
 """
 
 
