@@ -14,7 +14,7 @@ SOURCES = [*FILES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "too
 
 # A module imports from its own floor or from those below it.
 FLOORS = [
-    ("", "errors", "metrics", "atomic", "disk", "progress", "limits", "events", "signals"),
+    ("", "errors", "metrics", "atomic", "cores", "disk", "progress", "limits", "events", "signals"),
     ("recipe",),
     ("recipes", "settings", "plot"),
     ("data", "model"),

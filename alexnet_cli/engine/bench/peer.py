@@ -4,7 +4,6 @@ torchvision's network is that of a later paper: no response normalisation, no gr
 """
 
 import io
-import os
 from collections.abc import Callable
 
 import torch
@@ -14,6 +13,7 @@ from PIL import Image
 from torch.utils import data
 from torchvision import transforms
 
+from alexnet_cli.cores import num_cores
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.engine.bench.clock import Clock
 from alexnet_cli.engine.devices.precision import autocast
@@ -69,7 +69,7 @@ class Peer:
         Args:
             num_workers: by default one a core.
         """
-        workers = (os.cpu_count() or 1) if num_workers is None else num_workers
+        workers = num_cores() if num_workers is None else num_workers
         loader = data.DataLoader(
             Jpegs(split, crop_size),
             num,

@@ -5,13 +5,13 @@ bit on a CPU, the run that was never stopped.
 """
 
 import math
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import torch
 
+from alexnet_cli.cores import num_cores
 from alexnet_cli.data.passes import batches_of
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.engine.devices.feed import OnDevice, to_device
@@ -134,7 +134,7 @@ class Trainer:
             shuffle=self.learner.order_of(self.at.epoch),
             first_step=self.at.step,
             share=self.replicas.share,
-            num_threads=max(1, (os.cpu_count() or 1) // num_local()),
+            num_threads=max(1, num_cores() // num_local()),
         )
         try:
             yield from to_device(batches, self.learner.place.devices[0])
