@@ -128,7 +128,7 @@ def _measure(way: _Way, layout: Layout, progress: Progress) -> Bench | None:
         shown.say(describe_precision(way.precision, devices[0]))
         smaller = f"Try --batch {max(1, way.recipe.batch_size // 2)}"
         try:
-            with told(way.recipe, smaller):
+            with told(way.recipe.batch_size, smaller):
                 found = measure(way.recipe, dataset, place, way.seconds, shown)
         except RuntimeError as error:
             if not way.compiled:

@@ -197,7 +197,7 @@ def _resume_here(
 
 @contextmanager
 def _placed(recipe: Recipe, where: Where, layout: Layout) -> Iterator[Place]:
-    with layout.taken() as (devices, replicas), told(recipe):
+    with layout.taken() as (devices, replicas), told(recipe.batch_size):
         yield Place(devices, where.precision, where.compiled, replicas)
 
 

@@ -14,6 +14,7 @@ from alexnet_cli.data.predictions import Predictions
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.sources import Location, open_source
 from alexnet_cli.engine.classifier import Classifier, load_classifier
+from alexnet_cli.engine.devices.faults import ANY_DEVICE, told
 from alexnet_cli.engine.devices.feed import from_device, to_device
 from alexnet_cli.engine.devices.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError, DivergedError
@@ -36,18 +37,22 @@ def predict_with_checkpoint(
     """Load a checkpoint and a dataset that fit each other, and predict a split.
 
     Raises:
-        AlexNetError: one of them cannot be used, or they have other classes or picture sizes.
+        AlexNetError: one of them cannot be used, they have other classes or picture sizes, the
+            memory is full, or the GPU failed.
     """
-    classifier, checkpoint, dataset = _open_pair(path, location, split_name, devices, progress)
-    return predict_split(
-        classifier,
-        dataset,
-        split_name,
-        num_views=num_views,
-        weights_hash=checkpoint.weights_hash(),
-        replicas=replicas,
-        progress=progress,
-    )
+    with told(BATCH_SIZE, ANY_DEVICE):
+        classifier, checkpoint, dataset = _open_pair(
+            path, location, split_name, devices, progress
+        )
+        return predict_split(
+            classifier,
+            dataset,
+            split_name,
+            num_views=num_views,
+            weights_hash=checkpoint.weights_hash(),
+            replicas=replicas,
+            progress=progress,
+        )
 
 
 def announce_with_checkpoint(
@@ -58,7 +63,9 @@ def announce_with_checkpoint(
     Raises:
         AlexNetError: as that.
     """
-    _, checkpoint, dataset = _open_pair(path, location, split_name, (torch.device("cpu"),), SILENT)
+    here = (torch.device("cpu"),)
+    with told(BATCH_SIZE, ANY_DEVICE):
+        _, checkpoint, dataset = _open_pair(path, location, split_name, here, SILENT)
     none = np.zeros((0, len(dataset.classes)), np.float32)
     return _predictions(dataset, split_name, num_views, checkpoint.weights_hash(), none, none)
 
