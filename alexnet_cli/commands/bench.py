@@ -18,7 +18,11 @@ from alexnet_cli.engine.bench.words import limits, markdown, ratios
 from alexnet_cli.engine.devices.faults import told
 from alexnet_cli.engine.devices.launcher import on_replicas
 from alexnet_cli.engine.devices.layout import Layout, choose_layout
-from alexnet_cli.engine.devices.precision import PRECISIONS, describe_precision
+from alexnet_cli.engine.devices.precision import (
+    PRECISIONS,
+    describe_precision,
+    warn_of_slow_bf16,
+)
 from alexnet_cli.engine.training.learner import Place
 from alexnet_cli.errors import AlexNetError, MachineError, UsageError
 from alexnet_cli.progress import SILENT, Progress
@@ -94,12 +98,20 @@ def bench(
     layout = choose_layout(device, num_devices, columns, net_columns=recipe.columns)
     ways = ways.filled(recipe, layout.kind, every=every)
     all_ways = list(product(ways.batches, ways.precisions, ways.compiled))
+    first_bf16 = next((i for i, (_, name, _) in enumerate(all_ways, 1) if name == "bf16"), 0)
     found, failures = [], []
     for number, (batch, precision, compiled) in enumerate(all_ways, 1):
         what = f"batch {batch}, {precision}{', compiled' * compiled}"
         if len(all_ways) > 1:
             progress.say(f"{number}/{len(all_ways)}: {what}")
-        way = _Way(location, replace(recipe, batch_size=batch), precision, compiled, seconds)
+        way = _Way(
+            location,
+            replace(recipe, batch_size=batch),
+            precision,
+            compiled,
+            seconds,
+            number == first_bf16,
+        )
         try:
             found.append(on_replicas(partial(_measure, way, layout, progress), layout))
         except (AlexNetError, RuntimeError) as error:
@@ -118,6 +130,7 @@ class _Way:
     precision: str
     compiled: bool
     seconds: float
+    warns: bool = False
 
 
 def _measure(way: _Way, layout: Layout, progress: Progress) -> Bench | None:
@@ -126,6 +139,8 @@ def _measure(way: _Way, layout: Layout, progress: Progress) -> Bench | None:
         shown = progress if replicas.is_first else SILENT
         dataset = _open(way, shown) if way.location else None
         shown.say(describe_precision(way.precision, devices[0]))
+        if way.warns:
+            warn_of_slow_bf16(way.precision, devices[0], shown)
         smaller = f"Try --batch {max(1, way.recipe.batch_size // 2)}"
         try:
             with told(way.recipe.batch_size, smaller):

@@ -7,6 +7,7 @@ from pathlib import Path
 from alexnet_cli.data.sources import Location
 from alexnet_cli.engine.devices.launcher import on_replicas
 from alexnet_cli.engine.devices.layout import Layout, choose_layout
+from alexnet_cli.engine.devices.precision import warn_of_slow_bf16
 from alexnet_cli.engine.inference import predict_with_checkpoint
 from alexnet_cli.metrics import Scores, score
 from alexnet_cli.model.checkpoint import read_recipe
@@ -15,13 +16,18 @@ from alexnet_cli.progress import SILENT, Progress
 
 @dataclass(frozen=True, slots=True)
 class EvalResult:
-    """Errors are fractions; `center` is the centre view's, when several were averaged."""
+    """Errors are fractions; `center` is the centre view's, when several were averaged.
+
+    Attributes:
+        precision: of the forward pass: "fp32", "tf32" or "bf16".
+    """
 
     checkpoint: str
     dataset: str
     split: str
     images: int
     views: int
+    precision: str
     top1_error: float
     top5_error: float
     log_loss: float
@@ -39,18 +45,22 @@ def evaluate(
     device: str = "auto",
     num_devices: int | None = None,
     columns: int | None = None,
+    precision: str = "fp32",
     progress: Progress = SILENT,
 ) -> EvalResult | None:
     """Measure a checkpoint on every image of a split, each exactly once, over any replicas.
 
     Only the first of several replicas has a result.
 
+    Args:
+        precision: of the forward pass, one of `PRECISIONS`; probabilities are float32.
+
     Raises:
         AlexNetError: the checkpoint, the dataset or the device cannot be used, or they do not fit.
     """
     net_columns = read_recipe(checkpoint_path).columns
     layout = choose_layout(device, num_devices, columns, net_columns=net_columns)
-    what = (checkpoint_path, location, split, num_views, predictions_path)
+    what = (checkpoint_path, location, split, num_views, predictions_path, precision)
     return on_replicas(partial(_evaluate_here, *what, layout, progress), layout)
 
 
@@ -60,18 +70,22 @@ def _evaluate_here(
     split: str,
     num_views: int,
     predictions_path: Path | None,
+    precision: str,
     layout: Layout,
     progress: Progress,
 ) -> EvalResult | None:
     with layout.taken() as (devices, replicas):
+        shown = progress if replicas.is_first else SILENT
+        warn_of_slow_bf16(precision, devices[0], shown)
         found = predict_with_checkpoint(
             checkpoint_path,
             location,
             split,
             num_views=num_views,
             devices=devices,
+            precision=precision,
             replicas=replicas,
-            progress=progress if replicas.is_first else SILENT,
+            progress=shown,
         )
     if not replicas.is_first:
         return None
@@ -84,6 +98,7 @@ def _evaluate_here(
         split=split,
         images=len(found.labels),
         views=num_views,
+        precision=precision,
         top1_error=scores.top1_error,
         top5_error=scores.top5_error,
         log_loss=scores.log_loss,

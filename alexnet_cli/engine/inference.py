@@ -31,10 +31,14 @@ def predict_with_checkpoint(
     *,
     num_views: int,
     devices: tuple[torch.device, ...],
+    precision: str = "fp32",
     replicas: Replicas = ALONE,
     progress: Progress = SILENT,
 ) -> Predictions:
     """Load a checkpoint and a dataset that fit each other, and predict a split.
+
+    Args:
+        precision: of the forward pass, one of `PRECISIONS`.
 
     Raises:
         AlexNetError: one of them cannot be used, they have other classes or picture sizes, the
@@ -42,7 +46,7 @@ def predict_with_checkpoint(
     """
     with told(BATCH_SIZE, ANY_DEVICE):
         classifier, checkpoint, dataset = _open_pair(
-            path, location, split_name, devices, progress
+            path, location, split_name, devices, progress, precision
         )
         return predict_split(
             classifier,
@@ -76,8 +80,9 @@ def _open_pair(
     split_name: str,
     devices: tuple[torch.device, ...],
     progress: Progress,
+    precision: str = "fp32",
 ) -> tuple[Classifier, Checkpoint, Dataset]:
-    classifier, checkpoint = load_classifier(path, devices)
+    classifier, checkpoint = load_classifier(path, devices, precision)
     size = len(checkpoint.pixels["mean_image"])
     dataset = open_source(location, (split_name,), image_size=size, progress=progress)
     _check_fit(path, checkpoint, dataset)
