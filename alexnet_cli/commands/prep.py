@@ -228,7 +228,7 @@ def _publish(
     index = Index(plan["options"], plan["source"], release.classes, splits, tool, files=files)
     write_index(folder, index)
     finish(folder)
-    doubles = find_doubles(zip(tasks, ordered, strict=True))
+    doubles = find_doubles(list(zip(tasks, ordered, strict=True)), progress)
     if doubles:
         progress.say(in_words(doubles))
     return _result(folder, release.ignored, index, rejected, doubles, already_complete=False)
