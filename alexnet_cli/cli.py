@@ -23,7 +23,7 @@ from alexnet_cli.options import (
     Views,
     find_source,
 )
-from alexnet_cli.options_training import Columns, Replicated
+from alexnet_cli.options_training import Columns, Precision, Replicated
 from alexnet_cli.report import show
 
 app = typer.Typer(
@@ -82,6 +82,7 @@ def evaluate(
     gpus: Replicated = None,
     columns: Columns = None,
     device: Device = "auto",
+    precision: Precision = "fp32",
     as_json: AsJson = False,
 ) -> None:
     """Measure top-1 and top-5 error, centre view and ten views."""
@@ -98,6 +99,7 @@ def evaluate(
         device=device,
         num_devices=gpus,
         columns=columns,
+        precision=precision,
         progress=console.ConsoleProgress(),
     )
     if result:  # nothing from a replica that is not the first
@@ -113,6 +115,7 @@ def ensemble(
     weights: Annotated[str, typer.Option(help="equal, search, or numbers: 0.5,1,1.")] = "equal",
     gpus: Gpus = None,
     device: Device = "auto",
+    precision: Precision = "fp32",
     as_json: AsJson = False,
 ) -> None:
     """Average the probabilities of several networks."""
@@ -121,7 +124,8 @@ def ensemble(
     from alexnet_cli.data.remote import location
 
     source = location(data) if data else None
-    where = {"device": device, "num_devices": gpus, "progress": console.ConsoleProgress()}
+    where = {"device": device, "num_devices": gpus, "precision": precision}
+    where |= {"progress": console.ConsoleProgress()}
     result = verb.ensemble(members, source, split=split, num_views=views, weights=weights, **where)
     show(asdict(result), as_json, report.show_ensemble)
 

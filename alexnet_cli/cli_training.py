@@ -14,7 +14,6 @@ from alexnet_cli.options import (
     Classes,
     DatasetSource,
     Device,
-    Gpus,
     Settings,
     Stream,
     find_source,
@@ -143,7 +142,9 @@ def reproduce(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the commands with images, hours and disk.")
     ] = False,
-    gpus: Gpus = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="2: one per column. More: that many replicas.")
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:

@@ -17,7 +17,8 @@ Columns = Annotated[
     int | None, typer.Option(min=1, max=2, help="1: every GPU a replica of the whole network.")
 ]
 Precision = Annotated[
-    Literal["fp32", "tf32", "bf16"], typer.Option(help="Of the passes; weights stay fp32.")
+    Literal["fp32", "tf32", "bf16"],
+    typer.Option(help="Arithmetic of the forward and backward passes; weights stay fp32."),
 ]
 Compiled = Annotated[bool, typer.Option("--compile", help="Let torch.compile make the kernels.")]
 SaveMinutes = Annotated[

@@ -146,7 +146,9 @@ class Recipe:
     # "exponential": the weights' steps infinitely small (lr.cu:99).
     schedule: str = "plateau"
     drops: int = 3
-    patience: int = 5  # epochs without an improvement of at least `min_improvement`
+    # The error has stopped improving when `patience` epochs in a row are not better by more than
+    # `min_improvement` than the best error, which moves only with such an improvement.
+    patience: int = 5
     min_improvement: float = 0.001
     warmup_epochs: float = 0.0  # the rate rises linearly from zero
     events: tuple[Event, ...] = ()

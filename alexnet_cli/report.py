@@ -58,7 +58,8 @@ def show_train(result: dict) -> None:
 def show_eval(result: dict) -> None:
     """The protocol and the errors."""
     print_line(f"[bold]{safe(result['checkpoint'])}[/] on {safe(result['dataset'])}")
-    table = _error_table(f"{result['split']}: {result['images']:,} images")
+    precision = "" if result["precision"] == "fp32" else f", {result['precision']}"
+    table = _error_table(f"{result['split']}: {result['images']:,} images{precision}")
     if result["center"]:
         table.add_row("centre view", *_errors(result["center"]))
     table.add_row(VIEWS[result["views"]], *_errors(result))

@@ -14,7 +14,7 @@ SOURCES = [*FILES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "too
 
 # A module imports from its own floor or from those below it.
 FLOORS = [
-    ("", "errors", "metrics", "atomic", "disk", "progress", "limits", "events", "signals"),
+    ("", "errors", "metrics", "atomic", "cores", "disk", "progress", "limits", "events", "signals"),
     ("recipe",),
     ("recipes", "settings", "plot"),
     ("data", "model"),
@@ -157,3 +157,13 @@ def test_source_is_ascii():
 
 def test_changelog_has_a_place_for_the_next_release():
     assert "\n## [Unreleased]\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_work_or_check_is_lost_under_python_minus_o(name):
+    """`python -O` leaves assertions out, so nothing may be called in them."""
+    for node in ast.walk(tree_of(MODULES[name])):
+        if isinstance(node, ast.Assert):
+            calls = [part for part in ast.walk(node.test) if isinstance(part, ast.Call)]
+            assert not calls, f"line {node.lineno} of {name} does work in an assertion"
+        assert not (isinstance(node, ast.Name) and node.id == "__debug__")

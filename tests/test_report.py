@@ -32,6 +32,7 @@ def test_prep_shows_rejects_with_reasons(capsys):
 
 def test_errors_are_percent_on_the_screen(capsys):
     about = {"checkpoint": "a", "dataset": "b", "split": "val", "images": 50000, "views": 10}
+    about["precision"] = "fp32"
     report.show_eval({**about, **ERRORS, "center": {**ERRORS, "top1_error": 0.2}})
     text = capsys.readouterr().out
     for words in ("50,000", "12.35%", "20.00%", "5.00%", "0.5000"):

@@ -18,7 +18,11 @@ from alexnet_cli.engine.bench.words import kernels_text, limits, markdown, name_
 from alexnet_cli.engine.devices.faults import told
 from alexnet_cli.engine.devices.launcher import on_replicas
 from alexnet_cli.engine.devices.layout import Layout, choose_layout
-from alexnet_cli.engine.devices.precision import PRECISIONS, describe_precision
+from alexnet_cli.engine.devices.precision import (
+    PRECISIONS,
+    describe_precision,
+    warn_of_slow_bf16,
+)
 from alexnet_cli.engine.training.learner import Place
 from alexnet_cli.errors import AlexNetError, MachineError, UsageError
 from alexnet_cli.progress import SILENT, Progress
@@ -98,12 +102,14 @@ def bench(
     layout = choose_layout(device, num_devices, columns, net_columns=recipe.columns)
     ways = ways.filled(recipe, layout.kind, every=every)
     all_ways = list(product(ways.batches, ways.precisions, ways.compiled))
+    first_bf16 = next((i for i, (_, name, _) in enumerate(all_ways, 1) if name == "bf16"), 0)
     found, failures = [], []
     for number, (batch, precision, compiled) in enumerate(all_ways, 1):
         what = f"batch {batch}, {precision}{', compiled' * compiled}"
         if len(all_ways) > 1:
             progress.say(f"{number}/{len(all_ways)}: {what}")
-        way = _Way(location, replace(recipe, batch_size=batch), precision, compiled, extent)
+        resized = replace(recipe, batch_size=batch)
+        way = _Way(location, resized, precision, compiled, extent, warns=number == first_bf16)
         try:
             found.append(on_replicas(partial(_measure, way, layout, progress), layout))
         except (AlexNetError, RuntimeError) as error:
@@ -122,6 +128,7 @@ class _Way:
     precision: str
     compiled: bool
     extent: Extent
+    warns: bool = False
 
 
 def _check_names(extent: Extent) -> None:
@@ -137,9 +144,11 @@ def _measure(way: _Way, layout: Layout, progress: Progress) -> Bench | None:
         shown = progress if replicas.is_first else SILENT
         dataset = _open(way, shown) if way.location else None
         shown.say(describe_precision(way.precision, devices[0]))
+        if way.warns:
+            warn_of_slow_bf16(way.precision, devices[0], shown)
         smaller = f"Try --batch {max(1, way.recipe.batch_size // 2)}"
         try:
-            with told(way.recipe, smaller):
+            with told(way.recipe.batch_size, smaller):
                 found = measure(way.recipe, dataset, place, way.extent, shown)
         except RuntimeError as error:
             if not way.compiled:

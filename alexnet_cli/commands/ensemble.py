@@ -34,12 +34,14 @@ class EnsembleResult:
         weights: as used, summing to one.
         images: how many the errors are of.
         searched_on: how many other images the weights were searched on; 0 if they were not.
+        precision: of the checkpoints' forward passes; None if all members are predictions files.
     """
 
     members: list[Member]
     weights: list[float]
     images: int
     searched_on: int
+    precision: str | None
     top1_error: float
     top5_error: float
     log_loss: float
@@ -54,6 +56,7 @@ def ensemble(
     weights: str = "equal",
     device: str = "auto",
     num_devices: int | None = None,
+    precision: str = "fp32",
     progress: Progress = SILENT,
 ) -> EnsembleResult:
     """Average the probabilities of predictions files (.npz) and checkpoints.
@@ -61,6 +64,7 @@ def ensemble(
     Args:
         location: the dataset that checkpoints are run on; predictions files need none.
         weights: "equal", "search", or one number a member with commas between.
+        precision: of the checkpoints' forward passes, one of `PRECISIONS`.
 
     Raises:
         UsageError: fewer than two members, checkpoints without a dataset, or other weights.
@@ -80,15 +84,24 @@ def ensemble(
         _check_members(paths, found, location, split, num_views)
         # Here, because predictions files alone must not wait for torch.
         from alexnet_cli.engine.devices.layout import choose_devices
+        from alexnet_cli.engine.devices.precision import warn_of_slow_bf16
         from alexnet_cli.engine.inference import predict_with_checkpoint
 
         devices = choose_devices(device, num_devices)
+        warn_of_slow_bf16(precision, devices[0], progress)
         for path in checkpoints:
             found[path] = predict_with_checkpoint(
-                path, location, split, num_views=num_views, devices=devices, progress=progress
+                path,
+                location,
+                split,
+                num_views=num_views,
+                devices=devices,
+                precision=precision,
+                progress=progress,
             )
     check_same_images([(str(path), found[path]) for path in paths])
-    return _score_together([str(path) for path in paths], [found[path] for path in paths], given)
+    names, members = [str(path) for path in paths], [found[path] for path in paths]
+    return _score_together(names, members, given, precision if checkpoints else None, progress)
 
 
 def _check_members(
@@ -125,7 +138,11 @@ def _parse_weights(text: str, num_members: int) -> list[float] | None:
 
 
 def _score_together(
-    names: list[str], members: list[Predictions], weights: list[float] | None
+    names: list[str],
+    members: list[Predictions],
+    weights: list[float] | None,
+    precision: str | None,
+    progress: Progress,
 ) -> EnsembleResult:
     """Score members and average; where weights are searched, on the half not searched on."""
     labels = members[0].labels
@@ -133,7 +150,7 @@ def _score_together(
     if weights is None:
         searched_on, reported = slice(0, None, 2), slice(1, None, 2)
         half = [member.probs[searched_on] for member in members]
-        weights = search_weights(half, labels[searched_on])
+        weights = search_weights(half, labels[searched_on], progress)
     labels = labels[reported]
     probs = [member.probs[reported] for member in members]
     together = score(weighted_sum(probs, weights), labels)
@@ -146,6 +163,7 @@ def _score_together(
         weights=weights,
         images=len(labels),
         searched_on=len(members[0].labels[searched_on]),
+        precision=precision,
         top1_error=together.top1_error,
         top5_error=together.top5_error,
         log_loss=together.log_loss,
@@ -160,7 +178,9 @@ def weighted_sum(probs_MNK: Sequence[np.ndarray], weights: list[float]) -> np.nd
     return total
 
 
-def search_weights(probs_MNK: Sequence[np.ndarray], labels: np.ndarray) -> list[float]:
+def search_weights(
+    probs_MNK: Sequence[np.ndarray], labels: np.ndarray, progress: Progress = SILENT
+) -> list[float]:
     """Search for the weights of least top-5 error, one at a time (2012 code, avg-valid.py:49).
 
     Each weight in turn takes the best of 0, 0.05, ... 1, the others as they are; five passes from
@@ -170,13 +190,15 @@ def search_weights(probs_MNK: Sequence[np.ndarray], labels: np.ndarray) -> list[
         weights that sum to one.
     """
     weights = [0.5] * len(probs_MNK)
-    for _ in range(SEARCH_PASSES):
-        for member, probs_NK in enumerate(probs_MNK):
-            others = weighted_sum(probs_MNK, [*weights[:member], 0.0, *weights[member + 1 :]])
-            has_others = sum(weights) > weights[member]
-            steps = [weights[member], *(i / 20 for i in range(0 if has_others else 1, 21))]
-            errors = [
-                1.0 - topk_credit(others + step * probs_NK, labels, 5).mean() for step in steps
-            ]
-            weights[member] = steps[int(np.argmin(errors))]
+    with progress.track("search weights", SEARCH_PASSES * len(probs_MNK)) as bar:
+        for _ in range(SEARCH_PASSES):
+            for member, probs_NK in enumerate(probs_MNK):
+                others = weighted_sum(probs_MNK, [*weights[:member], 0.0, *weights[member + 1 :]])
+                has_others = sum(weights) > weights[member]
+                steps = [weights[member], *(i / 20 for i in range(0 if has_others else 1, 21))]
+                errors = [
+                    1.0 - topk_credit(others + step * probs_NK, labels, 5).mean() for step in steps
+                ]
+                weights[member] = steps[int(np.argmin(errors))]
+                bar.advance(note=f"top-5 error {min(errors):.2%}")
     return [weight / sum(weights) for weight in weights]

@@ -10,6 +10,7 @@ import torch
 
 from alexnet_cli.atomic import PARTIAL_SUFFIX, write_bytes
 from alexnet_cli.engine.classifier import Classifier, load_classifier
+from alexnet_cli.engine.devices.faults import told
 from alexnet_cli.errors import CheckpointError, InputError
 from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.model.onnx.graph import build_graph
@@ -18,6 +19,7 @@ from alexnet_cli.progress import SILENT, Progress
 
 CHECKED_BATCHES = (1, 3, 32)
 CHECKED_VIEWS = 1000  # that many pictures of one view, a tenth as many of ten
+NO_MEMORY = "No file was written. Close other programs, then run the same command again."
 MAX_DIFFERENCE = 1e-4
 MAX_TIE = 1e-6  # classes as near as that to the first may take its place
 
@@ -92,11 +94,19 @@ def export(
     Raises:
         InputError: a file of that name exists and `force` is not set.
         CheckpointError: the checkpoint cannot be used, or the model's probabilities differ.
+        MachineError: the memory is full; nothing is written.
     """
     if onnx_path.exists() and not force:
         raise InputError(f"{onnx_path} exists; it is left as it is. Add --force to replace it.")
     if not onnx_path.parent.is_dir():
         raise InputError(f"{onnx_path.parent}: no such folder.")
+    with told(max(CHECKED_BATCHES), NO_MEMORY):
+        return _export(checkpoint_path, onnx_path, num_views, progress)
+
+
+def _export(
+    checkpoint_path: Path, onnx_path: Path, num_views: int, progress: Progress
+) -> ExportResult:
     classifier, checkpoint = load_classifier(checkpoint_path, (torch.device("cpu"),))
     model = build_graph(
         checkpoint.recipe,

@@ -111,6 +111,7 @@ def predict(
     Raises:
         UsageError: a name that is no file, folder or matching glob.
         CheckpointError: the model cannot be used.
+        MachineError: the memory is full, or the GPU failed.
     """
     paths = find_pictures(names)
     model_path = model_path or newest_checkpoint(Path("runs"))
@@ -176,16 +177,23 @@ def _load_model(path: Path, num_views: int | None, device: str) -> _Model:
         return _Model(onnx.classes, onnx.image_size, onnx.views, runtime, onnx.probabilities)
     # Here, because torch takes two seconds to load and ONNX models do not need it.
     from alexnet_cli.engine.classifier import load_classifier
+    from alexnet_cli.engine.devices.faults import ANY_DEVICE, told
     from alexnet_cli.engine.devices.layout import choose_devices
 
-    classifier, checkpoint = load_classifier(path, choose_devices(device))
+    with told(1, ANY_DEVICE):
+        classifier, checkpoint = load_classifier(path, choose_devices(device))
     views = classifier.views(num_views or 10)
+
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        with told(len(images), ANY_DEVICE):
+            return classifier.probabilities(images, views).mean(axis=0)
+
     return _Model(
         checkpoint.classes,
         classifier.augmenter.image_size,
         len(views),
         f"torch {classifier.augmenter.device}",
-        lambda images: classifier.probabilities(images, views).mean(axis=0),
+        probabilities,
     )
 
 

@@ -1,6 +1,5 @@
 """`alexnet prep`: a release of pictures -> 256x256 JPEG shards (paper section 2)."""
 
-import os
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import alexnet_cli
 from alexnet_cli.atomic import write_bytes
+from alexnet_cli.cores import num_cores
 from alexnet_cli.data.releases import Release, read_release
 from alexnet_cli.data.shards.dataset import open_dataset, samples_name
 from alexnet_cli.data.shards.index import (
@@ -111,7 +111,7 @@ def prep(
             plan = _plan(release, options, follow_links, origin)
             if (folder / INDEX_NAME).exists():
                 return _already_complete(folder, plan, release)
-            who = num_workers or os.cpu_count() or 1, cluster
+            who = num_workers or num_cores(), cluster
             return _make(folder, plan, release, who, force, allow_empty_class, progress)
 
 
@@ -228,7 +228,7 @@ def _publish(
     index = Index(plan["options"], plan["source"], release.classes, splits, tool, files=files)
     write_index(folder, index)
     finish(folder)
-    doubles = find_doubles(zip(tasks, ordered, strict=True))
+    doubles = find_doubles(list(zip(tasks, ordered, strict=True)), progress)
     if doubles:
         progress.say(in_words(doubles))
     return _result(folder, release.ignored, index, rejected, doubles, already_complete=False)

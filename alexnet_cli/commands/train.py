@@ -15,7 +15,7 @@ from alexnet_cli.engine.classifier import check_tensors
 from alexnet_cli.engine.devices.faults import told
 from alexnet_cli.engine.devices.launcher import on_replicas
 from alexnet_cli.engine.devices.layout import Layout, choose_layout
-from alexnet_cli.engine.devices.precision import describe_precision
+from alexnet_cli.engine.devices.precision import describe_precision, warn_of_slow_bf16
 from alexnet_cli.engine.devices.replicas import place_in_group, was_restarted
 from alexnet_cli.engine.training.learner import Learner, Place
 from alexnet_cli.engine.training.run_folder import RunFolder
@@ -203,7 +203,7 @@ def _resume_here(
 @contextmanager
 def _placed(recipe: Recipe, where: Where, layout: Layout) -> Iterator[Place]:
     """Join the other replicas. Whatever can fail, or take long, in one of them belongs before."""
-    with layout.taken() as (devices, replicas), told(recipe):
+    with layout.taken() as (devices, replicas), told(recipe.batch_size):
         yield Place(devices, where.precision, where.compiled, replicas)
 
 
@@ -266,6 +266,7 @@ def _finish(trainer: Trainer) -> TrainResult | None:
     place = trainer.learner.place
     if place.precision != "fp32":
         trainer.progress.say(describe_precision(place.precision, place.devices[0]))
+        warn_of_slow_bf16(place.precision, place.devices[0], trainer.progress)
     trainer.train()
     if not place.replicas.is_first:
         return None

@@ -1,12 +1,12 @@
 """`alexnet verify`: is every byte of a dataset as prep wrote it? And its repair from the source."""
 
-import os
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from alexnet_cli.cores import num_cores
 from alexnet_cli.data.shards.shard_audit import Finding
 from alexnet_cli.engine.folder_lock import locked
 from alexnet_cli.engine.prep.folder import in_use
@@ -96,7 +96,7 @@ def verify(
         damaged = [finding for finding in audit.findings if finding.file not in replaced]
         if source and damaged:
             rest = replace(audit, findings=damaged)
-            how = {"layout": layout, "num_workers": num_workers or os.cpu_count() or 1}
+            how = {"layout": layout, "num_workers": num_workers or num_cores()}
             replaced += repair(folder, source, rest, **how, progress=progress)
     return VerifyResult(
         dataset=str(folder),

@@ -6,7 +6,6 @@ processes. No torch here: pca and the ONNX side read batches too.
 N images of a batch, H and W the dataset's image size (256).
 """
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import simplejpeg
 
+from alexnet_cli.cores import num_cores
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.errors import DatasetError
 
@@ -73,7 +73,7 @@ def load_batches(
     Raises:
         DatasetError: a sample does not decode to the dataset's size; it names shard and key.
     """
-    with ThreadPoolExecutor(num_threads or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(num_threads or num_cores()) as pool:
         pending: deque[tuple[Batch, list[Future]]] = deque()
         try:
             for start in range(0, len(order), batch_size):

@@ -13,6 +13,7 @@ from torch import Tensor
 from alexnet_cli.data.augment import Augmenter, View, views_of
 from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.engine.devices.allocator import keep_freed_memory
+from alexnet_cli.engine.devices.precision import allow_tf32, autocast
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.alexnet import parameter_shapes
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
@@ -21,10 +22,15 @@ from alexnet_cli.model.parallel import Network, build_network, load_whole_state
 
 @dataclass(slots=True)
 class Classifier:
-    """A network and how pictures are prepared for it, on one place."""
+    """A network and how pictures are prepared for it, on one place.
+
+    Attributes:
+        precision: of the forward pass, one of `PRECISIONS`; probabilities are always float32.
+    """
 
     net: Network
     augmenter: Augmenter
+    precision: str = "fp32"
 
     def probabilities(self, images: np.ndarray, views: list[View]) -> np.ndarray:
         """Return the softmax of every view of uint8 RGB (N, H, W, 3), as float32 (V, N, K)."""
@@ -35,7 +41,8 @@ class Classifier:
     def on_device(self, images: Tensor, views: list[View]) -> Tensor:
         """Return the same of images on the device, there; a GPU may not have done it yet."""
         self.net.eval()
-        scores = [self.net(self.augmenter.view(images, view)) for view in views]
+        with autocast(self.augmenter.device, self.precision):
+            scores = [self.net(self.augmenter.view(images, view)).float() for view in views]
         return torch.stack(scores).softmax(dim=2)
 
     def views(self, num_views: int) -> list[View]:
@@ -43,20 +50,29 @@ class Classifier:
         return views_of(num_views, self.augmenter.image_size, self.augmenter.crop_size)
 
 
-def load_classifier(path: Path, devices: tuple[torch.device, ...]) -> tuple[Classifier, Checkpoint]:
+def load_classifier(
+    path: Path, devices: tuple[torch.device, ...], precision: str = "fp32"
+) -> tuple[Classifier, Checkpoint]:
     """Read a checkpoint and put its network on the devices.
 
     Raises:
         CheckpointError: it is damaged, or its tensors are not those of its recipe.
     """
     checkpoint = load_checkpoint(path)
-    return build_classifier(checkpoint, devices, path), checkpoint
+    return build_classifier(checkpoint, devices, path, precision), checkpoint
 
 
 def build_classifier(
-    checkpoint: Checkpoint, devices: tuple[torch.device, ...], path: Path
+    checkpoint: Checkpoint, devices: tuple[torch.device, ...], path: Path, precision: str = "fp32"
 ) -> Classifier:
-    """Put a checkpoint's network on the devices; `path` is for messages."""
+    """Put a checkpoint's network on the devices; `path` is for messages.
+
+    The precision holds for the whole process: with "fp32", cuDNN stops using TensorFloat-32.
+
+    Raises:
+        CheckpointError: its tensors are not those of its recipe.
+    """
+    allow_tf32(precision)
     check_tensors(checkpoint, path)
     keep_freed_memory()
     net = build_network(checkpoint.recipe, len(checkpoint.classes), devices)
@@ -66,7 +82,7 @@ def build_classifier(
         stats = stats_of(checkpoint)
     except KeyError as error:
         raise CheckpointError(f"{path}: its tensors do not fit its recipe ({error}).") from error
-    return Classifier(net, Augmenter(checkpoint.recipe, stats, devices[0]))
+    return Classifier(net, Augmenter(checkpoint.recipe, stats, devices[0]), precision)
 
 
 def check_tensors(checkpoint: Checkpoint, path: Path) -> None:

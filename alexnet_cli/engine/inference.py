@@ -14,6 +14,7 @@ from alexnet_cli.data.predictions import Predictions
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.sources import Location, open_source
 from alexnet_cli.engine.classifier import Classifier, build_classifier, check_tensors
+from alexnet_cli.engine.devices.faults import ANY_DEVICE, told
 from alexnet_cli.engine.devices.feed import from_device, to_device
 from alexnet_cli.engine.devices.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError, DivergedError
@@ -31,25 +32,31 @@ def predict_with_checkpoint(
     *,
     num_views: int,
     devices: tuple[torch.device, ...],
+    precision: str = "fp32",
     replicas: Replicas = ALONE,
     progress: Progress = SILENT,
 ) -> Predictions:
     """Load a checkpoint and a dataset that fit each other, and predict a split.
 
+    Args:
+        precision: of the forward pass, one of `PRECISIONS`.
+
     Raises:
-        AlexNetError: one of them cannot be used, or they have other classes or picture sizes.
+        AlexNetError: one of them cannot be used, they have other classes or picture sizes, the
+            memory is full, or the GPU failed.
     """
     checkpoint, dataset = open_pair(path, location, split_name, progress)
-    classifier = build_classifier(checkpoint, devices, path)
-    return predict_split(
-        classifier,
-        dataset,
-        split_name,
-        num_views=num_views,
-        weights_hash=checkpoint.weights_hash(),
-        replicas=replicas,
-        progress=progress,
-    )
+    with told(BATCH_SIZE, ANY_DEVICE):
+        classifier = build_classifier(checkpoint, devices, path, precision)
+        return predict_split(
+            classifier,
+            dataset,
+            split_name,
+            num_views=num_views,
+            weights_hash=checkpoint.weights_hash(),
+            replicas=replicas,
+            progress=progress,
+        )
 
 
 def announce_with_checkpoint(
@@ -61,7 +68,8 @@ def announce_with_checkpoint(
         AlexNetError: as that.
     """
     checkpoint, dataset = open_pair(path, location, split_name, SILENT)
-    build_classifier(checkpoint, (torch.device("cpu"),), path)
+    with told(BATCH_SIZE, ANY_DEVICE):
+        build_classifier(checkpoint, (torch.device("cpu"),), path)
     none = np.zeros((0, len(dataset.classes)), np.float32)
     return _predictions(dataset, split_name, num_views, checkpoint.weights_hash(), none, none)
 

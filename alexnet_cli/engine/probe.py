@@ -1,8 +1,9 @@
 """What a network does with pictures before it has learned anything from them: signals, layer by
 layer, and the signs of a network that cannot learn.
 
-The commonest complaint about this network is a loss that stays at ln(classes), the loss of a guess:
-the pictures' differences die on their way, and every picture gets the same scores.
+The commonest complaint about this network is a loss that stays at chance level, ln(classes): the
+differences between images vanish on their way through the layers, and every image gets the same
+scores.
 """
 
 import math
@@ -18,7 +19,10 @@ from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.model.alexnet import AlexNet
 from alexnet_cli.model.parallel import Network, load_whole_state, whole_state
 
-STUCK_SHARE = 0.99  # of ln(classes): a loss above it is that of a guess
+CHANCE_SHARE = 0.99  # of ln(classes): a loss above it is at chance level
+MIN_IMPROVEMENT = 0.01  # of ln(classes), from one epoch to the next: less is no trend
+PATIENT_SHARE = 0.25  # of the recipe's epochs, which a run is given before it is judged
+PATIENT_UPDATES = 2000  # or so many updates, if they come first
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +74,36 @@ def signals_of(net: Network, patches: Tensor) -> list[LayerSignal]:
     return layer_signals(whole, patches.cpu())
 
 
-def is_stuck(loss: float, num_classes: int) -> bool:
-    """Tell whether a training loss is that of a network that guesses."""
-    return num_classes > 1 and loss >= STUCK_SHARE * math.log(num_classes)
+def is_at_chance_level(loss: float, num_classes: int) -> bool:
+    """Tell whether a training loss is that of a network that cannot tell the classes apart."""
+    return num_classes > 1 and loss >= CHANCE_SHARE * math.log(num_classes)
+
+
+def is_not_learning(
+    loss: float, previous: float | None, num_classes: int, *, share_done: float, num_updates: int
+) -> bool:
+    """Tell whether a run should be reported as not learning, at the end of an epoch.
+
+    Its loss is at chance level, and either training is over, or the run had more than a quarter of
+    its epochs or 2,000 updates, and the loss of the epoch before was at chance level too and not
+    higher by 1 % of ln(classes) or more. Healthy runs also spend their first epochs at chance
+    level, but their loss falls.
+
+    Args:
+        loss: mean training loss of this epoch.
+        previous: that of the epoch before; None if there was none, or it is not known.
+        share_done: of the recipe's epochs; 1.0 if training is over.
+        num_updates: of the whole run so far.
+    """
+    if not is_at_chance_level(loss, num_classes):
+        return False
+    if share_done >= 1.0:
+        return True
+    if share_done <= PATIENT_SHARE and num_updates < PATIENT_UPDATES:
+        return False
+    if previous is None or not is_at_chance_level(previous, num_classes):
+        return False
+    return previous - loss < MIN_IMPROVEMENT * math.log(num_classes)
 
 
 def weakest(signals: list[LayerSignal]) -> LayerSignal:
@@ -80,12 +111,15 @@ def weakest(signals: list[LayerSignal]) -> LayerSignal:
     return min(signals, key=lambda signal: signal.spread / max(signal.scale, 1e-30))
 
 
-def explain_stuck(loss: float, net: Network, patches: Tensor) -> str:
-    """Say in one line that a network guesses, and after which layer its pictures look alike."""
+def explain_not_learning(loss: float, epochs: int, net: Network, patches: Tensor) -> list[str]:
+    """Say in two lines that a network has not learned, and after which layer images look alike."""
     signals = signals_of(net, patches)
     weak, scores = weakest(signals), signals[-1]
-    return (
-        f"the loss, {loss:.3f}, is still that of a guess, ln({net.num_classes}) = "
-        f"{math.log(net.num_classes):.3f}: scores differ by {scores.spread:.2g} from picture to "
-        f"picture; least is left after {weak.name} ({weak.spread:.2g} of {weak.scale:.2g})"
-    )
+    chance = f"ln {net.num_classes} = {math.log(net.num_classes):.3f}"
+    return [
+        f"Loss {loss:.3f} is still at chance level ({chance}) after {epochs} "
+        f"epoch{'s' if epochs != 1 else ''}.",
+        f"The scores of different images have a standard deviation of {scores.spread:.2g}. Images "
+        f"are most alike after layer {weak.name}: standard deviation {weak.spread:.2g}, "
+        f"rms {weak.scale:.2g}.",
+    ]

@@ -64,13 +64,23 @@ def _due(recipe: Recipe, progress: float) -> Iterable[Event]:
 def count_drops(val_errors: list[float], patience: int, min_improvement: float) -> int:
     """Return how often the validation error has stopped improving, from its value after each epoch.
 
-    It has stopped when `patience` epochs in a row were not better than the best so far by
-    `min_improvement`; the count of epochs then starts again.
+    The paper (section 5) divides the learning rate by ten "when the validation error rate stopped
+    improving with the current learning rate". Here the error has stopped when it is not better by
+    more than `min_improvement` than the best error for `patience` epochs in a row; the count of
+    epochs then starts again. The best error moves only with such an improvement, as in torch's
+    ReduceLROnPlateau (threshold_mode "abs", its patience smaller by one): an error that falls
+    slowly but steadily is improving, however little each epoch adds.
+
+    Args:
+        val_errors: fractions, one for each finished epoch.
+        min_improvement: a fraction too; 0 counts every improvement.
     """
     best, waited, drops = float("inf"), 0, 0
     for error in val_errors:
-        improved = error <= best - min_improvement
-        best, waited = min(best, error), 0 if improved else waited + 1
+        if error < best - min_improvement:
+            best, waited = error, 0
+        else:
+            waited += 1
         if waited == patience:
             drops, waited = drops + 1, 0
     return drops

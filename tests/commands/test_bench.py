@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import Listener
 
 from alexnet_cli.commands import bench as verb
 from alexnet_cli.engine.devices.layout import choose_layout
+from alexnet_cli.engine.devices.precision import SLOW_BF16
 from alexnet_cli.progress import SILENT
 from alexnet_cli.recipe import PAPER
 
@@ -155,3 +157,15 @@ def test_pictures_smaller_than_the_patches_are_refused(fails, dataset):
 
 def test_missing_dataset_is_an_error(fails):
     assert "index.json" in fails(3, "bench", Path("nowhere"), *SMALL).message
+
+
+def test_cpu_without_bfloat16_instructions_is_warned_of_in_one_way_only(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    monkeypatch.setattr(verb, "measure", lambda *_: None)
+    said = Listener()
+
+    verb.bench(None, tiny(), verb.Ways((2, 4)), every=True, device="cpu", progress=said)
+
+    assert said.lines.count(SLOW_BF16) == 1
+    at = said.lines.index(SLOW_BF16)
+    assert said.lines[at - 2] == "5/12: batch 2, bf16"

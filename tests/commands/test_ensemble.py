@@ -1,11 +1,15 @@
 import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from helpers import Listener
 
 from alexnet_cli.commands.ensemble import search_weights, weighted_sum
 from alexnet_cli.data.predictions import load_predictions
+from alexnet_cli.engine.devices.precision import SLOW_BF16
 from alexnet_cli.metrics import topk_credit
 
 ON_CPU = ("--device", "cpu")
@@ -204,3 +208,43 @@ def test_search_equals_trying_every_step_by_hand():
 @pytest.mark.parametrize("weights", ["", "1", "1,2,3", "1,x", "0,0", "-1,2", "nan,1", "inf,1"])
 def test_weights_that_make_no_sense_are_exit_2(fails, predictions, weights):
     assert "--weights" in fails(2, "ensemble", *predictions, "--weights", weights).message
+
+
+# --- precision
+
+
+def test_checkpoints_are_run_in_the_precision_that_is_named(
+    alexnet, runs, dataset, predictions, monkeypatch
+):
+    checkpoints = [run / "best.safetensors" for run in (runs.first, runs.second)]
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    arguments = ("--data", dataset, "--views", 1, "--precision", "bf16", *ON_CPU, "--json")
+
+    result = alexnet("ensemble", *checkpoints, *arguments)
+
+    found, exact = (
+        json.loads(result.stdout),
+        json.loads(alexnet("ensemble", *predictions, "--json").stdout),
+    )
+    assert found["precision"] == "bf16"
+    assert found["log_loss"] != exact["log_loss"]
+    assert found["log_loss"] == pytest.approx(exact["log_loss"], abs=0.05)
+    assert " ".join(result.stderr.split()).count(SLOW_BF16) == 1
+
+
+def test_predictions_files_have_no_precision(answer, predictions):
+    assert answer("ensemble", *predictions)["precision"] is None
+
+
+# --- progress
+
+
+@pytest.mark.parametrize("num_members", [2, 5])
+def test_search_for_weights_shows_how_far_it_is(num_members):
+    rng, listener = np.random.default_rng(0), Listener()
+    members = rng.dirichlet(np.ones(10), (num_members, 40))
+
+    search_weights(members, rng.integers(0, 10, 40), listener)
+
+    assert (listener.total, listener.done) == (5 * num_members, 5 * num_members)
+    assert listener.notes[-1].startswith("top-5 error ")

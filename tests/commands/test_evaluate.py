@@ -7,6 +7,8 @@ import torch
 
 from alexnet_cli.commands.evaluate import evaluate
 from alexnet_cli.data.predictions import load_predictions
+from alexnet_cli.engine.devices.precision import BF16_INSTRUCTIONS, SLOW_BF16
+from alexnet_cli.model.alexnet import AlexNet
 
 ON_CPU = ("--device", "cpu")
 
@@ -133,3 +135,84 @@ def test_unwritable_predictions_are_exit_4_and_leave_nothing(fails, checkpoint, 
         ).message
     )
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+# --- precision
+
+
+def test_json_names_the_precision(ten, answer, checkpoint, dataset):
+    assert ten["precision"] == "fp32"
+    found = answer("eval", checkpoint, dataset, "--views", 1, "--precision", "tf32", *ON_CPU)
+    assert found["precision"] == "tf32"
+
+
+def test_bf16_is_near_fp32_on_one_replica_and_on_two(answer, checkpoint, dataset, ten, tmp_path):
+    rows = []
+    for number, more in enumerate(((), ("--gpus", 2, "--columns", 1))):
+        path = tmp_path / f"{number}.npz"
+        options = ("--views", 1, "--precision", "bf16", "--predictions", path)
+        found = answer("eval", checkpoint, dataset, *options, *more, *ON_CPU)
+        assert found["precision"] == "bf16"
+        rows.append(load_predictions(path).probs)
+    exact = load_predictions(Path(ten["predictions"])).center_probs
+
+    assert 0 < np.abs(rows[0] - exact).max() < 0.02
+    # Replicas have other batches, whose bfloat16 products may be added up in another order.
+    np.testing.assert_allclose(rows[1], rows[0], atol=2e-3)
+
+
+def test_table_names_a_precision_that_is_not_the_default(shown, checkpoint, dataset):
+    options = ("--views", 1, *ON_CPU)
+    assert "bf16" in shown("eval", checkpoint, dataset, "--precision", "bf16", *options)
+    assert "fp32" not in shown("eval", checkpoint, dataset, *options)
+
+
+@pytest.mark.parametrize("replicas", [(), ("--gpus", 2, "--columns", 1)], ids=["one", "two"])
+def test_cpu_without_bfloat16_instructions_is_warned_of_once(
+    alexnet, checkpoint, dataset, monkeypatch, capfd, replicas
+):
+    if replicas and any(torch.cpu.get_capabilities().get(name) for name in BF16_INSTRUCTIONS):
+        pytest.skip("replicas are processes of their own, and this CPU has the instructions")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+
+    result = alexnet(
+        *("eval", checkpoint, dataset, "--views", 1, "--precision", "bf16", *replicas, *ON_CPU)
+    )
+
+    assert result.exit_code == 0, result.output
+    said = " ".join((result.stderr + capfd.readouterr().err).split())
+    assert said.count(SLOW_BF16) == 1
+
+
+# --- memory that is full, and a GPU that fails
+
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.25 GiB.")
+GPU_LOST = torch.AcceleratorError("CUDA error: unspecified launch failure\nmore")
+NO_HOST_MEMORY = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+
+@pytest.mark.parametrize(
+    "error", [OUT_OF_MEMORY, GPU_LOST, NO_HOST_MEMORY], ids=lambda e: type(e).__name__
+)
+@pytest.mark.parametrize("command", ["eval", "ensemble", "predict", "export"])
+def test_full_memory_and_failing_gpu_are_exit_4_with_advice(
+    fails, checkpoint, runs, dataset, pictures, tmp_path, monkeypatch, command, error
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(AlexNet, "forward", fail)
+    other = runs.second / "best.safetensors"
+    arguments = {
+        "eval": (checkpoint, dataset, *ON_CPU),
+        "ensemble": (checkpoint, other, "--data", dataset, *ON_CPU),
+        "predict": (pictures, "--model", checkpoint, *ON_CPU),
+        "export": (checkpoint, "-o", tmp_path / "model.onnx"),
+    }[command]
+
+    message = fails(4, command, *arguments).message
+
+    assert ("the GPU failed" if error is GPU_LOST else "out of memory with batches of") in message
+    assert "--device cpu" in message or command == "export"
+    assert "\n" in message.strip()  # advice
+    assert list(tmp_path.iterdir()) == []

@@ -598,8 +598,30 @@ def test_unknown_setting_is_refused_before_anything_is_trained(refused, dataset,
 
 
 def test_plan_and_reproduction_need_the_device_that_is_named(fails, tmp_path):
-    arguments = ("ablations", "--dry-run", "--device", "cpu", "--gpus", "3")
-    assert "--gpus 3" in fails(2, "reproduce", *arguments, "--out", tmp_path / "out").message
+    arguments = ("ablations", "--dry-run", "--device", "cuda", "--gpus", "300")
+    assert "300 GPUs wanted" in fails(4, "reproduce", *arguments, "--out", tmp_path / "out").message
+
+
+@pytest.mark.parametrize("num_devices", [2, 3, 8])
+def test_plan_on_many_devices_has_the_commands_that_are_run(
+    dataset, tmp_path, alexnet, shown, monkeypatch, num_devices
+):
+    out, run = tmp_path / "out", []
+
+    def note(arguments: list[str], purpose: str, **_) -> dict:
+        run.append(arguments)
+        raise ChildError("not run", 3)
+
+    monkeypatch.setattr(cli_training, "run_child", note)
+    data = ("--data", f"ilsvrc-2010={dataset}", "--only", "one-gpu", "--gpus", str(num_devices))
+
+    commands = dry_run(shown, "ablations", *data, "--out", str(out))
+    small = (*SMALL, "--set=batch_size=2", "--device=cpu")
+    result = alexnet("reproduce", "ablations", *small, *data, "--out", str(out))
+
+    assert result.exit_code == 3
+    assert run == trainings(commands)
+    assert run[0][-4:] == ["--gpus", str(num_devices), "--columns", "1"]
 
 
 def test_failing_command_ends_the_reproduction_with_its_exit_code(

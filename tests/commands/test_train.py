@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import Listener
 
 from alexnet_cli.commands.train import train
 from alexnet_cli.console import ConsoleProgress
+from alexnet_cli.engine.devices.precision import SLOW_BF16
 from alexnet_cli.engine.training import trainer as trainer_module
 from alexnet_cli.engine.training.learner import Learner
 from alexnet_cli.engine.training.run_folder import RunFolder
@@ -659,3 +661,20 @@ def test_run_that_began_is_not_begun_again_from_another(fails, dataset, runs, ch
     assert "--resume" in fails(3, "train", dataset, *arguments).message
 
     check()
+
+
+# --- precision
+
+
+def test_cpu_without_bfloat16_instructions_is_warned_of_once_and_training_goes_on(
+    dataset, tiny_recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    said = Listener()
+
+    result = train(
+        dataset, tmp_path / "run", tiny_recipe, device="cpu", precision="bf16", progress=said
+    )
+
+    assert (result.epochs, result.precision) == (2, "bf16")
+    assert said.lines.count(SLOW_BF16) == 1

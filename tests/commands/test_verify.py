@@ -2,6 +2,8 @@ import fcntl
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -180,3 +182,28 @@ def test_repair_of_a_folder_in_use_is_exit_4(fails, release, damaged):
 @pytest.mark.parametrize(("option", "value"), [("--workers", 0), ("--layout", "shelf")])
 def test_values_outside_their_range_are_refused(wrong_command_line, option, value):
     assert option in wrong_command_line("verify", "anywhere", option, value)
+
+
+# --- assertions left out
+
+
+def without_assertions(*arguments) -> subprocess.CompletedProcess:
+    """Call a command under `python -O`."""
+    command = [sys.executable, "-O", "-m", "alexnet_cli", *map(str, arguments), "--json"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_commands_give_the_same_answers_under_python_minus_o(answer, dataset, onnx_model, pictures):
+    commands = [("verify", dataset), ("info", dataset)]
+    for arguments in (*commands, ("predict", pictures, "--model", onnx_model)):
+        finished = without_assertions(*arguments)
+
+        assert finished.returncode == 0, finished.stderr
+        found, expected = json.loads(finished.stdout), answer(*arguments)
+        assert found == expected | ({"seconds": found["seconds"]} if "seconds" in found else {})
+
+
+def test_damage_is_found_under_python_minus_o(damaged):
+    assert without_assertions("verify", damaged).returncode == 3
+    (damaged / "index.json").write_bytes(b"no index")
+    assert without_assertions("info", damaged).returncode == 3

@@ -9,6 +9,7 @@ import torch
 from alexnet_cli.data.loader import load_batches
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.engine.classifier import build_classifier, load_classifier
+from alexnet_cli.engine.devices.precision import allow_tf32
 from alexnet_cli.engine.inference import predict_split
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.checkpoint import load_checkpoint, save_checkpoint
@@ -191,3 +192,53 @@ def test_weights_in_memory_are_those_of_the_file(checkpoint):
 
     for name, parameter in classifier.net.named_parameters():
         assert np.array_equal(parameter.detach().numpy(), content.weights[name]), name
+
+
+# --- precision
+
+
+@pytest.fixture
+def tf32_of_torch():
+    """The setting that torch starts with: TensorFloat-32 in cuDNN's convolutions."""
+    allow_tf32("tf32")
+    yield
+    allow_tf32("fp32")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_classifier_switches_tensorfloat_32_off(checkpoint, tf32_of_torch, precision):
+    load_classifier(checkpoint, (CPU,), precision)
+
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+
+
+def test_classifier_of_tf32_switches_it_on(checkpoint, tf32_of_torch):
+    allow_tf32("fp32")
+
+    load_classifier(checkpoint, (CPU,), "tf32")
+
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+
+
+def test_bf16_computes_in_bfloat16_and_its_probabilities_in_float32(checkpoint, loaded, images):
+    exact = loaded[0].probabilities(images, loaded[0].views(10))
+    classifier, _ = load_classifier(checkpoint, (CPU,), "bf16")
+    dtypes = []
+    classifier.net.conv2.register_forward_hook(lambda *call: dtypes.append(call[2].dtype))
+
+    found = classifier.probabilities(images, classifier.views(10))
+
+    assert set(dtypes) == {torch.bfloat16}
+    assert found.dtype == np.float32
+    # A softmax in bfloat16, of 8 bits, would miss 1 by some 1e-3.
+    np.testing.assert_allclose(found.sum(axis=2, dtype=np.float64), 1.0, atol=1e-6)
+    assert 0 < np.abs(found - exact).max() < 0.02
+
+
+def test_bf16_of_a_split_network_is_that_of_the_whole(checkpoint, images):
+    whole, split = (load_classifier(checkpoint, (CPU,) * n, "bf16")[0] for n in (1, 2))
+
+    found = split.probabilities(images, split.views(1))
+
+    np.testing.assert_allclose(found, whole.probabilities(images, whole.views(1)), atol=0.01)

@@ -1,4 +1,4 @@
-"""Signals layer by layer against numpy, and the signs of a network that guesses; some seconds.
+"""Signals layer by layer against numpy, and runs that do not learn; some seconds.
 
 N images, C channels, H rows, W columns.
 """
@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.engine.probe import LayerSignal, is_stuck, layer_signals, signals_of, weakest
+from alexnet_cli.engine.probe import (
+    LayerSignal,
+    is_at_chance_level,
+    is_not_learning,
+    layer_signals,
+    signals_of,
+    weakest,
+)
 from alexnet_cli.model.alexnet import AlexNet, describe_layers, initialize
 from alexnet_cli.model.parallel import build_network, load_whole_state, whole_state
 from alexnet_cli.recipe import PAPER, Conv, Dense, Recipe
@@ -201,41 +208,109 @@ def test_whole_network_has_the_same_signals_through_a_copy():
     assert found == layer_signals(net, patches)
 
 
-# --- the signs of a guess
+# --- a loss at chance level
 
 
 @pytest.mark.parametrize("num_classes", [2, 10, 1000, 21_843])
-def test_loss_of_a_guess_is_stuck_and_one_a_little_lower_is_not(num_classes):
+def test_uniform_probabilities_are_at_chance_level_and_a_little_better_is_not(num_classes):
     uniform = np.full(num_classes, 1 / num_classes)
-    guess = float(-np.sum(uniform * np.log(uniform)))
+    chance = float(-np.sum(uniform * np.log(uniform)))
 
-    assert is_stuck(guess, num_classes)
-    assert is_stuck(0.991 * guess, num_classes)
-    assert not is_stuck(0.989 * guess, num_classes)
-    assert not is_stuck(0.0, num_classes)
+    assert is_at_chance_level(chance, num_classes)
+    assert is_at_chance_level(0.991 * chance, num_classes)
+    assert is_at_chance_level(50.0, num_classes)
+    assert not is_at_chance_level(0.989 * chance, num_classes)
+    assert not is_at_chance_level(0.0, num_classes)
 
 
 @pytest.mark.parametrize("num_classes", [2, 10, 1000])
 @pytest.mark.parametrize("smoothing", [0.05, 0.2])
-def test_smoothed_loss_of_a_guess_is_stuck_too(num_classes, smoothing):
+def test_smoothed_loss_of_equal_scores_is_at_chance_level_too(num_classes, smoothing):
     labels = torch.arange(num_classes)
-    guess, learned = torch.zeros(num_classes, num_classes), 3 * torch.eye(num_classes)
+    equal, learned = torch.zeros(num_classes, num_classes), 3 * torch.eye(num_classes)
 
     losses = [
         torch.nn.functional.cross_entropy(scores, labels, label_smoothing=smoothing).item()
-        for scores in (guess, learned)
+        for scores in (equal, learned)
     ]
 
-    assert [is_stuck(loss, num_classes) for loss in losses] == [True, False]
-
-
-def test_loss_that_is_worse_than_a_guess_is_stuck_too():
-    assert is_stuck(50.0, 10)
+    assert [is_at_chance_level(loss, num_classes) for loss in losses] == [True, False]
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.5])
-def test_network_of_one_class_has_nothing_to_guess(loss):
-    assert not is_stuck(loss, 1)
+def test_network_of_one_class_has_no_chance_level(loss):
+    assert not is_at_chance_level(loss, 1)
+
+
+def epochs_reported(
+    losses: list[float], *, epochs: int, updates: int, classes: int = 10, warmup: int = 0
+) -> list[int]:
+    """Return the epochs after which a run is reported, `updates` being those of one epoch."""
+    reported = []
+    for epoch, loss in enumerate(losses, 1):
+        previous = losses[epoch - 2] if epoch > 1 else None
+        share = epoch / epochs
+        how = {"share_done": share, "num_updates": epoch * updates}
+        if epoch > warmup and is_not_learning(loss, previous, classes, **how):
+            reported.append(epoch)
+    return reported
+
+
+# Mean training losses of the epochs of real runs of recipe `demo` on its 1,000 images.
+LEARNING = {
+    "seed 1": [2.4396, 2.3822, 2.1518, 1.4542, 0.9108, 0.5032, 0.3367, 0.2339],
+    "seed 2": [2.4940, 2.3995, 1.8505, 1.1169, 0.6212, 0.5023, 0.1834, 0.1201],
+}
+NOT_LEARNING = {
+    "learning rate 1e-9": [2.4883, 2.5156, 2.4774, 2.4705, 2.5118, 2.5102, 2.4902, 2.4820],
+    "learning rate 0.15": [2.8296, 2.3743, 2.3228, 2.3159, 2.3122, 2.3082, 2.3057, 2.304],
+    "all init_std 0": [2.3543, 2.4239, 2.4063, 2.3684, 2.3394, 2.3218, 2.3205, 2.3101],
+}
+
+
+@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("warmup", [0, 1])
+def test_runs_of_the_demo_are_not_reported(name, warmup):
+    assert epochs_reported(LEARNING[name], epochs=8, updates=32, warmup=warmup) == []
+
+
+@pytest.mark.parametrize("name", NOT_LEARNING)
+def test_runs_that_do_not_learn_are_reported_before_half_of_their_epochs_and_at_the_end(name):
+    reported = epochs_reported(NOT_LEARNING[name], epochs=8, updates=32, warmup=1)
+
+    assert 2 < reported[0] <= 4
+    assert reported[-1] == 8
+
+
+def test_flat_run_on_a_large_dataset_is_reported_after_its_second_epoch():
+    """ILSVRC: 10,010 updates an epoch, and 90 epochs, of which a quarter would be days."""
+    flat = [6.9081, 6.9079, 6.9078]
+    assert epochs_reported(flat, epochs=90, updates=10_010, classes=1000) == [2, 3]
+
+
+def test_flat_run_on_a_small_dataset_is_given_a_quarter_of_its_epochs():
+    assert epochs_reported([2.303] * 8, epochs=8, updates=32) == [3, 4, 5, 6, 7, 8]
+
+
+def test_run_of_one_epoch_at_chance_level_is_reported_at_its_end():
+    assert epochs_reported([2.303], epochs=1, updates=32) == [1]
+    assert epochs_reported([2.2], epochs=1, updates=32) == []
+
+
+def test_run_that_falls_back_to_chance_level_is_reported_when_it_stays_there():
+    collapsed = [2.3, 1.9, 1.5, 2.303, 2.303, 2.302, 2.303, 2.303]
+    assert epochs_reported(collapsed, epochs=16, updates=32) == [5, 6, 7, 8]
+
+
+def test_run_that_settles_at_chance_level_from_above_is_reported_once_it_is_flat():
+    settling = [9.0, 4.0, 3.0, 2.5, 2.35, 2.31, 2.304, 2.303]
+    assert epochs_reported(settling, epochs=16, updates=32) == [7, 8]
+
+
+def test_epoch_before_that_is_not_known_is_no_reason_to_report():
+    how = {"share_done": 0.5, "num_updates": 5000}
+    assert not is_not_learning(2.303, None, 10, **how)
+    assert is_not_learning(2.303, 2.303, 10, **how)
 
 
 def test_weakest_layer_has_the_least_spread_for_its_scale():

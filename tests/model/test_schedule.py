@@ -1,5 +1,6 @@
 """The schedules against the paper's rules worked out by hand; under a second."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -34,6 +35,48 @@ from alexnet_cli.recipes import find_recipe
 )
 def test_drops_are_counted(errors: list[float], drops: int):
     assert count_drops(errors, patience=2, min_improvement=0.01) == drops
+
+
+def count_drops_of_torch(errors: list[float], patience: int, min_improvement: float) -> int:
+    """Return how often torch's own rule divides the rate, by its scheduler."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    sgd = torch.optim.SGD([parameter], lr=1.0)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        sgd,
+        factor=0.5,
+        patience=patience - 1,  # torch's is exceeded when the rate drops
+        threshold=min_improvement,
+        threshold_mode="abs",
+        eps=0.0,
+    )
+    for error in errors:
+        schedule.step(error)
+    return round(-math.log2(sgd.param_groups[0]["lr"]))
+
+
+@pytest.mark.parametrize("patience", [1, 2, 5])
+@pytest.mark.parametrize("min_improvement", [0.0, 0.001, 0.01])
+@pytest.mark.parametrize("kind", ["noise", "creeping", "falling", "flat"])
+def test_drops_are_those_of_torchs_plateau_rule(patience, min_improvement, kind):
+    rng = np.random.default_rng([patience, len(kind)])
+    for _ in range(20):
+        steps = {
+            "noise": rng.normal(0, 0.01, 60),
+            "creeping": rng.uniform(-0.0015, 0.0003, 60),
+            "falling": rng.normal(-0.005, 0.01, 60),
+            "flat": np.zeros(60),
+        }[kind]
+        errors = (0.7 + np.cumsum(steps)).tolist()
+        for end in (1, 7, 30, 60):
+            expected = count_drops_of_torch(errors[:end], patience, min_improvement)
+            assert count_drops(errors[:end], patience, min_improvement) == expected
+
+
+def test_error_that_falls_slowly_but_steadily_has_not_stopped_improving():
+    """0.08 % an epoch: each is too little to count, any five of them are not."""
+    creeping = [0.6 - 0.0008 * epoch for epoch in range(40)]
+
+    assert count_drops(creeping, patience=5, min_improvement=0.001) == 0
 
 
 def test_more_patience_waits_longer():

@@ -33,7 +33,8 @@ class ShardTask:
 
     Attributes:
         first_number: the number of its first picture; keys count on from it, gaps included.
-        wnids: the classes, for KEY.json.
+        wnids: those of the pictures, for KEY.json; not all classes, of which a large dataset has
+            half a megabyte, to be sent to a worker with each task.
     """
 
     folder: Path
@@ -86,7 +87,8 @@ def make_shard(task: ShardTask, is_stopping: Callable[[], bool] = lambda: False)
     samples, rejected = [], []
     with write_atomically(task.folder / task.name) as file:
         tar = _HashingWriter(file)
-        for number, picture in enumerate(task.pictures, start=task.first_number):
+        pictures = zip(task.pictures, task.wnids, strict=True)
+        for number, (picture, wnid) in enumerate(pictures, start=task.first_number):
             if is_stopping():
                 raise TaskStopped
             try:
@@ -98,7 +100,7 @@ def make_shard(task: ShardTask, is_stopping: Callable[[], bool] = lambda: False)
             samples.append(
                 (tar.num_bytes + BLOCK, len(jpeg), picture.label, number, zlib.crc32(jpeg))
             )
-            key, wnid = f"{task.split}-{number:08d}", task.wnids[picture.label]
+            key = f"{task.split}-{number:08d}"
             tar.write(sample_members(key, (jpeg, *_about(picture, wnid))))
         tar.write(end_of_tar(tar.num_bytes))
     shard = Shard(task.name, len(samples), tar.num_bytes, tar.digest.hexdigest())

@@ -8,7 +8,6 @@ without decoding, what came before.
 N images of a batch, H and W the size that pictures are brought to.
 """
 
-import os
 import random
 import threading
 from collections import deque
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
+from alexnet_cli.cores import num_cores
 from alexnet_cli.data.loader import BATCHES_AHEAD, WHOLE, Batch, Share
 from alexnet_cli.data.pictures.images import to_square
 from alexnet_cli.data.streams.measure import (
@@ -96,7 +96,7 @@ class StreamSplit:
             DatasetError: a tar is not as it was measured, or a picture cannot be read.
             MachineError: the disk, the network or a command fails.
         """
-        decoder = _Decoder(self.image_size, num_threads or os.cpu_count() or 1)
+        decoder = _Decoder(self.image_size, num_threads or num_cores())
         with decoder, closing(_read_ahead(self._samples(shuffle), SAMPLES_AHEAD)) as samples:
             for passed in range(0, len(self), batch_size):
                 num = min(batch_size, len(self) - passed)
@@ -106,7 +106,7 @@ class StreamSplit:
                 decoder.start(islice(samples, num), share.rows(num))
                 if decoder.num_ahead > BATCHES_AHEAD:
                     yield decoder.finish()
-            assert next(samples, None) is None  # the last tar's end is looked at too
+            deque(samples, maxlen=0)  # reads to the last tar's end, where the tar is checked
             while decoder.num_ahead:
                 yield decoder.finish()
 

@@ -4,7 +4,6 @@ torchvision's network is that of a later paper: no response normalization, no gr
 """
 
 import io
-import os
 from collections.abc import Callable, Iterator
 
 import torch
@@ -14,6 +13,7 @@ from PIL import Image
 from torch.utils import data
 from torchvision import transforms
 
+from alexnet_cli.cores import num_cores
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.engine.bench.clock import Clock, Stretch
 from alexnet_cli.engine.devices.precision import autocast
@@ -92,7 +92,7 @@ class Baseline:
             RuntimeError: a worker ended, or made no batch within `TIMEOUT_SECONDS`.
             TooSlowError: the measurement would exceed the clock's limit.
         """
-        workers = (os.cpu_count() or 1) if num_workers is None else num_workers
+        workers = num_cores() if num_workers is None else num_workers
         factor = 1 if num >= LARGE_BATCH else PREFETCH_FACTOR
         several = {}
         if workers:

@@ -1,12 +1,12 @@
 """Where the time of a training run goes on this machine, and how near the device's limits it is."""
 
-import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from alexnet_cli.cores import num_cores
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.sources import stats_of
 from alexnet_cli.engine.bench.baseline import MIN_CROP, Baseline
@@ -262,7 +262,7 @@ class Bencher:
             return
         found.baseline["step from shards"] = found.batch * taken.rate
         found.baseline_loader = {
-            "workers": os.cpu_count() or 1,
+            "workers": num_cores(),
             "ready": taken.ahead,
             "batches": taken.calls,
             "seconds": taken.seconds,

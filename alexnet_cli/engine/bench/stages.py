@@ -3,7 +3,6 @@
 N pictures of a batch, S their side.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import simplejpeg
 import torch
 import torch.nn.functional as F
 
+from alexnet_cli.cores import num_cores
 from alexnet_cli.data.loader import epoch_order
 from alexnet_cli.data.passes import batches_of
 from alexnet_cli.data.pixel_stats import PixelStats
@@ -153,7 +153,7 @@ def lengthen(split: Split, num: int) -> Split:
 
 def num_threads() -> int:
     """Return how many threads a replica decodes with, as in training."""
-    return max(1, (os.cpu_count() or 1) // num_local())
+    return max(1, num_cores() // num_local())
 
 
 def measure_reading(split: Split, clock: Clock) -> dict[str, float]:

@@ -30,7 +30,6 @@ def plan_shards(release: Release, folder: Path, options: PrepOptions) -> list[Sh
     well mixed; the others keep their order.
     """
     tasks = []
-    wnids = tuple(entry.wnid for entry in release.classes)
     for split in release.pictures:
         pictures = release.pictures[split]
         if split == "train":
@@ -38,6 +37,7 @@ def plan_shards(release: Release, folder: Path, options: PrepOptions) -> list[Sh
             pictures = [pictures[i] for i in order]
         for position, start in enumerate(range(0, len(pictures), options.shard_size)):
             part = tuple(pictures[start : start + options.shard_size])
+            wnids = tuple(release.classes[picture.label].wnid for picture in part)
             tasks.append(
                 ShardTask(
                     folder, split, position, start, part, wnids, options.size, options.quality

@@ -3,13 +3,14 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 from alexnet_cli.data.remote import is_url
+from alexnet_cli.engine.devices.precision import allow_tf32
 from alexnet_cli.engine.tables.plan import Source, Step, waves
 from alexnet_cli.model.alexnet import RGB, AlexNet, describe_layers, initialize
 from alexnet_cli.model.parallel import build_network, load_whole_state, whole_state
@@ -50,7 +51,8 @@ class Estimate:
 
     Attributes:
         rates: training images a second by recipe, measured here on random pictures.
-        hours: one step after the other on these devices.
+        hours: one step after the other on these devices. Replicas on several GPUs are taken to be
+            as fast as that many GPUs, so their exchange of gradients is left out.
         hours_on_8_gpus: if as many steps run at once as 8 such devices hold.
         disk_bytes: of runs and predictions.
         data_bytes: of the data sets, about.
@@ -93,7 +95,8 @@ def estimate_plan(
         steps=rows,
         images=sum(row.images for row in rows),
         hours=sum(row.hours for row in rows),
-        hours_on_8_gpus=_makespan(steps, rows, max(1, GPUS // len(devices))),
+        hours_on_8_gpus=_makespan(steps, rows, max(1, GPUS // len(devices)))
+        * max(1.0, len(devices) / GPUS),
         disk_bytes=sum(row.disk_bytes for row in rows),
         data_bytes=sum(_num_images(source) * SHARD_BYTES for source in sources),
         to_prepare={s.name: _prepare(s) for s in sources if not _is_there(s)},
@@ -102,6 +105,7 @@ def estimate_plan(
 
 def measure_training(recipe: Recipe, num_classes: int, devices: tuple[torch.device, ...]) -> float:
     """Return training images a second on random pictures: the median of three steps."""
+    allow_tf32("fp32")  # as `alexnet train` without --precision
     whole = AlexNet(recipe, num_classes)
     initialize(whole, recipe.seed)
     net = build_network(recipe, num_classes, devices)
@@ -127,15 +131,23 @@ def measure_training(recipe: Recipe, num_classes: int, devices: tuple[torch.devi
 def _measure_rates(
     steps: list[Step], devices: tuple[torch.device, ...], progress: Progress
 ) -> dict[str, float]:
-    """Return the rate of each recipe with as many classes; one column runs on one device."""
+    """Return the rate of each recipe with as many classes."""
     rates: dict[str, float] = {}
     wanted = {_rate_key(step): step for step in steps if step.recipe is not None}
     with progress.track("measure", len(wanted)) as bar:
         for key, step in wanted.items():
-            used = devices[: step.recipe.columns]
-            rates[key] = measure_training(step.recipe, step.source.classes, used)
+            rates[key] = _measure_rate(step.recipe, step.source.classes, devices)
             bar.advance(1, note=f"{key}: {rates[key]:.0f} images/s")
     return rates
+
+
+def _measure_rate(recipe: Recipe, num_classes: int, devices: tuple[torch.device, ...]) -> float:
+    """Return the rate on all devices: a column on each, or a replica with its share of a batch."""
+    if len(devices) <= recipe.columns:
+        return measure_training(recipe, num_classes, devices)
+    share = replace(recipe, batch_size=-(-recipe.batch_size // len(devices)))
+    rate = measure_training(share, num_classes, devices[:1])
+    return rate * (len(devices) if devices[0].type == "cuda" else 1)  # CPU replicas share its cores
 
 
 def _rate_key(step: Step) -> str:

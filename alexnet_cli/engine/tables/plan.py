@@ -40,10 +40,15 @@ class Shortcuts:
         return ["--epochs", str(recipe.epochs), *settings, *self.places(recipe)]
 
     def places(self, recipe: Recipe) -> list[str]:
-        """Return `--device` and `--gpus` as given; networks of one column are not split."""
-        device = ["--device", self.device] if self.device != "auto" else []
-        split = self.num_devices and self.num_devices <= recipe.columns
-        return device + (["--gpus", str(self.num_devices)] if split else [])
+        """Return the options of `alexnet train` and `eval` for where a recipe's network runs.
+
+        On more devices than the network has columns each device holds a replica of the whole.
+        """
+        options = ["--device", self.device] if self.device != "auto" else []
+        if self.num_devices:
+            options += ["--gpus", str(self.num_devices)]
+            options += ["--columns", "1"] if self.num_devices > recipe.columns else []
+        return options
 
 
 @dataclass(frozen=True, slots=True)

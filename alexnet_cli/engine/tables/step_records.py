@@ -94,9 +94,9 @@ def set_aside(folder: Path) -> None:
 
 
 def _without_places(arguments: tuple[str, ...]) -> list[str]:
-    """Leave out --device and --gpus: where a step ran does not change what it gave."""
+    """Leave out where a step ran, which does not change its result."""
     kept = list(arguments)
-    for option in ("--device", "--gpus"):
+    for option in ("--device", "--gpus", "--columns"):
         if option in kept:
             at = kept.index(option)
             del kept[at : at + 2]

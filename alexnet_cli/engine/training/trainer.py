@@ -5,19 +5,19 @@ bit on a CPU, the run that was never stopped.
 """
 
 import math
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import torch
 
+from alexnet_cli.cores import num_cores
 from alexnet_cli.data.passes import batches_of
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.engine.devices.feed import OnDevice, to_device
 from alexnet_cli.engine.devices.replicas import in_group, num_local
 from alexnet_cli.engine.interrupt import Interrupt, catch_signals, leave
-from alexnet_cli.engine.probe import explain_stuck, first_patches, is_stuck
+from alexnet_cli.engine.probe import explain_not_learning, first_patches, is_not_learning
 from alexnet_cli.engine.training.agreement import check_agreement
 from alexnet_cli.engine.training.divergence import Divergence
 from alexnet_cli.engine.training.journal import Journal
@@ -146,7 +146,7 @@ class Trainer:
             shuffle=self.learner.order_of(self.at.epoch),
             first_step=self.at.step,
             share=self.replicas.share,
-            num_threads=max(1, (os.cpu_count() or 1) // num_local()),
+            num_threads=max(1, num_cores() // num_local()),
         )
         try:
             yield from to_device(batches, self.learner.place.devices[0])
@@ -225,13 +225,26 @@ class Trainer:
             self.saver.save(checkpoint, is_best=is_best)
         left = self._seconds_left()
         self.journal.say_epoch(row, self.recipe.epochs, is_best=is_best, seconds_left=left)
-        warmed_up = row["epoch"] > self.recipe.warmup_epochs
-        if warmed_up and is_stuck(row["train_loss"], len(self.dataset.classes)):
+        if self.replicas.is_first and self._is_not_learning(row):
             patches, _ = first_patches(self.split, self.learner.augmenter, 64)
-            self.progress.say(explain_stuck(row["train_loss"], self.learner.net, patches))
+            loss, net = row["train_loss"], self.learner.net
+            for line in explain_not_learning(loss, row["epoch"], net, patches):
+                self.progress.say(line)
             check = f"alexnet check {self.run.recipe} --data {self.dataset.name}"
-            advice = f"A large set can begin like this for some epochs. If it stays: {check}"
-            self.progress.say(advice)
+            self.progress.say(f"Find out whether this recipe can learn: {check}")
+
+    def _is_not_learning(self, row: dict) -> bool:
+        epoch = row["epoch"]
+        if epoch <= self.recipe.warmup_epochs:
+            return False
+        losses = {past["epoch"]: past["train_loss"] for past in self.run.rows()}
+        return is_not_learning(
+            row["train_loss"],
+            losses.get(epoch - 1),
+            len(self.dataset.classes),
+            share_done=1.0 if self.is_finished() else epoch / self.recipe.epochs,
+            num_updates=row["steps"],
+        )
 
     def _seconds_left(self) -> float:
         """Return how long the rest will take at most, validation left out."""

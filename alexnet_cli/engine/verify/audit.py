@@ -5,7 +5,6 @@ Hashing and decoding let go of the interpreter, so threads keep all cores busy.
 
 import csv
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_cli.cores import num_cores
 from alexnet_cli.data.shards.dataset import read_samples, samples_name
 from alexnet_cli.data.shards.index import (
     INDEX_COPY,
@@ -72,7 +72,7 @@ def audit_dataset(
         findings += wrong
         tasks += _tasks(folder, split, index, rows if deep else None)
     findings += _rejected(folder, index)
-    audits = _audit_shards(tasks, num_threads or os.cpu_count() or 1, progress)
+    audits = _audit_shards(tasks, num_threads or num_cores(), progress)
     extra, copies = _unknown_shards(folder, index)
     owners = _owners(index)
     for audit in audits:
@@ -154,7 +154,7 @@ def _tasks(folder: Path, split: str, index: Index, rows: np.ndarray | None) -> l
 
 
 def _audit_shards(tasks: list[AuditTask], num_threads: int, progress: Progress) -> list[ShardAudit]:
-    audits, read_ahead = {}, num_threads < (os.cpu_count() or 1)
+    audits, read_ahead = {}, num_threads < num_cores()
     tasks = [replace(task, read_ahead=read_ahead) for task in tasks]
     total = sum(task.shard.num_samples for task in tasks)
     with catch_signals() as interrupt, progress.track("verify", total) as bar:

@@ -5,6 +5,7 @@ import ctypes
 import io
 import json
 import mmap
+import re
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,12 +14,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from alexnet_cli.errors import CheckpointError, DeviceError
+from alexnet_cli.errors import CheckpointError, DeviceError, MachineError
 from alexnet_cli.model.onnx.skeleton import skeleton_of
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 METADATA_KEY, SEAL_KEY = "alexnet", "alexnet.crc32"
 PATCHES = 32
+MACHINE_FAULT = re.compile(
+    r"(?i)failed to allocate|bad.?alloc|out of memory|(cuda|cublas|cudnn) failure"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,17 @@ class OnnxClassifier:
 
         Raises:
             CheckpointError: the model fails, or gives something else.
+            MachineError: the memory is full, or the GPU failed.
         """
         try:
             probs = self.session.run(None, {"images": images})[0]
         except Exception as error:  # onnxruntime's faults share no base but Exception
             detail = " ".join(str(error).split())[:120]
+            if MACHINE_FAULT.search(str(error)):
+                raise MachineError(
+                    f"out of memory, or the GPU failed, with batches of {len(images)} ({detail}).\n"
+                    "Close other programs that use this memory. On a GPU also try: --device cpu"
+                ) from error
             raise CheckpointError(f"{self.path}: the model failed ({detail}).") from error
         if probs.shape != (len(images), len(self.classes)) or not np.isfinite(probs).all():
             raise CheckpointError(f"{self.path}: what it gives for a picture is no probability.")

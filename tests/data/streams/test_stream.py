@@ -210,3 +210,24 @@ def test_stream_may_be_left_early(split):
 def test_webdataset_and_torch_are_loaded_only_when_streaming():
     program = "import sys, alexnet_cli.data.sources; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_end_of_a_tar_is_checked_under_python_minus_o_too(tars):
+    program = (
+        "import sys\n"
+        "from alexnet_cli.data.streams.measure import measure_all\n"
+        "from alexnet_cli.data.streams.stream import StreamSplit\n"
+        "from alexnet_cli.errors import DatasetError\n"
+        "assert False, 'assertions are left out'\n"
+        "names = sys.argv[1:]\n"
+        "split = StreamSplit('train', measure_all(names, allow_pipe=False), 32)\n"
+        "open(names[-1], 'ab').write(b'more')\n"
+        "try:\n"
+        "    list(split.epoch_batches(19))\n"
+        "except DatasetError as error:\n"
+        "    print(error)\n"
+    )
+    names = sorted(map(str, tars.glob("*train*")))
+    command = [sys.executable, "-O", "-c", program, *names]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert found.startswith(f"{names[-1]}: ")

@@ -1,13 +1,18 @@
 """Which numbers a forward pass is computed in, and that the choice is made both ways."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from helpers import Listener
 
 from alexnet_cli.engine.devices.precision import (
     PRECISIONS,
+    SLOW_BF16,
     allow_tf32,
     autocast,
     describe_precision,
+    warn_of_slow_bf16,
 )
 
 CPU = torch.device("cpu")
@@ -61,6 +66,42 @@ def test_torch_can_still_be_asked_by_the_older_name(precision: str):
     allow_tf32(precision)
 
     assert torch.get_float32_matmul_precision() == ("high" if precision == "tf32" else "highest")
+    is_tf32 = precision == "tf32"
+    assert torch.backends.cudnn.allow_tf32 == is_tf32
+    assert torch.backends.cuda.matmul.allow_tf32 == is_tf32
+
+
+@pytest.mark.parametrize(
+    ("instructions", "precision", "warns"),
+    [
+        ({"avx512_f": True, "avx512_bf16": False}, "bf16", True),
+        ({"avx512_f": True, "avx512_bf16": False}, "fp32", False),
+        ({"avx512_bf16": True}, "bf16", False),
+        ({"amx_bf16": True}, "bf16", False),
+        ({"neon": True, "bf16": True}, "bf16", False),
+        ({}, "bf16", True),
+    ],
+)
+def test_cpu_without_bfloat16_instructions_is_warned_of(
+    monkeypatch, instructions, precision: str, warns: bool
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    listener = Listener()
+
+    warn_of_slow_bf16(precision, CPU, listener)
+    warn_of_slow_bf16(precision, torch.device("cuda", 0), listener)
+
+    assert listener.lines == ([SLOW_BF16] if warns else [])
+
+
+def test_instructions_of_this_cpu_are_those_that_linux_lists():
+    path = Path("/proc/cpuinfo")
+    if not path.is_file():
+        pytest.skip("only Linux lists them there")
+    words = set(path.read_text().replace(":", " ").split())
+    known = torch.cpu.get_capabilities()
+    for name in ("avx512_bf16", "amx_bf16", "bf16"):
+        assert bool(known.get(name)) == (name in words), name
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ def tasks_of(job: Job, num_shards: int, copies: int = 1) -> list[ShardTask]:
     paths = sorted(job.source.iterdir()) * copies
     pictures = tuple(Picture(path.name, path, -1, path.stat().st_size, 0) for path in paths)
     return [
-        ShardTask(job.dataset, "train", i, 100 * i, pictures[i:], ("n01",), 64, 90)
+        ShardTask(
+            job.dataset, "train", i, 100 * i, pictures[i:], ("n01",) * len(pictures[i:]), 64, 90
+        )
         for i in range(num_shards)
     ]
 

@@ -35,7 +35,7 @@ def tasks(tmp_path) -> list[ShardTask]:
     return [
         ShardTask(
             tmp_path / "new", "train", i, 20 * i, tuple(pictures[20 * i : 20 * i + 20]),
-            ("n01",), SIZE, 90,
+            ("n01",) * len(pictures[20 * i : 20 * i + 20]), SIZE, 90,
         )
         for i in range(4)
     ]  # fmt: skip

@@ -13,7 +13,7 @@ PLAN = {"options": {"size": 32}}
 
 
 def task(folder: Path) -> ShardTask:
-    return ShardTask(folder, "train", 0, 0, (), ("a",), 32, 90)
+    return ShardTask(folder, "train", 0, 0, (), (), 32, 90)
 
 
 def test_new_folder_is_made_with_its_parents_and_goes_again_if_nothing_came_of_it(tmp_path):

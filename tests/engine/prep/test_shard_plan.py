@@ -1,3 +1,5 @@
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,7 +52,20 @@ def test_training_is_shuffled_by_the_seed_and_validation_is_not():
     assert names(release(25), "val", PrepOptions()) == ["val000.png", "val001.png", "val002.png"]
 
 
-def test_tasks_know_classes_size_and_quality():
-    task = plan_shards(release(1), Path("new"), PrepOptions(size=64, quality=80))[0]
-    assert (task.wnids, task.size, task.quality) == (("ant", "bee"), 64, 80)
-    assert task.folder == Path("new")
+def test_tasks_know_the_wnids_of_their_pictures_size_and_quality():
+    options = PrepOptions(size=64, quality=80, shard_size=10)
+    for task in plan_shards(release(25), Path("new"), options):
+        assert task.wnids == tuple(("ant", "bee")[picture.label] for picture in task.pictures)
+        assert (task.folder, task.size, task.quality) == (Path("new"), 64, 80)
+
+
+def test_size_of_a_task_does_not_grow_with_the_number_of_classes():
+    few = release(100)
+    many = replace(
+        few, classes=(*few.classes, *[ImageClass(f"n{i:08d}", "") for i in range(20_000)])
+    )
+    sizes = [
+        len(pickle.dumps(plan_shards(source, Path("new"), PrepOptions())[0]))
+        for source in (few, many)
+    ]
+    assert sizes[0] == sizes[1]

@@ -27,7 +27,7 @@ def _tasks(folder: Path, num_shards: int, copies: int = 1) -> list[ShardTask]:
     source.write_bytes(to_jpeg(np.full((60, 80, 3), 99, np.uint8)))
     picture = Picture("picture.jpg", source, -1, source.stat().st_size, 0)
     return [
-        ShardTask(folder, "train", i, i * copies, (picture,) * copies, ("n01",), 64, 90)
+        ShardTask(folder, "train", i, i * copies, (picture,) * copies, ("n01",) * copies, 64, 90)
         for i in range(num_shards)
     ]
 

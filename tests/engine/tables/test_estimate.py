@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from alexnet_cli.engine.devices.precision import allow_tf32
+from alexnet_cli.engine.tables import estimate as estimate_module
 from alexnet_cli.engine.tables.estimate import (
     SHARD_BYTES,
     Estimate,
@@ -146,11 +148,39 @@ def test_plan_is_listed_in_waves_with_the_commands_to_run(small):
     assert (found.table, found.devices) == ("a table", ["cpu"])
 
 
-def test_network_of_one_column_is_measured_on_one_of_two_devices(small):
-    one = with_settings(small, ["columns=1", "reads_both=fc8"])
-    found = estimate(train("a", one), devices=2)
-    assert found.devices == ["cpu", "cpu"]
-    assert found.rates["paper, 10 classes"] > 0
+@pytest.mark.parametrize(
+    ("columns", "devices", "kind", "measured", "factor"),
+    [
+        (2, 1, "cuda", (16, 1), 1),
+        (2, 2, "cuda", (16, 2), 1),
+        (2, 3, "cuda", (6, 1), 3),
+        (2, 8, "cuda", (2, 1), 8),
+        (1, 2, "cuda", (8, 1), 2),
+        (1, 2, "cpu", (8, 1), 1),
+    ],
+)
+def test_replicas_are_measured_with_their_share_of_a_batch(
+    small, monkeypatch, columns, devices, kind, measured, factor
+):
+    calls = []
+
+    def note(recipe, _num_classes, used):
+        calls.append((recipe.batch_size, len(used)))
+        return 100.0
+
+    monkeypatch.setattr(estimate_module, "measure_training", note)
+    recipe = with_settings(small, [f"columns={columns}", "reads_both=fc8", "batch_size=16"])
+    places = tuple(torch.device(kind, i) for i in range(devices))
+
+    found = estimate_plan("a table", [train("a", recipe)], lambda _: [], places, SILENT)
+
+    assert calls == [measured]
+    assert found.rates == {"paper, 10 classes": 100.0 * factor}
+
+
+def test_run_on_more_than_8_devices_takes_longer_on_8(small):
+    found = estimate(train("a", small), devices=16)
+    assert found.hours_on_8_gpus == pytest.approx(2 * found.hours)
 
 
 # --- disk
@@ -226,5 +256,9 @@ def test_plan_of_nothing_costs_nothing():
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_rate_of_a_small_network_is_measured(small, devices):
+    allow_tf32("tf32")
+
     rate = measure_training(small, 10, (CPU,) * devices)
+
     assert 0 < rate < 1e6
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_cli.engine.devices.layout import choose_layout
 from alexnet_cli.engine.tables.plan import Shortcuts, Source, Step, plan_rows, waves
 from alexnet_cli.errors import InputError, RecipeError
 from alexnet_cli.recipes import RECIPES
@@ -315,11 +316,13 @@ def test_unknown_setting_is_refused_before_anything_is_done():
         make_plan("ablations", "paper", shortcuts=Shortcuts(settings=("colour=red",)))
 
 
-def test_no_command_splits_a_network_of_one_column():
+def test_network_of_one_column_has_replicas_where_others_are_split():
     steps, _ = make_plan("ablations", "one-gpu", "paper", shortcuts=Shortcuts(num_devices=2))
     for kind in ("train", "eval"):
         assert option(steps[f"{kind}-paper"], "--gpus") == "2"
-        assert "--gpus" not in steps[f"{kind}-one-gpu"].arguments
+        assert "--columns" not in steps[f"{kind}-paper"].arguments
+        assert option(steps[f"{kind}-one-gpu"], "--gpus") == "2"
+        assert option(steps[f"{kind}-one-gpu"], "--columns") == "1"
 
 
 @pytest.mark.parametrize(
@@ -329,14 +332,27 @@ def test_no_command_splits_a_network_of_one_column():
         ("paper", 1, ["--gpus", "1"]),
         ("paper", 2, ["--gpus", "2"]),
         ("one-gpu", 1, ["--gpus", "1"]),
-        ("one-gpu", 2, []),
+        ("one-gpu", 2, ["--gpus", "2", "--columns", "1"]),
+        ("paper", 3, ["--gpus", "3", "--columns", "1"]),
+        ("paper", 8, ["--gpus", "8", "--columns", "1"]),
     ],
 )
-def test_network_is_given_no_more_devices_than_it_has_columns(recipe, num_devices, places):
+def test_network_has_a_replica_on_each_of_more_devices_than_columns(recipe, num_devices, places):
     shortcuts = Shortcuts(num_devices=num_devices)
     assert shortcuts.places(RECIPES[recipe]) == places
     on_cpu = Shortcuts(device="cpu", num_devices=num_devices)
     assert on_cpu.places(RECIPES[recipe]) == ["--device", "cpu", *places]
+
+
+@pytest.mark.parametrize("recipe", ["paper", "one-gpu"])
+@pytest.mark.parametrize("num_devices", range(1, 10))
+def test_device_layout_accepts_what_a_plan_passes_on(recipe, num_devices):
+    places = Shortcuts(device="cpu", num_devices=num_devices).places(RECIPES[recipe])
+    columns = 1 if "--columns" in places else None
+
+    layout = choose_layout("cpu", num_devices, columns, net_columns=RECIPES[recipe].columns)
+
+    assert layout.replicas * layout.per_replica == num_devices
 
 
 # --- what can run at once

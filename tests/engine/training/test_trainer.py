@@ -514,42 +514,65 @@ def test_run_stopped_before_its_goal_resumes_to_the_run_never_stopped(
     assert_same_run(tmp_path / "run", tmp_path / "straight")
 
 
-# --- when the network still guesses
+# --- when the network does not learn
 
 
 class Lines(Bell):
     """A progress that keeps the lines that stay."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, *, epoch: int = 0):
+        super().__init__(epoch=epoch)
         self.lines = []
 
     def say(self, line: str) -> None:
         self.lines.append(line)
+        super().say(line)
 
 
-def test_run_whose_loss_is_that_of_a_guess_says_so_after_every_epoch(dataset, recipe, tmp_path):
-    said = Lines()
+def notices(lines: list[str]) -> list[str]:
+    """Return the lines that say a run does not learn."""
+    return [line for line in lines if "still at chance level" in line]
 
-    train(
-        dataset, tmp_path / "run", replace(recipe, learning_rate=1e-9), device="cpu", progress=said
-    )
+
+def test_run_that_does_not_learn_says_so_when_a_quarter_of_its_epochs_is_over(
+    dataset, recipe, tmp_path
+):
+    said, slow = Lines(), replace(recipe, learning_rate=1e-9, epochs=8)
+
+    train(dataset, tmp_path / "run", slow, device="cpu", progress=said)
 
     losses = [row["train_loss"] for row in read_log(tmp_path / "run")]
-    assert len(losses) == 2
-    assert [line.split(":")[0] for line in said.lines[::3]] == ["epoch 1/2", "epoch 2/2"]
-    for loss, line in zip(losses, said.lines[1::3], strict=True):
-        assert line.startswith(f"the loss, {loss:.3f}, is still that of a guess, ln(10) = 2.303:")
-    for line in said.lines[2::3]:
-        recipe_path = tmp_path / "run" / "recipe.json"
-        assert line.endswith(f"alexnet check {recipe_path} --data {dataset}")
+    found = notices(said.lines)
+    assert found[-1] == (
+        f"Loss {losses[-1]:.3f} is still at chance level (ln 10 = 2.303) after 8 epochs."
+    )
+    assert min(losses) > 0.99 * math.log(10)
+    falls = np.array(losses[:-1]) - losses[1:]  # from each epoch to the next
+    flat = [epoch for epoch in range(3, 8) if falls[epoch - 2] < 0.01 * math.log(10)]
+    assert flat
+    assert [int(line.split()[-2]) for line in found] == [*flat, 8]
+    recipe_path = tmp_path / "run" / "recipe.json"
+    assert said.lines[-1].endswith(f"alexnet check {recipe_path} --data {dataset}")
 
 
-def test_run_that_guesses_tells_how_far_its_scores_differ(dataset, recipe, tmp_path):
+def test_run_that_does_not_learn_is_noticed_as_well_after_it_was_resumed(dataset, recipe, tmp_path):
+    slow, straight, rest = replace(recipe, learning_rate=1e-9, epochs=8), Lines(), Lines()
+    train(dataset, tmp_path / "straight", slow, device="cpu", progress=straight)
+    first = Lines(epoch=4)
+    stop(dataset, tmp_path / "run", slow, first)
+
+    resume(dataset, tmp_path / "run", None, device="cpu", progress=rest)
+
+    assert notices(first.lines) + notices(rest.lines) == notices(straight.lines)
+
+
+def test_notice_of_a_run_that_does_not_learn_tells_how_far_its_scores_differ(
+    dataset, recipe, tmp_path
+):
     """By numpy, from the checkpoint: the centre patches of the first pictures in stored order."""
     said = Lines()
-    guessing = replace(recipe, learning_rate=1e-9, epochs=1)
-    train(dataset, tmp_path / "run", guessing, device="cpu", progress=said)
+    slow = replace(recipe, learning_rate=1e-9, epochs=1)
+    train(dataset, tmp_path / "run", slow, device="cpu", progress=said)
 
     checkpoint, split = read_last(tmp_path / "run"), open_dataset(dataset).split("train")
     pictures = [np.asarray(Image.open(io.BytesIO(split.jpeg(i)))) for i in range(len(split))]
@@ -562,46 +585,40 @@ def test_run_that_guesses_tells_how_far_its_scores_differ(dataset, recipe, tmp_p
             parameter.copy_(torch.from_numpy(checkpoint.weights[name]))
         scores = net(torch.from_numpy(np.ascontiguousarray(patches))).double().numpy()
     spread = np.sqrt(scores.var(axis=0).mean())
-    told = float(said.lines[1].split("scores differ by ")[1].split()[0])
-    assert told == pytest.approx(spread, rel=0.06)  # two digits are shown
-    weak = said.lines[1].split("least is left after ")[1]
-    assert weak.split()[0] in [layer.name for layer in describe_layers(recipe, 10)]
+    scores_text, layer_text = said.lines[2].split(". Images are most alike after layer ")
+    assert float(scores_text.split()[-1]) == pytest.approx(spread, rel=0.06)  # two digits are shown
+    assert layer_text.split(":")[0] in [layer.name for layer in describe_layers(recipe, 10)]
 
 
-def test_run_of_dead_units_names_the_layer_after_which_nothing_is_left(dataset, recipe, tmp_path):
+def test_run_of_dead_units_names_the_layer_after_which_images_are_alike(dataset, recipe, tmp_path):
     said = Lines()
     dead = replace(recipe, conv3=replace(recipe.conv3, init_std=0.0, init_bias=-1.0), epochs=1)
 
     train(dataset, tmp_path / "run", dead, device="cpu", progress=said)
 
-    assert "least is left after conv3 (0 of 1)" in said.lines[1]
+    assert "after layer conv3: standard deviation 0, rms 1." in said.lines[2]
 
 
-def test_run_that_learns_says_it_guesses_only_while_it_does(dataset, recipe, tmp_path):
+def test_run_that_learns_is_not_reported(dataset, recipe, tmp_path):
     said, still = Lines(), reaching(recipe, 0.0)
 
     train(dataset, tmp_path / "run", replace(still, epochs=16), device="cpu", progress=said)
 
     losses = [row["train_loss"] for row in read_log(tmp_path / "run")]
-    guesses = [loss >= 0.99 * math.log(10) for loss in losses]
-    assert guesses[0]
-    assert not guesses[-1]
-    after = ["the loss" in line for line in said.lines if "alexnet check" not in line]
-    expected = [part for guess in guesses for part in ([False, True] if guess else [False])]
-    assert after == expected
-    assert "alexnet check" not in said.lines[-1]
+    assert losses[0] >= 0.99 * math.log(10) > losses[-1]
+    assert notices(said.lines) == []
 
 
-def test_run_on_two_devices_tells_the_same_of_its_guesses(dataset, recipe, tmp_path):
-    told = []
+def test_run_on_two_devices_is_reported_in_the_same_words(dataset, recipe, tmp_path):
+    found = []
     for num_devices in (1, 2):
-        said, guessing = Lines(), replace(plain(recipe), learning_rate=1e-9, epochs=1)
+        said, slow = Lines(), replace(plain(recipe), learning_rate=1e-9, epochs=1)
         where = {"device": "cpu", "num_devices": num_devices, "progress": said}
-        train(dataset, tmp_path / str(num_devices), guessing, **where)
-        told.append(said.lines[1:])
+        train(dataset, tmp_path / str(num_devices), slow, **where)
+        found.append(said.lines[1:])
 
-    assert told[0][0] == told[1][0]
-    assert len(told[0]) == len(told[1]) == 2
+    assert found[0][:2] == found[1][:2]
+    assert len(found[0]) == len(found[1]) == 3
 
 
 # --- when the loss is no number
@@ -776,16 +793,12 @@ def test_goal_that_every_epoch_reaches_still_trains_one(dataset, tiny_recipe, tm
     assert result.epochs == 1
 
 
-def test_run_that_guesses_while_its_rate_still_rises_is_given_time(dataset, recipe, tmp_path):
-    said, slow = Lines(), replace(recipe, learning_rate=1e-9, warmup_epochs=1.0)
+def test_run_is_not_reported_while_its_learning_rate_still_rises(dataset, recipe, tmp_path):
+    said, slow = Lines(), replace(recipe, learning_rate=1e-9, epochs=8, warmup_epochs=7.0)
 
     train(dataset, tmp_path / "run", slow, device="cpu", progress=said)
 
-    advice = [line for line in said.lines if "still that of a guess" in line]
-    assert len(advice) == 1
-    assert said.lines.index(advice[0]) > said.lines.index(
-        next(line for line in said.lines if line.startswith("epoch 2/2"))
-    )
+    assert [line.split()[-2:] for line in notices(said.lines)] == [["8", "epochs."]]
 
 
 # --- averaged weights, smoothed labels

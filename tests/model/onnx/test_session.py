@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
 from alexnet_cli.commands.export import export
 from alexnet_cli.engine.classifier import load_classifier
-from alexnet_cli.errors import CheckpointError, DeviceError
+from alexnet_cli.errors import CheckpointError, DeviceError, InputError, MachineError
 from alexnet_cli.model.onnx.session import METADATA_KEY, load_onnx
 
 CPU = (torch.device("cpu"),)
@@ -154,3 +156,38 @@ def test_opening_a_model_does_not_load_torch(models):
     finished = subprocess.run([sys.executable, "-c", program, models[1]], check=False)
 
     assert finished.returncode == 0
+
+
+class FailingSession:
+    """A session whose run raises onnxruntime's own error."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def run(self, *_):
+        raise RuntimeException(self.text)
+
+
+@pytest.mark.parametrize(
+    ("text", "exit_code"),
+    [
+        (
+            "Non-zero status code: Failed to allocate memory for requested buffer of size 16777216",
+            4,
+        ),
+        ("Exception during initialization: std::bad_alloc", 4),
+        ("CUDA failure 2: out of memory ; GPU=0 ; hostname=a", 4),
+        ("CUBLAS failure 13: CUBLAS_STATUS_EXECUTION_FAILED", 4),
+        ("Non-zero status code while running Conv node: shape mismatch", 3),
+    ],
+)
+def test_full_memory_and_failing_gpu_are_the_machines_fault(models, text: str, exit_code: int):
+    classifier = load_onnx(models[1], "cpu")
+    failing = replace(classifier, session=FailingSession(text))
+
+    with pytest.raises(InputError if exit_code == 3 else MachineError) as caught:
+        failing.probabilities(draw_images(2, classifier.image_size))
+
+    assert caught.value.exit_code == exit_code
+    assert text[:60] in str(caught.value)
+    assert ("--device cpu" in str(caught.value)) == (exit_code == 4)
