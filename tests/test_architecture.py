@@ -14,7 +14,18 @@ SOURCES = [*FILES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "too
 
 # A module imports from its own floor or from those below it.
 FLOORS = [
-    ("", "errors", "metrics", "atomic", "disk", "progress", "limits", "events", "signals"),
+    (
+        "",
+        "errors",
+        "metrics",
+        "atomic",
+        "disk",
+        "progress",
+        "limits",
+        "events",
+        "signals",
+        "openmp",
+    ),
     ("recipe",),
     ("recipes", "settings", "plot"),
     ("data", "model"),
@@ -25,6 +36,7 @@ FLOORS = [
         "cli_data",
         "cli_training",
         "children",
+        "openmp",
         "report",
         "report_bench",
         "report_training",
