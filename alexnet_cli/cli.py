@@ -10,6 +10,7 @@ import typer
 
 from alexnet_cli import __version__, cli_data, cli_training, console, report
 from alexnet_cli.face import EXIT_CODES, Face
+from alexnet_cli.openmp import limit_busy_waiting
 from alexnet_cli.options import (
     AllowPipe,
     AsJson,
@@ -207,4 +208,5 @@ app.command()(cli_training.demo)
 
 def main() -> None:
     """Entry point of the `alexnet` command."""
+    limit_busy_waiting()  # before a command imports torch; the processes it starts inherit it
     app()

@@ -25,6 +25,7 @@ FLOORS = [
         "cli_data",
         "cli_training",
         "children",
+        "openmp",
         "report",
         "report_bench",
         "report_training",
