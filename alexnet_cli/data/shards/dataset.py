@@ -8,7 +8,6 @@ DATASET/pixel_stats.npz       written by `alexnet pca`
 """
 
 import io
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_cli.data.shards.files import ShardFiles, shard_faults
+from alexnet_cli.data.shards.images import ShardImages, repair_advice
 from alexnet_cli.data.shards.index import INDEX_NAME, FileRecord, Index, Shard, read_index
 from alexnet_cli.data.shards.tar_layout import BLOCK
 from alexnet_cli.data.synsets import ImageClass
-from alexnet_cli.errors import DatasetError, MachineError
+from alexnet_cli.errors import DatasetError
 from alexnet_cli.recipe import Recipe
 
 _OLDER_FIELDS = [
@@ -37,6 +37,7 @@ class Split:
     Attributes:
         samples: SAMPLE_DTYPE rows in stored order.
         fetch: called with the number of a shard that may not be there yet.
+        images: reads the pixels of rows of `samples`.
     """
 
     name: str
@@ -45,10 +46,11 @@ class Split:
     samples: np.ndarray
     image_size: int
     fetch: Callable[[int], None] | None = None
-    _files: ShardFiles = field(init=False)
+    images: ShardImages = field(init=False)
 
     def __post_init__(self) -> None:
-        self._files = ShardFiles(self.folder, self.shards)
+        files = ShardFiles(self.folder, self.shards)
+        self.images = ShardImages(self.name, files, is_fetched=self.fetch is not None)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -80,25 +82,11 @@ class Split:
             DatasetError: they are others; datasets of earlier versions know no CRC-32.
             MachineError: the disk fails, or the shard changed after it was first read.
         """
-        shard, offset, length, _, _, *crc32 = self.samples[position].item()
-        content = self._files.read(shard, offset, length)
-        if crc32 and zlib.crc32(content) != crc32[0]:
-            raise self._changed(position, shard)
-        return content
+        return self.images.jpeg(self.samples[position].item())
 
     def where(self, position: int) -> str:
         """Return shard and key of one sample, for messages."""
-        shard, number = (self.samples[name][position] for name in ("shard", "number"))
-        return f"{self.folder / self.shards[shard].name}: sample {self.name}-{number:08d}"
-
-    def _changed(self, position: int, shard: int) -> DatasetError | MachineError:
-        what = f"{self.where(position)} is not what prep wrote: its CRC-32 differs"
-        remedy = (
-            "Remove the file; it will be fetched again." if self.fetch else _repair(self.folder)
-        )
-        if self._files.has_changed(shard):
-            return MachineError(f"{what}; the shard changed after it was first read.\n{remedy}")
-        return DatasetError(f"{what}.\n{remedy}")
+        return self.images.where(self.samples[position].item())
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +160,7 @@ def _check_shards(folder: Path, index: Index, samples: dict[str, np.ndarray]) ->
     if faults:
         more = f"; {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
         shown = "; ".join(faults[:MAX_NAMED])
-        raise DatasetError(f"{folder / shown}{more}.\n{_repair(folder)}")
+        raise DatasetError(f"{folder / shown}{more}.\n{repair_advice(folder)}")
 
 
 def samples_name(split: str) -> str:

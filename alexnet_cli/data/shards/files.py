@@ -33,11 +33,16 @@ class ShardFiles:
     """
 
     def __init__(self, folder: Path, shards: Sequence[Shard]):
+        self.folder, self.shards = folder, tuple(shards)
         self.paths = [folder / shard.name for shard in shards]
         self._open: dict[int, _OpenFile] = {}
         self._stamps: dict[int, tuple[int, int]] = {}
         self._lock = threading.Lock()
         self._max_open = _files_allowed(len(shards))
+
+    def __reduce__(self) -> tuple:
+        """Another process opens the shards itself."""
+        return ShardFiles, (self.folder, self.shards)
 
     def read(self, shard: int, offset: int, length: int) -> bytes:
         """Return some bytes of a shard.
