@@ -21,6 +21,7 @@ from alexnet_cli.options import (
 )
 from alexnet_cli.options_training import (
     AllowDataChange,
+    Cache,
     Columns,
     Compiled,
     Epochs,
@@ -64,6 +65,7 @@ def train(
     device: Device = "auto",
     precision: Precision = "fp32",
     compiled: Compiled = False,
+    cache: Cache = None,
     save_minutes: SaveMinutes = 10.0,
     save_steps: SaveSteps = 0,
     tensorboard: Tensorboard = False,
@@ -86,6 +88,7 @@ def train(
 
     how = {"device": device, "num_devices": gpus, "columns": columns}
     how |= {"precision": precision, "compiled": compiled, "with_curves": tensorboard}
+    how |= {"cache": cache}
     how |= {"every": verb.SaveEvery(save_minutes, save_steps)}
     how |= {"progress": console.ConsoleProgress()}
     if resume:

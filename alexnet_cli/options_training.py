@@ -20,6 +20,10 @@ Precision = Annotated[
     Literal["fp32", "tf32", "bf16"], typer.Option(help="Of the passes; weights stay fp32.")
 ]
 Compiled = Annotated[bool, typer.Option("--compile", help="Let torch.compile make the kernels.")]
+Cache = Annotated[
+    Literal["raw"] | None,
+    typer.Option(help="raw: decode all images once into a file, 197 kB per image, and read that."),
+]
 SaveMinutes = Annotated[
     float, typer.Option(min=0, help="Between checkpoints within an epoch; 0 for none.")
 ]

@@ -74,9 +74,11 @@ class ThreadReader:
         """Begin to read; see `Reader`."""
         size = split.image_size
         images = self.buffers.empty((len(positions), size, size, 3))
-        rows = split.samples[positions]
+        rows = split.rows(positions)
         futures = [
-            self._pool.submit(split.images.read_into, rows[at : at + CHUNK], images[at : at + CHUNK])
+            self._pool.submit(
+                split.images.read_into, rows[at : at + CHUNK], images[at : at + CHUNK]
+            )
             for at in range(0, len(positions), CHUNK)
         ]
         return _ThreadReading(images, futures)

@@ -5,6 +5,7 @@ DATASET/train.samples.npy     one row a sample: where its JPEG lies, label, numb
 DATASET/train-000000.tar ...  plain WebDataset tars
 DATASET/rejected.csv          source, reason, detail of every picture that is not in them
 DATASET/pixel_stats.npz       written by `alexnet pca`
+DATASET/train-FINGERPRINT.raw decoded images, written by `alexnet train --cache raw`
 """
 
 import io
@@ -17,6 +18,7 @@ import numpy as np
 from alexnet_cli.data.shards.files import ShardFiles, shard_faults
 from alexnet_cli.data.shards.images import ShardImages, repair_advice
 from alexnet_cli.data.shards.index import INDEX_NAME, FileRecord, Index, Shard, read_index
+from alexnet_cli.data.shards.raw_images import RawCache, RawImages
 from alexnet_cli.data.shards.tar_layout import BLOCK
 from alexnet_cli.data.synsets import ImageClass
 from alexnet_cli.errors import DatasetError
@@ -37,7 +39,8 @@ class Split:
     Attributes:
         samples: SAMPLE_DTYPE rows in stored order.
         fetch: called with the number of a shard that may not be there yet.
-        images: reads the pixels of rows of `samples`.
+        raw: the decoded images, where they are cached.
+        jpegs: reads the samples of the shards.
     """
 
     name: str
@@ -46,11 +49,12 @@ class Split:
     samples: np.ndarray
     image_size: int
     fetch: Callable[[int], None] | None = None
-    images: ShardImages = field(init=False)
+    raw: RawCache | None = None
+    jpegs: ShardImages = field(init=False)
 
     def __post_init__(self) -> None:
         files = ShardFiles(self.folder, self.shards)
-        self.images = ShardImages(self.name, files, is_fetched=self.fetch is not None)
+        self.jpegs = ShardImages(self.name, files, is_fetched=self.fetch is not None)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -71,9 +75,18 @@ class Split:
             DatasetError: a shard is not at its URL, or not the one that was indexed.
             MachineError: the network or the disk fails.
         """
-        if self.fetch:
+        if self.fetch and not self.raw:
             for shard in np.unique(self.samples["shard"][positions]).tolist():
                 self.fetch(shard)
+
+    @property
+    def images(self) -> ShardImages | RawImages:
+        """What reads the images of `rows`, in any thread or process."""
+        return self.raw.images if self.raw else self.jpegs
+
+    def rows(self, positions: np.ndarray) -> np.ndarray:
+        """Return what `images` needs to read some samples, one row for each."""
+        return self.raw.rows(positions) if self.raw else self.samples[positions]
 
     def jpeg(self, position: int) -> bytes:
         """Return one sample's JPEG bytes, those that prep wrote: their CRC-32 is compared.
@@ -82,11 +95,11 @@ class Split:
             DatasetError: they are others; datasets of earlier versions know no CRC-32.
             MachineError: the disk fails, or the shard changed after it was first read.
         """
-        return self.images.jpeg(self.samples[position].item())
+        return self.jpegs.jpeg(self.samples[position].item())
 
     def where(self, position: int) -> str:
         """Return shard and key of one sample, for messages."""
-        return self.images.where(self.samples[position].item())
+        return self.jpegs.where(self.samples[position].item())
 
 
 @dataclass(frozen=True, slots=True)
