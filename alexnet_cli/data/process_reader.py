@@ -144,6 +144,7 @@ class ProcessReader:
 
     def start(self, split: Split, positions: np.ndarray) -> Reading:
         """Begin to read; see `Reader`. The split is that of the constructor."""
+        self._check_alive()
         size, rows = split.image_size, split.rows(positions)
         images = self.buffers.empty((len(positions), size, size, 3))
         chunk = max(CHUNK, math.ceil(len(rows) / (2 * len(self._processes))))
@@ -163,8 +164,7 @@ class ProcessReader:
     def _receive(self) -> None:
         """Take the answer to one task."""
         while not self._results.poll(CHECK_SECONDS):
-            if not all(process.is_alive() for process in self._processes):
-                raise self._loss()
+            self._check_alive()
         try:
             number, first, fault = self._results.recv()
         except EOFError:
@@ -175,6 +175,10 @@ class ProcessReader:
             reading.faults[first] = fault
         if not reading.num_left:
             del self._unfinished[number]
+
+    def _check_alive(self) -> None:
+        if not all(process.is_alive() for process in self._processes):
+            raise self._loss()
 
     def _loss(self) -> MachineError:
         connection.wait([process.sentinel for process in self._processes], CHECK_SECONDS)

@@ -18,7 +18,7 @@ from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.data.streams.stream import StreamSplit
 
 OnDevice = tuple[Tensor, Tensor]
-MIN_PROCESSES = 8  # cores from which on processes read for a GPU
+MIN_PROCESSES = 4  # cores from which on processes read for a GPU
 
 
 def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[OnDevice]:
@@ -32,7 +32,7 @@ def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[OnDevi
             yield torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
         return
     stream, ahead = torch.cuda.Stream(device), None
-    with _HeldBatches() as held:
+    with HeldBatches() as held:
         for batch in batches:
             with torch.cuda.stream(stream):
                 copies = [sent(array, device) for array in (batch.images, batch.labels)]
@@ -45,13 +45,13 @@ def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[OnDevi
             yield _arrived(*ahead, device)
 
 
-class _HeldBatches:
+class HeldBatches:
     """Batches whose copies to a GPU are under way."""
 
     def __init__(self):
         self._held: deque[tuple[Batch, torch.cuda.Event]] = deque()
 
-    def __enter__(self) -> "_HeldBatches":
+    def __enter__(self) -> "HeldBatches":
         return self
 
     def __exit__(self, *_) -> None:
