@@ -81,6 +81,8 @@ def train(
         raise typer.BadParameter("is for --resume.", param_hint="--allow-data-change")
     if resume and init_from:
         raise typer.BadParameter("a resumed run began already.", param_hint="--init-from")
+    if cache and stream:
+        raise typer.BadParameter("needs a dataset that prep made.", param_hint="--cache")
     wanted = _wanted_recipe(recipe, settings or [], epochs)
     named = recipe is not None or bool(settings)
     source = find_source(dataset, stream, classes, allow_pipe)
