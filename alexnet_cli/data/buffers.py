@@ -38,11 +38,16 @@ class Buffers:
 
     Args:
         allocate: returns new memory, uint8 (num_bytes,).
+        max_free: blocks kept for reuse; None for all.
     """
 
-    def __init__(self, allocate: Callable[[int], np.ndarray] = plain_memory):
+    def __init__(
+        self,
+        allocate: Callable[[int], np.ndarray] = plain_memory,
+        max_free: int | None = MAX_FREE,
+    ):
         self._allocate = allocate
-        self._free: deque[np.ndarray] = deque(maxlen=MAX_FREE)
+        self._free: deque[np.ndarray] = deque(maxlen=max_free)
 
     def empty(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return a uint8 array with arbitrary content; nothing else refers to its memory."""

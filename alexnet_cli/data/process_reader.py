@@ -43,9 +43,10 @@ class SharedBuffers(Buffers):
     """
 
     def __init__(self, on_new: Callable[[np.ndarray], None] = lambda block: None):
-        super().__init__(self._map_new)
+        super().__init__(self._map_new, max_free=None)
         self.descriptor = os.memfd_create("alexnet-batches")
         self._on_new, self._end = on_new, 0
+        self._blocks: list[np.ndarray] = []  # stay mapped, as they may be pinned
         self._places: dict[int, tuple[int, int]] = {}
 
     def _map_new(self, num_bytes: int) -> np.ndarray:
@@ -53,6 +54,7 @@ class SharedBuffers(Buffers):
         os.ftruncate(self.descriptor, self._end + length)
         block = np.frombuffer(mmap.mmap(self.descriptor, length, offset=self._end), np.uint8)
         self._places[block.ctypes.data] = self._end, length
+        self._blocks.append(block)
         self._end += length
         self._on_new(block)
         return block

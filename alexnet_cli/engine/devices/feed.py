@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import numpy as np
@@ -62,10 +62,8 @@ class HeldBatches:
     def add(self, batch: Batch, copied: torch.cuda.Event) -> None:
         """Hold a batch until `copied`, and let go of those whose copies are complete."""
         self._held.append((batch, copied))
-        while self._held[0][1].query():
+        while self._held and self._held[0][1].query():
             self._held.popleft()
-            if not self._held:
-                return
 
 
 @contextmanager
@@ -85,7 +83,7 @@ def open_reader(
             yield reader
     else:
         pinned: list[np.ndarray] = []
-        with ProcessReader(split, num_threads, partial(_pin, pinned)) as reader:
+        with ProcessReader(split, num_threads, partial(_pin, pinned, device)) as reader:
             try:
                 yield reader
             finally:
@@ -98,11 +96,14 @@ def _pinned_memory(num_bytes: int) -> np.ndarray:
     return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=True).numpy()
 
 
-def _pin(pinned: list[np.ndarray], block: np.ndarray) -> None:
+def _pin(pinned: list[np.ndarray], device: torch.device, block: np.ndarray) -> None:
     """Pin memory that other processes share; copies are slower, not wrong, where it cannot be."""
     error = torch.cuda.cudart().cudaHostRegister(block.ctypes.data, block.nbytes, 0)
     if int(error) == 0:
         pinned.append(block)
+        return
+    with suppress(RuntimeError):  # CUDA reports the error once more, to whatever comes next
+        torch.zeros(1, device=device)
 
 
 def _arrived(copies: list[Tensor], copied: torch.cuda.Event, device: torch.device) -> OnDevice:
