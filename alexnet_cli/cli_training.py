@@ -20,6 +20,7 @@ from alexnet_cli.options import (
 )
 from alexnet_cli.options_training import (
     AllowDataChange,
+    Cache,
     Columns,
     Compiled,
     Epochs,
@@ -63,6 +64,7 @@ def train(
     device: Device = "auto",
     precision: Precision = "fp32",
     compiled: Compiled = False,
+    cache: Cache = None,
     save_minutes: SaveMinutes = 10.0,
     save_steps: SaveSteps = 0,
     tensorboard: Tensorboard = False,
@@ -78,6 +80,8 @@ def train(
         raise typer.BadParameter("is for --resume.", param_hint="--allow-data-change")
     if resume and init_from:
         raise typer.BadParameter("a resumed run began already.", param_hint="--init-from")
+    if cache and stream:
+        raise typer.BadParameter("needs a dataset that prep made.", param_hint="--cache")
     wanted = _wanted_recipe(recipe, settings or [], epochs)
     named = recipe is not None or bool(settings)
     source = find_source(dataset, stream, classes, allow_pipe)
@@ -85,6 +89,7 @@ def train(
 
     how = {"device": device, "num_devices": gpus, "columns": columns}
     how |= {"precision": precision, "compiled": compiled, "with_curves": tensorboard}
+    how |= {"cache": cache}
     how |= {"every": verb.SaveEvery(save_minutes, save_steps)}
     how |= {"progress": console.ConsoleProgress()}
     if resume:

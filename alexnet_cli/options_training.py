@@ -21,6 +21,10 @@ Precision = Annotated[
     typer.Option(help="Arithmetic of the forward and backward passes; weights stay fp32."),
 ]
 Compiled = Annotated[bool, typer.Option("--compile", help="Let torch.compile make the kernels.")]
+Cache = Annotated[
+    Literal["raw"] | None,
+    typer.Option(help="raw: decode all images once into a file, 197 kB per image, and read that."),
+]
 SaveMinutes = Annotated[
     float, typer.Option(min=0, help="Between checkpoints within an epoch; 0 for none.")
 ]

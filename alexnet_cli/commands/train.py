@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_cli.data.pixel_stats import PixelStats
+from alexnet_cli.data.raw_cache import with_raw_cache
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.sources import Location, open_source, stats_of
 from alexnet_cli.engine.classifier import check_tensors
@@ -41,6 +42,7 @@ class Where:
         compiled: let torch.compile make the kernels.
         every: how often to save within an epoch.
         with_curves: also write curves for TensorBoard.
+        cache: "raw" to read images that were decoded once.
     """
 
     device: str = "auto"
@@ -50,6 +52,7 @@ class Where:
     compiled: bool = False
     every: SaveEvery = field(default_factory=SaveEvery)
     with_curves: bool = False
+    cache: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ def _train_here(
     layout: Layout,
     progress: Progress,
 ) -> TrainResult | None:
-    dataset, stats = _open(location, recipe, progress)
+    dataset, stats = _open(location, recipe, where, progress)
     source = load_checkpoint(init_from) if init_from else None
     run = RunFolder(run_path)
     if place_in_group().is_first:
@@ -183,7 +186,7 @@ def _resume_here(
     with run.locked() if is_first else nullcontext():
         last = run.load_last()
         check_tensors(last, run.last)
-        dataset, stats = _open(location, kept, progress)
+        dataset, stats = _open(location, kept, where, progress)
         _check_same_dataset(last, dataset, run.path, allow_change=allow_data_change)
         if is_first:
             run.check_room(kept, len(dataset.classes))
@@ -215,11 +218,16 @@ def _check_begins(recipe: Recipe, init_from: Path | None) -> None:
         )
 
 
-def _open(location: Location, recipe: Recipe, progress: Progress) -> tuple[Dataset, PixelStats]:
+def _open(
+    location: Location, recipe: Recipe, where: Where, progress: Progress
+) -> tuple[Dataset, PixelStats]:
     shown = progress if place_in_group().is_first else SILENT
     dataset = open_source(location, ("train", "val"), at_once=True, progress=shown)
     dataset.check_crop(recipe)
-    return dataset, stats_of(dataset)
+    stats = stats_of(dataset)
+    if where.cache == "raw":
+        dataset = with_raw_cache(dataset, ("train", "val"), shown)
+    return dataset, stats
 
 
 def _check_same_recipe(kept: Recipe, wanted: Recipe | None, run_path: Path) -> None:

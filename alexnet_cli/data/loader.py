@@ -1,24 +1,20 @@
-"""A split and an order -> uint8 batches, decoded by threads straight into the batch.
+"""A split and an order -> uint8 batches, read straight into the memory of the batch.
 
-simplejpeg releases the GIL, so threads decode in parallel and nothing is pickled or copied between
-processes. No torch here: pca and the ONNX side read batches too.
+No torch here: pca and the ONNX side read batches too.
 
 N images of a batch, H and W the dataset's image size (256).
 """
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-import simplejpeg
 
-from alexnet_cli.cores import num_cores
+from alexnet_cli.data.readers import Reader, Reading, ThreadReader
 from alexnet_cli.data.shards.dataset import Split
-from alexnet_cli.errors import DatasetError
 
-CHUNK = 16  # images a thread decodes at a time
 BATCHES_AHEAD = 3
 
 
@@ -64,59 +60,43 @@ def load_batches(
     *,
     share: Share = WHOLE,
     num_threads: int | None = None,
+    reader: Reader | None = None,
 ) -> Iterator[Batch]:
     """Yield the samples of `order` in batches; the last one may be short.
 
+    A batch may be held: its memory is reused only when nothing refers to it any more.
+
     Args:
         share: of every batch; where it is of several, a batch may be empty.
+        num_threads: that read, where no reader is given; by default one per core.
+        reader: reads the images, and stays open.
 
     Raises:
         DatasetError: a sample does not decode to the dataset's size; it names shard and key.
+        MachineError: the disk fails, or a process that decodes is lost.
     """
-    with ThreadPoolExecutor(num_threads or num_cores()) as pool:
-        pending: deque[tuple[Batch, list[Future]]] = deque()
+    with nullcontext(reader) if reader else ThreadReader(num_threads) as reader:
+        pending: deque[tuple[Batch, Reading]] = deque()
         try:
             for start in range(0, len(order), batch_size):
                 whole = order[start : start + batch_size]
-                pending.append(_start_batch(pool, split, whole[share.rows(len(whole))]))
+                pending.append(_start_batch(reader, split, whole[share.rows(len(whole))]))
                 if len(pending) > BATCHES_AHEAD:
                     yield _finish_batch(*pending.popleft())
             while pending:
                 yield _finish_batch(*pending.popleft())
         finally:
-            for _, futures in pending:
-                for future in futures:
-                    future.cancel()
+            for _, reading in pending:
+                reading.cancel()
 
 
-def _start_batch(
-    pool: ThreadPoolExecutor, split: Split, positions: np.ndarray
-) -> tuple[Batch, list[Future]]:
+def _start_batch(reader: Reader, split: Split, positions: np.ndarray) -> tuple[Batch, Reading]:
     split.make_ready(positions)  # here, where a signal ends it, and not in a thread
-    size = split.image_size
-    images = np.empty((len(positions), size, size, 3), np.uint8)
+    reading = reader.start(split, positions)
     labels = split.samples["label"][positions].astype(np.int64)
-    futures = [
-        pool.submit(_decode_into, split, positions[at : at + CHUNK], images[at : at + CHUNK])
-        for at in range(0, len(positions), CHUNK)
-    ]
-    return Batch(images, labels, positions), futures
+    return Batch(reading.images, labels, positions), reading
 
 
-def _finish_batch(batch: Batch, futures: list[Future]) -> Batch:
-    for future in futures:
-        future.result()
+def _finish_batch(batch: Batch, reading: Reading) -> Batch:
+    reading.wait()
     return batch
-
-
-def _decode_into(split: Split, positions: np.ndarray, images: np.ndarray) -> None:
-    for position, image in zip(positions.tolist(), images, strict=True):
-        try:
-            pixels = simplejpeg.decode_jpeg(split.jpeg(position), "RGB", buffer=image)
-        except ValueError as error:
-            raise DatasetError(
-                f"{split.where(position)} does not decode ({error}).\n"
-                f"The shard changed since prep wrote it. See what: alexnet verify {split.folder}"
-            ) from error
-        if pixels.shape != image.shape:
-            raise DatasetError(f"{split.where(position)} is {pixels.shape}, not {image.shape}.")

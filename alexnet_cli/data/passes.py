@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from alexnet_cli.data.loader import WHOLE, Batch, Share, epoch_order, load_batches
+from alexnet_cli.data.readers import Reader
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.data.streams.stream import StreamSplit
 
@@ -21,14 +22,18 @@ def batches_of(
     first_step: int = 0,
     share: Share = WHOLE,
     num_threads: int | None = None,
+    reader: Reader | None = None,
 ) -> Iterator[Batch]:
     """Yield the samples of one epoch in batches; the last one may be short.
+
+    A batch may be held: its memory is reused only when nothing refers to it any more.
 
     Args:
         shuffle: (seed, epoch) of the order; None for stored order.
         first_step: how many batches to pass over.
         share: of every batch; where it is of several, a batch may be empty.
         num_threads: that decode; by default one a core.
+        reader: reads the images, or lends the memory for those of a stream, and stays open.
 
     Raises:
         DatasetError: a sample does not decode, or a shard is not as it was indexed or measured.
@@ -36,9 +41,11 @@ def batches_of(
     """
     if isinstance(split, StreamSplit):
         how = {"shuffle": shuffle, "first_step": first_step}
-        return split.epoch_batches(batch_size, share=share, num_threads=num_threads, **how)
+        how |= {"share": share, "num_threads": num_threads}
+        return split.epoch_batches(batch_size, buffers=reader and reader.buffers, **how)
     rest = order_of(split, shuffle)[first_step * batch_size :]
-    return load_batches(split, rest, batch_size, share=share, num_threads=num_threads)
+    how = {"share": share, "num_threads": num_threads, "reader": reader}
+    return load_batches(split, rest, batch_size, **how)
 
 
 def order_of(split: Split, shuffle: tuple[int, int] | None) -> np.ndarray:

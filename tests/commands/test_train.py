@@ -678,3 +678,29 @@ def test_cpu_without_bfloat16_instructions_is_warned_of_once_and_training_goes_o
 
     assert (result.epochs, result.precision) == (2, "bf16")
     assert said.lines.count(SLOW_BF16) == 1
+
+
+def test_decoded_images_train_to_the_same_weights(answer, copy, runs, tmp_path):
+    arguments = (*TINY, "--set", "seed=1", "--epochs", 2, *ON_CPU)
+    found = answer("train", copy, "--run", tmp_path / "raw", *arguments, "--cache", "raw")
+    assert found["epochs"] == 2
+    assert {path.name.partition("-")[0] for path in copy.glob("*.raw")} == {"train", "val"}
+    cached = load_checkpoint(tmp_path / "raw" / "last.safetensors").weights
+    for name, weights in load_checkpoint(runs.first / "last.safetensors").weights.items():
+        np.testing.assert_array_equal(cached[name], weights)
+
+
+def test_replicas_build_one_cache_and_train_as_one_process_does(answer, copy, tmp_path):
+    arguments = (*TINY, "--epochs", 1, "--set", "learning_rate=0", *ON_CPU)
+    one = answer("train", copy, "--run", tmp_path / "one", *arguments)
+    how = ("--gpus", 2, "--columns", 1, "--cache", "raw")
+    two = answer("train", copy, "--run", tmp_path / "two", *arguments, *how)
+    assert two["best"] == one["best"]
+    assert len(list(copy.glob("*.raw"))) == 2
+    assert not list(copy.glob("*.partial"))
+
+
+def test_cache_is_not_for_streamed_tars(fails, copy, tmp_path):
+    pattern = f"{copy}/train-000000.tar"
+    refusal = fails(2, "train", pattern, "--stream", "--run", tmp_path / "run", "--cache", "raw")
+    assert "--cache" in refusal.message

@@ -8,7 +8,10 @@ and their median is printed.
 
 `decode only` decodes the same JPEGs with simplejpeg on as many threads, into one buffer each, from
 memory: no reader can be faster. `webdataset` is its WebLoader with as many worker processes,
-decoding with simplejpeg too, in stored order.
+decoding with simplejpeg too, in stored order. `fresh memory` is our reader without its ring of
+buffers, `processes` the same number of processes instead of threads, and `raw` reads images from
+the cache of `alexnet train --cache raw`, which it builds in DATASET. Page faults are those of this
+process.
 
 Processor time is that of all threads of this process; a machine that others use too makes the
 images a second uncertain, but hardly that. With --memory, 100,000 pictures are read and the
@@ -17,6 +20,7 @@ shards is made, and the time to the first batch of it taken, in a process of its
 """
 
 import argparse
+import resource
 import statistics
 import subprocess
 import sys
@@ -33,25 +37,39 @@ import simplejpeg
 import torch
 import webdataset
 
+from alexnet_cli.data.buffers import Buffers
 from alexnet_cli.data.loader import epoch_order, load_batches
+from alexnet_cli.data.process_reader import ProcessReader
+from alexnet_cli.data.raw_cache import with_raw_cache
+from alexnet_cli.data.readers import Reader, ThreadReader
 from alexnet_cli.data.shards.dataset import SAMPLE_DTYPE, Dataset, Split, open_dataset, samples_name
 from alexnet_cli.data.shards.index import FileRecord, Index, Shard, SplitIndex, write_index
 from alexnet_cli.data.shards.tar_layout import BLOCK, headers
 from alexnet_cli.data.synsets import ImageClass
 
 
-def time_ours(split: Split, options: argparse.Namespace) -> float:
+class FreshBuffers(Buffers):
+    """Memory that is never reused."""
+
+    def empty(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Return a new array."""
+        return np.empty(shape, np.uint8)
+
+
+def time_ours(split: Split, options: argparse.Namespace, reader: Reader) -> float:
     """Return the images a second of our reader, in a random order."""
-    order = epoch_order(len(split), 0, 0)[: options.images]
+    order = np.resize(epoch_order(len(split), 0, 0), options.images)
     began, seen = time.perf_counter(), 0
-    for batch in load_batches(split, order, options.batch, num_threads=options.threads):
+    for batch in load_batches(split, order, options.batch, reader=reader):
         seen += len(batch.labels)
     return seen / (time.perf_counter() - began)
 
 
 def time_decoding(split: Split, options: argparse.Namespace) -> float:
     """Return the images a second of decoding alone."""
-    jpegs = [bytes(split.jpeg(i)) for i in range(min(options.images, len(split)))]
+    positions = np.resize(np.arange(len(split)), options.images).tolist()
+    kept = [split.jpeg(position) for position in range(len(split))]
+    jpegs = [kept[position] for position in positions]
     began = time.perf_counter()
     with ThreadPoolExecutor(options.threads) as pool:
         list(pool.map(decode_all, np.array_split(np.array(jpegs, object), options.threads)))
@@ -87,30 +105,46 @@ def time_webdataset(dataset: Dataset, split: Split, options: argparse.Namespace)
     return seen / (time.perf_counter() - began)
 
 
-def measure(variant: Callable[[], float]) -> tuple[float, float]:
-    """Return a variant's images a second, and the processor time it took."""
-    began = time.process_time()
+def measure(variant: Callable[[], float]) -> tuple[float, float, int]:
+    """Return a variant's images a second, its processor time, and its page faults."""
+    began, faults = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     speed = variant()
-    return speed, time.process_time() - began
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+    return speed, time.process_time() - began, faults
 
 
 def show_speeds(dataset: Dataset, options: argparse.Namespace) -> None:
     """Time every variant in turn and print the medians."""
     split = dataset.split("train")
-    variants = {
-        "ours": partial(time_ours, split, options),
-        "decode only": partial(time_decoding, split, options),
-        "webdataset": partial(time_webdataset, dataset, split, options),
-    }
+    raw = with_raw_cache(dataset, ("train",)).split("train")
     rounds = []
-    for number in range(options.rounds):
-        names = list(variants)
-        turned = names[number % len(names) :] + names[: number % len(names)]
-        rounds.append({name: measure(variants[name]) for name in turned})
+    with (
+        ThreadReader(options.threads) as ours,
+        ThreadReader(options.threads, FreshBuffers()) as fresh,
+        ProcessReader(split, options.threads) as processes,
+    ):
+        variants = {
+            "ours": partial(time_ours, split, options, ours),
+            "fresh memory": partial(time_ours, split, options, fresh),
+            "processes": partial(time_ours, split, options, processes),
+            "raw": partial(time_ours, raw, options, ours),
+            "decode only": partial(time_decoding, split, options),
+            "webdataset": partial(time_webdataset, dataset, split, options),
+        }
+        for name in ("ours", "processes"):
+            variants[name]()  # once before, as they stay open from epoch to epoch
+        for number in range(options.rounds):
+            names = list(variants)
+            turned = names[number % len(names) :] + names[: number % len(names)]
+            rounds.append({name: measure(variants[name]) for name in turned})
     for name in variants:
         speed = statistics.median(taken[name][0] for taken in rounds)
         ratio = statistics.median(taken["ours"][0] / taken[name][0] for taken in rounds)
-        print(f"{name:12} {speed:8.0f} images/s   ours is {ratio:.2f} times that")
+        faults = statistics.median(taken[name][2] for taken in rounds) / options.images
+        print(
+            f"{name:12} {speed:8.0f} images/s   ours is {ratio:.2f} times that   "
+            f"{faults:.2f} page faults per image"
+        )
     # webdataset's work is done by other processes.
     ratio = statistics.median(taken["decode only"][1] / taken["ours"][1] for taken in rounds)
     print(f"in processor time, ours is {ratio:.2f} times decode only")

@@ -5,10 +5,10 @@ DATASET/train.samples.npy     one row a sample: where its JPEG lies, label, numb
 DATASET/train-000000.tar ...  plain WebDataset tars
 DATASET/rejected.csv          source, reason, detail of every picture that is not in them
 DATASET/pixel_stats.npz       written by `alexnet pca`
+DATASET/train-FINGERPRINT.raw decoded images, written by `alexnet train --cache raw`
 """
 
 import io
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_cli.data.shards.files import ShardFiles, shard_faults
+from alexnet_cli.data.shards.images import ShardImages, repair_advice
 from alexnet_cli.data.shards.index import INDEX_NAME, FileRecord, Index, Shard, read_index
+from alexnet_cli.data.shards.raw_images import RawCache, RawImages
 from alexnet_cli.data.shards.tar_layout import BLOCK
 from alexnet_cli.data.synsets import ImageClass
-from alexnet_cli.errors import DatasetError, MachineError
+from alexnet_cli.errors import DatasetError
 from alexnet_cli.recipe import Recipe
 
 _OLDER_FIELDS = [
@@ -37,6 +39,8 @@ class Split:
     Attributes:
         samples: SAMPLE_DTYPE rows in stored order.
         fetch: called with the number of a shard that may not be there yet.
+        raw: the decoded images, where they are cached.
+        jpegs: reads the samples of the shards.
     """
 
     name: str
@@ -45,10 +49,12 @@ class Split:
     samples: np.ndarray
     image_size: int
     fetch: Callable[[int], None] | None = None
-    _files: ShardFiles = field(init=False)
+    raw: RawCache | None = None
+    jpegs: ShardImages = field(init=False)
 
     def __post_init__(self) -> None:
-        self._files = ShardFiles(self.folder, self.shards)
+        files = ShardFiles(self.folder, self.shards)
+        self.jpegs = ShardImages(self.name, files, is_fetched=self.fetch is not None)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -69,9 +75,18 @@ class Split:
             DatasetError: a shard is not at its URL, or not the one that was indexed.
             MachineError: the network or the disk fails.
         """
-        if self.fetch:
+        if self.fetch and not self.raw:
             for shard in np.unique(self.samples["shard"][positions]).tolist():
                 self.fetch(shard)
+
+    @property
+    def images(self) -> ShardImages | RawImages:
+        """What reads the images of `rows`, in any thread or process."""
+        return self.raw.images if self.raw else self.jpegs
+
+    def rows(self, positions: np.ndarray) -> np.ndarray:
+        """Return what `images` needs to read some samples, one row for each."""
+        return self.raw.rows(positions) if self.raw else self.samples[positions]
 
     def jpeg(self, position: int) -> bytes:
         """Return one sample's JPEG bytes, those that prep wrote: their CRC-32 is compared.
@@ -80,25 +95,11 @@ class Split:
             DatasetError: they are others; datasets of earlier versions know no CRC-32.
             MachineError: the disk fails, or the shard changed after it was first read.
         """
-        shard, offset, length, _, _, *crc32 = self.samples[position].item()
-        content = self._files.read(shard, offset, length)
-        if crc32 and zlib.crc32(content) != crc32[0]:
-            raise self._changed(position, shard)
-        return content
+        return self.jpegs.jpeg(self.samples[position].item())
 
     def where(self, position: int) -> str:
         """Return shard and key of one sample, for messages."""
-        shard, number = (self.samples[name][position] for name in ("shard", "number"))
-        return f"{self.folder / self.shards[shard].name}: sample {self.name}-{number:08d}"
-
-    def _changed(self, position: int, shard: int) -> DatasetError | MachineError:
-        what = f"{self.where(position)} is not what prep wrote: its CRC-32 differs"
-        remedy = (
-            "Remove the file; it will be fetched again." if self.fetch else _repair(self.folder)
-        )
-        if self._files.has_changed(shard):
-            return MachineError(f"{what}; the shard changed after it was first read.\n{remedy}")
-        return DatasetError(f"{what}.\n{remedy}")
+        return self.jpegs.where(self.samples[position].item())
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def _check_shards(folder: Path, index: Index, samples: dict[str, np.ndarray]) ->
     if faults:
         more = f"; {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
         shown = "; ".join(faults[:MAX_NAMED])
-        raise DatasetError(f"{folder / shown}{more}.\n{_repair(folder)}")
+        raise DatasetError(f"{folder / shown}{more}.\n{repair_advice(folder)}")
 
 
 def samples_name(split: str) -> str:

@@ -33,11 +33,16 @@ class ShardFiles:
     """
 
     def __init__(self, folder: Path, shards: Sequence[Shard]):
+        self.folder, self.shards = folder, tuple(shards)
         self.paths = [folder / shard.name for shard in shards]
-        self._open: dict[int, _OpenFile] = {}
+        self._open: dict[int, OpenFile] = {}
         self._stamps: dict[int, tuple[int, int]] = {}
         self._lock = threading.Lock()
         self._max_open = _files_allowed(len(shards))
+
+    def __reduce__(self) -> tuple:
+        """Another process opens the shards itself."""
+        return ShardFiles, (self.folder, self.shards)
 
     def read(self, shard: int, offset: int, length: int) -> bytes:
         """Return some bytes of a shard.
@@ -65,8 +70,8 @@ class ShardFiles:
         except OSError:
             return True
 
-    def _opened(self, shard: int) -> "_OpenFile":
-        file = _OpenFile(os.open(self.paths[shard], os.O_RDONLY))
+    def _opened(self, shard: int) -> "OpenFile":
+        file = OpenFile(os.open(self.paths[shard], os.O_RDONLY))
         with self._lock:
             self._stamps.setdefault(shard, _stamp(file.descriptor))
             if len(self._open) >= self._max_open:
@@ -87,7 +92,7 @@ def _files_allowed(wanted: int) -> int:
 
 
 @dataclass(slots=True)
-class _OpenFile:
+class OpenFile:
     """A file that is closed once no thread reads it any more."""
 
     descriptor: int

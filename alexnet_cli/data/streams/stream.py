@@ -23,6 +23,7 @@ import numpy as np
 import simplejpeg
 
 from alexnet_cli.cores import num_cores
+from alexnet_cli.data.buffers import Buffers
 from alexnet_cli.data.loader import BATCHES_AHEAD, WHOLE, Batch, Share
 from alexnet_cli.data.pictures.images import to_square
 from alexnet_cli.data.streams.measure import (
@@ -84,19 +85,22 @@ class StreamSplit:
         first_step: int = 0,
         share: Share = WHOLE,
         num_threads: int | None = None,
+        buffers: Buffers | None = None,
     ) -> Iterator[Batch]:
-        """Yield all samples once in batches; the last one may be short.
+        """Yield all samples once in batches, which may be held; the last one may be short.
 
         Args:
             shuffle: (seed, epoch) of the order; None for stored order.
             first_step: how many batches to pass over; their bytes are read all the same.
             share: of every batch; every replica reads all bytes, and decodes its own.
+            buffers: lend the memory of the images.
 
         Raises:
             DatasetError: a tar is not as it was measured, or a picture cannot be read.
             MachineError: the disk, the network or a command fails.
         """
-        decoder = _Decoder(self.image_size, num_threads or num_cores())
+        num_threads = num_threads or num_cores()
+        decoder = _Decoder(self.image_size, num_threads, buffers or Buffers())
         with decoder, closing(_read_ahead(self._samples(shuffle), SAMPLES_AHEAD)) as samples:
             for passed in range(0, len(self), batch_size):
                 num = min(batch_size, len(self) - passed)
@@ -202,8 +206,8 @@ class _Decoder:
         num_ahead: batches begun and not yet finished.
     """
 
-    def __init__(self, image_size: int, num_threads: int):
-        self._size, self._num_threads = image_size, num_threads
+    def __init__(self, image_size: int, num_threads: int, buffers: Buffers):
+        self._size, self._num_threads, self._buffers = image_size, num_threads, buffers
         self._batches: deque[tuple[Batch, list[Future]]] = deque()
         self._waiting: deque[tuple[Future, int]] = deque()
         self._waiting_bytes = 0
@@ -222,7 +226,7 @@ class _Decoder:
     def start(self, samples: Iterator[Placed], rows: slice) -> None:
         """Take a batch of samples and begin to decode those of `rows`."""
         count = rows.stop - rows.start
-        images = np.empty((count, self._size, self._size, 3), np.uint8)
+        images = self._buffers.empty((count, self._size, self._size, 3))
         labels, positions = np.empty(count, np.int64), np.empty(count, np.int64)
         futures = []
         for row, placed in enumerate(samples, -rows.start):

@@ -18,7 +18,7 @@ from alexnet_cli.data.passes import batches_of
 from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.engine.bench.clock import Clock
-from alexnet_cli.engine.devices.feed import OnDevice, to_device
+from alexnet_cli.engine.devices.feed import OnDevice, open_reader, to_device
 from alexnet_cli.engine.devices.precision import autocast
 from alexnet_cli.engine.devices.replicas import num_local
 from alexnet_cli.engine.training.learner import Learner
@@ -135,14 +135,15 @@ class Steps:
     def batches(self, split: Split) -> Iterator[OnDevice]:
         """Yield full batches in drawn order, epoch after epoch."""
         share, epoch = self.learner.place.replicas.share, 0
-        while True:
-            batches = batches_of(
-                split, self.num, shuffle=(0, epoch), share=share, num_threads=num_threads()
-            )
-            for batch in to_device(batches, self.device):
-                if len(batch[1]) == len(self.batch[1]):
-                    yield batch
-            epoch += 1
+        with open_reader(split, self.device, num_threads()) as reader:
+            while True:
+                batches = batches_of(
+                    split, self.num, shuffle=(0, epoch), share=share, reader=reader
+                )
+                for batch in to_device(batches, self.device):
+                    if len(batch[1]) == len(self.batch[1]):
+                        yield batch
+                epoch += 1
 
 
 def lengthen(split: Split, num: int) -> Split:

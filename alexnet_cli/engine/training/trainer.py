@@ -13,8 +13,9 @@ import torch
 
 from alexnet_cli.cores import num_cores
 from alexnet_cli.data.passes import batches_of
+from alexnet_cli.data.readers import Reader
 from alexnet_cli.data.shards.dataset import Dataset
-from alexnet_cli.engine.devices.feed import OnDevice, to_device
+from alexnet_cli.engine.devices.feed import OnDevice, open_reader, to_device
 from alexnet_cli.engine.devices.replicas import in_group, num_local
 from alexnet_cli.engine.interrupt import Interrupt, catch_signals, leave
 from alexnet_cli.engine.probe import explain_not_learning, first_patches, is_not_learning
@@ -61,6 +62,7 @@ class Trainer:
         self.last_loss: float | None = None
         self.tally = self._begin_tally()
         self._read_every = 1 if learner.place.devices[0].type == "cpu" else READ_EVERY
+        self._reader: Reader | None = None
         self._asked = 0  # the signal that asked to stop, as all replicas know it
 
     def start(self, source: Checkpoint | None = None) -> None:
@@ -106,9 +108,11 @@ class Trainer:
             MachineError: a checkpoint could not be written.
         """
         again = leave if in_group() else None  # a cluster may tell us and who started us
+        device = self.learner.place.devices[0]
         with (
             catch_signals(signal.SIGUSR1, again=again) as interrupt,
             self.journal.opened(self.at.total_steps),
+            open_reader(self.split, device, _num_threads()) as self._reader,
         ):
             try:
                 while not self.is_finished():
@@ -146,7 +150,8 @@ class Trainer:
             shuffle=self.learner.order_of(self.at.epoch),
             first_step=self.at.step,
             share=self.replicas.share,
-            num_threads=max(1, num_cores() // num_local()),
+            num_threads=_num_threads(),
+            reader=self._reader,
         )
         try:
             yield from to_device(batches, self.learner.place.devices[0])
@@ -330,3 +335,8 @@ class Trainer:
         rate = self._rates(self.at.step).weights
         noticed = Divergence(what, self.at, rate, self.last_loss, steps)
         return noticed.end(self.run, self.learner, self.split)
+
+
+def _num_threads() -> int:
+    """Return how many threads or processes of this replica read images."""
+    return max(1, num_cores() // num_local())

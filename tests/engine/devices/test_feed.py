@@ -7,8 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.data.loader import Batch
-from alexnet_cli.engine.devices.feed import from_device, to_device
+from alexnet_cli.data.buffers import Buffers
+from alexnet_cli.data.loader import Batch, epoch_order, load_batches
+from alexnet_cli.data.process_reader import ProcessReader
+from alexnet_cli.data.readers import ThreadReader
+from alexnet_cli.data.shards.dataset import open_dataset
+from alexnet_cli.engine.devices.feed import (
+    MIN_PROCESSES,
+    HeldBatches,
+    from_device,
+    open_reader,
+    to_device,
+)
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 CPU = torch.device("cpu")
@@ -79,6 +89,62 @@ def test_fault_of_the_reader_comes_through():
     next(arriving)
     with pytest.raises(ValueError, match="cut short"):
         next(arriving)
+
+
+class Copy:
+    """An event of a copy that is complete when the test says so."""
+
+    def __init__(self):
+        self.is_complete, self.waited = False, False
+
+    def query(self) -> bool:
+        return self.is_complete
+
+    def synchronize(self) -> None:
+        self.waited = self.is_complete = True
+
+
+def test_memory_of_batch_is_not_reused_before_its_copy_is_complete():
+    ring, copies, addresses = Buffers(), [Copy() for _ in range(6)], []
+    with HeldBatches() as held:
+        for number, copy in enumerate(copies):
+            images = ring.empty((2, 4, 4, 3))
+            addresses.append(images.ctypes.data)
+            held.add(Batch(images, np.zeros(2), np.arange(2)), copy)
+            del images
+            if number == 3:
+                copies[0].is_complete = copies[1].is_complete = True
+    assert len(set(addresses[:5])) == 5
+    assert addresses[5] in addresses[:2]
+    assert [copy.waited for copy in copies] == [False, False, True, True, True, True]
+
+
+@pytest.mark.parametrize("num_threads", [1, MIN_PROCESSES])
+def test_reader_for_cpu_reads_with_threads(dataset, num_threads):
+    split = open_dataset(dataset).split("train")
+    with open_reader(split, CPU, num_threads) as reader:
+        assert isinstance(reader, ThreadReader)
+        assert (
+            sum(len(b.labels) for b in load_batches(split, np.arange(60), 7, reader=reader)) == 60
+        )
+
+
+@pytest.mark.gpu
+@GPU
+@pytest.mark.parametrize("num_threads", [2, MIN_PROCESSES])
+def test_reader_for_gpu_reads_into_pinned_memory(dataset, num_threads):
+    split, device = open_dataset(dataset).split("train"), torch.device("cuda", 0)
+    with open_reader(split, device, num_threads) as reader:
+        assert isinstance(reader, ProcessReader) == (num_threads >= MIN_PROCESSES)
+        for epoch in range(3):
+            order = epoch_order(60, 0, epoch)
+            expected = load_batches(split, order, 8, num_threads=1)
+            batches = load_batches(split, order, 8, reader=reader)
+            assert torch.from_numpy(next(batches).images).is_pinned()
+            arrived = to_device(load_batches(split, order, 8, reader=reader), device)
+            for (images, labels), batch in zip(arrived, expected, strict=True):
+                np.testing.assert_array_equal(images.cpu(), batch.images)
+                np.testing.assert_array_equal(labels.cpu(), batch.labels)
 
 
 @pytest.mark.gpu

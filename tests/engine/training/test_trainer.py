@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from alexnet_cli.commands.train import resume, train
 from alexnet_cli.data.loader import epoch_order
 from alexnet_cli.data.pixel_stats import load_pixel_stats
+from alexnet_cli.data.process_reader import ProcessReader
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.engine.inference import predict_with_checkpoint
 from alexnet_cli.engine.interrupt import Interrupt
@@ -995,3 +996,17 @@ def test_replicas_heed_each_others_signals_in_validation(dataset, recipe, tmp_pa
 
     assert trainer._ask_all(interrupt) == max(wishes)
     assert Two.given[-1] == [wishes[0]]
+
+
+def test_run_read_by_processes_is_bit_for_bit_the_run_read_by_threads(
+    dataset, runs, tmp_path, monkeypatch
+):
+    @contextmanager
+    def open_processes(split, device, num_threads):
+        with ProcessReader(split, 2) as reader:
+            yield reader
+
+    monkeypatch.setattr(trainer_module, "open_reader", open_processes)
+    train(dataset, tmp_path / "run", read_last(runs.first).recipe, device="cpu")
+    for name, weights in read_last(runs.first).weights.items():
+        np.testing.assert_array_equal(read_last(tmp_path / "run").weights[name], weights)
