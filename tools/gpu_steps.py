@@ -34,20 +34,23 @@ from alexnet_cli.commands import train as train_verb
 from alexnet_cli.commands.bench import Extent, Ways
 from alexnet_cli.commands.evaluate import evaluate
 from alexnet_cli.commands.pca import pca
+from alexnet_cli.cores import num_cores
 from alexnet_cli.data.demo_pictures import CLASSES, draw_numbered
 from alexnet_cli.data.passes import batches_of, order_of
+from alexnet_cli.data.readers import ThreadReader
 from alexnet_cli.data.shards.dataset import Dataset, open_dataset
 from alexnet_cli.data.sources import stats_of
 from alexnet_cli.engine.bench.bench import MEASUREMENTS
 from alexnet_cli.engine.bench.clock import Clock
 from alexnet_cli.engine.bench.kernels import NUM_SHOWN, Kernel, kernel_table
 from alexnet_cli.engine.bench.stages import AHEAD, MIN_EPOCH, draw_batch, drawn_stats, lengthen
-from alexnet_cli.engine.devices.feed import to_device
+from alexnet_cli.engine.devices.feed import open_reader, to_device
 from alexnet_cli.engine.devices.precision import PRECISIONS, allow_tf32
 from alexnet_cli.engine.devices.replicas import ALONE, Replicas
 from alexnet_cli.engine.training.learner import Learner, Place
 from alexnet_cli.errors import Stopped
 from alexnet_cli.model.checkpoint import Progressed, load_checkpoint, save_checkpoint
+from alexnet_cli.model.layers import CeilConv2d, LocalResponseNorm
 from alexnet_cli.model.schedule import Rates
 from alexnet_cli.recipe import PAPER, Recipe
 from alexnet_cli.recipes.small import DEMO
@@ -461,16 +464,18 @@ def feed(check: Check) -> None:
         wrong += int((labels.cpu().numpy() != split.labels[positions]).sum())
         checked += len(positions)
 
-    batches = to_device(batches_of(split, size, shuffle=(0, 0)), check.device)
-    for number, (images, labels) in zip(range(FEED_BATCHES), batches, strict=False):
-        for _ in range(20):
-            work = (work @ (work.T @ work)).tanh()
-        recent.append((number, images, labels))
-        if len(recent) > 2:  # so that a later copy into the same memory would be seen
+    with open_reader(split, check.device, num_cores()) as reader:
+        check.figure("read by", type(reader).__name__)
+        batches = to_device(batches_of(split, size, shuffle=(0, 0), reader=reader), check.device)
+        for number, (images, labels) in zip(range(FEED_BATCHES), batches, strict=False):
+            for _ in range(20):
+                work = (work @ (work.T @ work)).tanh()
+            recent.append((number, images, labels))
+            if len(recent) > 2:  # so that a later copy into the same memory would be seen
+                compare_oldest()
+        batches.close()
+        while recent:
             compare_oldest()
-    batches.close()
-    while recent:
-        compare_oldest()
     check.figure("images compared", checked)
     check.check("every byte of 60 batches is right", not wrong and checked == 60 * size, wrong)
 
@@ -643,21 +648,57 @@ def bench(check: Check) -> None:
 
 
 def reader(check: Check) -> None:
-    """Images per second of the reader by its threads, in memory and on the device."""
+    """Images per second by threads in memory, and on the device as in training."""
     split = lengthen(check.dataset(check.bench_data).split("train"), MIN_EPOCH)
     batch = 16 if check.rehearse else 256
     clock = Clock((check.device,), check.size.seconds)
-    cores = os.cpu_count() or 1
     for name, moved in (("read and decoded", False), ("on the device", True)):
         speeds = {}
-        for num in [n for n in (1, 2, 4, 8, 12, 16) if n <= cores]:
-            batches = batches_of(split, batch, shuffle=(0, 0), num_threads=num)
-            if moved:
-                batches = to_device(batches, check.device)
-            taken = clock.stretch(lambda batches=batches: next(batches), AHEAD)
-            batches.close()
-            speeds[f"{num} threads"] = batch * taken.rate
+        for num in [n for n in (1, 2, 4, 8, 12, 16) if n <= num_cores()]:
+            with open_reader(split, check.device, num) if moved else ThreadReader(num) as used:
+                batches = batches_of(split, batch, shuffle=(0, 0), reader=used)
+                if moved:
+                    batches = to_device(batches, check.device)
+                taken = clock.stretch(lambda batches=batches: next(batches), AHEAD)
+                batches.close()
+                speeds[f"{num}, {type(used).__name__}"] = batch * taken.rate
         check.figure(f"{name}, images/s", speeds)
+
+
+def layers(check: Check) -> None:
+    """Forward and backward of the layers that have several implementations, in milliseconds."""
+    num = 1 if check.rehearse else 512
+    clock = Clock((check.device,), check.size.seconds)
+    for dtype in (torch.float32,) if check.rehearse else (torch.bfloat16, torch.float32):
+        times = {}
+        for name, layer, (channels, side) in _variants():
+            layer = layer.to(check.device, dtype, memory_format=torch.channels_last)
+            x = torch.randn(num, channels, side, side, device=check.device, dtype=dtype)
+            x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+            grad = torch.randn_like(layer(x))
+            rate = clock.rate(lambda x=x, layer=layer, grad=grad: layer(x).backward(grad))
+            times[name] = round(1e3 / rate, 3)
+        check.figure(f"ms at batch {num}, {str(dtype).removeprefix('torch.')}", times)
+        forget()
+
+
+def _variants() -> list[tuple[str, nn.Module, tuple[int, int]]]:
+    """Return layers of `paper` by name, with (channels, side) of their inputs."""
+    found = []
+    convs = {"conv2": (96, 256, 5, 27), "conv4": (384, 384, 3, 13), "conv5": (384, 256, 3, 13)}
+    for name, (inputs, outputs, window, side) in convs.items():
+        shape, size = (inputs, outputs, window, 1, window // 2), (inputs, side)
+        found += [
+            (f"{name}, ours", CeilConv2d(*shape, groups=2), size),
+            (f"{name}, grouped", nn.Conv2d(*shape, groups=2), size),
+            (f"{name}, dense, twice the operations", nn.Conv2d(*shape), size),
+        ]
+    for name, size in {"norm1": (96, 55), "norm2": (256, 27)}.items():
+        found += [
+            (f"{name}, ours", LocalResponseNorm(5, 1e-4, 0.75, 2.0, columns=2), size),
+            (f"{name}, torch's", nn.LocalResponseNorm(5, 5e-4, 0.75, 2.0), size),
+        ]
+    return found
 
 
 def profile(check: Check) -> None:
@@ -732,6 +773,7 @@ STEPS: dict[str, Callable[[Check], None]] = {
     "tests": tests,
     "bench": bench,
     "reader": reader,
+    "layers": layers,
     "profile": profile,
     "training": training,
     "compiled": compiled,
