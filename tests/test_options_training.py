@@ -7,7 +7,7 @@ from alexnet_cli.engine.devices.precision import PRECISIONS
 def test_every_option_of_train_says_what_it_is_for():
     values = [v for v in vars(options_training).values() if typing.get_origin(v)]
     declared = [value for value in values if hasattr(value, "__metadata__")]
-    assert len(declared) == 13
+    assert len(declared) == 14
     assert all(part.help for value in declared for part in value.__metadata__)
 
 

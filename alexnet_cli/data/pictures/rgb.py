@@ -85,7 +85,9 @@ def _to_rgb(image: Image.Image, shift: int | None, is_negative: bool) -> Image.I
     if shift is not None:
         wide = np.asarray(image)
         grey = ((~wide if is_negative else wide) >> shift).astype(np.uint8)
-        grey[wide == image.info.get("transparency", -1)] = 255
+        # Some versions of numpy 2.0 to 2.2 crash where a big-endian array is compared with -1.
+        if (clear := image.info.get("transparency")) is not None:
+            grey[wide == clear] = 255
         return Image.fromarray(grey).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")

@@ -34,7 +34,7 @@ def find_doubles(
         doubles = []
         for task, record in done:
             own = _keys_of(record)
-            for row in np.isin(own, shared).nonzero()[0].tolist():
+            for row in np.isin(own, shared, kind="sort").nonzero()[0].tolist():
                 _, _, label, number, _ = record.samples[row]
                 source = task.pictures[number - task.first_number].source
                 first, known = first_of.setdefault(int(own[row]), (source, {label}))
