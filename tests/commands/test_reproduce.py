@@ -482,7 +482,7 @@ def test_race_run_again_trains_nothing_and_tells_the_same(race, dataset, tmp_pat
     assert len(commands) == num_commands == 3
     place = ("--data", f"cifar-10={dataset}", "--out", tmp_path / "out", "--device", "cpu")
     text = shown("reproduce", "figure-1", *place, *TINY_RACE, *options)
-    assert "ratio none (paper: about 6)" in text
+    assert "no ratio: fewer than two networks reached the goal (paper: about 6)" in text
     assert "not reached" in text
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from alexnet_cli.engine.tables.plan import Shortcuts, Source, plan_rows
+from alexnet_cli.engine.tables.jobs import EnsembleJob, Shortcuts, Source, TrainJob
+from alexnet_cli.engine.tables.plan import plan_rows
 from alexnet_cli.engine.tables.race import Lap
 from alexnet_cli.engine.tables.results import (
     percent,
@@ -45,20 +46,21 @@ def reproduce(
     shortcuts = shortcuts or Shortcuts()
     content = TABLES[table] if isinstance(table, str) else table
     content = replace(content, rows=content.choose(list(only)))
-    steps, rows = plan_rows(content.rows, data, Path("out"), shortcuts)
+    jobs, rows = plan_rows(content.rows, data, Path("out"), shortcuts)
     found = {}
-    for step in steps:
-        if step.kind == "train":
-            found[step.name] = {"epochs": epochs or step.recipe.epochs}
+    for job in jobs:
+        if isinstance(job, TrainJob):
+            found[job.name] = {"epochs": epochs or job.recipe.epochs}
             continue
-        top1, top5 = (errors or {}).get(step.name, (0.5, 0.25))
-        found[step.name] = {
-            "images": step.source.held_out[step.source.split],
+        source = (job.evals[0] if isinstance(job, EnsembleJob) else job).train.source
+        top1, top5 = (errors or {}).get(job.name, (0.5, 0.25))
+        found[job.name] = {
+            "images": source.held_out[source.split],
             "top1_error": top1,
             "top5_error": top5,
             "center": {"top1_error": top1 + 0.1, "top5_error": top5 + 0.1},
         }
-    return table_result(content, rows, found, steps, shortcuts)
+    return table_result(content, rows, found, jobs, shortcuts)
 
 
 def rows_of(result: dict) -> dict[str, dict]:
