@@ -6,7 +6,7 @@ from pathlib import Path
 from alexnet_cli.data.sources import index_of
 from alexnet_cli.engine.devices.layout import choose_devices
 from alexnet_cli.engine.tables.estimate import Estimate, estimate_plan
-from alexnet_cli.engine.tables.jobs import Job, RunCommand, Shortcuts, Source, run_job
+from alexnet_cli.engine.tables.jobs import Job, RunCommand, Shortcuts, TableDataset, run_job
 from alexnet_cli.engine.tables.plan import PlannedRow, plan_rows
 from alexnet_cli.engine.tables.race import Race
 from alexnet_cli.engine.tables.results import race_result, table_result, write_results
@@ -51,14 +51,14 @@ def reproduce(request: Request, run_command: RunCommand, *, progress: Progress =
         ChildError: if a command failed or was stopped.
     """
     _check_name(request.table)
-    sources = _open_sources(request, progress)
+    datasets = _open_datasets(request, progress)
     if request.table == FIGURE_1:
-        racers, source = _choose_racers(request), sources.get("cifar-10")
-        if source is None:
+        racers, dataset = _choose_racers(request), datasets.get("cifar-10")
+        if dataset is None:
             raise UsageError("figure-1 needs CIFAR-10: --data cifar-10=DATASET")
-        laps = Race(source, request.out, request.shortcuts).run(racers, run_command)
-        return write_results(request.out, race_result(laps, source, request.shortcuts))
-    jobs, rows = _plan(request, sources)
+        laps = Race(dataset, request.out, request.shortcuts).run(racers, run_command)
+        return write_results(request.out, race_result(laps, dataset, request.shortcuts))
+    jobs, rows = _plan(request, datasets)
     if not jobs:
         raise UsageError(_nothing_to_do(request.table, rows))
     found = {}
@@ -75,14 +75,14 @@ def plan(request: Request, *, progress: Progress = SILENT) -> Estimate:
     Datasets that are not given are taken to have the published sizes.
     """
     _check_name(request.table)
-    sources = _published_sources() | _open_sources(request, progress)
+    datasets = _published_datasets() | _open_datasets(request, progress)
     shortcuts = request.shortcuts
     devices = choose_devices(shortcuts.device, shortcuts.num_devices, limit=None)
     if request.table == FIGURE_1:
-        race = Race(sources["cifar-10"], request.out, shortcuts)
+        race = Race(datasets["cifar-10"], request.out, shortcuts)
         jobs = race.jobs(_choose_racers(request))
     else:
-        jobs, _ = _plan(request, sources)
+        jobs, _ = _plan(request, datasets)
     return estimate_plan(request.table, jobs, devices, progress)
 
 
@@ -91,17 +91,19 @@ def _check_name(table: str) -> None:
         raise UsageError(f"no table {table!r}. Tables: {', '.join(TABLE_NAMES)}.")
 
 
-def _plan(request: Request, sources: dict[str, Source]) -> tuple[list[Job], list[PlannedRow]]:
+def _plan(
+    request: Request, datasets: dict[str, TableDataset]
+) -> tuple[list[Job], list[PlannedRow]]:
     rows = TABLES[request.table].choose(request.only)
-    return plan_rows(rows, sources, request.out, request.shortcuts)
+    return plan_rows(rows, datasets, request.out, request.shortcuts)
 
 
 def _choose_racers(request: Request) -> tuple[Racer, ...]:
     return choose_rows({racer.recipe: racer for racer in RACERS}, request.only)
 
 
-def _open_sources(request: Request, progress: Progress) -> dict[str, Source]:
-    sources = {}
+def _open_datasets(request: Request, progress: Progress) -> dict[str, TableDataset]:
+    datasets = {}
     for name, place in request.data:
         if name not in OFFICIAL_SETS:
             known = ", ".join(OFFICIAL_SETS)
@@ -110,13 +112,17 @@ def _open_sources(request: Request, progress: Progress) -> dict[str, Source]:
         counts = {split: entry.written for split, entry in index.splits.items()}
         held_out = {split: count for split, count in counts.items() if split != "train"}
         classes, fingerprint = len(index.classes), index.fingerprint()
-        sources[name] = Source(name, str(place), counts["train"], held_out, classes, fingerprint)
-    return sources
+        datasets[name] = TableDataset(
+            name, str(place), counts["train"], held_out, classes, fingerprint
+        )
+    return datasets
 
 
-def _published_sources() -> dict[str, Source]:
+def _published_datasets() -> dict[str, TableDataset]:
     return {
-        name: Source(name, f"shards/{name}", s.train, {"val": s.val, "test": s.test}, s.classes)
+        name: TableDataset(
+            name, f"shards/{name}", s.train, {"val": s.val, "test": s.test}, s.classes
+        )
         for name, s in OFFICIAL_SETS.items()
     }
 

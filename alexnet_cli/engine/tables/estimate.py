@@ -9,7 +9,7 @@ import torch
 from alexnet_cli.data.remote import is_url
 from alexnet_cli.engine.bench.clock import Clock
 from alexnet_cli.engine.bench.stages import MARGIN, Steps, draw_batch, drawn_stats
-from alexnet_cli.engine.tables.jobs import VIEWS, EvalJob, Job, Source, TrainJob, trainings
+from alexnet_cli.engine.tables.jobs import VIEWS, EvalJob, Job, TableDataset, TrainJob, trainings
 from alexnet_cli.engine.training.learner import Learner, Place
 from alexnet_cli.model.alexnet import describe_layers
 from alexnet_cli.progress import Progress
@@ -43,7 +43,7 @@ class Estimate:
     """A plan with its cost.
 
     Attributes:
-        rates: training images a second by recipe, measured here on random pictures.
+        rates: training images a second by recipe, measured here on random images.
         steps: the jobs in the order in which they run.
         hours: one job after the other on these devices. Replicas on several GPUs are taken to be
             as fast as that many GPUs, so their exchange of gradients is left out.
@@ -71,10 +71,10 @@ def estimate_plan(
     rates: dict[str, float] = {}
     with progress.track("measure", len(trains)) as bar:
         for key, train in trains.items():
-            rates[key] = _measure_rate(train.recipe, train.source.classes, devices)
+            rates[key] = _measure_rate(train.recipe, train.dataset.classes, devices)
             bar.advance(1, note=f"{key}: {rates[key]:.0f} images/s")
     costs = [_estimate(job, rates) for job in jobs]
-    sources = {train.source.name: train.source for train in trainings(jobs)}.values()
+    datasets = {train.dataset.name: train.dataset for train in trainings(jobs)}.values()
     return Estimate(
         table=table,
         devices=[str(device) for device in devices],
@@ -83,8 +83,8 @@ def estimate_plan(
         images=sum(cost.images for cost in costs),
         hours=sum(cost.hours for cost in costs),
         disk_bytes=sum(cost.disk_bytes for cost in costs),
-        data_bytes=sum(s.train + sum(s.held_out.values()) for s in sources) * SHARD_BYTES,
-        to_prepare={source.name: _prepare(source) for source in sources if not _exists(source)},
+        data_bytes=sum(d.train + sum(d.held_out.values()) for d in datasets) * SHARD_BYTES,
+        to_prepare={d.name: _prepare(d) for d in datasets if not _exists(d)},
     )
 
 
@@ -92,17 +92,17 @@ def _estimate(job: Job, rates: dict[str, float]) -> JobEstimate:
     """Return the cost of a job; an ensemble costs nothing."""
     images, hours, disk_bytes = 0, 0.0, 0
     match job:
-        case TrainJob(source=source, recipe=recipe):
-            images = recipe.epochs * source.train
+        case TrainJob(dataset=dataset, recipe=recipe):
+            images = recipe.epochs * dataset.train
             hours = images / rates[_rate_key(job)] / 3600
             copies = COPIES + bool(recipe.average_decay)
-            layers = describe_layers(recipe, source.classes)
+            layers = describe_layers(recipe, dataset.classes)
             disk_bytes = copies * PARAMETER_BYTES * sum(layer.parameters for layer in layers)
-        case EvalJob(train=TrainJob(source=source) as train):
-            measured = source.held_out.get(source.split, 0)
+        case EvalJob(train=TrainJob(dataset=dataset) as train):
+            measured = dataset.held_out.get(dataset.split, 0)
             images = VIEWS * measured
             hours = FORWARD_SHARE * images / rates[_rate_key(train)] / 3600
-            disk_bytes = 2 * 4 * source.classes * measured  # of all views, and of the center
+            disk_bytes = 2 * 4 * dataset.classes * measured  # of all views, and of the center
     return JobEstimate(job.name, job.command(), images, hours, disk_bytes)
 
 
@@ -130,18 +130,14 @@ def _measure_rate(recipe: Recipe, num_classes: int, devices: tuple[torch.device,
 
 
 def _rate_key(train: TrainJob) -> str:
-    return f"{train.recipe.name}, {train.source.classes} classes"
+    return f"{train.recipe.name}, {train.dataset.classes} classes"
 
 
-def _exists(source: Source) -> bool:
-    return is_url(source.path) or Path(source.path).exists()
+def _exists(dataset: TableDataset) -> bool:
+    return is_url(dataset.path) or Path(dataset.path).exists()
 
 
-def _prepare(source: Source) -> str:
-    options = OFFICIAL_SETS[source.name].prep
-    prep = f"alexnet prep SOURCE {source.path}" + (f" {options}" if options else "")
-    return f"{prep} && alexnet pca {source.path}"
-
-
-def _num_images(source: Source) -> int:
-    return source.train + sum(source.held_out.values())
+def _prepare(dataset: TableDataset) -> str:
+    options = OFFICIAL_SETS[dataset.name].prep
+    prep = f"alexnet prep SOURCE {dataset.path}" + (f" {options}" if options else "")
+    return f"{prep} && alexnet pca {dataset.path}"

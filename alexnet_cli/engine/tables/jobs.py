@@ -50,7 +50,7 @@ class Shortcuts:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class TableDataset:
     """A prepared dataset, or only the name and the published counts of one.
 
     Attributes:
@@ -84,7 +84,7 @@ class TrainJob:
 
     name: str
     purpose: str
-    source: Source
+    dataset: TableDataset
     recipe_name: str
     recipe: Recipe
     folder: Path
@@ -102,7 +102,7 @@ class TrainJob:
 
         It always has the epochs: a run that was shortened once must not stay short.
         """
-        command = ["train", self.source.path, "--run", str(self.folder)]
+        command = ["train", self.dataset.path, "--run", str(self.folder)]
         command += ["--recipe", self.recipe_name, "--epochs", str(self.recipe.epochs)]
         command += [f"--set={setting}" for setting in self.shortcuts.settings]
         command += self.shortcuts.places(self.recipe)
@@ -122,7 +122,7 @@ class TrainJob:
         at, same_recipe = found.progressed, replace(found.recipe, epochs=self.recipe.epochs)
         train_error = at.train_errors[-1] if at.train_errors else math.inf
         is_done = (
-            (found.fingerprint, same_recipe) == (self.source.fingerprint, self.recipe)
+            (found.fingerprint, same_recipe) == (self.dataset.fingerprint, self.recipe)
             and is_finished(self.recipe, at.epoch, at.val_errors, train_error)
             and not self.is_unusable()
         )
@@ -147,8 +147,8 @@ class EvalJob:
 
     def command(self) -> list[str]:
         """Return the command line to run."""
-        source, places = self.train.source, self.train.shortcuts.places(self.train.recipe)
-        command = ["eval", str(self.train.last), source.path, "--split", source.split]
+        dataset, places = self.train.dataset, self.train.shortcuts.places(self.train.recipe)
+        command = ["eval", str(self.train.last), dataset.path, "--split", dataset.split]
         return [*command, "--predictions", str(self.predictions), *places]
 
     def find_result(self) -> dict | None:
@@ -157,13 +157,13 @@ class EvalJob:
         Returns None if there is no such file, or if it is damaged or holds the predictions of
         other weights, other images or another number of views.
         """
-        source = self.train.source
+        dataset = self.train.dataset
         try:
             found = load_predictions(self.predictions)
         except CheckpointError:
             return None
         weights_hash = load_checkpoint(self.train.last).weights_hash()
-        wanted = (weights_hash, source.fingerprint, source.split, VIEWS)
+        wanted = (weights_hash, dataset.fingerprint, dataset.split, VIEWS)
         if (found.weights_hash, found.fingerprint, found.split, found.views) != wanted:
             return None
         center = asdict(score(found.center_probs, found.labels))

@@ -4,7 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alexnet_cli.engine.tables.jobs import EnsembleJob, EvalJob, Job, Shortcuts, Source, TrainJob
+from alexnet_cli.engine.tables.jobs import (
+    EnsembleJob,
+    EvalJob,
+    Job,
+    Shortcuts,
+    TableDataset,
+    TrainJob,
+)
 from alexnet_cli.errors import InputError
 from alexnet_cli.recipes import ENTRIES, find_recipe
 from alexnet_cli.recipes.tables import Row
@@ -15,7 +22,7 @@ class PlannedRow:
     """A row and the job whose result is its error; `missing` names datasets it lacks."""
 
     row: Row
-    source: Source | None
+    dataset: TableDataset | None
     job: EvalJob | EnsembleJob | None = None
     trains: tuple[TrainJob, ...] = ()
     missing: tuple[str, ...] = ()
@@ -26,39 +33,39 @@ class Planner:
     """Collects the jobs of rows in an order in which they can run."""
 
     out: Path
-    sources: dict[str, Source]
+    datasets: dict[str, TableDataset]
     shortcuts: Shortcuts
     jobs: dict[str, Job] = field(default_factory=dict)
 
     def add_row(self, row: Row) -> PlannedRow:
         """Add the jobs of a row, or nothing where its datasets are missing."""
-        source = next((self.sources[name] for name in row.data if name in self.sources), None)
-        missing = {row.data[0]} if source is None else set()
+        dataset = next((self.datasets[name] for name in row.data if name in self.datasets), None)
+        missing = {row.data[0]} if dataset is None else set()
         for member in row.members:
-            missing |= {*_datasets_of_parents(member)} - {*self.sources}
-        if source is not None and not any(source.held_out.values()):
+            missing |= {*_datasets_of_parents(member)} - {*self.datasets}
+        if dataset is not None and not any(dataset.held_out.values()):
             raise InputError(
-                f"{source.path} has training pictures only, so nothing to measure on.\n"
+                f"{dataset.path} has training pictures only, so nothing to measure on.\n"
                 "Make it again with --val-fraction 0.1, or with val/ beside train/."
             )
         if missing:
-            return PlannedRow(row, source, missing=tuple(sorted(missing)))
-        trains = tuple(self._add_train(member, source) for member in row.members)
+            return PlannedRow(row, dataset, missing=tuple(sorted(missing)))
+        trains = tuple(self._add_train(member, dataset) for member in row.members)
         evals = tuple(self._add_eval(train) for train in trains)
         job = evals[0] if len(evals) == 1 else self._add_ensemble(row, evals)
-        return PlannedRow(row, source, job, trains)
+        return PlannedRow(row, dataset, job, trains)
 
-    def _add_train(self, recipe_name: str, source: Source) -> TrainJob:
+    def _add_train(self, recipe_name: str, dataset: TableDataset) -> TrainJob:
         entry = ENTRIES[recipe_name]
         parent = entry.begins_from
         if parent:
-            parent = self._add_train(parent, self.sources[ENTRIES[parent].data])
-        name = recipe_name if source.name == entry.data else f"{recipe_name}-on-{source.name}"
+            parent = self._add_train(parent, self.datasets[ENTRIES[parent].data])
+        name = recipe_name if dataset.name == entry.data else f"{recipe_name}-on-{dataset.name}"
         return self._add(
             TrainJob(
                 f"train-{name}",
                 f"Train {name}: {entry.about}.",
-                source,
+                dataset,
                 recipe_name,
                 self.shortcuts.apply(find_recipe(recipe_name)),
                 self.out / "runs" / name,
@@ -87,9 +94,9 @@ def _datasets_of_parents(recipe_name: str) -> list[str]:
 
 
 def plan_rows(
-    rows: Iterable[Row], sources: dict[str, Source], out: Path, shortcuts: Shortcuts
+    rows: Iterable[Row], datasets: dict[str, TableDataset], out: Path, shortcuts: Shortcuts
 ) -> tuple[list[Job], list[PlannedRow]]:
     """Return the jobs of all rows, shared ones once, and the rows with the job of each."""
-    planner = Planner(out, sources, shortcuts)
+    planner = Planner(out, datasets, shortcuts)
     planned = [planner.add_row(row) for row in rows]
     return list(planner.jobs.values()), planned

@@ -6,7 +6,7 @@ Every learning rate is tried for a few epochs; the one with the least training e
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alexnet_cli.engine.tables.jobs import RunCommand, Shortcuts, Source, TrainJob, run_job
+from alexnet_cli.engine.tables.jobs import RunCommand, Shortcuts, TableDataset, TrainJob, run_job
 from alexnet_cli.engine.training.run_folder import RunFolder
 from alexnet_cli.errors import ChildError, DivergedError
 from alexnet_cli.recipes import find_recipe
@@ -33,7 +33,7 @@ class Lap:
 class Race:
     """What all trainings of Figure 1 have in common."""
 
-    source: Source
+    dataset: TableDataset
     out: Path
     shortcuts: Shortcuts
 
@@ -53,7 +53,7 @@ class Race:
         return TrainJob(
             f"train-{name}-for-{recipe.epochs}",
             f"Train {recipe_name} at rate {rate:g} to {FIGURE_1_GOAL:.0%} training error.",
-            self.source,
+            self.dataset,
             recipe_name,
             recipe,
             self.out / "runs" / name,

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from alexnet_cli.atomic import write_atomically, write_bytes
-from alexnet_cli.engine.tables.jobs import Job, Shortcuts, Source, trainings
+from alexnet_cli.engine.tables.jobs import Job, Shortcuts, TableDataset, trainings
 from alexnet_cli.engine.tables.plan import PlannedRow
 from alexnet_cli.engine.tables.race import Lap, best_lap
 from alexnet_cli.plot import Curve, draw_curves
@@ -44,18 +44,18 @@ def table_result(
     for row in result:
         ours, base = row["ours"], errors.get(row["baseline"])
         row["gain"] = [a - b for a, b in zip(ours, base, strict=True)] if ours and base else None
-    sources = {train.source.name: train.source for train in trainings(jobs)}.values()
-    caveats = [*_caveats(sources, shortcuts), *_other_held_out(rows), *_other_data(rows)]
+    datasets = {train.dataset.name: train.dataset for train in trainings(jobs)}.values()
+    caveats = [*_caveats(datasets, shortcuts), *_other_held_out(rows), *_other_data(rows)]
     return {"title": table.title, "caveats": caveats, "rows": result}
 
 
 def _row_result(planned: PlannedRow, found: dict[str, dict]) -> dict:
-    row, source, trains = planned.row, planned.source, planned.trains
+    row, dataset, trains = planned.row, planned.dataset, planned.trains
     about = {
         "name": row.name,
         "members": list(row.members),
         "paper": _fractions(row.paper),
-        "log": _logged(row.members, source, row.views),
+        "log": _logged(row.members, dataset, row.views),
         "baseline": row.baseline,
         "paper_gain": _fractions(row.paper_gain),
         "missing": list(planned.missing),
@@ -69,24 +69,24 @@ def _row_result(planned: PlannedRow, found: dict[str, dict]) -> dict:
     views = "centre view" if row.views == 1 else "ten views"
     return about | {
         "ours": [errors["top1_error"], errors["top5_error"]],
-        "data": source.name,
-        "dataset": source.path,
-        "classes": source.classes,
+        "data": dataset.name,
+        "dataset": dataset.path,
+        "classes": dataset.classes,
         "images": answer["images"],
-        "protocol": f"{views}, {source.split}",
+        "protocol": f"{views}, {dataset.split}",
         "epochs": epochs,
         "recipe_epochs": [RECIPES[member].epochs for member in row.members],
-        "images_trained_on": [done * source.train for done in epochs],
+        "images_trained_on": [done * dataset.train for done in epochs],
     }
 
 
-def _logged(members: tuple[str, ...], source: Source | None, views: int) -> list | None:
+def _logged(members: tuple[str, ...], dataset: TableDataset | None, views: int) -> list | None:
     """Return what the notes of 2012 say of a row of one recipe on these data."""
-    if len(members) > 1 or source is None:
+    if len(members) > 1 or dataset is None:
         return None
     start = "centre" if views == 1 else "ten"
     for target in ENTRIES[members[0]].targets:
-        same = target.data == source.name and target.protocol.startswith(start)
+        same = target.data == dataset.name and target.protocol.startswith(start)
         if same and target.source.startswith("log"):
             return _fractions((target.top1_error, target.top5_error))
     return None
@@ -98,20 +98,21 @@ def _fractions(percent: Errors | None) -> list | None:
     return [None if value is None else round(value / 100, 8) for value in percent]
 
 
-def _caveats(sources: Iterable[Source], shortcuts: Shortcuts) -> list[str]:
+def _caveats(datasets: Iterable[TableDataset], shortcuts: Shortcuts) -> list[str]:
     """Return in what this differs from the published experiment."""
     caveats = []
     if shortcuts.epochs:
         caveats.append(f"{shortcuts.epochs}-epoch runs; the recipes' own epochs are in the table")
     if shortcuts.settings:
         caveats.append(f"changed settings: {', '.join(shortcuts.settings)}")
-    for source in sources:
-        real = OFFICIAL_SETS[source.name]
-        is_close = abs(source.train - real.train) <= real.train / 100  # some counts are rounded
-        if source.classes != real.classes or not is_close:
+    for dataset in datasets:
+        real = OFFICIAL_SETS[dataset.name]
+        is_close = abs(dataset.train - real.train) <= real.train / 100  # some counts are rounded
+        if dataset.classes != real.classes or not is_close:
             caveats.append(
-                f"{source.name} is {source.path}: {source.classes:,} classes and {source.train:,} "
-                f"training pictures instead of {real.classes:,} and {real.train:,}"
+                f"{dataset.name} is {dataset.path}: {dataset.classes:,} classes and "
+                f"{dataset.train:,} training pictures instead of "
+                f"{real.classes:,} and {real.train:,}"
             )
     return caveats
 
@@ -119,14 +120,14 @@ def _caveats(sources: Iterable[Source], shortcuts: Shortcuts) -> list[str]:
 def _other_held_out(rows: list[PlannedRow]) -> list[str]:
     """Name the datasets whose measured split is not the published one."""
     caveats = []
-    for source in {row.source.name: row.source for row in rows if row.source}.values():
-        real = OFFICIAL_SETS[source.name]
+    for dataset in {row.dataset.name: row.dataset for row in rows if row.dataset}.values():
+        real = OFFICIAL_SETS[dataset.name]
         split, expected = ("test", real.test) if real.test else ("val", real.val)
-        found = source.held_out.get(source.split, 0)
-        if (source.split, found) != (split, expected):
+        found = dataset.held_out.get(dataset.split, 0)
+        if (dataset.split, found) != (split, expected):
             caveats.append(
-                f"{source.name} is {source.path}: measured on {found:,} pictures of "
-                f"{source.split}, not {expected:,} of {split}"
+                f"{dataset.name} is {dataset.path}: measured on {found:,} pictures of "
+                f"{dataset.split}, not {expected:,} of {split}"
             )
     return caveats
 
@@ -135,25 +136,25 @@ def _other_data(rows: list[PlannedRow]) -> list[str]:
     """Name the rows that are measured on another dataset than the published result."""
     return [
         f"{planned.row.name}: the paper's figure is of {planned.row.data[0]}, ours of "
-        f"{planned.source.name}"
+        f"{planned.dataset.name}"
         for planned in rows
-        if planned.source and planned.source.name != planned.row.data[0]
+        if planned.dataset and planned.dataset.name != planned.row.data[0]
     ]
 
 
-def race_result(laps: list[list[Lap]], source: Source, shortcuts: Shortcuts) -> dict:
+def race_result(laps: list[list[Lap]], dataset: TableDataset, shortcuts: Shortcuts) -> dict:
     """Return Figure 1's result: every lap, the best of each network, and their ratio."""
     best = [best_lap(tried) for tried in laps]
     ratio = best[1].epochs / best[0].epochs if len(best) == 2 and all(best) else None
     return {
         "title": f"Figure 1: epochs to {FIGURE_1_GOAL:.0%} training error",
         "figure": FIGURE_1,
-        "caveats": _caveats([source], shortcuts),
+        "caveats": _caveats([dataset], shortcuts),
         "goal": FIGURE_1_GOAL,
         "paper_ratio": FIGURE_1_RATIO,
         "ratio": ratio,
-        "dataset": source.path,
-        "images": source.train,
+        "dataset": dataset.path,
+        "images": dataset.train,
         "best": [
             {"recipe": lap.recipe, "rate": lap.rate, "epochs": lap.epochs} for lap in best if lap
         ],

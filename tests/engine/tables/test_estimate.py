@@ -15,7 +15,14 @@ from alexnet_cli.engine.tables.estimate import (
     estimate_plan,
     measure_training,
 )
-from alexnet_cli.engine.tables.jobs import EnsembleJob, EvalJob, Job, Shortcuts, Source, TrainJob
+from alexnet_cli.engine.tables.jobs import (
+    EnsembleJob,
+    EvalJob,
+    Job,
+    Shortcuts,
+    TableDataset,
+    TrainJob,
+)
 from alexnet_cli.engine.tables.plan import plan_rows
 from alexnet_cli.model.alexnet import AlexNet
 from alexnet_cli.progress import SILENT
@@ -25,7 +32,7 @@ from alexnet_cli.settings import with_settings
 
 CPU = torch.device("cpu")
 SMALL = ("width=0.0625", "crop_size=99", "batch_size=4")
-SET = Source("ilsvrc-2012", "absent/a", 1000, {"val": 300, "test": 0}, 10)
+SET = TableDataset("ilsvrc-2012", "absent/a", 1000, {"val": 300, "test": 0}, 10)
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +40,15 @@ def small(tiny_recipe) -> Recipe:
     return with_settings(tiny_recipe, ["batch_size=4", "epochs=6"])
 
 
-def train(name: str, recipe: Recipe, images: int = 1000, source: Source = SET) -> TrainJob:
-    source = replace(source, train=images)
-    return TrainJob(name, "Train.", source, recipe.name, recipe, Path(name), Shortcuts())
+def train(name: str, recipe: Recipe, images: int = 1000, dataset: TableDataset = SET) -> TrainJob:
+    dataset = replace(dataset, train=images)
+    return TrainJob(name, "Train.", dataset, recipe.name, recipe, Path(name), Shortcuts())
 
 
-def measure(name: str, recipe: Recipe, source: Source = SET) -> EvalJob:
-    return EvalJob(name, "Measure.", train("t", recipe, source.train, source), Path(f"{name}.npz"))
+def measure(name: str, recipe: Recipe, dataset: TableDataset = SET) -> EvalJob:
+    return EvalJob(
+        name, "Measure.", train("t", recipe, dataset.train, dataset), Path(f"{name}.npz")
+    )
 
 
 AVERAGE = EnsembleJob("x", "Average.", ())
@@ -68,14 +77,14 @@ def test_images_are_those_trained_on_and_every_view_measured(small):
 
 
 def test_images_measured_are_those_of_the_test_set_where_there_is_one(small):
-    source = Source("ilsvrc-2010", "shards/b", 1000, {"val": 300, "test": 700}, 10)
-    _, step = estimate(measure("e", small, source)).steps
+    dataset = TableDataset("ilsvrc-2010", "shards/b", 1000, {"val": 300, "test": 700}, 10)
+    _, step = estimate(measure("e", small, dataset)).steps
     assert step.images == 7000
 
 
 def test_table_of_the_paper_is_counted_with_its_recipes_epochs():
     rows = TABLES["ilsvrc-2012"].choose(["1 CNN"])
-    real = Source("ilsvrc-2012", "shards/a", 1_281_167, {"val": 50_000}, 1000)
+    real = TableDataset("ilsvrc-2012", "shards/a", 1_281_167, {"val": 50_000}, 1000)
     steps, _ = plan_rows(rows, {"ilsvrc-2012": real}, Path("out"), Shortcuts(settings=SMALL))
     assert estimate(*steps).images == 91 * 1_281_167 + 10 * 50_000
 
@@ -111,7 +120,7 @@ def test_average_takes_no_time(small):
 
 def test_networks_are_measured_once_for_each_number_of_classes(small):
     other = with_settings(small, ["activation=tanh", "name=tanh"])
-    many = Source("ilsvrc-2010", "shards/b", 1000, {"val": 300}, 12)
+    many = TableDataset("ilsvrc-2010", "shards/b", 1000, {"val": 300}, 12)
     measured = measure("e", small, many)
     found = estimate(train("a", small), train("b", small), train("c", other), measured)
     assert set(found.rates) == {"paper, 10 classes", "tanh, 10 classes", "paper, 12 classes"}
@@ -194,15 +203,15 @@ def test_disk_of_the_plan_is_that_of_its_steps(small):
 
 
 def test_each_set_is_on_disk_once_with_all_its_splits(small):
-    source = Source("ilsvrc-2010", "shards/b", 1000, {"val": 300, "test": 700}, 10)
-    steps = [train("a", small, 500), measure("e", small, source), measure("f", small, source)]
+    dataset = TableDataset("ilsvrc-2010", "shards/b", 1000, {"val": 300, "test": 700}, 10)
+    steps = [train("a", small, 500), measure("e", small, dataset), measure("f", small, dataset)]
     assert estimate(*steps).data_bytes == (500 + 300 + 2000) * SHARD_BYTES
 
 
 def test_sets_that_are_not_there_are_to_be_prepared(small, tmp_path):
     (tmp_path / "ilsvrc-2012").mkdir()
     steps = [
-        train(name, small, 1000, Source(name, str(tmp_path / name), 1000, {"val": 300}, 10))
+        train(name, small, 1000, TableDataset(name, str(tmp_path / name), 1000, {"val": 300}, 10))
         for name in ("ilsvrc-2012", "fall-2009", "cifar-10")
     ]
     fall, cifar = tmp_path / "fall-2009", tmp_path / "cifar-10"
@@ -214,8 +223,8 @@ def test_sets_that_are_not_there_are_to_be_prepared(small, tmp_path):
 
 @pytest.mark.parametrize("name", OFFICIAL_SETS)
 def test_commands_that_prepare_a_set_can_be_run(small, tmp_path, alexnet, name):
-    source = Source(name, str(tmp_path / name), 1000, {"val": 300}, 10)
-    commands = estimate(measure("e", small, source)).to_prepare[name]
+    dataset = TableDataset(name, str(tmp_path / name), 1000, {"val": 300}, 10)
+    commands = estimate(measure("e", small, dataset)).to_prepare[name]
     for command in commands.split(" && "):
         program, *arguments = shlex.split(command)
         assert program == "alexnet"

@@ -12,7 +12,7 @@ from alexnet_cli.engine.tables.jobs import (
     EvalJob,
     Job,
     Shortcuts,
-    Source,
+    TableDataset,
     TrainJob,
     run_job,
     set_aside,
@@ -117,8 +117,8 @@ def save_predictions(path: Path, checkpoint: Path, **changes) -> None:
 
 
 @pytest.fixture
-def source() -> Source:
-    return Source("ilsvrc-2012", "shards/a", 10, {"val": 2}, 1, FINGERPRINT)
+def dataset() -> TableDataset:
+    return TableDataset("ilsvrc-2012", "shards/a", 10, {"val": 2}, 1, FINGERPRINT)
 
 
 @pytest.fixture
@@ -131,22 +131,24 @@ def out(tmp_path) -> Path:
     return tmp_path / "out"
 
 
-def make_train(name: str, source: Source, out: Path, parent: TrainJob | None = None) -> TrainJob:
+def make_train(
+    name: str, dataset: TableDataset, out: Path, parent: TrainJob | None = None
+) -> TrainJob:
     recipe, folder = replace(find_recipe("paper"), epochs=EPOCHS), out / "runs" / name
     return TrainJob(
-        f"train-{name}", f"Train {name}.", source, "paper", recipe, folder, Shortcuts(), parent
+        f"train-{name}", f"Train {name}.", dataset, "paper", recipe, folder, Shortcuts(), parent
     )
 
 
 @pytest.fixture
-def train(source, out) -> TrainJob:
-    return make_train("a", source, out)
+def train(dataset, out) -> TrainJob:
+    return make_train("a", dataset, out)
 
 
 @pytest.fixture
-def child(source, train, out) -> TrainJob:
+def child(dataset, train, out) -> TrainJob:
     """A training that begins with the first one's last checkpoint."""
-    return make_train("b", source, out, train)
+    return make_train("b", dataset, out, train)
 
 
 @pytest.fixture
@@ -262,9 +264,9 @@ def test_run_of_another_recipe_is_left_to_train_to_refuse(run, commands, train):
     assert commands.calls[1][-1] == "--resume"
 
 
-def test_jobs_run_again_after_their_dataset_changed(run, commands, source, train, measure):
+def test_jobs_run_again_after_their_dataset_changed(run, commands, dataset, train, measure):
     run(train, measure)
-    changed = replace(train, source=replace(source, fingerprint=OTHER))
+    changed = replace(train, dataset=replace(dataset, fingerprint=OTHER))
     run(changed, with_train(measure, changed))
     assert commands.verbs() == ["train", "eval"] * 2
 
@@ -372,8 +374,8 @@ def test_run_whose_parent_changed_is_begun_again_and_its_folder_kept(
     assert weights(out) == {"a": 5, "b.old-1": 2, "b.old-2": 4, "b": 6}
 
 
-def test_run_whose_parent_was_begun_again_is_begun_again(run, commands, source, train, child, out):
-    grandchild = make_train("c", source, out, child)
+def test_run_whose_parent_was_begun_again_is_begun_again(run, commands, dataset, train, child, out):
+    grandchild = make_train("c", dataset, out, child)
     run(train, child, grandchild, longer(train), child, grandchild)
     assert ["--resume" in call for call in commands.calls] == [False] * 3 + [True, False, False]
     assert weights(out) == {"a": 4, "b": 5, "b.old-1": 2, "c": 6, "c.old-1": 3}
@@ -443,12 +445,12 @@ def test_run_begun_again_and_then_stopped_is_resumed(run, commands, train, child
     assert set(weights(out)) == {"a", "b.old-1", "b"}
 
 
-def test_plan_runs_once_wherever_it_runs(run, source, commands, out):
+def test_plan_runs_once_wherever_it_runs(run, dataset, commands, out):
     rows = TABLES["ilsvrc-2012"].choose(["1 CNN*"])
-    sources = {name: replace(source, name=name) for name in OFFICIAL_SETS}
+    datasets = {name: replace(dataset, name=name) for name in OFFICIAL_SETS}
     places = [Shortcuts(device="cpu"), Shortcuts(device="cuda", num_devices=2), Shortcuts()]
     for shortcuts in places:
-        jobs, _ = plan_rows(rows, sources, out, shortcuts)
+        jobs, _ = plan_rows(rows, datasets, out, shortcuts)
         run(*jobs)
     assert commands.verbs() == ["train"] * 4 + ["eval"]
     assert not list((out / "runs").glob("*.old-*"))
@@ -462,7 +464,7 @@ def test_folder_without_a_last_checkpoint_is_set_aside_for_its_best(
     run, commands, train, child, out, has_parent
 ):
     run(train)
-    job = child if has_parent else make_train("b", train.source, out)
+    job = child if has_parent else make_train("b", train.dataset, out)
     job.folder.mkdir(parents=True)
     (job.folder / "best.safetensors").write_text("best")
     run(job)

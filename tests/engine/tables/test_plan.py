@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from alexnet_cli.engine.devices.layout import choose_layout
-from alexnet_cli.engine.tables.jobs import EnsembleJob, EvalJob, Job, Shortcuts, Source, TrainJob
+from alexnet_cli.engine.tables.jobs import (
+    EnsembleJob,
+    EvalJob,
+    Job,
+    Shortcuts,
+    TableDataset,
+    TrainJob,
+)
 from alexnet_cli.engine.tables.plan import plan_rows
 from alexnet_cli.errors import InputError, RecipeError
 from alexnet_cli.recipes import RECIPES
@@ -16,15 +23,15 @@ OUT = Path("out")
 FIVE = ("five-cnns-120", "five-cnns-131", "five-cnns-135", "five-cnns-137", "original-2012")
 
 
-def sources(*names: str) -> dict[str, Source]:
+def datasets(*names: str) -> dict[str, TableDataset]:
     """Return data sets with held-out pictures for validation only."""
-    return {name: Source(name, f"shards/{name}", 1000, {"val": 100}, 10) for name in names}
+    return {name: TableDataset(name, f"shards/{name}", 1000, {"val": 100}, 10) for name in names}
 
 
-ALL = sources(*OFFICIAL_SETS)
+ALL = datasets(*OFFICIAL_SETS)
 
 
-def make_plan(table: str, *only: str, data: dict[str, Source] = ALL, shortcuts=None):
+def make_plan(table: str, *only: str, data: dict[str, TableDataset] = ALL, shortcuts=None):
     """Return the jobs by name, and the rows by name."""
     rows = TABLES[table].choose(list(only))
     jobs, planned = plan_rows(rows, data, OUT, shortcuts or Shortcuts())
@@ -121,7 +128,7 @@ def test_network_is_trained_on_its_data_and_its_last_epoch_is_measured():
     ]
     assert measure.train is train
     assert train.recipe == RECIPES["no-lrn"]
-    assert train.source == ALL["ilsvrc-2012"]
+    assert train.dataset == ALL["ilsvrc-2012"]
     assert all(job.purpose.endswith(".") for job in (train, measure))
 
 
@@ -180,7 +187,7 @@ def test_second_pretrained_network_leaves_fall_2011_out_and_shares_the_rest():
 
 
 def test_row_without_its_pretraining_data_is_reported_and_adds_nothing():
-    jobs, rows = make_plan("ilsvrc-2012", data=sources("ilsvrc-2012", "fall-2009"))
+    jobs, rows = make_plan("ilsvrc-2012", data=datasets("ilsvrc-2012", "fall-2009"))
     for name in ("1 CNN*", "7 CNNs*"):
         assert rows[name].missing == ("fall-2011",)
         assert (rows[name].job, rows[name].trains) == (None, ())
@@ -191,11 +198,11 @@ def test_row_without_its_pretraining_data_is_reported_and_adds_nothing():
 
 
 def test_every_set_that_a_row_lacks_is_named():
-    jobs, rows = make_plan("ilsvrc-2012", "1 CNN", "1 CNN*", data=sources("ilsvrc-2010"))
+    jobs, rows = make_plan("ilsvrc-2012", "1 CNN", "1 CNN*", data=datasets("ilsvrc-2010"))
     assert jobs == {}
     assert rows["1 CNN"].missing == ("ilsvrc-2012",)
     assert rows["1 CNN*"].missing == ("fall-2009", "fall-2011", "ilsvrc-2012")
-    assert rows["1 CNN*"].source is None
+    assert rows["1 CNN*"].dataset is None
 
 
 def test_without_data_nothing_is_planned():
@@ -206,8 +213,8 @@ def test_without_data_nothing_is_planned():
 
 
 def test_row_falls_back_to_its_second_set_in_a_run_of_its_own_name():
-    own, _ = make_plan("ablations", "one-gpu", data=sources("ilsvrc-2010", "ilsvrc-2012"))
-    other, rows = make_plan("ablations", "one-gpu", data=sources("ilsvrc-2012"))
+    own, _ = make_plan("ablations", "one-gpu", data=datasets("ilsvrc-2010", "ilsvrc-2012"))
+    other, rows = make_plan("ablations", "one-gpu", data=datasets("ilsvrc-2012"))
     assert own["train-one-gpu"].command()[1] == "shards/ilsvrc-2010"
     assert own["train-one-gpu"].folder == Path("out/runs/one-gpu")
     assert list(other) == ["train-one-gpu-on-ilsvrc-2012", "eval-one-gpu-on-ilsvrc-2012"]
@@ -218,13 +225,13 @@ def test_row_falls_back_to_its_second_set_in_a_run_of_its_own_name():
     assert train.folder == Path("out/runs/one-gpu-on-ilsvrc-2012")
     assert measure.command()[1] == "out/runs/one-gpu-on-ilsvrc-2012/last.safetensors"
     assert option(measure, "--predictions") == "out/predictions/one-gpu-on-ilsvrc-2012.npz"
-    assert rows["one-gpu"].source.name == "ilsvrc-2012"
+    assert rows["one-gpu"].dataset.name == "ilsvrc-2012"
 
 
 def test_row_and_its_baseline_fall_back_together():
-    _, rows = make_plan("ablations", data=sources("ilsvrc-2012"))
+    _, rows = make_plan("ablations", data=datasets("ilsvrc-2012"))
     for entry in rows.values():
-        assert entry.source.name == "ilsvrc-2012"
+        assert entry.dataset.name == "ilsvrc-2012"
 
 
 def test_network_that_is_begun_from_is_trained_on_its_own_data():
@@ -234,8 +241,8 @@ def test_network_that_is_begun_from_is_trained_on_its_own_data():
     assert chain[0].command()[1:4] == ["shards/ilsvrc-2012", "--run", "out/runs/original-2012"]
 
 
-def without_held_out(name: str) -> dict[str, Source]:
-    return {name: Source(name, f"shards/{name}", 1000, {"val": 0}, 10)}
+def without_held_out(name: str) -> dict[str, TableDataset]:
+    return {name: TableDataset(name, f"shards/{name}", 1000, {"val": 0}, 10)}
 
 
 def test_sets_to_pretrain_on_need_no_held_out_pictures():
@@ -246,7 +253,7 @@ def test_sets_to_pretrain_on_need_no_held_out_pictures():
 
 @pytest.mark.parametrize("held_out", [{}, {"val": 0}, {"val": 0, "test": 0}])
 def test_row_measured_on_a_set_without_held_out_pictures_is_refused(held_out):
-    data = {"ilsvrc-2012": Source("ilsvrc-2012", "shards/mine", 1000, held_out, 10)}
+    data = {"ilsvrc-2012": TableDataset("ilsvrc-2012", "shards/mine", 1000, held_out, 10)}
     with pytest.raises(InputError, match=r"shards/mine has training pictures only"):
         make_plan("ablations", "paper", data=data)
 
@@ -264,9 +271,9 @@ def test_row_measured_on_a_set_without_held_out_pictures_is_refused(held_out):
     ],
 )
 def test_test_set_is_measured_where_there_is_one(held_out, split):
-    source = Source("ilsvrc-2010", "shards/a", 1000, held_out, 10)
-    assert source.split == split
-    jobs, _ = make_plan("ilsvrc-2010", data={"ilsvrc-2010": source})
+    dataset = TableDataset("ilsvrc-2010", "shards/a", 1000, held_out, 10)
+    assert dataset.split == split
+    jobs, _ = make_plan("ilsvrc-2010", data={"ilsvrc-2010": dataset})
     assert option(jobs["eval-original-2010"], "--split") == split
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_cli.engine.tables.jobs import Shortcuts, Source, TrainJob
+from alexnet_cli.engine.tables.jobs import Shortcuts, TableDataset, TrainJob
 from alexnet_cli.engine.tables.race import Lap, Race, best_lap, epochs_to
 from alexnet_cli.errors import ChildError
 from alexnet_cli.model.checkpoint import Checkpoint, Progressed, save_checkpoint
@@ -152,18 +152,18 @@ def setting(arguments: list[str], name: str) -> str:
 
 
 @pytest.fixture
-def source() -> Source:
-    return Source("cifar-10", "shards/c", 10, {"test": 5}, 1, FINGERPRINT)
+def dataset() -> TableDataset:
+    return TableDataset("cifar-10", "shards/c", 10, {"test": 5}, 1, FINGERPRINT)
 
 
 @pytest.fixture
-def race(tmp_path, source):
+def race(tmp_path, dataset):
     """Run one network at some rates with known curves; returns the laps and what was trained."""
 
     def run(curves: dict[float, tuple[float, ...]], shortcuts: Shortcuts | None = None):
         learner = Learner({(RELU, rate): curve for rate, curve in curves.items()})
         racers = (Racer(RELU, tuple(curves)),)
-        (laps,) = Race(source, tmp_path / "out", shortcuts or Shortcuts()).run(racers, learner)
+        (laps,) = Race(dataset, tmp_path / "out", shortcuts or Shortcuts()).run(racers, learner)
         return laps, learner.trained()
 
     return run
@@ -231,12 +231,12 @@ def test_lap_is_the_curve_of_its_log(race):
     assert found == Lap(RELU, 0.004, (0.9, 0.5, 0.3, 0.2), epochs=pytest.approx(3.0))
 
 
-def test_networks_race_one_after_the_other(tmp_path, source):
+def test_networks_race_one_after_the_other(tmp_path, dataset):
     curves = {(RELU, 0.1): falling(6), (RELU, 0.2): falling(7)}
     curves |= {(TANH, 0.1): falling(40), (TANH, 0.2): falling(30)}
     learner = Learner(curves)
     racers = (Racer(RELU, (0.1, 0.2)), Racer(TANH, (0.1, 0.2)))
-    laps = Race(source, tmp_path / "out", Shortcuts()).run(racers, learner)
+    laps = Race(dataset, tmp_path / "out", Shortcuts()).run(racers, learner)
     recipes = [option(call, "--recipe") for call in learner.calls]
     assert recipes == [RELU] * 3 + [TANH] * 3
     assert learner.trained()[2::3] == [(0.1, OWN), (0.2, OWN)]
@@ -248,29 +248,29 @@ def test_networks_race_one_after_the_other(tmp_path, source):
 # --- a race run again, stopped, or failing
 
 
-def test_race_run_again_trains_nothing(tmp_path, source):
+def test_race_run_again_trains_nothing(tmp_path, dataset):
     learner = Learner({(RELU, 0.1): falling(8), (RELU, 0.2): falling(7)})
     racers = (Racer(RELU, (0.1, 0.2)),)
-    race = Race(source, tmp_path / "out", Shortcuts())
+    race = Race(dataset, tmp_path / "out", Shortcuts())
     first, again = (race.run(racers, learner) for _ in range(2))
     assert again == first
     assert len(learner.calls) == 3
 
 
-def test_shortened_race_is_completed_by_one_that_is_not(tmp_path, source):
+def test_shortened_race_is_completed_by_one_that_is_not(tmp_path, dataset):
     learner = Learner({(RELU, 0.1): falling(8), (RELU, 0.2): falling(7)})
     racers = (Racer(RELU, (0.1, 0.2)),)
-    Race(source, tmp_path / "out", Shortcuts(2)).run(racers, learner)
-    (laps,) = Race(source, tmp_path / "out", Shortcuts()).run(racers, learner)
+    Race(dataset, tmp_path / "out", Shortcuts(2)).run(racers, learner)
+    (laps,) = Race(dataset, tmp_path / "out", Shortcuts()).run(racers, learner)
     assert learner.trained() == [(0.1, 2), (0.2, 2), (0.1, 5), (0.2, 5), (0.2, OWN)]
     assert ["--resume" in call for call in learner.calls] == [False] * 2 + [True] * 3
     assert [len(entry.train_errors) for entry in laps] == [5, 7]
 
 
-def test_race_stopped_between_two_rates_goes_on_with_the_second(tmp_path, source):
+def test_race_stopped_between_two_rates_goes_on_with_the_second(tmp_path, dataset):
     learner = Learner({(RELU, 0.1): falling(8)})
     racers = (Racer(RELU, (0.1, 0.2)),)
-    race = Race(source, tmp_path / "out", Shortcuts())
+    race = Race(dataset, tmp_path / "out", Shortcuts())
     with pytest.raises(KeyError):  # nothing is known of the second rate yet
         race.run(racers, learner)
     learner.curves[RELU, 0.2] = falling(7)
@@ -299,50 +299,50 @@ def test_best_rate_that_diverges_after_its_trial_keeps_its_epochs(race):
 
 
 @pytest.mark.parametrize("exit_code", [1, 3, 4, 130, 143])
-def test_command_that_fails_otherwise_ends_the_race(tmp_path, source, exit_code):
+def test_command_that_fails_otherwise_ends_the_race(tmp_path, dataset, exit_code):
     def fail(arguments: list[str], purpose: str) -> dict:
         raise ChildError("see above", exit_code)
 
     with pytest.raises(ChildError) as ended:
-        Race(source, tmp_path, Shortcuts()).run((Racer(RELU, (0.1,)),), fail)
+        Race(dataset, tmp_path, Shortcuts()).run((Racer(RELU, (0.1,)),), fail)
     assert ended.value.exit_code == exit_code
 
 
 # --- one lap's job
 
 
-def race_job(recipe: str, rate: float, epochs: int | None, source, out, shortcuts) -> TrainJob:
-    return Race(source, out, shortcuts).job(recipe, rate, epochs)
+def race_job(recipe: str, rate: float, epochs: int | None, dataset, out, shortcuts) -> TrainJob:
+    return Race(dataset, out, shortcuts).job(recipe, rate, epochs)
 
 
-def test_lap_is_trained_at_its_rate_to_the_goal(source, tmp_path):
-    job = race_job(RELU, 0.004, None, source, tmp_path, Shortcuts())
+def test_lap_is_trained_at_its_rate_to_the_goal(dataset, tmp_path):
+    job = race_job(RELU, 0.004, None, dataset, tmp_path, Shortcuts())
     assert job.command() == [
-        *("train", source.path, "--run", f"{tmp_path}/runs/cifar-relu-0.004", "--recipe", RELU),
+        *("train", dataset.path, "--run", f"{tmp_path}/runs/cifar-relu-0.004", "--recipe", RELU),
         *("--epochs", str(OWN), "--set=learning_rate=0.004", "--set=until_train_error=0.25"),
     ]
     assert job.name == f"train-cifar-relu-0.004-for-{OWN}"
     assert job.folder == tmp_path / "runs" / "cifar-relu-0.004"
     assert job.last == job.folder / "last.safetensors"
-    assert (job.parent, job.source) == (None, source)
+    assert (job.parent, job.dataset) == (None, dataset)
     assert job.recipe.learning_rate == 0.004
     assert job.recipe.until_train_error == FIGURE_1_GOAL == 0.25
     assert job.recipe.epochs == OWN
     assert job.purpose.endswith(".")
 
 
-def test_rate_that_goes_on_does_so_in_its_folder_as_a_job_of_its_own(source, tmp_path):
+def test_rate_that_goes_on_does_so_in_its_folder_as_a_job_of_its_own(dataset, tmp_path):
     trial, rest = (
-        race_job(RELU, 0.004, limit, source, tmp_path, Shortcuts()) for limit in (5, None)
+        race_job(RELU, 0.004, limit, dataset, tmp_path, Shortcuts()) for limit in (5, None)
     )
     assert trial.folder == rest.folder
     assert trial.name == "train-cifar-relu-0.004-for-5" != rest.name
     assert trial.recipe.epochs == 5
 
 
-def test_shortcuts_are_passed_on_and_leave_rate_and_goal_alone(source, tmp_path):
+def test_shortcuts_are_passed_on_and_leave_rate_and_goal_alone(dataset, tmp_path):
     settings = ("learning_rate=9.0", "until_train_error=0.9", "crop_size=24")
-    job = race_job(RELU, 0.004, 7, source, tmp_path, Shortcuts(2, settings, "cpu", 1))
+    job = race_job(RELU, 0.004, 7, dataset, tmp_path, Shortcuts(2, settings, "cpu", 1))
     arguments = job.command()
     assert setting(arguments, "learning_rate") == "0.004"
     assert setting(arguments, "until_train_error") == "0.25"
@@ -354,9 +354,9 @@ def test_shortcuts_are_passed_on_and_leave_rate_and_goal_alone(source, tmp_path)
     assert recipe.epochs == 7
 
 
-def test_laps_have_a_folder_each(source, tmp_path):
+def test_laps_have_a_folder_each(dataset, tmp_path):
     jobs = [
-        race_job(recipe, rate, None, source, tmp_path, Shortcuts())
+        race_job(recipe, rate, None, dataset, tmp_path, Shortcuts())
         for recipe in (RELU, TANH)
         for rate in (0.004, 0.002, 0.0005, 0.016)
     ]
