@@ -9,24 +9,18 @@ from alexnet_cli.console import print_line, print_rich, safe
 
 
 def show_plan(result: dict) -> None:
-    """The commands of a reproduction, wave by wave, with their cost."""
-    wave = 0
+    """The commands of a reproduction in the order in which they run, with their cost."""
     for name, commands in result["to_prepare"].items():
         print_line(f"[bold]first[/], with the archives or class folders of {name} in SOURCE:")
         print_line(f"  $ {safe(commands)}")
     for step in result["steps"]:
-        if step["wave"] != wave:
-            wave = step["wave"]
-            print_line(f"[bold]wave {wave}[/] (these can run at once)")
         cost = [f"{step['images']:,} images", _hours(step["hours"]), _size(step["disk_bytes"])]
         print_line(f"  $ alexnet {safe(shlex.join(step['command']))}")
         print_line(f"    [dim]{', '.join(cost)}[/]")
     rates = ", ".join(f"{name}: {rate:g}" for name, rate in result["rates"].items())
     print_line(f"training images/s measured here on {' + '.join(result['devices'])}: {safe(rates)}")
-    print_line(
-        f"in all {result['images']:,} images, {_hours(result['hours'])} one after the other, "
-        f"{_hours(result['hours_on_8_gpus'])} on 8 such devices at once"
-    )
+    hours = _hours(result["hours"])
+    print_line(f"in all {result['images']:,} images, {hours} one after the other")
     print_line(
         f"disk: {_size(result['disk_bytes'])} for runs and predictions, "
         f"{_size(result['data_bytes'])} for the shards"
@@ -46,46 +40,26 @@ def _size(count: int) -> str:
 
 
 def show_reproduce(result: dict) -> None:
-    """The table of results.md, or Figure 1's, and where the files are."""
+    """The table of results.md, and where the files are."""
+    from alexnet_cli.engine.tables.results import describe_ratio, table_cells
+
     for caveat in result["caveats"]:
         print_line(f"[bold yellow]not the published experiment:[/] {safe(caveat)}")
-    print_rich(_race_table(result) if "laps" in result else _reproduced_table(result))
-    if "laps" in result:
-        ratio = "none" if result["ratio"] is None else f"{result['ratio']:.1f}"
-        print_line(f"ratio {ratio} (paper: about {result['paper_ratio']:g})")
-        print_line(f"{safe(result['picture'])}")
-    print_line(f"{safe(result['results'])}")
-
-
-def _reproduced_table(result: dict) -> Table:
-    table = Table(title=result["title"], caption="top-1 / top-5 error in percent")
-    for column in ("row", "paper", "2012 log", "ours", "worse by", "epochs", "measured on"):
-        table.add_column(column, no_wrap=column == "row")
-    for row in result["rows"]:
-        cells = [row["name"], *(_pair(row[key]) for key in ("paper", "log", "ours"))]
-        if row["ours"]:
-            epochs = ", ".join(str(count) for count in row["epochs"])
-            cells += [_pair(row["gain"], sign="+"), epochs]
-            cells += [f"{row['data']}, {row['protocol']}, {row['images']:,} images"]
-        else:
-            cells += ["", "", f"no --data {', '.join(row['missing'])}"]
-        table.add_row(*cells)
-    return table
-
-
-def _pair(errors: list | None, sign: str = "") -> str:
-    shown = ["-" if error is None else f"{100 * error:{sign}.1f}" for error in errors or ()]
-    return " / ".join(shown)
-
-
-def _race_table(result: dict) -> Table:
+    cells = table_cells(result)
+    if "rows" in result:  # a terminal has no room for the paper's gain and the images
+        cells = [[row[column] for column in (0, 1, 2, 3, 5, 6, 8)] for row in cells]
+        cells[0][4] = "worse by"
+    header, *rows = cells
     table = Table(title=result["title"])
-    for column in ("network", "rate", "epochs trained", "epochs to the goal"):
-        table.add_column(column, justify="right")
-    for lap in result["laps"]:
-        reached = "not reached" if lap["epochs"] is None else f"{lap['epochs']:.1f}"
-        table.add_row(lap["recipe"], f"{lap['rate']:g}", str(len(lap["train_errors"])), reached)
-    return table
+    for column in header:
+        table.add_column(column, no_wrap=column == "row")
+    for row in rows:
+        table.add_row(*row)
+    print_rich(table)
+    if "laps" in result:
+        print_line(describe_ratio(result))
+        print_line(safe(result["picture"]))
+    print_line(safe(result["results"]))
 
 
 def show_check(result: dict) -> None:

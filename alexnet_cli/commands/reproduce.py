@@ -1,15 +1,15 @@
 """`alexnet reproduce`: a table of the paper, trained, measured, beside what was published."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from alexnet_cli.data.sources import index_of
 from alexnet_cli.engine.devices.layout import choose_devices
 from alexnet_cli.engine.tables.estimate import Estimate, estimate_plan
-from alexnet_cli.engine.tables.plan import PlannedRow, Shortcuts, Source, Step, plan_rows
-from alexnet_cli.engine.tables.race import race_step, run_race, trial_epochs
+from alexnet_cli.engine.tables.jobs import Job, RunCommand, Shortcuts, TableDataset, run_job
+from alexnet_cli.engine.tables.plan import PlannedRow, plan_rows
+from alexnet_cli.engine.tables.race import Race
 from alexnet_cli.engine.tables.results import race_result, table_result, write_results
-from alexnet_cli.engine.tables.step_records import RunCommand, StepRecords
 from alexnet_cli.errors import UsageError
 from alexnet_cli.progress import SILENT, Progress
 from alexnet_cli.recipes.tables import (
@@ -19,6 +19,7 @@ from alexnet_cli.recipes.tables import (
     TABLE_NAMES,
     TABLES,
     Racer,
+    choose_rows,
 )
 
 
@@ -27,7 +28,7 @@ class Request:
     """What to reproduce, from what, and how far.
 
     Attributes:
-        data: (name, folder or URL) of every `--data`.
+        data: (name, folder or URL) of each `--data` option.
         only: names of rows; none for all.
     """
 
@@ -42,48 +43,47 @@ def reproduce(request: Request, run_command: RunCommand, *, progress: Progress =
     """Train what is missing, resume what was stopped, measure, and write results.md and .json.
 
     Returns:
-        what results.json holds.
+        The content of results.json.
 
     Raises:
-        UsageError: an unknown table, row or data set, or no row's data are given.
-        InputError: a data set cannot be used; or a command failed.
+        UsageError: if the table, a row or a dataset is unknown, or no row has its datasets.
+        InputError: if a dataset or checkpoint cannot be used.
+        ChildError: if a command failed or was stopped.
     """
     _check_name(request.table)
-    sources = _open_sources(request, progress)
-    records = StepRecords(request.out, run_command)
+    datasets = _open_datasets(request, progress)
     if request.table == FIGURE_1:
-        racers, source = _choose_racers(request), sources.get("cifar-10")
-        if source is None:
+        racers, dataset = _choose_racers(request), datasets.get("cifar-10")
+        if dataset is None:
             raise UsageError("figure-1 needs CIFAR-10: --data cifar-10=DATASET")
-        laps = run_race(racers, source, records, request.shortcuts)
-        result = race_result(laps, source, request.shortcuts)
-        return write_results(request.out, result)
-    steps, rows = _plan(request, sources)
-    if not steps:
+        laps = Race(dataset, request.out, request.shortcuts).run(racers, run_command)
+        return write_results(request.out, race_result(laps, dataset, request.shortcuts))
+    jobs, rows = _plan(request, datasets)
+    if not jobs:
         raise UsageError(_nothing_to_do(request.table, rows))
     found = {}
-    for number, step in enumerate(steps, 1):
-        progress.say(f"step {number} of {len(steps)}: {step.name}")
-        found[step.name] = records.run(step)
-    result = table_result(TABLES[request.table], rows, found, steps, request.shortcuts)
+    for number, job in enumerate(jobs, 1):
+        progress.say(f"job {number} of {len(jobs)}: {job.name}")
+        found[job.name] = run_job(job, run_command)
+    result = table_result(TABLES[request.table], rows, found, jobs, request.shortcuts)
     return write_results(request.out, result)
 
 
 def plan(request: Request, *, progress: Progress = SILENT) -> Estimate:
     """Return the command lines of a reproduction with their images, hours and disk.
 
-    Data sets that are not given are taken to have the published sizes.
+    Datasets that are not given are taken to have the published sizes.
     """
     _check_name(request.table)
-    sources = _published_sources() | _open_sources(request, progress)
+    datasets = _published_datasets() | _open_datasets(request, progress)
     shortcuts = request.shortcuts
     devices = choose_devices(shortcuts.device, shortcuts.num_devices, limit=None)
     if request.table == FIGURE_1:
-        steps = _race_steps(request, sources["cifar-10"])
+        race = Race(datasets["cifar-10"], request.out, shortcuts)
+        jobs = race.jobs(_choose_racers(request))
     else:
-        steps, _ = _plan(request, sources)
-    commands = StepRecords(request.out, lambda *_: {})
-    return estimate_plan(request.table, steps, commands.command_line, devices, progress)
+        jobs, _ = _plan(request, datasets)
+    return estimate_plan(request.table, jobs, devices, progress)
 
 
 def _check_name(table: str) -> None:
@@ -91,36 +91,19 @@ def _check_name(table: str) -> None:
         raise UsageError(f"no table {table!r}. Tables: {', '.join(TABLE_NAMES)}.")
 
 
-def _plan(request: Request, sources: dict[str, Source]) -> tuple[list[Step], list[PlannedRow]]:
-    rows = TABLES[request.table].choose(list(request.only))
-    return plan_rows(rows, sources, request.out, request.shortcuts)
-
-
-def _race_steps(request: Request, source: Source) -> list[Step]:
-    """Return every rate's trial, and the whole of one rate, whichever it will be."""
-    steps = []
-    for racer in _choose_racers(request):
-        trial = trial_epochs(racer, request.shortcuts)
-        common = (source, request.out, request.shortcuts)
-        trials = [race_step(racer.recipe, rate, trial, *common) for rate in racer.rates]
-        whole = race_step(racer.recipe, racer.rates[0], request.shortcuts.epochs, *common)
-        needs = tuple(step.name for step in trials)
-        steps += trials
-        if whole.name not in needs:
-            steps.append(replace(whole, needs=needs, goes_on=True))
-    return steps
+def _plan(
+    request: Request, datasets: dict[str, TableDataset]
+) -> tuple[list[Job], list[PlannedRow]]:
+    rows = TABLES[request.table].choose(request.only)
+    return plan_rows(rows, datasets, request.out, request.shortcuts)
 
 
 def _choose_racers(request: Request) -> tuple[Racer, ...]:
-    names = [racer.recipe for racer in RACERS]
-    for name in request.only:
-        if name not in names:
-            raise UsageError(f"--only {name}: no such row. Rows: {', '.join(names)}.")
-    return tuple(r for r in RACERS if not request.only or r.recipe in request.only)
+    return choose_rows({racer.recipe: racer for racer in RACERS}, request.only)
 
 
-def _open_sources(request: Request, progress: Progress) -> dict[str, Source]:
-    sources = {}
+def _open_datasets(request: Request, progress: Progress) -> dict[str, TableDataset]:
+    datasets = {}
     for name, place in request.data:
         if name not in OFFICIAL_SETS:
             known = ", ".join(OFFICIAL_SETS)
@@ -128,20 +111,19 @@ def _open_sources(request: Request, progress: Progress) -> dict[str, Source]:
         index = index_of(place, progress)
         counts = {split: entry.written for split, entry in index.splits.items()}
         held_out = {split: count for split, count in counts.items() if split != "train"}
-        sources[name] = Source(name, str(place), counts["train"], held_out, len(index.classes))
-    return sources
-
-
-def _published_sources() -> dict[str, Source]:
-    return {
-        name: Source(
-            name,
-            f"shards/{name}",
-            published.train,
-            {"val": published.val, "test": published.test},
-            published.classes,
+        classes, fingerprint = len(index.classes), index.fingerprint()
+        datasets[name] = TableDataset(
+            name, str(place), counts["train"], held_out, classes, fingerprint
         )
-        for name, published in OFFICIAL_SETS.items()
+    return datasets
+
+
+def _published_datasets() -> dict[str, TableDataset]:
+    return {
+        name: TableDataset(
+            name, f"shards/{name}", s.train, {"val": s.val, "test": s.test}, s.classes
+        )
+        for name, s in OFFICIAL_SETS.items()
     }
 
 

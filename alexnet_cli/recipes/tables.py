@@ -3,6 +3,7 @@
 Errors are percent as printed. A row of several recipes averages their probabilities.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alexnet_cli.errors import UsageError
@@ -37,17 +38,21 @@ class PaperTable:
     title: str
     rows: tuple[Row, ...]
 
-    def choose(self, names: list[str]) -> tuple[Row, ...]:
-        """Return the rows of those names, or all.
+    def choose(self, names: Sequence[str]) -> tuple[Row, ...]:
+        """Return the rows of those names, as `choose_rows`."""
+        return choose_rows({row.name: row for row in self.rows}, names)
 
-        Raises:
-            UsageError: there is none of a name.
-        """
-        known = {row.name: row for row in self.rows}
-        for name in names:
-            if name not in known:
-                raise UsageError(f"--only {name}: no such row. Rows: {', '.join(known)}.")
-        return tuple(row for row in self.rows if not names or row.name in names)
+
+def choose_rows(rows: dict, names: Sequence[str]) -> tuple:
+    """Return the rows of those names in the table's order, or all if there are no names.
+
+    Raises:
+        UsageError: if there is no row of a name.
+    """
+    for name in names:
+        if name not in rows:
+            raise UsageError(f"--only {name}: no such row. Rows: {', '.join(rows)}.")
+    return tuple(row for name, row in rows.items() if not names or name in names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,11 @@ def test_plan_counts_the_published_pictures_where_none_are_given(answer, tmp_pat
     assert found["hours"] > 0
     assert (found["table"], found["devices"]) == ("ilsvrc-2010", ["cpu"])
     assert list(found["rates"]) == ["original-2010, 1000 classes"]
+    assert set(found) == {
+        *("table", "devices", "rates", "steps", "images", "hours"),
+        *("disk_bytes", "data_bytes", "to_prepare"),
+    }
+    assert set(train) == {"name", "command", "images", "hours", "disk_bytes"}
 
 
 def test_plan_takes_the_pictures_that_are_given(answer, dataset, tmp_path):
@@ -266,6 +271,8 @@ def test_shortened_reproduction_says_all_it_is_not(finished, dataset):
 def test_results_are_written_for_people_and_programs(finished):
     found = json.loads((finished.out / "results.json").read_text())
     assert found == finished.result
+    names = {path.name for path in finished.out.iterdir()}
+    assert names == {"results.json", "results.md", "runs", "predictions"}
     text = (finished.out / "results.md").read_text()
     assert text.startswith("# Sections 3, 4 and 7")
     for row in found["rows"]:
@@ -325,6 +332,31 @@ def test_lost_predictions_are_measured_again(finished, dataset):
     assert reproduce(two_rows(dataset, finished.out), again) == finished.result
     assert again.verbs() == ["eval"]
     np.testing.assert_array_equal(load_predictions(lost).probs, before.probs)
+
+
+def test_predictions_of_other_weights_are_measured_again(finished, dataset):
+    mine, other = (finished.out / "predictions" / f"{name}.npz" for name in ROWS)
+    kept = mine.read_bytes()
+    mine.write_bytes(other.read_bytes())
+    again = Caller()
+    assert reproduce(two_rows(dataset, finished.out), again) == finished.result
+    assert again.verbs() == ["eval"]
+    assert load_predictions(mine).weights_hash != load_predictions(other).weights_hash
+    assert len(mine.read_bytes()) == len(kept)
+
+
+def test_average_of_networks_is_that_of_their_predictions(dataset, tmp_path):
+    data, only = (("ilsvrc-2012", dataset),), ("5 CNNs",)
+    request = Request("ilsvrc-2012", data, tmp_path, only, Shortcuts(1, SHRUNK, "cpu"))
+    first, again = Caller(), Caller()
+    result = reproduce(request, first)
+    assert first.verbs() == ["train"] * 5 + ["eval"] * 5 + ["ensemble"]
+    assert reproduce(request, again) == result
+    assert again.verbs() == ["ensemble"]
+    (row,) = result["rows"]
+    found = [load_predictions(tmp_path / "predictions" / f"{name}.npz") for name in row["members"]]
+    wrong = np.mean([each.probs for each in found], axis=0).argmax(axis=1) != found[0].labels
+    assert row["ours"][0] == pytest.approx(wrong.mean())
 
 
 def test_stopped_reproduction_goes_on_to_the_same_results(finished, dataset, tmp_path):
@@ -482,7 +514,7 @@ def test_race_run_again_trains_nothing_and_tells_the_same(race, dataset, tmp_pat
     assert len(commands) == num_commands == 3
     place = ("--data", f"cifar-10={dataset}", "--out", tmp_path / "out", "--device", "cpu")
     text = shown("reproduce", "figure-1", *place, *TINY_RACE, *options)
-    assert "ratio none (paper: about 6)" in text
+    assert "no ratio: fewer than two networks reached the goal (paper: about 6)" in text
     assert "not reached" in text
 
 

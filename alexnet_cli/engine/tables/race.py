@@ -1,15 +1,12 @@
-"""Figure 1: epochs to 25 % training error with ReLU and with tanh, each at its best rate.
+"""Figure 1: epochs to 25 % training error with ReLU and with tanh, each at its best learning rate.
 
-Every rate is tried for a few epochs; the one with the least training error then goes on alone.
+Every learning rate is tried for a few epochs; the one with the least training error goes on alone.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alexnet_cli.engine.tables.plan import Shortcuts, Source, Step
-from alexnet_cli.engine.tables.step_records import StepRecords
+from alexnet_cli.engine.tables.jobs import RunCommand, Shortcuts, TableDataset, TrainJob, run_job
 from alexnet_cli.engine.training.run_folder import RunFolder
 from alexnet_cli.errors import ChildError, DivergedError
 from alexnet_cli.recipes import find_recipe
@@ -18,10 +15,11 @@ from alexnet_cli.recipes.tables import FIGURE_1_GOAL, FIGURE_1_TRIAL_EPOCHS, Rac
 
 @dataclass(frozen=True, slots=True)
 class Lap:
-    """One rate of one network.
+    """One learning rate of one network.
 
     Attributes:
-        train_errors: of each epoch, over the epoch's updates; fractions.
+        rate: the learning rate.
+        train_errors: of each epoch, over its updates; fractions.
         epochs: to the goal, read off the curve; None if it was not reached.
     """
 
@@ -31,30 +29,56 @@ class Lap:
     epochs: float | None
 
 
-def run_race(
-    racers: tuple[Racer, ...], source: Source, records: StepRecords, shortcuts: Shortcuts
-) -> list[list[Lap]]:
-    """Train every racer at its rates; return the laps of each."""
-    return [_run_racer(racer, source, records, shortcuts) for racer in racers]
+@dataclass(frozen=True, slots=True)
+class Race:
+    """What all trainings of Figure 1 have in common."""
 
+    dataset: TableDataset
+    out: Path
+    shortcuts: Shortcuts
 
-def _run_racer(
-    racer: Racer, source: Source, records: StepRecords, shortcuts: Shortcuts
-) -> list[Lap]:
-    trial = trial_epochs(racer, shortcuts)
-    laps = []
-    for rate in racer.rates:
-        step = race_step(racer.recipe, rate, trial, source, records.out, shortcuts)
-        laps.append(_run_lap(racer.recipe, rate, step, records))
-    best = min(laps, key=lambda lap: _error_after(lap, trial))
-    step = race_step(racer.recipe, best.rate, shortcuts.epochs, source, records.out, shortcuts)
-    final = _run_lap(racer.recipe, best.rate, step, records)
-    return [final if lap is best else lap for lap in laps]
+    def trials(self, racer: Racer) -> list[TrainJob]:
+        """Return the jobs that try each learning rate of a network."""
+        epochs = self.shortcuts.apply(find_recipe(racer.recipe)).epochs
+        epochs = min(epochs, FIGURE_1_TRIAL_EPOCHS)
+        return [self.job(racer.recipe, rate, epochs) for rate in racer.rates]
 
+    def job(self, recipe_name: str, rate: float, epochs: int | None) -> TrainJob:
+        """Return a training at one learning rate, of the recipe's own epochs for None."""
+        goal = (f"learning_rate={rate:g}", f"until_train_error={FIGURE_1_GOAL}")
+        settings = (*self.shortcuts.settings, *goal)
+        shortcuts = replace(self.shortcuts, epochs=epochs, settings=settings)
+        recipe = shortcuts.apply(find_recipe(recipe_name))
+        name = f"{recipe_name}-{rate:g}"
+        return TrainJob(
+            f"train-{name}-for-{recipe.epochs}",
+            f"Train {recipe_name} at rate {rate:g} to {FIGURE_1_GOAL:.0%} training error.",
+            self.dataset,
+            recipe_name,
+            recipe,
+            self.out / "runs" / name,
+            shortcuts,
+        )
 
-def trial_epochs(racer: Racer, shortcuts: Shortcuts) -> int:
-    """Return for how many epochs every rate is tried."""
-    return min(shortcuts.apply(find_recipe(racer.recipe)).epochs, FIGURE_1_TRIAL_EPOCHS)
+    def jobs(self, racers: tuple[Racer, ...]) -> list[TrainJob]:
+        """Return the trials of every network, and the rest of one rate, whichever it will be."""
+        found = {}
+        for racer in racers:
+            rest = self.job(racer.recipe, racer.rates[0], self.shortcuts.epochs)
+            for job in (*self.trials(racer), replace(rest, follows_trial=True)):
+                found.setdefault(job.name, job)
+        return list(found.values())
+
+    def run(self, racers: tuple[Racer, ...], run_command: RunCommand) -> list[list[Lap]]:
+        """Train every network at its learning rates; return the laps of each."""
+        return [self._run(racer, run_command) for racer in racers]
+
+    def _run(self, racer: Racer, run_command: RunCommand) -> list[Lap]:
+        trials = self.trials(racer)
+        laps = [_run_lap(job, run_command) for job in trials]
+        best = min(laps, key=lambda lap: _error_after(lap, trials[0].recipe.epochs))
+        final = _run_lap(self.job(racer.recipe, best.rate, self.shortcuts.epochs), run_command)
+        return [final if lap is best else lap for lap in laps]
 
 
 def _error_after(lap: Lap, epochs: int) -> float:
@@ -64,52 +88,15 @@ def _error_after(lap: Lap, epochs: int) -> float:
     return min(lap.train_errors[:epochs])
 
 
-def _run_lap(recipe_name: str, rate: float, step: Step, records: StepRecords) -> Lap:
-    """Train one lap; at a rate that is too high it ends with the epochs before."""
-    with _may_diverge():
-        records.run(step)
-    errors = tuple(row["train_top1_error"] for row in RunFolder(step.folder).rows())
-    return Lap(recipe_name, rate, errors, epochs_to(errors, FIGURE_1_GOAL))
-
-
-@contextmanager
-def _may_diverge() -> Iterator[None]:
+def _run_lap(job: TrainJob, run_command: RunCommand) -> Lap:
+    """Train at one learning rate; if the loss diverges, the lap has the epochs before."""
     try:
-        yield
+        run_job(job, run_command)
     except ChildError as error:
         if error.exit_code != DivergedError.exit_code:
             raise
-
-
-def race_step(
-    recipe_name: str,
-    rate: float,
-    limit: int | None,
-    source: Source,
-    out: Path,
-    shortcuts: Shortcuts,
-) -> Step:
-    """Return the command line of one lap; `limit` is in epochs, None for the recipe's own."""
-    name = f"{recipe_name}-{rate:g}"
-    folder = out / "runs" / name
-    settings = (
-        *shortcuts.settings,
-        f"learning_rate={rate:g}",
-        f"until_train_error={FIGURE_1_GOAL}",
-    )
-    shortened = replace(shortcuts, epochs=limit, settings=settings)
-    recipe = shortened.apply(find_recipe(recipe_name))
-    arguments = ("train", source.path, "--run", str(folder), "--recipe", recipe_name)
-    return Step(
-        f"train-{name}-for-{recipe.epochs}",
-        "train",
-        (*arguments, *shortened.arguments(recipe)),
-        f"Train {recipe_name} at rate {rate:g} to {FIGURE_1_GOAL:.0%} training error.",
-        source,
-        recipe=recipe,
-        folder=folder,
-        output=RunFolder(folder).last,
-    )
+    errors = tuple(row["train_top1_error"] for row in RunFolder(job.folder).rows())
+    return Lap(job.recipe_name, job.recipe.learning_rate, errors, epochs_to(errors, FIGURE_1_GOAL))
 
 
 def epochs_to(errors: tuple[float, ...], goal: float) -> float | None:

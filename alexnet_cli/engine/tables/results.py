@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from alexnet_cli.atomic import write_atomically, write_bytes
-from alexnet_cli.engine.tables.plan import PlannedRow, Shortcuts, Source, Step
+from alexnet_cli.engine.tables.jobs import Job, Shortcuts, TableDataset, trainings
+from alexnet_cli.engine.tables.plan import PlannedRow
 from alexnet_cli.engine.tables.race import Lap, best_lap
 from alexnet_cli.plot import Curve, draw_curves
 from alexnet_cli.recipes import ENTRIES, RECIPES
@@ -23,76 +24,69 @@ from alexnet_cli.recipes.tables import (
 )
 
 Errors = tuple[float | None, float | None]
+NO_RATIO = "no ratio: fewer than two networks reached the goal"
 
 
 def table_result(
     table: PaperTable,
     rows: list[PlannedRow],
     found: dict[str, dict],
-    steps: list[Step],
+    jobs: list[Job],
     shortcuts: Shortcuts,
 ) -> dict:
-    """Return a table's result from what its steps gave."""
-    by_name = {step.name: step for step in steps}
-    result = [_row_result(row, found, by_name) for row in rows]
+    """Return a table's result.
+
+    Args:
+        found: the result of each job by its name.
+    """
+    result = [_row_result(row, found) for row in rows]
     errors = {row["name"]: row["ours"] for row in result}
-    for planned, row in zip(rows, result, strict=True):
-        base = errors.get(planned.row.baseline)
-        row["gain"] = _difference(row["ours"], base) if row["ours"] and base else None
-    sources = {s.source.name: s.source for s in steps}.values()
-    return {
-        "title": table.title,
-        "caveats": [
-            *_caveats(sources, shortcuts),
-            *_other_held_out(rows),
-            *_other_data(rows),
-        ],
-        "rows": result,
-    }
+    for row in result:
+        ours, base = row["ours"], errors.get(row["baseline"])
+        row["gain"] = [a - b for a, b in zip(ours, base, strict=True)] if ours and base else None
+    datasets = {train.dataset.name: train.dataset for train in trainings(jobs)}.values()
+    caveats = [*_caveats(datasets, shortcuts), *_other_held_out(rows), *_other_data(rows)]
+    return {"title": table.title, "caveats": caveats, "rows": result}
 
 
-def _row_result(planned: PlannedRow, found: dict[str, dict], steps: dict[str, Step]) -> dict:
-    row, source = planned.row, planned.source
+def _row_result(planned: PlannedRow, found: dict[str, dict]) -> dict:
+    row, dataset, trains = planned.row, planned.dataset, planned.trains
     about = {
         "name": row.name,
         "members": list(row.members),
         "paper": _fractions(row.paper),
-        "log": _logged(row.members, source, row.views),
+        "log": _logged(row.members, dataset, row.views),
         "baseline": row.baseline,
         "paper_gain": _fractions(row.paper_gain),
         "missing": list(planned.missing),
         "ours": None,
     }
-    if planned.step is None:
+    if planned.job is None:
         return about
-    answer = found[planned.step]
+    answer = found[planned.job.name]
     errors = answer["center"] if row.views == 1 else answer
-    trained = [found[name]["epochs"] for name in planned.trains]
-    recipe_epochs = [RECIPES[member].epochs for member in row.members]
+    epochs = [found[train.name]["epochs"] for train in trains]
     views = "centre view" if row.views == 1 else "ten views"
     return about | {
         "ours": [errors["top1_error"], errors["top5_error"]],
-        "data": source.name,
-        "dataset": source.path,
-        "classes": source.classes,
+        "data": dataset.name,
+        "dataset": dataset.path,
+        "classes": dataset.classes,
         "images": answer["images"],
-        "protocol": f"{views}, {source.split}",
-        "epochs": trained,
-        "recipe_epochs": recipe_epochs,
-        "images_trained_on": [
-            epochs * steps[name].source.train
-            for name, epochs in zip(planned.trains, trained, strict=True)
-        ],
+        "protocol": f"{views}, {dataset.split}",
+        "epochs": epochs,
+        "recipe_epochs": [RECIPES[member].epochs for member in row.members],
+        "images_trained_on": [done * dataset.train for done in epochs],
     }
 
 
-def _logged(members: tuple[str, ...], source: Source | None, views: int) -> list | None:
+def _logged(members: tuple[str, ...], dataset: TableDataset | None, views: int) -> list | None:
     """Return what the notes of 2012 say of a row of one recipe on these data."""
-    if len(members) > 1 or source is None:
+    if len(members) > 1 or dataset is None:
         return None
     start = "centre" if views == 1 else "ten"
     for target in ENTRIES[members[0]].targets:
-        same = target.data == source.name and target.protocol.startswith(start)
+        same = target.data == dataset.name and target.protocol.startswith(start)
         if same and target.source.startswith("log"):
             return _fractions((target.top1_error, target.top5_error))
     return None
@@ -104,72 +98,63 @@ def _fractions(percent: Errors | None) -> list | None:
     return [None if value is None else round(value / 100, 8) for value in percent]
 
 
-def _difference(ours: list, base: list) -> list:
-    return [mine - other for mine, other in zip(ours, base, strict=True)]
-
-
-def _caveats(sources: Iterable[Source], shortcuts: Shortcuts) -> list[str]:
-    """Return in what this is less than the published experiment; nothing if it is not."""
+def _caveats(datasets: Iterable[TableDataset], shortcuts: Shortcuts) -> list[str]:
+    """Return in what this differs from the published experiment."""
     caveats = []
     if shortcuts.epochs:
         caveats.append(f"{shortcuts.epochs}-epoch runs; the recipes' own epochs are in the table")
     if shortcuts.settings:
         caveats.append(f"changed settings: {', '.join(shortcuts.settings)}")
-    for source in sources:
-        real = OFFICIAL_SETS[source.name]
-        if source.classes != real.classes or not _about(source.train, real.train):
+    for dataset in datasets:
+        real = OFFICIAL_SETS[dataset.name]
+        is_close = abs(dataset.train - real.train) <= real.train / 100  # some counts are rounded
+        if dataset.classes != real.classes or not is_close:
             caveats.append(
-                f"{source.name} is {source.path}: {source.classes:,} classes and {source.train:,} "
-                f"training pictures instead of {real.classes:,} and {real.train:,}"
+                f"{dataset.name} is {dataset.path}: {dataset.classes:,} classes and "
+                f"{dataset.train:,} training pictures instead of "
+                f"{real.classes:,} and {real.train:,}"
             )
     return caveats
 
 
-def _about(count: int, published: int) -> bool:
-    """Tell whether a count is the published one within 1 %: some of those are rounded."""
-    return abs(count - published) <= published / 100
-
-
 def _other_held_out(rows: list[PlannedRow]) -> list[str]:
-    """Name the sets that rows are measured on if those are not the published pictures."""
+    """Name the datasets whose measured split is not the published one."""
     caveats = []
-    for source in {row.source.name: row.source for row in rows if row.source}.values():
-        real = OFFICIAL_SETS[source.name]
+    for dataset in {row.dataset.name: row.dataset for row in rows if row.dataset}.values():
+        real = OFFICIAL_SETS[dataset.name]
         split, expected = ("test", real.test) if real.test else ("val", real.val)
-        found = source.held_out.get(source.split, 0)
-        if (source.split, found) != (split, expected):
+        found = dataset.held_out.get(dataset.split, 0)
+        if (dataset.split, found) != (split, expected):
             caveats.append(
-                f"{source.name} is {source.path}: measured on {found:,} pictures of "
-                f"{source.split}, not {expected:,} of {split}"
+                f"{dataset.name} is {dataset.path}: measured on {found:,} pictures of "
+                f"{dataset.split}, not {expected:,} of {split}"
             )
     return caveats
 
 
 def _other_data(rows: list[PlannedRow]) -> list[str]:
-    """Name the rows that are measured on other data than the paper's figure beside them."""
+    """Name the rows that are measured on another dataset than the published result."""
     return [
         f"{planned.row.name}: the paper's figure is of {planned.row.data[0]}, ours of "
-        f"{planned.source.name}"
+        f"{planned.dataset.name}"
         for planned in rows
-        if planned.source and planned.source.name != planned.row.data[0]
+        if planned.dataset and planned.dataset.name != planned.row.data[0]
     ]
 
 
-def race_result(laps: list[list[Lap]], source: Source, shortcuts: Shortcuts) -> dict:
+def race_result(laps: list[list[Lap]], dataset: TableDataset, shortcuts: Shortcuts) -> dict:
     """Return Figure 1's result: every lap, the best of each network, and their ratio."""
     best = [best_lap(tried) for tried in laps]
-    ratio = None
-    if len(best) == 2 and all(best):
-        ratio = best[1].epochs / best[0].epochs
+    ratio = best[1].epochs / best[0].epochs if len(best) == 2 and all(best) else None
     return {
         "title": f"Figure 1: epochs to {FIGURE_1_GOAL:.0%} training error",
         "figure": FIGURE_1,
-        "caveats": _caveats([source], shortcuts),
+        "caveats": _caveats([dataset], shortcuts),
         "goal": FIGURE_1_GOAL,
         "paper_ratio": FIGURE_1_RATIO,
         "ratio": ratio,
-        "dataset": source.path,
-        "images": source.train,
+        "dataset": dataset.path,
+        "images": dataset.train,
         "best": [
             {"recipe": lap.recipe, "rate": lap.rate, "epochs": lap.epochs} for lap in best if lap
         ],
@@ -181,10 +166,9 @@ def write_results(out: Path, result: dict) -> dict:
     """Write results.json and results.md, and for Figure 1 its picture; return the result."""
     if "laps" in result:
         picture = out / "figure-1.png"
+        image = draw_curves(_curves(result), goal=result["goal"], title=result["title"])
         with write_atomically(picture) as file:
-            draw_curves(_curves(result), goal=result["goal"], title=result["title"]).save(
-                file, "PNG"
-            )
+            image.save(file, "PNG")
         result["picture"] = str(picture)
     result["results"] = str(out / "results.md")
     write_bytes(out / "results.json", (json.dumps(result, indent=2) + "\n").encode())
@@ -211,52 +195,55 @@ def to_markdown(result: dict) -> str:
     if result["caveats"]:
         lines += ["**Not the published experiment.** These figures cannot be held against it:", ""]
         lines += [f"* {caveat}" for caveat in result["caveats"]] + [""]
-    lines += _race_lines(result) if "laps" in result else _table_lines(result)
+    lines += [_explain(result), ""]
+    table = ["| " + " | ".join(cells) + " |" for cells in table_cells(result)]
+    lines += [table[0], "|---" * (table[0].count("|") - 1) + "|", *table[1:]]
+    if "laps" in result:
+        lines += ["", f"{describe_ratio(result)}. See figure-1.png."]
     return "\n".join(lines) + "\n"
 
 
-def _table_lines(result: dict) -> list[str]:
-    lines = [
-        'Top-1 / top-5 error in percent. "Worse by" is against the row named beside it.',
-        "",
-        "| row | paper | 2012 log | ours | worse by: paper | ours | epochs | images | protocol |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in result["rows"]:
-        worse = f"{percent(row['gain'], sign=True)} ({row['baseline']})" if row["gain"] else ""
-        cells = [row["name"], percent(row["paper"]), percent(row["log"]), percent(row["ours"])]
-        cells += [percent(row["paper_gain"], sign=True), worse]
-        if row["ours"]:
-            cells += [_epochs(row), f"{sum(row['images_trained_on']):,}"]
-            cells += [f"{row['protocol']} of {row['data']}, {row['images']:,} images"]
-        else:
-            cells += ["", "", f"not run: no --data {', '.join(row['missing'])}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+def _explain(result: dict) -> str:
+    if "laps" in result:
+        return (
+            f"Training error over each epoch's updates; {result['images']:,} pictures, as they are."
+        )
+    return 'Top-1 / top-5 error in percent. "Worse by" is against the row named beside it.'
 
 
-def _epochs(row: dict) -> str:
+def describe_ratio(result: dict) -> str:
+    """Return how many times as many epochs tanh needs as ReLU, ours and the paper's."""
+    ratio = f"ratio {result['ratio']:.1f}" if result["ratio"] is not None else NO_RATIO
+    return f"{ratio} (paper: about {result['paper_ratio']:g})"
+
+
+def table_cells(result: dict) -> list[list[str]]:
+    """Return the text of a result's table: its header, then its rows."""
+    if "laps" in result:
+        return [["network", "rate", "epochs", "to the goal", "last training error"]] + [
+            _lap_cells(lap) for lap in result["laps"]
+        ]
+    header = ["row", "paper", "2012 log", "ours", "worse by: paper", "ours"]
+    return [[*header, "epochs", "images", "protocol"], *map(_row_cells, result["rows"])]
+
+
+def _lap_cells(lap: dict) -> list[str]:
+    errors = lap["train_errors"]
+    reached = "not reached" if lap["epochs"] is None else f"{lap['epochs']:.1f}"
+    last = f"{errors[-1]:.1%}" if errors else ""
+    return [lap["recipe"], f"{lap['rate']:g}", str(len(errors)), reached, last]
+
+
+def _row_cells(row: dict) -> list[str]:
+    worse = f"{percent(row['gain'], sign=True)} ({row['baseline']})" if row["gain"] else ""
+    cells = [row["name"], percent(row["paper"]), percent(row["log"]), percent(row["ours"])]
+    cells += [percent(row["paper_gain"], sign=True), worse]
+    if not row["ours"]:
+        return [*cells, "", "", f"not run: no --data {', '.join(row['missing'])}"]
     pairs = zip(row["epochs"], row["recipe_epochs"], strict=True)
-    return ", ".join(f"{done} of {own}" for done, own in pairs)
-
-
-def _race_lines(result: dict) -> list[str]:
-    lines = [
-        f"Training error over each epoch's updates; {result['images']:,} pictures, as they are.",
-        "",
-        "| network | rate | epochs | to the goal | last training error |",
-        "|---|---|---|---|---|",
-    ]
-    for lap in result["laps"]:
-        reached = "not reached" if lap["epochs"] is None else f"{lap['epochs']:.1f}"
-        last = f"{lap['train_errors'][-1]:.1%}" if lap["train_errors"] else ""
-        epochs = len(lap["train_errors"])
-        lines.append(f"| {lap['recipe']} | {lap['rate']:g} | {epochs} | {reached} | {last} |")
-    ratio = result["ratio"]
-    found = "no ratio: fewer than two networks reached the goal"
-    if ratio is not None:
-        found = f"ratio {ratio:.1f}"
-    return [*lines, "", f"{found} (paper: about {result['paper_ratio']:g}). See figure-1.png."]
+    epochs = ", ".join(f"{done} of {own}" for done, own in pairs)
+    measured = f"{row['protocol']} of {row['data']}, {row['images']:,} images"
+    return [*cells, epochs, f"{sum(row['images_trained_on']):,}", measured]
 
 
 def percent(errors: list | None, *, sign: bool = False) -> str:

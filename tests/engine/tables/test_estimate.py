@@ -15,7 +15,15 @@ from alexnet_cli.engine.tables.estimate import (
     estimate_plan,
     measure_training,
 )
-from alexnet_cli.engine.tables.plan import Shortcuts, Source, Step, plan_rows
+from alexnet_cli.engine.tables.jobs import (
+    EnsembleJob,
+    EvalJob,
+    Job,
+    Shortcuts,
+    TableDataset,
+    TrainJob,
+)
+from alexnet_cli.engine.tables.plan import plan_rows
 from alexnet_cli.model.alexnet import AlexNet
 from alexnet_cli.progress import SILENT
 from alexnet_cli.recipe import Recipe
@@ -24,7 +32,7 @@ from alexnet_cli.settings import with_settings
 
 CPU = torch.device("cpu")
 SMALL = ("width=0.0625", "crop_size=99", "batch_size=4")
-SET = Source("ilsvrc-2012", "absent/a", 1000, {"val": 300, "test": 0}, 10)
+SET = TableDataset("ilsvrc-2012", "absent/a", 1000, {"val": 300, "test": 0}, 10)
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +40,26 @@ def small(tiny_recipe) -> Recipe:
     return with_settings(tiny_recipe, ["batch_size=4", "epochs=6"])
 
 
-def train(name: str, recipe: Recipe, images: int = 1000, *needs: str) -> Step:
-    source = replace(SET, train=images)
-    return Step(name, "train", ("train", name), "Train.", source, needs, recipe, Path(name))
+def train(name: str, recipe: Recipe, images: int = 1000, dataset: TableDataset = SET) -> TrainJob:
+    dataset = replace(dataset, train=images)
+    return TrainJob(name, "Train.", dataset, recipe.name, recipe, Path(name), Shortcuts())
 
 
-def measure(name: str, recipe: Recipe, source: Source, *needs: str) -> Step:
-    return Step(name, "eval", ("eval", name), "Measure.", source, needs, recipe)
+def measure(name: str, recipe: Recipe, dataset: TableDataset = SET) -> EvalJob:
+    return EvalJob(
+        name, "Measure.", train("t", recipe, dataset.train, dataset), Path(f"{name}.npz")
+    )
 
 
-def estimate(*steps: Step, devices: int = 1) -> Estimate:
-    def command_line(step: Step) -> list[str]:
-        return [*step.arguments, "as run"]
+AVERAGE = EnsembleJob("x", "Average.", ())
 
-    return estimate_plan("a table", list(steps), command_line, (CPU,) * devices, SILENT)
+
+def estimate(*jobs: Job, devices: int = 1) -> Estimate:
+    """Estimate jobs and the training of every network that is measured."""
+    trains = {job.train.name: job.train for job in jobs if isinstance(job, EvalJob)}
+    given = {job.name for job in jobs}
+    jobs = [*(train for name, train in trains.items() if name not in given), *jobs]
+    return estimate_plan("a table", jobs, (CPU,) * devices, SILENT)
 
 
 def hours_of(estimate: Estimate) -> dict[str, float]:
@@ -56,23 +70,21 @@ def hours_of(estimate: Estimate) -> dict[str, float]:
 
 
 def test_images_are_those_trained_on_and_every_view_measured(small):
-    train_a = Step("t", "train", ("train",), "Train.", SET, (), small, Path("t"))
-    average = Step("x", "ensemble", ("ensemble",), "Average.", SET, ("e",))
-    found = estimate(train_a, measure("e", small, SET, "t"), average)
+    found = estimate(train("t", small), measure("e", small), AVERAGE)
     images = {step.name: step.images for step in found.steps}
     assert images == {"t": 6 * 1000, "e": 10 * 300, "x": 0}
     assert found.images == 9000
 
 
 def test_images_measured_are_those_of_the_test_set_where_there_is_one(small):
-    source = Source("ilsvrc-2010", "shards/b", 1000, {"val": 300, "test": 700}, 10)
-    (step,) = estimate(measure("e", small, source)).steps
+    dataset = TableDataset("ilsvrc-2010", "shards/b", 1000, {"val": 300, "test": 700}, 10)
+    _, step = estimate(measure("e", small, dataset)).steps
     assert step.images == 7000
 
 
 def test_table_of_the_paper_is_counted_with_its_recipes_epochs():
     rows = TABLES["ilsvrc-2012"].choose(["1 CNN"])
-    real = Source("ilsvrc-2012", "shards/a", 1_281_167, {"val": 50_000}, 1000)
+    real = TableDataset("ilsvrc-2012", "shards/a", 1_281_167, {"val": 50_000}, 1000)
     steps, _ = plan_rows(rows, {"ilsvrc-2012": real}, Path("out"), Shortcuts(settings=SMALL))
     assert estimate(*steps).images == 91 * 1_281_167 + 10 * 50_000
 
@@ -98,53 +110,39 @@ def test_hours_are_images_by_the_measured_rate(small):
 
 
 def test_picture_measured_takes_a_third_of_one_trained_on(small):
-    hours = hours_of(estimate(train("t", small, 500), measure("e", small, SET, "t")))
+    hours = hours_of(estimate(train("t", small, 500), measure("e", small)))
     assert hours["e"] == pytest.approx(hours["t"] / 3)
 
 
 def test_average_takes_no_time(small):
-    average = Step("x", "ensemble", ("ensemble",), "Average.", SET)
-    assert hours_of(estimate(train("t", small), average))["x"] == 0
+    assert hours_of(estimate(train("t", small), AVERAGE))["x"] == 0
 
 
 def test_networks_are_measured_once_for_each_number_of_classes(small):
     other = with_settings(small, ["activation=tanh", "name=tanh"])
-    many = Source("ilsvrc-2010", "shards/b", 1000, {"val": 300}, 12)
-    steps = [train("a", small), train("b", small), train("c", other), measure("e", small, many)]
-    found = estimate(*steps)
+    many = TableDataset("ilsvrc-2010", "shards/b", 1000, {"val": 300}, 12)
+    measured = measure("e", small, many)
+    found = estimate(train("a", small), train("b", small), train("c", other), measured)
     assert set(found.rates) == {"paper, 10 classes", "tanh, 10 classes", "paper, 12 classes"}
     assert all(rate > 0 for rate in found.rates.values())
 
 
-@pytest.mark.parametrize(
-    ("devices", "runs", "units"), [(1, 8, 1), (1, 9, 2), (1, 16, 2), (2, 4, 1), (2, 5, 2)]
-)
-def test_as_many_steps_run_at_once_as_8_devices_hold(small, devices, runs, units):
-    found = estimate(*(train(f"run {i}", small) for i in range(runs)), devices=devices)
+def test_hours_are_those_of_one_job_after_the_other(small):
+    found = estimate(*(train(f"run {i}", small) for i in range(9)), devices=2)
     unit = found.steps[0].hours
-    assert found.hours == pytest.approx(runs * unit)
-    assert found.hours_on_8_gpus == pytest.approx(units * unit)
+    assert found.hours == pytest.approx(9 * unit)
 
 
-def test_steps_of_a_chain_run_one_after_the_other(small):
-    chain = [train("a", small, 1000), train("b", small, 2000, "a"), train("c", small, 500, "b")]
-    found = estimate(*chain, train("aside", small, 3000))
-    unit = hours_of(found)["a"]
-    assert found.hours == pytest.approx(6.5 * unit)
-    assert found.hours_on_8_gpus == pytest.approx(3.5 * unit)
-
-
-def test_step_begins_when_the_last_it_needs_is_done(small):
-    steps = [train("a", small, 1000), train("b", small, 4000), train("c", small, 1000, "a", "b")]
-    found = estimate(*steps)
-    assert found.hours_on_8_gpus == pytest.approx(5 * hours_of(found)["a"])
-
-
-def test_plan_is_listed_in_waves_with_the_commands_to_run(small):
-    steps = [train("a", small), train("b", small, 1000, "a"), train("c", small)]
-    found = estimate(*steps)
-    assert [(step.name, step.wave) for step in found.steps] == [("a", 1), ("c", 1), ("b", 2)]
-    assert found.steps[2].command == ["train", "b", "as run"]
+def test_plan_is_listed_in_order_with_the_commands_to_run(small):
+    first = train("a", small)
+    jobs = [first, replace(train("b", small), parent=first), measure("c", small)]
+    found = estimate(*jobs, train("t", small))
+    assert [step.name for step in found.steps] == ["a", "b", "c", "t"]
+    assert found.steps[1].command == [
+        *("train", "absent/a", "--run", "b", "--recipe", "paper", "--epochs", "6"),
+        *("--init-from", "a/last.safetensors"),
+    ]
+    assert found.steps[2].command[:3] == ["eval", "t/last.safetensors", "absent/a"]
     assert (found.table, found.devices) == ("a table", ["cpu"])
 
 
@@ -172,15 +170,10 @@ def test_replicas_are_measured_with_their_share_of_a_batch(
     recipe = with_settings(small, [f"columns={columns}", "reads_both=fc8", "batch_size=16"])
     places = tuple(torch.device(kind, i) for i in range(devices))
 
-    found = estimate_plan("a table", [train("a", recipe)], lambda _: [], places, SILENT)
+    found = estimate_plan("a table", [train("a", recipe)], places, SILENT)
 
     assert calls == [measured]
     assert found.rates == {"paper, 10 classes": 100.0 * factor}
-
-
-def test_run_on_more_than_8_devices_takes_longer_on_8(small):
-    found = estimate(train("a", small), devices=16)
-    assert found.hours_on_8_gpus == pytest.approx(2 * found.hours)
 
 
 # --- disk
@@ -199,27 +192,26 @@ def test_run_that_averages_its_weights_holds_the_average_too(small):
 
 
 def test_predictions_hold_the_probabilities_of_all_views_and_of_the_centre(small):
-    (step,) = estimate(measure("e", small, SET)).steps
+    _, step = estimate(measure("e", small)).steps
     assert step.disk_bytes == 300 * 10 * 4 * 2
 
 
 def test_disk_of_the_plan_is_that_of_its_steps(small):
-    average = Step("x", "ensemble", ("ensemble",), "Average.", SET)
-    found = estimate(train("a", small), measure("e", small, SET), average)
+    found = estimate(train("t", small), measure("e", small), AVERAGE)
     assert found.steps[2].disk_bytes == 0
     assert found.disk_bytes == found.steps[0].disk_bytes + found.steps[1].disk_bytes > 0
 
 
 def test_each_set_is_on_disk_once_with_all_its_splits(small):
-    source = Source("ilsvrc-2010", "shards/b", 1000, {"val": 300, "test": 700}, 10)
-    steps = [train("a", small, 500), measure("e", small, source), measure("f", small, source)]
+    dataset = TableDataset("ilsvrc-2010", "shards/b", 1000, {"val": 300, "test": 700}, 10)
+    steps = [train("a", small, 500), measure("e", small, dataset), measure("f", small, dataset)]
     assert estimate(*steps).data_bytes == (500 + 300 + 2000) * SHARD_BYTES
 
 
 def test_sets_that_are_not_there_are_to_be_prepared(small, tmp_path):
     (tmp_path / "ilsvrc-2012").mkdir()
     steps = [
-        measure(name, small, Source(name, str(tmp_path / name), 1000, {"val": 300}, 10))
+        train(name, small, 1000, TableDataset(name, str(tmp_path / name), 1000, {"val": 300}, 10))
         for name in ("ilsvrc-2012", "fall-2009", "cifar-10")
     ]
     fall, cifar = tmp_path / "fall-2009", tmp_path / "cifar-10"
@@ -231,8 +223,8 @@ def test_sets_that_are_not_there_are_to_be_prepared(small, tmp_path):
 
 @pytest.mark.parametrize("name", OFFICIAL_SETS)
 def test_commands_that_prepare_a_set_can_be_run(small, tmp_path, alexnet, name):
-    source = Source(name, str(tmp_path / name), 1000, {"val": 300}, 10)
-    commands = estimate(measure("e", small, source)).to_prepare[name]
+    dataset = TableDataset(name, str(tmp_path / name), 1000, {"val": 300}, 10)
+    commands = estimate(measure("e", small, dataset)).to_prepare[name]
     for command in commands.split(" && "):
         program, *arguments = shlex.split(command)
         assert program == "alexnet"
@@ -247,7 +239,7 @@ def test_prepared_picture_is_taken_to_have_some_20_kilobytes():
 
 def test_plan_of_nothing_costs_nothing():
     found = estimate()
-    assert (found.images, found.hours, found.hours_on_8_gpus) == (0, 0, 0)
+    assert (found.images, found.hours) == (0, 0)
     assert (found.disk_bytes, found.data_bytes, found.steps) == (0, 0, [])
 
 

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_cli.data.shards.index import Index, Shard, SplitIndex
-from alexnet_cli.data.synsets import ImageClass
-from alexnet_cli.engine.tables.plan import Shortcuts, Source
-from alexnet_cli.engine.tables.race import Lap, best_lap, epochs_to, race_step, run_race
-from alexnet_cli.engine.tables.step_records import StepRecords
+from alexnet_cli.engine.tables.jobs import Shortcuts, TableDataset, TrainJob
+from alexnet_cli.engine.tables.race import Lap, Race, best_lap, epochs_to
 from alexnet_cli.errors import ChildError
-from alexnet_cli.recipes import RECIPES
+from alexnet_cli.model.checkpoint import Checkpoint, Progressed, save_checkpoint
+from alexnet_cli.recipes import RECIPES, find_recipe
 from alexnet_cli.recipes.tables import FIGURE_1_GOAL, FIGURE_1_TRIAL_EPOCHS, Racer
+from alexnet_cli.settings import with_settings
 
 RELU, TANH = "cifar-relu", "cifar-tanh"
 OWN = RECIPES[RELU].epochs
 DIVERGES = math.nan
+FINGERPRINT = "0123456789abcdef"
 
 # --- when the goal is reached
 
@@ -106,11 +106,14 @@ class Learner:
                 break
             error = curve[len(errors)]
             if math.isnan(error):
+                if errors:
+                    save(last, arguments, errors)
                 raise ChildError("`alexnet train` ended with exit code 6", 6)
             errors.append(error)
             rows = [{"epoch": i, "train_top1_error": e} for i, e in enumerate(errors, 1)]
             log.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            last.touch()
+        if errors:
+            save(last, arguments, errors)
         return {"epochs": len(errors)}
 
     def trained(self) -> list[tuple[float, int]]:
@@ -119,6 +122,20 @@ class Learner:
             (float(setting(call, "learning_rate")), int(option(call, "--epochs")))
             for call in self.calls
         ]
+
+
+def save(path: Path, arguments: list[str], errors: list[float]) -> None:
+    """Write the checkpoint of a run with these training errors, one weight in all."""
+    settings = [text.removeprefix("--set=") for text in arguments if text.startswith("--set=")]
+    checkpoint = Checkpoint(
+        recipe=with_settings(find_recipe(option(arguments, "--recipe")), settings),
+        weights={"conv1.bias": np.zeros(1, np.float32)},
+        pixels={"mean_image": np.zeros((1, 1, 3), np.float32)},
+        classes=[("n01", "one")],
+        fingerprint=FINGERPRINT,
+        progressed=Progressed(epoch=len(errors), train_errors=list(errors)),
+    )
+    save_checkpoint(path, checkpoint)
 
 
 def rows_of(log: Path) -> list[dict]:
@@ -135,23 +152,18 @@ def setting(arguments: list[str], name: str) -> str:
 
 
 @pytest.fixture
-def source(tmp_path) -> Source:
-    splits = {"train": SplitIndex(10, 10, 0, (Shard("train-000000.tar", 10, 1000, "00"),))}
-    index = Index({"size": 32}, {}, (ImageClass("n01", "one"),), splits, "test")
-    (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / "index.json").write_text(index.to_json())
-    return Source("cifar-10", str(tmp_path / "shards"), 10, {"test": 5}, 1)
+def dataset() -> TableDataset:
+    return TableDataset("cifar-10", "shards/c", 10, {"test": 5}, 1, FINGERPRINT)
 
 
 @pytest.fixture
-def race(tmp_path, source):
+def race(tmp_path, dataset):
     """Run one network at some rates with known curves; returns the laps and what was trained."""
 
     def run(curves: dict[float, tuple[float, ...]], shortcuts: Shortcuts | None = None):
         learner = Learner({(RELU, rate): curve for rate, curve in curves.items()})
-        records = StepRecords(tmp_path / "out", learner)
         racers = (Racer(RELU, tuple(curves)),)
-        (laps,) = run_race(racers, source, records, shortcuts or Shortcuts())
+        (laps,) = Race(dataset, tmp_path / "out", shortcuts or Shortcuts()).run(racers, learner)
         return laps, learner.trained()
 
     return run
@@ -219,12 +231,12 @@ def test_lap_is_the_curve_of_its_log(race):
     assert found == Lap(RELU, 0.004, (0.9, 0.5, 0.3, 0.2), epochs=pytest.approx(3.0))
 
 
-def test_networks_race_one_after_the_other(tmp_path, source):
+def test_networks_race_one_after_the_other(tmp_path, dataset):
     curves = {(RELU, 0.1): falling(6), (RELU, 0.2): falling(7)}
     curves |= {(TANH, 0.1): falling(40), (TANH, 0.2): falling(30)}
     learner = Learner(curves)
     racers = (Racer(RELU, (0.1, 0.2)), Racer(TANH, (0.1, 0.2)))
-    laps = run_race(racers, source, StepRecords(tmp_path / "out", learner), Shortcuts())
+    laps = Race(dataset, tmp_path / "out", Shortcuts()).run(racers, learner)
     recipes = [option(call, "--recipe") for call in learner.calls]
     assert recipes == [RELU] * 3 + [TANH] * 3
     assert learner.trained()[2::3] == [(0.1, OWN), (0.2, OWN)]
@@ -236,35 +248,33 @@ def test_networks_race_one_after_the_other(tmp_path, source):
 # --- a race run again, stopped, or failing
 
 
-def test_race_run_again_trains_nothing(tmp_path, source):
+def test_race_run_again_trains_nothing(tmp_path, dataset):
     learner = Learner({(RELU, 0.1): falling(8), (RELU, 0.2): falling(7)})
     racers = (Racer(RELU, (0.1, 0.2)),)
-    first, again = (
-        run_race(racers, source, StepRecords(tmp_path / "out", learner), Shortcuts())
-        for _ in range(2)
-    )
+    race = Race(dataset, tmp_path / "out", Shortcuts())
+    first, again = (race.run(racers, learner) for _ in range(2))
     assert again == first
     assert len(learner.calls) == 3
 
 
-def test_shortened_race_is_completed_by_one_that_is_not(tmp_path, source):
+def test_shortened_race_is_completed_by_one_that_is_not(tmp_path, dataset):
     learner = Learner({(RELU, 0.1): falling(8), (RELU, 0.2): falling(7)})
-    records, racers = StepRecords(tmp_path / "out", learner), (Racer(RELU, (0.1, 0.2)),)
-    run_race(racers, source, records, Shortcuts(2))
-    (laps,) = run_race(racers, source, records, Shortcuts())
+    racers = (Racer(RELU, (0.1, 0.2)),)
+    Race(dataset, tmp_path / "out", Shortcuts(2)).run(racers, learner)
+    (laps,) = Race(dataset, tmp_path / "out", Shortcuts()).run(racers, learner)
     assert learner.trained() == [(0.1, 2), (0.2, 2), (0.1, 5), (0.2, 5), (0.2, OWN)]
     assert ["--resume" in call for call in learner.calls] == [False] * 2 + [True] * 3
     assert [len(entry.train_errors) for entry in laps] == [5, 7]
 
 
-def test_race_stopped_between_two_rates_goes_on_with_the_second(tmp_path, source):
+def test_race_stopped_between_two_rates_goes_on_with_the_second(tmp_path, dataset):
     learner = Learner({(RELU, 0.1): falling(8)})
     racers = (Racer(RELU, (0.1, 0.2)),)
-    records = StepRecords(tmp_path / "out", learner)
+    race = Race(dataset, tmp_path / "out", Shortcuts())
     with pytest.raises(KeyError):  # nothing is known of the second rate yet
-        run_race(racers, source, records, Shortcuts())
+        race.run(racers, learner)
     learner.curves[RELU, 0.2] = falling(7)
-    (laps,) = run_race(racers, source, records, Shortcuts())
+    (laps,) = race.run(racers, learner)
     assert learner.trained() == [(0.1, 5), (0.2, 5), (0.2, 5), (0.2, OWN)]
     assert [entry.epochs is not None for entry in laps] == [False, True]
 
@@ -289,61 +299,65 @@ def test_best_rate_that_diverges_after_its_trial_keeps_its_epochs(race):
 
 
 @pytest.mark.parametrize("exit_code", [1, 3, 4, 130, 143])
-def test_command_that_fails_otherwise_ends_the_race(tmp_path, source, exit_code):
+def test_command_that_fails_otherwise_ends_the_race(tmp_path, dataset, exit_code):
     def fail(arguments: list[str], purpose: str) -> dict:
         raise ChildError("see above", exit_code)
 
     with pytest.raises(ChildError) as ended:
-        run_race((Racer(RELU, (0.1,)),), source, StepRecords(tmp_path, fail), Shortcuts())
+        Race(dataset, tmp_path, Shortcuts()).run((Racer(RELU, (0.1,)),), fail)
     assert ended.value.exit_code == exit_code
 
 
-# --- one lap's command
+# --- one lap's job
 
 
-def test_lap_is_trained_at_its_rate_to_the_goal(source, tmp_path):
-    step = race_step(RELU, 0.004, None, source, tmp_path, Shortcuts())
-    assert step.arguments == (
-        *("train", source.path, "--run", f"{tmp_path}/runs/cifar-relu-0.004", "--recipe", RELU),
+def race_job(recipe: str, rate: float, epochs: int | None, dataset, out, shortcuts) -> TrainJob:
+    return Race(dataset, out, shortcuts).job(recipe, rate, epochs)
+
+
+def test_lap_is_trained_at_its_rate_to_the_goal(dataset, tmp_path):
+    job = race_job(RELU, 0.004, None, dataset, tmp_path, Shortcuts())
+    assert job.command() == [
+        *("train", dataset.path, "--run", f"{tmp_path}/runs/cifar-relu-0.004", "--recipe", RELU),
         *("--epochs", str(OWN), "--set=learning_rate=0.004", "--set=until_train_error=0.25"),
-    )
-    assert (step.name, step.kind) == (f"train-cifar-relu-0.004-for-{OWN}", "train")
-    assert step.folder == tmp_path / "runs" / "cifar-relu-0.004"
-    assert step.output == step.folder / "last.safetensors"
-    assert (step.needs, step.begins_from, step.source) == ((), None, source)
-    assert step.recipe.learning_rate == 0.004
-    assert step.recipe.until_train_error == FIGURE_1_GOAL == 0.25
-    assert step.recipe.epochs == OWN
-    assert step.purpose.endswith(".")
+    ]
+    assert job.name == f"train-cifar-relu-0.004-for-{OWN}"
+    assert job.folder == tmp_path / "runs" / "cifar-relu-0.004"
+    assert job.last == job.folder / "last.safetensors"
+    assert (job.parent, job.dataset) == (None, dataset)
+    assert job.recipe.learning_rate == 0.004
+    assert job.recipe.until_train_error == FIGURE_1_GOAL == 0.25
+    assert job.recipe.epochs == OWN
+    assert job.purpose.endswith(".")
 
 
-def test_rate_that_goes_on_does_so_in_its_folder_with_a_record_of_its_own(source, tmp_path):
+def test_rate_that_goes_on_does_so_in_its_folder_as_a_job_of_its_own(dataset, tmp_path):
     trial, rest = (
-        race_step(RELU, 0.004, limit, source, tmp_path, Shortcuts()) for limit in (5, None)
+        race_job(RELU, 0.004, limit, dataset, tmp_path, Shortcuts()) for limit in (5, None)
     )
     assert trial.folder == rest.folder
     assert trial.name == "train-cifar-relu-0.004-for-5" != rest.name
     assert trial.recipe.epochs == 5
 
 
-def test_shortcuts_are_passed_on_and_leave_rate_and_goal_alone(source, tmp_path):
+def test_shortcuts_are_passed_on_and_leave_rate_and_goal_alone(dataset, tmp_path):
     settings = ("learning_rate=9.0", "until_train_error=0.9", "crop_size=24")
-    step = race_step(RELU, 0.004, 7, source, tmp_path, Shortcuts(2, settings, "cpu", 1))
-    arguments = list(step.arguments)
+    job = race_job(RELU, 0.004, 7, dataset, tmp_path, Shortcuts(2, settings, "cpu", 1))
+    arguments = job.command()
     assert setting(arguments, "learning_rate") == "0.004"
     assert setting(arguments, "until_train_error") == "0.25"
     assert setting(arguments, "crop_size") == "24"
     assert option(arguments, "--epochs") == "7"
     assert (option(arguments, "--device"), option(arguments, "--gpus")) == ("cpu", "1")
-    recipe = step.recipe
+    recipe = job.recipe
     assert (recipe.learning_rate, recipe.until_train_error, recipe.crop_size) == (0.004, 0.25, 24)
     assert recipe.epochs == 7
 
 
-def test_laps_have_a_folder_each(source, tmp_path):
-    steps = [
-        race_step(recipe, rate, None, source, tmp_path, Shortcuts())
+def test_laps_have_a_folder_each(dataset, tmp_path):
+    jobs = [
+        race_job(recipe, rate, None, dataset, tmp_path, Shortcuts())
         for recipe in (RELU, TANH)
         for rate in (0.004, 0.002, 0.0005, 0.016)
     ]
-    assert len({step.name for step in steps}) == len({step.folder for step in steps}) == 8
+    assert len({job.name for job in jobs}) == len({job.folder for job in jobs}) == 8

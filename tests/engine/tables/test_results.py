@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from alexnet_cli.engine.tables.plan import Shortcuts, Source, plan_rows
+from alexnet_cli.engine.tables.jobs import EnsembleJob, Shortcuts, TableDataset, TrainJob
+from alexnet_cli.engine.tables.plan import plan_rows
 from alexnet_cli.engine.tables.race import Lap
 from alexnet_cli.engine.tables.results import (
     percent,
@@ -21,11 +22,11 @@ from alexnet_cli.recipes.tables import OFFICIAL_SETS, TABLES, PaperTable, Row
 
 # As published.
 REAL = {
-    "ilsvrc-2012": Source("ilsvrc-2012", "shards/a", 1_281_167, {"val": 50_000}, 1000),
-    "ilsvrc-2010": Source("ilsvrc-2010", "shards/b", 1_261_406, {"test": 150_000}, 1000),
-    "cifar-10": Source("cifar-10", "shards/c", 50_000, {"test": 10_000}, 10),
-    "fall-2009": Source("fall-2009", "shards/d", 8_900_000, {}, 10_184),
-    "fall-2011": Source("fall-2011", "shards/e", 14_197_122, {}, 21_843),
+    "ilsvrc-2012": TableDataset("ilsvrc-2012", "shards/a", 1_281_167, {"val": 50_000}, 1000),
+    "ilsvrc-2010": TableDataset("ilsvrc-2010", "shards/b", 1_261_406, {"test": 150_000}, 1000),
+    "cifar-10": TableDataset("cifar-10", "shards/c", 50_000, {"test": 10_000}, 10),
+    "fall-2009": TableDataset("fall-2009", "shards/d", 8_900_000, {}, 10_184),
+    "fall-2011": TableDataset("fall-2011", "shards/e", 14_197_122, {}, 21_843),
 }
 NOT_THE_REAL_THING = "Not the published experiment"
 
@@ -34,7 +35,7 @@ def reproduce(
     table: str | PaperTable,
     *only: str,
     errors: dict[str, tuple[float, float]] | None = None,
-    data: dict[str, Source] = REAL,
+    data: dict[str, TableDataset] = REAL,
     shortcuts: Shortcuts | None = None,
     epochs: int | None = None,
 ) -> dict:
@@ -45,20 +46,21 @@ def reproduce(
     shortcuts = shortcuts or Shortcuts()
     content = TABLES[table] if isinstance(table, str) else table
     content = replace(content, rows=content.choose(list(only)))
-    steps, rows = plan_rows(content.rows, data, Path("out"), shortcuts)
+    jobs, rows = plan_rows(content.rows, data, Path("out"), shortcuts)
     found = {}
-    for step in steps:
-        if step.kind == "train":
-            found[step.name] = {"epochs": epochs or step.recipe.epochs}
+    for job in jobs:
+        if isinstance(job, TrainJob):
+            found[job.name] = {"epochs": epochs or job.recipe.epochs}
             continue
-        top1, top5 = (errors or {}).get(step.name, (0.5, 0.25))
-        found[step.name] = {
-            "images": step.source.held_out[step.source.split],
+        dataset = (job.evals[0] if isinstance(job, EnsembleJob) else job).train.dataset
+        top1, top5 = (errors or {}).get(job.name, (0.5, 0.25))
+        found[job.name] = {
+            "images": dataset.held_out[dataset.split],
             "top1_error": top1,
             "top5_error": top5,
             "center": {"top1_error": top1 + 0.1, "top5_error": top5 + 0.1},
         }
-    return table_result(content, rows, found, steps, shortcuts)
+    return table_result(content, rows, found, jobs, shortcuts)
 
 
 def rows_of(result: dict) -> dict[str, dict]:
@@ -209,8 +211,8 @@ def test_changed_settings_are_named():
     [({"classes": 100}, ("100 ", "1,000 ")), ({"train": 1_268_355}, ("1,268,355", "1,281,167"))],
 )
 def test_other_pictures_are_named(changes, counts):
-    source = replace(REAL["ilsvrc-2012"], path="shards/mine", **changes)
-    (caveat,) = reproduce("ablations", "paper", data={"ilsvrc-2012": source})["caveats"]
+    dataset = replace(REAL["ilsvrc-2012"], path="shards/mine", **changes)
+    (caveat,) = reproduce("ablations", "paper", data={"ilsvrc-2012": dataset})["caveats"]
     for text in ("ilsvrc-2012 is shards/mine", *counts):
         assert text in caveat
 
@@ -348,8 +350,8 @@ TANH = [
 ]
 
 
-def race(laps: list[list[Lap]], source: Source = REAL["cifar-10"], shortcuts=None) -> dict:
-    return race_result(laps, source, shortcuts or Shortcuts())
+def race(laps: list[list[Lap]], dataset: TableDataset = REAL["cifar-10"], shortcuts=None) -> dict:
+    return race_result(laps, dataset, shortcuts or Shortcuts())
 
 
 def test_ratio_is_that_of_the_fastest_of_each_network():
@@ -380,8 +382,8 @@ def test_one_network_alone_has_no_ratio():
 
 
 def test_race_on_other_pictures_says_so():
-    source = replace(REAL["cifar-10"], train=60)
-    (caveat,) = race([RELU, TANH], source)["caveats"]
+    dataset = replace(REAL["cifar-10"], train=60)
+    (caveat,) = race([RELU, TANH], dataset)["caveats"]
     assert "60 training pictures instead of 10 and 50,000" in caveat
 
 
