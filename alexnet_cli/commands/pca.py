@@ -31,7 +31,7 @@ def pca(location: Location, *, progress: Progress = SILENT) -> PcaResult:
     Raises:
         AlexNetError: the dataset is damaged, cannot be reached, or has no training images.
     """
-    dataset = open_source(location, ("train",), progress=progress)
+    dataset = open_source(location, ("train",), at_once=True, progress=progress)
     split = dataset.split("train")
 
     def counted() -> Iterator[Batch]:

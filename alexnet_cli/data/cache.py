@@ -4,6 +4,8 @@ CACHE/NAME-URL-DATASET/   a dataset's files as at the URL; URL and DATASET are w
 
 Sizes and SHA-256 are compared with index.json before a file gets its name, so what lies in the
 cache is read like any dataset. Any number of processes and threads may share it.
+
+Not `pooch`: it does not resume a cut transfer, reads no s3:// or gs://, and adds `requests`.
 """
 
 import fcntl
@@ -11,25 +13,25 @@ import hashlib
 import os
 import re
 import tempfile
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from alexnet_cli.atomic import PARTIAL_SUFFIX, write_atomically
+from alexnet_cli.atomic import PARTIAL_SUFFIX, write_atomically, write_bytes
 from alexnet_cli.data.pixel_stats import FILE_NAME
-from alexnet_cli.data.remote import copy_url
+from alexnet_cli.data.remote import RemoteFile, copy_bytes
 from alexnet_cli.data.shards.index import INDEX_NAME, FileRecord, Index, Shard, read_index
-from alexnet_cli.disk import check_room
-from alexnet_cli.errors import AlexNetError, DatasetError, MachineError
+from alexnet_cli.data.thread_map import thread_map
+from alexnet_cli.disk import check_room, size_in_words
+from alexnet_cli.errors import DatasetError, MachineError
 from alexnet_cli.progress import SILENT, Progress
 
 MAX_INDEX_BYTES = 1 << 26  # ImageNet's has 0.3 MB
 MAX_ROW_BYTES = 64  # of a sample index
 NUM_THREADS = 8  # that fetch at a time
-TRIES = 2  # for bytes that are not the right ones
+MB = 1_000_000
 
 
 def cache_folder() -> Path:
@@ -59,95 +61,62 @@ class CachedFiles:
     index: Index
 
     def fetch_samples(self, split: str, name: str) -> None:
-        """Fetch a split's sample index, unless it is there.
-
-        Raises:
-            DatasetError: it is not there, or not as index.json says.
-            MachineError: the network or the disk fails.
-        """
-        if not (self.folder / name).is_file():
-            limit = MAX_ROW_BYTES * (self.index.splits[split].written + 64)
-            self._fetch(name, self.index.files.get(name), limit)
+        """Fetch a split's sample index; errors are those of `fetch`."""
+        limit = MAX_ROW_BYTES * (self.index.splits[split].written + 64)
+        self._fetch(name, self.index.files.get(name), limit)
 
     def fetch_stats(self) -> None:
-        """Fetch the pixel statistics, if there are any, and none were computed here."""
+        """Fetch the pixel statistics, if the dataset has any and none were computed here."""
         side = self.index.options["size"]
         with suppress(DatasetError):
-            if not (self.folder / FILE_NAME).is_file():
-                self._fetch(FILE_NAME, None, 3 * 4 * side * side + MAX_INDEX_BYTES)
+            self._fetch(FILE_NAME, None, 3 * 4 * side * side + MAX_INDEX_BYTES)
 
     def has(self, shard: Shard) -> bool:
-        """Tell whether a shard was fetched; its bytes were compared then."""
-        path = self.folder / shard.name
-        return path.is_file() and path.stat().st_size == shard.num_bytes
+        """Return whether a shard was fetched; its SHA-256 was compared then."""
+        return self._has(shard.name, shard.num_bytes)
 
-    def fetch(self, shard: Shard, stopping: threading.Event | None = None) -> None:
-        """Fetch a shard, unless it is there; whoever fetches it already is waited for.
+    def _has(self, name: str, num_bytes: int | None) -> bool:
+        path = self.folder / name
+        return path.is_file() and num_bytes in (None, path.stat().st_size)
+
+    def fetch(self, shard: Shard) -> None:
+        """Fetch a shard unless it is there; wait if another thread or process is fetching it.
 
         Raises:
-            DatasetError: it is not there, or its bytes are not those of the index.
-            MachineError: the network or the disk fails.
+            DatasetError: if the URL has no such shard, or one with other bytes than in the index.
+            MachineError: if the network or the disk fails.
         """
-        if self.has(shard):
+        self._fetch(shard.name, FileRecord(shard.num_bytes, shard.sha256), shard.num_bytes)
+
+    def _fetch(self, name: str, record: FileRecord | None, limit: int) -> None:
+        num_bytes = record.num_bytes if record else None
+        if self._has(name, num_bytes):
             return
-        with making(self.folder / shard.name):
-            if not self.has(shard):
-                record = FileRecord(shard.num_bytes, shard.sha256)
-                self._fetch(shard.name, record, shard.num_bytes, stopping)
+        with making(self.folder / name):
+            if not self._has(name, num_bytes):
+                try:
+                    self._copy(name, record, limit)
+                except _WrongBytesError:  # perhaps damaged on the way
+                    self._copy(name, record, limit)
 
-    def _fetch(
-        self,
-        name: str,
-        record: FileRecord | None,
-        limit: int,
-        stopping: threading.Event | None = None,
-    ) -> None:
-        for left in reversed(range(TRIES)):
-            with suppress(_OtherBytes), write_atomically(self.folder / name) as file:
-                is_stopping = stopping.is_set if stopping else bool
-                found = copy_url(f"{self.url}/{name}", file, limit, is_stopping)
-                if found == (record or found) and found.num_bytes <= limit:
-                    return
-                raise _OtherBytes
-            if not left:
-                self._refuse(name, record or FileRecord(limit, ""), found)
+    def _copy(self, name: str, record: FileRecord | None, limit: int) -> None:
+        url = f"{self.url}/{name}"
+        with write_atomically(self.folder / name) as file, RemoteFile(url) as source:
+            found = copy_bytes(source, file, limit)
+            if found != (record or found) or found.num_bytes > limit:
+                raise _WrongBytesError(url, record or FileRecord(limit, ""), found)
 
-    def _refuse(self, name: str, record: FileRecord, found: FileRecord) -> None:
-        what = "SHA-256", found.sha256[:16], record.sha256[:16]
+
+class _WrongBytesError(DatasetError):
+    def __init__(self, url: str, record: FileRecord, found: FileRecord):
+        what = f"its SHA-256 is {found.sha256[:16]}, not {record.sha256[:16]}"
         if found.num_bytes != record.num_bytes:
             more = " or more" if found.num_bytes > record.num_bytes else ""
-            what = "size", f"{found.num_bytes}{more} bytes", f"{record.num_bytes}"
-        raise DatasetError(
-            f"{self.url}/{name}: not the file that {INDEX_NAME} tells of: its {what[0]} is "
-            f"{what[1]}, not {what[2]}.\nNothing of it is kept; what came before it is."
+            what = f"its size is {found.num_bytes}{more} bytes, not {record.num_bytes}"
+        super().__init__(
+            f"{url}: not the file that {INDEX_NAME} describes: {what}.\n"
+            "This file is not kept; files fetched before it are."
         )
-
-
-class _OtherBytes(Exception):  # noqa: N818 - it never leaves this file
-    pass
-
-
-class FetchAhead:
-    """Fetches a shard when it is first read, and begins with the one after it."""
-
-    def __init__(self, files: CachedFiles, shards: Sequence[Shard]):
-        self.files, self.shards = files, shards
-
-    def __call__(self, number: int) -> None:
-        """Return once a shard is there; errors are those of `CachedFiles.fetch`."""
-        self.files.fetch(self.shards[number])
-        if number + 1 < len(self.shards) and not self.files.has(self.shards[number + 1]):
-            following = self.shards[number + 1]
-            threading.Thread(
-                target=self._fetch_quietly,
-                args=(following,),
-                name=f"fetch {following.name}",
-                daemon=True,
-            ).start()
-
-    def _fetch_quietly(self, shard: Shard) -> None:
-        with suppress(AlexNetError, OSError):  # whoever needs it will be told
-            self.files.fetch(shard)
 
 
 def open_files(url: str, progress: Progress = SILENT) -> CachedFiles:
@@ -171,15 +140,14 @@ def open_files(url: str, progress: Progress = SILENT) -> CachedFiles:
     folder = root / f"{name}-{index.fingerprint()}"
     folder.mkdir(exist_ok=True)
     if not (folder / INDEX_NAME).is_file() or (folder / INDEX_NAME).read_bytes() != content:
-        with write_atomically(folder / INDEX_NAME) as file:
-            file.write(content)
+        write_bytes(folder / INDEX_NAME, content)
     return CachedFiles(url, folder, index)
 
 
 def _fetch_index(url: str, incoming: Path) -> tuple[Index, bytes]:
     path = incoming / INDEX_NAME
-    with path.open("wb") as file:
-        copy_url(f"{url}/{INDEX_NAME}", file, MAX_INDEX_BYTES)
+    with path.open("wb") as file, RemoteFile(f"{url}/{INDEX_NAME}") as source:
+        copy_bytes(source, file, MAX_INDEX_BYTES)
     try:
         return read_index(incoming), path.read_bytes()
     except DatasetError as error:
@@ -203,39 +171,65 @@ def fetch_all(files: CachedFiles, shards: Sequence[Shard], progress: Progress) -
     """Fetch all of some shards, several at a time.
 
     Raises:
-        AlexNetError: as `CachedFiles.fetch`; what was fetched is kept.
+        AlexNetError: as `CachedFiles.fetch`; shards that are complete are kept.
     """
-    missing = say_missing(files, shards, progress)
-    stopping = threading.Event()
-    total = sum(shard.num_bytes for shard in missing)
-    with progress.track("fetch, MB", total // 1_000_000) as bar:
-        with ThreadPoolExecutor(NUM_THREADS) as pool:
-            futures = [pool.submit(files.fetch, shard, stopping) for shard in missing]
-            done = 0
-            try:
-                for shard, future in zip(missing, futures, strict=True):
-                    future.result()
-                    before, done = done, done + shard.num_bytes
-                    bar.advance(done // 1_000_000 - before // 1_000_000, note=shard.name)
-            except BaseException:
-                stopping.set()
-                pool.shutdown(cancel_futures=True)
-                raise
+    fetch_each(files.fetch, say_missing(files, shards, progress), progress)
 
 
 def say_missing(
     files: CachedFiles, shards: Sequence[Shard], progress: Progress
 ) -> tuple[Shard, ...]:
-    """Return the shards that are still to be fetched, and say how many bytes that is.
+    """Return the shards that are not in the cache, and report how many bytes they have.
 
     Raises:
-        MachineError: the cache's disk has no room for them.
+        MachineError: if the cache's disk has no room for them.
     """
     missing = tuple(shard for shard in shards if not files.has(shard))
-    total = sum(shard.num_bytes for shard in missing)
     advice = "Make room, or name another folder: ALEXNET_CACHE=FOLDER"
-    check_room(files.folder, total, "the shards still to be fetched need", advice)
-    if missing:
-        what = f"{len(missing)} of {len(shards)} shards, {total / 1e6:,.0f} MB"
-        progress.say(f"{files.url}: {what}, to be fetched into {files.folder}")
+    announce(missing, f"{len(shards)} shards", files.url, files.folder, advice, progress)
     return missing
+
+
+def announce(
+    missing: Sequence, of: str, source: str, folder: Path, advice: str, progress: Progress
+) -> None:
+    """Report how many files have to be fetched, and how large they are.
+
+    Args:
+        missing: the files; each has `num_bytes`, None if its size is not known yet.
+        of: number and kind of all files, those fetched before included: "5 shards".
+        advice: what to do if the disk has no room; if empty, the disk is not looked at.
+
+    Raises:
+        MachineError: if the disk has no room for the files whose size is known.
+    """
+    sizes = [file.num_bytes for file in missing if file.num_bytes is not None]
+    if advice:
+        check_room(folder, sum(sizes), f"{len(missing)} of {of}, still to be fetched, need", advice)
+    size = size_in_words(sum(sizes)) if sizes else "of unknown size"
+    if 0 < len(sizes) < len(missing):
+        size += f" and {len(missing) - len(sizes)} of unknown size"
+    if missing:
+        progress.say(f"{source}: {len(missing)} of {of}, {size}, to be fetched into {folder}")
+
+
+def fetch_each(fetch: Callable[[Any], None], files: Sequence, progress: Progress) -> None:
+    """Call `fetch(file)` for each file, several at a time; the first error cancels the others.
+
+    Args:
+        files: each has `name` and `num_bytes`. The progress bar counts megabytes if all sizes are
+            known, otherwise files.
+    """
+    sizes = [file.num_bytes for file in files]
+    in_mb = None not in sizes
+    sizes, unit = (sizes, MB) if in_mb else ([1] * len(sizes), 1)
+
+    def fetch_one(numbered: tuple[int, Any]) -> int:
+        fetch(numbered[1])
+        return numbered[0]
+
+    with progress.track("fetch, MB" if in_mb else "fetch", sum(sizes) // unit) as bar:
+        done = 0
+        for number in thread_map(fetch_one, enumerate(files), NUM_THREADS, ordered=False):
+            before, done = done, done + sizes[number]
+            bar.advance(done // unit - before // unit, note=files[number].name)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from alexnet_cli.data.shards.index import FileRecord
+from alexnet_cli.data.thread_map import check_canceled
 from alexnet_cli.errors import AlexNetError, DatasetError, MachineError, UsageError
 
 ADDRESS = re.compile(r"(s3|gs|https?|file|memory)://[^\s?#]+")
@@ -141,16 +142,6 @@ def size_and_tag(url: str) -> tuple[int | None, str]:
     return about.get("size"), next((str(value) for value in told if value), "")
 
 
-def stamp(url: str) -> str:
-    """Return what changes with a file as far as its server tells: size, and tag or time.
-
-    Raises:
-        AlexNetError: as `RemoteFile.read`.
-    """
-    size, tag = size_and_tag(url)
-    return f"{size} {tag}"
-
-
 def _file_system(url: str) -> tuple:
     import fsspec
 
@@ -164,23 +155,21 @@ def _file_system(url: str) -> tuple:
     return fsspec.url_to_fs(url, **options)
 
 
-def copy_url(
-    url: str, target: BinaryIO, max_bytes: int, is_stopping: Callable[[], bool] = bool
-) -> FileRecord:
-    """Write the bytes of a URL, at most one more than `max_bytes`, and return what was written.
+def copy_bytes(source: Any, target: BinaryIO, max_bytes: int) -> FileRecord:
+    """Copy until `source.read` returns nothing; a longer source is noticed by one byte more.
+
+    Returns:
+        Size and SHA-256 of the bytes written, at most `max_bytes + 1`.
 
     Raises:
-        AlexNetError: as `RemoteFile.read`.
-        InterruptedError: somebody else asked to stop.
+        InterruptedError: if this is a task of a `thread_map` that was canceled.
     """
     digest, num_bytes = hashlib.sha256(), 0
-    with RemoteFile(url) as source:
-        while content := source.read(min(CHUNK_BYTES, max_bytes + 1 - num_bytes)):
-            if is_stopping():
-                raise InterruptedError
-            target.write(content)
-            digest.update(content)
-            num_bytes += len(content)
+    while content := source.read(min(CHUNK_BYTES, max_bytes + 1 - num_bytes)):
+        check_canceled()
+        target.write(content)
+        digest.update(content)
+        num_bytes += len(content)
     return FileRecord(num_bytes, digest.hexdigest())
 
 

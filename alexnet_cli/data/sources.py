@@ -8,22 +8,16 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from alexnet_cli.data.cache import (
-    CachedFiles,
-    FetchAhead,
-    cache_folder,
-    fetch_all,
-    open_files,
-    say_missing,
-)
+from alexnet_cli.data.cache import CachedFiles, cache_folder, fetch_all, open_files, say_missing
 from alexnet_cli.data.pictures.images import IMAGE_SIZE
 from alexnet_cli.data.pixel_stats import PixelStats, load_pixel_stats
 from alexnet_cli.data.releases.labels import WNID, LabelledClasses
 from alexnet_cli.data.releases.wds import names_beside, read_names
 from alexnet_cli.data.shards.dataset import Dataset, Split, open_dataset, read_samples, samples_name
-from alexnet_cli.data.shards.index import INDEX_COPY, INDEX_NAME, MAX_SIDE, Index, read_index
+from alexnet_cli.data.shards.index import INDEX_COPY, INDEX_NAME, MAX_SIDE, Index, Shard, read_index
 from alexnet_cli.data.streams.measure import ShardMeasure, measure_all
 from alexnet_cli.data.streams.stream import StreamSplit
 from alexnet_cli.data.streams.tar_source import TarSet, split_of
@@ -47,7 +41,8 @@ def open_source(
 
     Args:
         splits: those that will be read.
-        at_once: whether they will be read in drawn order, so that all shards are needed soon.
+        at_once: whether to fetch all their shards now, several at a time, instead of each when it
+            is first read.
         image_size: what to bring the pictures of tars to; by default the size that they all have,
             or the paper's 256.
 
@@ -111,7 +106,7 @@ def _open_url(url: str, splits: Sequence[str], at_once: bool, progress: Progress
             split.shards,
             _samples(files, name),
             index.options["size"],
-            FetchAhead(files, split.shards),
+            partial(_fetch_shard, files, split.shards),
         )
         for name, split in index.splits.items()
     }
@@ -119,6 +114,10 @@ def _open_url(url: str, splits: Sequence[str], at_once: bool, progress: Progress
     (fetch_all if at_once else say_missing)(files, shards, progress)
     size = index.options["size"]
     return Dataset(files.folder, index.classes, found, size, index.fingerprint(), url)
+
+
+def _fetch_shard(files: CachedFiles, shards: Sequence[Shard], number: int) -> None:
+    files.fetch(shards[number])
 
 
 def _samples(files: CachedFiles, split: str):

@@ -85,7 +85,7 @@ def open_pair(
     checkpoint = load_checkpoint(path)
     check_tensors(checkpoint, path)
     size = len(checkpoint.pixels["mean_image"])
-    dataset = open_source(location, (split_name,), image_size=size, progress=progress)
+    dataset = open_source(location, (split_name,), at_once=True, image_size=size, progress=progress)
     _check_fit(path, checkpoint, dataset)
     return checkpoint, dataset
 

@@ -62,7 +62,7 @@ def test_dataset_of_a_url_is_that_of_the_folder(alexnet, answer, web, tars, loca
     server = web(tars)
     result = alexnet("prep", url_of(server), tmp_path / "new", *OPTIONS)
     assert result.exit_code == 0
-    assert f"fetching 5 tars of {url_of(server)}, 0.7 MB, into" in result.stderr
+    assert f"{url_of(server)}: 5 of 5 tars, 0.7 MB, to be fetched into" in result.stderr
     assert made(tmp_path / "new") == made(local)
     assert sorted(server.asked) == sorted(path.name for path in tars.iterdir())
     assert answer("verify", tmp_path / "new")["findings"] == []
@@ -218,9 +218,25 @@ def test_too_small_a_disk_is_refused_before_anything_is_fetched(
     server, usage = web(tars), shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     message = fails(4, "prep", url_of(server), tmp_path / "new", *OPTIONS).message
-    assert "the tars still to be fetched need 0.7 MB, 0.0 MB are free" in message
+    assert "5 of 5 tars, still to be fetched, need 0.7 MB, 0.0 MB are free" in message
     assert server.asked == []
     assert not (tmp_path / "new").exists()
+
+
+def test_disk_that_fills_up_while_tars_are_fetched_is_exit_4(
+    fails, answer, web, tars, tmp_path, monkeypatch
+):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    url = url_of(web(tars))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        message = fails(4, "prep", url, tmp_path / "new", *OPTIONS).message
+    assert ".tar: disk full" in message
+    assert "Make room and run the same command again" in message
+    assert not (tmp_path / "new").exists()
+    answer("prep", url, tmp_path / "new", *OPTIONS)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,6 @@ import pytest
 from alexnet_cli import disk
 from alexnet_cli.data.cache import (
     CachedFiles,
-    FetchAhead,
     cache_folder,
     fetch_all,
     open_files,
@@ -21,6 +21,7 @@ from alexnet_cli.data.cache import (
 from alexnet_cli.data.pixel_stats import FILE_NAME
 from alexnet_cli.data.shards.dataset import samples_name
 from alexnet_cli.data.shards.index import INDEX_NAME, read_index
+from alexnet_cli.data.thread_map import check_canceled, thread_map
 from alexnet_cli.errors import DatasetError, MachineError
 from alexnet_cli.progress import SILENT
 
@@ -182,21 +183,6 @@ def test_shard_cut_in_the_cache_is_fetched_anew(web, dataset):
     assert (files.folder / shard.name).read_bytes() == (dataset / shard.name).read_bytes()
 
 
-def test_following_shard_is_fetched_ahead(web, dataset):
-    server = web(dataset)
-    files = open_files(server.url)
-    shards = files.index.splits["train"].shards
-    FetchAhead(files, shards)(0)
-    for thread in threading.enumerate():
-        if thread.name.startswith("fetch "):
-            thread.join()
-    assert [name for name in server.asked if name.endswith(".tar")] == [
-        shards[0].name,
-        shards[1].name,
-    ]
-    FetchAhead(files, shards)(len(shards) - 1)  # none follows
-
-
 def test_what_is_missing_is_said_in_megabytes(web, dataset, said, monkeypatch):
     files = open_files(web(dataset).url)
     shards = shards_of(files)
@@ -204,7 +190,7 @@ def test_what_is_missing_is_said_in_megabytes(web, dataset, said, monkeypatch):
     missing = say_missing(files, shards, said)
     assert missing == tuple(shards[1:])
     total = sum(shard.num_bytes for shard in missing)
-    assert f"{len(shards) - 1} of {len(shards)} shards, {total / 1e6:,.0f} MB" in said.lines[0]
+    assert f"{len(shards) - 1} of {len(shards)} shards, {total / 1e6:,.1f} MB" in said.lines[0]
     monkeypatch.setattr(disk, "free_bytes", lambda _: total - 1)
     with pytest.raises(MachineError, match="ALEXNET_CACHE"):
         say_missing(files, shards, said)
@@ -225,10 +211,25 @@ def test_dataset_without_stats_has_none(web, copy):
     assert not (files.folder / FILE_NAME).exists()
 
 
-def test_stopping_keeps_what_is_whole_only(web, dataset):
-    files, stopping = open_files(web(dataset).url), threading.Event()
-    stopping.set()
-    with pytest.raises(InterruptedError):
-        files.fetch(shards_of(files)[0], stopping)
+def test_canceled_fetch_leaves_nothing(web, dataset):
+    files = open_files(web(dataset).url)
+    shard, other_failed = shards_of(files)[0], threading.Event()
+
+    def fetch_or_fail(shard):
+        if shard is None:
+            raise DatasetError("the first fault")
+        with pytest.raises(InterruptedError):
+            files.fetch(shard)
+        other_failed.set()
+
+    def wait_until_canceled(shard):
+        with suppress(InterruptedError):
+            while shard:
+                check_canceled()
+        fetch_or_fail(shard)
+
+    with pytest.raises(DatasetError, match="the first fault"):
+        list(thread_map(wait_until_canceled, [shard, None], 2))
+    assert other_failed.wait(10)
     assert not left_over(files.folder)
-    assert not (files.folder / shards_of(files)[0].name).exists()
+    assert not (files.folder / shard.name).exists()

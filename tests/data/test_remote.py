@@ -10,11 +10,10 @@ import pytest
 from alexnet_cli.data.remote import (
     RemoteFile,
     check_url,
-    copy_url,
+    copy_bytes,
     is_url,
     location,
     size_and_tag,
-    stamp,
 )
 from alexnet_cli.data.shards.index import FileRecord
 from alexnet_cli.errors import DatasetError, MachineError, Stopped, UsageError
@@ -30,7 +29,8 @@ def folder(tmp_path) -> Path:
 
 def whole(url: str) -> bytes:
     target = io.BytesIO()
-    record = copy_url(url, target, 1 << 30)
+    with RemoteFile(url) as source:
+        record = copy_bytes(source, target, 1 << 30)
     assert record == FileRecord.of(target.getvalue())
     return target.getvalue()
 
@@ -145,7 +145,8 @@ def test_signal_to_stop_is_no_fault_of_the_network(web, folder, monkeypatch):
 
 def test_no_more_is_read_than_one_byte_too_many(web, folder):
     target = io.BytesIO()
-    record = copy_url(f"{web(folder).url}/a.tar", target, 1000)
+    with RemoteFile(f"{web(folder).url}/a.tar") as source:
+        record = copy_bytes(source, target, 1000)
     assert record == FileRecord(1001, hashlib.sha256(CONTENT[:1001]).hexdigest())
 
 
@@ -163,14 +164,14 @@ def test_stamp_of_a_file_that_cannot_be_had_says_why(web, folder, fault, error):
     server = web(folder)
     server.faults["a.tar"] = [fault] * 9
     with pytest.raises(error, match=r"a\.tar"):
-        stamp(f"{server.url}/a.tar")
+        size_and_tag(f"{server.url}/a.tar")
 
 
 def test_stamp_of_a_server_that_is_not_there_is_a_fault_of_the_machine(web, folder):
     server = web(folder)
     server.close()
     with pytest.raises(MachineError):
-        stamp(f"{server.url}/a.tar")
+        size_and_tag(f"{server.url}/a.tar")
 
 
 def test_size_and_tag_are_what_the_server_tells(web, folder):
@@ -182,7 +183,7 @@ def test_size_and_tag_are_what_the_server_tells(web, folder):
 
 def test_stamp_changes_with_the_size(folder):
     url = f"file://{folder}/a.tar"
-    before = stamp(url)
-    assert stamp(url) == before
+    before = size_and_tag(url)
+    assert size_and_tag(url) == before
     (folder / "a.tar").write_bytes(b"shorter")
-    assert stamp(url) != before
+    assert size_and_tag(url) != before

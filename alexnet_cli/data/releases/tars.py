@@ -71,6 +71,24 @@ def list_whole_tar(path: Path, ignored: dict[str, int]) -> list[tarfile.TarInfo]
         return list(list_members(path, file, 0, path.stat().st_size, ignored))
 
 
+def check_whole_tar(path: Path) -> None:
+    """Read all headers of a tar, and see that nothing but zeros follows them.
+
+    A hole of zeros, as a broken download leaves it, reads like the end of a tar.
+
+    Raises:
+        ReleaseError: if it is cut, damaged, compressed or empty.
+    """
+    with path.open("rb") as file:
+        num_members = sum(1 for _ in list_members(path, file, 0, path.stat().st_size, {}))
+        end = file.tell()  # after the two blocks of zeros that end a tar
+        while content := file.read(1 << 20):
+            if content.strip(b"\0"):
+                raise ReleaseError(f"{path}: zeros in place of a header before byte {end}.")
+    if not num_members:
+        raise ReleaseError(f"{path}: an empty archive.")
+
+
 def picture_of(path: Path, prefix: str, member: tarfile.TarInfo, label: int) -> Picture:
     """Return the picture that is a member of the tar `path`; `prefix` comes before its name."""
     folder, slash, name = member.name.rpartition("/")

@@ -8,16 +8,15 @@ import os
 import resource
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from alexnet_cli.data.shards.index import Shard
 from alexnet_cli.data.shards.tar_layout import BLOCK
+from alexnet_cli.data.thread_map import thread_map
 from alexnet_cli.disk import advice_on, fault_in_words
 from alexnet_cli.errors import MachineError
 
@@ -116,8 +115,8 @@ def shard_faults(
     firsts = [
         samples[end - shard.num_samples :][:1] for shard, end in zip(shards, ends, strict=True)
     ]
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        faults = list(pool.map(partial(_fault, folder, split), shards, firsts))
+    pairs = list(zip(shards, firsts, strict=True))
+    faults = thread_map(lambda pair: _fault(folder, split, *pair), pairs, NUM_THREADS)
     known = {shard.name for shard in shards}
     extra = sorted({path.name for path in folder.glob(f"{split}-*.tar")} - known)
     return [*filter(None, faults), *(f"{name}: index.json does not know it" for name in extra)]

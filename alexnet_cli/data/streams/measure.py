@@ -9,9 +9,7 @@ found: the same number of samples, the same labels, the same bytes.
 import hashlib
 import io
 import re
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +21,9 @@ from alexnet_cli.atomic import read_sealed, write_sealed
 from alexnet_cli.data.cache import cache_folder, making
 from alexnet_cli.data.pictures.decoding import FORMATS
 from alexnet_cli.data.releases.wds import name_and_wnid, read_json, read_label
-from alexnet_cli.data.streams.tar_source import open_tar, stamp_of
+from alexnet_cli.data.streams.tar_source import open_tar, tar_size_and_tag
 from alexnet_cli.data.streams.tar_stream import PICTURES, TarStream
+from alexnet_cli.data.thread_map import check_canceled, thread_map
 from alexnet_cli.errors import DatasetError, MachineError
 from alexnet_cli.progress import SILENT, Progress
 
@@ -126,24 +125,19 @@ def measure_all(
     Raises:
         AlexNetError: as `read_samples`; finished tars are remembered.
     """
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        paths = list(pool.map(_record_path, names))
-        known = {name: _recall(name, path) for name, path in zip(names, paths, strict=True)}
-        new = [name for name in names if known[name] is None]
-        if new:
-            progress.say(f"{len(new)} of {len(names)} tars are read once to count their samples")
-        path_of = dict(zip(names, paths, strict=True))
-        with progress.track("measure", len(new)) as bar:
-            stopping = threading.Event()
-            futures = {n: pool.submit(_measure, n, path_of[n], allow_pipe, stopping) for n in new}
-            try:
-                for name, future in futures.items():
-                    known[name] = future.result()
-                    bar.advance(note=f"{len(known[name].labels)} samples")
-            except BaseException:
-                stopping.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    paths = dict(zip(names, thread_map(_record_path, names, NUM_THREADS), strict=True))
+    known = {name: _recall(name, path) for name, path in paths.items()}
+    new = [name for name in names if known[name] is None]
+    if new:
+        progress.say(f"{len(new)} of {len(names)} tars are read once to count their samples")
+
+    def measure(name: str) -> ShardMeasure:
+        return _measure(name, paths[name], allow_pipe)
+
+    with progress.track("measure", len(new)) as bar:
+        for found in thread_map(measure, new, NUM_THREADS, ordered=False):
+            known[found.name] = found
+            bar.advance(note=f"{len(found.labels)} samples")
     return tuple(known[name] for name in names)
 
 
@@ -153,7 +147,7 @@ def forget(name: str) -> None:
 
 
 def _record_path(name: str) -> Path:
-    key = hashlib.sha256(f"{FORMAT} {name} {stamp_of(name)}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{FORMAT} {name} {tar_size_and_tag(name)}".encode()).hexdigest()[:32]
     return cache_folder() / "measured" / f"{key}.json"
 
 
@@ -166,27 +160,26 @@ def _recall(name: str, path: Path) -> ShardMeasure | None:
     return ShardMeasure(name=name, wnids=pairs, **lists, **told)
 
 
-def _measure(name: str, path: Path, allow_pipe: bool, stopping: threading.Event) -> ShardMeasure:
+def _measure(name: str, path: Path, allow_pipe: bool) -> ShardMeasure:
     path.parent.mkdir(parents=True, exist_ok=True)
     with making(path):
         found = _recall(name, path)  # of another process that measured it meanwhile
         if found is None:
-            write_sealed(path, _read_through(name, allow_pipe, stopping))
+            write_sealed(path, _read_through(name, allow_pipe))
             found = _recall(name, path)
     if found is None:
         raise MachineError(f"{path}: does not give back what was written. Is the disk well?")
     return found
 
 
-def _read_through(name: str, allow_pipe: bool, stopping: threading.Event) -> dict:
+def _read_through(name: str, allow_pipe: bool) -> dict:
     """Return the fields of a tar's measure."""
     bare: list[None] = []
     labels, keys, pairs, sides = [], [], {}, set()
     with open_tar(name, allow_pipe=allow_pipe) as source:
         tar = TarStream(source, name)
         for sample in read_samples(tar, partial(bare.append, None)):
-            if stopping.is_set():
-                raise InterruptedError
+            check_canceled()
             labels.append(sample.label)
             keys.append(sample.key)
             pairs[sample.label, sample.wnid] = None

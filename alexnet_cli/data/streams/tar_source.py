@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alexnet_cli.data.releases.labels import SPLITS
 from alexnet_cli.data.releases.wds import FILE
-from alexnet_cli.data.remote import RemoteFile, check_url, is_url, stamp
+from alexnet_cli.data.remote import RemoteFile, check_url, is_url, size_and_tag
 from alexnet_cli.data.streams.tar_stream import Source
 from alexnet_cli.errors import DatasetError, MachineError, UsageError
 
@@ -93,22 +93,24 @@ def split_of(name: str) -> str:
     return SPLITS[match["split"]] if match else "train"
 
 
-def stamp_of(name: str) -> str:
-    """Return what changes with a tar, as far as can be told without reading it: size and time.
+def tar_size_and_tag(name: str) -> tuple[int | None, str]:
+    """Return a tar's size in bytes, and a text that changes with its content, without reading it.
+
+    The size is None, or the text empty, where it is unknown; of a command both are.
 
     Raises:
-        DatasetError: it is not there.
-        MachineError: its server does not answer.
+        DatasetError: if the tar does not exist.
+        MachineError: if its server does not answer.
     """
     if name.startswith(PIPE):
-        return ""
+        return None, ""
     if is_url(name):
-        return stamp(name)
+        return size_and_tag(name)
     try:
         status = Path(name).stat()
     except OSError as error:
         raise DatasetError(f"{name}: {error.strerror}.") from error
-    return f"{Path(name).resolve()} {status.st_size} {status.st_mtime_ns}"
+    return status.st_size, f"{Path(name).resolve()} {status.st_mtime_ns}"
 
 
 @contextmanager
@@ -141,7 +143,10 @@ def _command(name: str, allow_pipe: bool) -> Iterator[Source]:
         pipe.close()
     except (OSError, DatasetError) as error:
         if failed := _exit_code(pipe.proc):
-            raise MachineError(f"{name}: the command failed, exit code {failed}.") from error
+            raise MachineError(
+                f"{name}: the command failed, exit code {failed}.\n"
+                "Nothing of its tar is kept. Run the same command again to go on."
+            ) from error
         raise
     finally:
         pipe.proc.kill()

@@ -1,17 +1,16 @@
 """The shards of one prep, made wherever they are missing, through every way of being stopped."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from alexnet_cli.data.releases import Release, fill_spool, missing_bytes
 from alexnet_cli.data.shards.writer import ShardRecord, ShardTask, read_record
+from alexnet_cli.data.thread_map import thread_map
 from alexnet_cli.engine.interrupt import Interrupt
 from alexnet_cli.engine.prep.cluster import Cluster
 from alexnet_cli.engine.prep.disk_space import check_space, explain_fault
 from alexnet_cli.engine.prep.folder import claim
-from alexnet_cli.engine.prep.process_limit import startable_workers
 from alexnet_cli.engine.prep.shard_pool import run_tasks
 from alexnet_cli.errors import ReleaseError, Stopped
 from alexnet_cli.progress import Progress
@@ -57,7 +56,7 @@ class PrepWork:
         """Take the shards of a prep that was stopped, if they still have the bytes they had."""
         begun = [task for task in self.tasks if task.record_path.is_file()]
         with self.progress.track("checking", len(begun)) as bar:
-            for record in self._read_records(begun):
+            for record in thread_map(read_record, begun, self.num_workers):
                 self._stop_if_asked()
                 bar.advance()
                 if record:
@@ -65,15 +64,6 @@ class PrepWork:
         if self.records:
             done = f"{len(self.records)} of {len(self.tasks)} shards are done"
             self.progress.say(f"resuming: {done}")
-
-    def _read_records(self, tasks: list[ShardTask]) -> Iterator[ShardRecord | None]:
-        with ThreadPoolExecutor(startable_workers(self.num_workers)) as pool:
-            futures = [pool.submit(read_record, task) for task in tasks]
-            try:
-                for future in futures:
-                    yield future.result()
-            finally:
-                pool.shutdown(cancel_futures=True)
 
     def _make_missing(self) -> None:
         missing = self._missing()

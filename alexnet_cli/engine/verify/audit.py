@@ -5,7 +5,6 @@ Hashing and decoding let go of the interpreter, so threads keep all cores busy.
 
 import csv
 import hashlib
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +19,11 @@ from alexnet_cli.data.shards.index import (
     REJECTED_NAME,
     FileRecord,
     Index,
+    Shard,
     read_index,
 )
 from alexnet_cli.data.shards.shard_audit import AuditTask, Finding, ShardAudit, audit_shard
+from alexnet_cli.data.thread_map import thread_map
 from alexnet_cli.engine.interrupt import Interrupt, catch_signals
 from alexnet_cli.engine.prep.side_files import read_rejected
 from alexnet_cli.errors import DatasetError, Stopped
@@ -162,15 +163,14 @@ def _audit_shards(tasks: list[AuditTask], num_threads: int, progress: Progress) 
         def is_stopping() -> bool:
             return bool(interrupt.signal_number)
 
-        with ThreadPoolExecutor(num_threads) as pool:
-            futures = {pool.submit(audit_shard, task, is_stopping): task for task in tasks}
-            for future in as_completed(futures):
-                if is_stopping():
-                    pool.shutdown(cancel_futures=True)
-                    raise _stopped(interrupt, len(audits), len(tasks))
-                shard = futures[future].shard
-                audits[shard.name] = future.result()
-                bar.advance(shard.num_samples, note=shard.name)
+        def audit(task: AuditTask) -> tuple[Shard, ShardAudit]:
+            return task.shard, audit_shard(task, is_stopping)
+
+        for shard, found in thread_map(audit, tasks, num_threads, ordered=False):
+            if is_stopping():
+                raise _stopped(interrupt, len(audits), len(tasks))
+            audits[shard.name] = found
+            bar.advance(shard.num_samples, note=shard.name)
     return [audits[task.shard.name] for task in tasks]
 
 

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.data.streams.tar_source import TarSet, open_tar, split_of, stamp_of, tar_name
+from alexnet_cli.data.streams.tar_source import (
+    TarSet,
+    open_tar,
+    split_of,
+    tar_name,
+    tar_size_and_tag,
+)
 from alexnet_cli.errors import DatasetError, MachineError, UsageError
 
 
@@ -93,12 +99,12 @@ def test_long_command_is_no_name_of_a_file():
 def test_stamp_tells_of_a_change(tmp_path):
     path = tmp_path / "a.tar"
     path.write_bytes(b"a")
-    before = stamp_of(str(path))
-    assert stamp_of(str(path)) == before
+    before = tar_size_and_tag(str(path))
+    assert tar_size_and_tag(str(path)) == before
     path.write_bytes(b"bb")
-    assert stamp_of(str(path)) != before
+    assert tar_size_and_tag(str(path)) != before
     with pytest.raises(DatasetError, match="No such file"):
-        stamp_of(str(tmp_path / "b.tar"))
+        tar_size_and_tag(str(tmp_path / "b.tar"))
 
 
 def test_file_url_and_command_give_their_bytes(tmp_path, web):
@@ -107,7 +113,7 @@ def test_file_url_and_command_give_their_bytes(tmp_path, web):
     for name in (str(tmp_path / "a.tar"), f"{server.url}/a.tar", f"file://{tmp_path}/a.tar"):
         assert all_of(name) == b"content" * 999
     assert all_of(f"pipe:cat {tmp_path}/a.tar", allow_pipe=True) == b"content" * 999
-    assert stamp_of("pipe:cat a") == ""
+    assert tar_size_and_tag("pipe:cat a") == (None, "")
 
 
 def test_command_runs_only_if_it_is_allowed(tmp_path):
