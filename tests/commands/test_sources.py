@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import Listener
 
 from alexnet_cli.commands.evaluate import evaluate
 from alexnet_cli.commands.pca import pca
@@ -71,6 +72,20 @@ def test_pca_of_a_url_is_kept_where_train_finds_it(answer, web, dataset, cache, 
     train_it = ("train", url, "--run", tmp_path / "run", "--set", "width=0.0625")
     small = ("--set", "crop_size=99", "--epochs", 1, "--device", "cpu")
     assert answer(*train_it, *small)["epochs"] == 1
+
+
+def test_eval_and_pca_of_a_url_fetch_all_shards_of_their_split_first(web, dataset, checkpoint):
+    def pca_of_url(progress):
+        pca(web(dataset).url, progress=progress)
+
+    def evaluate_url(progress):
+        evaluate(checkpoint, web(dataset).url, num_views=1, device="cpu", progress=progress)
+
+    for split, command in (("train", pca_of_url), ("val", evaluate_url)):
+        listener = Listener()
+        command(listener)
+        names = {shard.name for shard in read_index(dataset).splits[split].shards}
+        assert set(listener.notes[: len(names)]) == names
 
 
 def test_info_of_a_url_fetches_the_index_alone(answer, web, dataset):
