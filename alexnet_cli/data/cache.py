@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import Any
 
 from alexnet_cli.atomic import PARTIAL_SUFFIX, write_atomically, write_bytes
 from alexnet_cli.data.pixel_stats import FILE_NAME
-from alexnet_cli.data.remote import RemoteFile, copy_bytes
+from alexnet_cli.data.remote import OnBytes, RemoteFile, copy_bytes, ignore
 from alexnet_cli.data.shards.index import INDEX_NAME, FileRecord, Index, Shard, read_index
 from alexnet_cli.data.thread_map import thread_map
 from alexnet_cli.disk import check_room, size_in_words
@@ -79,30 +80,36 @@ class CachedFiles:
         path = self.folder / name
         return path.is_file() and num_bytes in (None, path.stat().st_size)
 
-    def fetch(self, shard: Shard) -> None:
+    def fetch(self, shard: Shard, on_bytes: OnBytes = ignore) -> None:
         """Fetch a shard unless it is there; wait if another thread or process is fetching it.
+
+        Args:
+            on_bytes: called with the number of bytes after each piece.
 
         Raises:
             DatasetError: if the URL has no such shard, or one with other bytes than in the index.
             MachineError: if the network or the disk fails.
         """
-        self._fetch(shard.name, FileRecord(shard.num_bytes, shard.sha256), shard.num_bytes)
+        record = FileRecord(shard.num_bytes, shard.sha256)
+        self._fetch(shard.name, record, shard.num_bytes, on_bytes)
 
-    def _fetch(self, name: str, record: FileRecord | None, limit: int) -> None:
+    def _fetch(
+        self, name: str, record: FileRecord | None, limit: int, on_bytes: OnBytes = ignore
+    ) -> None:
         num_bytes = record.num_bytes if record else None
         if self._has(name, num_bytes):
             return
         with making(self.folder / name):
             if not self._has(name, num_bytes):
                 try:
-                    self._copy(name, record, limit)
+                    self._copy(name, record, limit, on_bytes)
                 except _WrongBytesError:  # perhaps damaged on the way
-                    self._copy(name, record, limit)
+                    self._copy(name, record, limit, ignore)
 
-    def _copy(self, name: str, record: FileRecord | None, limit: int) -> None:
+    def _copy(self, name: str, record: FileRecord | None, limit: int, on_bytes: OnBytes) -> None:
         url = f"{self.url}/{name}"
         with write_atomically(self.folder / name) as file, RemoteFile(url) as source:
-            found = copy_bytes(source, file, limit)
+            found = copy_bytes(source, file, limit, on_bytes)
             if found != (record or found) or found.num_bytes > limit:
                 raise _WrongBytesError(url, record or FileRecord(limit, ""), found)
 
@@ -213,23 +220,27 @@ def announce(
         progress.say(f"{source}: {len(missing)} of {of}, {size}, to be fetched into {folder}")
 
 
-def fetch_each(fetch: Callable[[Any], None], files: Sequence, progress: Progress) -> None:
-    """Call `fetch(file)` for each file, several at a time; the first error cancels the others.
+def fetch_each(fetch: Callable[[Any, OnBytes], None], files: Sequence, progress: Progress) -> None:
+    """Call `fetch(file, on_bytes)` for each file, several at a time; the first error cancels all.
 
     Args:
         files: each has `name` and `num_bytes`. The progress bar counts megabytes if all sizes are
             known, otherwise files.
     """
     sizes = [file.num_bytes for file in files]
-    in_mb = None not in sizes
-    sizes, unit = (sizes, MB) if in_mb else ([1] * len(sizes), 1)
+    in_mb, lock, done = None not in sizes, threading.Lock(), 0
 
-    def fetch_one(numbered: tuple[int, Any]) -> int:
-        fetch(numbered[1])
-        return numbered[0]
+    def count(num_bytes: int) -> None:
+        nonlocal done
+        with lock:
+            before, done = done, done + num_bytes
+            bar.advance(done // MB - before // MB if in_mb else 0)
 
-    with progress.track("fetch, MB" if in_mb else "fetch", sum(sizes) // unit) as bar:
-        done = 0
-        for number in thread_map(fetch_one, enumerate(files), NUM_THREADS, ordered=False):
-            before, done = done, done + sizes[number]
-            bar.advance(done // unit - before // unit, note=files[number].name)
+    def fetch_one(file: Any) -> str:
+        fetch(file, count)
+        return file.name
+
+    total = sum(sizes) // MB if in_mb else len(files)
+    with progress.track("fetch, MB" if in_mb else "fetch", total) as bar:
+        for name in thread_map(fetch_one, files, NUM_THREADS, ordered=False):
+            bar.advance(0 if in_mb else 1, note=name)

@@ -18,6 +18,7 @@ from alexnet_cli.errors import AlexNetError, DatasetError, MachineError, UsageEr
 ADDRESS = re.compile(r"(s3|gs|https?|file|memory)://[^\s?#]+")
 PAUSES = (0.5, 1.0, 2.0)  # seconds before each further try
 CONNECT_SECONDS, SILENT_SECONDS = 10, 30
+OnBytes = Callable[[int], None]  # is told how many bytes were copied, piece by piece
 CHUNK_BYTES = 1 << 20
 EXTRA = "pip install 'alexnet-cli[cloud]'"
 
@@ -155,8 +156,17 @@ def _file_system(url: str) -> tuple:
     return fsspec.url_to_fs(url, **options)
 
 
-def copy_bytes(source: Any, target: BinaryIO, max_bytes: int) -> FileRecord:
+def ignore(num_bytes: int) -> None:
+    """Do nothing with a number of bytes."""
+
+
+def copy_bytes(
+    source: Any, target: BinaryIO, max_bytes: int, on_bytes: OnBytes = ignore
+) -> FileRecord:
     """Copy until `source.read` returns nothing; a longer source is noticed by one byte more.
+
+    Args:
+        on_bytes: called with the number of bytes after each piece.
 
     Returns:
         Size and SHA-256 of the bytes written, at most `max_bytes + 1`.
@@ -170,6 +180,7 @@ def copy_bytes(source: Any, target: BinaryIO, max_bytes: int) -> FileRecord:
         target.write(content)
         digest.update(content)
         num_bytes += len(content)
+        on_bytes(len(content))
     return FileRecord(num_bytes, digest.hexdigest())
 
 

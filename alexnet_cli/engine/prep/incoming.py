@@ -25,7 +25,7 @@ from alexnet_cli.atomic import (
 from alexnet_cli.data.cache import NUM_THREADS, announce, fetch_each
 from alexnet_cli.data.releases.tars import check_whole_tar
 from alexnet_cli.data.releases.wds import FILE, NAMES_FILES, read_names
-from alexnet_cli.data.remote import copy_bytes, is_url
+from alexnet_cli.data.remote import OnBytes, copy_bytes, is_url
 from alexnet_cli.data.shards.index import INDEX_NAME, read_index
 from alexnet_cli.data.shards.writer import RECORDS
 from alexnet_cli.data.streams.tar_source import PIPE, TarSet, open_tar, tar_name, tar_size_and_tag
@@ -166,11 +166,11 @@ def _is_fetched(tar: RemoteTar, folder: Path) -> bool:
     }
 
 
-def _fetch(folder: Path, allow_pipe: bool, tar: RemoteTar) -> None:
+def _fetch(folder: Path, allow_pipe: bool, tar: RemoteTar, on_bytes: OnBytes) -> None:
     with write_atomically(folder / tar.name) as file:
         max_bytes = sys.maxsize - 1 if tar.num_bytes is None else tar.num_bytes
         with open_tar(tar.address, allow_pipe=allow_pipe) as source:
-            num_bytes = copy_bytes(source, file, max_bytes).num_bytes
+            num_bytes = copy_bytes(source, file, max_bytes, on_bytes).num_bytes
         file.flush()
         _check_copy(tar, Path(file.name), num_bytes)
     write_sealed(folder / f"{tar.name}.json", {**asdict(tar), "copied": num_bytes})

@@ -70,6 +70,16 @@ def test_tars_are_fetched_once_and_what_is_fetched_is_said(web, tars, spool):
     assert len(listener.lines) == 1
 
 
+def test_bar_moves_while_a_tar_is_on_its_way(web, tars, spool, monkeypatch):
+    monkeypatch.setattr("alexnet_cli.data.remote.CHUNK_BYTES", 4096)
+    monkeypatch.setattr("alexnet_cli.data.cache.MB", 1000)
+    listener = Listener()
+    look_at(source(web(tars).url, "train-000000.tar"), SILENT).fetch(spool, listener)
+    size = len(contents(tars)["train-000000.tar"])
+    assert listener.total == listener.done == size // 1000
+    assert len(listener.notes) > size // 4096  # and one when it is there
+
+
 def test_commands_give_tars_as_well(tars, spool):
     listener = Listener()
     pattern = f"pipe:cat {tars}/{{train-000000,val-000001}}.tar"
