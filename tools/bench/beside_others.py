@@ -153,7 +153,6 @@ def main() -> None:
             alone.append({name: speed_of(trainers[name], options.seconds) for name in order})
             with busy_processes(options.busy):
                 beside.append({name: speed_of(trainers[name], options.seconds) for name in order})
-            print(alone[-1], beside[-1], file=sys.stderr, flush=True)
     for name in names:
         quiet = statistics.median(row[name] for row in alone)
         shared = statistics.median(row[name] for row in beside)

@@ -44,6 +44,12 @@ def write_model(path: Path, metadata: dict[str, str]) -> Path:
     return path
 
 
+def test_waiting_threads_of_a_session_sleep_after_a_moment(models):
+    options = load_onnx(models[1], "cpu").session.get_session_options()
+
+    assert options.get_session_config_entry("session.intra_op.spin_duration_us") == "300"
+
+
 @pytest.mark.parametrize("views", [1, 10])
 def test_model_says_what_it_is(models, checkpoint, views: int):
     _, origin = load_classifier(checkpoint, CPU)
