@@ -11,8 +11,7 @@ from alexnet_cli.engine.interrupt import Interrupt
 from alexnet_cli.engine.prep.cluster import Cluster
 from alexnet_cli.engine.prep.disk_space import check_space, explain_fault
 from alexnet_cli.engine.prep.folder import claim
-from alexnet_cli.engine.prep.process_limit import startable_workers
-from alexnet_cli.engine.prep.shard_pool import run_tasks
+from alexnet_cli.engine.prep.shard_pool import run_tasks, starting
 from alexnet_cli.errors import ReleaseError, Stopped
 from alexnet_cli.progress import Progress
 
@@ -67,8 +66,9 @@ class PrepWork:
             self.progress.say(f"resuming: {done}")
 
     def _read_records(self, tasks: list[ShardTask]) -> Iterator[ShardRecord | None]:
-        with ThreadPoolExecutor(startable_workers(self.num_workers)) as pool:
-            futures = [pool.submit(read_record, task) for task in tasks]
+        with ThreadPoolExecutor(self.num_workers) as pool:
+            with starting():
+                futures = [pool.submit(read_record, task) for task in tasks]
             try:
                 for future in futures:
                     yield future.result()
