@@ -5,6 +5,8 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +73,14 @@ def limit_of_processes() -> int:
     return resource.RLIMIT_NPROC
 
 
+@pytest.fixture
+def everybodys_folder():
+    """A folder that another user can write, as pytest's own cannot be."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
 def test_few_open_files_are_enough(class_folders, tmp_path):
     options = ("--size", 16, "--shard-size", 1, "--workers", 8)
     ended = call_limited(resource.RLIMIT_NOFILE, 64, class_folders, tmp_path / "new", *options)
@@ -81,9 +91,10 @@ def test_few_open_files_are_enough(class_folders, tmp_path):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_worker_that_cannot_be_started_is_exit_4_and_one_worker_is_enough(
-    class_folders, tmp_path, limit_of_processes, processes
+    class_folders, everybodys_folder, limit_of_processes, processes
 ):
-    arguments = (class_folders, tmp_path / "new", "--size", 16, "--shard-size", 1, "--workers")
+    new = everybodys_folder / "new"
+    arguments = (class_folders, new, "--size", 16, "--shard-size", 1, "--workers")
     ended = call_limited(limit_of_processes, processes, *arguments, 8)
     assert ended.returncode == 4, ended.stderr
     assert "too many processes or threads (ulimit -u)" in ended.stderr
@@ -91,4 +102,4 @@ def test_worker_that_cannot_be_started_is_exit_4_and_one_worker_is_enough(
     assert "Traceback" not in ended.stderr
     ended = call_limited(limit_of_processes, processes, *arguments, 1)
     assert ended.returncode == 0, ended.stderr
-    assert len(list((tmp_path / "new").glob("train-*.tar"))) == 6
+    assert len(list(new.glob("train-*.tar"))) == 6
