@@ -298,7 +298,6 @@ def test_gradient_that_never_comes_back_from_the_low_resolution_path_is_found(mo
 
 
 def test_gradients_of_sigmoid_are_the_slopes():
-    """On drawn pictures: on noise, its gradients are too small to be compared."""
     recipe = find_recipe("sigmoid")
     jpegs, num_classes = draw_pictures(4, seed=recipe.seed)
     images = np.stack([to_square(jpeg, recipe.crop_size) for jpeg, _ in jpegs]).astype(np.float32)
