@@ -190,7 +190,7 @@ def check(
     steps: Annotated[int, typer.Option(min=1, help="Updates to learn one batch in.")] = 300,
     as_json: AsJson = False,
 ) -> None:
-    """Check a recipe's gradients and signals, and that it learns one batch by heart."""
+    """Measure the activations of every layer of a recipe, and overfit one batch."""
     from alexnet_cli.recipes import find_recipe, load_recipe
     from alexnet_cli.settings import with_settings
 

@@ -63,7 +63,7 @@ def show_reproduce(result: dict) -> None:
 
 
 def show_check(result: dict) -> None:
-    """Signals layer by layer, the worst gradient, and the batch learned by heart."""
+    """Signals layer by layer, and the batch learned by heart."""
     table = Table(title=f"{result['recipe']} as drawn, on {safe(result['data'])}")
     for column in ("after", "scale", "spread", "silent"):
         table.add_column(column, justify="right" if column != "after" else "left")
@@ -75,11 +75,6 @@ def show_check(result: dict) -> None:
     print_line(
         f"first loss {result['first_loss']:.3f}; a guess has ln({result['classes']}) = "
         f"{result['guess_loss']:.3f}"
-    )
-    worst = max(result["gradients"], key=lambda row: _finite(row["error"]))
-    print_line(
-        f"gradients of {len(result['gradients'])} parameters, float64: largest relative error "
-        f"{_finite(worst['error']):.1e} ({worst['parameter']})"
     )
     one = result["overfit"]
     verb = "learned" if one["learned"] else "[bold red]not learned[/]"

@@ -12,14 +12,7 @@ from alexnet_cli.data.augment import Augmenter
 from alexnet_cli.data.demo_pictures import draw_pictures
 from alexnet_cli.data.pictures.images import to_square
 from alexnet_cli.data.sources import Location, open_source, stats_of
-from alexnet_cli.engine.checks import (
-    MAX_GRADIENT_ERROR,
-    RATE_FACTORS,
-    GradientCheck,
-    Overfit,
-    check_gradient,
-    overfit,
-)
+from alexnet_cli.engine.checks import RATE_FACTORS, Overfit, overfit
 from alexnet_cli.engine.probe import LayerSignal, first_patches, layer_signals, weakest
 from alexnet_cli.errors import DivergedError
 from alexnet_cli.model.alexnet import AlexNet, initialize
@@ -27,7 +20,6 @@ from alexnet_cli.progress import SILENT, Progress
 from alexnet_cli.recipe import Recipe
 
 NUM_SIGNAL_IMAGES = 32
-NUM_GRADIENT_IMAGES = 4
 NUM_OVERFIT_IMAGES = 10
 
 
@@ -48,22 +40,12 @@ class CheckResult:
     guess_loss: float
     first_loss: float
     signals: list[LayerSignal]
-    gradients: list[GradientCheck]
     overfit: Overfit
     faults: list[str]
 
     def to_json(self) -> dict:
-        """Return the result with the errors and verdicts that are computed from it."""
+        """Return the result with the verdict; losses that are not finite become None."""
         result = asdict(self)
-        for row, gradient in zip(result["gradients"], self.gradients, strict=True):
-            row |= {
-                name: value if math.isfinite(value) else None
-                for name, value in (
-                    ("gradient", gradient.gradient),
-                    ("slope", gradient.slope),
-                    ("error", gradient.error),
-                )
-            }
         losses = [loss if math.isfinite(loss) else None for loss in self.overfit.losses]
         result["overfit"] |= {"learned": self.overfit.learned, "losses": losses}
         return result
@@ -71,7 +53,7 @@ class CheckResult:
     def raise_faults(self) -> None:
         """Raise a DivergedError if there are any."""
         if self.faults:
-            raise DivergedError(f"recipe {self.recipe}: {'; '.join(self.faults[:3])}.")
+            raise DivergedError(f"recipe {self.recipe}: {'; '.join(self.faults)}.")
 
 
 def check(
@@ -81,7 +63,7 @@ def check(
     steps: int = 300,
     progress: Progress = SILENT,
 ) -> CheckResult:
-    """Check gradients, signals, and that one batch can be learned by heart.
+    """Measure the activations of every layer, and overfit one batch.
 
     Args:
         location: a dataset with pixel statistics; drawn pictures otherwise.
@@ -99,12 +81,6 @@ def check(
     with torch.no_grad():
         first_loss = F.cross_entropy(net(patches), labels).item()
     del net
-    few = slice(0, NUM_GRADIENT_IMAGES)
-    gradients = []
-    with progress.track("gradient", 2 * len(recipe.layer_names())) as bar:
-        for found in check_gradient(recipe, num_classes, patches[few], labels[few]):
-            gradients.append(found)
-            bar.advance(1, note=found.parameter)
     few = slice(0, NUM_OVERFIT_IMAGES)
     with progress.track("one batch by heart", len(RATE_FACTORS) * steps) as bar:
         learned = overfit(recipe, num_classes, patches[few], labels[few], steps, bar)
@@ -115,27 +91,18 @@ def check(
         guess_loss=math.log(num_classes),
         first_loss=first_loss,
         signals=signals,
-        gradients=gradients,
         overfit=learned,
-        faults=_faults(signals, gradients, learned),
+        faults=_faults(signals, learned),
     )
 
 
-def _faults(
-    signals: list[LayerSignal], gradients: list[GradientCheck], learned: Overfit
-) -> list[str]:
-    faults = [
-        f"the gradient of {found.parameter} is {found.gradient:.4g}, the slope {found.slope:.4g}"
-        for found in gradients
-        if not found.error <= MAX_GRADIENT_ERROR
+def _faults(signals: list[LayerSignal], learned: Overfit) -> list[str]:
+    if learned.learned:
+        return []
+    return [
+        f"{learned.images} pictures are not learned by heart in {len(learned.losses)} steps "
+        f"(loss {learned.losses[-1]:.3f}); least is left of them after {weakest(signals).name}"
     ]
-    if not learned.learned:
-        weak = weakest(signals)
-        faults.append(
-            f"{learned.images} pictures are not learned by heart in {len(learned.losses)} steps "
-            f"(loss {learned.losses[-1]:.3f}); least is left of them after {weak.name}"
-        )
-    return faults
 
 
 def _draw_patches(recipe: Recipe) -> tuple[Tensor, Tensor, int]:

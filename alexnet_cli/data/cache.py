@@ -8,7 +8,6 @@ cache is read like any dataset. Any number of processes and threads may share it
 Not `pooch`: it does not resume a cut transfer, reads no s3:// or gs://, and adds `requests`.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -19,6 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from alexnet_cli.atomic import PARTIAL_SUFFIX, write_atomically, write_bytes
 from alexnet_cli.data.pixel_stats import FILE_NAME
@@ -45,12 +46,16 @@ def cache_folder() -> Path:
 @contextmanager
 def making(path: Path) -> Iterator[None]:
     """Wait for whoever makes the same file; without locks on a network disk both make it."""
-    with path.with_name(f".{path.name}.lock").open("ab") as file:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-            for leftover in path.parent.glob(f"{path.name}.*{PARTIAL_SUFFIX}"):
-                leftover.unlink(missing_ok=True)  # of a process that was killed
+    # Its file stays in the cache: no hash covers it, and nobody waits for a file that was removed.
+    lock = FileLock(path.with_name(f".{path.name}.lock"), fallback_to_soft=False)
+    with suppress(OSError):
+        lock.acquire()
+        for leftover in path.parent.glob(f"{path.name}.*{PARTIAL_SUFFIX}"):
+            leftover.unlink(missing_ok=True)  # of a process that was killed
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,42 +1,19 @@
-"""Can this network learn? Its gradient against differences, and one batch learned by heart."""
+"""Can this network overfit one batch?"""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alexnet_cli.errors import RecipeError
 from alexnet_cli.model.alexnet import AlexNet, initialize
 from alexnet_cli.model.sgd import PaperSGD
 from alexnet_cli.progress import Tracker
 from alexnet_cli.recipe import Recipe
-from alexnet_cli.settings import widen
 
-MAX_GRADIENT_ERROR = 1e-4
-FLOOR = 1e-6  # the loss is rounded: smaller slopes cannot be told
-STEPS = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9)  # a kink within a step spoils it; rounding a too small one
-SHRUNKEN_CROPS = (72, 99)  # sizes that fit every network of the recipes
-SHRUNKEN_WIDTH = 1 / 16
 LEARNED_LOSS = 0.05
 RATE_FACTORS = (0.3, 1.0, 0.1)  # without dropout, and ten pictures a batch, less is often more
 PATIENCE, HOPELESS = 60, 1.5  # after so many updates a loss that grew so much ends the attempt
-
-
-@dataclass(frozen=True, slots=True)
-class GradientCheck:
-    """One parameter: its gradient along a random direction and the slope of the loss there."""
-
-    parameter: str
-    gradient: float
-    slope: float
-
-    @property
-    def error(self) -> float:
-        """Relative error."""
-        return abs(self.gradient - self.slope) / max(abs(self.gradient), abs(self.slope), FLOOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,65 +33,6 @@ class Overfit:
     def learned(self) -> bool:
         """Whether the last loss is next to nothing."""
         return bool(self.losses) and self.losses[-1] <= LEARNED_LOSS
-
-
-def shrink(recipe: Recipe) -> Recipe:
-    """Return the recipe with a sixteenth of the kernels, on small patches."""
-    narrow = widen(recipe, SHRUNKEN_WIDTH)
-    for size in SHRUNKEN_CROPS:
-        if size < recipe.crop_size:
-            small = replace(narrow, crop_size=size)
-            try:
-                with torch.device("meta"):
-                    AlexNet(small, 2)
-            except RecipeError:
-                continue
-            return small
-    return narrow
-
-
-def check_gradient(
-    recipe: Recipe, num_classes: int, patches: Tensor, labels: Tensor
-) -> Iterator[GradientCheck]:
-    """Yield a `GradientCheck` for every parameter of a shrunken copy, in float64.
-
-    Args:
-        patches: (N, 3, H, W), at least as large as the shrunken copy's; their corners are taken.
-    """
-    small = shrink(recipe)
-    net = AlexNet(small, num_classes)
-    initialize(net, small.seed)
-    net.double().eval()
-    x = patches[:, :, : small.crop_size, : small.crop_size].double()
-    F.cross_entropy(net(x), labels).backward()
-    generator = torch.Generator().manual_seed(small.seed)
-    for name, parameter in net.named_parameters():
-        direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        direction /= direction.norm()
-        gradient = (parameter.grad * direction).sum().item()
-        slopes = [
-            change / step
-            for step in STEPS
-            for change in _changes(net, parameter, step * direction, x, labels)
-        ]
-        yield GradientCheck(name, gradient, min(slopes, key=lambda slope: abs(slope - gradient)))
-
-
-@torch.no_grad()
-def _changes(
-    net: AlexNet, parameter: Tensor, step: Tensor, x: Tensor, labels: Tensor
-) -> tuple[float, float, float]:
-    """Return by how much the loss rises along a step: on average of both sides, and on each.
-
-    On a kink, where a ReLU or a maximum changes over, the gradient is the slope of one side.
-    """
-    kept, losses = parameter.clone(), []
-    for change in (step, 0 * step, -step):
-        parameter.copy_(kept + change)
-        losses.append(F.cross_entropy(net(x), labels).item())
-    parameter.copy_(kept)
-    after, here, before = losses
-    return (after - before) / 2, after - here, here - before
 
 
 def overfit(

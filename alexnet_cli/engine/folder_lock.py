@@ -1,59 +1,98 @@
-"""One writer a folder: a lock that ends with its process, however that ends."""
+"""One process at a time in a folder: a file lock that ends with its process, however that ends."""
 
-import fcntl
+import errno
+import json
 import os
-import time
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from alexnet_cli.errors import AlexNetError
 
+LOCK_NAME = ".lock"  # in the folder, while it is locked; a killed process leaves it there
 SOMEBODY = "another process"
+PATIENCE_SECONDS = 0.3  # another process may only be looking, or removing its lock file
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network disks
 
 
 @contextmanager
 def locked(folder: Path, refuse: Callable[[str], AlexNetError]) -> Iterator[None]:
-    """Keep every other process that asks for the same lock out, until the block or we end.
+    """Keep other processes that ask for the same lock out, until the block or this process ends.
 
-    On a network disk without locks nobody is kept out.
+    The lock file names its owner. Nobody is kept out of a folder on a network disk without locks,
+    or of one in which this process cannot create a file.
 
     Args:
-        refuse: makes the refusal of who has it: "another process (17, since 2012-09-30 18:05)".
+        refuse: makes the error from the name of the holder:
+            "another process (17 on node3, alexnet prep, since 2012-09-30 18:05)".
 
     Raises:
-        AlexNetError: the refusal, because another process has the lock.
+        AlexNetError: the one that `refuse` makes, if another process has the lock.
+        OSError: if the folder does not exist, or its disk fails.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    folder.stat()  # filelock would create it
+    path = folder / LOCK_NAME
+    # With `on_acquired`, filelock never falls back to lock files that outlive a killed process.
+    lock = FileLock(path, PATIENCE_SECONDS, on_acquired=_write_owner)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise refuse(_holder(descriptor)) from None
-        except OSError:
-            pass  # no locks there
+        lock.acquire()
+    except Timeout:
+        raise refuse(_describe_owner(path)) from None
+    except OSError as error:
+        if error.errno in READ_ONLY and path.exists():  # the lock of another user
+            raise refuse(_describe_owner(path)) from None
+        if error.errno not in (*READ_ONLY, *NO_LOCKS):
+            raise
+        if error.errno in NO_LOCKS:
+            with suppress(OSError):
+                path.unlink()
+    try:
         yield
-    finally:
-        with suppress(OSError):
-            os.close(descriptor)
+    except BaseException:
+        with suppress(OSError):  # the first fault is the one to report
+            _release(lock, path)
+        raise
+    _release(lock, path)
 
 
-def _holder(descriptor: int) -> str:
-    """Say which process of this machine has the lock on an open folder, and since when it runs."""
-    status = os.fstat(descriptor)
-    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-    with suppress(OSError, LookupError, ValueError):  # on another machine, or ended meanwhile
-        for line in Path("/proc/locks").read_text().splitlines():
-            _, kind, _, _, process, place, *_ = line.split()
-            if kind == "FLOCK" and place == f"{device}:{status.st_ino}":
-                began = time.localtime(_began(int(process)))
-                since = time.strftime("%Y-%m-%d %H:%M", began)
-                return f"{SOMEBODY} ({process}, since {since})"
-    return SOMEBODY
+def _release(lock: FileLock, path: Path) -> None:
+    """Remove the lock file and release the lock, so that a dataset or run has no file more.
+
+    The file is removed while it is still locked, so it is never that of the next holder. A process
+    that opened it before then locks a file that no name leads to; filelock sees that it has no link
+    left, and tries again with a new file.
+    """
+    if lock.is_locked:
+        try:
+            path.unlink(missing_ok=True)
+        finally:
+            lock.release()
 
 
-def _began(process: int) -> float:
-    """Return when a process was started, in seconds since 1970."""
-    ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    since_boot = int(ticks) / os.sysconf("SC_CLK_TCK")
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
+def _write_owner(descriptor: int) -> None:
+    verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    owner = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "command": f"alexnet {verb}".strip(),
+        "since": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    with suppress(OSError):  # a full disk; the lock holds without a name
+        os.truncate(descriptor, 0)
+        os.write(descriptor, json.dumps(owner).encode())
+
+
+def _describe_owner(path: Path) -> str:
+    try:
+        owner = json.loads(path.read_bytes())
+        since = datetime.fromisoformat(owner["since"]).astimezone()
+        where = f"{owner['pid']} on {owner['host']}, {owner['command']}"
+    except (OSError, ValueError, LookupError, TypeError):  # it ended meanwhile, or its disk is full
+        return SOMEBODY
+    return f"{SOMEBODY} ({where}, since {since:%Y-%m-%d %H:%M})"

@@ -1,11 +1,11 @@
 import csv
 import errno
-import fcntl
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +19,7 @@ from alexnet_cli.data.demo_pictures import CLASSES, draw_jpeg
 from alexnet_cli.data.releases import LAYOUTS
 from alexnet_cli.data.shards import writer as shards
 from alexnet_cli.data.shards.dataset import open_dataset
+from alexnet_cli.engine.folder_lock import locked
 from alexnet_cli.engine.prep import cluster, shard_pool
 
 OPTIONS = ("--size", 112, "--shard-size", 25)  # those of the dataset in tests/conftest.py
@@ -272,15 +273,12 @@ def test_scheduler_that_does_not_answer_is_exit_4(fails, release, tmp_path, monk
 
 def test_second_prep_of_a_folder_is_refused_and_the_first_unharmed(fails, release, tmp_path):
     (tmp_path / "new").mkdir()
-    descriptor = os.open(tmp_path / "new", os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        began = time.monotonic()
+    with locked(tmp_path / "new", AssertionError):
         message = fails(4, "prep", release, tmp_path / "new").message
-        assert f"in use by another process ({os.getpid()}, since 2" in message
-        assert time.monotonic() - began < 5
-    finally:
-        os.close(descriptor)
+    holder = f"another process ({os.getpid()} on {socket.gethostname()}, alexnet"
+    assert f"{tmp_path / 'new'}: in use by {holder}" in message
+    assert ", since 2" in message
+    assert "Wait for it, or name another folder." in message
     assert list((tmp_path / "new").iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-import fcntl
+import errno
 import json
 import os
 import shutil
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_cli.data.shards.index import FileRecord, read_index, write_index
+from alexnet_cli.engine.folder_lock import LOCK_NAME, locked
 
 
 @pytest.fixture
@@ -171,12 +172,29 @@ def test_what_repair_cannot_make_again_is_still_exit_3(fails, release, damaged):
 
 
 def test_repair_of_a_folder_in_use_is_exit_4(fails, release, damaged):
-    descriptor = os.open(damaged, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        assert "in use" in fails(4, "verify", damaged, "--repair", release).message
-    finally:
-        os.close(descriptor)
+    with locked(damaged, AssertionError):
+        message = fails(4, "verify", damaged, "--repair", release).message
+        assert f"{damaged}: in use by another process ({os.getpid()} on " in message
+
+
+def test_dataset_that_cannot_be_written_is_verified_and_needs_no_repair(
+    answer, dataset, release, monkeypatch
+):
+    def open_file(path, *arguments, **options):
+        if str(path).endswith(LOCK_NAME):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *arguments, **options)
+
+    real = os.open
+    monkeypatch.setattr(os, "open", open_file)
+    assert answer("verify", dataset)["findings"] == []
+    assert answer("verify", dataset, "--repair", release)["replaced"] == []
+
+
+def test_lock_of_a_killed_process_is_no_finding_and_no_obstacle(answer, damaged, release):
+    (damaged / LOCK_NAME).write_text('{"host": "gone", "pid": 1}')
+    answer("verify", damaged, "--repair", release, "--workers", 1)
+    assert not (damaged / LOCK_NAME).exists()
 
 
 @pytest.mark.parametrize(("option", "value"), [("--workers", 0), ("--layout", "shelf")])

@@ -1,7 +1,4 @@
-"""Gradients against differences, right and wrong ones, and one batch learned by heart; 10 seconds.
-
-N images, C channels, H rows, W columns.
-"""
+"""Overfitting one batch."""
 
 import math
 from dataclasses import replace
@@ -11,20 +8,13 @@ import torch
 
 from alexnet_cli.engine.checks import (
     LEARNED_LOSS,
-    MAX_GRADIENT_ERROR,
     RATE_FACTORS,
-    GradientCheck,
     Overfit,
-    check_gradient,
     overfit,
-    shrink,
 )
-from alexnet_cli.errors import RecipeError
-from alexnet_cli.model import layers
-from alexnet_cli.model.alexnet import AlexNet, describe_layers, initialize
+from alexnet_cli.model.alexnet import AlexNet, initialize
 from alexnet_cli.recipe import PAPER, Recipe
-from alexnet_cli.recipes import RECIPES, find_recipe
-from alexnet_cli.recipes.cifar import CIFAR_13PCT, CIFAR_RELU, CIFAR_TANH
+from alexnet_cli.recipes.cifar import CIFAR_13PCT, CIFAR_TANH
 from alexnet_cli.settings import widen
 
 CLASSES = 6
@@ -35,195 +25,6 @@ def draw_batch(size: int, count: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     patches = 60 * torch.randn(count, 3, size, size, generator=generator)
     return patches, torch.arange(count) % CLASSES
-
-
-def gradients(recipe: Recipe) -> dict[str, GradientCheck]:
-    found = list(check_gradient(recipe, CLASSES, *draw_batch(99)))
-    names = [check.parameter for check in found]
-    assert len(set(names)) == len(names)
-    return dict(zip(names, found, strict=True))
-
-
-def wrong(found: dict[str, GradientCheck]) -> set[str]:
-    return {name for name, check in found.items() if check.error > MAX_GRADIENT_ERROR}
-
-
-# --- the shrunken copy
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_shrinks_to_a_small_network_with_the_same_layers(name):
-    recipe = find_recipe(name)
-
-    small = shrink(recipe)
-
-    assert small.crop_size <= min(99, recipe.crop_size)
-    found, whole = describe_layers(small, 7), describe_layers(recipe, 7)
-    assert [layer.name for layer in found] == [layer.name for layer in whole]
-    assert sum(layer.parameters for layer in found) < 500_000
-    for layer, original in zip(found, whole, strict=True):
-        if layer.name not in ("flatten", "fc8"):  # channels or units; never fewer than 8
-            assert layer.output[0] == max(8, 8 * math.floor(original.output[0] / 128 + 0.5))
-
-
-@pytest.mark.parametrize("name", ["paper", "five-cnns-120", "pretrain-2011", "cifar-11pct"])
-def test_shrunken_network_keeps_all_that_is_no_size(name):
-    recipe = find_recipe(name)
-
-    small = shrink(recipe)
-
-    for field in ("columns", "reads_both", "activation", "low_resolution", "split_classes"):
-        assert getattr(small, field) == getattr(recipe, field)
-    for layer, conv in recipe.convs().items():
-        copy = small.convs()[layer]
-        assert (copy.then, copy.local, copy.size) == (conv.then, conv.local, conv.size)
-
-
-def test_patches_of_cifar_stay_as_they_are():
-    assert shrink(CIFAR_13PCT).crop_size == 24
-    assert shrink(CIFAR_RELU).crop_size == 32
-
-
-def reaching(size: int) -> Recipe:
-    """Return the paper's recipe with larger windows in conv2."""
-    return replace(PAPER, conv2=replace(PAPER.conv2, size=size))
-
-
-def test_patches_take_the_next_size_where_the_smallest_leaves_nothing():
-    recipe = reaching(12)
-
-    with pytest.raises(RecipeError, match="nothing is left"):
-        describe_layers(replace(recipe, crop_size=72), CLASSES)
-    assert shrink(recipe).crop_size == 99
-
-
-def test_patches_stay_where_no_smaller_ones_fit():
-    recipe = shrink(reaching(20))
-
-    assert recipe.crop_size == 224
-    assert recipe.conv2.filters == 16
-    assert describe_layers(recipe, CLASSES)[-1].output == (CLASSES,)
-
-
-# --- right gradients
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "paper",
-        "original-2012",
-        "cifar-13pct",
-        "cifar-11pct",
-        "five-cnns-137",
-        "five-cnns-120",
-        "pretrain-2011",
-    ],
-)
-def test_gradients_of_a_recipe_are_the_slopes(name):
-    recipe = replace(find_recipe(name), imports=())
-
-    found = gradients(recipe)
-
-    net = AlexNet(shrink(recipe), CLASSES)
-    assert list(found) == [name for name, _ in net.named_parameters()]
-    assert wrong(found) == set()
-    assert all(math.isfinite(check.gradient) for check in found.values())
-    assert all(check.gradient != 0 for check in found.values())
-
-
-def test_gradients_are_those_of_the_corner_of_larger_patches():
-    patches, labels = draw_batch(99)
-
-    whole = list(check_gradient(PAPER, CLASSES, patches, labels))
-
-    assert whole == list(check_gradient(PAPER, CLASSES, patches[:, :, :72, :72], labels))
-
-
-def test_another_seed_looks_along_another_direction():
-    one, other = gradients(CIFAR_13PCT), gradients(replace(CIFAR_13PCT, seed=1))
-
-    assert all(one[name].gradient != other[name].gradient for name in one)
-    assert wrong(other) == set()
-
-
-def test_error_is_relative_to_the_larger_of_the_two():
-    assert GradientCheck("a", gradient=2.0, slope=1.0).error == 0.5
-    assert GradientCheck("a", gradient=1.0, slope=-2.0).error == 1.5
-    assert GradientCheck("a", gradient=-1e-3, slope=-1e-3).error == 0.0
-    assert GradientCheck("a", gradient=0.0, slope=0.0).error == 0.0
-
-
-# --- wrong gradients
-
-BEFORE_NORM2 = {"conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"}
-BEFORE_NORM1 = {"conv1.weight", "conv1.bias"}
-
-
-@pytest.fixture
-def backward(monkeypatch):
-    """Put another gradient in place of the response normalisation's."""
-    right = layers._ResponseNorm.backward
-
-    def put(change):
-        def changed(ctx, grad):
-            return change(right(ctx, grad)[0], ctx, grad), *[None] * 5
-
-        monkeypatch.setattr(layers._ResponseNorm, "backward", staticmethod(changed))
-
-    return put
-
-
-def test_gradient_that_is_half_of_the_right_one_is_found_in_the_layers_below(backward):
-    backward(lambda right, ctx, grad: right / 2)
-
-    found = gradients(PAPER)
-
-    assert wrong(found) == BEFORE_NORM2
-    for name in BEFORE_NORM2 - BEFORE_NORM1:
-        assert found[name].error == pytest.approx(0.5, abs=0.01)
-    for name in BEFORE_NORM1:  # through both normalisations
-        assert found[name].error == pytest.approx(0.75, abs=0.01)
-
-
-def test_gradient_without_the_neighbours_share_is_found(backward):
-    backward(lambda right, ctx, grad: grad * ctx.saved_tensors[1] ** -ctx.norm.beta)
-
-    # Small where few channels are wide awake, as before the second normalisation.
-    assert BEFORE_NORM1 <= wrong(gradients(PAPER)) <= BEFORE_NORM2
-
-
-def test_gradient_that_is_wrong_in_one_channel_is_found(backward):
-    def drop_first(right, ctx, grad):
-        right = right.clone()
-        right[:, 0] = 0
-        return right
-
-    backward(drop_first)
-
-    assert wrong(gradients(PAPER)) == BEFORE_NORM2
-
-
-def test_gradient_that_is_wrong_in_conv1s_normalisation_only_is_found(backward):
-    recipe = replace(PAPER, conv2=replace(PAPER.conv2, then=("activation", "max-pool")))
-    backward(lambda right, ctx, grad: 1.01 * right)
-
-    assert wrong(gradients(recipe)) == BEFORE_NORM1
-
-
-def test_gradient_that_never_comes_back_from_the_low_resolution_path_is_found(monkeypatch):
-    real = layers.TwoScaleConv2d.forward
-
-    def forget(self, x, picture):
-        kept = self.low_weight.detach()
-        return real(self, x, picture) + 0 * kept.sum() + (self.low_weight - kept).sum()
-
-    monkeypatch.setattr(layers.TwoScaleConv2d, "forward", forget)
-
-    assert "conv2.low_weight" in wrong(gradients(find_recipe("five-cnns-137")))
-
-
-# --- one batch by heart
 
 
 class Bar:
@@ -373,12 +174,3 @@ def test_batch_counts_as_learned_by_its_last_loss():
     assert not Overfit(1, 0.1, [0.01, 0.06]).learned
     assert not Overfit(1, 0.1, [2.0, math.nan]).learned
     assert not Overfit(1, 0.1, []).learned
-
-
-def test_gradients_of_sigmoid_are_the_slopes():
-    from alexnet_cli.commands.check import _draw_patches
-    from alexnet_cli.recipes import find_recipe
-
-    patches, labels, classes = _draw_patches(find_recipe("sigmoid"))
-    found = list(check_gradient(find_recipe("sigmoid"), classes, patches[:4], labels[:4]))
-    assert [(c.parameter, c.gradient, c.slope) for c in found if c.error > 1e-4] == []

@@ -12,7 +12,7 @@ from alexnet_cli.atomic import PARTIAL_SUFFIX, read_sealed, remove_partial, writ
 from alexnet_cli.data.shards.index import INDEX_NAME
 from alexnet_cli.data.shards.writer import RECORDS, ShardTask
 from alexnet_cli.disk import advice_on, fault_in_words
-from alexnet_cli.engine.folder_lock import locked
+from alexnet_cli.engine.folder_lock import LOCK_NAME, locked
 from alexnet_cli.errors import DatasetError, MachineError
 
 PLAN_NAME = "plan.json"
@@ -80,7 +80,7 @@ def _check_ours(folder: Path) -> None:
     """Refuse a folder that holds anything, unless a prep that was stopped left it."""
     # A prep that stopped before its plan was written leaves RECORDS alone.
     begun = (folder / RECORDS / PLAN_NAME).is_file()
-    if not begun and any(entry.name != RECORDS for entry in folder.iterdir()):
+    if not begun and any(e.name not in (RECORDS, LOCK_NAME) for e in folder.iterdir()):
         raise DatasetError(
             f"{folder} is not empty and not an alexnet dataset; it is left as it is.\n"
             "Name a new or empty folder."

@@ -19,7 +19,6 @@ from multiprocessing.process import BaseProcess
 from alexnet_cli.atomic import PARTIAL_SUFFIX, remove_partial
 from alexnet_cli.data.shards.writer import ShardRecord, ShardTask, TaskStopped, make_shard
 from alexnet_cli.engine.interrupt import Interrupt
-from alexnet_cli.engine.prep.process_limit import startable_workers
 from alexnet_cli.errors import MachineError
 
 POLL_SECONDS = 0.2
@@ -34,10 +33,9 @@ def run_tasks(
     Ends early, and without a trace of unfinished shards, once a signal asked to stop.
 
     Raises:
-        MachineError: a worker died. The shards it had finished are kept.
+        MachineError: if a worker cannot be started, or died. Finished shards are kept.
     """
     interrupt = interrupt or Interrupt()
-    num_workers = startable_workers(num_workers)
     if num_workers > 1:
         yield from _run_on_workers(tasks, num_workers, interrupt)
         return
@@ -81,7 +79,7 @@ def _run_on_workers(
             num_workers, mp_context=context, initializer=_start_worker, initargs=(reader,)
         )
     try:
-        with _without_hangup():
+        with _without_hangup(), starting():
             pending = {pool.submit(make_shard_here, task) for task in tasks}
         workers = multiprocessing.active_children()
         yield from collect(pending, interrupt)
@@ -94,12 +92,34 @@ def _run_on_workers(
         writer.close()
         # Only the first shutdown can wait for the pool's own thread, which fails if we end before.
         ending = threading.Thread(target=pool.shutdown, kwargs={"cancel_futures": True})
-        ending.start()
+        try:
+            ending.start()
+        except RuntimeError:  # no thread can be started, so no worker was either
+            pool.shutdown(wait=False, cancel_futures=True)
         _end(workers)
-        ending.join()
+        if ending.ident:
+            ending.join()
         reader.close()
         for folder in {task.folder for task in tasks}:
             remove_partial(folder)
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Translate the errors of threads and processes that a limit keeps from starting.
+
+    Raises:
+        MachineError: if one cannot be started.
+    """
+    try:
+        yield
+    except BrokenProcessPool:
+        raise
+    except (RuntimeError, EOFError, ConnectionError, BlockingIOError) as error:
+        raise MachineError(
+            "a prep worker cannot be started: too many processes or threads (ulimit -u).\n"
+            "Finished shards are kept. Run the same command to go on, with fewer --workers."
+        ) from error
 
 
 @contextmanager

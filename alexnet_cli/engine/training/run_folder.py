@@ -7,12 +7,12 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from alexnet_cli.atomic import PARTIAL_SUFFIX, write_bytes
 from alexnet_cli.disk import check_room
-from alexnet_cli.engine.folder_lock import locked
+from alexnet_cli.engine.folder_lock import LOCK_NAME, locked
 from alexnet_cli.errors import CheckpointError, InputError, MachineError
 from alexnet_cli.model.alexnet import parameter_shapes
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, read_recipe, save_checkpoint
@@ -40,10 +40,10 @@ class RunFolder:
             InputError: the folder holds a run, or anything else.
             MachineError: another process trains there.
         """
-        if self.path.exists():
-            with locked(self.path, self._in_use):
-                if self._is_used():
-                    raise self._refusal()
+        is_folder = self.path.is_dir()
+        with locked(self.path, self._in_use) if is_folder else nullcontext():
+            if self._is_used():
+                raise self._refusal()
 
     def check_room(self, recipe: Recipe, num_classes: int) -> None:
         """Refuse to train where the run's checkpoints do not fit on the disk.
@@ -103,7 +103,7 @@ class RunFolder:
         if not self.path.is_dir():
             return False
         names = {entry.name for entry in self.path.iterdir()}
-        records = {RECIPE_NAME, self.log.name, self.curves.name, self.evidence.name}
+        records = {RECIPE_NAME, self.log.name, self.curves.name, self.evidence.name, LOCK_NAME}
         return {n for n in names if not n.endswith(PARTIAL_SUFFIX)} <= records
 
     @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import a_checkpoint
 
+from alexnet_cli.engine.folder_lock import LOCK_NAME
 from alexnet_cli.engine.training.run_folder import RunFolder
 from alexnet_cli.errors import CheckpointError, InputError, MachineError
 from alexnet_cli.model.alexnet import parameter_shapes
@@ -216,7 +217,9 @@ def test_half_written_files_of_a_killed_process_are_removed(run):
         (run.path / name).write_bytes(b"half")
 
     with run.locked():
-        assert {path.name: path.read_bytes() for path in run.path.iterdir()} == kept
+        found = {path.name: path.read_bytes() for path in run.path.iterdir()}
+        assert found.pop(LOCK_NAME)
+        assert found == kept
 
     assert {path.name: path.read_bytes() for path in run.path.iterdir()} == kept
 
