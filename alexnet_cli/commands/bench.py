@@ -23,6 +23,7 @@ from alexnet_cli.engine.devices.precision import (
     describe_precision,
     warn_of_slow_bf16,
 )
+from alexnet_cli.engine.devices.replicas import place_in_group
 from alexnet_cli.engine.training.learner import Place
 from alexnet_cli.errors import AlexNetError, MachineError, UsageError
 from alexnet_cli.progress import SILENT, Progress
@@ -139,10 +140,10 @@ def _check_names(extent: Extent) -> None:
 
 
 def _measure(way: _Way, layout: Layout, progress: Progress) -> Bench | None:
+    shown = progress if place_in_group().is_first else SILENT
+    dataset = _open(way, shown) if way.location else None
     with layout.taken() as (devices, replicas):
         place = Place(devices, way.precision, way.compiled, replicas)
-        shown = progress if replicas.is_first else SILENT
-        dataset = _open(way, shown) if way.location else None
         shown.say(describe_precision(way.precision, devices[0]))
         if way.warns:
             warn_of_slow_bf16(way.precision, devices[0], shown)
