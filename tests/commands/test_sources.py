@@ -85,7 +85,8 @@ def test_eval_and_pca_of_a_url_fetch_all_shards_of_their_split_first(web, datase
         listener = Listener()
         command(listener)
         names = {shard.name for shard in read_index(dataset).splits[split].shards}
-        assert set(listener.notes[: len(names)]) == names
+        noted = [note for note in listener.notes if note]  # the bar also moves within a shard
+        assert set(noted[: len(names)]) == names
 
 
 def test_info_of_a_url_fetches_the_index_alone(answer, web, dataset):
