@@ -12,7 +12,7 @@ from collections.abc import MutableMapping
 # If the user set one of these, all of them are left as they are.
 WAITING_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 # GNU's runtime (libgomp) waits 300,000 pauses of the processor by default, 6 to 12 ms of them;
-# operators of a train step follow each other sooner than 30,000 of them.
+# nearly all operators of a train step follow each other sooner than 30,000 of them.
 SPIN_COUNT = 30_000
 
 
