@@ -1,7 +1,6 @@
 import errno
 import fcntl
 import json
-import multiprocessing
 import os
 import re
 import socket
@@ -103,29 +102,32 @@ def test_refused_process_leaves_the_lock_file(tmp_path, holder):
         assert (tmp_path / LOCK_NAME).read_bytes() == content
 
 
-def _count(folder: Path, number: int, turns: int) -> None:
-    """Add 1 to a file so many times; two processes at once would lose some."""
-    done = 0
-    while done < turns:
-        try:
-            with locked(folder, MachineError):
-                total = int((folder / "total").read_text())
-                time.sleep(0)
-                (folder / "total").write_text(str(total + 1))
-                done += 1
-        except MachineError:
-            pass
+# Adds 1 to a file many times; two processes at once would lose some.
+COUNTING = """
+import sys
+import time
+from pathlib import Path
+from alexnet_cli.engine.folder_lock import locked
+from alexnet_cli.errors import MachineError
+
+total, done = Path(sys.argv[1]) / "total", 0
+while done < 150:
+    try:
+        with locked(total.parent, MachineError):
+            count = int(total.read_text())
+            time.sleep(0)
+            total.write_text(str(count + 1))
+            done += 1
+    except MachineError:
+        pass
+"""
 
 
 def test_processes_that_make_and_remove_the_lock_file_never_hold_it_together(tmp_path):
     (tmp_path / "total").write_text("0")
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_count, args=(tmp_path, n, 150)) for n in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * 4
+    command = [sys.executable, "-c", COUNTING, str(tmp_path)]
+    processes = [subprocess.Popen(command) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
     assert (tmp_path / "total").read_text() == "600"
     assert [path.name for path in tmp_path.iterdir()] == ["total"]
 

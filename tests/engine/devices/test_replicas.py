@@ -19,11 +19,12 @@ from alexnet_cli.recipe import Recipe
 
 TWO = {"device": "cpu", "num_devices": 2, "columns": 1}
 NUM_STEPS = 4  # an epoch: 60 pictures, 16 a step
+NUM_EPOCHS = 20  # a signal takes up to half a second to reach the replicas
 
 
 @pytest.fixture(scope="module")
 def recipe(tiny_recipe) -> Recipe:
-    """Twenty steps, dropout and color noise included.
+    """Eighty steps, dropout and color noise included.
 
     ReLU and max pooling turn the smallest difference of rounding into a large one when a unit is
     near zero or two are near each other; tanh and average pooling do not.
@@ -32,7 +33,7 @@ def recipe(tiny_recipe) -> Recipe:
         name: replace(conv, then=tuple(step.replace("max-", "average-") for step in conv.then))
         for name, conv in tiny_recipe.convs().items()
     }
-    return replace(tiny_recipe, epochs=5, activation="tanh", **pools)
+    return replace(tiny_recipe, epochs=NUM_EPOCHS, activation="tanh", **pools)
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +55,11 @@ def test_two_replicas_stopped_and_resumed_learn_what_one_process_does(
         train(dataset, run, recipe, **TWO)
     watcher.join()
     assert caught.value.exit_code == 128 + signal.SIGTERM
-    assert 1 <= read_last(run).progressed.epoch < 5
+    assert 1 <= read_last(run).progressed.epoch < NUM_EPOCHS
 
     found = resume(dataset, run, None, **TWO)
 
-    assert (found.replicas, found.steps) == (2, 5 * NUM_STEPS)
+    assert (found.replicas, found.steps) == (2, NUM_EPOCHS * NUM_STEPS)
     assert_near(run, straight)
     best = run / "best.safetensors"
     alone, together = (evaluate(best, dataset, **how) for how in ({"device": "cpu"}, TWO))
