@@ -212,10 +212,6 @@ def read_samples(folder: Path, name: str, index: Index) -> np.ndarray:
     return samples
 
 
-def _repair(folder: Path) -> str:
-    return f"Rebuild what is damaged: alexnet verify {folder} --repair SOURCE"
-
-
 def _rows_fit(samples: np.ndarray, shards: tuple[Shard, ...], num_classes: int) -> bool:
     """Return whether the rows follow the shards, each inside its own, with labels of classes."""
     num_samples = [shard.num_samples for shard in shards]

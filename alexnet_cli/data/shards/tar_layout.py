@@ -20,11 +20,6 @@ SIZE = slice(124, 135)  # eleven octal digits
 CHECKSUM = slice(148, 156)
 
 
-def filled(length: np.ndarray | int) -> np.ndarray | int:
-    """Return a content's bytes with those that fill its last block."""
-    return (length + BLOCK - 1) // BLOCK * BLOCK
-
-
 def headers(names: list[str], sizes: np.ndarray) -> np.ndarray:
     """Return the header blocks that `make_shard` writes: uint8 (N, 512)."""
     template = _template()

@@ -12,7 +12,6 @@ import simplejpeg
 import torch
 import torch.nn.functional as F
 
-from alexnet_cli.cores import num_cores
 from alexnet_cli.data.loader import epoch_order
 from alexnet_cli.data.passes import batches_of
 from alexnet_cli.data.pixel_stats import PixelStats
@@ -20,7 +19,7 @@ from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.engine.bench.clock import Clock
 from alexnet_cli.engine.devices.feed import OnDevice, open_reader, to_device
 from alexnet_cli.engine.devices.precision import autocast
-from alexnet_cli.engine.devices.replicas import num_local
+from alexnet_cli.engine.devices.replicas import num_reading_threads
 from alexnet_cli.engine.training.learner import Learner
 from alexnet_cli.engine.training.trainer import READ_EVERY
 from alexnet_cli.model.checkpoint import Progressed
@@ -135,7 +134,7 @@ class Steps:
     def batches(self, split: Split) -> Iterator[OnDevice]:
         """Yield full batches in drawn order, epoch after epoch."""
         share, epoch = self.learner.place.replicas.share, 0
-        with open_reader(split, self.device, num_threads()) as reader:
+        with open_reader(split, self.device, num_reading_threads()) as reader:
             while True:
                 batches = batches_of(
                     split, self.num, shuffle=(0, epoch), share=share, reader=reader
@@ -152,16 +151,11 @@ def lengthen(split: Split, num: int) -> Split:
     return replace(split, samples=np.tile(split.samples, times)) if times > 1 else split
 
 
-def num_threads() -> int:
-    """Return how many threads a replica decodes with, as in training."""
-    return max(1, num_cores() // num_local())
-
-
 def measure_reading(split: Split, clock: Clock) -> dict[str, float]:
     """Return pictures a second of reading bytes (from memory, once read), and of decoding them."""
     positions = epoch_order(len(split), 0, 0)[:SAMPLES].tolist()
-    parts = np.array_split(np.array(positions), 4 * num_threads())
-    with ThreadPoolExecutor(num_threads()) as pool:
+    parts = np.array_split(np.array(positions), 4 * num_reading_threads())
+    with ThreadPoolExecutor(num_reading_threads()) as pool:
         jpegs = list(pool.map(split.jpeg, positions))
         read = clock.rate(lambda: list(pool.map(lambda part: _read(split, part), parts)))
         chunks = [jpegs[i :: len(parts)] for i in range(len(parts))]

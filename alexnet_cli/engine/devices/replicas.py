@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from alexnet_cli.cores import num_cores
 from alexnet_cli.data.loader import Share
 from alexnet_cli.engine.devices.faults import KEPT
 from alexnet_cli.errors import LostReplicaError
@@ -90,6 +91,11 @@ def in_group() -> bool:
 def num_local() -> int:
     """Return how many replicas this machine runs; 1 outside of a group."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if in_group() else 1
+
+
+def num_reading_threads() -> int:
+    """Return how many threads or processes of one replica read images."""
+    return max(1, num_cores() // num_local())
 
 
 def was_restarted() -> bool:

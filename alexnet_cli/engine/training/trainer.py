@@ -11,12 +11,11 @@ from typing import NoReturn
 
 import torch
 
-from alexnet_cli.cores import num_cores
 from alexnet_cli.data.passes import batches_of
 from alexnet_cli.data.readers import Reader
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.engine.devices.feed import OnDevice, open_reader, to_device
-from alexnet_cli.engine.devices.replicas import in_group, num_local
+from alexnet_cli.engine.devices.replicas import in_group, num_reading_threads
 from alexnet_cli.engine.interrupt import Interrupt, catch_signals, leave
 from alexnet_cli.engine.probe import explain_not_learning, first_patches, is_not_learning
 from alexnet_cli.engine.training.agreement import check_agreement
@@ -112,7 +111,7 @@ class Trainer:
         with (
             catch_signals(signal.SIGUSR1, again=again) as interrupt,
             self.journal.opened(self.at.total_steps),
-            open_reader(self.split, device, _num_threads()) as self._reader,
+            open_reader(self.split, device, num_reading_threads()) as self._reader,
         ):
             try:
                 while not self.is_finished():
@@ -150,7 +149,7 @@ class Trainer:
             shuffle=self.learner.order_of(self.at.epoch),
             first_step=self.at.step,
             share=self.replicas.share,
-            num_threads=_num_threads(),
+            num_threads=num_reading_threads(),
             reader=self._reader,
         )
         try:
@@ -335,8 +334,3 @@ class Trainer:
         rate = self._rates(self.at.step).weights
         noticed = Divergence(what, self.at, rate, self.last_loss, steps)
         return noticed.end(self.run, self.learner, self.split)
-
-
-def _num_threads() -> int:
-    """Return how many threads or processes of this replica read images."""
-    return max(1, num_cores() // num_local())

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from alexnet_cli.data.shards.tar_layout import (
-    BLOCK,
     end_of_tar,
-    filled,
     headers,
     sample_members,
     scan_samples,
@@ -50,11 +48,6 @@ def test_shard_has_the_bytes_that_tarfile_writes(count):
         contents = (members[f"{key}.jpg"], members[f"{key}.cls"], members[f"{key}.json"])
         written += sample_members(key, contents)
     assert written + end_of_tar(len(written)) == shard(members)
-
-
-@pytest.mark.parametrize(("length", "blocks"), [(0, 0), (1, 1), (512, 1), (513, 2)])
-def test_contents_fill_whole_blocks(length, blocks):
-    assert filled(length) == blocks * BLOCK
 
 
 def test_samples_of_a_shard_are_found(tmp_path):
