@@ -71,7 +71,7 @@ class ImageError(InputError):
     """One picture cannot become 256x256 RGB.
 
     Attributes:
-        reason: one of `REASONS` in alexnet_cli/data/pictures/images.py.
+        reason: one of `REASONS` in alexnet_cli/data/images/resize.py.
     """
 
     def __init__(self, reason: str, detail: str):

@@ -5,8 +5,8 @@ import signal
 import pytest
 
 from alexnet_cli import errors
+from alexnet_cli.cli.error_boundary import EXIT_CODES
 from alexnet_cli.errors import AlexNetError, ImageError, Stopped
-from alexnet_cli.face import EXIT_CODES
 
 CLASSES = {
     name: found

@@ -29,32 +29,32 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alexnet_cli.commands import bench as bench_verb
-from alexnet_cli.commands import train as train_verb
-from alexnet_cli.commands.bench import Extent, Ways
-from alexnet_cli.commands.evaluate import evaluate
-from alexnet_cli.commands.pca import pca
-from alexnet_cli.cores import num_cores
-from alexnet_cli.data.demo_pictures import CLASSES, draw_numbered
-from alexnet_cli.data.passes import batches_of, order_of
-from alexnet_cli.data.readers import ThreadReader
+from alexnet_cli.bench import run as bench_verb
+from alexnet_cli.bench.clock import Clock
+from alexnet_cli.bench.kernels import NUM_SHOWN, Kernel, kernel_table
+from alexnet_cli.bench.measure import MEASUREMENTS
+from alexnet_cli.bench.run import Extent, Ways
+from alexnet_cli.bench.stages import AHEAD, MIN_EPOCH, draw_batch, drawn_stats, lengthen
+from alexnet_cli.data.batches.order import batches_of, order_of
+from alexnet_cli.data.batches.readers import ThreadReader
+from alexnet_cli.data.dataset_ref import stats_of
+from alexnet_cli.data.demo.images import CLASSES, draw_numbered
+from alexnet_cli.data.pca import pca
 from alexnet_cli.data.shards.dataset import Dataset, open_dataset
-from alexnet_cli.data.sources import stats_of
-from alexnet_cli.engine.bench.bench import MEASUREMENTS
-from alexnet_cli.engine.bench.clock import Clock
-from alexnet_cli.engine.bench.kernels import NUM_SHOWN, Kernel, kernel_table
-from alexnet_cli.engine.bench.stages import AHEAD, MIN_EPOCH, draw_batch, drawn_stats, lengthen
-from alexnet_cli.engine.devices.feed import open_reader, to_device
-from alexnet_cli.engine.devices.precision import PRECISIONS, allow_tf32
-from alexnet_cli.engine.devices.replicas import ALONE, Replicas
-from alexnet_cli.engine.training.learner import Learner, Place
+from alexnet_cli.distributed.precision import PRECISIONS, allow_tf32
+from alexnet_cli.distributed.prefetch import open_reader, to_device
+from alexnet_cli.distributed.replicas import ALONE, Replicas
 from alexnet_cli.errors import Stopped
+from alexnet_cli.inference.evaluate import evaluate
+from alexnet_cli.io.cores import num_cores
 from alexnet_cli.model.checkpoint import Progressed, load_checkpoint, save_checkpoint
 from alexnet_cli.model.layers import CeilConv2d, LocalResponseNorm
 from alexnet_cli.model.schedule import Rates
-from alexnet_cli.recipe import PAPER, Recipe
+from alexnet_cli.recipes.overrides import widen
+from alexnet_cli.recipes.recipe import PAPER, Recipe
 from alexnet_cli.recipes.small import DEMO
-from alexnet_cli.settings import widen
+from alexnet_cli.training import run as train_verb
+from alexnet_cli.training.train_step import Learner, Place
 
 ROOT = Path(__file__).resolve().parent.parent
 RATES = Rates(0.01, 0.02)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.atomic import write_atomically
-from alexnet_cli.data.loader import Batch
+from alexnet_cli.data.batches.loader import Batch
 from alexnet_cli.errors import DatasetError
+from alexnet_cli.io.atomic import write_atomically
 
 FILE_NAME = "pixel_stats.npz"
 

@@ -18,8 +18,8 @@ import safetensors
 import safetensors.numpy
 
 import alexnet_cli
-from alexnet_cli.atomic import write_atomically
 from alexnet_cli.errors import CheckpointError, RecipeError
+from alexnet_cli.io.atomic import write_atomically
 from alexnet_cli.model.tensor_file import (
     AVERAGE,
     HEADER_BYTES,
@@ -29,7 +29,7 @@ from alexnet_cli.model.tensor_file import (
     read_tensors,
     without_parallel,
 )
-from alexnet_cli.recipe import Recipe
+from alexnet_cli.recipes.recipe import Recipe
 
 FORMAT = 1
 PIXEL_BYTES = 64 << 20  # at most, of mean image and components
@@ -239,7 +239,7 @@ def _check_size(path: Path, header: dict) -> None:
     Raises:
         ValueError: the file, which may have holes and take no room on the disk, is larger.
     """
-    from alexnet_cli.model.alexnet import parameter_shapes  # torch, which plans do not need
+    from alexnet_cli.model.network import parameter_shapes  # torch, which plans do not need
 
     recipe = Recipe.from_json(json.dumps(header["recipe"]))
     if not header["classes"]:

@@ -5,8 +5,8 @@ Pictures of 32 pixels (`alexnet prep --size 32`), the mean image subtracted, no 
 
 from dataclasses import replace
 
-from alexnet_cli.recipe import PAPER, POOL, Conv, Dense, Event
-from alexnet_cli.recipes.entry import Entry, Target
+from alexnet_cli.recipes.named_recipe import Entry, Target
+from alexnet_cli.recipes.recipe import PAPER, POOL, Conv, Dense, Event
 
 NO_CONV = replace(PAPER.conv5, filters=0)
 NO_DENSE = Dense(units=0, init_std=0.01, init_bias=0.0)

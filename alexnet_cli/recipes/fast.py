@@ -7,8 +7,8 @@ quarter of the kernels on 10,000 pictures of 20 classes.
 
 from dataclasses import replace
 
-from alexnet_cli.recipe import PAPER
-from alexnet_cli.recipes.entry import VAL_2012, Entry, Target
+from alexnet_cli.recipes.named_recipe import VAL_2012, Entry, Target
+from alexnet_cli.recipes.recipe import PAPER
 
 FAST = replace(
     PAPER,

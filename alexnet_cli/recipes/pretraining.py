@@ -8,9 +8,9 @@ batch files (1024 images) by the size of the set.
 
 from dataclasses import replace
 
-from alexnet_cli.recipe import Event
-from alexnet_cli.recipes.entry import VAL_2012, Entry, Target
-from alexnet_cli.recipes.original import ORIGINAL_2012
+from alexnet_cli.recipes.named_recipe import VAL_2012, Entry, Target
+from alexnet_cli.recipes.original_2012 import ORIGINAL_2012
+from alexnet_cli.recipes.recipe import Event
 
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 HIDDEN = ("fc6", "fc7")

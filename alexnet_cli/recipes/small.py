@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from alexnet_cli.recipe import PAPER
-from alexnet_cli.recipes.entry import Entry
-from alexnet_cli.settings import widen
+from alexnet_cli.recipes.named_recipe import Entry
+from alexnet_cli.recipes.overrides import widen
+from alexnet_cli.recipes.recipe import PAPER
 
 # For some ten thousand pictures and a CPU: three eighths of the kernels, a schedule that ends.
 SMALL = replace(

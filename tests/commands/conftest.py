@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_cli.commands.evaluate import evaluate
-from alexnet_cli.commands.export import ExportResult, export
-from alexnet_cli.commands.pca import pca
-from alexnet_cli.commands.prep import PrepOptions, prep
-from alexnet_cli.data.demo_pictures import CLASSES, draw_jpeg
+from alexnet_cli.data.demo.images import CLASSES, draw_jpeg
+from alexnet_cli.data.pca import pca
+from alexnet_cli.inference.evaluate import evaluate
+from alexnet_cli.inference.export import ExportResult, export
+from alexnet_cli.prep.build import PrepOptions, prep
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def predictions(runs, dataset, tmp_path_factory) -> list[Path]:
 def needs_no_torch() -> Callable[..., None]:
     """Run a command line in a process of its own, which must not load torch."""
     program = (
-        "import sys; from alexnet_cli.cli import app\n"
+        "import sys; from alexnet_cli.cli.app import app\n"
         "app(sys.argv[1:], standalone_mode=False)\n"
         "sys.exit('torch' in sys.modules)"
     )

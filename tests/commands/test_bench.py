@@ -10,19 +10,19 @@ import pytest
 import torch
 from helpers import Listener
 
-from alexnet_cli.commands import bench as verb
-from alexnet_cli.engine.devices.layout import choose_layout
-from alexnet_cli.engine.devices.precision import SLOW_BF16
-from alexnet_cli.progress import SILENT
-from alexnet_cli.recipe import PAPER
+from alexnet_cli.bench import run as verb
+from alexnet_cli.distributed.device_plan import choose_layout
+from alexnet_cli.distributed.precision import SLOW_BF16
+from alexnet_cli.io.progress import SILENT
+from alexnet_cli.recipes.recipe import PAPER
 
 SMALL = ("--set", "width=0.03125", "--set", "crop_size=59", "--device", "cpu", "--seconds", 0.01)
 
 
 @pytest.fixture(autouse=True)
 def small_limits(monkeypatch):
-    monkeypatch.setattr("alexnet_cli.engine.bench.roofline.SIDE", {"cpu": 128})
-    monkeypatch.setattr("alexnet_cli.engine.bench.roofline.COPIED", {"cpu": 1 << 20})
+    monkeypatch.setattr("alexnet_cli.bench.roofline.SIDE", {"cpu": 128})
+    monkeypatch.setattr("alexnet_cli.bench.roofline.COPIED", {"cpu": 1 << 20})
 
 
 def test_figures_of_a_dataset_are_one_json_object(answer, dataset):
@@ -119,7 +119,7 @@ def test_missing_compiler_is_an_error_that_names_the_way_without(fails, monkeypa
 
 
 def tiny():
-    from alexnet_cli.settings import widen
+    from alexnet_cli.recipes.overrides import widen
 
     return replace(widen(PAPER, 1 / 32), crop_size=59)
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from alexnet_cli.cli import app
-from alexnet_cli.model.alexnet import AlexNet, initialize
+from alexnet_cli.cli.app import app
+from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.recipes.cifar import CIFAR_13PCT
-from alexnet_cli.settings import with_settings
+from alexnet_cli.recipes.overrides import with_settings
 
 SMALL = ("paper", "--set", "width=0.0625", "--set", "crop_size=99", "--set", "learning_rate=0.03")
 FASTER = ("--set", "learning_rate=0.01", "--set", "conv1.filters=16", "--set", "conv2.filters=16")

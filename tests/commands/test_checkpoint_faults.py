@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from alexnet_cli.model import checkpoint as checkpoint_module
-from alexnet_cli.model.alexnet import AlexNet
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from alexnet_cli.model.network import AlexNet
 
 ON_CPU = ("--device", "cpu")
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import alexnet_cli.commands.demo as demo_module
-from alexnet_cli import cli, cli_training
-from alexnet_cli.commands.demo import IMAGENET_COMMANDS, demo, unused_folder
-from alexnet_cli.data.demo_release import write_demo_release
+import alexnet_cli.reproduce.demo as demo_module
+from alexnet_cli.cli import app as cli
+from alexnet_cli.cli import app_training as cli_training
+from alexnet_cli.data.demo.archives import write_demo_release
+from alexnet_cli.reproduce.demo import IMAGENET_COMMANDS, demo, unused_folder
 
 # What makes each command of the demo a matter of a second.
 SHRUNK = {

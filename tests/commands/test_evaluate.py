@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.commands.evaluate import evaluate
-from alexnet_cli.data.predictions import load_predictions
-from alexnet_cli.engine.devices.precision import BF16_INSTRUCTIONS, SLOW_BF16
-from alexnet_cli.model.alexnet import AlexNet
+from alexnet_cli.distributed.precision import BF16_INSTRUCTIONS, SLOW_BF16
+from alexnet_cli.inference.evaluate import evaluate
+from alexnet_cli.inference.predictions import load_predictions
+from alexnet_cli.model.network import AlexNet
 
 ON_CPU = ("--device", "cpu")
 

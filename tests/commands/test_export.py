@@ -4,10 +4,10 @@ import numpy as np
 import onnx
 import pytest
 
-import alexnet_cli.commands.export as export_module
-from alexnet_cli.engine.classifier import load_classifier
-from alexnet_cli.engine.devices.layout import choose_devices
-from alexnet_cli.model.onnx.session import load_onnx
+import alexnet_cli.inference.export as export_module
+from alexnet_cli.distributed.device_plan import choose_devices
+from alexnet_cli.inference.classifier import load_classifier
+from alexnet_cli.onnx.runtime import load_onnx
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_three_views_and_no_output_are_refused(wrong_command_line, checkpoint, t
 
 
 def test_network_that_predict_would_refuse_is_not_written(fails, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("alexnet_cli.model.onnx.allowance.MEMORY_BYTES", 0)
+    monkeypatch.setattr("alexnet_cli.onnx.allowance.MEMORY_BYTES", 0)
 
     message = fails(3, "export", checkpoint, "-o", tmp_path / "a.onnx").message
 

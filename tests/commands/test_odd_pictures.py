@@ -11,11 +11,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from alexnet_cli.commands.prep import PrepOptions, prep
-from alexnet_cli.data.pictures.decoding import REASONS, decode
-from alexnet_cli.data.pictures.images import square, to_square
+from alexnet_cli.data.images.decode import REASONS, decode
+from alexnet_cli.data.images.resize import square, to_square
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.errors import ImageError
+from alexnet_cli.prep.build import PrepOptions, prep
 
 FILES = Path(__file__).parents[2] / "tools" / "torture" / "odd_files.py"
 MAX_LEVELS = 14  # grey levels on average: palettes, low quality

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_cli.data.demo_pictures import CLASSES, draw_jpeg
-from alexnet_cli.data.releases import LAYOUTS
+from alexnet_cli.data.demo.images import CLASSES, draw_jpeg
 from alexnet_cli.data.shards import writer as shards
 from alexnet_cli.data.shards.dataset import open_dataset
-from alexnet_cli.engine.folder_lock import locked
-from alexnet_cli.engine.prep import cluster, shard_pool
+from alexnet_cli.data.sources.detect import LAYOUTS
+from alexnet_cli.io.folder_lock import locked
+from alexnet_cli.prep import cluster
+from alexnet_cli.prep import workers as shard_pool
 
 OPTIONS = ("--size", 112, "--shard-size", 25)  # those of the dataset in tests/conftest.py
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.commands.prep import PrepOptions, prep
-from alexnet_cli.engine.prep import shard_pool
+from alexnet_cli.prep import workers as shard_pool
+from alexnet_cli.prep.build import PrepOptions, prep
 
 OPTIONS = ("--size", 64, "--shard-size", 20, "--workers", 1)
 PATTERN = "{train-{000000..000002},val-{000000..000001}}.tar"

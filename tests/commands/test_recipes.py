@@ -1,6 +1,6 @@
 import pytest
 
-from alexnet_cli.recipes import RECIPES
+from alexnet_cli.recipes.catalog import RECIPES
 
 
 def test_json_lists_every_recipe_once(answer):

@@ -12,15 +12,22 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from alexnet_cli import cli, cli_training
-from alexnet_cli.commands import reproduce as reproduce_verb
-from alexnet_cli.commands.prep import PrepOptions, prep
-from alexnet_cli.commands.reproduce import Request, Shortcuts, plan, reproduce
-from alexnet_cli.data.predictions import load_predictions
+from alexnet_cli.cli import app as cli
+from alexnet_cli.cli import app_training as cli_training
 from alexnet_cli.errors import ChildError
+from alexnet_cli.inference.predictions import load_predictions
 from alexnet_cli.model.checkpoint import load_checkpoint
-from alexnet_cli.recipes import RECIPES
-from alexnet_cli.recipes.tables import FIGURE_1_TRIAL_EPOCHS, RACERS, TABLE_NAMES, TABLES, Racer
+from alexnet_cli.prep.build import PrepOptions, prep
+from alexnet_cli.recipes.catalog import RECIPES
+from alexnet_cli.recipes.paper_tables import (
+    FIGURE_1_TRIAL_EPOCHS,
+    RACERS,
+    TABLE_NAMES,
+    TABLES,
+    Racer,
+)
+from alexnet_cli.reproduce import run as reproduce_verb
+from alexnet_cli.reproduce.run import Request, Shortcuts, plan, reproduce
 
 SHRUNK = ("width=0.0625", "crop_size=99", "batch_size=16")
 SMALL = tuple(f"--set={setting}" for setting in SHRUNK)

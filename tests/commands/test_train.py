@@ -12,17 +12,17 @@ import pytest
 import torch
 from helpers import Listener
 
-from alexnet_cli.commands.train import train
-from alexnet_cli.console import ConsoleProgress
-from alexnet_cli.engine.devices.precision import SLOW_BF16
-from alexnet_cli.engine.training import trainer as trainer_module
-from alexnet_cli.engine.training.learner import Learner
-from alexnet_cli.engine.training.run_folder import RunFolder
-from alexnet_cli.model.alexnet import AlexNet, initialize
+from alexnet_cli.cli.console import ConsoleProgress
+from alexnet_cli.distributed.precision import SLOW_BF16
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from alexnet_cli.recipe import Event, Recipe
-from alexnet_cli.recipes import find_recipe
-from alexnet_cli.settings import widen
+from alexnet_cli.model.network import AlexNet, initialize
+from alexnet_cli.recipes.catalog import find_recipe
+from alexnet_cli.recipes.overrides import widen
+from alexnet_cli.recipes.recipe import Event, Recipe
+from alexnet_cli.training import trainer as trainer_module
+from alexnet_cli.training.run import train
+from alexnet_cli.training.run_directory import RunFolder
+from alexnet_cli.training.train_step import Learner
 
 # As TINY in tests/conftest.py, said on the command line.
 SETTINGS = ["width=0.0625", "crop_size=99", "batch_size=16", "schedule=linear"]

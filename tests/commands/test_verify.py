@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_cli.data.shards.index import FileRecord, read_index, write_index
-from alexnet_cli.engine.folder_lock import LOCK_NAME, locked
+from alexnet_cli.io.folder_lock import LOCK_NAME, locked
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from alexnet_cli.progress import SILENT
+from alexnet_cli.io.progress import SILENT
 
 Sample = dict[str, object]
 

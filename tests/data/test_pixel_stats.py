@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from alexnet_cli.commands.pca import pca
-from alexnet_cli.data.loader import Batch
+from alexnet_cli.data.batches.loader import Batch
+from alexnet_cli.data.pca import pca
 from alexnet_cli.data.pixel_stats import (
     FILE_NAME,
     PixelStats,

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.model.alexnet import AlexNet, describe_layers, initialize, share_out
-from alexnet_cli.recipe import NORM_POOL, PAPER, POOL, Conv, Dense, Recipe
-from alexnet_cli.settings import widen
+from alexnet_cli.model.network import AlexNet, describe_layers, initialize, share_out
+from alexnet_cli.recipes.overrides import widen
+from alexnet_cli.recipes.recipe import NORM_POOL, PAPER, POOL, Conv, Dense, Recipe
 
 NARROW = replace(widen(PAPER, 1 / 16), crop_size=72)
 FC6, FC7 = replace(NARROW.fc6, dropout=0.0), replace(NARROW.fc7, dropout=0.0)

@@ -12,13 +12,8 @@ import safetensors
 import safetensors.numpy
 
 from alexnet_cli.errors import CheckpointError
-from alexnet_cli.model.checkpoint import (
-    Checkpoint,
-    Progressed,
-    load_checkpoint,
-    save_checkpoint,
-)
-from alexnet_cli.recipe import PAPER
+from alexnet_cli.model.checkpoint import Checkpoint, Progressed, load_checkpoint, save_checkpoint
+from alexnet_cli.recipes.recipe import PAPER
 from alexnet_cli.recipes.small import DEMO
 
 # A file that ought to be read and is not one. Building it needs no network: names and shapes of

@@ -13,15 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alexnet_cli.data.demo_pictures import draw_pictures
-from alexnet_cli.data.pictures.images import to_square
+from alexnet_cli.data.demo.images import draw_pictures
+from alexnet_cli.data.images.resize import to_square
 from alexnet_cli.errors import RecipeError
 from alexnet_cli.model import layers
-from alexnet_cli.model.alexnet import AlexNet, describe_layers, initialize
-from alexnet_cli.recipe import PAPER, Recipe
-from alexnet_cli.recipes import RECIPES, find_recipe
+from alexnet_cli.model.network import AlexNet, describe_layers, initialize
+from alexnet_cli.recipes.catalog import RECIPES, find_recipe
 from alexnet_cli.recipes.cifar import CIFAR_13PCT, CIFAR_RELU
-from alexnet_cli.settings import widen
+from alexnet_cli.recipes.overrides import widen
+from alexnet_cli.recipes.recipe import PAPER, Recipe
 
 CLASSES = 6
 MAX_GRADIENT_ERROR = 1e-4

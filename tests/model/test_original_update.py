@@ -11,12 +11,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from alexnet_cli.model.alexnet import AlexNet, initialize
+from alexnet_cli.model.network import AlexNet, initialize
+from alexnet_cli.model.optimizer import PaperSGD
 from alexnet_cli.model.schedule import rates_at
-from alexnet_cli.model.sgd import PaperSGD
-from alexnet_cli.recipe import Event
-from alexnet_cli.recipes import find_recipe
-from alexnet_cli.settings import widen
+from alexnet_cli.recipes.catalog import find_recipe
+from alexnet_cli.recipes.overrides import widen
+from alexnet_cli.recipes.recipe import Event
 
 CLASSES, NUM_STEPS = 5, 10
 # An update every tenth of an epoch: within ten of them the rates fall and rise, of all and of some,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.model.alexnet import AlexNet, describe_layers
+from alexnet_cli.model.network import AlexNet, describe_layers
+from alexnet_cli.model.optimizer import PaperSGD
 from alexnet_cli.model.schedule import rates_at
-from alexnet_cli.model.sgd import PaperSGD
-from alexnet_cli.recipe import Recipe
-from alexnet_cli.recipes import find_recipe
+from alexnet_cli.recipes.catalog import find_recipe
+from alexnet_cli.recipes.recipe import Recipe
 
 FIGURE_1 = ("cifar-relu", "cifar-tanh")
 LOCAL = ("cifar-13pct", "cifar-11pct")

@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from alexnet_cli.commands.export import export
-from alexnet_cli.commands.train import train
 from alexnet_cli.data.shards.dataset import open_dataset
-from alexnet_cli.engine.classifier import build_classifier
-from alexnet_cli.engine.inference import predict_split
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.metrics import score
-from alexnet_cli.model.alexnet import AlexNet, describe_layers, initialize
+from alexnet_cli.inference.classifier import build_classifier
+from alexnet_cli.inference.export import export
+from alexnet_cli.inference.metrics import score
+from alexnet_cli.inference.predict_split import predict_split
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
-from alexnet_cli.model.parallel import SplitAlexNet, load_whole_state, whole_state
-from alexnet_cli.recipe import Recipe
-from alexnet_cli.recipes import ENTRIES, RECIPES, find_recipe
-from alexnet_cli.settings import widen
+from alexnet_cli.model.network import AlexNet, describe_layers, initialize
+from alexnet_cli.model.split import SplitAlexNet, load_whole_state, whole_state
+from alexnet_cli.recipes.catalog import ENTRIES, RECIPES, find_recipe
+from alexnet_cli.recipes.overrides import widen
+from alexnet_cli.recipes.recipe import Recipe
+from alexnet_cli.training.run import train
 
 # The networks of whole photos; those of CIFAR-10 have no hidden layers.
 HIDDEN = [name for name, recipe in RECIPES.items() if recipe.fc6.units]
@@ -82,7 +82,7 @@ def train_loss(checkpoint: Checkpoint, dataset: Path) -> float:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_trains_reloads_and_exports(name, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("alexnet_cli.commands.export.CHECKED_VIEWS", 36)
+    monkeypatch.setattr("alexnet_cli.inference.export.CHECKED_VIEWS", 36)
     train(dataset, tmp_path / "run", shrink(name), device="cpu")
     trained = load_checkpoint(tmp_path / "run" / "last.safetensors")
     fresh = AlexNet(shrink(name), 10)

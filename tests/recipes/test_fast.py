@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from alexnet_cli.model.alexnet import describe_layers
+from alexnet_cli.model.network import describe_layers
 from alexnet_cli.model.schedule import is_finished, rates_at
-from alexnet_cli.recipe import PAPER
-from alexnet_cli.recipes import ENTRIES
+from alexnet_cli.recipes.catalog import ENTRIES
 from alexnet_cli.recipes.fast import FAST
+from alexnet_cli.recipes.recipe import PAPER
 
 
 def test_fast_recipe_has_the_papers_network_and_pictures():

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from alexnet_cli.model.alexnet import AlexNet, describe_layers
+from alexnet_cli.model.network import AlexNet, describe_layers
 from alexnet_cli.model.schedule import rates_at
-from alexnet_cli.recipes import find_recipe
+from alexnet_cli.recipes.catalog import find_recipe
 
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 LAYERS = (*CONVS, "conv6", "fc6", "fc7", "fc8")

@@ -28,7 +28,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
-from alexnet_cli.openmp import WAITING_VARIABLES, limit_busy_waiting
+from alexnet_cli.cli.openmp import WAITING_VARIABLES, limit_busy_waiting
 
 ROUND_WARM_UP_STEPS = 2
 
@@ -37,14 +37,14 @@ def train_on_request(options: argparse.Namespace) -> None:
     """Train for the seconds that each line of stdin asks for; answer with images/s."""
     import torch
 
-    from alexnet_cli.data.passes import batches_of
+    from alexnet_cli.data.batches.order import batches_of
     from alexnet_cli.data.pixel_stats import load_pixel_stats
     from alexnet_cli.data.shards.dataset import open_dataset
-    from alexnet_cli.engine.devices.feed import OnDevice, to_device
-    from alexnet_cli.engine.training.learner import Learner, Place
+    from alexnet_cli.distributed.prefetch import OnDevice, to_device
     from alexnet_cli.model.checkpoint import Progressed
     from alexnet_cli.model.schedule import Rates
-    from alexnet_cli.recipes import find_recipe
+    from alexnet_cli.recipes.catalog import find_recipe
+    from alexnet_cli.training.train_step import Learner, Place
 
     torch.set_num_threads(options.threads)
     recipe, dataset = find_recipe(options.recipe), open_dataset(options.dataset)

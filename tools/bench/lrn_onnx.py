@@ -20,10 +20,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from alexnet_cli.model.alexnet import AlexNet, initialize
-from alexnet_cli.model.onnx.graph import BATCH, INPUT, OUTPUT, build_graph
-from alexnet_cli.model.onnx.nodes import OPSET
-from alexnet_cli.recipe import PAPER
+from alexnet_cli.model.network import AlexNet, initialize
+from alexnet_cli.onnx.graph import BATCH, INPUT, OUTPUT, build_graph
+from alexnet_cli.onnx.nodes import OPSET
+from alexnet_cli.recipes.recipe import PAPER
 
 CLASSES, IMAGE_SIZE, CROP = 1000, 256, PAPER.crop_size
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from alexnet_cli.data.pictures.images import IMAGE_SIZE, to_jpeg, to_square
+from alexnet_cli.data.images.resize import IMAGE_SIZE, to_jpeg, to_square
 
 PACK = """
 import sys

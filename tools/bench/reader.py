@@ -37,15 +37,15 @@ import simplejpeg
 import torch
 import webdataset
 
-from alexnet_cli.data.buffers import Buffers
-from alexnet_cli.data.loader import epoch_order, load_batches
-from alexnet_cli.data.process_reader import ProcessReader
-from alexnet_cli.data.raw_cache import with_raw_cache
-from alexnet_cli.data.readers import Reader, ThreadReader
+from alexnet_cli.data.batches.buffers import Buffers
+from alexnet_cli.data.batches.loader import epoch_order, load_batches
+from alexnet_cli.data.batches.process_reader import ProcessReader
+from alexnet_cli.data.batches.raw_cache import with_raw_cache
+from alexnet_cli.data.batches.readers import Reader, ThreadReader
 from alexnet_cli.data.shards.dataset import SAMPLE_DTYPE, Dataset, Split, open_dataset, samples_name
 from alexnet_cli.data.shards.index import FileRecord, Index, Shard, SplitIndex, write_index
 from alexnet_cli.data.shards.tar_layout import BLOCK, headers
-from alexnet_cli.data.synsets import ImageClass
+from alexnet_cli.data.sources.devkit import ImageClass
 
 
 class FreshBuffers(Buffers):
@@ -195,7 +195,7 @@ FIRST_BATCH = """
 import sys, time
 from pathlib import Path
 from alexnet_cli.data.shards.dataset import open_dataset
-from alexnet_cli.data.loader import epoch_order, load_batches
+from alexnet_cli.data.batches.loader import epoch_order, load_batches
 began = time.perf_counter()
 split = open_dataset(Path(sys.argv[1])).split("train")
 next(load_batches(split, epoch_order(len(split), 0, 0), 128))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from alexnet_cli.data.demo_release import write_demo_release
+from alexnet_cli.data.demo.archives import write_demo_release
 
 
 def make_folders(folder: Path) -> None:

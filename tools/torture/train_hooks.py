@@ -24,10 +24,10 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from alexnet_cli.engine.training import trainer
-from alexnet_cli.engine.training.learner import Learner
-from alexnet_cli.engine.training.run_folder import RunFolder
 from alexnet_cli.model import checkpoint
+from alexnet_cli.training import trainer
+from alexnet_cli.training.run_directory import RunFolder
+from alexnet_cli.training.train_step import Learner
 
 if __name__ == "__main__":
     os.environ["TORTURE_MAIN"] = str(os.getpid())
@@ -210,6 +210,6 @@ if WHAT["place"] == "disk":
     hook_disk()
 
 if __name__ == "__main__":
-    from alexnet_cli.cli import main
+    from alexnet_cli.cli.app import main
 
     sys.exit(main())

@@ -16,9 +16,9 @@ import numpy as np
 
 from alexnet_cli.data.shards.index import Shard
 from alexnet_cli.data.shards.tar_layout import BLOCK
-from alexnet_cli.data.thread_map import thread_map
-from alexnet_cli.disk import advice_on, fault_in_words
 from alexnet_cli.errors import MachineError
+from alexnet_cli.io.disk import advice_on, fault_in_words
+from alexnet_cli.io.thread_map import thread_map
 
 NUM_THREADS = 16  # that look at shards before work begins; on a network each waits for its answer
 

@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from alexnet_cli.atomic import read_sealed, write_atomically, write_sealed
-from alexnet_cli.data.pictures.images import to_jpeg, to_square
-from alexnet_cli.data.releases.release import Picture
+from alexnet_cli.data.images.resize import to_jpeg, to_square
 from alexnet_cli.data.shards.index import Shard
 from alexnet_cli.data.shards.tar_layout import BLOCK, end_of_tar, sample_members
+from alexnet_cli.data.sources.source import Picture
 from alexnet_cli.errors import ImageError
+from alexnet_cli.io.atomic import read_sealed, write_atomically, write_sealed
 
 RECORDS = ".prep"  # inside the dataset while prep is at work
 

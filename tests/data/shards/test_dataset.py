@@ -11,10 +11,10 @@ import pytest
 from helpers import edit_index
 from PIL import Image
 
-from alexnet_cli.commands.prep import PrepOptions, prep
 from alexnet_cli.data.shards.dataset import OLDER_SAMPLE_DTYPE, open_dataset, read_samples
 from alexnet_cli.data.shards.index import Shard, SplitIndex, read_index
 from alexnet_cli.errors import DatasetError, MachineError
+from alexnet_cli.prep.build import PrepOptions, prep
 
 
 def forget_the_files(content: dict) -> None:

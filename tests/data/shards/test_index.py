@@ -6,7 +6,7 @@ from helpers import edit_index
 
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.data.shards.index import FORMAT, FileRecord, read_index
-from alexnet_cli.data.synsets import ImageClass
+from alexnet_cli.data.sources.devkit import ImageClass
 from alexnet_cli.errors import DatasetError
 
 

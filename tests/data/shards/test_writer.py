@@ -16,17 +16,11 @@ import webdataset
 from helpers import Listener, files_of
 from PIL import Image
 
-from alexnet_cli.commands.prep import PrepOptions, prep
-from alexnet_cli.data.releases.release import Picture
 from alexnet_cli.data.shards.dataset import open_dataset, read_index
-from alexnet_cli.data.shards.writer import (
-    RECORDS,
-    ShardTask,
-    TaskStopped,
-    make_shard,
-    read_record,
-)
+from alexnet_cli.data.shards.writer import RECORDS, ShardTask, TaskStopped, make_shard, read_record
+from alexnet_cli.data.sources.source import Picture
 from alexnet_cli.errors import DatasetError, MachineError, ReleaseError
+from alexnet_cli.prep.build import PrepOptions, prep
 
 SMALL = PrepOptions(size=32, shard_size=5)
 

@@ -1,0 +1,1 @@
+"""What people have: classes and labelled images of every layout."""
