@@ -4,8 +4,8 @@ AlexNetError                 1  failed
   UsageError                 2  the command line
     RecipeError              2  an unknown recipe or field
   InputError                 3  input is unusable
-    ReleaseError             3  the pictures prep was pointed at
-    ImageError               3  one picture
+    SourceError             3  the images prep was pointed at
+    ImageError               3  one image
     DatasetError             3  a prepared dataset: its shards, index or pixel statistics
     CheckpointError          3  a checkpoint, an ONNX model or a predictions file
   MachineError               4  disk, memory, device, permission, folder in use
@@ -13,7 +13,7 @@ AlexNetError                 1  failed
     LostReplicaError         4  another process of a run on several
   RejectedError              5  finished, but items were rejected beyond what was allowed
   DivergedError              6  the loss is no longer a number
-  ChildError                 1  a process that a command runs failed; its code is that one's
+  JobError                 1  a process that a command runs failed; its code is that one's
   Stopped                  130  stopped by a signal after saving (143 for SIGTERM, 129 for SIGHUP)
 
 A message is at most three lines: what failed and on which file; what is kept; the next command.
@@ -63,12 +63,12 @@ class InputError(AlexNetError):
     exit_code = 3
 
 
-class ReleaseError(InputError):
-    """The source of pictures is not a layout we read, or is damaged."""
+class SourceError(InputError):
+    """The source of images is not a layout we read, or is damaged."""
 
 
 class ImageError(InputError):
-    """One picture cannot become 256x256 RGB.
+    """One image cannot become 256x256 RGB.
 
     Attributes:
         reason: one of `REASONS` in alexnet_cli/data/images/resize.py.
@@ -114,7 +114,7 @@ class DivergedError(AlexNetError):
     exit_code = 6
 
 
-class ChildError(AlexNetError):
+class JobError(AlexNetError):
     """A process that a command runs failed: a step of demo or reproduce, or a run's replica.
 
     Attributes:

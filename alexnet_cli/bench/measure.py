@@ -17,7 +17,7 @@ from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.io.cores import num_cores
 from alexnet_cli.io.progress import Progress
 from alexnet_cli.recipes.recipe import Recipe
-from alexnet_cli.training.train_step import Learner, Place
+from alexnet_cli.training.train_step import Place, TrainStep
 
 CLASSES = 1000  # where there is no dataset
 STEPS_TO_FILL = 2  # after the first step; then gradients and momentum buffers have their memory
@@ -102,12 +102,12 @@ class Bencher:
             torch.cuda.reset_peak_memory_stats(device)
         num_classes = len(dataset.classes) if dataset else CLASSES
         stats = stats_of(dataset) if dataset else drawn_stats(recipe.crop_size + MARGIN)
-        self.learner = Learner(recipe, num_classes, stats, place)
-        self.learner.begin()
+        self.train_step = TrainStep(recipe, num_classes, stats, place)
+        self.train_step.begin()
         share = place.replicas.share.rows(recipe.batch_size)
         batch = draw_batch(share.stop - share.start, len(stats.mean_image), num_classes)
         on_device = tuple(torch.from_numpy(array).to(place.devices[0]) for array in batch)
-        self.steps = Steps(self.learner, self.clock, recipe.batch_size, on_device)
+        self.steps = Steps(self.train_step, self.clock, recipe.batch_size, on_device)
         self.found = self._begin(num_classes)
 
     def _begin(self, num_classes: int) -> Bench:
@@ -167,7 +167,7 @@ class Bencher:
             self.found.skipped.append("parts, views, limits, kernels: measured on one replica")
         if not self.has_baseline() and wanted & {"step", "baseline"}:
             self.found.skipped.append(
-                f"torchvision's alexnet: needs one device and patches of {MIN_CROP} pixels"
+                f"torchvision's alexnet: needs one device and crops of {MIN_CROP} pixels"
             )
         return {
             name: (what, work)
@@ -176,7 +176,7 @@ class Bencher:
         }
 
     def has_baseline(self) -> bool:
-        """Tell whether torchvision's network can be trained on the same patches."""
+        """Tell whether torchvision's network can be trained on the same crops."""
         devices = self.place.replicas.count * len(self.place.devices)
         return devices == 1 and self.recipe.crop_size >= MIN_CROP
 
@@ -221,7 +221,7 @@ class Bencher:
 
     def _views(self) -> None:
         images = self.steps.batch[0]
-        self.found.stages |= measure_views(self.learner, self.clock, images, self.dataset)
+        self.found.stages |= measure_views(self.train_step, self.clock, images, self.dataset)
 
     def _roofline(self) -> None:
         found, precision = self.found, self.place.precision

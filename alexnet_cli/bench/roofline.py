@@ -17,17 +17,17 @@ UPDATE_PASSES = 5  # an update reads weight, gradient and velocity, and writes w
 
 
 def count_flops(recipe: Recipe, num_classes: int) -> tuple[int, int]:
-    """Return the operations one picture takes, forward and in a training step.
+    """Return the operations one image takes, forward and in a training step.
 
     Operations are those of convolutions and matrix products, two for each multiplication with its
     addition. Backward they are as many again for the weights and for the inputs of each layer;
-    conv1, which reads the picture, needs no gradient of its inputs.
+    conv1, which reads the image, needs no gradient of its inputs.
     """
     with torch.device("meta"):
         net = AlexNet(recipe, num_classes).eval()
-        picture = torch.empty(1, RGB, recipe.crop_size, recipe.crop_size)
+        image = torch.empty(1, RGB, recipe.crop_size, recipe.crop_size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net(picture)
+        net(image)
     counts = {name: sum(found.values()) for name, found in counter.get_flop_counts().items()}
     of_conv1 = counts["AlexNet.conv1"]
     of_norms = sum(counts.get(f"AlexNet.norm{number}", 0) for number in range(1, 6))

@@ -14,9 +14,9 @@ from alexnet_cli.bench.measure import bench as measure
 from alexnet_cli.bench.summary import kernels_text, limits, markdown, name_of_way, ratios
 from alexnet_cli.data.dataset_ref import Location, open_source
 from alexnet_cli.data.shards.dataset import Dataset
-from alexnet_cli.distributed.device_plan import Layout, choose_layout
+from alexnet_cli.distributed.device_plan import DevicePlan, plan_devices
 from alexnet_cli.distributed.launcher import on_replicas
-from alexnet_cli.distributed.oom_errors import told
+from alexnet_cli.distributed.oom_errors import friendly_oom_errors
 from alexnet_cli.distributed.precision import PRECISIONS, describe_precision, warn_of_slow_bf16
 from alexnet_cli.distributed.replicas import place_in_group
 from alexnet_cli.errors import AlexNetError, MachineError, UsageError
@@ -35,7 +35,7 @@ class Ways:
     """The ways to train that are to be measured, each with each; None for what is usual.
 
     Attributes:
-        batches: pictures of an update; usually the recipe's, and 16 on a CPU.
+        batches: images of an update; usually the recipe's, and 16 on a CPU.
         precisions: usually fp32.
         compiled: whether torch.compile makes the kernels; usually not.
     """
@@ -85,7 +85,7 @@ def bench(
     """Measure ways to train, one after the other; only the first replica has a result.
 
     Args:
-        location: a dataset; without one, pictures are noise and nothing is read.
+        location: a dataset; without one, images are noise and nothing is read.
         every: measure all the ways; one that fails is noted, and the others go on.
         extent: what is measured of each way, and for how long.
         out: folder for bench.json and bench.md, and for kernels.txt and kernels.json if kernels
@@ -96,7 +96,7 @@ def bench(
         UsageError: there is no measurement of a name in `extent.only`.
     """
     _check_names(extent)
-    layout = choose_layout(device, num_devices, columns, net_columns=recipe.columns)
+    layout = plan_devices(device, num_devices, columns, net_columns=recipe.columns)
     ways = ways.filled(recipe, layout.kind, every=every)
     all_ways = list(product(ways.batches, ways.precisions, ways.compiled))
     first_bf16 = next((i for i, (_, name, _) in enumerate(all_ways, 1) if name == "bf16"), 0)
@@ -135,8 +135,8 @@ def _check_names(extent: Extent) -> None:
         raise UsageError(f"--only {unknown[0]}: choose from {', '.join(MEASUREMENTS)}.")
 
 
-def _measure(way: _Way, layout: Layout, progress: Progress) -> Bench | None:
-    shown = progress if place_in_group().is_first else SILENT
+def _measure(way: _Way, layout: DevicePlan, progress: Progress) -> Bench | None:
+    shown = progress if place_in_group().is_main else SILENT
     dataset = _open(way, shown) if way.location else None
     with layout.taken() as (devices, replicas):
         place = Place(devices, way.precision, way.compiled, replicas)
@@ -145,14 +145,14 @@ def _measure(way: _Way, layout: Layout, progress: Progress) -> Bench | None:
             warn_of_slow_bf16(way.precision, devices[0], shown)
         smaller = f"Try --batch {max(1, way.recipe.batch_size // 2)}"
         try:
-            with told(way.recipe.batch_size, smaller):
+            with friendly_oom_errors(way.recipe.batch_size, smaller):
                 found = measure(way.recipe, dataset, place, way.extent, shown)
         except RuntimeError as error:
             if not way.compiled:
                 raise
             what = str(error).strip().splitlines()[0][:160]
             raise MachineError(f"torch.compile failed: {what}\nTry --no-compile") from error
-        return found if replicas.is_first else None
+        return found if replicas.is_main else None
 
 
 def _open(way: _Way, progress: Progress) -> Dataset:
@@ -161,7 +161,7 @@ def _open(way: _Way, progress: Progress) -> Dataset:
     if len(dataset.split("train")) < way.recipe.batch_size:
         raise UsageError(
             f"--batch {way.recipe.batch_size}: {dataset.name} has "
-            f"{len(dataset.split('train'))} training pictures only."
+            f"{len(dataset.split('train'))} training images only."
         )
     return dataset
 

@@ -1,6 +1,6 @@
-"""How many pictures a second each stage of training can take, from the disk to the update.
+"""How many images a second each stage of training can take, from the disk to the update.
 
-N pictures of a batch, S their side.
+N images of a batch, S their side.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,26 +20,26 @@ from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.distributed.precision import autocast
 from alexnet_cli.distributed.prefetch import OnDevice, open_reader, to_device
 from alexnet_cli.distributed.replicas import num_reading_threads
-from alexnet_cli.model.checkpoint import Progressed
+from alexnet_cli.model.checkpoint import TrainState
 from alexnet_cli.model.schedule import Rates
-from alexnet_cli.training.train_step import Learner
+from alexnet_cli.training.train_step import TrainStep
 from alexnet_cli.training.trainer import READ_EVERY
 
-MARGIN = 32  # pixels that drawn pictures are larger than the patches; 256 and 224 in the paper
-SAMPLES = 1024  # pictures that are read and decoded again and again
+MARGIN = 32  # pixels that drawn images are larger than the crops; 256 and 224 in the paper
+SAMPLES = 1024  # images that are read and decoded again and again
 AHEAD = 8  # batches that our reader and its copies to the device have ready, at most
 MIN_EPOCH = 500_000  # images of an epoch in a measurement, which its end would interrupt
 RATES = Rates(1e-6, 1e-6)  # of the updates; labels are drawn, and nothing is to be learned
 
 
 def drawn_stats(image_size: int) -> PixelStats:
-    """Return pixel statistics for pictures of noise."""
+    """Return pixel statistics for images of noise."""
     mean = np.full((image_size, image_size, 3), 127.5, np.float32)
     return PixelStats(mean, np.array([3e4, 1e3, 3e2]), np.eye(3), 0, "")
 
 
 def draw_batch(num: int, image_size: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return pictures of noise, uint8 (N, S, S, 3), and labels, int64 (N,)."""
+    """Return images of noise, uint8 (N, S, S, 3), and labels, int64 (N,)."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (num, image_size, image_size, 3), np.uint8)
     return images, rng.integers(0, num_classes, num)
@@ -50,39 +50,39 @@ class Steps:
     """A learner that is trained on the same drawn batch, or on a split, without an end.
 
     Attributes:
-        num: pictures in a batch of all replicas.
+        num: images in a batch of all replicas.
         batch: this replica's share of it, on the device.
     """
 
-    learner: Learner
+    train_step: TrainStep
     clock: Clock
     num: int
     batch: OnDevice
 
     @property
     def device(self) -> torch.device:
-        """Where pictures go."""
-        return self.learner.place.devices[0]
+        """Where images go."""
+        return self.train_step.place.devices[0]
 
     def parts(self) -> dict[str, float]:
-        """Return pictures a second of each part of a step on its own, on one replica."""
-        learner, rng, at = self.learner, np.random.default_rng(0), {}
+        """Return images a second of each part of a step on its own, on one replica."""
+        train_step, rng, at = self.train_step, np.random.default_rng(0), {}
         images, labels = self.batch
-        learner.net.train()
+        train_step.net.train()
 
         def augment() -> None:
-            at["patches"] = learner.augmenter.random(images, rng)
+            at["crops"] = train_step.augmenter.random(images, rng)
 
         def forward() -> None:
-            with autocast(self.device, learner.place.precision):
-                at["scores"] = learner.net(at["patches"])
+            with autocast(self.device, train_step.place.precision):
+                at["scores"] = train_step.net(at["crops"])
 
         def backward() -> None:
-            learner.sgd.zero_grad()
+            train_step.sgd.zero_grad()
             F.cross_entropy(at.pop("scores").float(), labels).backward()
 
         def update() -> None:
-            learner.sgd.step(RATES)
+            train_step.sgd.step(RATES)
 
         works = (augment, forward, backward, update)
         seconds = self.clock.phases(*works)
@@ -119,21 +119,21 @@ class Steps:
 
     def _stepper(self) -> Callable[[OnDevice], None]:
         """Return a call that makes one update on a batch."""
-        at, rows = Progressed(), self.learner.place.replicas
+        at, rows = TrainState(), self.train_step.place.replicas
         tally = torch.zeros(3, dtype=torch.float64, device=self.device)
 
         def step(batch: OnDevice) -> None:
-            loss = self.learner.loss(batch, at, self.num, tally)
+            loss = self.train_step.loss(batch, at, self.num, tally)
             at.step += 1
             if at.step % READ_EVERY == 0:
                 rows.gather(tally)
-            self.learner.update(loss, RATES, at.step)
+            self.train_step.update(loss, RATES, at.step)
 
         return step
 
     def batches(self, split: Split) -> Iterator[OnDevice]:
         """Yield full batches in drawn order, epoch after epoch."""
-        share, epoch = self.learner.place.replicas.share, 0
+        share, epoch = self.train_step.place.replicas.share, 0
         with open_reader(split, self.device, num_reading_threads()) as reader:
             while True:
                 batches = batches_of(
@@ -152,7 +152,7 @@ def lengthen(split: Split, num: int) -> Split:
 
 
 def measure_reading(split: Split, clock: Clock) -> dict[str, float]:
-    """Return pictures a second of reading bytes (from memory, once read), and of decoding them."""
+    """Return images a second of reading bytes (from memory, once read), and of decoding them."""
     positions = epoch_order(len(split), 0, 0)[:SAMPLES].tolist()
     parts = np.array_split(np.array(positions), 4 * num_reading_threads())
     with ThreadPoolExecutor(num_reading_threads()) as pool:

@@ -53,7 +53,7 @@ def _shares(stages: dict[str, float]) -> str:
 
 
 def ratios(found: Bench) -> dict[str, float]:
-    """Return the comparisons that can be made, as quotients of pictures a second."""
+    """Return the comparisons that can be made, as quotients of images a second."""
     stages, baseline = found.stages, found.baseline
     quotients = {
         "step / torchvision's": ("step", baseline, "step"),

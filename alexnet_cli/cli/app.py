@@ -21,7 +21,7 @@ from alexnet_cli.cli import (
 from alexnet_cli.cli import (
     tables as report,
 )
-from alexnet_cli.cli.error_boundary import EXIT_CODES, Face
+from alexnet_cli.cli.error_boundary import EXIT_CODES, ErrorBoundary
 from alexnet_cli.cli.openmp import limit_busy_waiting
 from alexnet_cli.cli.options import (
     AllowPipe,
@@ -40,7 +40,7 @@ from alexnet_cli.cli.options_training import Columns, Precision, Replicated
 from alexnet_cli.cli.tables import show
 
 app = typer.Typer(
-    cls=Face,
+    cls=ErrorBoundary,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -98,7 +98,7 @@ def evaluate(
     precision: Precision = "fp32",
     as_json: AsJson = False,
 ) -> None:
-    """Measure top-1 and top-5 error, centre view and ten views."""
+    """Measure top-1 and top-5 error, center view and ten views."""
     _check_views(views)
     source = find_source(dataset, stream, classes, allow_pipe)
     from alexnet_cli.inference import evaluate as verb
@@ -149,12 +149,12 @@ def predict(
     model: Annotated[
         Path | None, typer.Option(help="Checkpoint or .onnx; by default the newest run here.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Classes to show a picture.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Classes to show an image.")] = 5,
     views: Annotated[int | None, typer.Option(help="1, 9 or 10; .onnx models have theirs.")] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Classify pictures."""
+    """Classify images."""
     _check_views(views)
     from alexnet_cli.inference import predict as verb
 
@@ -178,7 +178,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write an ONNX model that takes pictures and gives probabilities."""
+    """Write an ONNX model that takes images and gives probabilities."""
     _check_views(views)
     from alexnet_cli.inference import export as verb
 

@@ -38,11 +38,11 @@ def prep(
     scheduler: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Of a Dask cluster to do the work.")
     ] = None,
-    size: Annotated[int, typer.Option(min=8, max=4096, help="Side of the square pictures.")] = 256,
+    size: Annotated[int, typer.Option(min=8, max=4096, help="Side of the square images.")] = 256,
     quality: Annotated[
-        int, typer.Option(min=1, max=100, help="JPEG quality; from 95 on with all colour pixels.")
+        int, typer.Option(min=1, max=100, help="JPEG quality; from 95 on with all color pixels.")
     ] = 90,
-    shard_size: Annotated[int, typer.Option(min=1, help="Pictures a shard.")] = 1000,
+    shard_size: Annotated[int, typer.Option(min=1, help="Images a shard.")] = 1000,
     val_fraction: Annotated[
         float, typer.Option(min=0.0, max=0.99, help="Share of CLASS folders kept for validation.")
     ] = 0.0,
@@ -53,9 +53,7 @@ def prep(
     check_md5: Annotated[
         bool, typer.Option("--check-md5", help="Compare official archives with their MD5 first.")
     ] = False,
-    max_bad: Annotated[
-        int, typer.Option(min=0, help="Rejected pictures to accept with exit 0.")
-    ] = 0,
+    max_bad: Annotated[int, typer.Option(min=0, help="Rejected images to accept with exit 0.")] = 0,
     follow_links: FollowLinks = False,
     allow_empty_class: AllowEmptyClass = False,
     force: Annotated[
@@ -104,7 +102,7 @@ def _check_rejected(count: int, folder: Path, max_bad: int) -> None:
 
     if count > max_bad:
         raise RejectedError(
-            f"{count} pictures were rejected, listed in {folder / 'rejected.csv'}.\n"
+            f"{count} images were rejected, listed in {folder / 'rejected.csv'}.\n"
             f"The dataset is complete without them. To accept: --max-bad {count}"
         )
 
@@ -117,7 +115,7 @@ def _local(text: str) -> Path:
 
 def verify(
     dataset: DatasetPath,
-    deep: Annotated[bool, typer.Option("--deep", help="Also decode every picture.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also decode every image.")] = False,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make damaged indexes again, without the source.")
     ] = False,
@@ -126,7 +124,7 @@ def verify(
         typer.Option(
             metavar="SOURCE",
             parser=_local,
-            help="Make what is damaged again from these pictures.",
+            help="Make what is damaged again from these images.",
         ),
     ] = None,
     layout: Layout = None,

@@ -129,7 +129,7 @@ def demo(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Show all of it working on generated pictures, in a few minutes."""
+    """Show all of it working on generated images, in a few minutes."""
     from alexnet_cli.reproduce import demo as verb
 
     def run_command(arguments: list[str], purpose: str) -> dict:
@@ -195,7 +195,7 @@ def _parse_data(text: str) -> tuple[str, Path | str]:
 def check(
     recipe: Annotated[str, typer.Argument(help="Its name, or the recipe.json of a run.")] = "paper",
     data: Annotated[
-        str | None, typer.Option(help="Dataset to take pictures from; drawn ones otherwise.")
+        str | None, typer.Option(help="Dataset to take images from; drawn ones otherwise.")
     ] = None,
     settings: Settings = None,
     steps: Annotated[int, typer.Option(min=1, help="Updates to learn one batch in.")] = 300,
@@ -218,7 +218,7 @@ def check(
 
 def bench(
     dataset: Annotated[
-        str | None, typer.Argument(metavar="[DATASET]", help="Made by prep; else drawn pictures.")
+        str | None, typer.Argument(metavar="[DATASET]", help="Made by prep; else drawn images.")
     ] = None,
     recipe: RecipeName = None,
     settings: Settings = None,

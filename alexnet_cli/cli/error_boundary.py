@@ -23,7 +23,7 @@ TYPED = "alexnet.typed"
 STOPPED = "stopped. Finished work is kept; run the same command to go on."
 
 
-class Face(TyperGroup):
+class ErrorBoundary(TyperGroup):
     """Turns every fault into at most three lines and an exit code."""
 
     def invoke(self, ctx):

@@ -12,7 +12,7 @@ import sys
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli import tables as report
-from alexnet_cli.errors import ChildError
+from alexnet_cli.errors import JobError
 from alexnet_cli.io.signals import handling
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -22,7 +22,7 @@ def run_child(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
     """Run a command, print what it prints unless `quiet`, and return its JSON.
 
     Raises:
-        ChildError: the command failed, or was stopped; it has said why itself.
+        JobError: the command failed, or was stopped; it has said why itself.
     """
     if not quiet:
         shown = console.safe(shlex.join(arguments))
@@ -38,7 +38,7 @@ def run_child(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
         code = child.wait()
     if code:
         code = code if code > 0 else 128 - code
-        raise ChildError(
+        raise JobError(
             f"`alexnet {arguments[0]}` ended with exit code {code}, see above.\n"
             "What is finished is kept: the same command goes on from there.",
             code,

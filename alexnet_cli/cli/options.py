@@ -11,7 +11,7 @@ Gpus = Annotated[
     int | None, typer.Option(min=1, help="2 splits the network over two devices, a column each.")
 ]
 Views = Annotated[
-    int, typer.Option(help="1 (centre), 9 (3 x 3), or 10 (corners, centre, mirrored).")
+    int, typer.Option(help="1 (center), 9 (3 x 3), or 10 (corners, center, mirrored).")
 ]
 
 
@@ -44,7 +44,7 @@ FollowLinks = Annotated[
     bool, typer.Option("--follow-links", help="Follow links that lead out of class folders.")
 ]
 AllowEmptyClass = Annotated[
-    bool, typer.Option("--allow-empty-class", help="Keep classes without a picture, and numbers.")
+    bool, typer.Option("--allow-empty-class", help="Keep classes without an image, and numbers.")
 ]
 AllowPipe = Annotated[
     bool, typer.Option("--allow-pipe", help="With --stream: run pipe:COMMAND in a shell.")

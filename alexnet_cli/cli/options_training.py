@@ -34,5 +34,5 @@ Tensorboard = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")]
 AllowDataChange = Annotated[
-    bool, typer.Option("--allow-data-change", help="With --resume: go on with other pictures.")
+    bool, typer.Option("--allow-data-change", help="With --resume: go on with other images.")
 ]

@@ -8,7 +8,7 @@ from rich.table import Table
 from alexnet_cli.cli.console import print_json, print_line, print_rich, safe
 
 BAR_WIDTH = 30
-VIEWS = {1: "centre view", 9: "nine views", 10: "ten views"}
+VIEWS = {1: "center view", 9: "nine views", 10: "ten views"}
 
 
 def show(result: dict, as_json: bool, table: Callable[[dict], None]) -> None:
@@ -17,7 +17,7 @@ def show(result: dict, as_json: bool, table: Callable[[dict], None]) -> None:
 
 
 def show_prep(result: dict) -> None:
-    """Table of splits, then why pictures were rejected."""
+    """Table of splits, then why images were rejected."""
     print_line(f"[bold]{safe(result['dataset'])}[/]: {result['classes']:,} classes")
     print_rich(_split_table(result))
     for kind, count in {**result["reasons"], **result["ignored"]}.items():
@@ -29,9 +29,9 @@ def show_prep(result: dict) -> None:
 
 
 def show_pca(result: dict) -> None:
-    """Mean colour and components."""
+    """Mean color and components."""
     table = Table(title=f"{safe(result['file'])}: {result['images']:,} images")
-    for column in ("", "red", "green", "blue", "std (grey levels)"):
+    for column in ("", "red", "green", "blue", "std (gray levels)"):
         table.add_column(column, justify="right")
     table.add_row("mean", *(f"{value:.2f}" for value in result["mean_rgb"]), "")
     for i, variance in enumerate(result["eigenvalues"]):
@@ -48,7 +48,7 @@ def show_train(result: dict) -> None:
     )
     if best.get("top1_error") is not None:
         errors = f"top-1 {best['top1_error']:.1%}, top-5 {best['top5_error']:.1%}"
-        print_line(f"best: epoch {best['epoch']}, centre-view validation error {errors}")
+        print_line(f"best: epoch {best['epoch']}, center-view validation error {errors}")
     if result["images_per_second"]:
         print_line(
             f"{result['images_per_second']:,.0f} images/s on {' + '.join(result['devices'])}"
@@ -61,7 +61,7 @@ def show_eval(result: dict) -> None:
     precision = "" if result["precision"] == "fp32" else f", {result['precision']}"
     table = _error_table(f"{result['split']}: {result['images']:,} images{precision}")
     if result["center"]:
-        table.add_row("centre view", *_errors(result["center"]))
+        table.add_row("center view", *_errors(result["center"]))
     table.add_row(VIEWS[result["views"]], *_errors(result))
     print_rich(table)
 
@@ -88,13 +88,13 @@ def show_export(result: dict) -> None:
         f"another first class for {differing} by a near tie" if differing else "same first class"
     )
     print_line(
-        f"{result['checked']:,} pictures: probabilities within {result['max_abs_difference']:.1e} "
+        f"{result['checked']:,} images: probabilities within {result['max_abs_difference']:.1e} "
         f"of torch's, {first}"
     )
 
 
 def show_predict(result: dict) -> None:
-    """Names and probabilities as bars, one block a picture."""
+    """Names and probabilities as bars, one block an image."""
     block = "#" if "utf" not in (sys.stdout.encoding or "").lower() else "\u2588"
     for entry in result["images"]:
         print_line(f"[bold]{safe(entry['image'])}[/]")
@@ -176,7 +176,7 @@ def _show_recipe(row: dict, fields: dict) -> None:
 
 def show_demo(result: dict) -> None:
     """The demo's results table, and what to type for ImageNet."""
-    table = _error_table("what the demo reached, on generated validation pictures")
+    table = _error_table("what the demo reached, on generated validation images")
     for row in result["rows"]:
         table.add_row(safe(row["name"]), *_errors(row))
     print_rich(table)

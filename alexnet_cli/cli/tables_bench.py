@@ -71,7 +71,7 @@ def _machine(found: dict) -> str:
     if found["roofline"]:
         parts.append(f"{_amount(found['roofline']['products'])}FLOP/s in products")
         parts.append(f"{_amount(found['roofline']['copy'])}B/s in copies")
-        parts.append(f"{found['flops']['step'] / 1e9:.2f} GFLOP a picture and step")
+        parts.append(f"{found['flops']['step'] / 1e9:.2f} GFLOP an image and step")
     return ", ".join(parts)
 
 

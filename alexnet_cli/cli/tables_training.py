@@ -58,7 +58,7 @@ def show_reproduce(result: dict) -> None:
     print_rich(table)
     if "laps" in result:
         print_line(describe_ratio(result))
-        print_line(safe(result["picture"]))
+        print_line(safe(result["figure"]))
     print_line(safe(result["results"]))
 
 
@@ -71,15 +71,15 @@ def show_check(result: dict) -> None:
         numbers = (f"{row['scale']:.3g}", f"{row['spread']:.3g}", f"{row['silent']:.0%}")
         table.add_row(row["name"], *numbers)
     print_rich(table)
-    print_line("scale: root mean square; spread: between pictures; silent: zero for every picture")
+    print_line("scale: root mean square; spread: between images; silent: zero for every image")
     print_line(
         f"first loss {result['first_loss']:.3f}; a guess has ln({result['classes']}) = "
-        f"{result['guess_loss']:.3f}"
+        f"{result['chance_loss']:.3f}"
     )
     one = result["overfit"]
     verb = "learned" if one["learned"] else "[bold red]not learned[/]"
     print_line(
-        f"{one['images']} pictures {verb} by heart in {len(one['losses'])} steps at rate "
+        f"{one['images']} images {verb} by heart in {len(one['losses'])} steps at rate "
         f"{one['rate']:.2g}: loss {one['losses'][0]:.3f} to {_finite(one['losses'][-1]):.3f}"
     )
 

@@ -1,4 +1,4 @@
-"""Where a command's pictures come from: a folder that prep made, one at a URL, or tars as they are.
+"""Where a command's images come from: a folder that prep made, one at a URL, or tars as they are.
 
 All give a `Dataset`. What lies at a URL is fetched into the cache; tars without our index are
 measured, then streamed.
@@ -26,7 +26,7 @@ from alexnet_cli.data.remote.tar_set import TarSet, split_of
 from alexnet_cli.data.shards.dataset import Dataset, Split, open_dataset, read_samples, samples_name
 from alexnet_cli.data.shards.index import INDEX_COPY, INDEX_NAME, MAX_SIDE, Index, Shard, read_index
 from alexnet_cli.data.sources.devkit import ImageClass
-from alexnet_cli.data.sources.labels import WNID, LabelledClasses
+from alexnet_cli.data.sources.labels import WNID, LabeledClasses
 from alexnet_cli.data.sources.webdataset import names_beside, read_names
 from alexnet_cli.errors import DatasetError
 from alexnet_cli.io.progress import SILENT, Progress
@@ -49,7 +49,7 @@ def open_source(
         splits: those that will be read.
         at_once: whether to fetch all their shards now, several at a time, instead of each when it
             is first read.
-        image_size: what to bring the pictures of tars to; by default the size that they all have,
+        image_size: what to bring the images of tars to; by default the size that they all have,
             or the paper's 256.
 
     Raises:
@@ -148,7 +148,7 @@ def _open_tars(
     present = {split_of(name) for name in names}
     explicit = _explicit_classes(tars)
     needed = {*splits}
-    if not explicit or "train" in splits:  # classes are those of the training pictures; and pca
+    if not explicit or "train" in splits:  # classes are those of the training images; and pca
         needed |= {"train", "val"}  # must name the same dataset as train
     wanted = [name for name in names if split_of(name) in needed]
     if not wanted:
@@ -178,7 +178,7 @@ def _explicit_classes(tars: TarSet) -> tuple[ImageClass, ...]:
 def _classes(tars: TarSet, measures: Sequence[ShardMeasure]) -> tuple[ImageClass, ...]:
     """Return the classes as prep would number and name them."""
     names = read_names(tars.classes) if tars.classes else names_beside(Path(tars.pattern))
-    labels = LabelledClasses(names)
+    labels = LabeledClasses(names)
     splits = {split_of(measure.name) for measure in measures}
     for measure in measures:
         split = split_of(measure.name) if "train" in splits else "train"
@@ -205,6 +205,6 @@ def _common_side(measures: Sequence[ShardMeasure]) -> int:
 
 
 def _fingerprint(classes: Sequence[ImageClass], measures: Sequence[ShardMeasure]) -> str:
-    """Return 16 hex digits that change with any picture, label or class."""
+    """Return 16 hex digits that change with any image, label or class."""
     content = [[entry.wnid for entry in classes], [measure.sha256 for measure in measures]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -1,11 +1,11 @@
 """uint8 batches -> what the network sees, on the network's device (paper section 4.1).
 
-Training: one random patch, its reflection half of the time, the mean subtracted, one random colour
-shift per image. Testing: the centre patch, or the ten of the paper. The values stay on the 0..255
-scale. The mean subtracted is always the centre patch of the mean image, wherever the patch was cut
+Training: one random crop, its reflection half of the time, the mean subtracted, one random color
+shift per image. Testing: the center crop, or the ten of the paper. The values stay on the 0..255
+scale. The mean subtracted is always the center crop of the mean image, wherever the crop was cut
 (2012 code, convdata_jpeg.py:209; the paper does not say).
 
-N images, V views, H and W the dataset's image size (256), S the patch size (224).
+N images, V views, H and W the dataset's image size (256), S the crop size (224).
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from alexnet_cli.recipes.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One way to cut a patch out of an image: its top left corner, and whether it is mirrored."""
+    """One way to cut a crop out of an image: its top left corner, and whether it is mirrored."""
 
     top: int
     left: int
@@ -28,28 +28,28 @@ class View:
 
 
 def ten_views(image_size: int, crop_size: int) -> list[View]:
-    """Return the corners and the centre, then the same mirrored (2012: convdata_jpeg.py:225)."""
+    """Return the corners and the center, then the same mirrored (2012: convdata_jpeg.py:225)."""
     end = image_size - crop_size
     corners = [(0, 0), (0, end), (end // 2, end // 2), (end, 0), (end, end)]
     return [View(top, left, mirrored) for mirrored in (False, True) for top, left in corners]
 
 
 def nine_views(image_size: int, crop_size: int) -> list[View]:
-    """Return three by three patches, none mirrored (2012: convdata_cifar.py:82)."""
+    """Return three by three crops, none mirrored (2012: convdata_cifar.py:82)."""
     end = image_size - crop_size
     offsets = (0, end // 2, end)
     return [View(top, left, False) for top in offsets for left in offsets]
 
 
 def views_of(num_views: int, image_size: int, crop_size: int) -> list[View]:
-    """Return 1, 9 or 10 views; among nine and ten the centre patch is one."""
+    """Return 1, 9 or 10 views; among nine and ten the center crop is one."""
     if num_views == 1:
         return [center_view(image_size, crop_size)]
     return {9: nine_views, 10: ten_views}[num_views](image_size, crop_size)
 
 
 def center_view(image_size: int, crop_size: int) -> View:
-    """Return the centre patch."""
+    """Return the center crop."""
     middle = (image_size - crop_size) // 2
     return View(middle, middle, False)
 
@@ -66,8 +66,8 @@ class Augmenter:
 
     def view(self, images: Tensor, view: View) -> Tensor:
         """Cut the same view out of every image of a batch on the device."""
-        patches = _cut(images, view, self.crop_size)
-        return self._center(patches.flip(2) if view.mirrored else patches)
+        crops = _cut(images, view, self.crop_size)
+        return self._center(crops.flip(2) if view.mirrored else crops)
 
     def random(
         self,
@@ -84,28 +84,28 @@ class Augmenter:
                 depend on which others are here.
         """
         rows, num = part or (slice(None), len(images))
-        share = self.recipe.share_patches
+        share = self.recipe.share_crops
         groups, limit = -(-num // share), self.image_size - self.crop_size
         offsets = np.full((groups, 2), limit // 2)
         if self.recipe.random_crop:
             offsets = rng.integers(0, limit + 1, (groups, 2))  # section 4.1
         mirrored = rng.random(groups) < 0.5 if self.recipe.mirror else np.zeros(groups, bool)
         offsets, mirrored = (a.repeat(share, axis=0)[:num][rows] for a in (offsets, mirrored))
-        patches = self._center(self._gather(images, offsets, mirrored))
-        if self.recipe.colour_noise and with_noise:
-            draws = rng.normal(0.0, self.recipe.colour_noise, (num, 3))
-            self._tint(patches, draws[rows])
-        return patches
+        crops = self._center(self._gather(images, offsets, mirrored))
+        if self.recipe.color_noise and with_noise:
+            draws = rng.normal(0.0, self.recipe.color_noise, (num, 3))
+            self._tint(crops, draws[rows])
+        return crops
 
-    def _tint(self, patches: Tensor, draws: np.ndarray) -> None:
-        """Add one random colour shift to each patch (section 4.1)."""
+    def _tint(self, crops: Tensor, draws: np.ndarray) -> None:
+        """Add one random color shift to each crop (section 4.1)."""
         shift = sent((draws @ self.components.T).astype(np.float32), self.device)
-        patches += shift[:, :, None, None]
+        crops += shift[:, :, None, None]
         if self.recipe.noise_rescaled:  # 2012 code, convdata_jpeg.py:154
-            patches /= 1.0 + self.recipe.colour_noise
+            crops /= 1.0 + self.recipe.color_noise
 
     def _gather(self, images: Tensor, offsets: np.ndarray, mirrored: np.ndarray) -> Tensor:
-        """Cut patches at `offsets` (N, 2), reversing the columns of the mirrored ones: one copy."""
+        """Cut crops at `offsets` (N, 2), reversing the columns of the mirrored ones: one copy."""
         span = np.arange(self.crop_size)
         rows = offsets[:, :1] + span
         columns = offsets[:, 1:] + np.where(mirrored[:, None], span[::-1], span)
@@ -113,9 +113,9 @@ class Augmenter:
         batch = torch.arange(len(images), device=self.device)
         return images[batch[:, None, None], rows[:, :, None], columns[:, None, :]]
 
-    def _center(self, patches: Tensor) -> Tensor:
+    def _center(self, crops: Tensor) -> Tensor:
         """Subtract the mean; uint8 (N, S, S, 3) -> float32 (N, 3, S, S) with channels last."""
-        return patches.to(torch.float32).sub_(self.mean).permute(0, 3, 1, 2)
+        return crops.to(torch.float32).sub_(self.mean).permute(0, 3, 1, 2)
 
 
 def sent(array: np.ndarray, device: torch.device) -> Tensor:

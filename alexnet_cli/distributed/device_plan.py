@@ -13,7 +13,7 @@ DEVICES = ("auto", "cuda", "cpu")
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class DevicePlan:
     """How a run is laid out over the devices of this machine.
 
     Attributes:
@@ -44,9 +44,9 @@ class Layout:
             yield self.devices(replicas.local_rank), replicas
 
 
-def choose_layout(
+def plan_devices(
     device: str, num_devices: int | None, columns: int | None, *, net_columns: int
-) -> Layout:
+) -> DevicePlan:
     """Return the layout for `--device`, `--gpus` and `--columns`.
 
     Two devices hold a column each; more are replicas of that pair, or, with columns 1, of the
@@ -79,7 +79,7 @@ def choose_layout(
     kind = choose_devices(device, num_devices, limit=None)[0].type
     if kind == "cuda":
         choose_devices("cuda", wanted, limit=None)
-    return Layout(kind, per_replica, wanted // per_replica)
+    return DevicePlan(kind, per_replica, wanted // per_replica)
 
 
 def choose_devices(

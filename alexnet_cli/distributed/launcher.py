@@ -20,18 +20,18 @@ from typing import Any
 import torch.distributed as dist
 import torch.multiprocessing
 
-from alexnet_cli.distributed.device_plan import Layout
+from alexnet_cli.distributed.device_plan import DevicePlan
 from alexnet_cli.distributed.oom_errors import KEPT
 from alexnet_cli.distributed.replicas import in_group
 from alexnet_cli.errors import (
     AlexNetError,
-    ChildError,
+    JobError,
     LostReplicaError,
     MachineError,
     Stopped,
     machine_fault_in_words,
 )
-from alexnet_cli.io.stop_signal import Interrupt, catch_signals
+from alexnet_cli.io.stop_signal import StopSignal, catch_signals
 
 LOCALHOST = "127.0.0.1"
 GRACE_SECONDS = 8  # to end by itself when another one is lost; as long again before SIGKILL
@@ -49,7 +49,7 @@ class _Outcome:
     is_loss: bool = False
 
 
-def on_replicas(target: Callable[[], Any], layout: Layout) -> Any:
+def on_replicas(target: Callable[[], Any], layout: DevicePlan) -> Any:
     """Call `target` here, or in as many processes as the layout has replicas (`run_replicas`)."""
     if in_group():
         return _as_member(target)
@@ -86,7 +86,7 @@ def run_replicas(target: Callable[[], Any], count: int) -> Any:
         target: picklable; it finds its place in the environment.
 
     Raises:
-        ChildError: what one of them ended with, and its exit code.
+        JobError: what one of them ended with, and its exit code.
         MachineError: one died.
         Stopped: by a signal, which all were told.
     """
@@ -101,7 +101,7 @@ def run_replicas(target: Callable[[], Any], count: int) -> Any:
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
 
-    with catch_signals(signal.SIGUSR1, again=end_all) as interrupt:
+    with catch_signals(signal.SIGUSR1, again=end_all) as stop_signal:
         context = torch.multiprocessing.start_processes(
             _replica,
             args=(count, store.port, target, [writer for _, writer in pipes]),
@@ -112,10 +112,10 @@ def run_replicas(target: Callable[[], Any], count: int) -> Any:
         started.extend(context.processes)
         for _, writer in pipes:
             writer.close()
-        first = _join(context, interrupt)
+        first = _join(context, stop_signal)
     outcomes = [_receive(reader) for reader, _ in pipes]
     codes = [process.exitcode for process in started]
-    return _conclude(outcomes, _find_dead(outcomes, codes, first), interrupt.signal_number)
+    return _conclude(outcomes, _find_dead(outcomes, codes, first), stop_signal.signal_number)
 
 
 def _replica(rank: int, count: int, port: int, target: Callable, writers: list) -> None:
@@ -163,12 +163,12 @@ def _outcome_of(error: BaseException) -> _Outcome:
     return _Outcome(message=f"internal error, {type(error).__name__}: {error}", exit_code=1)
 
 
-def _join(context, interrupt: Interrupt) -> int | None:
+def _join(context, stop_signal: StopSignal) -> int | None:
     """Wait for all; return the rank of the first that failed."""
     passed_on = 0
     while True:
-        if interrupt.signal_number != passed_on:
-            passed_on = interrupt.signal_number
+        if stop_signal.signal_number != passed_on:
+            passed_on = stop_signal.signal_number
             for process in context.processes:
                 if process.is_alive():
                     os.kill(process.pid, passed_on)
@@ -197,7 +197,11 @@ def _find_dead(
 
     The first that failed may be one that lost another, of which nothing was noticed yet.
     """
-    if first is not None and (told := outcomes[first]) and told.is_loss:
+    if (
+        first is not None
+        and (friendly_oom_errors := outcomes[first])
+        and friendly_oom_errors.is_loss
+    ):
         silent = [rank for rank, outcome in enumerate(outcomes) if outcome is None]
         first = silent[0] if silent else None
     return None if first is None else (first, codes[first])
@@ -210,7 +214,7 @@ def _conclude(outcomes: list[_Outcome | None], died: tuple[int, int] | None, ask
         return outcomes[0].result  # a signal may have come when all was done
     faults.sort(key=lambda outcome: outcome.is_loss)  # who lost another did not begin it
     if faults and not faults[0].is_loss:
-        raise ChildError(faults[0].message, faults[0].exit_code)
+        raise JobError(faults[0].message, faults[0].exit_code)
     if asked:
         raise Stopped(STOPPED, asked)
     if died:
@@ -220,4 +224,4 @@ def _conclude(outcomes: list[_Outcome | None], died: tuple[int, int] | None, ask
             f"replica {rank} of {len(outcomes)} died {how}, and the others were ended.\n"
             f"{KEPT}. To go on: the same command with --resume"
         )
-    raise ChildError(faults[0].message, faults[0].exit_code)
+    raise JobError(faults[0].message, faults[0].exit_code)

@@ -15,7 +15,7 @@ ANY_DEVICE = "Close other programs that use this memory. On a GPU also try: --de
 
 
 @contextmanager
-def told(batch_size: int, advice: str = "") -> Iterator[None]:
+def friendly_oom_errors(batch_size: int, advice: str = "") -> Iterator[None]:
     """Translate torch's out-of-memory and device errors into a `MachineError` with advice.
 
     Args:

@@ -41,7 +41,7 @@ class Replicas:
     local_rank: int = 0
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this one writes files and reports."""
         return self.rank == 0
 
@@ -69,14 +69,14 @@ class Replicas:
         dist.all_gather(rows, row)
         return torch.stack(rows)
 
-    def add_up(self, values: Tensor) -> None:
+    def all_reduce(self, values: Tensor) -> None:
         """Replace a CPU tensor by the sum of all replicas' tensors."""
         if self.count > 1:
             dist.all_reduce(values)
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until all replicas are here."""
-        self.add_up(torch.zeros(1))
+        self.all_reduce(torch.zeros(1))
 
 
 ALONE = Replicas()

@@ -1,1 +1,1 @@
-"""Pictures made of results."""
+"""Images made of results."""

@@ -1,4 +1,4 @@
-"""Error curves as a picture."""
+"""Error curves as an image."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Curve:
     """Errors after each epoch, fractions.
 
     Attributes:
-        group: curves of one group share a colour.
+        group: curves of one group share a color.
         faint: drawn thin and light.
     """
 
@@ -34,8 +34,8 @@ def draw_curves(curves: list[Curve], *, goal: float, title: str) -> Image.Image:
     for curve in curves:
         axes.draw_curve(curve, COLOURS[groups.index(curve.group) % len(COLOURS)])
     for position, curve in enumerate(curve for curve in curves if not curve.faint):
-        colour = COLOURS[groups.index(curve.group) % len(COLOURS)]
-        axes.draw_key(position, curve.name, colour)
+        color = COLOURS[groups.index(curve.group) % len(COLOURS)]
+        axes.draw_key(position, curve.name, color)
     return image
 
 
@@ -68,19 +68,19 @@ class _Axes:
         for x in range(int(left), int(right), 12):
             self.draw.line([(x, y), (x + 6, y)], fill=GREY)
 
-    def draw_curve(self, curve: Curve, colour: tuple[int, int, int]) -> None:
+    def draw_curve(self, curve: Curve, color: tuple[int, int, int]) -> None:
         if curve.faint:
-            colour = tuple((channel + 2 * 255) // 3 for channel in colour)
+            color = tuple((channel + 2 * 255) // 3 for channel in color)
         # An epoch's error is a mean over it: it stands for the epoch's middle.
         points = [self._point(i + 0.5, error) for i, error in enumerate(curve.errors)]
-        self.draw.line(points, fill=colour, width=1 if curve.faint else 3, joint="curve")
+        self.draw.line(points, fill=color, width=1 if curve.faint else 3, joint="curve")
         for x, y in points if not curve.faint else []:
-            self.draw.ellipse([x - 4, y - 4, x + 4, y + 4], fill=colour)
+            self.draw.ellipse([x - 4, y - 4, x + 4, y + 4], fill=color)
 
-    def draw_key(self, position: int, name: str, colour: tuple[int, int, int]) -> None:
+    def draw_key(self, position: int, name: str, color: tuple[int, int, int]) -> None:
         top = MARGIN + 24 * position
         self.draw.line(
-            [(WIDTH - MARGIN - 240, top), (WIDTH - MARGIN - 210, top)], fill=colour, width=3
+            [(WIDTH - MARGIN - 240, top), (WIDTH - MARGIN - 210, top)], fill=color, width=3
         )
         where = (WIDTH - MARGIN - 200, top)
         self.draw.text(where, name, fill=BLACK, font=self.font, anchor="lm")

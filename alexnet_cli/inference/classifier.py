@@ -1,6 +1,6 @@
-"""A trained network with the pixels it subtracts: uint8 pictures in, class probabilities out.
+"""A trained network with the pixels it subtracts: uint8 images in, class probabilities out.
 
-N images, V views, H and W the pictures' size (256), K classes.
+N images, V views, H and W the images' size (256), K classes.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from alexnet_cli.model.split import Network, build_network, load_whole_state
 
 @dataclass(slots=True)
 class Classifier:
-    """A network and how pictures are prepared for it, on one place.
+    """A network and how images are prepared for it, on one place.
 
     Attributes:
         precision: of the forward pass, one of `PRECISIONS`; probabilities are always float32.
@@ -46,7 +46,7 @@ class Classifier:
         return torch.stack(scores).softmax(dim=2)
 
     def views(self, num_views: int) -> list[View]:
-        """Return 1, 9 or 10 views of each picture."""
+        """Return 1, 9 or 10 views of each image."""
         return views_of(num_views, self.augmenter.image_size, self.augmenter.crop_size)
 
 

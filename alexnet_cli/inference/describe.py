@@ -26,7 +26,7 @@ class NetworkInfo:
 
     Attributes:
         kind: recipe, checkpoint or onnx.
-        input: channels, rows, columns of the patch the network reads.
+        input: channels, rows, columns of the crop the network reads.
         about: origin and figures of a checkpoint or model.
     """
 
@@ -94,7 +94,7 @@ def _describe_checkpoint(path: Path) -> NetworkInfo:
     from alexnet_cli.model.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(path)
-    about = {**checkpoint.origin(), "best": checkpoint.progressed.best}
+    about = {**checkpoint.origin(), "best": checkpoint.train_state.best}
     return _describe("checkpoint", str(path), checkpoint.recipe, len(checkpoint.classes), about)
 
 

@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from alexnet_cli.data.dataset_ref import Location
-from alexnet_cli.distributed.device_plan import Layout, choose_layout
+from alexnet_cli.distributed.device_plan import DevicePlan, plan_devices
 from alexnet_cli.distributed.launcher import on_replicas
-from alexnet_cli.distributed.oom_errors import ANY_DEVICE, told
+from alexnet_cli.distributed.oom_errors import ANY_DEVICE, friendly_oom_errors
 from alexnet_cli.distributed.precision import warn_of_slow_bf16
 from alexnet_cli.distributed.replicas import place_in_group
 from alexnet_cli.inference.classifier import build_classifier
@@ -19,7 +19,7 @@ from alexnet_cli.model.checkpoint import read_recipe
 
 @dataclass(frozen=True, slots=True)
 class EvalResult:
-    """Errors are fractions; `center` is the centre view's, when several were averaged.
+    """Errors are fractions; `center` is the center view's, when several were averaged.
 
     Attributes:
         precision: of the forward pass: "fp32", "tf32" or "bf16".
@@ -62,7 +62,7 @@ def evaluate(
         AlexNetError: the checkpoint, the dataset or the device cannot be used, or they do not fit.
     """
     net_columns = read_recipe(checkpoint_path).columns
-    layout = choose_layout(device, num_devices, columns, net_columns=net_columns)
+    layout = plan_devices(device, num_devices, columns, net_columns=net_columns)
     what = (checkpoint_path, location, split, num_views, predictions_path, precision)
     return on_replicas(partial(_evaluate_here, *what, layout, progress), layout)
 
@@ -74,12 +74,12 @@ def _evaluate_here(
     num_views: int,
     predictions_path: Path | None,
     precision: str,
-    layout: Layout,
+    layout: DevicePlan,
     progress: Progress,
 ) -> EvalResult | None:
-    shown = progress if place_in_group().is_first else SILENT
+    shown = progress if place_in_group().is_main else SILENT
     checkpoint, dataset = open_pair(checkpoint_path, location, split, shown)
-    with layout.taken() as (devices, replicas), told(BATCH_SIZE, ANY_DEVICE):
+    with layout.taken() as (devices, replicas), friendly_oom_errors(BATCH_SIZE, ANY_DEVICE):
         warn_of_slow_bf16(precision, devices[0], shown)
         classifier = build_classifier(checkpoint, devices, checkpoint_path, precision)
         how = {"num_views": num_views, "replicas": replicas, "progress": shown}
@@ -88,7 +88,7 @@ def _evaluate_here(
             found = predict_split(classifier, dataset, split, weights_hash=weights_hash, **how)
         else:
             scores = score_split(classifier, dataset, split, **how)
-    if not replicas.is_first:
+    if not replicas.is_main:
         return None
     if predictions_path:
         found.save(predictions_path)

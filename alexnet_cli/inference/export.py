@@ -1,4 +1,4 @@
-"""`alexnet export`: a checkpoint -> one ONNX file that takes pictures and gives probabilities."""
+"""`alexnet export`: a checkpoint -> one ONNX file that takes images and gives probabilities."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import torch
 
-from alexnet_cli.distributed.oom_errors import told
+from alexnet_cli.distributed.oom_errors import friendly_oom_errors
 from alexnet_cli.errors import CheckpointError, InputError
 from alexnet_cli.inference.classifier import Classifier, load_classifier
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, write_bytes
@@ -18,7 +18,7 @@ from alexnet_cli.onnx.graph import build_graph
 from alexnet_cli.onnx.runtime import METADATA_KEY, OnnxClassifier, load_onnx, seal
 
 CHECKED_BATCHES = (1, 3, 32)
-CHECKED_VIEWS = 1000  # that many pictures of one view, a tenth as many of ten
+CHECKED_VIEWS = 1000  # that many images of one view, a tenth as many of ten
 NO_MEMORY = "No file was written. Close other programs, then run the same command again."
 MAX_DIFFERENCE = 1e-4
 MAX_TIE = 1e-6  # classes as near as that to the first may take its place
@@ -29,10 +29,10 @@ class ExportResult:
     """What was written.
 
     Attributes:
-        checked: pictures that torch and onnxruntime were compared on.
+        checked: images that torch and onnxruntime were compared on.
         batches: the sizes of batches they came in.
-        max_abs_difference: between the probabilities, of all classes and pictures.
-        top1_differing: pictures whose most probable class is another, by a near tie.
+        max_abs_difference: between the probabilities, of all classes and images.
+        top1_differing: images whose most probable class is another, by a near tie.
     """
 
     onnx: str
@@ -49,13 +49,13 @@ class ExportResult:
 
 @dataclass(slots=True)
 class _Comparison:
-    """What torch and onnxruntime say of the same pictures.
+    """What torch and onnxruntime say of the same images.
 
     Attributes:
         largest_gap: by how much less probable than torch's first class the other's first one is.
     """
 
-    pictures: int = 0
+    images: int = 0
     largest_difference: float = 0.0
     top1_differing: int = 0
     largest_gap: float = 0.0
@@ -63,7 +63,7 @@ class _Comparison:
     def add(self, expected: np.ndarray, found: np.ndarray) -> None:
         """Take in probabilities (N, K)."""
         gaps = expected.max(axis=1) - expected[np.arange(len(found)), found.argmax(axis=1)]
-        self.pictures += len(found)
+        self.images += len(found)
         difference = float(np.abs(found - expected).max())
         self.largest_difference = float(np.maximum(self.largest_difference, difference))
         self.top1_differing += int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())
@@ -77,7 +77,7 @@ class _Comparison:
                 f"than {MAX_DIFFERENCE:g}"
             )
         if not self.largest_gap <= MAX_TIE:
-            return f"its first class is not torch's for {self.top1_differing} pictures"
+            return f"its first class is not torch's for {self.top1_differing} images"
         return ""
 
 
@@ -89,7 +89,7 @@ def export(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> ExportResult:
-    """Write the ONNX model, after comparing it with torch on random pictures.
+    """Write the ONNX model, after comparing it with torch on random images.
 
     Raises:
         InputError: a file of that name exists and `force` is not set.
@@ -100,7 +100,7 @@ def export(
         raise InputError(f"{onnx_path} exists; it is left as it is. Add --force to replace it.")
     if not onnx_path.parent.is_dir():
         raise InputError(f"{onnx_path.parent}: no such folder.")
-    with told(max(CHECKED_BATCHES), NO_MEMORY):
+    with friendly_oom_errors(max(CHECKED_BATCHES), NO_MEMORY):
         return _export(checkpoint_path, onnx_path, num_views, progress)
 
 
@@ -125,7 +125,7 @@ def _export(
         classes=len(checkpoint.classes),
         bytes=len(content),
         opset=model.opset_import[0].version,
-        checked=compared.pictures,
+        checked=compared.images,
         batches=list(CHECKED_BATCHES),
         max_abs_difference=compared.largest_difference,
         top1_differing=compared.top1_differing,
@@ -174,7 +174,7 @@ def _compare(
     sizes = _batch_sizes(num_views)
     with progress.track("check against torch", sum(sizes)) as bar:
         for num_images in sizes:
-            images = _random_pictures(rng, num_images, size)
+            images = _random_images(rng, num_images, size)
             expected = classifier.probabilities(images, classifier.views(num_views)).mean(axis=0)
             compared.add(expected, exported.probabilities(images))
             bar.advance(num_images)
@@ -182,12 +182,12 @@ def _compare(
 
 
 def _batch_sizes(num_views: int) -> list[int]:
-    """Return a batch of every size, and large ones until there are pictures enough."""
+    """Return a batch of every size, and large ones until there are images enough."""
     missing, largest = CHECKED_VIEWS // num_views - sum(CHECKED_BATCHES), max(CHECKED_BATCHES)
     return [*CHECKED_BATCHES, *[largest] * -(-missing // largest)]
 
 
-def _random_pictures(rng: np.random.Generator, num_images: int, size: int) -> np.ndarray:
-    """Draw blocky uint8 pictures; of flat noise a network would say the same each time."""
+def _random_images(rng: np.random.Generator, num_images: int, size: int) -> np.ndarray:
+    """Draw blocky uint8 images; of flat noise a network would say the same each time."""
     cells = rng.integers(0, 256, (num_images, 8, 8, 3), dtype=np.uint8)
     return cells.repeat(size // 8 + 1, axis=1).repeat(size // 8 + 1, axis=2)[:, :size, :size]

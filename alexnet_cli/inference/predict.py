@@ -1,4 +1,4 @@
-"""`alexnet predict`: pictures -> class names and probabilities, by a checkpoint or ONNX."""
+"""`alexnet predict`: images -> class names and probabilities, by a checkpoint or ONNX."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from alexnet_cli.errors import (
 )
 from alexnet_cli.io.progress import SILENT, Progress
 
-PATCHES_AT_ONCE = 32  # pictures times views
+CROPS_PER_BATCH = 32  # images times views
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -33,8 +33,8 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class PicturePredictions:
-    """The most probable classes of one picture, or why there are none."""
+class ImagePredictions:
+    """The most probable classes of one image, or why there are none."""
 
     image: str
     predictions: list[Prediction]
@@ -43,12 +43,12 @@ class PicturePredictions:
 
 @dataclass(frozen=True, slots=True)
 class PredictResult:
-    """One entry a picture, in the order they were named."""
+    """One entry an image, in the order they were named."""
 
     model: str
     runtime: str
     views: int
-    images: list[PicturePredictions]
+    images: list[ImagePredictions]
 
     def to_json(self) -> dict:
         """Return what --json prints: an entry has predictions or an error, never both."""
@@ -67,7 +67,7 @@ class PredictResult:
         return {**about, "images": entries}
 
     def check_all_read(self) -> None:
-        """Raise for the exit code if pictures could not be read.
+        """Raise for the exit code if images could not be read.
 
         Raises:
             InputError: none could be.
@@ -76,7 +76,7 @@ class PredictResult:
         bad = [entry for entry in self.images if entry.error]
         if not bad:
             return
-        count = f"{len(bad)} of {len(self.images)} pictures could not be read"
+        count = f"{len(bad)} of {len(self.images)} images could not be read"
         message = f"{count}, first {on_one_line(bad[0].image)}: {bad[0].error}"
         raise InputError(message) if len(bad) == len(self.images) else RejectedError(message)
 
@@ -101,7 +101,7 @@ def predict(
     device: str = "auto",
     progress: Progress = SILENT,
 ) -> PredictResult:
-    """Classify files, folders and globs of pictures.
+    """Classify files, folders and globs of images.
 
     Args:
         model_path: a checkpoint, or an .onnx model (then torch is never imported); by default
@@ -113,7 +113,7 @@ def predict(
         CheckpointError: the model cannot be used.
         MachineError: the memory is full, or the GPU failed.
     """
-    paths = find_pictures(names)
+    paths = find_images(names)
     model_path = model_path or newest_checkpoint(Path("runs"))
     model = _load_model(model_path, num_views, device)
     progress.say(
@@ -121,7 +121,7 @@ def predict(
     )
     with progress.track("predict", len(paths)) as bar:
         rows = []
-        batch_size = max(1, PATCHES_AT_ONCE // model.views)
+        batch_size = max(1, CROPS_PER_BATCH // model.views)
         for start in range(0, len(paths), batch_size):
             part = paths[start : start + batch_size]
             rows.extend(_predict_batch(model, part, num_top))
@@ -129,8 +129,8 @@ def predict(
     return PredictResult(str(model_path), model.runtime, model.views, rows)
 
 
-def find_pictures(names: list[str]) -> list[Path]:
-    """Turn files, folders (their pictures, sorted) and globs into paths, in the order named.
+def find_images(names: list[str]) -> list[Path]:
+    """Turn files, folders (their images, sorted) and globs into paths, in the order named.
 
     Raises:
         UsageError: a URL or standard input, or nothing matches.
@@ -147,7 +147,7 @@ def find_pictures(names: list[str]) -> list[Path]:
         else:
             found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
         if not found:
-            raise UsageError(f"{name}: no pictures there.")
+            raise UsageError(f"{name}: no images there.")
         paths.extend(found)
     return paths
 
@@ -170,22 +170,22 @@ def _load_model(path: Path, num_views: int | None, device: str) -> _Model:
     if path.suffix == ".onnx":
         from alexnet_cli.onnx.runtime import load_onnx
 
-        onnx = load_onnx(path, device, PATCHES_AT_ONCE)
+        onnx = load_onnx(path, device, CROPS_PER_BATCH)
         if num_views not in (None, onnx.views):
             raise UsageError(f"--views {num_views}: {path} was exported with --views {onnx.views}.")
         runtime = f"onnxruntime {onnx.provider.removesuffix('ExecutionProvider')}"
         return _Model(onnx.classes, onnx.image_size, onnx.views, runtime, onnx.probabilities)
     # Here, because torch takes two seconds to load and ONNX models do not need it.
     from alexnet_cli.distributed.device_plan import choose_devices
-    from alexnet_cli.distributed.oom_errors import ANY_DEVICE, told
+    from alexnet_cli.distributed.oom_errors import ANY_DEVICE, friendly_oom_errors
     from alexnet_cli.inference.classifier import load_classifier
 
-    with told(1, ANY_DEVICE):
+    with friendly_oom_errors(1, ANY_DEVICE):
         classifier, checkpoint = load_classifier(path, choose_devices(device))
     views = classifier.views(num_views or 10)
 
     def probabilities(images: np.ndarray) -> np.ndarray:
-        with told(len(images), ANY_DEVICE):
+        with friendly_oom_errors(len(images), ANY_DEVICE):
             return classifier.probabilities(images, views).mean(axis=0)
 
     return _Model(
@@ -197,20 +197,20 @@ def _load_model(path: Path, num_views: int | None, device: str) -> _Model:
     )
 
 
-def _predict_batch(model: _Model, paths: list[Path], num_top: int) -> Iterator[PicturePredictions]:
-    pictures, errors = {}, {}
+def _predict_batch(model: _Model, paths: list[Path], num_top: int) -> Iterator[ImagePredictions]:
+    images, errors = {}, {}
     for path in paths:
         try:
-            pictures[path] = to_square(read_file(path), model.image_size)
+            images[path] = to_square(read_file(path), model.image_size)
         except ImageError as error:
             errors[path] = str(error)
-    probs = model.probabilities(np.stack(list(pictures.values()))) if pictures else ()
-    rows = dict(zip(pictures, probs, strict=True))
+    probs = model.probabilities(np.stack(list(images.values()))) if images else ()
+    rows = dict(zip(images, probs, strict=True))
     for path in paths:
         if path in errors:
-            yield PicturePredictions(str(path), [], errors[path])
+            yield ImagePredictions(str(path), [], errors[path])
         else:
-            yield PicturePredictions(str(path), _most_probable(model, rows[path], num_top))
+            yield ImagePredictions(str(path), _most_probable(model, rows[path], num_top))
 
 
 def _most_probable(model: _Model, probs: np.ndarray, num_top: int) -> list[Prediction]:

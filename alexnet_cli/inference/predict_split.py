@@ -12,7 +12,7 @@ from alexnet_cli.data.batches.order import batches_of
 from alexnet_cli.data.dataset_ref import Location, open_source
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.transforms import View
-from alexnet_cli.distributed.oom_errors import ANY_DEVICE, told
+from alexnet_cli.distributed.oom_errors import ANY_DEVICE, friendly_oom_errors
 from alexnet_cli.distributed.prefetch import from_device, to_device
 from alexnet_cli.distributed.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError, DivergedError
@@ -42,11 +42,11 @@ def predict_with_checkpoint(
         precision: of the forward pass, one of `PRECISIONS`.
 
     Raises:
-        AlexNetError: one of them cannot be used, they have other classes or picture sizes, the
+        AlexNetError: one of them cannot be used, they have other classes or image sizes, the
             memory is full, or the GPU failed.
     """
     checkpoint, dataset = open_pair(path, location, split_name, progress)
-    with told(BATCH_SIZE, ANY_DEVICE):
+    with friendly_oom_errors(BATCH_SIZE, ANY_DEVICE):
         classifier = build_classifier(checkpoint, devices, path, precision)
         return predict_split(
             classifier,
@@ -68,7 +68,7 @@ def announce_with_checkpoint(
         AlexNetError: as that.
     """
     checkpoint, dataset = open_pair(path, location, split_name, SILENT)
-    with told(BATCH_SIZE, ANY_DEVICE):
+    with friendly_oom_errors(BATCH_SIZE, ANY_DEVICE):
         build_classifier(checkpoint, (torch.device("cpu"),), path)
     none = np.zeros((0, len(dataset.classes)), np.float32)
     return _predictions(dataset, split_name, num_views, checkpoint.weights_hash(), none, none)
@@ -106,7 +106,7 @@ def _check_fit(path: Path, checkpoint: Checkpoint, dataset: Dataset) -> None:
     size = len(checkpoint.pixels["mean_image"])
     if size != dataset.image_size:
         raise CheckpointError(
-            f"{path}: made for {size}-pixel pictures, {dataset.name} has {dataset.image_size}."
+            f"{path}: made for {size}-pixel images, {dataset.name} has {dataset.image_size}."
         )
 
 
@@ -198,7 +198,7 @@ def score_split(
     how |= {"before_batch": before_batch}
     for positions, found in _probabilities(classifier, dataset, split_name, **how):
         sums += [score_sums(probs, labels[positions]) for probs in found]
-    replicas.add_up(torch.from_numpy(sums))
+    replicas.all_reduce(torch.from_numpy(sums))
     return [scores_from_sums(of_view) for of_view in sums]
 
 
@@ -230,7 +230,7 @@ def predict_split(
         for array, probs in zip(arrays, found, strict=True):
             array[positions] = probs
     for array in arrays:  # each row by one replica, the others' are zero
-        replicas.add_up(torch.from_numpy(array))
+        replicas.all_reduce(torch.from_numpy(array))
     return _predictions(dataset, split_name, num_views, weights_hash, arrays[0], arrays[-1])
 
 

@@ -42,17 +42,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def write_sealed(path: Path, content: dict) -> None:
+def write_checksummed(path: Path, content: dict) -> None:
     """Write a dict as JSON below its SHA-256, atomically."""
     text = json.dumps(content).encode("ascii")
     write_bytes(path, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
 
 
-def read_sealed(path: Path) -> dict | None:
-    """Return what `write_sealed` wrote; None if it is missing or not a bit of it is to be trusted.
-
-    A disk may give back other bytes than it was given.
-    """
+def read_checksummed(path: Path) -> dict | None:
+    """Return what `write_checksummed` wrote; None if missing or different from its SHA-256."""
     try:
         seal, _, text = path.read_bytes().partition(b"\n")
     except OSError:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from alexnet_cli.io.signals import handling, unless_ignored
 
 
-class Interrupt:
+class StopSignal:
     """Which signal asked to stop, if any.
 
     Attributes:
@@ -19,18 +19,18 @@ class Interrupt:
 
 
 @contextmanager
-def catch_signals(*more: int, again: Callable[[int], None] | None = None) -> Iterator[Interrupt]:
+def catch_signals(*more: int, again: Callable[[int], None] | None = None) -> Iterator[StopSignal]:
     """Note SIGINT, SIGTERM, SIGHUP and `more` instead of dying.
 
     Args:
         again: what to do when the same comes again; by default it ends the process, at once and
             whatever that is at.
     """
-    interrupt = Interrupt()
+    stop_signal = StopSignal()
 
     def note(number: int, _frame) -> None:
-        is_again = interrupt.signal_number == number
-        interrupt.signal_number = number
+        is_again = stop_signal.signal_number == number
+        stop_signal.signal_number = number
         if again is None:
             signal.signal(number, signal.SIG_DFL)
         elif is_again:
@@ -38,7 +38,7 @@ def catch_signals(*more: int, again: Callable[[int], None] | None = None) -> Ite
 
     wanted = [signal.SIGINT, signal.SIGTERM, *more, *unless_ignored(signal.SIGHUP)]
     with handling(wanted, note):
-        yield interrupt
+        yield stop_signal
 
 
 def leave(_number: int) -> None:

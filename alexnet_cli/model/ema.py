@@ -17,7 +17,7 @@ from torch import nn
 from alexnet_cli.recipes.recipe import Recipe
 
 
-class WeightAverage:
+class AveragedWeights:
     """The averaged weights of a network, on its devices; nothing where the recipe asks for none.
 
     Attributes:

@@ -71,17 +71,17 @@ class AlexNet(nn.Module):
 
         Args:
             x: the whole network's activations if the stage begins with a layer of
-                `recipe.reads_both` (for fc8, this part's own), the picture for the first stage.
+                `recipe.reads_both` (for fc8, this part's own), the image for the first stage.
         """
-        picture = x
+        image = x
         for name in self.stages[stage]:
-            x = self.run_layer(name, x, picture)
+            x = self.run_layer(name, x, image)
         return x
 
-    def run_layer(self, name: str, x: Tensor, picture: Tensor) -> Tensor:
-        """Run one layer; `picture` is what its stage began with."""
+    def run_layer(self, name: str, x: Tensor, image: Tensor) -> Tensor:
+        """Run one layer; `image` is what its stage began with."""
         layer = self.get_submodule(name)
-        return layer(x, picture) if isinstance(layer, TwoScaleConv2d) else layer(x)
+        return layer(x, image) if isinstance(layer, TwoScaleConv2d) else layer(x)
 
     def _add_convs(self) -> None:
         channels, self._size = RGB, self.recipe.crop_size
@@ -248,8 +248,8 @@ def describe_layers(recipe: Recipe, num_classes: int) -> list[LayerInfo]:
 
 
 def _trace(net: AlexNet, x: Tensor) -> Iterator[LayerInfo]:
-    picture = x
+    image = x
     for stage in net.stages:
         for name in stage:
-            layer, x = net.get_submodule(name), net.run_layer(name, x, picture)
+            layer, x = net.get_submodule(name), net.run_layer(name, x, image)
             yield LayerInfo(name, tuple(x.shape[1:]), sum(p.numel() for p in layer.parameters()))

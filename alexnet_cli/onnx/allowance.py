@@ -147,7 +147,7 @@ def _sizes(model: onnx.ModelProto, num_images: int) -> dict[str, tuple[int, ...]
 def _check_memory(
     graph: onnx.GraphProto, sizes: dict[str, tuple[int, ...]], file_bytes: int
 ) -> None:
-    """See that the values that are needed at one time fit; of float32, as all but the pictures."""
+    """See that the values that are needed at one time fit; of float32, as all but the images."""
     last_use = {name: place for place, node in enumerate(graph.node) for name in node.input}
     constants = {constant.name for constant in graph.initializer}
     live = 0

@@ -1,6 +1,6 @@
-"""The network as one ONNX graph: uint8 pictures in, class probabilities out (sections 3 and 4).
+"""The network as one ONNX graph: uint8 images in, class probabilities out (sections 3 and 4).
 
-Patches, mean image, weights and metadata are all inside, and the number of pictures is free.
+Patches, mean image, weights and metadata are all inside, and the number of images is free.
 Channels are column 0's, then column 1's, as in alexnet.py.
 N images, V views, C channels, H rows, W columns, K classes.
 """
@@ -39,12 +39,12 @@ def build_graph(
 
     Args:
         weights: `conv1.weight`, `conv1.bias` and so on to fc8, float32, as torch lays them out.
-        mean_image: float32 RGB, HWC, 0..255, square; pictures have its size.
-        views: 1 for the centre patch, 10 to average over the ten of section 4.1.
+        mean_image: float32 RGB, HWC, 0..255, square; images have its size.
+        views: 1 for the center crop, 10 to average over the ten of section 4.1.
         metadata: text the file carries along.
     """
     graph = Graph()
-    x = _patches(graph, recipe, mean_image, views)  # (V N, 3, H, W)
+    x = _crops(graph, recipe, mean_image, views)  # (V N, 3, H, W)
     x = _add_convs(graph, recipe, weights, x)
     x = _add_denses(graph, recipe, weights, x)
     num_classes = len(weights["fc8.bias"])
@@ -58,23 +58,23 @@ def build_graph(
     return model
 
 
-def _patches(graph: Graph, recipe: Recipe, mean_image: np.ndarray, views: int) -> str:
-    """Cut the views, view by view, and subtract the mean image's centre patch from each."""
+def _crops(graph: Graph, recipe: Recipe, mean_image: np.ndarray, views: int) -> str:
+    """Cut the views, view by view, and subtract the mean image's center crop from each."""
     size = recipe.crop_size
     end = len(mean_image) - size
     middle = end // 2
     if views == 1:
-        patches = _cut(graph, "crop", middle, middle, size)
+        crops = _cut(graph, "crop", middle, middle, size)
     else:
-        patches = _many_patches(graph, end, size, views)
-    chw = graph.add("Transpose", "chw", patches, perm=[0, 3, 1, 2])
+        crops = _many_crops(graph, end, size, views)
+    chw = graph.add("Transpose", "chw", crops, perm=[0, 3, 1, 2])
     pixels = graph.add("Cast", "pixels", chw, to=TensorProto.FLOAT)
     mean = mean_image[middle : middle + size, middle : middle + size].transpose(2, 0, 1)[None]
-    return graph.add("Sub", "centred", pixels, graph.constant("mean", mean.astype(np.float32)))
+    return graph.add("Sub", "centerd", pixels, graph.constant("mean", mean.astype(np.float32)))
 
 
-def _many_patches(graph: Graph, end: int, size: int, views: int) -> str:
-    """Cut nine patches; or five, and mirror them (2012: convdata_cifar.py:82, _jpeg.py:225)."""
+def _many_crops(graph: Graph, end: int, size: int, views: int) -> str:
+    """Cut nine crops; or five, and mirror them (2012: convdata_cifar.py:82, _jpeg.py:225)."""
     offsets = [(0, 0), (0, end), (end // 2, end // 2), (end, 0), (end, end)]
     if views == 9:
         offsets = [(top, left) for top in (0, end // 2, end) for left in (0, end // 2, end)]
@@ -95,7 +95,7 @@ def _cut(graph: Graph, name: str, top: int, left: int, size: int) -> str:
 
 
 def _add_convs(graph: Graph, recipe: Recipe, weights: dict[str, np.ndarray], x: str) -> str:
-    size, picture = recipe.crop_size, x
+    size, image = recipe.crop_size, x
     for name, conv in recipe.convs().items():
         if conv.local:
             x = _add_local_conv(graph, name, conv, weights, x, size)
@@ -103,7 +103,7 @@ def _add_convs(graph: Graph, recipe: Recipe, weights: dict[str, np.ndarray], x: 
             groups = recipe.columns if recipe.reads_own_column(name) else 1
             x = _add_conv(graph, name, conv, _parameters(graph, weights, name, x), size, groups)
         if name == "conv2" and recipe.low_resolution:
-            x = _add_low_resolution(graph, recipe, weights["conv2.low_weight"], x, picture)
+            x = _add_low_resolution(graph, recipe, weights["conv2.low_weight"], x, image)
         size = conv_output_size(size, conv.size, conv.stride, conv.pad)
         x = _add_after(graph, recipe, recipe.number_of(name), conv, x)
         if POOLINGS.keys() & set(conv.then):
@@ -150,13 +150,13 @@ def _add_conv(
 
 
 def _add_low_resolution(
-    graph: Graph, recipe: Recipe, weight: np.ndarray, x: str, picture: str
+    graph: Graph, recipe: Recipe, weight: np.ndarray, x: str, image: str
 ) -> str:
-    """Add what conv2 makes of the small blurred picture to what it made of conv1."""
+    """Add what conv2 makes of the small blurred image to what it made of conv1."""
     near, far, end = low_resolution_pads(recipe.crop_size)
     window = graph.constant("low/window", np.tile(blur_window(), (RGB, 1, 1, 1)))
     strides, pads = [KEPT_EVERY] * 2, [near, near, far, far]
-    small = graph.add("Conv", "low/blur", picture, window, strides=strides, pads=pads, group=RGB)
+    small = graph.add("Conv", "low/blur", image, window, strides=strides, pads=pads, group=RGB)
     constant = graph.constant("conv2.low_weight", weight)
     low = graph.add("Conv", "low", small, constant, strides=[LOW_STRIDE] * 2, pads=[0, 0, end, end])
     return graph.add("Add", "conv2/both", x, low)

@@ -1,4 +1,4 @@
-"""The normalisations as ONNX nodes (section 3.3)."""
+"""The normalizations as ONNX nodes (section 3.3)."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from alexnet_cli.recipes.recipe import Recipe
 
 
 def add_norm(graph: Graph, recipe: Recipe, name: str, x: str, channels: int) -> str:
-    """Add y = x * (k + alpha * sum of x^2 over neighbouring channels)^-beta (section 3.3).
+    """Add y = x * (k + alpha * sum of x^2 over neighboring channels)^-beta (section 3.3).
 
     k + alpha * sum is one 1x1 convolution of the squares, by a banded matrix for each column: the
     fastest form of those in tools/bench/lrn_onnx.py, well ahead of ONNX's own LRN node.

@@ -1,4 +1,4 @@
-"""An exported model on onnxruntime, without torch: uint8 pictures in, class probabilities out."""
+"""An exported model on onnxruntime, without torch: uint8 images in, class probabilities out."""
 
 import contextlib
 import ctypes
@@ -32,7 +32,7 @@ class OnnxClassifier:
     Attributes:
         path: for messages.
         classes: (wnid, name) in label order.
-        image_size: side of the pictures it takes.
+        image_size: side of the images it takes.
         views: how many views it averages inside.
         provider: what really runs it.
         about: everything the file's metadata says: origin, recipe.
@@ -64,7 +64,7 @@ class OnnxClassifier:
                 ) from error
             raise CheckpointError(f"{self.path}: the model failed ({detail}).") from error
         if probs.shape != (len(images), len(self.classes)) or not np.isfinite(probs).all():
-            raise CheckpointError(f"{self.path}: what it gives for a picture is no probability.")
+            raise CheckpointError(f"{self.path}: what it gives for an image is no probability.")
         return probs
 
 
@@ -117,11 +117,11 @@ def _read_skeleton(path: Path) -> bytes:
             ) from error
 
 
-def load_onnx(path: Path, device: str = "auto", num_patches: int = PATCHES) -> OnnxClassifier:
+def load_onnx(path: Path, device: str = "auto", num_crops: int = PATCHES) -> OnnxClassifier:
     """Open a model that `alexnet export` wrote.
 
     Args:
-        num_patches: pictures times views that it will be given at once, at most; what memory and
+        num_crops: images times views that it will be given at once, at most; what memory and
             time it may take is for so many.
 
     Raises:
@@ -136,7 +136,7 @@ def load_onnx(path: Path, device: str = "auto", num_patches: int = PATCHES) -> O
     try:
         model = allowance.read_skeleton(content)
         about = _read_about({entry.key: entry.value for entry in model.metadata_props})
-        num_images = max(1, num_patches // about["views"])
+        num_images = max(1, num_crops // about["views"])
         allowance.check_allowed(model, path.stat().st_size, num_images)
     except ValueError as error:
         raise _not_ours(path, error) from error
@@ -175,7 +175,7 @@ def _read_about(metadata: dict[str, str]) -> dict:
 
 
 def _check_ends(session: onnxruntime.InferenceSession, size: int, num_classes: int) -> None:
-    """See that a model takes our pictures and gives a number for each class.
+    """See that a model takes our images and gives a number for each class.
 
     Raises:
         ValueError: it does not.
@@ -195,7 +195,7 @@ def _open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
     onnxruntime.set_default_logger_severity(4)  # our own message says what failed
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    # Copying 245 MB of weights into another layout costs 0.3 s; it pays after 300 pictures.
+    # Copying 245 MB of weights into another layout costs 0.3 s; it pays after 300 images.
     options.add_session_config_entry("session.disable_prepacking", "1")
     # A thread that waits sleeps after 0.3 ms, so that predictions keep their share of a machine
     # that other programs use; sleeping at once costs up to a fifth of the speed alone.

@@ -25,7 +25,7 @@ from alexnet_cli.data.shards.verify import AuditTask, Finding, ShardAudit, audit
 from alexnet_cli.errors import DatasetError, Stopped
 from alexnet_cli.io.cores import num_cores
 from alexnet_cli.io.progress import Progress
-from alexnet_cli.io.stop_signal import Interrupt, catch_signals
+from alexnet_cli.io.stop_signal import StopSignal, catch_signals
 from alexnet_cli.io.thread_map import thread_map
 from alexnet_cli.prep.side_files import read_rejected
 
@@ -54,7 +54,7 @@ def audit_dataset(
     """Read every file of a dataset and compare it with the index.
 
     Args:
-        deep: also decode every picture.
+        deep: also decode every image.
 
     Raises:
         DatasetError: there is no index.
@@ -158,27 +158,27 @@ def _audit_shards(tasks: list[AuditTask], num_threads: int, progress: Progress) 
     audits, read_ahead = {}, num_threads < num_cores()
     tasks = [replace(task, read_ahead=read_ahead) for task in tasks]
     total = sum(task.shard.num_samples for task in tasks)
-    with catch_signals() as interrupt, progress.track("verify", total) as bar:
+    with catch_signals() as stop_signal, progress.track("verify", total) as bar:
 
         def is_stopping() -> bool:
-            return bool(interrupt.signal_number)
+            return bool(stop_signal.signal_number)
 
         def audit(task: AuditTask) -> tuple[Shard, ShardAudit]:
             return task.shard, audit_shard(task, is_stopping)
 
         for shard, found in thread_map(audit, tasks, num_threads, ordered=False):
             if is_stopping():
-                raise _stopped(interrupt, len(audits), len(tasks))
+                raise _stopped(stop_signal, len(audits), len(tasks))
             audits[shard.name] = found
             bar.advance(shard.num_samples, note=shard.name)
     return [audits[task.shard.name] for task in tasks]
 
 
-def _stopped(interrupt: Interrupt, done: int, total: int) -> Stopped:
+def _stopped(stop_signal: StopSignal, done: int, total: int) -> Stopped:
     return Stopped(
         f"stopped: {done} of {total} shards were looked at. Nothing was changed.\n"
         "Run the same command again to look at all.",
-        interrupt.signal_number,
+        stop_signal.signal_number,
     )
 
 

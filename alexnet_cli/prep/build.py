@@ -1,4 +1,4 @@
-"""`alexnet prep`: a release of pictures -> 256x256 JPEG shards (paper section 2)."""
+"""`alexnet prep`: a release of images -> 256x256 JPEG shards (paper section 2)."""
 
 from collections import Counter
 from contextlib import nullcontext
@@ -18,14 +18,15 @@ from alexnet_cli.data.shards.index import (
     write_index,
 )
 from alexnet_cli.data.shards.writer import RECORDS, ShardRecord, ShardTask
-from alexnet_cli.data.sources.detect import Release, read_release
-from alexnet_cli.errors import ReleaseError, on_one_line, some_names
+from alexnet_cli.data.sources.detect import read_source
+from alexnet_cli.data.sources.source import Source
+from alexnet_cli.errors import SourceError, on_one_line, some_names
 from alexnet_cli.io.atomic import write_bytes
 from alexnet_cli.io.cores import num_cores
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.io.stop_signal import catch_signals
 from alexnet_cli.prep.cluster import Cluster, connected
-from alexnet_cli.prep.duplicates import find_doubles, in_words
+from alexnet_cli.prep.duplicates import find_duplicates, in_words
 from alexnet_cli.prep.fetch import ORIGIN, bring, check_options
 from alexnet_cli.prep.folder import another_dataset, entered, finish, forget
 from alexnet_cli.prep.plan import PrepOptions, plan_shards
@@ -41,9 +42,9 @@ class PrepResult:
 
     Attributes:
         splits: found, written, rejected and shards (a count) of each split.
-        reasons: rejected pictures by reason.
-        ignored: entries that are no pictures at all, by kind.
-        doubles: pictures stored as the same JPEG as one of another class; known of a new dataset.
+        reasons: rejected images by reason.
+        ignored: entries that are no images at all, by kind.
+        doubles: images stored as the same JPEG as one of another class; known of a new dataset.
         already_complete: the dataset was there, nothing was done.
     """
 
@@ -54,7 +55,7 @@ class PrepResult:
     rejected: list[dict[str, str]]
     reasons: dict[str, int]
     ignored: dict[str, int]
-    doubles: list[dict[str, str]]
+    duplicates: list[dict[str, str]]
     fingerprint: str
     already_complete: bool
 
@@ -84,11 +85,11 @@ def prep(
         check_md5: compare the official archives with their published MD5 first.
         scheduler: address of a Dask scheduler, whose workers make the shards instead of ours.
         follow_links: follow links that lead out of a folder of classes.
-        allow_empty_class: keep a class without a training picture, and its number.
+        allow_empty_class: keep a class without a training image, and its number.
         force: begin even if the disk looks too small.
 
     Raises:
-        ReleaseError, UsageError: the source, or the scheduler's address, cannot be used.
+        SourceError, UsageError: the source, or the scheduler's address, cannot be used.
         DatasetError: the folder holds something else, or no tar lies at a URL.
         MachineError: the folder is in use or cannot be written, the disk is full or will be, the
             network fails, a worker died, the cluster is lost or does not fit.
@@ -121,8 +122,8 @@ def _read(
     how: dict,
     progress: Progress,
     allow_empty_class: bool,
-) -> Release:
-    release = read_release(
+) -> Source:
+    release = read_source(
         source,
         folder / RECORDS / "spool",
         val_fraction=options.val_fraction,
@@ -130,7 +131,7 @@ def _read(
         progress=progress,
         **how,
     )
-    counts = ", ".join(f"{len(release.pictures[s]):,} {s}" for s in release.pictures)
+    counts = ", ".join(f"{len(release.images[s]):,} {s}" for s in release.images)
     progress.say(f"{source}: {release.layout}, {len(release.classes):,} classes, {counts}")
     if not allow_empty_class:
         release.check_classes()
@@ -145,14 +146,14 @@ def _bring(
     progress: Progress,
     force: bool,
 ) -> tuple[Path | None, dict]:
-    """Return where the pictures lie on this disk, None if nothing is to do; and where from."""
+    """Return where the images lie on this disk, None if nothing is to do; and where from."""
     if isinstance(source, TarSet):
         check_options(source, how, options)
         return bring(source, folder, options, progress, force=force)
     return source, {}
 
 
-def _plan(release: Release, options: PrepOptions, follow_links: bool, origin: dict) -> dict:
+def _plan(release: Source, options: PrepOptions, follow_links: bool, origin: dict) -> dict:
     how = {"follow_links": True} if follow_links else {}
     about = {"layout": release.layout, "fingerprint": release.fingerprint(), **how, **origin}
     return {"options": asdict(options), "source": about}
@@ -161,7 +162,7 @@ def _plan(release: Release, options: PrepOptions, follow_links: bool, origin: di
 def _make(
     folder: Path,
     plan: dict,
-    release: Release,
+    release: Source,
     who: tuple[int, Cluster | None],
     force: bool,
     allow_empty_class: bool,
@@ -169,14 +170,14 @@ def _make(
 ) -> PrepResult:
     """Make and publish all shards, by so many processes of ours or by a cluster."""
     tasks = plan_shards(release, folder, PrepOptions(**plan["options"]))
-    with catch_signals() as interrupt:
-        work = PrepWork(folder, tasks, who[0], interrupt, progress, who[1])
+    with catch_signals() as stop_signal:
+        work = PrepWork(folder, tasks, who[0], stop_signal, progress, who[1])
         work.make_all(plan, release, force=force)
         _check_no_class_was_lost(folder, release, work.records, allow_empty_class, progress)
         return _publish(folder, plan, release, tasks, work.records, progress)
 
 
-def _already_complete(folder: Path, plan: dict, release: Release) -> PrepResult:
+def _already_complete(folder: Path, plan: dict, release: Source) -> PrepResult:
     """Accept a finished dataset of the same plan, refuse any other."""
     index = read_index(folder)
     # The same tars from a URL and in a folder make the same dataset.
@@ -197,7 +198,7 @@ def _complete(folder: Path, ignored: dict[str, int]) -> PrepResult:
 def _publish(
     folder: Path,
     plan: dict,
-    release: Release,
+    release: Source,
     tasks: list[ShardTask],
     records: dict[str, ShardRecord],
     progress: Progress,
@@ -205,10 +206,10 @@ def _publish(
     """Write the sample indexes, the rejects and, last, index.json."""
     ordered = [records[task.name] for task in tasks]
     splits, contents = {}, {}
-    for split in release.pictures:
+    for split in release.images:
         mine = [r for task, r in zip(tasks, ordered, strict=True) if task.split == split]
         splits[split] = SplitIndex(
-            found=len(release.pictures[split]),
+            found=len(release.images[split]),
             written=sum(len(record.samples) for record in mine),
             rejected=sum(len(record.rejected) for record in mine),
             shards=tuple(record.shard for record in mine),
@@ -223,20 +224,20 @@ def _publish(
     index = Index(plan["options"], plan["source"], release.classes, splits, tool, files=files)
     write_index(folder, index)
     finish(folder)
-    doubles = find_doubles(list(zip(tasks, ordered, strict=True)), progress)
-    if doubles:
-        progress.say(in_words(doubles))
-    return _result(folder, release.ignored, index, rejected, doubles, already_complete=False)
+    duplicates = find_duplicates(list(zip(tasks, ordered, strict=True)), progress)
+    if duplicates:
+        progress.say(in_words(duplicates))
+    return _result(folder, release.ignored, index, rejected, duplicates, already_complete=False)
 
 
 def _check_no_class_was_lost(
     folder: Path,
-    release: Release,
+    release: Source,
     records: dict[str, ShardRecord],
     allow_empty_class: bool,
     progress: Progress,
 ) -> None:
-    """Publish nothing, or say which classes are empty, if a class has no training picture."""
+    """Publish nothing, or say which classes are empty, if a class has no training image."""
     train = [record for name, record in records.items() if name.startswith("train")]
     written = {label for record in train for _, _, label, *_ in record.samples}
     lost = [c.wnid for label, c in enumerate(release.classes) if label not in written]
@@ -244,17 +245,15 @@ def _check_no_class_was_lost(
         return
     shown = some_names(lost)
     if allow_empty_class:
-        progress.say(
-            f"{len(lost)} classes have no training picture, but keep their number: {shown}"
-        )
+        progress.say(f"{len(lost)} classes have no training image, but keep their number: {shown}")
         return
     rows = [row for record in train for row in record.rejected]
     source, _, reason, detail = next(r for r in rows if release.classes[r[1]].wnid in lost)
     for name in records:
         (folder / name).unlink(missing_ok=True)
     forget(folder)
-    raise ReleaseError(
-        f"every training picture of {len(lost)} classes was rejected: {shown}.\n"
+    raise SourceError(
+        f"every training image of {len(lost)} classes was rejected: {shown}.\n"
         f"The first is {on_one_line(source)}: {reason} ({on_one_line(detail)}).\n"
         "Nothing was written."
     )
@@ -265,7 +264,7 @@ def _result(
     ignored: dict[str, int],
     index: Index,
     rejected: list[dict[str, str]],
-    doubles: list[dict[str, str]],
+    duplicates: list[dict[str, str]],
     *,
     already_complete: bool,
 ) -> PrepResult:
@@ -277,7 +276,7 @@ def _result(
         rejected=rejected,
         reasons=dict(Counter(row["reason"] for row in rejected)),
         ignored=ignored,
-        doubles=doubles,
+        duplicates=duplicates,
         fingerprint=index.fingerprint(),
         already_complete=already_complete,
     )

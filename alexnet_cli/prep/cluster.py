@@ -22,7 +22,7 @@ from alexnet_cli.data.shards.writer import RECORDS, ShardRecord, ShardTask, Task
 from alexnet_cli.errors import AlexNetError, MachineError, UsageError
 from alexnet_cli.io.atomic import remove_partial, write_bytes
 from alexnet_cli.io.progress import Progress
-from alexnet_cli.io.stop_signal import Interrupt
+from alexnet_cli.io.stop_signal import StopSignal
 from alexnet_cli.prep.cluster_task import Job, check_worker, make_shard_there
 from alexnet_cli.prep.workers import STOP_SECONDS, collect
 
@@ -41,7 +41,7 @@ class Cluster:
         self._client, self._address, self._job = client, address, job
         self._threads, self._looked, self._seen = 0, 0.0, time.monotonic()
 
-    def run_tasks(self, tasks: list[ShardTask], interrupt: Interrupt) -> Iterator[ShardRecord]:
+    def run_tasks(self, tasks: list[ShardTask], stop_signal: StopSignal) -> Iterator[ShardRecord]:
         """Yield the record of each task as it is done.
 
         Ends early, and without a trace of unfinished shards, once a signal asked to stop.
@@ -62,7 +62,7 @@ class Cluster:
                 pending.add(pool.submit(make_shard_there, self._job, task, key=key))
 
         try:
-            yield from collect(pending, interrupt, top_up)
+            yield from collect(pending, stop_signal, top_up)
         except KilledWorker as error:
             raise self._killed(error) from error
         except TaskStopped as error:

@@ -1,7 +1,7 @@
 """What a worker of a cluster does: see that it is fit for the job, then make shards.
 
 Nothing reaches it there but its tasks. That prep is over it learns from the token, a file in the
-dataset: where that is gone, a shard is let go between two pictures.
+dataset: where that is gone, a shard is let go between two images.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class Job:
         entries: hash of the names in `source`.
         token: lies in the dataset for as long as prep is at work.
         versions: of alexnet and the libraries that decide a shard's bytes.
-        trial: CRC-32 of a picture drawn, decoded, resized and encoded.
+        trial: CRC-32 of an image drawn, decoded, resized and encoded.
     """
 
     source: Path
@@ -46,7 +46,7 @@ class Job:
     @classmethod
     def of(cls, source: Path, token: Path) -> "Job":
         """Return the job as this machine would do it."""
-        return cls(source, list_entries(source), token, own_versions(), try_picture())
+        return cls(source, list_entries(source), token, own_versions(), try_image())
 
     @property
     def dataset(self) -> Path:
@@ -85,9 +85,9 @@ def check_worker(job: Job) -> None:
                 "Finished shards are kept. Install the same everywhere, restart the worker, and "
                 "run\nthe same command again."
             )
-    if try_picture() != job.trial:
+    if try_image() != job.trial:
         raise MachineError(
-            f"worker on {host}: the same picture gets other bytes there than here.\n"
+            f"worker on {host}: the same image gets other bytes there than here.\n"
             "Finished shards are kept. Do without that machine, and run the same command again."
         )
     _fit.add(job.token)
@@ -128,8 +128,8 @@ def own_versions() -> dict[str, str]:
     return {"alexnet": alexnet_cli.__version__, **{name: version(name) for name in LIBRARIES}}
 
 
-def try_picture() -> int:
-    """Return the CRC-32 of one picture taken all the way: machines may compute differently."""
+def try_image() -> int:
+    """Return the CRC-32 of one image taken all the way: machines may compute differently."""
     rows, columns = np.arange(375)[:, None, None], np.arange(500)[None, :, None]
     pixels_HWC = (rows * rows // 7 + columns * (rows // 16) + np.array([0, 85, 170])) % 256
     return zlib.crc32(to_jpeg(to_square(to_jpeg(pixels_HWC.astype(np.uint8)))))

@@ -1,7 +1,7 @@
 """Will it fit? Asked before any work, because a disk that fills up stops prep hours later.
 
-A sample of pictures is made as prep would make them, and their mean size is taken for all. For
-256-pixel pictures of ImageNet at quality 90 that is about 24 kB a picture, 32 GB in all.
+A sample of images is made as prep would make them, and their mean size is taken for all. For
+256-pixel images of ImageNet at quality 90 that is about 24 kB an image, 32 GB in all.
 """
 
 from collections.abc import Iterator
@@ -31,16 +31,16 @@ def check_space(folder: Path, tasks: list[ShardTask], num_copied: int = 0) -> No
     """Refuse to begin if the shards still to be made do not fit on the disk.
 
     Args:
-        num_copied: bytes of pictures to be copied there while prep is at work.
+        num_copied: bytes of images to be copied there while prep is at work.
 
     Raises:
         MachineError: they do not.
     """
-    num_pictures = sum(len(task.pictures) for task in tasks)
-    if not num_pictures:
+    num_images = sum(len(task.images) for task in tasks)
+    if not num_images:
         return
     largest = 3 * tasks[0].size ** 2 + TAR_BYTES + INDEX_BYTES  # of what no JPEG makes smaller
-    if free_bytes(folder) > num_copied + num_pictures * largest:
+    if free_bytes(folder) > num_copied + num_images * largest:
         return
     check_room(
         folder,
@@ -71,12 +71,12 @@ def _missing_room(error: OSError, folder: Path, tasks: list[ShardTask]) -> str:
 
 
 def _needed_bytes(tasks: list[ShardTask]) -> int:
-    num_pictures = sum(len(task.pictures) for task in tasks)
-    return int(MARGIN * num_pictures * (_picture_bytes(tasks) + TAR_BYTES + INDEX_BYTES))
+    num_images = sum(len(task.images) for task in tasks)
+    return int(MARGIN * num_images * (_image_bytes(tasks) + TAR_BYTES + INDEX_BYTES))
 
 
-def _picture_bytes(tasks: list[ShardTask]) -> float:
-    """Return the mean size of some pictures' JPEGs."""
+def _image_bytes(tasks: list[ShardTask]) -> float:
+    """Return the mean size of some images' JPEGs."""
     sizes = list(_sample_sizes(tasks))
     fallback = 3 * tasks[0].size ** 2 / 8  # 24 kB for 256 pixels
     return mean(sizes) if sizes else fallback
@@ -86,8 +86,8 @@ def _sample_sizes(tasks: list[ShardTask]) -> Iterator[int]:
     step = max(1, len(tasks) // NUM_SAMPLES)
     each = max(1, NUM_SAMPLES // len(tasks))
     for task in tasks[::step]:
-        for picture in task.pictures[:each]:
+        for image in task.images[:each]:
             try:
-                yield len(to_jpeg(to_square(picture.read(), task.size), task.quality))
+                yield len(to_jpeg(to_square(image.read(), task.size), task.quality))
             except ImageError:
                 continue

@@ -8,7 +8,7 @@ from alexnet_cli.data.shards.writer import ShardRecord, ShardTask
 from alexnet_cli.io.progress import SILENT, Progress
 
 
-def find_doubles(
+def find_duplicates(
     done: Sequence[tuple[ShardTask, ShardRecord]], progress: Progress = SILENT
 ) -> list[dict[str, str]]:
     """Return images that are stored as the same JPEG as one of another class.
@@ -31,18 +31,18 @@ def find_doubles(
         shared = np.unique(keys[1:][keys[1:] == keys[:-1]])
         del keys
         first_of: dict[int, tuple[str, set[int]]] = {}
-        doubles = []
+        duplicates = []
         for task, record in done:
             own = _keys_of(record)
             for row in np.isin(own, shared, kind="sort").nonzero()[0].tolist():
                 _, _, label, number, _ = record.samples[row]
-                source = task.pictures[number - task.first_number].source
+                source = task.images[number - task.first_number].source
                 first, known = first_of.setdefault(int(own[row]), (source, {label}))
                 if label not in known:
                     known.add(label)
-                    doubles.append({"source": source, "other": first})
+                    duplicates.append({"source": source, "other": first})
             bar.advance(len(own))
-    return doubles
+    return duplicates
 
 
 def _keys_of(record: ShardRecord) -> np.ndarray:
@@ -52,10 +52,10 @@ def _keys_of(record: ShardRecord) -> np.ndarray:
     return crcs << np.uint64(32) | lengths
 
 
-def in_words(doubles: list[dict[str, str]]) -> str:
+def in_words(duplicates: list[dict[str, str]]) -> str:
     """Return the warning that people get."""
-    first = doubles[0]
+    first = duplicates[0]
     return (
-        f"warning: the same picture in two classes, {len(doubles):,} times, "
+        f"warning: the same image in two classes, {len(duplicates):,} times, "
         f"the first {first['source']} and {first['other']}"
     )

@@ -22,13 +22,13 @@ from alexnet_cli.data.shards.index import INDEX_NAME, read_index
 from alexnet_cli.data.shards.writer import RECORDS
 from alexnet_cli.data.sources.tars import check_whole_tar
 from alexnet_cli.data.sources.webdataset import FILE, NAMES_FILES, read_names
-from alexnet_cli.errors import DatasetError, MachineError, ReleaseError, UsageError
+from alexnet_cli.errors import DatasetError, MachineError, SourceError, UsageError
 from alexnet_cli.io.atomic import (
-    read_sealed,
+    read_checksummed,
     remove_partial,
     write_atomically,
     write_bytes,
-    write_sealed,
+    write_checksummed,
 )
 from alexnet_cli.io.progress import Progress
 from alexnet_cli.io.thread_map import thread_map
@@ -85,7 +85,7 @@ class RemoteTars:
             force: begin even if the disk looks too small.
 
         Raises:
-            ReleaseError: if a tar is cut or compressed, or changes meanwhile.
+            SourceError: if a tar is cut or compressed, or changes meanwhile.
             DatasetError: if a tar does not exist.
             MachineError: if the network or a command fails, or the disk has no room.
             OSError: if the disk fails. After all of these, complete tars are kept.
@@ -116,7 +116,7 @@ def look_at(source: TarSet, progress: Progress) -> RemoteTars:
 
     Raises:
         UsageError: if the set cannot be fetched, or its names do not say the split.
-        ReleaseError: if the file of class names cannot be used.
+        SourceError: if the file of class names cannot be used.
         DatasetError: if a tar does not exist.
         MachineError: if a server does not answer.
     """
@@ -124,7 +124,7 @@ def look_at(source: TarSet, progress: Progress) -> RemoteTars:
     class_names = None
     if source.classes:
         if not source.classes.is_file():
-            raise ReleaseError(f"{source.classes}: no such file. Nothing was fetched.")
+            raise SourceError(f"{source.classes}: no such file. Nothing was fetched.")
         class_names = read_names(source.classes)
     tars = []
     with progress.track("asking", len(addresses)) as bar:
@@ -160,7 +160,7 @@ def _ask(address: str) -> RemoteTar:
 def _is_fetched(tar: RemoteTar, folder: Path) -> bool:
     """Return whether a tar was fetched completely, and its server still has the same one."""
     path = folder / tar.name
-    return path.is_file() and read_sealed(folder / f"{tar.name}.json") == {
+    return path.is_file() and read_checksummed(folder / f"{tar.name}.json") == {
         **asdict(tar),
         "copied": path.stat().st_size,
     }
@@ -173,21 +173,21 @@ def _fetch(folder: Path, allow_pipe: bool, tar: RemoteTar, on_bytes: OnBytes) ->
             num_bytes = copy_bytes(source, file, max_bytes, on_bytes).num_bytes
         file.flush()
         _check_copy(tar, Path(file.name), num_bytes)
-    write_sealed(folder / f"{tar.name}.json", {**asdict(tar), "copied": num_bytes})
+    write_checksummed(folder / f"{tar.name}.json", {**asdict(tar), "copied": num_bytes})
 
 
 def _check_copy(tar: RemoteTar, copy: Path, num_bytes: int) -> None:
     if _ask(tar.address) != tar:
-        raise ReleaseError(f"{tar.address}: changed while it was fetched.\n{KEPT}")
+        raise SourceError(f"{tar.address}: changed while it was fetched.\n{KEPT}")
     if num_bytes != (tar.num_bytes or num_bytes):
         raise MachineError(
             f"{tar.address}: {num_bytes} bytes came, {tar.num_bytes} were announced.\n{KEPT}"
         )
     try:
         check_whole_tar(copy)
-    except ReleaseError as error:
+    except SourceError as error:
         why = str(error).split("\n")[0].removeprefix(f"{copy}: ")
-        raise ReleaseError(f"{tar.address}: {why}\n{KEPT}") from error
+        raise SourceError(f"{tar.address}: {why}\n{KEPT}") from error
 
 
 def check_options(source: TarSet, how: dict, options: PrepOptions) -> None:
@@ -232,7 +232,7 @@ def bring(
         index = read_index(folder)
         found = {"options": index.options, "source": index.source}
     else:
-        found = read_sealed(folder / RECORDS / PLAN_NAME)
+        found = read_checksummed(folder / RECORDS / PLAN_NAME)
     if found is not None:
         _check_same(folder, found, asdict(options), origin)
     if is_complete:

@@ -11,7 +11,12 @@ from pathlib import Path
 from alexnet_cli.data.shards.index import INDEX_NAME
 from alexnet_cli.data.shards.writer import RECORDS, ShardTask
 from alexnet_cli.errors import DatasetError, MachineError
-from alexnet_cli.io.atomic import PARTIAL_SUFFIX, read_sealed, remove_partial, write_sealed
+from alexnet_cli.io.atomic import (
+    PARTIAL_SUFFIX,
+    read_checksummed,
+    remove_partial,
+    write_checksummed,
+)
 from alexnet_cli.io.disk import advice_on, fault_in_words
 from alexnet_cli.io.folder_lock import LOCK_NAME, locked
 
@@ -106,7 +111,7 @@ def claim(folder: Path, plan: dict, tasks: list[ShardTask]) -> None:
     plan_path = folder / RECORDS / PLAN_NAME
     with suppress(FileNotFoundError):
         plan_path.read_bytes()  # a plan that the disk will not give us now is not a damaged one
-    found = read_sealed(plan_path)
+    found = read_checksummed(plan_path)
     if found not in (None, plan):
         raise DatasetError(
             f"{folder} holds another prep that is unfinished: {differences(found, plan)}.\n"
@@ -117,7 +122,7 @@ def claim(folder: Path, plan: dict, tasks: list[ShardTask]) -> None:
         if plan_path.exists():
             _remove_foreign_shards(folder, {task.name for task in tasks})
         plan_path.parent.mkdir(exist_ok=True)
-        write_sealed(plan_path, plan)
+        write_checksummed(plan_path, plan)
 
 
 def differences(found: dict, plan: dict) -> str:

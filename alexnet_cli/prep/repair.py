@@ -13,12 +13,14 @@ from alexnet_cli.data.shards.dataset import samples_name
 from alexnet_cli.data.shards.index import REJECTED_NAME, FileRecord, Index
 from alexnet_cli.data.shards.tar_layout import scan_samples
 from alexnet_cli.data.shards.writer import RECORDS, ShardRecord, ShardTask, make_jpeg
-from alexnet_cli.data.sources.detect import Release, fill_spool, read_release
+from alexnet_cli.data.sources.detect import read_source
+from alexnet_cli.data.sources.source import Source
+from alexnet_cli.data.sources.staging import fill_staging
 from alexnet_cli.errors import DatasetError, ImageError, Stopped
 from alexnet_cli.io.atomic import move_into_place, write_bytes
 from alexnet_cli.io.disk import check_room
 from alexnet_cli.io.progress import Progress
-from alexnet_cli.io.stop_signal import Interrupt, catch_signals
+from alexnet_cli.io.stop_signal import StopSignal, catch_signals
 from alexnet_cli.prep.audit import Audit
 from alexnet_cli.prep.plan import PrepOptions, plan_shards
 from alexnet_cli.prep.side_files import Sample, rejected_csv, rejected_rows, sample_index
@@ -43,7 +45,7 @@ def repair(
 
     Raises:
         DatasetError: the index is damaged, or the files do not get the bytes they had.
-        ReleaseError: the source is not the one the dataset was made of.
+        SourceError: the source is not the one the dataset was made of.
         MachineError: the disk has not the room, or a worker died.
         Stopped: by a signal. Whatever is raised, nothing has changed.
     """
@@ -54,9 +56,9 @@ def repair(
             "Put a copy of index.json back, or make the dataset again: alexnet prep"
         )
     damaged = {finding.file for finding in audit.findings} - set(audit.copies)
-    with _staging(folder) as staging, catch_signals() as interrupt:
+    with _staging(folder) as staging, catch_signals() as stop_signal:
         release = _read_source(source, layout, index, staging, progress)
-        job = _Repair(folder, staging, index, release, damaged, num_workers, interrupt, progress)
+        job = _Repair(folder, staging, index, release, damaged, num_workers, stop_signal, progress)
         names = job.make()
         for name in names:
             move_into_place(staging / name, folder / name)
@@ -78,9 +80,9 @@ def _staging(folder: Path) -> Iterator[Path]:
 
 def _read_source(
     source: Path, layout: str | None, index: Index, staging: Path, progress: Progress
-) -> Release:
+) -> Source:
     options = PrepOptions(**index.options)
-    release = read_release(
+    release = read_source(
         source,
         staging / "spool",
         layout=layout,
@@ -106,15 +108,15 @@ class _Repair:
         folder: Path,
         staging: Path,
         index: Index,
-        release: Release,
+        release: Source,
         damaged: set[str],
         num_workers: int,
-        interrupt: Interrupt,
+        stop_signal: StopSignal,
         progress: Progress,
     ):
         self.folder, self.staging, self.index, self.release = folder, staging, index, release
         self.damaged, self.num_workers = damaged, num_workers
-        self.interrupt, self.progress = interrupt, progress
+        self.stop_signal, self.progress = stop_signal, progress
         self.tasks = plan_shards(release, staging, PrepOptions(**index.options))
         self.expected = {s.name: s for split in index.splits.values() for s in split.shards}
 
@@ -122,7 +124,7 @@ class _Repair:
         """Make every file and return their names; none of them is in its place yet."""
         tasks = [task for task in self.tasks if task.name in self.damaged]
         self._check_space(tasks)
-        fill_spool(self.release.spool, self.progress)
+        fill_staging(self.release.spool, self.progress)
         records = self._make_shards(tasks)
         contents = {
             samples_name(split): sample_index(self._samples(split))
@@ -148,14 +150,14 @@ class _Repair:
     def _make_shards(self, tasks: list[ShardTask]) -> dict[str, ShardRecord]:
         records = {}
         num_workers = min(self.num_workers, len(tasks))
-        with self.progress.track("repair", sum(len(task.pictures) for task in tasks)) as bar:
-            for record in run_tasks(tasks, num_workers, self.interrupt):
+        with self.progress.track("repair", sum(len(task.images) for task in tasks)) as bar:
+            for record in run_tasks(tasks, num_workers, self.stop_signal):
                 records[record.shard.name] = record
                 bar.advance(len(record.samples) + len(record.rejected), note=record.shard.name)
-        if self.interrupt.signal_number:
+        if self.stop_signal.signal_number:
             raise Stopped(
                 f"stopped: nothing in {self.folder} was changed. Run the same command again.",
-                self.interrupt.signal_number,
+                self.stop_signal.signal_number,
             )
         return records
 
@@ -168,7 +170,7 @@ class _Repair:
         return shards
 
     def _rejected(self) -> bytes:
-        """Return rejected.csv: the pictures whose numbers are in no shard, tried once more."""
+        """Return rejected.csv: the images whose numbers are in no shard, tried once more."""
         written = {
             split: {sample[3] for shard in self._samples(split) for sample in shard}
             for split in self.index.splits
@@ -176,12 +178,12 @@ class _Repair:
         rows = []
         for task in self.tasks:
             record = ShardRecord(self.expected[task.name], [], [])
-            for number, picture in enumerate(task.pictures, start=task.first_number):
+            for number, image in enumerate(task.images, start=task.first_number):
                 if number not in written[task.split]:
                     try:
-                        make_jpeg(picture, task.size, task.quality)
+                        make_jpeg(image, task.size, task.quality)
                     except ImageError as error:
-                        fault = (picture.source, picture.label, error.reason, error.detail)
+                        fault = (image.source, image.label, error.reason, error.detail)
                         record.rejected.append(fault)
             rows += rejected_rows(task, record)
         return rejected_csv(rows)

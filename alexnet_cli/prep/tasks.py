@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alexnet_cli.data.shards.writer import ShardRecord, ShardTask, read_record
-from alexnet_cli.data.sources.detect import Release, fill_spool, missing_bytes
-from alexnet_cli.errors import ReleaseError, Stopped
+from alexnet_cli.data.sources.source import Source
+from alexnet_cli.data.sources.staging import fill_staging, missing_bytes
+from alexnet_cli.errors import SourceError, Stopped
 from alexnet_cli.io.progress import Progress
-from alexnet_cli.io.stop_signal import Interrupt
+from alexnet_cli.io.stop_signal import StopSignal
 from alexnet_cli.io.thread_map import thread_map
 from alexnet_cli.prep.cluster import Cluster
 from alexnet_cli.prep.disk_space import check_space, explain_fault
@@ -23,16 +24,16 @@ class PrepWork:
     folder: Path
     tasks: list[ShardTask]
     num_workers: int
-    interrupt: Interrupt
+    stop_signal: StopSignal
     progress: Progress
     cluster: Cluster | None = None
     records: dict[str, ShardRecord] = field(default_factory=dict)
 
-    def make_all(self, plan: dict, release: Release, *, force: bool) -> None:
+    def make_all(self, plan: dict, release: Source, *, force: bool) -> None:
         """Find what is done, see that the rest fits on the disk, make it.
 
         Raises:
-            DatasetError, MachineError, ReleaseError: as `prep`.
+            DatasetError, MachineError, SourceError: as `prep`.
             Stopped: by a signal.
         """
         archives = _archives(self.tasks)
@@ -41,7 +42,7 @@ class PrepWork:
             check_space(self.folder, self._missing(), missing_bytes(release.spool))
         try:
             claim(self.folder, plan, self.tasks)
-            fill_spool(release.spool, self.progress, self._stop_if_asked, force=force)
+            fill_staging(release.spool, self.progress, self._stop_if_asked, force=force)
             self._make_missing()
         except BrokenPipeError:  # of our output, not of the disk
             raise
@@ -67,7 +68,7 @@ class PrepWork:
 
     def _make_missing(self) -> None:
         missing = self._missing()
-        with self.progress.track("prep", sum(len(task.pictures) for task in missing)) as bar:
+        with self.progress.track("prep", sum(len(task.images) for task in missing)) as bar:
             for record in self._run(missing):
                 self.records[record.shard.name] = record
                 bar.advance(len(record.samples) + len(record.rejected), note=record.shard.name)
@@ -76,17 +77,17 @@ class PrepWork:
 
     def _run(self, tasks: list[ShardTask]) -> Iterator[ShardRecord]:
         if self.cluster:
-            return self.cluster.run_tasks(tasks, self.interrupt)
-        return run_tasks(tasks, min(self.num_workers, len(tasks)), self.interrupt)
+            return self.cluster.run_tasks(tasks, self.stop_signal)
+        return run_tasks(tasks, min(self.num_workers, len(tasks)), self.stop_signal)
 
     def _stop_if_asked(self) -> None:
         """Raise Stopped, with what is done, if a signal asked for it."""
-        if self.interrupt.signal_number:
+        if self.stop_signal.signal_number:
             done = sum(task.record_path.is_file() for task in self.tasks)
             raise Stopped(
                 f"stopped: {done} of {len(self.tasks)} shards are done; "
                 "run the same command to go on.",
-                self.interrupt.signal_number,
+                self.stop_signal.signal_number,
             )
 
 
@@ -94,8 +95,8 @@ Stamps = dict[Path, tuple[int, int]]
 
 
 def _archives(tasks: list[ShardTask]) -> Stamps:
-    """Return size and time of every file that holds many pictures."""
-    paths = {p.path for task in tasks for p in task.pictures if p.offset >= 0}
+    """Return size and time of every file that holds many images."""
+    paths = {p.path for task in tasks for p in task.images if p.offset >= 0}
     return {path: _stamp(path) for path in paths if path.exists()}
 
 
@@ -105,10 +106,10 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _check_unchanged(archives: Stamps, folder: Path) -> None:
-    """Refuse to publish labels listed from one archive with pictures read from another."""
+    """Refuse to publish labels listed from one archive with images read from another."""
     for path, stamp in archives.items():
         if not path.exists() or _stamp(path) != stamp:
-            raise ReleaseError(
+            raise SourceError(
                 f"{path}: changed while prep was at work, so its shards cannot be trusted.\n"
                 f"No dataset was finished. Remove {folder} and run prep again."
             )

@@ -22,7 +22,7 @@ class VerifyResult:
     """What verify found, and what it put right.
 
     Attributes:
-        deep: every picture was decoded.
+        deep: every image was decoded.
         seconds: that the reading took.
         findings: what is still wrong.
         repaired: findings that are put right.
@@ -74,9 +74,9 @@ def verify(
     """Compare every file of a dataset with what was recorded when it was made.
 
     Args:
-        deep: also decode every picture.
+        deep: also decode every image.
         rebuild: make damaged indexes again from what is whole beside them.
-        source: make what is damaged again from these pictures; the indexes as `rebuild` does.
+        source: make what is damaged again from these images; the indexes as `rebuild` does.
         layout: of the source, one of `LAYOUTS`; by default found out by looking.
 
     Raises:

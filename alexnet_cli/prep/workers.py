@@ -1,6 +1,6 @@
 """Shard tasks on worker processes, in whatever order they finish.
 
-A worker lets go of its shard between two pictures when the pipe to its parent closes: because prep
+A worker lets go of its shard between two images when the pipe to its parent closes: because prep
 was asked to stop, has failed, or is gone, however it went.
 """
 
@@ -19,14 +19,14 @@ from multiprocessing.process import BaseProcess
 from alexnet_cli.data.shards.writer import ShardRecord, ShardTask, TaskStopped, make_shard
 from alexnet_cli.errors import MachineError
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, remove_partial
-from alexnet_cli.io.stop_signal import Interrupt
+from alexnet_cli.io.stop_signal import StopSignal
 
 POLL_SECONDS = 0.2
-STOP_SECONDS = 8.0  # for the pictures that workers have in hand
+STOP_SECONDS = 8.0  # for the images that workers have in hand
 
 
 def run_tasks(
-    tasks: list[ShardTask], num_workers: int, interrupt: Interrupt | None = None
+    tasks: list[ShardTask], num_workers: int, stop_signal: StopSignal | None = None
 ) -> Iterator[ShardRecord]:
     """Yield the record of each task as it is done; with one worker in this process.
 
@@ -35,20 +35,20 @@ def run_tasks(
     Raises:
         MachineError: if a worker cannot be started, or died. Finished shards are kept.
     """
-    interrupt = interrupt or Interrupt()
+    stop_signal = stop_signal or StopSignal()
     if num_workers > 1:
-        yield from _run_on_workers(tasks, num_workers, interrupt)
+        yield from _run_on_workers(tasks, num_workers, stop_signal)
         return
     for task in tasks:
         try:
-            yield make_shard(task, lambda: bool(interrupt.signal_number))
+            yield make_shard(task, lambda: bool(stop_signal.signal_number))
         except TaskStopped:
             return
 
 
 def collect(
     pending: set[Future],
-    interrupt: Interrupt,
+    stop_signal: StopSignal,
     top_up: Callable[[set[Future]], None] = lambda pending: None,
 ) -> Iterator[ShardRecord]:
     """Yield what the tasks of any executor return, as they finish, until a signal asks to stop.
@@ -58,7 +58,7 @@ def collect(
         top_up: called at every turn; it may add to the set, and raise what ends the work.
     """
     top_up(pending)
-    while pending and not interrupt.signal_number:
+    while pending and not stop_signal.signal_number:
         done, _ = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
         pending -= done
         for future in done:
@@ -67,7 +67,7 @@ def collect(
 
 
 def _run_on_workers(
-    tasks: list[ShardTask], num_workers: int, interrupt: Interrupt
+    tasks: list[ShardTask], num_workers: int, stop_signal: StopSignal
 ) -> Iterator[ShardRecord]:
     # A fork server that has loaded it all once; workers start from it in milliseconds.
     context = multiprocessing.get_context("forkserver")
@@ -82,10 +82,10 @@ def _run_on_workers(
         with _without_hangup(), starting():
             pending = {pool.submit(make_shard_here, task) for task in tasks}
         workers = multiprocessing.active_children()
-        yield from collect(pending, interrupt)
+        yield from collect(pending, stop_signal)
     except BrokenProcessPool as error:
         time.sleep(POLL_SECONDS)  # a signal to the whole group reaches us too
-        if not interrupt.signal_number:
+        if not stop_signal.signal_number:
             pool.shutdown(wait=True)  # has the exit codes
             raise _death(workers, tasks) from error
     finally:

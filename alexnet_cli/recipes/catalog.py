@@ -12,16 +12,14 @@ from alexnet_cli.recipes import (
     pretraining,
     small,
 )
-from alexnet_cli.recipes.named_recipe import Entry, Target
+from alexnet_cli.recipes.named_recipe import NamedRecipe
 from alexnet_cli.recipes.recipe import Recipe
 
-__all__ = ["ENTRIES", "RECIPES", "Entry", "Target", "find_recipe", "load_recipe"]
-
 FAMILIES = (paper, fast, original_2012, five_cnns, pretraining, cifar, small)
-ENTRIES: dict[str, Entry] = {
-    entry.recipe.name: entry for family in FAMILIES for entry in family.ENTRIES
+NAMED_RECIPES: dict[str, NamedRecipe] = {
+    entry.recipe.name: entry for family in FAMILIES for entry in family.NAMED_RECIPES
 }
-RECIPES: dict[str, Recipe] = {name: entry.recipe for name, entry in ENTRIES.items()}
+RECIPES: dict[str, Recipe] = {name: entry.recipe for name, entry in NAMED_RECIPES.items()}
 
 
 def find_recipe(name: str) -> Recipe:

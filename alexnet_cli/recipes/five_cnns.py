@@ -1,11 +1,11 @@
 """The runs before 145: with them the paper's row of five networks was averaged, as far as is known.
 
-They have 64 kernels in conv1, and conv2 reads a small blurred picture beside them.
+They have 64 kernels in conv1, and conv2 reads a small blurred image beside them.
 """
 
 from dataclasses import replace
 
-from alexnet_cli.recipes.named_recipe import VAL_2012, Entry, Target
+from alexnet_cli.recipes.named_recipe import VAL_2012, NamedRecipe, PublishedResult
 from alexnet_cli.recipes.original_2012 import ORIGINAL_2012
 from alexnet_cli.recipes.recipe import Event
 
@@ -23,7 +23,7 @@ SCRIPTED = {
         Event(epoch=81, rate=1e-5),
     ),
     "epochs": 95,
-    "colour_noise_epochs": 66,
+    "color_noise_epochs": 66,
 }
 
 # Run 137: run 145 with fewer kernels and the low-resolution path.
@@ -48,33 +48,33 @@ FIVE_CNNS_120 = replace(
 )
 
 
-def _logged(top1_error: float, top5_error: float, run: str) -> tuple[Target, ...]:
-    return (Target("ilsvrc-2012", top1_error, top5_error, VAL_2012, f"log, run {run}"),)
+def _logged(top1_error: float, top5_error: float, run: str) -> tuple[PublishedResult, ...]:
+    return (PublishedResult("ilsvrc-2012", top1_error, top5_error, VAL_2012, f"log, run {run}"),)
 
 
-ENTRIES = [
-    Entry(
+NAMED_RECIPES = [
+    NamedRecipe(
         FIVE_CNNS_137,
         "original-2012",
         "a low-resolution path beside 64 kernels in conv1 (run 137)",
         targets=_logged(40.782, 18.344, "137"),
     ),
-    Entry(
+    NamedRecipe(
         FIVE_CNNS_135,
         "five-cnns-137",
-        "the second normalisation subtracts the local mean (run 135)",
+        "the second normalization subtracts the local mean (run 135)",
         targets=_logged(41.070, 18.416, "135"),
     ),
-    Entry(
+    NamedRecipe(
         FIVE_CNNS_131,
         "five-cnns-135",
-        "response normalisation with k = 1 (run 131)",
+        "response normalization with k = 1 (run 131)",
         targets=_logged(40.934, 18.574, "131"),
     ),
-    Entry(
+    NamedRecipe(
         FIVE_CNNS_120,
         "five-cnns-131",
-        "layer 1 normalised after pooling and ReLU (run 120)",
+        "layer 1 normalized after pooling and ReLU (run 120)",
         targets=_logged(41.044, 18.714, "120"),
     ),
 ]

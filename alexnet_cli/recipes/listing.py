@@ -3,7 +3,8 @@
 import json
 from dataclasses import dataclass
 
-from alexnet_cli.recipes.catalog import ENTRIES, RECIPES, Entry, Target, find_recipe
+from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES, find_recipe
+from alexnet_cli.recipes.named_recipe import NamedRecipe, PublishedResult
 from alexnet_cli.recipes.recipe import Recipe
 
 
@@ -23,7 +24,7 @@ class RecipeRow:
     about: str
     data: str
     changes: dict
-    targets: list[Target]
+    targets: list[PublishedResult]
     commands: list[str]
 
 
@@ -42,17 +43,17 @@ def recipes(name: str | None = None) -> RecipesResult:
         RecipeError: there is none of that name.
     """
     if name is None:
-        return RecipesResult([_row(entry) for entry in ENTRIES.values()], None)
+        return RecipesResult([_row(entry) for entry in NAMED_RECIPES.values()], None)
     fields = json.loads(find_recipe(name).to_json())
-    return RecipesResult([_row(ENTRIES[name])], fields)
+    return RecipesResult([_row(NAMED_RECIPES[name])], fields)
 
 
-def _row(entry: Entry) -> RecipeRow:
+def _row(entry: NamedRecipe) -> RecipeRow:
     recipe = entry.recipe
     run = f"runs/{recipe.name}"
     # The CIFAR-10 figures are those of nine views of the test set.
     views = " --split test --views 9" if entry.data == "cifar-10" else ""
-    begin = f" --init-from runs/{source}/last.safetensors" if (source := entry.begins_from) else ""
+    begin = f" --init-from runs/{source}/last.safetensors" if (source := entry.init_from) else ""
     return RecipeRow(
         name=recipe.name,
         parent=entry.parent,

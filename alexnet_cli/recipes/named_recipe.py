@@ -10,7 +10,7 @@ from alexnet_cli.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PublishedResult:
     """A published figure; errors in percent, as printed, or None where only one was.
 
     Attributes:
@@ -23,7 +23,7 @@ class Target:
     protocol: str
     source: str
 
-    def as_fractions(self) -> "Target":
+    def as_fractions(self) -> "PublishedResult":
         """Return the same target with its errors as fractions."""
         top1, top5 = (
             None if error is None else round(error / 100, 8)
@@ -33,21 +33,21 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NamedRecipe:
     """One line of `alexnet recipes`.
 
     Attributes:
         parent: the recipe it differs from in a few fields; None for the paper's.
         about: what it shows.
-        begins_from: the recipe whose checkpoint it begins with.
+        init_from: the recipe whose checkpoint it begins with.
     """
 
     recipe: Recipe
     parent: str | None
     about: str
     data: str = "ilsvrc-2012"
-    targets: tuple[Target, ...] = ()
-    begins_from: str | None = None
+    targets: tuple[PublishedResult, ...] = ()
+    init_from: str | None = None
 
 
 VAL_2012, TEST_2010 = "ten views, validation", "ten views, test"

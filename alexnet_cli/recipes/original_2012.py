@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from alexnet_cli.recipes.named_recipe import TEST_2010, VAL_2012, Entry, Target
+from alexnet_cli.recipes.named_recipe import TEST_2010, VAL_2012, NamedRecipe, PublishedResult
 from alexnet_cli.recipes.recipe import PAPER, POOL, Event
 
 
@@ -13,7 +13,7 @@ def logged(
 
     Args:
         conv1: after how many epochs conv1 goes to 1e-5, and to rest.
-        noise: after how many the colour noise ends.
+        noise: after how many the color noise ends.
     """
     events = [Event(epoch=e, rate=r) for e, r in zip(drops, (1e-3, 1e-4, 1e-5), strict=True)]
     low, rest = conv1
@@ -21,12 +21,12 @@ def logged(
         events.append(Event(epoch=low, rate=1e-5, layers=("conv1",)))
     events.append(Event(epoch=rest, rate=0.0, layers=("conv1",)))
     events = tuple(sorted(events, key=lambda event: event.epoch))
-    return {"schedule": "events", "events": events, "epochs": end, "colour_noise_epochs": noise}
+    return {"schedule": "events", "events": events, "epochs": end, "color_noise_epochs": noise}
 
 
-# Run 145: what was run in 2012. Against the paper's text: ReLU after normalisation and pooling in
-# layer 1, a second normalisation in layer 2, alpha divided by n, biases that learn twice as fast
-# and keep their rate, patches shared by 32 images, the stored order in every epoch.
+# Run 145: what was run in 2012. Against the paper's text: ReLU after normalization and pooling in
+# layer 1, a second normalization in layer 2, alpha divided by n, biases that learn twice as fast
+# and keep their rate, crops shared by 32 images, the stored order in every epoch.
 ORIGINAL_2012 = replace(
     PAPER,
     name="original-2012",
@@ -35,7 +35,7 @@ ORIGINAL_2012 = replace(
     conv5=replace(PAPER.conv5, then=("max-pool", "activation")),
     lrn_divided=True,
     bias_rate=2.0,
-    share_patches=32,
+    share_crops=32,
     noise_rescaled=True,
     reshuffle=False,
     **logged((25, 51, 79), conv1=(67, 72), end=91, noise=67),
@@ -72,7 +72,7 @@ NO_OVERLAP = replace(
     **logged((23, 51, 79), conv1=(None, 79), end=90),
 )
 
-# Section 3.3, and run 148: without the spatial normalisation too.
+# Section 3.3, and run 148: without the spatial normalization too.
 NO_LRN = replace(
     ORIGINAL_2012,
     name="no-lrn",
@@ -81,7 +81,7 @@ NO_LRN = replace(
     **logged((22, 44, 86), conv1=(69, 73), end=97, noise=69),
 )
 
-# Run 149: a third response normalisation, before conv5's pooling. Its notes stop at epoch 66; the
+# Run 149: a third response normalization, before conv5's pooling. Its notes stop at epoch 66; the
 # rest is run 145's.
 LRN_CONV5 = replace(
     ORIGINAL_2012,
@@ -112,58 +112,60 @@ EXP_SCHEDULE = replace(
     bias_factor=10.0,
     bias_steps=2,
     epochs=95,
-    colour_noise_epochs=0,
+    color_noise_epochs=0,
 )
 
-ENTRIES = [
-    Entry(
+NAMED_RECIPES = [
+    NamedRecipe(
         ORIGINAL_2012,
         "paper",
         "what was run in 2012 (run 145)",
-        targets=(Target("ilsvrc-2012", 40.664, 18.210, VAL_2012, "log, run 145"),),
+        targets=(PublishedResult("ilsvrc-2012", 40.664, 18.210, VAL_2012, "log, run 145"),),
     ),
-    Entry(
+    NamedRecipe(
         ORIGINAL_2010,
         "original-2012",
         "the same on ILSVRC-2010 (run 145-2010)",
         data="ilsvrc-2010",
         targets=(
-            Target("ilsvrc-2010", 37.4727, 16.9987, TEST_2010, "log, run 145-2010"),
-            Target("ilsvrc-2010", 39.0247, 18.2953, "centre view, test", "log, run 145-2010"),
+            PublishedResult("ilsvrc-2010", 37.4727, 16.9987, TEST_2010, "log, run 145-2010"),
+            PublishedResult(
+                "ilsvrc-2010", 39.0247, 18.2953, "center view, test", "log, run 145-2010"
+            ),
         ),
     ),
-    Entry(
+    NamedRecipe(
         ONE_GPU,
         "original-2010",
         "one column; two are 1.7 and 1.2 % better",
         data="ilsvrc-2010",
-        targets=(Target("ilsvrc-2010", 39.168, 18.2287, TEST_2010, "log, run 145-half"),),
+        targets=(PublishedResult("ilsvrc-2010", 39.168, 18.2287, TEST_2010, "log, run 145-half"),),
     ),
-    Entry(
+    NamedRecipe(
         NO_OVERLAP,
         "original-2012",
         "pooling windows that do not overlap; overlap is 0.4 and 0.3 % better",
-        targets=(Target("ilsvrc-2012", 41.058, 18.510, VAL_2012, "log, run 147"),),
+        targets=(PublishedResult("ilsvrc-2012", 41.058, 18.510, VAL_2012, "log, run 147"),),
     ),
-    Entry(
+    NamedRecipe(
         NO_LRN,
         "original-2012",
-        "no response normalisation; with it 1.4 and 1.2 % better",
-        targets=(Target("ilsvrc-2012", 42.034, 19.362, VAL_2012, "log, run 148"),),
+        "no response normalization; with it 1.4 and 1.2 % better",
+        targets=(PublishedResult("ilsvrc-2012", 42.034, 19.362, VAL_2012, "log, run 148"),),
     ),
-    Entry(
+    NamedRecipe(
         NO_COMMUNICATION,
         "original-2012",
         "columns that never meet before the classifier",
-        targets=(Target("ilsvrc-2012", 41.828, 19.330, VAL_2012, "log, run 150"),),
+        targets=(PublishedResult("ilsvrc-2012", 41.828, 19.330, VAL_2012, "log, run 150"),),
     ),
-    Entry(
-        LRN_CONV5, "original-2012", "response normalisation after conv5 too (run 149, no figure)"
+    NamedRecipe(
+        LRN_CONV5, "original-2012", "response normalization after conv5 too (run 149, no figure)"
     ),
-    Entry(
+    NamedRecipe(
         EXP_SCHEDULE,
         "original-2012",
         "rates by a formula instead of by hand",
-        targets=(Target("ilsvrc-2012", 40.528, 18.048, VAL_2012, "log, run 170"),),
+        targets=(PublishedResult("ilsvrc-2012", 40.528, 18.048, VAL_2012, "log, run 170"),),
     ),
 ]

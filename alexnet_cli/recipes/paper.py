@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from alexnet_cli.recipes.named_recipe import TEST_2010, VAL_2012, Entry, Target
+from alexnet_cli.recipes.named_recipe import TEST_2010, VAL_2012, NamedRecipe, PublishedResult
 from alexnet_cli.recipes.recipe import PAPER, POOL
 
 # Section 4.2.
@@ -14,7 +14,7 @@ NO_DROPOUT = replace(
 )
 
 # Section 4.1.
-NO_COLOUR_NOISE = replace(PAPER, name="no-colour-noise", colour_noise=0.0)
+NO_COLOUR_NOISE = replace(PAPER, name="no-color-noise", color_noise=0.0)
 NO_AUGMENTATION = replace(NO_COLOUR_NOISE, name="no-augmentation", random_crop=False, mirror=False)
 
 # Section 7. Where conv3 goes, conv4 reads both columns; where conv5 goes, its pooling stays.
@@ -42,7 +42,7 @@ AVERAGE_POOLING = replace(
     conv5=replace(PAPER.conv5, then=("activation", "average-pool")),
 )
 
-# Section 3.3 normalises across maps. The authors' slides show another form, over 5 x 5 positions of
+# Section 3.3 normalizes across maps. The authors' slides show another form, over 5 x 5 positions of
 # the same map; here with the paper's constants.
 WITHIN = ("activation", "spatial-norm", "max-pool")
 INTRA_CHANNEL_LRN = replace(
@@ -59,25 +59,25 @@ INTRA_CHANNEL_LRN = replace(
 TANH = replace(PAPER, name="tanh", activation="tanh")
 SIGMOID = replace(PAPER, name="sigmoid", activation="sigmoid")
 
-ENTRIES = [
-    Entry(
+NAMED_RECIPES = [
+    NamedRecipe(
         PAPER,
         None,
         "the paper's text",
         targets=(
-            Target("ilsvrc-2012", 40.7, 18.2, VAL_2012, "paper, table 2"),
-            Target("ilsvrc-2010", 37.5, 17.0, TEST_2010, "paper, table 1"),
-            Target("ilsvrc-2010", 39.0, 18.3, "centre view, test", "paper, centre view"),
+            PublishedResult("ilsvrc-2012", 40.7, 18.2, VAL_2012, "paper, table 2"),
+            PublishedResult("ilsvrc-2010", 37.5, 17.0, TEST_2010, "paper, table 1"),
+            PublishedResult("ilsvrc-2010", 39.0, 18.3, "center view, test", "paper, center view"),
         ),
     ),
-    Entry(NO_DROPOUT, "paper", "substantial overfitting (section 4.2, no figure)"),
-    Entry(NO_AUGMENTATION, "paper", "substantial overfitting (section 4.1, no figure)"),
-    Entry(NO_COLOUR_NOISE, "paper", "top-1 more than 1 % worse (section 4.1)"),
-    Entry(WITHOUT_CONV3, "paper", "top-1 about 2 % worse (section 7)"),
-    Entry(WITHOUT_CONV4, "paper", "top-1 about 2 % worse (section 7)"),
-    Entry(WITHOUT_CONV5, "paper", "top-1 about 2 % worse (section 7)"),
-    Entry(AVERAGE_POOLING, "paper", "average instead of max pooling (no figure)"),
-    Entry(INTRA_CHANNEL_LRN, "paper", "normalisation within a map, over space (no figure)"),
-    Entry(TANH, "paper", "saturating units, several times slower (section 3.1, no figure)"),
-    Entry(SIGMOID, "paper", "saturating units (section 3.1, no figure)"),
+    NamedRecipe(NO_DROPOUT, "paper", "substantial overfitting (section 4.2, no figure)"),
+    NamedRecipe(NO_AUGMENTATION, "paper", "substantial overfitting (section 4.1, no figure)"),
+    NamedRecipe(NO_COLOUR_NOISE, "paper", "top-1 more than 1 % worse (section 4.1)"),
+    NamedRecipe(WITHOUT_CONV3, "paper", "top-1 about 2 % worse (section 7)"),
+    NamedRecipe(WITHOUT_CONV4, "paper", "top-1 about 2 % worse (section 7)"),
+    NamedRecipe(WITHOUT_CONV5, "paper", "top-1 about 2 % worse (section 7)"),
+    NamedRecipe(AVERAGE_POOLING, "paper", "average instead of max pooling (no figure)"),
+    NamedRecipe(INTRA_CHANNEL_LRN, "paper", "normalization within a map, over space (no figure)"),
+    NamedRecipe(TANH, "paper", "saturating units, several times slower (section 3.1, no figure)"),
+    NamedRecipe(SIGMOID, "paper", "saturating units (section 3.1, no figure)"),
 ]

@@ -16,7 +16,7 @@ class Row:
     Attributes:
         members: recipes whose probabilities are averaged.
         data: names of the data sets it may be measured on; the first that is given is taken.
-        views: 10, or 1 for the centre.
+        views: 10, or 1 for the center.
         paper: the published (top-1, top-5) error; None where there is none.
         baseline: the row it is compared with.
         paper_gain: by how much the paper says the baseline is better; None where it does not.
@@ -65,7 +65,7 @@ class Racer:
 
 @dataclass(frozen=True, slots=True)
 class OfficialSet:
-    """Pictures and classes of a published set, for plans without it.
+    """Images and classes of a published set, for plans without it.
 
     Attributes:
         prep: options that `alexnet prep` needs for it.
@@ -104,7 +104,7 @@ TABLES = {
         "Table 1, and section 6: ILSVRC-2010 test set",
         (
             Row("CNN", ("original-2010",), ("ilsvrc-2010",), 10, (37.5, 17.0)),
-            Row("CNN, centre", ("original-2010",), ("ilsvrc-2010",), 1, (39.0, 18.3)),
+            Row("CNN, center", ("original-2010",), ("ilsvrc-2010",), 1, (39.0, 18.3)),
         ),
     ),
     "ilsvrc-2012": PaperTable(
@@ -131,7 +131,7 @@ TABLES = {
             Row("paper", ("paper",), paper=(40.7, 18.2)),
             _ablation("no-dropout", "paper"),
             _ablation("no-augmentation", "paper"),
-            _ablation("no-colour-noise", "paper", (1.0, None)),
+            _ablation("no-color-noise", "paper", (1.0, None)),
             _ablation("without-conv3", "paper", (2.0, None)),
             _ablation("without-conv4", "paper", (2.0, None)),
             _ablation("without-conv5", "paper", (2.0, None)),

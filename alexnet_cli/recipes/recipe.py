@@ -52,7 +52,7 @@ class Dense:
     linear: bool = False
 
 
-# Sections 3.3 and 3.4: normalisation after the ReLU, pooling last.
+# Sections 3.3 and 3.4: normalization after the ReLU, pooling last.
 NORM_POOL = ("activation", "norm", "max-pool")
 POOL = ("activation", "max-pool")
 
@@ -88,9 +88,9 @@ class Recipe:
     # Not in the paper's network; run 146-2011 has it before its 21,843 classes.
     bottleneck: Dense = Dense(units=0, init_std=0.01, init_bias=0.0, dropout=0.0, linear=True)
     fc8_init_std: float = 0.01
-    low_init_std: float = 0.01  # of conv2's weights for the low-resolution picture
+    low_init_std: float = 0.01  # of conv2's weights for the low-resolution image
     split_classes: bool = False  # a column holds half of the classes, not half of fc8's inputs
-    # conv2 also reads a blurred picture of a quarter of the size, as in runs 120 to 141.
+    # conv2 also reads a blurred image of a quarter of the size, as in runs 120 to 141.
     low_resolution: bool = False
     # Section 3.4: pooling windows of 3 every 2 pixels overlap.
     pool_size: int = 3
@@ -109,17 +109,17 @@ class Recipe:
     spatial_beta: float = 0.75
     spatial_divided: bool = True
 
-    # --- the pictures, section 4.1: random 224x224 patches, reflections, colour noise.
-    # Unlike the paper: patches start at offsets 0..32, so 33 x 33; its factor 2048 counts 32 x 32.
+    # --- the images, section 4.1: random 224x224 crops, reflections, color noise.
+    # Unlike the paper: crops start at offsets 0..32, so 33 x 33; its factor 2048 counts 32 x 32.
     random_crop: bool = True
     mirror: bool = True
     # Unlike the paper: the noise is alpha_i times the standard deviation along each principal
     # component, as in the 2012 code (convdata_jpeg.py:154). The printed eigenvalue is a variance:
-    # on the 0..255 scale it would move every pixel by hundreds of grey levels.
-    colour_noise: float = 0.1
-    colour_noise_epochs: int = 0  # the noise ends after so many; 0 for never
-    noise_rescaled: bool = False  # noisy patches divided by 1 + colour_noise, as in the 2012 code
-    share_patches: int = 1  # so many consecutive images share patch and reflection; 32 in 2012
+    # on the 0..255 scale it would move every pixel by hundreds of gray levels.
+    color_noise: float = 0.1
+    color_noise_epochs: int = 0  # the noise ends after so many; 0 for never
+    noise_rescaled: bool = False  # noisy crops divided by 1 + color_noise, as in the 2012 code
+    share_crops: int = 1  # so many consecutive images share crop and reflection; 32 in 2012
     reshuffle: bool = True  # a new order each epoch; in 2012 the stored one, every time
 
     # --- the update, section 5.
@@ -180,7 +180,7 @@ class Recipe:
         return [*self.convs(), *self.denses(), "fc8"]
 
     def reads_own_column(self, name: str) -> bool:
-        """Tell whether a layer reads its own column only; conv1 reads the picture, as all do."""
+        """Tell whether a layer reads its own column only; conv1 reads the image, as all do."""
         return name != "conv1" and name not in self.reads_both
 
     def number_of(self, name: str) -> str:
@@ -188,11 +188,11 @@ class Recipe:
         return "_conv6" if name == "conv6" else name.removeprefix("conv").removeprefix("fc")
 
     def lrn_alpha_per_square(self) -> float:
-        """Return what multiplies each square inside the response normalisation."""
+        """Return what multiplies each square inside the response normalization."""
         return self.lrn_alpha / self.lrn_size if self.lrn_divided else self.lrn_alpha
 
     def spatial_alpha_per_square(self) -> float:
-        """Return what multiplies each square inside the normalisations over space."""
+        """Return what multiplies each square inside the normalizations over space."""
         return self.spatial_alpha / (self.spatial_size**2 if self.spatial_divided else 1)
 
     def _fields(self) -> list[tuple[str, Any]]:

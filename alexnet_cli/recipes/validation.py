@@ -21,10 +21,10 @@ _RANGES = [
     (8, 256, "crop_size"),
     (1, 2, "columns"),
     (0, 1 << 16, "filters units"),
-    (1, 1 << 16, "batch_size share_patches"),
+    (1, 1 << 16, "batch_size share_crops"),
     (1, 99, "size stride pool_size pool_stride lrn_size spatial_size rate_steps bias_steps"),
     (0, 99, "pad drops"),
-    (0, 1 << 20, "colour_noise_epochs"),
+    (0, 1 << 20, "color_noise_epochs"),
     (1, 1 << 20, "epochs patience"),
     (0, (1 << 63) - 1, "seed"),
     (1e-6, 1e6, "lrn_k spatial_k"),
@@ -34,7 +34,7 @@ _RANGES = [
     (-1e6, 1e6, "init_bias"),
     (0.0, 1.0, "dropout momentum min_improvement until_train_error label_smoothing"),
     (0.0, 0.99999, "average_decay"),
-    (0.0, 1e3, "learning_rate weight_decay decay bias_rate bias_decay colour_noise"),
+    (0.0, 1e3, "learning_rate weight_decay decay bias_rate bias_decay color_noise"),
 ]
 _MAY_READ_BOTH = {"conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "bottleneck", "fc8"}
 _LIMITS = {name: (low, high) for low, high, names in _RANGES for name in names.split()}

@@ -1,4 +1,4 @@
-"""`alexnet demo`: the whole way on generated pictures, by the real commands one after the other."""
+"""`alexnet demo`: the whole way on generated images, by the real commands one after the other."""
 
 import tarfile
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from alexnet_cli.data.demo.archives import VAL_TAR, write_demo_release
+from alexnet_cli.data.demo.archives import VAL_TAR, write_demo_archives
 from alexnet_cli.errors import InputError
 from alexnet_cli.io.progress import SILENT, Progress
 
@@ -65,14 +65,14 @@ def demo(
     began = time.monotonic()
     release, dataset, onnx = folder / "release", str(folder / "dataset"), str(folder / "model.onnx")
     progress.say(
-        f"Drawing 1,200 labelled pictures of 10 classes into {release}, packed like ImageNet."
+        f"Drawing 1,200 labeled images of 10 classes into {release}, packed like ImageNet."
     )
-    write_demo_release(release, progress=progress)
+    write_demo_archives(release, progress=progress)
     run_command(
         ["prep", str(release), dataset],
-        "Resize every picture to 256x256 and pack them into shards, labels from the devkit.",
+        "Resize every image to 256x256 and pack them into shards, labels from the devkit.",
     )
-    run_command(["pca", dataset], "The mean image and the RGB components of the colour noise.")
+    run_command(["pca", dataset], "The mean image and the RGB components of the color noise.")
     rows = []
     for name in RUNS:
         rows += _train_and_score(folder, dataset, name, device, run_command)
@@ -85,11 +85,11 @@ def demo(
     run_command(
         ["export", best, "-o", onnx], "One file for serving; cropping and mean are inside it."
     )
-    pictures = folder / "pictures"
-    _take_pictures(release, pictures)
+    images = folder / "images"
+    _take_images(release, images)
     run_command(
-        ["predict", str(pictures), "--model", onnx, "--top", "3"],
-        "Classify pictures with that file; torch is not even imported.",
+        ["predict", str(images), "--model", onnx, "--top", "3"],
+        "Classify images with that file; torch is not even imported.",
     )
     return DemoResult(str(folder), time.monotonic() - began, rows, IMAGENET_COMMANDS)
 
@@ -106,10 +106,10 @@ def _train_and_score(
     )
     found = run_command(
         ["eval", f"{run}/best.safetensors", dataset, "--predictions", predictions, *where],
-        "The centre of each validation picture, then the average over ten views of it.",
+        "The center of each validation image, then the average over ten views of it.",
     )
     return [
-        {"name": f"{name}, centre view", **_errors(found["center"])},
+        {"name": f"{name}, center view", **_errors(found["center"])},
         {"name": f"{name}, ten views", **_errors(found)},
     ]
 
@@ -118,8 +118,8 @@ def _errors(found: dict) -> dict:
     return {name: found[name] for name in ("top1_error", "top5_error", "log_loss")}
 
 
-def _take_pictures(release: Path, folder: Path) -> None:
-    """Copy the first validation pictures out of their archive."""
+def _take_images(release: Path, folder: Path) -> None:
+    """Copy the first validation images out of their archive."""
     folder.mkdir()
     with tarfile.open(release / VAL_TAR) as tar:
         for member in tar.getmembers()[:NUM_SHOWN]:

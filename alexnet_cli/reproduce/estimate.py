@@ -14,7 +14,7 @@ from alexnet_cli.model.network import describe_layers
 from alexnet_cli.recipes.paper_tables import OFFICIAL_SETS
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.reproduce.jobs import VIEWS, EvalJob, Job, TableDataset, TrainJob, trainings
-from alexnet_cli.training.train_step import Learner, Place
+from alexnet_cli.training.train_step import Place, TrainStep
 
 FORWARD_SHARE = 1 / 3  # of a training step's arithmetic
 PARAMETER_BYTES = 4
@@ -110,12 +110,12 @@ def measure_training(recipe: Recipe, num_classes: int, devices: tuple[torch.devi
     """Return training images a second on one random batch: the median of three steps."""
     num = min(recipe.batch_size, CPU_BATCH) if devices[0].type == "cpu" else recipe.batch_size
     side = recipe.crop_size + MARGIN
-    learner = Learner(recipe, num_classes, drawn_stats(side), Place(devices))
-    learner.begin()
+    train_step = TrainStep(recipe, num_classes, drawn_stats(side), Place(devices))
+    train_step.begin()
     images, labels = (torch.from_numpy(array) for array in draw_batch(num, side, num_classes))
     clock = Clock(devices, seconds=0)
     batch = (images.to(devices[0]), labels.to(devices[0]))
-    step = Steps(learner, clock, num, batch).on_drawn()
+    step = Steps(train_step, clock, num, batch).on_drawn()
     seconds = [clock.time(step) for _ in range(4)]
     return num / statistics.median(seconds[1:])  # the first one warms up
 

@@ -12,7 +12,7 @@ from alexnet_cli.model.checkpoint import load_checkpoint
 from alexnet_cli.model.schedule import is_finished
 from alexnet_cli.recipes.overrides import with_settings
 from alexnet_cli.recipes.recipe import Recipe
-from alexnet_cli.training.run_directory import RunFolder
+from alexnet_cli.training.run_directory import RunDirectory
 
 VIEWS = 10
 RunCommand = Callable[[list[str], str], dict]  # a command line and its purpose -> its JSON
@@ -95,7 +95,7 @@ class TrainJob:
     @property
     def last(self) -> Path:
         """Return the checkpoint to measure, and to resume from."""
-        return RunFolder(self.folder).last
+        return RunDirectory(self.folder).last
 
     def command(self) -> list[str]:
         """Return the command line to run now.
@@ -119,7 +119,7 @@ class TrainJob:
         if not self.last.is_file():
             return None
         found = load_checkpoint(self.last)
-        at, same_recipe = found.progressed, replace(found.recipe, epochs=self.recipe.epochs)
+        at, same_recipe = found.train_state, replace(found.recipe, epochs=self.recipe.epochs)
         train_error = at.train_errors[-1] if at.train_errors else math.inf
         is_done = (
             (found.fingerprint, same_recipe) == (self.dataset.fingerprint, self.recipe)
@@ -131,7 +131,7 @@ class TrainJob:
     def is_unusable(self) -> bool:
         """Tell whether the run cannot be resumed, or began with weights its parent has no more."""
         if self.parent is None or not self.last.is_file():
-            return RunFolder(self.folder).is_stranded()
+            return RunDirectory(self.folder).is_stranded()
         began_from = load_checkpoint(self.last).began_from.get("weights")
         return began_from != load_checkpoint(self.parent.last).weights_hash()
 

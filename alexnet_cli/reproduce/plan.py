@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alexnet_cli.errors import InputError
-from alexnet_cli.recipes.catalog import ENTRIES, find_recipe
+from alexnet_cli.recipes.catalog import NAMED_RECIPES, find_recipe
 from alexnet_cli.recipes.paper_tables import Row
 from alexnet_cli.reproduce.jobs import EnsembleJob, EvalJob, Job, Shortcuts, TableDataset, TrainJob
 
@@ -38,7 +38,7 @@ class Planner:
             missing |= {*_datasets_of_parents(member)} - {*self.datasets}
         if dataset is not None and not any(dataset.held_out.values()):
             raise InputError(
-                f"{dataset.path} has training pictures only, so nothing to measure on.\n"
+                f"{dataset.path} has training images only, so nothing to measure on.\n"
                 "Make it again with --val-fraction 0.1, or with val/ beside train/."
             )
         if missing:
@@ -49,10 +49,10 @@ class Planner:
         return PlannedRow(row, dataset, job, trains)
 
     def _add_train(self, recipe_name: str, dataset: TableDataset) -> TrainJob:
-        entry = ENTRIES[recipe_name]
-        parent = entry.begins_from
+        entry = NAMED_RECIPES[recipe_name]
+        parent = entry.init_from
         if parent:
-            parent = self._add_train(parent, self.datasets[ENTRIES[parent].data])
+            parent = self._add_train(parent, self.datasets[NAMED_RECIPES[parent].data])
         name = recipe_name if dataset.name == entry.data else f"{recipe_name}-on-{dataset.name}"
         return self._add(
             TrainJob(
@@ -82,8 +82,8 @@ class Planner:
 
 def _datasets_of_parents(recipe_name: str) -> list[str]:
     """Return the dataset of the recipe whose weights a recipe begins with, and so on."""
-    parent = ENTRIES[recipe_name].begins_from
-    return [ENTRIES[parent].data, *_datasets_of_parents(parent)] if parent else []
+    parent = NAMED_RECIPES[recipe_name].init_from
+    return [NAMED_RECIPES[parent].data, *_datasets_of_parents(parent)] if parent else []
 
 
 def plan_rows(

@@ -6,11 +6,11 @@ Every learning rate is tried for a few epochs; the one with the least training e
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alexnet_cli.errors import ChildError, DivergedError
+from alexnet_cli.errors import DivergedError, JobError
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.paper_tables import FIGURE_1_GOAL, FIGURE_1_TRIAL_EPOCHS, Racer
 from alexnet_cli.reproduce.jobs import RunCommand, Shortcuts, TableDataset, TrainJob, run_job
-from alexnet_cli.training.run_directory import RunFolder
+from alexnet_cli.training.run_directory import RunDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,10 @@ def _run_lap(job: TrainJob, run_command: RunCommand) -> Lap:
     """Train at one learning rate; if the loss diverges, the lap has the epochs before."""
     try:
         run_job(job, run_command)
-    except ChildError as error:
+    except JobError as error:
         if error.exit_code != DivergedError.exit_code:
             raise
-    errors = tuple(row["train_top1_error"] for row in RunFolder(job.folder).rows())
+    errors = tuple(row["train_top1_error"] for row in RunDirectory(job.folder).rows())
     return Lap(job.recipe_name, job.recipe.learning_rate, errors, epochs_to(errors, FIGURE_1_GOAL))
 
 

@@ -1,7 +1,7 @@
-"""A reproduction's figures beside the published ones: results.json, results.md, a picture.
+"""A reproduction's figures beside the published ones: results.json, results.md, a figure.
 
 Errors are fractions in the JSON, percent in the table. Whatever makes a figure less than the real
-experiment (fewer epochs, other pictures, changed settings) stands above the table.
+experiment (fewer epochs, other images, changed settings) stands above the table.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alexnet_cli.figures.curves import Curve, draw_curves
 from alexnet_cli.io.atomic import write_atomically, write_bytes
-from alexnet_cli.recipes.catalog import ENTRIES, RECIPES
+from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES
 from alexnet_cli.recipes.paper_tables import (
     FIGURE_1,
     FIGURE_1_GOAL,
@@ -66,7 +66,7 @@ def _row_result(planned: PlannedRow, found: dict[str, dict]) -> dict:
     answer = found[planned.job.name]
     errors = answer["center"] if row.views == 1 else answer
     epochs = [found[train.name]["epochs"] for train in trains]
-    views = "centre view" if row.views == 1 else "ten views"
+    views = "center view" if row.views == 1 else "ten views"
     return about | {
         "ours": [errors["top1_error"], errors["top5_error"]],
         "data": dataset.name,
@@ -84,8 +84,8 @@ def _logged(members: tuple[str, ...], dataset: TableDataset | None, views: int) 
     """Return what the notes of 2012 say of a row of one recipe on these data."""
     if len(members) > 1 or dataset is None:
         return None
-    start = "centre" if views == 1 else "ten"
-    for target in ENTRIES[members[0]].targets:
+    start = "center" if views == 1 else "ten"
+    for target in NAMED_RECIPES[members[0]].targets:
         same = target.data == dataset.name and target.protocol.startswith(start)
         if same and target.source.startswith("log"):
             return _fractions((target.top1_error, target.top5_error))
@@ -111,7 +111,7 @@ def _caveats(datasets: Iterable[TableDataset], shortcuts: Shortcuts) -> list[str
         if dataset.classes != real.classes or not is_close:
             caveats.append(
                 f"{dataset.name} is {dataset.path}: {dataset.classes:,} classes and "
-                f"{dataset.train:,} training pictures instead of "
+                f"{dataset.train:,} training images instead of "
                 f"{real.classes:,} and {real.train:,}"
             )
     return caveats
@@ -126,7 +126,7 @@ def _other_held_out(rows: list[PlannedRow]) -> list[str]:
         found = dataset.held_out.get(dataset.split, 0)
         if (dataset.split, found) != (split, expected):
             caveats.append(
-                f"{dataset.name} is {dataset.path}: measured on {found:,} pictures of "
+                f"{dataset.name} is {dataset.path}: measured on {found:,} images of "
                 f"{dataset.split}, not {expected:,} of {split}"
             )
     return caveats
@@ -163,13 +163,13 @@ def race_result(laps: list[list[Lap]], dataset: TableDataset, shortcuts: Shortcu
 
 
 def write_results(out: Path, result: dict) -> dict:
-    """Write results.json and results.md, and for Figure 1 its picture; return the result."""
+    """Write results.json and results.md, and for Figure 1 its figure; return the result."""
     if "laps" in result:
-        picture = out / "figure-1.png"
+        figure = out / "figure-1.png"
         image = draw_curves(_curves(result), goal=result["goal"], title=result["title"])
-        with write_atomically(picture) as file:
+        with write_atomically(figure) as file:
             image.save(file, "PNG")
-        result["picture"] = str(picture)
+        result["figure"] = str(figure)
     result["results"] = str(out / "results.md")
     write_bytes(out / "results.json", (json.dumps(result, indent=2) + "\n").encode())
     write_bytes(out / "results.md", to_markdown(result).encode())
@@ -206,7 +206,7 @@ def to_markdown(result: dict) -> str:
 def _explain(result: dict) -> str:
     if "laps" in result:
         return (
-            f"Training error over each epoch's updates; {result['images']:,} pictures, as they are."
+            f"Training error over each epoch's updates; {result['images']:,} images, as they are."
         )
     return 'Top-1 / top-5 error in percent. "Worse by" is against the row named beside it.'
 

@@ -48,7 +48,7 @@ def reproduce(request: Request, run_command: RunCommand, *, progress: Progress =
     Raises:
         UsageError: if the table, a row or a dataset is unknown, or no row has its datasets.
         InputError: if a dataset or checkpoint cannot be used.
-        ChildError: if a command failed or was stopped.
+        JobError: if a command failed or was stopped.
     """
     _check_name(request.table)
     datasets = _open_datasets(request, progress)

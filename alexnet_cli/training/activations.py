@@ -1,4 +1,4 @@
-"""What a network does with pictures before it has learned anything from them: signals, layer by
+"""What a network does with images before it has learned anything from them: signals, layer by
 layer, and the signs of a network that cannot learn.
 
 The commonest complaint about this network is a loss that stays at chance level, ln(classes): the
@@ -26,13 +26,13 @@ PATIENT_UPDATES = 2000  # or so many updates, if they come first
 
 
 @dataclass(frozen=True, slots=True)
-class LayerSignal:
-    """Outputs of one layer for some pictures.
+class ActivationStatistics:
+    """Outputs of one layer for some images.
 
     Attributes:
         scale: root mean square.
-        spread: standard deviation from picture to picture, root mean square over the outputs.
-        silent: share of the outputs that are zero for every picture.
+        spread: standard deviation from image to image, root mean square over the outputs.
+        silent: share of the outputs that are zero for every image.
     """
 
     name: str
@@ -41,8 +41,8 @@ class LayerSignal:
     silent: float
 
 
-def first_patches(split: Split, augmenter: Augmenter, count: int) -> tuple[Tensor, Tensor]:
-    """Return the centre patches of a split's first pictures, and their labels."""
+def first_crops(split: Split, augmenter: Augmenter, count: int) -> tuple[Tensor, Tensor]:
+    """Return the center crops of a split's first images, and their labels."""
     with closing(batches_of(split, min(count, len(split)))) as batches:
         batch = next(batches)
     images = torch.from_numpy(batch.images).to(augmenter.device)
@@ -50,28 +50,28 @@ def first_patches(split: Split, augmenter: Augmenter, count: int) -> tuple[Tenso
 
 
 @torch.no_grad()
-def layer_signals(net: AlexNet, patches: Tensor) -> list[LayerSignal]:
-    """Return the signal after every layer, without dropout; patches (N, 3, H, W)."""
+def activation_statistics(net: AlexNet, crops: Tensor) -> list[ActivationStatistics]:
+    """Return the signal after every layer, without dropout; crops (N, 3, H, W)."""
     net.eval()
-    signals, x, picture = [], patches, patches
+    signals, x, image = [], crops, crops
     for stage in net.stages:
         for name in stage:
-            x = net.run_layer(name, x, picture)
+            x = net.run_layer(name, x, image)
             signals.append(_signal(name, x.double()))
     return signals
 
 
-def _signal(name: str, x: Tensor) -> LayerSignal:
+def _signal(name: str, x: Tensor) -> ActivationStatistics:
     spread = x.var(dim=0, correction=0).mean().sqrt() if len(x) > 1 else x.new_zeros(())
     silent = (x == 0).all(dim=0).double().mean()
-    return LayerSignal(name, x.square().mean().sqrt().item(), spread.item(), silent.item())
+    return ActivationStatistics(name, x.square().mean().sqrt().item(), spread.item(), silent.item())
 
 
-def signals_of(net: Network, patches: Tensor) -> list[LayerSignal]:
+def signals_of(net: Network, crops: Tensor) -> list[ActivationStatistics]:
     """Return the signals of a network on any devices, measured on the CPU."""
     whole = AlexNet(net.recipe, net.num_classes)
     load_whole_state(whole, whole_state(net))
-    return layer_signals(whole, patches.cpu())
+    return activation_statistics(whole, crops.cpu())
 
 
 def is_at_chance_level(loss: float, num_classes: int) -> bool:
@@ -106,14 +106,14 @@ def is_not_learning(
     return previous - loss < MIN_IMPROVEMENT * math.log(num_classes)
 
 
-def weakest(signals: list[LayerSignal]) -> LayerSignal:
-    """Return the layer after which the least is left of the pictures' differences, by its scale."""
+def weakest(signals: list[ActivationStatistics]) -> ActivationStatistics:
+    """Return the layer after which the least is left of the images' differences, by its scale."""
     return min(signals, key=lambda signal: signal.spread / max(signal.scale, 1e-30))
 
 
-def explain_not_learning(loss: float, epochs: int, net: Network, patches: Tensor) -> list[str]:
+def explain_not_learning(loss: float, epochs: int, net: Network, crops: Tensor) -> list[str]:
     """Say in two lines that a network has not learned, and after which layer images look alike."""
-    signals = signals_of(net, patches)
+    signals = signals_of(net, crops)
     weak, scores = weakest(signals), signals[-1]
     chance = f"ln {net.num_classes} = {math.log(net.num_classes):.3f}"
     return [

@@ -13,23 +13,23 @@ import torch
 
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.errors import InputError
-from alexnet_cli.model.checkpoint import Progressed
-from alexnet_cli.training.train_step import Learner
+from alexnet_cli.model.checkpoint import TrainState
+from alexnet_cli.training.train_step import TrainStep
 
 WORDS = {"velocity": "momentum buffers", "average": "averaged weights"}
 
 
-def check_agreement(learner: Learner, dataset: Dataset, at: Progressed) -> None:
+def check_agreement(train_step: TrainStep, dataset: Dataset, at: TrainState) -> None:
     """Compare what all replicas begin with; a collective call.
 
     Raises:
         InputError: a replica has other weights, momentum buffers, averaged weights, progress,
             dataset, pixel statistics or recipe than replica 0. All replicas raise the same.
     """
-    replicas = learner.place.replicas
+    replicas = train_step.place.replicas
     if replicas.count == 1:
         return
-    checksums = _checksums(learner, dataset, at)
+    checksums = _checksums(train_step, dataset, at)
     rows = replicas.gather(torch.tensor(list(checksums.values())))
     differs = rows != rows[0]
     if not differs.any():
@@ -45,15 +45,15 @@ def check_agreement(learner: Learner, dataset: Dataset, at: Progressed) -> None:
     )
 
 
-def _checksums(learner: Learner, dataset: Dataset, at: Progressed) -> dict[str, int]:
+def _checksums(train_step: TrainStep, dataset: Dataset, at: TrainState) -> dict[str, int]:
     """Return a CRC-32 of each part, the same parts in every replica."""
-    stats = learner.stats
+    stats = train_step.stats
     pixels = [stats.mean_image, stats.eigenvalues, stats.eigenvectors]
     contents = {
         "progress": json.dumps(asdict(at)).encode(),
         "dataset": json.dumps([dataset.fingerprint, *dataset.classes], default=str).encode(),
         "pixel statistics": b"".join(array.tobytes() for array in pixels),
-        "recipe": learner.recipe.to_json().encode(),
+        "recipe": train_step.recipe.to_json().encode(),
     }
-    parts = {"weights": 0, "velocity": 0, "average": 0} | learner.checksums()
+    parts = {"weights": 0, "velocity": 0, "average": 0} | train_step.checksums()
     return parts | {name: zlib.crc32(content) for name, content in contents.items()}

@@ -9,14 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alexnet_cli.data.dataset_ref import Location, open_source, stats_of
-from alexnet_cli.data.demo.images import draw_pictures
+from alexnet_cli.data.demo.images import draw_images
 from alexnet_cli.data.images.resize import to_square
 from alexnet_cli.data.transforms import Augmenter
 from alexnet_cli.errors import DivergedError
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.recipes.recipe import Recipe
-from alexnet_cli.training.activations import LayerSignal, first_patches, layer_signals, weakest
+from alexnet_cli.training.activations import (
+    ActivationStatistics,
+    activation_statistics,
+    first_crops,
+    weakest,
+)
 from alexnet_cli.training.overfit import RATE_FACTORS, Overfit, overfit
 
 NUM_SIGNAL_IMAGES = 32
@@ -28,7 +33,7 @@ class CheckResult:
     """What was found.
 
     Attributes:
-        guess_loss: ln(classes), the loss of a guess.
+        chance_loss: ln(classes), the loss of a guess.
         first_loss: of the network as drawn.
         signals: outputs of every layer as drawn.
         faults: in words; none if all is well.
@@ -37,9 +42,9 @@ class CheckResult:
     recipe: str
     data: str
     classes: int
-    guess_loss: float
+    chance_loss: float
     first_loss: float
-    signals: list[LayerSignal]
+    signals: list[ActivationStatistics]
     overfit: Overfit
     faults: list[str]
 
@@ -66,29 +71,29 @@ def check(
     """Measure the activations of every layer, and overfit one batch.
 
     Args:
-        location: a dataset with pixel statistics; drawn pictures otherwise.
+        location: a dataset with pixel statistics; drawn images otherwise.
         steps: updates at most, at each rate.
 
     Raises:
         InputError: the dataset cannot be used.
     """
-    patches, labels, num_classes = (
-        _draw_patches(recipe) if location is None else _load_patches(recipe, location)
+    crops, labels, num_classes = (
+        _draw_crops(recipe) if location is None else _load_crops(recipe, location)
     )
     net = AlexNet(recipe, num_classes)
     initialize(net, recipe.seed)
-    signals = layer_signals(net, patches)
+    signals = activation_statistics(net, crops)
     with torch.no_grad():
-        first_loss = F.cross_entropy(net(patches), labels).item()
+        first_loss = F.cross_entropy(net(crops), labels).item()
     del net
     few = slice(0, NUM_OVERFIT_IMAGES)
     with progress.track("one batch by heart", len(RATE_FACTORS) * steps) as bar:
-        learned = overfit(recipe, num_classes, patches[few], labels[few], steps, bar)
+        learned = overfit(recipe, num_classes, crops[few], labels[few], steps, bar)
     return CheckResult(
         recipe=recipe.name,
-        data=str(location) if location else "drawn pictures",
+        data=str(location) if location else "drawn images",
         classes=num_classes,
-        guess_loss=math.log(num_classes),
+        chance_loss=math.log(num_classes),
         first_loss=first_loss,
         signals=signals,
         overfit=learned,
@@ -96,29 +101,29 @@ def check(
     )
 
 
-def _faults(signals: list[LayerSignal], learned: Overfit) -> list[str]:
+def _faults(signals: list[ActivationStatistics], learned: Overfit) -> list[str]:
     if learned.learned:
         return []
     return [
-        f"{learned.images} pictures are not learned by heart in {len(learned.losses)} steps "
+        f"{learned.images} images are not learned by heart in {len(learned.losses)} steps "
         f"(loss {learned.losses[-1]:.3f}); least is left of them after {weakest(signals).name}"
     ]
 
 
-def _draw_patches(recipe: Recipe) -> tuple[Tensor, Tensor, int]:
-    """Draw pictures, and subtract their mean colour."""
-    jpegs, num_classes = draw_pictures(NUM_SIGNAL_IMAGES, seed=recipe.seed)
+def _draw_crops(recipe: Recipe) -> tuple[Tensor, Tensor, int]:
+    """Draw images, and subtract their mean color."""
+    jpegs, num_classes = draw_images(NUM_SIGNAL_IMAGES, seed=recipe.seed)
     images = np.stack([to_square(jpeg, recipe.crop_size) for jpeg, _ in jpegs]).astype(np.float32)
     images -= images.mean(axis=(0, 1, 2))
     labels = torch.tensor([label for _, label in jpegs])
     return torch.from_numpy(images).permute(0, 3, 1, 2), labels, num_classes
 
 
-def _load_patches(recipe: Recipe, location: Location) -> tuple[Tensor, Tensor, int]:
-    """Return the centre patches of the first training pictures."""
+def _load_crops(recipe: Recipe, location: Location) -> tuple[Tensor, Tensor, int]:
+    """Return the center crops of the first training images."""
     dataset = open_source(location, ("train",))
     dataset.check_crop(recipe)
     stats = stats_of(dataset)
     augmenter = Augmenter(recipe, stats, torch.device("cpu"))
-    found = first_patches(dataset.split("train"), augmenter, NUM_SIGNAL_IMAGES)
+    found = first_crops(dataset.split("train"), augmenter, NUM_SIGNAL_IMAGES)
     return *found, len(dataset.classes)

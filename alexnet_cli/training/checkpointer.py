@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from alexnet_cli.errors import MachineError
 from alexnet_cli.model.checkpoint import Checkpoint
-from alexnet_cli.training.run_directory import RunFolder
+from alexnet_cli.training.run_directory import RunDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,10 @@ class SaveEvery:
     steps: int = 0
 
 
-class Saver:
+class Checkpointer:
     """Writes the checkpoints of one run, one at a time, in the order given."""
 
-    def __init__(self, run: RunFolder, every: SaveEvery):
+    def __init__(self, run: RunDirectory, every: SaveEvery):
         self.run, self.every = run, every
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future | None = None

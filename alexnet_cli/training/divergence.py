@@ -13,14 +13,14 @@ from alexnet_cli.data.remote.stream import StreamSplit
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.errors import DivergedError
 from alexnet_cli.io.atomic import write_bytes
-from alexnet_cli.model.checkpoint import Progressed
-from alexnet_cli.training.run_directory import RunFolder
-from alexnet_cli.training.train_step import Learner
+from alexnet_cli.model.checkpoint import TrainState
+from alexnet_cli.training.run_directory import RunDirectory
+from alexnet_cli.training.train_step import TrainStep
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture of a batch after which the loss was no number."""
+    """An image of a batch after which the loss was no number."""
 
     step: int
     position: int
@@ -41,35 +41,37 @@ class Divergence:
     """
 
     what: str
-    at: Progressed
+    at: TrainState
     rate: float
     last_loss: float | None
     steps: Sequence[int] = ()
 
-    def end(self, run: RunFolder, learner: Learner, split: Split | StreamSplit) -> DivergedError:
+    def end(
+        self, run: RunDirectory, train_step: TrainStep, split: Split | StreamSplit
+    ) -> DivergedError:
         """Return the fault; the first replica keeps the evidence.
 
         That it cannot be written is said, and changes nothing else.
         """
         kept = f"{run.last} is kept" if run.last.exists() else "No checkpoint was written"
-        told = f"evidence: {run.evidence}"
-        if learner.place.replicas.is_first:
+        friendly_oom_errors = f"evidence: {run.evidence}"
+        if train_step.place.replicas.is_main:
             try:
-                content = json.dumps(self.evidence(learner, split), indent=1) + "\n"
+                content = json.dumps(self.evidence(train_step, split), indent=1) + "\n"
                 write_bytes(run.evidence, content.encode())
             except OSError as error:
-                told = f"the evidence could not be written ({error.strerror})"
+                friendly_oom_errors = f"the evidence could not be written ({error.strerror})"
         if self.steps:  # all replicas know of it; whoever ends first has the others ended
-            learner.place.replicas.meet()
+            train_step.place.replicas.barrier()
         return DivergedError(
             f"{self.what} at epoch {self.at.epoch + 1}, step {self.at.step} (rate {self.rate:.3g}, "
-            f"mean loss before {self.at.train_loss:.4g}).\n{kept}; {told}.\n"
-            f"Try --set learning_rate={learner.recipe.learning_rate / 3:.2g} in another --run."
+            f"mean loss before {self.at.train_loss:.4g}).\n{kept}; {friendly_oom_errors}.\n"
+            f"Try --set learning_rate={train_step.recipe.learning_rate / 3:.2g} in another --run."
         )
 
-    def evidence(self, learner: Learner, split: Split | StreamSplit) -> dict:
+    def evidence(self, train_step: TrainStep, split: Split | StreamSplit) -> dict:
         """Return all that is known, as JSON has it: its numbers are finite."""
-        place, recipe = learner.place, learner.recipe
+        place, recipe = train_step.place, train_step.recipe
         return {
             "what": self.what,
             "epoch": self.at.epoch + 1,
@@ -84,16 +86,16 @@ class Divergence:
             "precision": place.precision,
             "devices": [str(device) for device in place.devices],
             "replicas": place.replicas.count,
-            "not_finite": learner.count_not_finite(),
-            "samples": [asdict(sample) for sample in self._samples(learner, split)],
+            "not_finite": train_step.count_not_finite(),
+            "samples": [asdict(sample) for sample in self._samples(train_step, split)],
         }
 
-    def _samples(self, learner: Learner, split: Split | StreamSplit) -> list[Sample]:
-        """Return the pictures of all replicas since the last look; a stream does not know them."""
+    def _samples(self, train_step: TrainStep, split: Split | StreamSplit) -> list[Sample]:
+        """Return the images of all replicas since the last look; a stream does not know them."""
         if not self.steps or isinstance(split, StreamSplit):
             return []
-        order = order_of(split, learner.order_of(self.at.epoch))
-        size = learner.recipe.batch_size
+        order = order_of(split, train_step.order_of(self.at.epoch))
+        size = train_step.recipe.batch_size
         keys, labels = split.keys(), split.labels
         return [
             Sample(step, int(position), keys[position], int(labels[position]))

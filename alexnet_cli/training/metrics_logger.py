@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from alexnet_cli.io.progress import Progress
-from alexnet_cli.training.run_directory import RunFolder
-from alexnet_cli.training.tensorboard import Board
+from alexnet_cli.training.run_directory import RunDirectory
+from alexnet_cli.training.tensorboard import TensorBoardLogger
 
 CURVE_EVERY = 20  # steps
 
 
-class Journal:
+class MetricsLogger:
     """The records of one run; what cannot be written is said, and training goes on."""
 
-    def __init__(self, run: RunFolder, progress: Progress, *, with_curves: bool = False):
+    def __init__(self, run: RunDirectory, progress: Progress, *, with_curves: bool = False):
         self.run, self.progress, self.with_curves = run, progress, with_curves
-        self.board = Board(None)
+        self.board = TensorBoardLogger(None)
         self._drawn = 0  # the last step that is in the curves
 
     @contextmanager
@@ -25,7 +25,7 @@ class Journal:
         Raises:
             UsageError: TensorBoard is missing.
         """
-        self.board = Board(self.run.curves if self.with_curves else None, num_updates)
+        self.board = TensorBoardLogger(self.run.curves if self.with_curves else None, num_updates)
         self._drawn = num_updates
         try:
             yield

@@ -12,7 +12,7 @@ from alexnet_cli.model.optimizer import PaperSGD
 from alexnet_cli.recipes.recipe import Recipe
 
 LEARNED_LOSS = 0.05
-RATE_FACTORS = (0.3, 1.0, 0.1)  # without dropout, and ten pictures a batch, less is often more
+RATE_FACTORS = (0.3, 1.0, 0.1)  # without dropout, and ten images a batch, less is often more
 PATIENCE, HOPELESS = 60, 1.5  # after so many updates a loss that grew so much ends the attempt
 
 
@@ -36,12 +36,12 @@ class Overfit:
 
 
 def overfit(
-    recipe: Recipe, num_classes: int, patches: Tensor, labels: Tensor, steps: int, bar: Tracker
+    recipe: Recipe, num_classes: int, crops: Tensor, labels: Tensor, steps: int, bar: Tracker
 ) -> Overfit:
     """Learn one batch by heart at the recipe's rate, or at a lower one where that is too high."""
     tried = []
     for factor in RATE_FACTORS:
-        tried.append(_overfit_at(recipe, factor, num_classes, patches, labels, steps, bar))
+        tried.append(_overfit_at(recipe, factor, num_classes, crops, labels, steps, bar))
         if tried[-1].learned:
             break
     return min(tried, key=_last_loss)
@@ -56,7 +56,7 @@ def _overfit_at(
     recipe: Recipe,
     factor: float,
     num_classes: int,
-    patches: Tensor,
+    crops: Tensor,
     labels: Tensor,
     steps: int,
     bar: Tracker,
@@ -66,7 +66,7 @@ def _overfit_at(
     net.eval()  # dropout off
     sgd, rate, losses = PaperSGD(net, recipe), factor * recipe.learning_rate, []
     for _ in range(steps):
-        loss = F.cross_entropy(net(patches), labels)
+        loss = F.cross_entropy(net(crops), labels)
         losses.append(loss.item())
         bar.advance(1, note=f"rate {rate:.2g}  loss {losses[-1]:.3f}")
         hopeless = len(losses) > PATIENCE and losses[-1] > HOPELESS * losses[0]

@@ -12,9 +12,9 @@ from alexnet_cli.data.batches.raw_cache import with_raw_cache
 from alexnet_cli.data.dataset_ref import Location, open_source, stats_of
 from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.data.shards.dataset import Dataset
-from alexnet_cli.distributed.device_plan import Layout, choose_layout
+from alexnet_cli.distributed.device_plan import DevicePlan, plan_devices
 from alexnet_cli.distributed.launcher import on_replicas
-from alexnet_cli.distributed.oom_errors import told
+from alexnet_cli.distributed.oom_errors import friendly_oom_errors
 from alexnet_cli.distributed.precision import describe_precision, warn_of_slow_bf16
 from alexnet_cli.distributed.replicas import place_in_group, was_restarted
 from alexnet_cli.errors import CheckpointError, DatasetError, UsageError
@@ -23,8 +23,8 @@ from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.checkpointer import SaveEvery
-from alexnet_cli.training.run_directory import RunFolder
-from alexnet_cli.training.train_step import Learner, Place
+from alexnet_cli.training.run_directory import RunDirectory
+from alexnet_cli.training.train_step import Place, TrainStep
 from alexnet_cli.training.trainer import Trainer
 
 __all__ = ["SaveEvery", "TrainResult", "Where", "resume", "train"]
@@ -61,7 +61,7 @@ class TrainResult:
 
     Attributes:
         devices: of the first replica.
-        best: epoch, top1_error and top5_error (centre view) of best.safetensors.
+        best: epoch, top1_error and top5_error (center view) of best.safetensors.
         images_per_second: of this call, without validation; None if it trained nothing.
     """
 
@@ -99,11 +99,11 @@ def train(
     """
     where = Where(**choices)
     _check_begins(recipe, init_from)
-    if was_restarted() and RunFolder(run_path).last.is_file():
+    if was_restarted() and RunDirectory(run_path).last.is_file():
         return resume(location, run_path, recipe, progress=progress, **choices)
     layout = _layout(recipe, where)
-    if place_in_group().is_first:
-        RunFolder(run_path).check_unused()
+    if place_in_group().is_main:
+        RunDirectory(run_path).check_unused()
     here = partial(_train_here, location, run_path, recipe, init_from, where, layout, progress)
     return on_replicas(here, layout)
 
@@ -123,14 +123,14 @@ def resume(
     Args:
         recipe: what the command line names, to compare with the run's own; None if it names none.
         num_epochs: a new end for the run.
-        allow_data_change: go on with other pictures of the same classes.
+        allow_data_change: go on with other images of the same classes.
         choices: fields of `Where`.
 
     Raises:
         AlexNetError: as `train`; or the dataset or the recipe is not the run's.
     """
     where = Where(**choices)
-    kept = RunFolder(run_path).recipe_of_last()
+    kept = RunDirectory(run_path).recipe_of_last()
     kept = replace(kept, epochs=num_epochs) if num_epochs else kept
     _check_same_recipe(kept, recipe, run_path)
     layout, change = _layout(kept, where), allow_data_change
@@ -138,8 +138,8 @@ def resume(
     return on_replicas(here, layout)
 
 
-def _layout(recipe: Recipe, where: Where) -> Layout:
-    return choose_layout(where.device, where.num_devices, where.columns, net_columns=recipe.columns)
+def _layout(recipe: Recipe, where: Where) -> DevicePlan:
+    return plan_devices(where.device, where.num_devices, where.columns, net_columns=recipe.columns)
 
 
 def _train_here(
@@ -148,24 +148,24 @@ def _train_here(
     recipe: Recipe,
     init_from: Path | None,
     where: Where,
-    layout: Layout,
+    layout: DevicePlan,
     progress: Progress,
 ) -> TrainResult | None:
     dataset, stats = _open(location, recipe, where, progress)
     source = load_checkpoint(init_from) if init_from else None
-    run = RunFolder(run_path)
-    if place_in_group().is_first:
+    run = RunDirectory(run_path)
+    if place_in_group().is_main:
         run.check_room(recipe, len(dataset.classes))
     with _placed(recipe, where, layout) as place:
-        learner = Learner(recipe, len(dataset.classes), stats, place)
+        train_step = TrainStep(recipe, len(dataset.classes), stats, place)
         trainer = Trainer(
-            learner, dataset, run, progress, where.every, with_curves=where.with_curves
+            train_step, dataset, run, progress, where.every, with_curves=where.with_curves
         )
         try:
             trainer.start(source)
         except CheckpointError as error:
             raise CheckpointError(f"{init_from}: {error}") from error
-        if not place.replicas.is_first:
+        if not place.replicas.is_main:
             return _finish(trainer)
         run.path.mkdir(parents=True, exist_ok=True)
         with run.locked():
@@ -179,34 +179,34 @@ def _resume_here(
     kept: Recipe,
     allow_data_change: bool,
     where: Where,
-    layout: Layout,
+    layout: DevicePlan,
     progress: Progress,
 ) -> TrainResult | None:
-    run, is_first = RunFolder(run_path), place_in_group().is_first
-    with run.locked() if is_first else nullcontext():
+    run, is_main = RunDirectory(run_path), place_in_group().is_main
+    with run.locked() if is_main else nullcontext():
         last = run.load_last()
         check_tensors(last, run.last)
         dataset, stats = _open(location, kept, where, progress)
         _check_same_dataset(last, dataset, run.path, allow_change=allow_data_change)
-        if is_first:
+        if is_main:
             run.check_room(kept, len(dataset.classes))
         with _placed(kept, where, layout) as place:
-            learner = Learner(kept, len(dataset.classes), stats, place)
+            train_step = TrainStep(kept, len(dataset.classes), stats, place)
             trainer = Trainer(
-                learner, dataset, run, progress, where.every, with_curves=where.with_curves
+                train_step, dataset, run, progress, where.every, with_curves=where.with_curves
             )
             trainer.restore(last)
-            if kept != last.recipe and is_first:
+            if kept != last.recipe and is_main:
                 run.save_recipe(kept)
-            at = last.progressed
+            at = last.train_state
             trainer.progress.say(f"resuming {run.path} after epoch {at.epoch}, step {at.step}")
             return _finish(trainer)
 
 
 @contextmanager
-def _placed(recipe: Recipe, where: Where, layout: Layout) -> Iterator[Place]:
+def _placed(recipe: Recipe, where: Where, layout: DevicePlan) -> Iterator[Place]:
     """Join the other replicas. Whatever can fail, or take long, in one of them belongs before."""
-    with layout.taken() as (devices, replicas), told(recipe.batch_size):
+    with layout.taken() as (devices, replicas), friendly_oom_errors(recipe.batch_size):
         yield Place(devices, where.precision, where.compiled, replicas)
 
 
@@ -221,7 +221,7 @@ def _check_begins(recipe: Recipe, init_from: Path | None) -> None:
 def _open(
     location: Location, recipe: Recipe, where: Where, progress: Progress
 ) -> tuple[Dataset, PixelStats]:
-    shown = progress if place_in_group().is_first else SILENT
+    shown = progress if place_in_group().is_main else SILENT
     dataset = open_source(location, ("train", "val"), at_once=True, progress=shown)
     dataset.check_crop(recipe)
     stats = stats_of(dataset)
@@ -266,17 +266,17 @@ def _check_same_dataset(
         raise DatasetError(
             f"{run_path} began with dataset {last.fingerprint}; {dataset.name} is "
             f"{dataset.fingerprint}. The checkpoint is left as it is.\n"
-            "To go on with these pictures: --allow-data-change"
+            "To go on with these images: --allow-data-change"
         )
 
 
 def _finish(trainer: Trainer) -> TrainResult | None:
-    place = trainer.learner.place
+    place = trainer.train_step.place
     if place.precision != "fp32":
         trainer.progress.say(describe_precision(place.precision, place.devices[0]))
         warn_of_slow_bf16(place.precision, place.devices[0], trainer.progress)
     trainer.train()
-    if not place.replicas.is_first:
+    if not place.replicas.is_main:
         return None
     meter = trainer.meter
     speed = meter.images / meter.seconds if meter.images else None

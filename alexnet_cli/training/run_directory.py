@@ -21,7 +21,7 @@ from alexnet_cli.recipes.recipe import Recipe
 RECIPE_NAME = "recipe.json"
 
 
-class RunFolder:
+class RunDirectory:
     """Where a run keeps what it learned and how it went."""
 
     def __init__(self, path: Path):

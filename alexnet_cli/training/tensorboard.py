@@ -5,7 +5,7 @@ from pathlib import Path
 from alexnet_cli.errors import UsageError
 
 
-class Board:
+class TensorBoardLogger:
     """Writes numbers by the count of updates; nothing where the user wants none."""
 
     def __init__(self, folder: Path | None, first_step: int = 0):

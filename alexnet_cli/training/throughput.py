@@ -1,4 +1,4 @@
-"""How fast a run goes, how long it waits for pictures, and how much memory it takes."""
+"""How fast a run goes, how long it waits for images, and how much memory it takes."""
 
 import resource
 import time
@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 
 class Meter:
-    """Counts pictures and seconds of training, validation left out.
+    """Counts images and seconds of training, validation left out.
 
     Attributes:
         images, seconds: in all.
@@ -55,7 +55,7 @@ class Meter:
         }
 
     def seconds_for(self, num_images: int) -> float:
-        """Return how long so many pictures will take at the speed so far."""
+        """Return how long so many images will take at the speed so far."""
         return num_images * self.seconds / max(self.images, 1)
 
     def _peak_memory(self) -> int:

@@ -21,8 +21,8 @@ from alexnet_cli.distributed.precision import allow_tf32, autocast
 from alexnet_cli.distributed.prefetch import OnDevice
 from alexnet_cli.distributed.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError
-from alexnet_cli.model.checkpoint import Checkpoint, Progressed
-from alexnet_cli.model.ema import WeightAverage
+from alexnet_cli.model.checkpoint import Checkpoint, TrainState
+from alexnet_cli.model.ema import AveragedWeights
 from alexnet_cli.model.init_from import import_layers
 from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.model.optimizer import PaperSGD
@@ -48,8 +48,8 @@ class Place:
     replicas: Replicas = ALONE
 
 
-class Learner:
-    """A network in training: its weights, their velocity, and the pictures' way in."""
+class TrainStep:
+    """A network in training: its weights, their velocity, and the images' way in."""
 
     def __init__(self, recipe: Recipe, num_classes: int, stats: PixelStats, place: Place):
         self.recipe, self.num_classes, self.stats, self.place = recipe, num_classes, stats, place
@@ -58,7 +58,7 @@ class Learner:
         torch.backends.cudnn.benchmark = True  # every batch of an epoch but the last has one shape
         self.net = build_network(recipe, num_classes, place.devices)
         self.sgd = PaperSGD(self.net, recipe)
-        self.average = WeightAverage(self.net, recipe)
+        self.average = AveragedWeights(self.net, recipe)
         self.augmenter = Augmenter(recipe, stats, place.devices[0])
         self.masks = DropoutMasks(self.net)
         if place.compiled:
@@ -66,7 +66,7 @@ class Learner:
         self._forward = place.replicas.wrap(self.net, place.devices)
 
     def order_of(self, epoch: int) -> tuple[int, int] | None:
-        """Return what the order of an epoch's pictures is drawn from; None for stored order."""
+        """Return what the order of an epoch's images is drawn from; None for stored order."""
         return (self.recipe.seed, epoch) if self.recipe.reshuffle else None
 
     def begin(self, source: Checkpoint | None = None, *, same_classes: bool = False) -> list[str]:
@@ -106,7 +106,7 @@ class Learner:
                 raise CheckpointError(f"its {name} do not fit its recipe ({error}).") from error
 
     def checkpoint(
-        self, dataset: Dataset, at: Progressed, began_from: dict[str, str]
+        self, dataset: Dataset, at: TrainState, began_from: dict[str, str]
     ) -> Checkpoint:
         """Return a copy of everything that decides how a run goes on; no update changes it."""
         states = {name: self._copied(tensors) for name, tensors in self._states().items()}
@@ -121,7 +121,7 @@ class Learner:
             },
             classes=[(entry.wnid, entry.name) for entry in dataset.classes],
             fingerprint=dataset.fingerprint,
-            progressed=copy.deepcopy(at),
+            train_state=copy.deepcopy(at),
             began_from=began_from,
         )
 
@@ -156,12 +156,12 @@ class Learner:
         states = {"weights": None, "velocity": self.sgd.velocity}
         return states | ({"average": self.average.tensors} if self.average.tensors else {})
 
-    def loss(self, batch: OnDevice, at: Progressed, num: int, tally: Tensor) -> Tensor:
+    def loss(self, batch: OnDevice, at: TrainState, num: int, tally: Tensor) -> Tensor:
         """Run the network on this replica's share of a batch, for its gradient.
 
         Args:
-            num: pictures in the whole batch.
-            tally: float64 (3,) on the first device: sum of losses, wrong answers, pictures; those
+            num: images in the whole batch.
+            tally: float64 (3,) on the first device: sum of losses, wrong answers, images; those
                 of the share are added.
 
         Returns:
@@ -172,11 +172,11 @@ class Learner:
         rng = np.random.default_rng([self.recipe.seed, at.epoch, at.step, 0xA06])
         self.masks.draw(rng, rows, num)
         self.net.train()
-        patches = self.augmenter.random(
+        crops = self.augmenter.random(
             images, rng, with_noise=self._has_noise(at.epoch), part=(rows, num)
         )
         with autocast(self.place.devices[0], self.place.precision):
-            scores = self._forward(patches)
+            scores = self._forward(crops)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         loss = F.cross_entropy(
             scores, labels, reduction="sum", label_smoothing=self.recipe.label_smoothing
@@ -187,7 +187,7 @@ class Learner:
         return loss * (self.place.replicas.count / num)
 
     def _has_noise(self, epoch: int) -> bool:
-        last = self.recipe.colour_noise_epochs
+        last = self.recipe.color_noise_epochs
         return not last or epoch < last
 
     def update(self, loss: Tensor, rates: Rates, num_updates: int) -> None:

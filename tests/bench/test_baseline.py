@@ -18,16 +18,16 @@ def baseline() -> Baseline:
     return Baseline(10, Clock((CPU,), 0.0), "bf16", compiled=False)
 
 
-def test_pictures_come_as_torchvision_makes_them(dataset):
+def test_images_come_as_torchvision_makes_them(dataset):
     split = open_dataset(dataset).split("train")
-    pictures = JpegDataset(split, 64)
+    images = JpegDataset(split, 64)
 
-    patch, label = pictures[3]
+    crop, label = images[3]
 
-    assert len(pictures) == len(split)
-    assert (patch.shape, patch.dtype) == ((3, 64, 64), torch.float32)
+    assert len(images) == len(split)
+    assert (crop.shape, crop.dtype) == ((3, 64, 64), torch.float32)
     assert label == split.labels[3]
-    assert -2.2 < patch.min() < patch.max() < 2.7
+    assert -2.2 < crop.min() < crop.max() < 2.7
 
 
 def test_steps_learn_and_those_from_jpegs_are_timed(baseline, dataset):

@@ -40,7 +40,7 @@ def test_everything_is_measured_with_a_dataset(recipe, dataset):
     assert found.used.keys() == {"step", "update"}
     assert found.flops["step"] > 2 * found.flops["forward"]
     assert (found.classes, found.batch, found.dataset) == (10, 4, str(dataset))
-    assert "patches of 63 pixels" in found.skipped[0]
+    assert "crops of 63 pixels" in found.skipped[0]
 
 
 def test_without_a_dataset_nothing_is_read(recipe):

@@ -28,7 +28,7 @@ def test_operations_of_the_paper_s_network_are_two_a_product():
 
     assert forward == 2 * sum(PRODUCTS.values())
     assert forward == 1_448_813_632
-    assert step == 3 * forward - 2 * PRODUCTS["conv1"]  # the picture needs no gradient
+    assert step == 3 * forward - 2 * PRODUCTS["conv1"]  # the image needs no gradient
 
 
 def test_operations_do_not_depend_on_the_norms():

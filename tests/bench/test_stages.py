@@ -10,18 +10,18 @@ from alexnet_cli.bench.clock import Clock
 from alexnet_cli.bench.stages import Steps, draw_batch, drawn_stats, measure_reading
 from alexnet_cli.data.dataset_ref import stats_of
 from alexnet_cli.data.shards.dataset import open_dataset
-from alexnet_cli.training.train_step import Learner, Place
+from alexnet_cli.training.train_step import Place, TrainStep
 
 CPU = torch.device("cpu")
 NUM = 8
 
 
 def build(recipe, num_classes: int, stats) -> Steps:
-    learner = Learner(replace(recipe, batch_size=NUM), num_classes, stats, Place((CPU,)))
-    learner.begin()
+    train_step = TrainStep(replace(recipe, batch_size=NUM), num_classes, stats, Place((CPU,)))
+    train_step.begin()
     drawn = draw_batch(NUM, len(stats.mean_image), num_classes)
     batch = tuple(torch.from_numpy(array) for array in drawn)
-    return Steps(learner, Clock((CPU,), 0.01), NUM, batch)
+    return Steps(train_step, Clock((CPU,), 0.01), NUM, batch)
 
 
 @pytest.fixture
@@ -30,11 +30,11 @@ def steps(tiny_recipe) -> Steps:
 
 
 def weights(steps: Steps) -> torch.Tensor:
-    parameters = [parameter.detach().flatten() for parameter in steps.learner.net.parameters()]
+    parameters = [parameter.detach().flatten() for parameter in steps.train_step.net.parameters()]
     return torch.cat(parameters).clone()
 
 
-def test_drawn_pictures_are_bytes_of_all_values_and_labels_of_all_classes():
+def test_drawn_images_are_bytes_of_all_values_and_labels_of_all_classes():
     images, labels = draw_batch(64, 32, 5)
 
     assert (images.shape, images.dtype) == ((64, 32, 32, 3), np.uint8)
@@ -61,7 +61,7 @@ def test_step_on_the_drawn_batch_learns(steps):
 
 
 def test_steps_from_shards_take_full_batches_only_epoch_after_epoch(tiny_recipe, dataset):
-    opened = open_dataset(dataset)  # 60 pictures: seven batches of eight and half a one
+    opened = open_dataset(dataset)  # 60 images: seven batches of eight and half a one
     steps = build(tiny_recipe, len(opened.classes), stats_of(opened))
     split = opened.split("train")
     before, batches = weights(steps), steps.batches(split)

@@ -37,7 +37,7 @@ def test_loss_between_the_two_is_told():
 
 
 def test_shares_of_a_step_are_of_its_time():
-    # 1/400, 1/100, 1/50, 1/400 of a second a picture
+    # 1/400, 1/100, 1/50, 1/400 of a second an image
     assert limits(FOUND)[1] == "of a step: augment 7%, forward 29%, backward 57%, update 7%"
 
 

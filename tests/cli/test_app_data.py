@@ -30,6 +30,6 @@ def test_dataset_is_called_after_a_folder_or_an_archive_up_to_its_dot(tmp_path):
 
 
 def test_paths_stay_paths_and_urls_and_commands_are_tars():
-    assert _find_source("pictures", None, False) == Path("pictures")
+    assert _find_source("images", None, False) == Path("images")
     for text in ("s3://bucket/train-{0..9}.tar", "{s3://a,s3://b}/train-0.tar", "pipe:cat a"):
         assert _find_source(text, None, True) == TarSet(text, None, True)

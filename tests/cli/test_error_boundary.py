@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from alexnet_cli.cli.error_boundary import Face
+from alexnet_cli.cli.error_boundary import ErrorBoundary
 from alexnet_cli.errors import (
     CheckpointError,
     DeviceError,
@@ -19,7 +19,7 @@ from alexnet_cli.errors import (
 
 def run(action, *options: str):
     """Run a program of one command, which does `action`, behind the face."""
-    app = typer.Typer(cls=Face, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=ErrorBoundary, pretty_exceptions_enable=False)
 
     @app.callback()
     def options_(debug: bool = False) -> None:
@@ -111,7 +111,7 @@ def test_hangup_that_is_ignored_stays_so_as_under_nohup():
 @pytest.mark.parametrize("name", ["a\nb.jpg", "folder\n/c.jpg", "x\ny=z\n"])
 def test_line_break_in_a_name_ends_no_line_of_the_message(name: str):
     """The deliberate ones stay, also where a name is nothing but a line break."""
-    app = typer.Typer(cls=Face, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=ErrorBoundary, pretty_exceptions_enable=False)
 
     @app.callback()
     def options_(debug: bool = False) -> None:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from alexnet_cli.cli.job import run_child
-from alexnet_cli.errors import ChildError
+from alexnet_cli.errors import JobError
 
 
 def test_child_command_is_shown_with_its_purpose_and_result(dataset, capfd):
@@ -21,13 +21,13 @@ def test_child_command_is_shown_with_its_purpose_and_result(dataset, capfd):
 
 
 def test_command_is_shown_as_it_can_be_pasted(tmp_path, capfd):
-    with pytest.raises(ChildError):
+    with pytest.raises(JobError):
         run_child(["pca", str(tmp_path / "my shards")], "The mean.", quiet=False)
     assert f"$ alexnet pca '{tmp_path}/my shards'" in capfd.readouterr().out
 
 
 def test_failing_child_ends_with_its_exit_code_and_says_why_itself(tmp_path, capfd):
-    with pytest.raises(ChildError) as ended:
+    with pytest.raises(JobError) as ended:
         run_child(["pca", str(tmp_path)], "The mean.", quiet=True)
     assert ended.value.exit_code == 3
     assert str(ended.value).splitlines() == [
@@ -49,7 +49,7 @@ def test_child_that_is_killed_ends_as_a_shell_says_it(monkeypatch, tmp_path, pro
     package.mkdir()
     (package / "__main__.py").write_text(program)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ChildError, match=f"`alexnet train` ended with exit code {exit_code},") as e:
+    with pytest.raises(JobError, match=f"`alexnet train` ended with exit code {exit_code},") as e:
         run_child(["train", "shards/a"], "A run.", quiet=True)
     assert e.value.exit_code == exit_code
 
@@ -64,7 +64,7 @@ def test_signal_to_the_parent_lets_the_child_save_and_ends_with_its_code(dataset
     threading.Thread(target=stop_when_training, daemon=True).start()
     settings = [f"--set={text}" for text in ("width=0.0625", "crop_size=99", "batch_size=16")]
     run = ["train", str(dataset), "--run", str(tmp_path / "run"), "--device", "cpu", *settings]
-    with pytest.raises(ChildError) as ended:
+    with pytest.raises(JobError) as ended:
         run_child(run, "A run to be stopped.", quiet=True)
     assert ended.value.exit_code == 143
     assert (tmp_path / "run" / "last.safetensors").is_file()

@@ -52,9 +52,9 @@ def test_plan_shows_commands_that_can_be_pasted_with_their_cost(capsys):
 def test_check_shows_the_signals_and_the_batch(capsys):
     result = {
         "recipe": "paper",
-        "data": "drawn pictures",
+        "data": "drawn images",
         "classes": 10,
-        "guess_loss": 2.303,
+        "chance_loss": 2.303,
         "first_loss": 2.4,
         "signals": [{"name": "conv1", "scale": 12.9, "spread": 12.8, "silent": 0.25}],
         "overfit": {"images": 10, "rate": 0.003, "losses": [2.4, None], "learned": False},

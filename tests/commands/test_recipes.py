@@ -22,7 +22,7 @@ def test_only_the_differences_to_the_parent_are_listed(answer):
     assert rows["no-augmentation"]["changes"] == {
         "random_crop": False,
         "mirror": False,
-        "colour_noise": 0.0,
+        "color_noise": 0.0,
     }
 
 

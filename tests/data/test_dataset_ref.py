@@ -144,7 +144,7 @@ def test_fingerprint_changes_with_any_byte(tars, write_tar, cache):
     before = open_source(TarSet(str(tars)), ("train",)).fingerprint
     path = tars / "set-val-000000.tar"
     content = bytearray(path.read_bytes())
-    content[700] ^= 1  # inside a picture
+    content[700] ^= 1  # inside an image
     path.write_bytes(content)
     assert open_source(TarSet(str(tars)), ("train",)).fingerprint != before
 
@@ -186,7 +186,7 @@ def test_label_beyond_the_classes_is_refused(tars, cache, wnids):
         open_source(TarSet(str(tars), path), ("train",))
 
 
-def test_size_is_asked_for_or_the_pictures_or_the_papers(tars, write_tar, encode, cache):
+def test_size_is_asked_for_or_the_images_or_the_papers(tars, write_tar, encode, cache):
     assert open_source(TarSet(str(tars)), ("val",), image_size=48).image_size == 48
     write_tar("set-val-000001.tar", [{"__key__": "a", "jpg": encode(1, 40, 41), "cls": 1}])
     assert open_source(TarSet(str(tars)), ("val",)).image_size == 256

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from alexnet_cli.distributed.device_plan import Layout, choose_devices, choose_layout
+from alexnet_cli.distributed.device_plan import DevicePlan, choose_devices, plan_devices
 from alexnet_cli.errors import DeviceError, UsageError
 
 
@@ -135,9 +135,9 @@ def test_devices_are_laid_out(
     machine(num_gpus)
     torchrun(None)
 
-    found = choose_layout(device, num_devices, columns, net_columns=net_columns)
+    found = plan_devices(device, num_devices, columns, net_columns=net_columns)
 
-    assert found == Layout(*layout)
+    assert found == DevicePlan(*layout)
 
 
 @pytest.mark.parametrize(
@@ -158,9 +158,9 @@ def test_processes_of_torchrun_are_the_replicas(
     machine(num_gpus)
     torchrun(here)
 
-    found = choose_layout(device, num_devices, None, net_columns=net_columns)
+    found = plan_devices(device, num_devices, None, net_columns=net_columns)
 
-    assert found == Layout(*layout)
+    assert found == DevicePlan(*layout)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_devices_that_cannot_be_shared_out_are_refused(
     torchrun(here)
 
     with pytest.raises(UsageError) as caught:
-        choose_layout("auto", num_devices, columns, net_columns=net_columns)
+        plan_devices("auto", num_devices, columns, net_columns=net_columns)
 
     assert words in str(caught.value)
     assert caught.value.exit_code == 2
@@ -205,11 +205,11 @@ def test_replicas_without_a_gpu_each_are_refused(
     torchrun(here)
 
     with pytest.raises(DeviceError, match=message):
-        choose_layout("auto", num_devices, 1, net_columns=2)
+        plan_devices("auto", num_devices, 1, net_columns=2)
 
 
 def test_gpus_are_given_out_in_order():
-    layout = Layout("cuda", 2, 3)
+    layout = DevicePlan("cuda", 2, 3)
 
     given = [str(device) for rank in range(3) for device in layout.devices(rank)]
 
@@ -217,12 +217,12 @@ def test_gpus_are_given_out_in_order():
 
 
 def test_replicas_on_the_cpu_share_it():
-    assert [str(device) for device in Layout("cpu", 2, 4).devices(3)] == ["cpu", "cpu"]
+    assert [str(device) for device in DevicePlan("cpu", 2, 4).devices(3)] == ["cpu", "cpu"]
 
 
 def test_layout_taken_alone_is_the_first_and_only_replica(torchrun):
     torchrun(None)
 
-    with Layout("cpu", 2, 1).taken() as (devices, replicas):
+    with DevicePlan("cpu", 2, 1).taken() as (devices, replicas):
         assert [str(device) for device in devices] == ["cpu", "cpu"]
         assert (replicas.rank, replicas.count) == (0, 1)

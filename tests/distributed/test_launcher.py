@@ -15,8 +15,8 @@ from alexnet_cli.distributed import launcher
 from alexnet_cli.distributed.launcher import _conclude, _find_dead, _Outcome, _run
 from alexnet_cli.errors import (
     AlexNetError,
-    ChildError,
     DatasetError,
+    JobError,
     LostReplicaError,
     MachineError,
     Stopped,
@@ -37,20 +37,20 @@ DIED = "replica {} of 2 died {}"
 @pytest.mark.parametrize(
     ("outcomes", "codes", "first", "asked", "kind", "exit_code", "words"),
     [
-        ([SAVED, SAVED], [0, 0], None, 15, ChildError, 143, "stopped and saved"),
-        ([SAVED, LOSS], [0, 1], 1, 15, ChildError, 143, "stopped and saved"),
+        ([SAVED, SAVED], [0, 0], None, 15, JobError, 143, "stopped and saved"),
+        ([SAVED, LOSS], [0, 1], 1, 15, JobError, 143, "stopped and saved"),
         ([None, None], [-15, -15], 0, 15, Stopped, 143, "What was saved before is kept"),
         ([LOSS, None], [1, -2], 1, 2, Stopped, 130, "What was saved before is kept"),
-        ([BAD_DATA, LOSS], [1, 1], 0, 0, ChildError, 3, "shard 3 is damaged"),
-        ([LOSS, BAD_DATA], [1, 1], 0, 0, ChildError, 3, "shard 3 is damaged"),
-        ([DIVERGED, DIVERGED], [1, 1], 1, 0, ChildError, 6, "the loss is nan"),
-        ([BAD_DATA, SAVED], [1, 0], 0, 15, ChildError, 3, "shard 3 is damaged"),
+        ([BAD_DATA, LOSS], [1, 1], 0, 0, JobError, 3, "shard 3 is damaged"),
+        ([LOSS, BAD_DATA], [1, 1], 0, 0, JobError, 3, "shard 3 is damaged"),
+        ([DIVERGED, DIVERGED], [1, 1], 1, 0, JobError, 6, "the loss is nan"),
+        ([BAD_DATA, SAVED], [1, 0], 0, 15, JobError, 3, "shard 3 is damaged"),
         ([LOSS, None], [1, -9], 1, 0, MachineError, 4, DIED.format(1, "of signal 9")),
         ([LOSS, None], [1, -9], 0, 0, MachineError, 4, DIED.format(1, "of signal 9")),
         ([None, LOSS], [-11, 1], 0, 0, MachineError, 4, DIED.format(0, "of signal 11")),
         ([None, None], [-9, -15], 0, 0, MachineError, 4, DIED.format(0, "of signal 9")),
         ([None, LOSS], [7, 1], 0, 0, MachineError, 4, DIED.format(0, "with code 7")),
-        ([LOSS, LOSS], [1, 1], 0, 0, ChildError, 4, "lost the others"),
+        ([LOSS, LOSS], [1, 1], 0, 0, JobError, 4, "lost the others"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
 )

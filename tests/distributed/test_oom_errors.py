@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from alexnet_cli.distributed.oom_errors import told
+from alexnet_cli.distributed.oom_errors import friendly_oom_errors
 from alexnet_cli.errors import MachineError, UsageError
 
 CUDA = (
@@ -19,7 +19,7 @@ LOST = "CUDA error: unspecified launch failure\nCUDA kernel errors might be asyn
 
 
 def message(fault: Exception) -> str:
-    with pytest.raises(MachineError) as caught, told(128):
+    with pytest.raises(MachineError) as caught, friendly_oom_errors(128):
         raise fault
     assert caught.value.exit_code == 4
     assert caught.value.__cause__ is fault
@@ -66,19 +66,19 @@ def test_gpu_that_fails_says_so_and_how_to_go_on():
     ids=["cuda", "cpu", "lost"],
 )
 def test_what_saves_nothing_has_its_own_advice(fault, said):
-    with pytest.raises(MachineError) as caught, told(128, "Try less."):
+    with pytest.raises(MachineError) as caught, friendly_oom_errors(128, "Try less."):
         raise fault
     assert str(caught.value).endswith(said)
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("shape"), UsageError("--gpus"), KeyError("x")])
 def test_other_faults_stay_as_they_are(fault):
-    with pytest.raises(type(fault)) as caught, told(128):
+    with pytest.raises(type(fault)) as caught, friendly_oom_errors(128):
         raise fault
     assert caught.value is fault
 
 
 def test_real_allocation_that_is_too_large_is_told():
     with pytest.raises(MachineError, match=r"281474976710656 bytes needed"):
-        with told(128):
+        with friendly_oom_errors(128):
             torch.empty(1 << 46)

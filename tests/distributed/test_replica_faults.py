@@ -31,7 +31,7 @@ from alexnet_cli.cli.app import main
 from alexnet_cli.training import run as train
 from alexnet_cli.inference import predict_split as inference
 from alexnet_cli.distributed import replicas
-from alexnet_cli.training.run_directory import RunFolder
+from alexnet_cli.training.run_directory import RunDirectory
 
 real_destroy, real_open = dist.destroy_process_group, train.open_source
 wanted = os.environ["EMULATED"].split()
@@ -63,7 +63,7 @@ if "slow" in wanted:
     train.open_source = inference.open_source = open_late
     replicas.TIMEOUT = timedelta(seconds=10)
 if "full" in wanted:
-    RunFolder.create = fail
+    RunDirectory.create = fail
 
 if __name__ == "__main__":
     main()
@@ -181,7 +181,7 @@ def test_replica_whose_data_is_slow_is_waited_for_longer_than_one_that_hangs(
     said = [process.communicate(timeout=240)[1] for process in processes]
 
     assert [process.returncode for process in processes] == [0, 0], said
-    assert load_checkpoint(run / "last.safetensors").progressed.epoch == 1
+    assert load_checkpoint(run / "last.safetensors").train_state.epoch == 1
 
 
 # --- other files

@@ -12,13 +12,13 @@ import torch
 from helpers import assert_near, read_last
 
 from alexnet_cli.distributed.replicas import ALONE, in_group, num_local, was_restarted
-from alexnet_cli.errors import ChildError
+from alexnet_cli.errors import JobError
 from alexnet_cli.inference.evaluate import evaluate
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.run import resume, train
 
 TWO = {"device": "cpu", "num_devices": 2, "columns": 1}
-NUM_STEPS = 4  # an epoch: 60 pictures, 16 a step
+NUM_STEPS = 4  # an epoch: 60 images, 16 a step
 NUM_EPOCHS = 20  # a signal takes up to half a second to reach the replicas
 
 
@@ -51,11 +51,11 @@ def test_two_replicas_stopped_and_resumed_learn_what_one_process_does(
     run = tmp_path / "run"
     watcher = threading.Thread(target=_terminate_once, args=(run / "log.jsonl",))
     watcher.start()
-    with pytest.raises(ChildError, match="stopped and saved") as caught:
+    with pytest.raises(JobError, match="stopped and saved") as caught:
         train(dataset, run, recipe, **TWO)
     watcher.join()
     assert caught.value.exit_code == 128 + signal.SIGTERM
-    assert 1 <= read_last(run).progressed.epoch < NUM_EPOCHS
+    assert 1 <= read_last(run).train_state.epoch < NUM_EPOCHS
 
     found = resume(dataset, run, None, **TWO)
 
@@ -80,12 +80,12 @@ def test_one_process_is_alone(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     values = torch.arange(3.0)
 
-    ALONE.add_up(values)
-    ALONE.meet()
+    ALONE.all_reduce(values)
+    ALONE.barrier()
 
     assert not in_group()
     assert num_local() == 1
-    assert ALONE.is_first
+    assert ALONE.is_main
     assert values.tolist() == [0, 1, 2]
     assert ALONE.gather(values).tolist() == [[0, 1, 2]]
     assert ALONE.wrap(net := torch.nn.Linear(1, 1), ()) is net

@@ -1,4 +1,4 @@
-"""Error curves as a picture: where the colours are."""
+"""Error curves as an image: where the colors are."""
 
 import numpy as np
 import pytest
@@ -14,9 +14,9 @@ def draw(*curves: Curve, goal: float = 0.25) -> np.ndarray:
     return np.asarray(draw_curves(list(curves), goal=goal, title="Curves")).astype(int)
 
 
-def places(pixels: np.ndarray, colour: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and columns of a colour inside the axes, without the key in their upper half."""
-    found = (pixels == colour).all(axis=2)
+def places(pixels: np.ndarray, color: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and columns of a color inside the axes, without the key in their upper half."""
+    found = (pixels == color).all(axis=2)
     found[: TOP + 40] = False
     return np.nonzero(found)
 
@@ -26,13 +26,13 @@ def flat(error: float, group: str = "a", *, epochs: int = 4, faint: bool = False
 
 
 def goal_row(goal: float = 0.25) -> int:
-    """Return the row of the dashed line: most of what differs from a picture with another goal."""
+    """Return the row of the dashed line: most of what differs from an image with another goal."""
     differs = (draw(goal=goal) != draw(goal=0.001)).any(axis=2).sum(axis=1)
     differs[BOTTOM - 5 :] = 0
     return int(differs.argmax())
 
 
-def test_picture_has_its_size_and_a_white_ground():
+def test_image_has_its_size_and_a_white_ground():
     image = draw_curves([flat(0.5)], goal=0.25, title="Curves")
     assert image.size == (WIDTH, HEIGHT)
     assert image.mode == "RGB"
@@ -82,7 +82,7 @@ def test_error_above_75_percent_stays_inside_the_frame():
     assert rows.min() == pytest.approx(TOP, abs=4)
 
 
-def test_curves_of_a_group_share_a_colour_and_groups_differ():
+def test_curves_of_a_group_share_a_color_and_groups_differ():
     pixels = draw(flat(0.15, "a"), flat(0.3, "b"), Curve("another", (0.45,) * 4, "a"))
     row_of = {error: round(BOTTOM - error / 0.75 * (BOTTOM - TOP)) for error in (0.15, 0.3, 0.45)}
     first, second, third = (tuple(pixels[row_of[error], 450]) for error in (0.15, 0.3, 0.45))
@@ -91,7 +91,7 @@ def test_curves_of_a_group_share_a_colour_and_groups_differ():
     assert len(set(COLOURS)) == len(COLOURS) >= 2
 
 
-def test_more_groups_than_colours_can_be_drawn():
+def test_more_groups_than_colors_can_be_drawn():
     curves = [flat(0.05 * number, f"group {number}") for number in range(1, 7)]
     rows, _ = places(draw(*curves), COLOURS[0])
     assert np.ptp(rows) > 50  # the first and the fifth
@@ -119,8 +119,8 @@ def test_faint_curve_has_no_dots():
 def test_only_curves_that_are_not_faint_have_a_key():
     def keys(*curves: Curve) -> int:
         pixels = draw(*curves)[TOP - 5 : TOP + 60, WIDTH - 310 : WIDTH - 280]
-        coloured = [(pixels == colour).all(axis=2).any(axis=1) for colour in COLOURS[:2]]
-        return sum(bool(rows.any()) for rows in coloured)
+        colored = [(pixels == color).all(axis=2).any(axis=1) for color in COLOURS[:2]]
+        return sum(bool(rows.any()) for rows in colored)
 
     assert keys(flat(0.1), flat(0.2, "b")) == 2
     assert keys(flat(0.1), flat(0.2, "b", faint=True)) == 1

@@ -1,4 +1,4 @@
-"""A trained network on pictures: views, probabilities, and checkpoints that do not fit."""
+"""A trained network on images: views, probabilities, and checkpoints that do not fit."""
 
 from dataclasses import replace
 
@@ -26,35 +26,35 @@ def loaded(checkpoint):
 
 @pytest.fixture
 def images(loaded) -> np.ndarray:
-    """Three pictures of the right size."""
+    """Three images of the right size."""
     size = loaded[0].augmenter.image_size
     return np.random.default_rng(0).integers(0, 256, (3, size, size, 3), dtype=np.uint8)
 
 
-def expect_probabilities(loaded, patches: np.ndarray) -> np.ndarray:
-    """Subtract the mean image's centre, run the network, take the softmax."""
+def expect_probabilities(loaded, crops: np.ndarray) -> np.ndarray:
+    """Subtract the mean image's center, run the network, take the softmax."""
     classifier, checkpoint = loaded
-    mean, crop = checkpoint.pixels["mean_image"], patches.shape[1]
+    mean, crop = checkpoint.pixels["mean_image"], crops.shape[1]
     edge = (len(mean) - crop) // 2
-    inputs = patches.astype(np.float32) - mean[edge : edge + crop, edge : edge + crop]
+    inputs = crops.astype(np.float32) - mean[edge : edge + crop, edge : edge + crop]
     with torch.no_grad():
         scores = classifier.net.eval()(torch.from_numpy(inputs.transpose(0, 3, 1, 2)))
     powers = np.exp(scores.double().numpy())
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def test_centre_view_gives_the_softmax_of_the_centre_patch(loaded, images):
+def test_center_view_gives_the_softmax_of_the_center_patch(loaded, images):
     classifier, checkpoint = loaded
     crop = checkpoint.recipe.crop_size
     edge = (images.shape[1] - crop) // 2
 
     (found,) = classifier.probabilities(images, classifier.views(1))
 
-    patches = images[:, edge : edge + crop, edge : edge + crop]
-    np.testing.assert_allclose(found, expect_probabilities(loaded, patches), rtol=1e-4, atol=1e-6)
+    crops = images[:, edge : edge + crop, edge : edge + crop]
+    np.testing.assert_allclose(found, expect_probabilities(loaded, crops), rtol=1e-4, atol=1e-6)
 
 
-def test_ten_views_are_the_corners_and_the_centre_then_all_mirrored(loaded, images):
+def test_ten_views_are_the_corners_and_the_center_then_all_mirrored(loaded, images):
     classifier, checkpoint = loaded
     crop = checkpoint.recipe.crop_size
     end = images.shape[1] - crop
@@ -63,14 +63,14 @@ def test_ten_views_are_the_corners_and_the_centre_then_all_mirrored(loaded, imag
     found = classifier.probabilities(images, classifier.views(10))
 
     corners = [(0, 0), (0, end), (mid, mid), (end, 0), (end, end)]
-    patches = [images[:, top : top + crop, left : left + crop] for top, left in corners]
-    patches += [patch[:, :, ::-1] for patch in patches]
-    expected = [expect_probabilities(loaded, patch) for patch in patches]
+    cut = [images[:, top : top + crop, left : left + crop] for top, left in corners]
+    cut += [part[:, :, ::-1] for part in cut]
+    expected = [expect_probabilities(loaded, part) for part in cut]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def nine_patches(images: np.ndarray, crop: int) -> list[np.ndarray]:
-    """Cut three by three patches from the top left to the bottom right."""
+def nine_crops(images: np.ndarray, crop: int) -> list[np.ndarray]:
+    """Cut three by three crops from the top left to the bottom right."""
     end = images.shape[1] - crop
     starts = [0, end // 2, end]
     return [images[:, top:, left:][:, :crop, :crop] for top in starts for left in starts]
@@ -81,8 +81,8 @@ def test_nine_views_are_three_by_three_patches_and_none_mirrored(loaded, images)
 
     found = classifier.probabilities(images, classifier.views(9))
 
-    patches = nine_patches(images, checkpoint.recipe.crop_size)
-    expected = [expect_probabilities(loaded, patch) for patch in patches]
+    cut = nine_crops(images, checkpoint.recipe.crop_size)
+    expected = [expect_probabilities(loaded, part) for part in cut]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -95,8 +95,8 @@ def test_nine_views_of_a_split_are_averaged_as_probabilities(checkpoint, dataset
 
     found = predict_split(classifier, opened, "val", num_views=9)
 
-    patches = nine_patches(batch.images, sharp.recipe.crop_size)
-    each = [expect_probabilities((classifier, sharp), patch) for patch in patches]
+    crops = nine_crops(batch.images, sharp.recipe.crop_size)
+    each = [expect_probabilities((classifier, sharp), crop) for crop in crops]
     np.testing.assert_allclose(found.probs, sum(each) / 9, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(found.center_probs, each[4], rtol=1e-3, atol=1e-5)
     # The softmax of averaged scores would be something else.

@@ -42,7 +42,7 @@ def _small_batches(monkeypatch):
 
 
 def read_images(dataset: Dataset, split: str) -> np.ndarray:
-    """Decode a split one by one with another decoder; it may differ by a grey level or two."""
+    """Decode a split one by one with another decoder; it may differ by a gray level or two."""
     stored = dataset.split(split)
     files = (io.BytesIO(stored.jpeg(position)) for position in range(len(stored)))
     return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
@@ -82,7 +82,7 @@ def test_ten_views_are_averaged_as_probabilities(classifier, opened, checkpoint)
     np.testing.assert_allclose(found.probs, total / 10, atol=1e-3)
 
 
-def test_ten_views_carry_the_centre_view_too(classifier, opened):
+def test_ten_views_carry_the_center_view_too(classifier, opened):
     ten, one = (predict_split(classifier, opened, "val", num_views=n) for n in (10, 1))
 
     np.testing.assert_allclose(ten.center_probs, one.probs, rtol=1e-5, atol=1e-7)
@@ -130,7 +130,7 @@ def test_shares_of_any_number_of_replicas_add_up_to_the_scores_of_one(classifier
     class Apart(Replicas):
         """A replica whose sums are added up here."""
 
-        def add_up(self, values: torch.Tensor) -> None:
+        def all_reduce(self, values: torch.Tensor) -> None:
             sums.append(values.clone().numpy())
 
     for rank in range(count):
@@ -197,12 +197,12 @@ def test_other_number_of_classes_is_refused(checkpoint, dataset, tmp_path):
     assert "made for 9 classes" in refused(tmp_path / "a.safetensors", dataset)
 
 
-def test_other_picture_size_is_refused(checkpoint, release, tmp_path):
+def test_other_image_size_is_refused(checkpoint, release, tmp_path):
     prep(release, tmp_path / "larger", PrepOptions(size=120, shard_size=100), num_workers=1)
 
     message = refused(checkpoint, tmp_path / "larger")
 
-    assert "made for 112-pixel pictures" in message
+    assert "made for 112-pixel images" in message
     assert "has 120" in message
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from alexnet_cli.io.atomic import (
     move_into_place,
-    read_sealed,
+    read_checksummed,
     remove_partial,
     write_atomically,
     write_bytes,
-    write_sealed,
+    write_checksummed,
 )
 
 
@@ -157,12 +157,12 @@ def test_a_name_with_spaces_and_dots_is_kept(tmp_path):
 
 
 def test_sealed_content_is_read_back(tmp_path):
-    write_sealed(tmp_path / "a.json", {"a": [1, "\u00e9"]})
-    assert read_sealed(tmp_path / "a.json") == {"a": [1, "\u00e9"]}
+    write_checksummed(tmp_path / "a.json", {"a": [1, "\u00e9"]})
+    assert read_checksummed(tmp_path / "a.json") == {"a": [1, "\u00e9"]}
 
 
 def test_sealed_file_is_damaged_by_any_flipped_bit_and_any_cut(tmp_path):
-    write_sealed(tmp_path / "a.json", {"a": 1})
+    write_checksummed(tmp_path / "a.json", {"a": 1})
     whole = (tmp_path / "a.json").read_bytes()
     for place in range(len(whole)):
         for content in (
@@ -170,12 +170,12 @@ def test_sealed_file_is_damaged_by_any_flipped_bit_and_any_cut(tmp_path):
             whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :],
         ):
             (tmp_path / "a.json").write_bytes(content)
-            assert read_sealed(tmp_path / "a.json") is None
+            assert read_checksummed(tmp_path / "a.json") is None
 
 
 def test_sealed_file_that_is_missing_or_a_folder_is_none(tmp_path):
-    assert read_sealed(tmp_path / "a.json") is None
-    assert read_sealed(tmp_path) is None
+    assert read_checksummed(tmp_path / "a.json") is None
+    assert read_checksummed(tmp_path) is None
 
 
 def test_moving_replaces_what_has_the_name(tmp_path):

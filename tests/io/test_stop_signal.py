@@ -16,15 +16,15 @@ def handlers() -> list:
 
 
 def test_nobody_asked_at_first():
-    with catch_signals() as interrupt:
-        assert interrupt.signal_number == 0
+    with catch_signals() as stop_signal:
+        assert stop_signal.signal_number == 0
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_signal_is_noted_and_the_work_goes_on(number):
-    with catch_signals() as interrupt:
+    with catch_signals() as stop_signal:
         signal.raise_signal(number)
-        assert interrupt.signal_number == number
+        assert stop_signal.signal_number == number
 
 
 def test_handlers_are_put_back():
@@ -69,9 +69,9 @@ def test_second_signal_ends_the_process_at_once(number):
 def test_hangup_that_is_ignored_stays_so_as_under_nohup():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with catch_signals() as interrupt:
+        with catch_signals() as stop_signal:
             signal.raise_signal(signal.SIGHUP)
-            assert interrupt.signal_number == 0
+            assert stop_signal.signal_number == 0
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -79,29 +79,29 @@ def test_hangup_that_is_ignored_stays_so_as_under_nohup():
 @pytest.mark.parametrize("number", SIGNALS)
 def test_same_signal_again_does_what_it_is_to_do(number):
     seen = []
-    with catch_signals(again=seen.append) as interrupt:
+    with catch_signals(again=seen.append) as stop_signal:
         signal.raise_signal(number)
         assert seen == []
         signal.raise_signal(number)
         signal.raise_signal(number)
 
     assert seen == [number, number]
-    assert interrupt.signal_number == number
+    assert stop_signal.signal_number == number
 
 
 def test_another_signal_is_not_the_same_again():
     seen = []
-    with catch_signals(again=seen.append) as interrupt:
+    with catch_signals(again=seen.append) as stop_signal:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
 
     assert seen == []
-    assert interrupt.signal_number == signal.SIGTERM
+    assert stop_signal.signal_number == signal.SIGTERM
 
 
 def test_signal_that_was_passed_on_twice_can_be_left_alone():
-    with catch_signals(again=leave) as interrupt:
+    with catch_signals(again=leave) as stop_signal:
         for _ in range(3):
             signal.raise_signal(signal.SIGTERM)
 
-    assert interrupt.signal_number == signal.SIGTERM
+    assert stop_signal.signal_number == signal.SIGTERM

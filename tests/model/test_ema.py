@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from alexnet_cli.model.ema import WeightAverage
+from alexnet_cli.model.ema import AveragedWeights
 from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.model.split import SplitAlexNet, load_whole_state, whole_state
 from alexnet_cli.recipes.recipe import PAPER
@@ -22,7 +22,7 @@ def build_net() -> nn.Sequential:
 
 
 @torch.no_grad()
-def walk(net: nn.Module, average: WeightAverage, steps: int, first: int = 1) -> list[np.ndarray]:
+def walk(net: nn.Module, average: AveragedWeights, steps: int, first: int = 1) -> list[np.ndarray]:
     """Change all weights at random so many times; return the first parameter's values."""
     values = []
     for n in range(first, first + steps):
@@ -45,7 +45,7 @@ def all_equal(tensors, others) -> bool:
 @pytest.mark.parametrize("steps", [1, 2, 8, 73, 74, 75, 150])
 def test_average_follows_its_formula(steps: int):
     net = build_net()
-    average = WeightAverage(net, AVERAGED)
+    average = AveragedWeights(net, AVERAGED)
 
     values = walk(net, average, steps)
 
@@ -58,7 +58,7 @@ def test_average_follows_its_formula(steps: int):
 
 def test_first_weights_leave_no_trace():
     net = build_net()
-    average = WeightAverage(net, AVERAGED)
+    average = AveragedWeights(net, AVERAGED)
     for tensor in average.tensors:
         tensor.fill_(1e30)
 
@@ -69,7 +69,7 @@ def test_first_weights_leave_no_trace():
 
 def test_average_begins_as_the_weights_are():
     net = build_net()
-    average = WeightAverage(net, AVERAGED)
+    average = AveragedWeights(net, AVERAGED)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter += 1
@@ -81,7 +81,7 @@ def test_average_begins_as_the_weights_are():
 
 def test_average_of_weights_that_stay_is_those_weights():
     net = build_net()
-    average = WeightAverage(net, AVERAGED)
+    average = AveragedWeights(net, AVERAGED)
 
     for n in range(1, 40):
         average.update(n)
@@ -91,7 +91,7 @@ def test_average_of_weights_that_stay_is_those_weights():
 
 def test_recipe_without_an_average_keeps_none():
     net = build_net()
-    average = WeightAverage(net, PAPER)
+    average = AveragedWeights(net, PAPER)
     walk(net, average, 3)
     before = copies(net.parameters())
 
@@ -103,7 +103,7 @@ def test_recipe_without_an_average_keeps_none():
 
 def test_average_stands_in_for_the_weights_and_leaves_them_bit_for_bit():
     net = build_net()
-    average = WeightAverage(net, AVERAGED)
+    average = AveragedWeights(net, AVERAGED)
     walk(net, average, 5)
     weights, averaged = copies(net.parameters()), copies(average.tensors)
     assert not all_equal(weights, averaged)
@@ -117,7 +117,7 @@ def test_average_stands_in_for_the_weights_and_leaves_them_bit_for_bit():
 
 def test_weights_come_back_when_what_was_done_with_the_average_failed():
     net = build_net()
-    average = WeightAverage(net, AVERAGED)
+    average = AveragedWeights(net, AVERAGED)
     walk(net, average, 5)
     weights, averaged = copies(net.parameters()), copies(average.tensors)
 
@@ -130,7 +130,7 @@ def test_weights_come_back_when_what_was_done_with_the_average_failed():
 
 def test_parameters_stay_where_they_are_in_memory():
     net = build_net()
-    average = WeightAverage(net, AVERAGED)
+    average = AveragedWeights(net, AVERAGED)
     places = [parameter.data_ptr() for parameter in net.parameters()]
 
     with average.swapped():
@@ -139,7 +139,7 @@ def test_parameters_stay_where_they_are_in_memory():
 
 def test_average_needs_no_gradients_and_takes_none():
     net = build_net()
-    average = WeightAverage(net, AVERAGED)
+    average = AveragedWeights(net, AVERAGED)
     walk(net, average, 2)
 
     assert not any(tensor.requires_grad for tensor in average.tensors)
@@ -164,7 +164,7 @@ def build_pair() -> tuple[AlexNet, SplitAlexNet]:
 
 def test_split_network_averages_as_the_whole_one():
     nets = build_pair()
-    averages = [WeightAverage(net, SMALL) for net in nets]
+    averages = [AveragedWeights(net, SMALL) for net in nets]
 
     for n in (1, 2, 3):
         state = {name: (n * tensor + n) for name, tensor in whole_state(nets[0]).items()}
@@ -182,7 +182,7 @@ def test_split_network_averages_as_the_whole_one():
 
 def test_average_goes_on_from_what_was_saved_bit_for_bit():
     net, other = build_pair()[0], build_pair()[0]
-    straight, resumed = WeightAverage(net, SMALL), WeightAverage(other, SMALL)
+    straight, resumed = AveragedWeights(net, SMALL), AveragedWeights(other, SMALL)
     walk(net, straight, 3)
     weights, averaged = (
         {name: tensor.clone() for name, tensor in whole_state(net, tensors).items()}

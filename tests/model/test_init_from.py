@@ -122,7 +122,7 @@ def test_another_size_of_patches_changes_only_the_first_connected_layer():
     assert set(LAYERS) - set(chosen) == {"fc6"}
 
 
-def test_weights_for_the_low_resolution_picture_come_with_their_layer():
+def test_weights_for_the_low_resolution_image_come_with_their_layer():
     recipe = replace(small("five-cnns-137"), imports=("conv2",))
     source = learned(recipe)
 
@@ -156,11 +156,11 @@ def test_networks_of_section_6_begin_as_the_ones_before_them(begun, source, num_
 
 def test_network_computes_with_what_was_imported():
     source, net = draw(SMALL, seed=1), draw(SMALL, seed=2)
-    patches = 50 * torch.randn(2, 3, 72, 72, generator=torch.Generator().manual_seed(0))
+    crops = 50 * torch.randn(2, 3, 72, 72, generator=torch.Generator().manual_seed(0))
 
     import_layers(net, state(source), same_classes=True)
 
-    assert torch.equal(net.eval()(patches), source.eval()(patches))
+    assert torch.equal(net.eval()(crops), source.eval()(crops))
 
 
 def test_source_is_not_changed_by_training_what_was_imported():
@@ -224,7 +224,7 @@ def test_named_layer_that_is_not_there_is_refused_by_its_name():
     assert "no conv6.weight" in message
 
 
-def test_named_layer_without_weights_for_the_low_resolution_picture_is_refused():
+def test_named_layer_without_weights_for_the_low_resolution_image_is_refused():
     recipe = replace(small("five-cnns-137"), imports=("conv2",))
     source = learned(recipe)
     del source["conv2.low_weight"]

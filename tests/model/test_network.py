@@ -181,7 +181,7 @@ def test_first_weights_depend_on_the_seed_alone():
     assert not torch.equal(same, other)
 
 
-def test_first_scores_tell_classes_and_pictures_apart():
+def test_first_scores_tell_classes_and_images_apart():
     net = AlexNet(widen(PAPER, 1 / 8), 10)
     initialize(net, seed=0)
     with torch.no_grad():

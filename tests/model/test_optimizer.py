@@ -234,7 +234,7 @@ def test_biases_of_every_position_have_the_biases_rate():
     assert (net["conv3"].bias == 3.0 - 0.5).all()
 
 
-def test_weights_for_the_small_picture_decay_as_weights():
+def test_weights_for_the_small_image_decay_as_weights():
     net = nn.ModuleDict({"conv2": TwoScaleConv2d(4, 6, 5, padding=2)}).double()
 
     found = shrinkage(net, replace(PAPER, weight_decay=0.04))

@@ -68,17 +68,17 @@ def draw_net() -> AlexNet:
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return six pictures on the 0..255 scale minus a mean, and their classes."""
+    """Return six images on the 0..255 scale minus a mean, and their classes."""
     rng = np.random.default_rng(0)
-    pictures = rng.normal(0, 60, (6, 3, RECIPE.crop_size, RECIPE.crop_size))
-    return torch.from_numpy(pictures), torch.from_numpy(rng.integers(0, CLASSES, 6))
+    images = rng.normal(0, 60, (6, 3, RECIPE.crop_size, RECIPE.crop_size))
+    return torch.from_numpy(images), torch.from_numpy(rng.integers(0, CLASSES, 6))
 
 
 def mean_loss(net: AlexNet, step: int) -> torch.Tensor:
     """Return the loss of the batch; the same units are dropped at each call for a step."""
     torch.manual_seed(step)
-    pictures, labels = batch()
-    return F.cross_entropy(net(pictures), labels)
+    images, labels = batch()
+    return F.cross_entropy(net(images), labels)
 
 
 def gradients(values: Values, step: int) -> Values:

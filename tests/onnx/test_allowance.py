@@ -21,10 +21,10 @@ from alexnet_cli.onnx.skeleton import skeleton_of
 from alexnet_cli.recipes.catalog import find_recipe
 
 ABOUT = {"classes": [[f"n{i}", "x"] for i in range(10)], "image_size": 16, "views": 1}
-PICTURES = ("N", 16, 16, 3)
+IMAGES = ("N", 16, 16, 3)
 
 
-def mean_model(size=PICTURES, about=ABOUT) -> onnx.ModelProto:
+def mean_model(size=IMAGES, about=ABOUT) -> onnx.ModelProto:
     """Return a model of our ends: every class gets the mean brightness, plus `extra`."""
     body = Graph()
     pixels = body.add("Cast", "pixels", "images", to=TensorProto.FLOAT)
@@ -137,7 +137,7 @@ HOSTILE = {
     "Add of a column and a row": with_extra(
         [node("Add", "a b", "y")], {"a": ones(28000, 1), "b": ones(1, 28000)}, "y"
     ),
-    "Add to every picture": with_extra(
+    "Add to every image": with_extra(
         [
             node("Cast", "images", "f", to=TensorProto.FLOAT),
             node("Add", "f a", "y"),
@@ -228,7 +228,7 @@ HOSTILE = {
     "cast to words": with_extra([node("Cast", "v0", "y", to=TensorProto.STRING)], V, "y"),
     "operator without inputs": with_extra([node("Conv", "", "y")], {}, "y"),
     "many nodes": with_extra([node("Relu", "v0", f"r{i}") for i in range(2001)], V, "r0"),
-    "pictures of a huge size": mean_model(("N", 1 << 20, 1 << 20, 3)),
+    "images of a huge size": mean_model(("N", 1 << 20, 1 << 20, 3)),
     "views of others": mean_model(about={**ABOUT, "views": 0}),
     "size that is no number": mean_model(about={**ABOUT, "image_size": 16.5}),
     "names that are no text": mean_model(about={**ABOUT, "classes": [[1, 2]] * 10}),
@@ -286,7 +286,7 @@ def test_model_that_gives_no_probabilities_is_refused(tmp_path, value: float):
         classifier.probabilities(np.zeros((2, 16, 16, 3), np.uint8))
 
 
-def test_model_that_fails_on_some_number_of_pictures_is_refused(tmp_path):
+def test_model_that_fails_on_some_number_of_images_is_refused(tmp_path):
     """It fits a full batch and no other."""
     nodes = [
         node("Cast", "images", "f", to=TensorProto.FLOAT),
@@ -316,8 +316,8 @@ def test_damaged_model_is_refused_in_words_or_read():
     assert 0 < refusals < 3000
 
 
-def test_growth_with_the_number_of_pictures_is_seen():
-    """An outer product of the pictures with themselves is one value for one picture."""
+def test_growth_with_the_number_of_images_is_seen():
+    """An outer product of the images with themselves is one value for one image."""
     nodes = [
         node("Cast", "images", "f", to=TensorProto.FLOAT),
         node("ReduceMean", "f", "m", axes=[1, 2, 3], keepdims=0),

@@ -79,14 +79,14 @@ def expect_conv(x, weight, bias, stride, pad, groups):
     y = np.empty((num, len(weight), out, out))
     inputs, outputs = weight.shape[1], len(weight) // groups
     for row, column, group in np.ndindex(out, out, groups):
-        patch = padded[
+        crop = padded[
             :,
             group * inputs : (group + 1) * inputs,
             row * stride : row * stride + window,
             column * stride : column * stride + window,
         ]
         kernels = slice(group * outputs, (group + 1) * outputs)
-        y[:, kernels, row, column] = np.tensordot(patch, weight[kernels], ([1, 2, 3], [1, 2, 3]))
+        y[:, kernels, row, column] = np.tensordot(crop, weight[kernels], ([1, 2, 3], [1, 2, 3]))
     return y + bias[:, None, None]
 
 
@@ -131,7 +131,7 @@ def expect_one_view(recipe, weights, x):
 
 
 def cut_views(images: np.ndarray, size: int, views: int) -> list[np.ndarray]:
-    """Cut the centre; or three by three patches; or corners and centre, and those mirrored."""
+    """Cut the center; or three by three crops; or corners and center, and those mirrored."""
     far = IMAGE_SIZE - size
     middle = far // 2
     lines = (0, far) if views == 10 else (0, middle, far)
@@ -142,15 +142,15 @@ def cut_views(images: np.ndarray, size: int, views: int) -> list[np.ndarray]:
     return cuts + [cut[:, :, ::-1] for cut in cuts] if views == 10 else cuts
 
 
-def centred_views(images: np.ndarray, size: int, views: int) -> list[np.ndarray]:
-    """Subtract the mean image's centre from every view: float64 (N, C, H, W)."""
+def centerd_views(images: np.ndarray, size: int, views: int) -> list[np.ndarray]:
+    """Subtract the mean image's center from every view: float64 (N, C, H, W)."""
     mean = cut_views(draw_mean()[None].astype(np.float64), size, 1)[0]
     return [(cut - mean).transpose(0, 3, 1, 2) for cut in cut_views(images, size, views)]
 
 
 def expect(recipe: Recipe, images: np.ndarray, views: int) -> np.ndarray:
     weights = {name: value.astype(np.float64) for name, value in draw_weights(recipe).items()}
-    inputs = centred_views(images, recipe.crop_size, views)
+    inputs = centerd_views(images, recipe.crop_size, views)
     return np.mean([expect_one_view(recipe, weights, x) for x in inputs], axis=0)
 
 
@@ -329,7 +329,7 @@ def compare(recipe: Recipe, views: int) -> tuple[np.ndarray, np.ndarray]:
     net, images = draw_net(recipe), draw_images(2)
     model = build_of(net, views)
     onnx.checker.check_model(model, full_check=True)
-    inputs = [torch.from_numpy(x.copy()) for x in centred_views(images, recipe.crop_size, views)]
+    inputs = [torch.from_numpy(x.copy()) for x in centerd_views(images, recipe.crop_size, views)]
     with torch.no_grad():
         expected = torch.stack([net(x).softmax(dim=1) for x in inputs]).mean(dim=0)
     return run(model, images), expected.numpy()

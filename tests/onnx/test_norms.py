@@ -1,4 +1,4 @@
-"""The normalisations as ONNX nodes, run, against loops over their formulas; under a second.
+"""The normalizations as ONNX nodes, run, against loops over their formulas; under a second.
 
 N images, C channels, H rows, W columns.
 """
@@ -44,7 +44,7 @@ def run_spatial_norm(recipe: Recipe, x: np.ndarray, *, contrast: bool) -> np.nda
     return run(lambda graph: add_spatial_norm(graph, recipe, "y", "x", contrast=contrast), x)
 
 
-# --- over neighbouring channels, section 3.3
+# --- over neighboring channels, section 3.3
 
 
 def expect_norm(x: np.ndarray, recipe: Recipe) -> np.ndarray:
@@ -92,7 +92,7 @@ def test_norm_with_the_numbers_of_the_paper():
     np.testing.assert_allclose(run_norm(PAPER, x), expect_norm(x, PAPER), rtol=1e-5)
 
 
-# --- over neighbouring positions
+# --- over neighboring positions
 
 
 def expect_spatial_norm(x: np.ndarray, recipe: Recipe, *, contrast: bool) -> np.ndarray:

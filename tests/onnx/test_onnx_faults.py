@@ -13,10 +13,10 @@ from alexnet_cli.errors import CheckpointError
 from alexnet_cli.onnx.runtime import load_onnx, seal
 
 ABOUT = {"classes": [[f"n{i}", "x"] for i in range(10)], "image_size": 16, "views": 1}
-PICTURES = ("N", 16, 16, 3)
+IMAGES = ("N", 16, 16, 3)
 
 
-def write(path: Path, *, constant=None, images=(TensorProto.UINT8, PICTURES), num=10, op="MatMul"):
+def write(path: Path, *, constant=None, images=(TensorProto.UINT8, IMAGES), num=10, op="MatMul"):
     """Write a model that gives every class the mean brightness, plus a constant if there is one."""
     nodes = [
         helper.make_node("Cast", ["images"], ["f"], to=TensorProto.FLOAT),
@@ -65,7 +65,7 @@ def test_model_of_these_ends_is_read(tmp_path):
     [
         {"images": (TensorProto.UINT8, ("N", 3, 16, 16))},
         {"images": (TensorProto.UINT8, ("N", 17, 17, 3))},
-        {"images": (TensorProto.FLOAT, PICTURES)},
+        {"images": (TensorProto.FLOAT, IMAGES)},
         {"num": 9},
     ],
     ids=["channels first", "other size", "other type", "other classes"],

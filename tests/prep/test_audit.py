@@ -71,7 +71,7 @@ def test_damaged_sample_index_does_not_hide_a_damaged_shard(copy):
     assert files(audit(copy)) == ["train-000000.tar", "train.samples.npy"]
 
 
-def test_swapped_shards_are_recognised(copy):
+def test_swapped_shards_are_recognized(copy):
     for old, new in (("000000", "x"), ("000002", "000000"), ("x", "000002")):
         (copy / f"train-{old}.tar").rename(copy / f"train-{new}.tar")
     found = audit(copy).findings

@@ -15,7 +15,7 @@ from alexnet_cli.data.demo.images import CLASSES, draw_jpeg
 from alexnet_cli.data.shards.writer import RECORDS
 from alexnet_cli.errors import MachineError, Stopped, UsageError
 from alexnet_cli.io.progress import SILENT
-from alexnet_cli.io.stop_signal import Interrupt
+from alexnet_cli.io.stop_signal import StopSignal
 from alexnet_cli.prep import cluster as cluster_module
 from alexnet_cli.prep.build import PrepOptions, prep
 from alexnet_cli.prep.cluster import connected
@@ -55,7 +55,7 @@ def deserted(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    """Class folders of 400 pictures, four of them different."""
+    """Class folders of 400 images, four of them different."""
     import numpy as np
 
     folder = tmp_path_factory.mktemp("source")
@@ -266,7 +266,7 @@ def test_token_of_an_earlier_prep_ends_what_is_left_of_it(deserted, tmp_path):
 
 def test_no_tasks_need_no_workers(deserted, tmp_path):
     with connected(deserted, tmp_path, tmp_path, SILENT) as cluster:
-        assert list(cluster.run_tasks([], Interrupt())) == []
+        assert list(cluster.run_tasks([], StopSignal())) == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from alexnet_cli.data.demo.images import CLASSES, draw_jpeg
 from alexnet_cli.data.shards.writer import RECORDS, ShardTask, TaskStopped, make_shard
-from alexnet_cli.data.sources.source import Picture
+from alexnet_cli.data.sources.source import SourceImage
 from alexnet_cli.errors import MachineError
 from alexnet_cli.prep import cluster_task
 from alexnet_cli.prep.cluster_task import Job, check_worker, list_entries, make_shard_there
@@ -35,11 +35,9 @@ def job_in(folder: Path) -> Job:
 
 def tasks_of(job: Job, num_shards: int, copies: int = 1) -> list[ShardTask]:
     paths = sorted(job.source.iterdir()) * copies
-    pictures = tuple(Picture(path.name, path, -1, path.stat().st_size, 0) for path in paths)
+    images = tuple(SourceImage(path.name, path, -1, path.stat().st_size, 0) for path in paths)
     return [
-        ShardTask(
-            job.dataset, "train", i, 100 * i, pictures[i:], ("n01",) * len(pictures[i:]), 64, 90
-        )
+        ShardTask(job.dataset, "train", i, 100 * i, images[i:], ("n01",) * len(images[i:]), 64, 90)
         for i in range(num_shards)
     ]
 
@@ -101,15 +99,15 @@ def test_shard_is_let_go_when_the_token_is_gone(job, monkeypatch):
     monkeypatch.setattr(cluster_task, "LOOK_SECONDS", 0.0)
     check_worker(job)
     (task,) = tasks_of(job, 1, copies=5)
-    read, count = Picture.read, []
+    read, count = SourceImage.read, []
 
-    def end_at_third(picture):
-        count.append(picture)
+    def end_at_third(image):
+        count.append(image)
         if len(count) == 3:
             job.token.unlink()
-        return read(picture)
+        return read(image)
 
-    monkeypatch.setattr(Picture, "read", end_at_third)
+    monkeypatch.setattr(SourceImage, "read", end_at_third)
     with pytest.raises(TaskStopped):
         make_shard_there(job, task)
     assert len(count) == 3

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from alexnet_cli.data.shards.writer import RECORDS, ShardTask, make_shard
-from alexnet_cli.data.sources.source import Picture
+from alexnet_cli.data.sources.source import SourceImage
 from alexnet_cli.errors import MachineError
 from alexnet_cli.prep.disk_space import check_space, explain_fault
 
@@ -25,17 +25,17 @@ def png(seed: int) -> bytes:
 
 @pytest.fixture
 def tasks(tmp_path) -> list[ShardTask]:
-    """Four shards of twenty noisy pictures."""
+    """Four shards of twenty noisy images."""
     (tmp_path / "new" / RECORDS).mkdir(parents=True)
-    pictures = []
+    images = []
     for number in range(80):
         path = tmp_path / f"{number}.png"
         path.write_bytes(png(number))
-        pictures.append(Picture(path.name, path, -1, path.stat().st_size, 0))
+        images.append(SourceImage(path.name, path, -1, path.stat().st_size, 0))
     return [
         ShardTask(
-            tmp_path / "new", "train", i, 20 * i, tuple(pictures[20 * i : 20 * i + 20]),
-            ("n01",) * len(pictures[20 * i : 20 * i + 20]), SIZE, 90,
+            tmp_path / "new", "train", i, 20 * i, tuple(images[20 * i : 20 * i + 20]),
+            ("n01",) * len(images[20 * i : 20 * i + 20]), SIZE, 90,
         )
         for i in range(4)
     ]  # fmt: skip
@@ -87,7 +87,7 @@ def test_refusal_names_the_option_that_goes_on_all_the_same(tasks, tmp_path, dis
         check_space(tmp_path, tasks)
 
 
-def test_pictures_that_cannot_be_read_fall_back_to_a_known_size(tasks, tmp_path, disk):
+def test_images_that_cannot_be_read_fall_back_to_a_known_size(tasks, tmp_path, disk):
     for path in Path(tmp_path).glob("*.png"):
         path.write_bytes(b"none")
     disk(10_000)
@@ -95,7 +95,7 @@ def test_pictures_that_cannot_be_read_fall_back_to_a_known_size(tasks, tmp_path,
         check_space(tmp_path, tasks)
 
 
-def test_copies_of_the_pictures_are_counted_too(tasks, tmp_path, disk):
+def test_copies_of_the_images_are_counted_too(tasks, tmp_path, disk):
     written = made_bytes(tasks)
     disk(int(1.15 * written))
     check_space(tmp_path, tasks, num_copied=1000)
@@ -103,7 +103,7 @@ def test_copies_of_the_pictures_are_counted_too(tasks, tmp_path, disk):
         check_space(tmp_path, tasks, num_copied=written)
 
 
-def told(number: int, folder: Path, tasks: list[ShardTask]) -> str:
+def friendly_oom_errors(number: int, folder: Path, tasks: list[ShardTask]) -> str:
     error = OSError(number, os.strerror(number), str(folder / "train-000002.tar"))
     return str(explain_fault(error, folder, tasks))
 
@@ -111,7 +111,7 @@ def told(number: int, folder: Path, tasks: list[ShardTask]) -> str:
 def test_full_disk_says_how_much_more_is_needed(tasks, tmp_path, disk):
     written = made_bytes(tasks[2:])
     disk(0)
-    lines = told(errno.ENOSPC, tmp_path, tasks[2:]).splitlines()
+    lines = friendly_oom_errors(errno.ENOSPC, tmp_path, tasks[2:]).splitlines()
     name, what, rest = lines[0].split(": ")
     assert (name, what) == (str(tmp_path / "train-000002.tar"), "disk full")
     more, unit = rest.removeprefix("about ").removesuffix(" more are needed.").split()
@@ -122,7 +122,7 @@ def test_full_disk_says_how_much_more_is_needed(tasks, tmp_path, disk):
 
 def test_quota_has_its_word_and_what_is_to_be_written(tasks, tmp_path, disk):
     disk(1 << 40)
-    text = told(errno.EDQUOT, tmp_path, tasks)
+    text = friendly_oom_errors(errno.EDQUOT, tmp_path, tasks)
     assert "the disk quota is used up: the shards still to be made need about" in text
 
 
@@ -131,10 +131,12 @@ def test_room_that_cannot_be_asked_for_changes_nothing(tasks, tmp_path, monkeypa
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(shutil, "disk_usage", fail)
-    assert "disk full: the shards still to be made need about" in told(
+    assert "disk full: the shards still to be made need about" in friendly_oom_errors(
         errno.ENOSPC, tmp_path, tasks
     )
 
 
 def test_other_faults_need_no_room(tasks, tmp_path):
-    assert "train-000002.tar: Input/output error.\nFinished" in told(errno.EIO, tmp_path, tasks)
+    assert "train-000002.tar: Input/output error.\nFinished" in friendly_oom_errors(
+        errno.EIO, tmp_path, tasks
+    )

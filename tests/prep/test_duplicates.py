@@ -1,4 +1,4 @@
-"""The same picture under two labels, found by its stored bytes."""
+"""The same image under two labels, found by its stored bytes."""
 
 import tracemalloc
 import zlib
@@ -10,47 +10,47 @@ from helpers import Listener
 
 from alexnet_cli.data.shards.index import Shard
 from alexnet_cli.data.shards.writer import ShardRecord, ShardTask
-from alexnet_cli.data.sources.source import Picture
-from alexnet_cli.prep.duplicates import find_doubles, in_words
+from alexnet_cli.data.sources.source import SourceImage
+from alexnet_cli.prep.duplicates import find_duplicates, in_words
 
 
 def shard(first: int, *rows: tuple[str, int, int, int]) -> tuple[ShardTask, ShardRecord]:
-    """Return a shard of pictures (name, label, length, crc32)."""
-    pictures = tuple(Picture(name, Path(name), -1, 9, label) for name, label, _, _ in rows)
-    task = ShardTask(Path("new"), "train", 0, first, pictures, ("a",) * len(rows), 32, 90)
+    """Return a shard of images (name, label, length, crc32)."""
+    images = tuple(SourceImage(name, Path(name), -1, 9, label) for name, label, _, _ in rows)
+    task = ShardTask(Path("new"), "train", 0, first, images, ("a",) * len(rows), 32, 90)
     samples = [(0, length, label, first + i, crc) for i, (_, label, length, crc) in enumerate(rows)]
     return task, ShardRecord(Shard(task.name, len(rows), 0, ""), samples, [])
 
 
 def test_the_same_bytes_in_two_classes_are_found_across_shards():
     done = [shard(0, ("1.jpg", 0, 50, 7), ("2.jpg", 1, 50, 8)), shard(10, ("3.jpg", 2, 50, 7))]
-    assert find_doubles(done) == [{"source": "3.jpg", "other": "1.jpg"}]
+    assert find_duplicates(done) == [{"source": "3.jpg", "other": "1.jpg"}]
 
 
 def test_the_same_bytes_in_one_class_are_nothing_to_say():
-    assert find_doubles([shard(0, ("1.jpg", 1, 50, 7), ("2.jpg", 1, 50, 7))]) == []
+    assert find_duplicates([shard(0, ("1.jpg", 1, 50, 7), ("2.jpg", 1, 50, 7))]) == []
 
 
-def test_other_lengths_are_other_pictures():
-    assert find_doubles([shard(0, ("1.jpg", 0, 50, 7), ("2.jpg", 1, 51, 7))]) == []
+def test_other_lengths_are_other_images():
+    assert find_duplicates([shard(0, ("1.jpg", 0, 50, 7), ("2.jpg", 1, 51, 7))]) == []
 
 
 def test_each_further_class_is_one_more():
     rows = [(f"{label}.jpg", label, 50, 7) for label in (0, 1, 1, 2)]
-    assert [row["source"] for row in find_doubles([shard(0, *rows)])] == ["1.jpg", "2.jpg"]
+    assert [row["source"] for row in find_duplicates([shard(0, *rows)])] == ["1.jpg", "2.jpg"]
 
 
 def find_pair_by_pair(done: list[tuple[ShardTask, ShardRecord]]) -> list[dict[str, str]]:
-    """Return the same by comparing every picture with every one before it."""
-    doubles, before = [], []
+    """Return the same by comparing every image with every one before it."""
+    duplicates, before = [], []
     for task, record in done:
         for _, length, label, number, crc in record.samples:
-            source = task.pictures[number - task.first_number].source
+            source = task.images[number - task.first_number].source
             same = [(s, other) for s, other, *key in before if key == [length, crc]]
             if same and label not in {other for _, other in same}:
-                doubles.append({"source": source, "other": same[0][0]})
+                duplicates.append({"source": source, "other": same[0][0]})
             before.append((source, label, length, crc))
-    return doubles
+    return duplicates
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -71,13 +71,13 @@ def test_duplicates_are_those_that_comparing_every_pair_finds(seed):
         done.append(shard(first, *rows))
         first += len(rows)
 
-    assert find_doubles(done) == find_pair_by_pair(done)
+    assert find_duplicates(done) == find_pair_by_pair(done)
 
 
 def test_search_shows_how_far_it_is():
     listener = Listener()
 
-    find_doubles([shard(0, ("1.jpg", 0, 50, 7), ("2.jpg", 1, 50, 7))], listener)
+    find_duplicates([shard(0, ("1.jpg", 0, 50, 7), ("2.jpg", 1, 50, 7))], listener)
 
     assert (listener.what, listener.total, listener.done) == ("find duplicates", 4, 4)
 
@@ -95,7 +95,7 @@ def test_search_takes_few_bytes_an_image():
         done.append((task, ShardRecord(Shard(task.name, per_shard, 0, ""), rows, [])))
     tracemalloc.start()
     try:
-        assert find_doubles(done) == []
+        assert find_duplicates(done) == []
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -103,7 +103,7 @@ def test_search_takes_few_bytes_an_image():
 
 
 def test_the_warning_counts_them_and_names_the_first():
-    doubles = [{"source": "b/2.jpg", "other": "a/1.jpg"}] * 1200
-    assert in_words(doubles) == (
-        "warning: the same picture in two classes, 1,200 times, the first b/2.jpg and a/1.jpg"
+    duplicates = [{"source": "b/2.jpg", "other": "a/1.jpg"}] * 1200
+    assert in_words(duplicates) == (
+        "warning: the same image in two classes, 1,200 times, the first b/2.jpg and a/1.jpg"
     )

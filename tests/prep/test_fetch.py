@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from alexnet_cli.data.remote.tar_set import TarSet
-from alexnet_cli.errors import DatasetError, ReleaseError, UsageError
-from alexnet_cli.io.atomic import write_sealed
+from alexnet_cli.errors import DatasetError, SourceError, UsageError
+from alexnet_cli.io.atomic import write_checksummed
 from alexnet_cli.io.progress import SILENT
 from alexnet_cli.prep.fetch import bring, check_options
 from alexnet_cli.prep.plan import PrepOptions
@@ -37,7 +37,7 @@ def begin(folder: Path, origin: dict, **changed) -> None:
     (folder / ".prep").mkdir(exist_ok=True)
     options = {**asdict(OPTIONS), **changed}
     source = {"layout": "WebDataset", "fingerprint": "abc", **origin}
-    write_sealed(folder / ".prep" / "plan.json", {"options": options, "source": source})
+    write_checksummed(folder / ".prep" / "plan.json", {"options": options, "source": source})
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,11 @@ def test_command_which_may_hold_a_key_is_not_told(tmp_path, tars, folder):
         ({}, {"quality": 80}, "another dataset: quality 80 there, 90 now"),
     ],
 )
-def test_folder_that_was_begun_with_others_is_left_as_it_is(tars, folder, told, options, word):
+def test_folder_that_was_begun_with_others_is_left_as_it_is(
+    tars, folder, friendly_oom_errors, options, word
+):
     place, origin = bring(tars, folder, OPTIONS, SILENT, force=False)
-    begin(folder, {**origin, **told}, **options)
+    begin(folder, {**origin, **friendly_oom_errors}, **options)
     shutil.rmtree(place.parent)
     before = sorted(folder.rglob("*"))
     with pytest.raises(DatasetError, match=word):
@@ -95,7 +97,7 @@ def test_folder_that_was_begun_with_others_is_left_as_it_is(tars, folder, told, 
     assert sorted(folder.rglob("*")) == before
 
 
-def test_folder_that_was_begun_with_local_pictures_is_another(tars, folder):
+def test_folder_that_was_begun_with_local_images_is_another(tars, folder):
     begin(folder, {})
     with pytest.raises(DatasetError, match="another dataset: fetched None there"):
         bring(tars, folder, OPTIONS, SILENT, force=False)
@@ -104,6 +106,6 @@ def test_folder_that_was_begun_with_local_pictures_is_another(tars, folder):
 def test_nothing_is_left_of_what_could_not_be_fetched(tars, folder, tmp_path):
     (tmp_path / "tars" / "train-000000.tar").write_bytes(b"no tar")
     (tmp_path / "tars" / "val-000000.tar").write_bytes(b"no tar")
-    with pytest.raises(ReleaseError, match="truncated header"):
+    with pytest.raises(SourceError, match="truncated header"):
         bring(tars, folder, OPTIONS, SILENT, force=True)
     assert list(folder.iterdir()) == []

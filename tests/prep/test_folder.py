@@ -6,7 +6,7 @@ import pytest
 
 from alexnet_cli.data.shards.writer import RECORDS, ShardTask
 from alexnet_cli.errors import DatasetError, MachineError
-from alexnet_cli.io.atomic import write_sealed
+from alexnet_cli.io.atomic import write_checksummed
 from alexnet_cli.prep.folder import TARS, claim, differences, entered, finish, forget
 
 PLAN = {"options": {"size": 32}}
@@ -97,7 +97,7 @@ def test_claim_keeps_its_own_shards_and_removes_those_of_a_damaged_plan(tmp_path
 
 def test_finish_removes_what_was_worked_with_and_can_be_repeated(tmp_path):
     (tmp_path / RECORDS).mkdir()
-    write_sealed(tmp_path / RECORDS / "plan.json", PLAN)
+    write_checksummed(tmp_path / RECORDS / "plan.json", PLAN)
     for _ in range(2):
         finish(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -153,8 +153,8 @@ def test_closed_pipe_is_no_fault_of_the_disk(tmp_path):
 def test_plan_that_the_disk_does_not_give_is_not_a_damaged_one(tmp_path, monkeypatch):
     claim(tmp_path, PLAN, [task(tmp_path)])
     (tmp_path / "train-000009.tar").touch()
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", failing(errno.EIO))
+    with monkeypatch.context() as crop:
+        crop.setattr(Path, "read_bytes", failing(errno.EIO))
         with pytest.raises(OSError, match="Input/output error"):
             claim(tmp_path, {}, [])
     assert (tmp_path / "train-000009.tar").exists()

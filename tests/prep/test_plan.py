@@ -4,31 +4,30 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.data.sources.detect import Release
 from alexnet_cli.data.sources.devkit import ImageClass
-from alexnet_cli.data.sources.source import Picture
+from alexnet_cli.data.sources.source import Source, SourceImage
 from alexnet_cli.prep.plan import PrepOptions, plan_shards
 
 
-def release(num_train: int, num_val: int = 3) -> Release:
+def release(num_train: int, num_val: int = 3) -> Source:
     counts = {"train": num_train, "val": num_val}
-    pictures = {
+    images = {
         split: [
-            Picture(f"{split}{i:03d}.png", Path("a"), -1, i + 1, i % 2) for i in range(count)
+            SourceImage(f"{split}{i:03d}.png", Path("a"), -1, i + 1, i % 2) for i in range(count)
         ]
         for split, count in counts.items()
     }  # fmt: skip
     classes = (ImageClass("ant", "ant"), ImageClass("bee", "bee"))
-    return Release("drawn", classes, pictures, {})
+    return Source("drawn", classes, images, {})
 
 
-def names(release: Release, split: str, options: PrepOptions) -> list[str]:
+def names(release: Source, split: str, options: PrepOptions) -> list[str]:
     tasks = plan_shards(release, Path("new"), options)
-    return [p.source for task in tasks if task.split == split for p in task.pictures]
+    return [p.source for task in tasks if task.split == split for p in task.images]
 
 
 @pytest.mark.parametrize(("count", "shards"), [(1, 1), (10, 1), (11, 2), (40, 4)])
-def test_every_picture_is_in_one_shard(count, shards):
+def test_every_image_is_in_one_shard(count, shards):
     options = PrepOptions(shard_size=10)
     tasks = plan_shards(release(count), Path("new"), options)
     assert sum(task.split == "train" for task in tasks) == shards
@@ -52,10 +51,10 @@ def test_training_is_shuffled_by_the_seed_and_validation_is_not():
     assert names(release(25), "val", PrepOptions()) == ["val000.png", "val001.png", "val002.png"]
 
 
-def test_tasks_know_the_wnids_of_their_pictures_size_and_quality():
+def test_tasks_know_the_wnids_of_their_images_size_and_quality():
     options = PrepOptions(size=64, quality=80, shard_size=10)
     for task in plan_shards(release(25), Path("new"), options):
-        assert task.wnids == tuple(("ant", "bee")[picture.label] for picture in task.pictures)
+        assert task.wnids == tuple(("ant", "bee")[image.label] for image in task.images)
         assert (task.folder, task.size, task.quality) == (Path("new"), 64, 80)
 
 

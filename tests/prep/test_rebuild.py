@@ -68,7 +68,7 @@ def test_sample_indexes_are_made_again_from_the_shards(copy, dataset, damage):
     assert files_of(copy) == files_of(dataset)
 
 
-@pytest.mark.parametrize("place", [3, 5000], ids=["header", "picture"])
+@pytest.mark.parametrize("place", [3, 5000], ids=["header", "image"])
 def test_sample_index_of_a_damaged_shard_waits_for_its_repair(copy, place):
     flip(copy / "train.samples.npy", 200)
     flip(copy / "val.samples.npy", 200)

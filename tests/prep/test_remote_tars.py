@@ -13,7 +13,7 @@ from helpers import Listener, flip
 
 from alexnet_cli.data.remote import tar_set as tar_source
 from alexnet_cli.data.remote.tar_set import TarSet
-from alexnet_cli.errors import DatasetError, MachineError, ReleaseError, Stopped, UsageError
+from alexnet_cli.errors import DatasetError, MachineError, SourceError, Stopped, UsageError
 from alexnet_cli.io.progress import SILENT
 from alexnet_cli.prep import fetch as incoming
 from alexnet_cli.prep.fetch import look_at
@@ -141,7 +141,7 @@ def test_tar_that_changed_is_fetched_anew_and_the_set_is_another(tars, spool):
 def test_tar_that_changes_while_it_is_fetched_is_refused(tars, spool, monkeypatch):
     found = look_at(source(f"file://{tars}"), SILENT)
     os.utime(tars / "train-000001.tar", (1, 1))
-    with pytest.raises(ReleaseError, match=r"train-000001\.tar: changed while it was fetched"):
+    with pytest.raises(SourceError, match=r"train-000001\.tar: changed while it was fetched"):
         found.fetch(spool, SILENT)
     assert "train-000001.tar" not in copies(spool)
 
@@ -170,7 +170,7 @@ def test_fault_that_passes_leaves_no_trace(web, tars, spool, fault):
         ("cut", MachineError, "after 4 tries"),
         (403, MachineError, "access denied"),
         (404, DatasetError, "no such file"),
-        ("other", ReleaseError, "an empty archive"),
+        ("other", SourceError, "an empty archive"),
     ],
 )
 def test_fault_that_stays_names_the_tar_and_keeps_the_others(
@@ -192,7 +192,7 @@ def test_fault_that_stays_names_the_tar_and_keeps_the_others(
 def test_tar_that_is_cut_at_its_server_is_refused(web, tars, spool, share):
     path = tars / "train-000001.tar"
     os.truncate(path, int(share * path.stat().st_size))
-    with pytest.raises(ReleaseError, match=r"train-000001\.tar: the archive is cut") as raised:
+    with pytest.raises(SourceError, match=r"train-000001\.tar: the archive is cut") as raised:
         look_at(source(web(tars).url), SILENT).fetch(spool, SILENT)
     assert "spool" not in str(raised.value)
     assert "train-000001.tar" not in copies(spool)
@@ -204,7 +204,7 @@ def test_hole_of_zeros_is_no_end(web, tars, spool):
         hole = tar.getmembers()[6].offset
     content[hole : hole + 4096] = bytes(4096)
     (tars / "train-000001.tar").write_bytes(content)
-    with pytest.raises(ReleaseError, match=r"train-000001\.tar: zeros in place of a header"):
+    with pytest.raises(SourceError, match=r"train-000001\.tar: zeros in place of a header"):
         look_at(source(web(tars).url), SILENT).fetch(spool, SILENT)
 
 
@@ -219,7 +219,7 @@ def test_tar_may_end_with_what_is_no_file(web, tars, spool):
 
 def test_packed_tar_is_named_as_such(web, tars, spool):
     (tars / "train-000001.tar").write_bytes(b"\x1f\x8b" + bytes(2000))
-    with pytest.raises(ReleaseError, match="a gzip file, not a tar"):
+    with pytest.raises(SourceError, match="a gzip file, not a tar"):
         look_at(source(web(tars).url), SILENT).fetch(spool, SILENT)
 
 
@@ -249,7 +249,7 @@ def test_command_that_fails_is_a_fault_of_the_machine(tars, spool, command):
 
 def test_command_that_ends_early_in_peace_gives_a_cut_tar(tars, spool):
     pattern = f"pipe:head -c 20000 {tars}/train-000000.tar"
-    with pytest.raises(ReleaseError, match="cut or damaged"):
+    with pytest.raises(SourceError, match="cut or damaged"):
         look_at(TarSet(pattern, allow_pipe=True), SILENT).fetch(spool, SILENT)
     assert not spool.exists()
 
@@ -288,7 +288,7 @@ def test_class_names_come_along(web, tars, spool, tmp_path):
         folder = found.fetch(spool, SILENT)
         assert json.loads((folder / "classes.json").read_text()) == names
     assert not (without.fetch(spool, SILENT) / "classes.json").exists()
-    with pytest.raises(ReleaseError, match="no such file"):
+    with pytest.raises(SourceError, match="no such file"):
         look_at(source(url, classes=tmp_path / "none.txt"), SILENT)
 
 

@@ -103,7 +103,7 @@ def test_what_a_killed_repair_left_goes(copy, dataset, release):
     assert files_of(copy) == files_of(dataset)
 
 
-def test_rejected_pictures_are_tried_once_more_for_their_reasons(tmp_path):
+def test_rejected_images_are_tried_once_more_for_their_reasons(tmp_path):
     for name in ("ant", "bee"):
         (tmp_path / "in" / name).mkdir(parents=True)
         (tmp_path / "in" / name / "1.jpg").write_bytes(draw())
@@ -122,8 +122,8 @@ def draw() -> bytes:
     return to_jpeg(np.full((40, 40, 3), 99, np.uint8))
 
 
-def test_picture_that_is_rejected_now_makes_other_bytes(copy, release, monkeypatch):
-    def reject(picture, size, quality):
+def test_image_that_is_rejected_now_makes_other_bytes(copy, release, monkeypatch):
+    def reject(image, size, quality):
         raise ImageError("corrupt", "today")
 
     monkeypatch.setattr("alexnet_cli.data.shards.writer.make_jpeg", reject)

@@ -23,7 +23,7 @@ def test_sample_index_of_no_samples_has_its_columns():
     assert np.load(io.BytesIO(sample_index([[]]))).dtype == SAMPLE_DTYPE
 
 
-def test_rejected_pictures_are_rows_of_the_table(tmp_path):
+def test_rejected_images_are_rows_of_the_table(tmp_path):
     task = ShardTask(Path("new"), "val", 0, 0, (), (), 32, 90)
     shard = Shard(task.name, 0, 10_240, "")
     record = ShardRecord(shard, [], [('a "b", c\n.png', 0, "empty", "0 bytes")])

@@ -12,10 +12,10 @@ import pytest
 from helpers import Listener
 from PIL import Image
 
-from alexnet_cli.data.sources.detect import read_release
-from alexnet_cli.errors import MachineError, ReleaseError, Stopped
+from alexnet_cli.data.sources.detect import read_source
+from alexnet_cli.errors import MachineError, SourceError, Stopped
 from alexnet_cli.io.progress import SILENT
-from alexnet_cli.io.stop_signal import Interrupt
+from alexnet_cli.io.stop_signal import StopSignal
 from alexnet_cli.prep.folder import entered
 from alexnet_cli.prep.plan import PrepOptions, plan_shards
 from alexnet_cli.prep.tasks import PrepWork
@@ -26,7 +26,7 @@ PLAN = {"options": asdict(OPTIONS)}
 
 @pytest.fixture
 def source(tmp_path) -> Path:
-    """Two class folders of six pictures."""
+    """Two class folders of six images."""
     for label, name in enumerate(("ant", "bee")):
         (tmp_path / "in" / name).mkdir(parents=True)
         for number in range(6):
@@ -40,24 +40,24 @@ def source(tmp_path) -> Path:
 class Signalling(Listener):
     """A progress that notes a signal after so many shards."""
 
-    def __init__(self, interrupt: Interrupt, after: int):
+    def __init__(self, stop_signal: StopSignal, after: int):
         super().__init__()
-        self.interrupt, self.left = interrupt, after
+        self.stop_signal, self.left = stop_signal, after
 
     def advance(self, count: int = 1, note: str = "") -> None:
         self.left -= 1
         if self.left == 0:
-            self.interrupt.signal_number = signal.SIGTERM
+            self.stop_signal.signal_number = signal.SIGTERM
 
 
 def make(source: Path, folder: Path, *, after: int = -1, force: bool = False) -> list[str]:
     """Make the shards of a source; return what was said."""
-    interrupt = Interrupt()
-    progress = Signalling(interrupt, after)
+    stop_signal = StopSignal()
+    progress = Signalling(stop_signal, after)
     with entered(folder):
-        release = read_release(source, folder / "spool")
+        release = read_source(source, folder / "spool")
         tasks = plan_shards(release, folder, OPTIONS)
-        work = PrepWork(folder, tasks, 1, interrupt, progress)
+        work = PrepWork(folder, tasks, 1, stop_signal, progress)
         work.make_all(PLAN, release, force=force)
         assert set(work.records) == {task.name for task in tasks}
     return progress.lines
@@ -119,9 +119,9 @@ def test_too_small_a_disk_is_refused_unless_forced(source, tmp_path, monkeypatch
 
 def test_archive_that_changes_meanwhile_is_refused(release, tmp_path):
     shutil.copytree(release, tmp_path / "in")
-    folder, interrupt = tmp_path / "new", Interrupt()
-    listed = read_release(tmp_path / "in", folder / "spool")
-    work = PrepWork(folder, plan_shards(listed, folder, OPTIONS), 1, interrupt, SILENT)
+    folder, stop_signal = tmp_path / "new", StopSignal()
+    listed = read_source(tmp_path / "in", folder / "spool")
+    work = PrepWork(folder, plan_shards(listed, folder, OPTIONS), 1, stop_signal, SILENT)
     (folder / ".prep").mkdir(parents=True)
     archive = tmp_path / "in" / "ILSVRC2012_img_train.tar"
 
@@ -129,6 +129,6 @@ def test_archive_that_changes_meanwhile_is_refused(release, tmp_path):
         def advance(self, count: int = 1, note: str = "") -> None:
             os.utime(archive, (1, 1))
 
-    work.progress = Touching(interrupt, -1)
-    with pytest.raises(ReleaseError, match=r"ILSVRC2012_img_train.tar: changed while prep"):
+    work.progress = Touching(stop_signal, -1)
+    with pytest.raises(SourceError, match=r"ILSVRC2012_img_train.tar: changed while prep"):
         work.make_all(PLAN, listed, force=False)

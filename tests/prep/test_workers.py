@@ -13,9 +13,9 @@ import pytest
 
 from alexnet_cli.data.images.resize import to_jpeg
 from alexnet_cli.data.shards.writer import RECORDS, ShardRecord, ShardTask
-from alexnet_cli.data.sources.source import Picture
+from alexnet_cli.data.sources.source import SourceImage
 from alexnet_cli.errors import MachineError
-from alexnet_cli.io.stop_signal import Interrupt
+from alexnet_cli.io.stop_signal import StopSignal
 from alexnet_cli.prep.workers import collect, run_tasks
 
 
@@ -23,11 +23,11 @@ def _tasks(folder: Path, num_shards: int, copies: int = 1) -> list[ShardTask]:
     import numpy as np
 
     (folder / RECORDS).mkdir(parents=True)
-    source = folder.parent / "picture.jpg"
+    source = folder.parent / "image.jpg"
     source.write_bytes(to_jpeg(np.full((60, 80, 3), 99, np.uint8)))
-    picture = Picture("picture.jpg", source, -1, source.stat().st_size, 0)
+    image = SourceImage("image.jpg", source, -1, source.stat().st_size, 0)
     return [
-        ShardTask(folder, "train", i, i * copies, (picture,) * copies, ("n01",) * copies, 64, 90)
+        ShardTask(folder, "train", i, i * copies, (image,) * copies, ("n01",) * copies, 64, 90)
         for i in range(num_shards)
     ]
 
@@ -57,12 +57,12 @@ def test_dead_worker_is_reported_and_finished_shards_stay(tmp_path):
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_signal_ends_it_early_without_a_trace_of_unfinished_shards(tmp_path, num_workers):
-    interrupt = Interrupt()
+    stop_signal = StopSignal()
     tasks = _tasks(tmp_path / "set", 60, copies=60)
     done = []
-    for record in run_tasks(tasks, num_workers, interrupt):
+    for record in run_tasks(tasks, num_workers, stop_signal):
         done.append(record.shard.name)
-        interrupt.signal_number = signal.SIGTERM
+        stop_signal.signal_number = signal.SIGTERM
 
     names = {path.name for path in (tmp_path / "set").iterdir()} - {RECORDS}
     assert set(done) <= names
@@ -85,14 +85,14 @@ def test_tasks_of_any_executor_are_collected_and_topped_up():
         def top_up(pending: set[Future]) -> None:
             pending.update(islice(more, 1))
 
-        assert sorted(collect({pool.submit(str, 9)}, Interrupt(), top_up)) == ["0", "1", "2", "9"]
+        assert sorted(collect({pool.submit(str, 9)}, StopSignal(), top_up)) == ["0", "1", "2", "9"]
 
 
 def test_collecting_ends_at_a_signal_with_what_is_pending_left_in_the_set():
-    interrupt, never = Interrupt(), Future()
-    interrupt.signal_number = signal.SIGTERM
+    stop_signal, never = StopSignal(), Future()
+    stop_signal.signal_number = signal.SIGTERM
     pending = {never}
-    assert list(collect(pending, interrupt)) == []
+    assert list(collect(pending, stop_signal)) == []
     assert pending == {never}
 
 

@@ -10,7 +10,7 @@ from alexnet_cli.recipes.catalog import find_recipe
 RUNS = [f"five-cnns-{run}" for run in (120, 131, 135, 137)]
 STEM, REST = ("conv1", "conv2"), ("conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 
-# By hand: run 145's with a third fewer kernels in conv1, and conv2's windows of the small picture.
+# By hand: run 145's with a third fewer kernels in conv1, and conv2's windows of the small image.
 PARAMETERS = {
     "conv1": 23_296,  # 64 * (3 * 11 * 11) + 64
     "conv2": 224_256,  # 256 * (32 * 5 * 5) + 256, and 256 * (3 * 5 * 5)
@@ -49,7 +49,7 @@ def test_layers_stand_in_the_order_of_their_run(run, first, second):
 
 
 @pytest.mark.parametrize(("run", "k"), [(137, 2.0), (135, 2.0), (131, 1.0), (120, 1.0)])
-def test_normalisation_has_the_constants_of_its_run(run, k):
+def test_normalization_has_the_constants_of_its_run(run, k):
     recipe = find_recipe(f"five-cnns-{run}")
 
     assert (recipe.lrn_k, recipe.lrn_size, recipe.lrn_beta) == (k, 5, 0.75)
@@ -58,7 +58,7 @@ def test_normalisation_has_the_constants_of_its_run(run, k):
     assert recipe.spatial_alpha_per_square() == pytest.approx(1e-3 / 25, rel=1e-14)
 
 
-def test_second_layer_reads_the_small_picture_with_weights_of_its_own():
+def test_second_layer_reads_the_small_image_with_weights_of_its_own():
     with torch.device("meta"):
         conv2 = AlexNet(find_recipe("five-cnns-137"), 10).conv2
 
@@ -98,6 +98,6 @@ def test_rates_are_those_of_the_script(name, done, stem, others, biases):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_colour_noise_ends_as_the_first_layers_slow_down(name):
+def test_color_noise_ends_as_the_first_layers_slow_down(name):
     recipe = find_recipe(name)
-    assert (recipe.colour_noise, recipe.colour_noise_epochs, recipe.epochs) == (0.1, 66, 95)
+    assert (recipe.color_noise, recipe.color_noise_epochs, recipe.epochs) == (0.1, 66, 95)

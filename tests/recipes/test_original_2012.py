@@ -65,7 +65,7 @@ def test_schedule_is_that_of_the_notes_of_2012(name):
     recipe, (weights, conv1, noise, end) = find_recipe(name), LOGGED[name]
     assert [(e.epoch, e.rate) for e in recipe.events if not e.layers] == weights
     assert [(e.epoch, e.rate) for e in recipe.events if e.layers == ("conv1",)] == conv1
-    assert (recipe.colour_noise_epochs, recipe.epochs) == (noise, end)
+    assert (recipe.color_noise_epochs, recipe.epochs) == (noise, end)
     assert (recipe.learning_rate, recipe.learning_rate * recipe.bias_rate) == (0.01, 0.02)
 
 
@@ -120,7 +120,7 @@ def test_run_170_is_run_145_but_for_its_rates_and_noise():
     ]
     same = ("conv1", "conv2", "conv5", "lrn_divided", "learning_rate", "bias_rate", "weight_decay")
     assert [getattr(recipe, name) for name in same] == [getattr(original, name) for name in same]
-    assert (recipe.colour_noise, recipe.colour_noise_epochs) == (0.1, 0)
+    assert (recipe.color_noise, recipe.color_noise_epochs) == (0.1, 0)
     assert [is_finished(recipe, epochs, []) for epochs in (94, 95)] == [False, True]
 
 
@@ -134,7 +134,7 @@ def test_first_layer_of_2012_normalizes_and_pools_before_relu():
     assert names[13:16] == ["conv5", "pool5", "relu5"]
 
 
-def test_third_normalisation_of_run_149_stands_before_the_last_pooling():
+def test_third_normalization_of_run_149_stands_before_the_last_pooling():
     names = [layer.name for layer in describe_layers(find_recipe("lrn-conv5"), 10)]
     assert names[13:17] == ["conv5", "norm5", "pool5", "relu5"]
 

@@ -27,14 +27,14 @@ def test_average_pooling_changes_every_pooling_layer_and_nothing_else():
         assert conv.then == tuple(step.replace("max", "average") for step in before)
 
 
-def test_normalisation_within_a_map_stands_where_that_across_maps_did():
+def test_normalization_within_a_map_stands_where_that_across_maps_did():
     names = [layer.name for layer in describe_layers(find_recipe("intra-channel-lrn"), 10)]
     expected = [layer.name for layer in describe_layers(PAPER, 10)]
     assert names == [name.replace("norm", "spatial") for name in expected]
 
 
 @pytest.mark.parametrize("name", ["spatial1", "spatial2"])
-def test_normalisation_within_a_map_has_the_papers_constants_on_a_plain_sum(name):
+def test_normalization_within_a_map_has_the_papers_constants_on_a_plain_sum(name):
     net = AlexNet(widen(find_recipe("intra-channel-lrn"), 1 / 16), 10)
     x = np.random.default_rng(0).normal(0, 40, (2, 3, 9, 9))
 
@@ -47,7 +47,7 @@ def test_normalisation_within_a_map_has_the_papers_constants_on_a_plain_sum(name
     assert (1e-4 * total).max() > 1  # so that it shows
 
 
-def test_normalisation_within_a_map_changes_nothing_else():
+def test_normalization_within_a_map_changes_nothing_else():
     recipe = find_recipe("intra-channel-lrn")
     for name, conv in recipe.convs().items():
         before = PAPER.convs()[name].then

@@ -3,7 +3,7 @@
 import pytest
 
 from alexnet_cli.errors import UsageError
-from alexnet_cli.recipes.catalog import ENTRIES, RECIPES
+from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES
 from alexnet_cli.recipes.paper_tables import (
     FIGURE_1,
     FIGURE_1_GOAL,
@@ -20,7 +20,7 @@ every_row = pytest.mark.parametrize(("table", "row"), ROWS, ids=IDS)
 
 # Percent, as printed in the paper.
 PRINTED = {
-    "ilsvrc-2010": {"CNN": (37.5, 17.0), "CNN, centre": (39.0, 18.3)},
+    "ilsvrc-2010": {"CNN": (37.5, 17.0), "CNN, center": (39.0, 18.3)},
     "ilsvrc-2012": {
         "1 CNN": (40.7, 18.2),
         "1 CNN, text": (40.7, 18.2),
@@ -39,7 +39,7 @@ PRINTED_GAINS = {
     "one-gpu": ("original-2010", (1.7, 1.2)),
     "no-lrn": ("original-2012", (1.4, 1.2)),
     "no-overlap": ("original-2012", (0.4, 0.3)),
-    "no-colour-noise": ("paper", (1.0, None)),
+    "no-color-noise": ("paper", (1.0, None)),
     "without-conv3": ("paper", (2.0, None)),
     "without-conv4": ("paper", (2.0, None)),
     "without-conv5": ("paper", (2.0, None)),
@@ -52,7 +52,7 @@ def test_members_of_a_row_are_recipes_for_its_data(table, row):
     assert len(set(row.members)) == len(row.members)
     for member in row.members:
         assert member in RECIPES
-        assert ENTRIES[member].data == row.data[0]
+        assert NAMED_RECIPES[member].data == row.data[0]
 
 
 @every_row
@@ -62,9 +62,9 @@ def test_data_of_a_row_are_known_sets(table, row):
 
 
 @every_row
-def test_row_is_measured_in_the_centre_or_in_ten_views(table, row):
+def test_row_is_measured_in_the_center_or_in_ten_views(table, row):
     assert row.views in (1, 10)
-    assert (row.views == 1) == ("centre" in row.name)
+    assert (row.views == 1) == ("center" in row.name)
 
 
 @every_row
@@ -98,7 +98,7 @@ def test_gains_are_those_of_the_paper():
 def test_gain_is_the_difference_of_the_notes_of_2012(name):
     baseline, gain = PRINTED_GAINS[name]
     own, base = (
-        next(target for target in ENTRIES[recipe].targets if target.source.startswith("log"))
+        next(target for target in NAMED_RECIPES[recipe].targets if target.source.startswith("log"))
         for recipe in (name, baseline)
     )
     assert round(own.top1_error - base.top1_error, 1) == gain[0]
@@ -110,17 +110,17 @@ def test_five_networks_and_the_two_that_were_pretrained_make_the_seven():
     five, seven = rows["5 CNNs"], rows["7 CNNs*"]
     assert (len(five), len(seven)) == (5, 7)
     assert set(five) < set(seven)
-    assert [member for member in five if ENTRIES[member].begins_from] == []
-    assert all(ENTRIES[member].begins_from for member in set(seven) - set(five))
+    assert [member for member in five if NAMED_RECIPES[member].init_from] == []
+    assert all(NAMED_RECIPES[member].init_from for member in set(seven) - set(five))
     assert rows["1 CNN"][0] in five
     assert rows["1 CNN*"][0] in seven
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", NAMED_RECIPES)
 def test_recipes_are_for_known_sets_and_begin_from_recipes(name):
-    entry = ENTRIES[name]
-    assert bool(entry.begins_from) == bool(entry.recipe.imports)
-    assert entry.begins_from is None or entry.begins_from in RECIPES
+    entry = NAMED_RECIPES[name]
+    assert bool(entry.init_from) == bool(entry.recipe.imports)
+    assert entry.init_from is None or entry.init_from in RECIPES
 
 
 def test_counts_are_those_of_the_published_sets():
@@ -137,7 +137,7 @@ def test_counts_are_those_of_the_published_sets():
 def test_figure_1_is_a_race_of_relu_and_tanh_to_a_quarter_of_errors():
     assert (FIGURE_1_GOAL, FIGURE_1_RATIO) == (0.25, 6.0)
     assert [racer.recipe for racer in RACERS] == ["cifar-relu", "cifar-tanh"]
-    assert [ENTRIES[racer.recipe].data for racer in RACERS] == ["cifar-10", "cifar-10"]
+    assert [NAMED_RECIPES[racer.recipe].data for racer in RACERS] == ["cifar-10", "cifar-10"]
 
 
 @pytest.mark.parametrize("racer", RACERS, ids=lambda racer: racer.recipe)

@@ -168,4 +168,4 @@ def test_rates_of_every_layer_are_those_of_the_notes(name, done, own, others):
 )
 def test_noise_and_training_end_as_the_notes_say(name, noise, end):
     recipe = find_recipe(name)
-    assert (recipe.colour_noise_epochs, recipe.epochs) == (noise, end)
+    assert (recipe.color_noise_epochs, recipe.epochs) == (noise, end)

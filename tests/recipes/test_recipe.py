@@ -216,7 +216,7 @@ def test_json_with_a_value_of_another_kind_is_refused(path: str, value):
         ("momentum", 1.1),
         ("weight_decay", -1.0),
         ("bias_rate", -1.0),
-        ("colour_noise", -0.1),
+        ("color_noise", -0.1),
         ("epochs", 0),
         ("patience", 0),
         ("drops", -1),

@@ -97,7 +97,7 @@ def test_hours_are_images_by_the_measured_rate(small):
     assert found.hours == pytest.approx(3 * hours["a"])
 
 
-def test_picture_measured_takes_a_third_of_one_trained_on(small):
+def test_image_measured_takes_a_third_of_one_trained_on(small):
     hours = hours_of(estimate(train("t", small, 500), measure("e", small)))
     assert hours["e"] == pytest.approx(hours["t"] / 3)
 
@@ -179,7 +179,7 @@ def test_run_that_averages_its_weights_holds_the_average_too(small):
     assert step.disk_bytes == other.disk_bytes * 4 // 3
 
 
-def test_predictions_hold_the_probabilities_of_all_views_and_of_the_centre(small):
+def test_predictions_hold_the_probabilities_of_all_views_and_of_the_center(small):
     _, step = estimate(measure("e", small)).steps
     assert step.disk_bytes == 300 * 10 * 4 * 2
 
@@ -221,7 +221,7 @@ def test_commands_that_prepare_a_set_can_be_run(small, tmp_path, alexnet, name):
         assert result.exit_code == 3, result.output
 
 
-def test_prepared_picture_is_taken_to_have_some_20_kilobytes():
+def test_prepared_image_is_taken_to_have_some_20_kilobytes():
     assert 15_000 < SHARD_BYTES < 35_000
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_cli.errors import CheckpointError, ChildError
+from alexnet_cli.errors import CheckpointError, JobError
 from alexnet_cli.inference.metrics import score
 from alexnet_cli.inference.predictions import Predictions, load_predictions
-from alexnet_cli.model.checkpoint import Checkpoint, Progressed, load_checkpoint, save_checkpoint
+from alexnet_cli.model.checkpoint import Checkpoint, TrainState, load_checkpoint, save_checkpoint
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.overrides import with_settings
 from alexnet_cli.recipes.paper_tables import OFFICIAL_SETS, TABLES
@@ -42,7 +42,7 @@ def save(path: Path, weight: float, **changes) -> None:
         pixels={"mean_image": np.zeros((1, 1, 3), np.float32)},
         classes=[("n01", "one")],
         fingerprint=FINGERPRINT,
-        progressed=Progressed(epoch=EPOCHS),
+        train_state=TrainState(epoch=EPOCHS),
     )
     save_checkpoint(path, replace(checkpoint, **changes))
 
@@ -76,15 +76,15 @@ class Commands:
         done, began_from, end = 0, {}, int(option(arguments, "--epochs"))
         if last.is_file():
             old = load_checkpoint(last)
-            done, began_from = old.progressed.epoch, old.began_from
+            done, began_from = old.train_state.epoch, old.began_from
         elif parent := option(arguments, "--init-from"):
             began_from = load_checkpoint(Path(parent)).as_source()
         epochs = max(done, self.stop_after or end)
         if epochs > done:
-            at = Progressed(epoch=epochs)
-            save(last, len(self.calls), recipe=recipe, progressed=at, began_from=began_from)
+            at = TrainState(epoch=epochs)
+            save(last, len(self.calls), recipe=recipe, train_state=at, began_from=began_from)
         if self.stop_after:
-            raise ChildError("stopped", 143)
+            raise JobError("stopped", 143)
         return {"epochs": epochs}
 
     def _eval(self, arguments: list[str]) -> dict:
@@ -227,8 +227,8 @@ def test_another_place_is_no_reason_to_run_again(run, commands, train, measure, 
 
 def test_run_that_reached_its_goal_early_is_finished(run, commands, train):
     recipe = replace(train.recipe, until_train_error=0.25)
-    at = Progressed(epoch=1, train_errors=[0.2])
-    save(train.last, 1, recipe=recipe, progressed=at)
+    at = TrainState(epoch=1, train_errors=[0.2])
+    save(train.last, 1, recipe=recipe, train_state=at)
     assert run(replace(train, recipe=recipe)) == [{"epochs": 1}]
     assert commands.calls == []
 
@@ -239,7 +239,7 @@ def test_run_that_reached_its_goal_early_is_finished(run, commands, train):
 @pytest.mark.parametrize("epochs", [0, 1, EPOCHS - 1])
 def test_unfinished_run_is_resumed(run, commands, train, epochs):
     errors = [0.9] * epochs
-    save(train.last, 1, progressed=Progressed(epoch=epochs, train_errors=errors))
+    save(train.last, 1, train_state=TrainState(epoch=epochs, train_errors=errors))
     assert run(train) == [{"epochs": EPOCHS}]
     assert option(commands.calls[0], "--epochs") == str(EPOCHS)
     assert commands.calls[0][-1] == "--resume"
@@ -273,10 +273,10 @@ def test_jobs_run_again_after_their_dataset_changed(run, commands, dataset, trai
 
 def test_failed_command_leaves_its_job_to_be_done(run, train, measure, commands):
     def fail(arguments: list[str], purpose: str) -> dict:
-        raise ChildError(arguments[0], 3)
+        raise JobError(arguments[0], 3)
 
     run(train)
-    with pytest.raises(ChildError, match="eval"):
+    with pytest.raises(JobError, match="eval"):
         run_job(measure, fail)
     run(train, measure)
     assert commands.verbs() == ["train", "eval"]
@@ -392,7 +392,7 @@ def test_run_is_done_if_its_parent_was_trained_to_the_same_weights(
     run, commands, train, child, out
 ):
     run(train, child)
-    save(train.last, 1, progressed=Progressed(epoch=9))
+    save(train.last, 1, train_state=TrainState(epoch=9))
     run(longer(train), child)
     assert len(commands.calls) == 2
     assert weights(out) == {"a": 1, "b": 2}
@@ -417,7 +417,7 @@ def test_run_that_begins_with_nothing_is_trained_on(run, commands, train, out):
 
 def stop(job: TrainJob) -> None:
     """Run a training that is stopped and saved after an epoch."""
-    with pytest.raises(ChildError):
+    with pytest.raises(JobError):
         run_job(job, Commands(stop_after=1))
 
 

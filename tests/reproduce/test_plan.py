@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.distributed.device_plan import choose_layout
+from alexnet_cli.distributed.device_plan import plan_devices
 from alexnet_cli.errors import InputError, RecipeError
 from alexnet_cli.recipes.catalog import RECIPES
 from alexnet_cli.recipes.paper_tables import OFFICIAL_SETS, TABLES, Row
@@ -17,7 +17,7 @@ FIVE = ("five-cnns-120", "five-cnns-131", "five-cnns-135", "five-cnns-137", "ori
 
 
 def datasets(*names: str) -> dict[str, TableDataset]:
-    """Return data sets with held-out pictures for validation only."""
+    """Return data sets with held-out images for validation only."""
     return {name: TableDataset(name, f"shards/{name}", 1000, {"val": 100}, 10) for name in names}
 
 
@@ -68,7 +68,7 @@ def test_networks_of_several_rows_are_trained_and_measured_once():
         assert jobs["train-original-2012"] in rows[name].trains
 
 
-def test_rows_of_the_centre_and_of_ten_views_share_one_measurement():
+def test_rows_of_the_center_and_of_ten_views_share_one_measurement():
     jobs, rows = make_plan("ilsvrc-2010")
     assert list(jobs) == ["train-original-2010", "eval-original-2010"]
     assert {entry.job.name for entry in rows.values()} == {"eval-original-2010"}
@@ -238,16 +238,16 @@ def without_held_out(name: str) -> dict[str, TableDataset]:
     return {name: TableDataset(name, f"shards/{name}", 1000, {"val": 0}, 10)}
 
 
-def test_sets_to_pretrain_on_need_no_held_out_pictures():
+def test_sets_to_pretrain_on_need_no_held_out_images():
     data = ALL | without_held_out("fall-2009") | without_held_out("fall-2011")
     _, rows = make_plan("ilsvrc-2012", data=data)
     assert all(entry.job and not entry.missing for entry in rows.values())
 
 
 @pytest.mark.parametrize("held_out", [{}, {"val": 0}, {"val": 0, "test": 0}])
-def test_row_measured_on_a_set_without_held_out_pictures_is_refused(held_out):
+def test_row_measured_on_a_set_without_held_out_images_is_refused(held_out):
     data = {"ilsvrc-2012": TableDataset("ilsvrc-2012", "shards/mine", 1000, held_out, 10)}
-    with pytest.raises(InputError, match=r"shards/mine has training pictures only"):
+    with pytest.raises(InputError, match=r"shards/mine has training images only"):
         make_plan("ablations", "paper", data=data)
 
 
@@ -324,8 +324,8 @@ def test_recipes_of_a_plan_have_the_settings(table):
 
 
 def test_unknown_setting_is_refused_before_anything_is_done():
-    with pytest.raises(RecipeError, match="no field colour"):
-        make_plan("ablations", "paper", shortcuts=Shortcuts(settings=("colour=red",)))
+    with pytest.raises(RecipeError, match="no field color"):
+        make_plan("ablations", "paper", shortcuts=Shortcuts(settings=("color=red",)))
 
 
 def test_network_of_one_column_has_replicas_where_others_are_split():
@@ -362,6 +362,6 @@ def test_device_layout_accepts_what_a_plan_passes_on(recipe, num_devices):
     places = Shortcuts(device="cpu", num_devices=num_devices).places(RECIPES[recipe])
     columns = 1 if "--columns" in places else None
 
-    layout = choose_layout("cpu", num_devices, columns, net_columns=RECIPES[recipe].columns)
+    layout = plan_devices("cpu", num_devices, columns, net_columns=RECIPES[recipe].columns)
 
     assert layout.replicas * layout.per_replica == num_devices

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_cli.errors import ChildError
-from alexnet_cli.model.checkpoint import Checkpoint, Progressed, save_checkpoint
+from alexnet_cli.errors import JobError
+from alexnet_cli.model.checkpoint import Checkpoint, TrainState, save_checkpoint
 from alexnet_cli.recipes.catalog import RECIPES, find_recipe
 from alexnet_cli.recipes.overrides import with_settings
 from alexnet_cli.recipes.paper_tables import FIGURE_1_GOAL, FIGURE_1_TRIAL_EPOCHS, Racer
@@ -80,7 +80,7 @@ def test_nobody_wins_where_nobody_arrives(laps):
 
 
 @dataclass
-class Learner:
+class TrainStep:
     """Stands for the command line: trains runs whose error curves are known.
 
     A run goes on from where its log ends, until the goal, the curve's end or --epochs.
@@ -108,7 +108,7 @@ class Learner:
             if math.isnan(error):
                 if errors:
                     save(last, arguments, errors)
-                raise ChildError("`alexnet train` ended with exit code 6", 6)
+                raise JobError("`alexnet train` ended with exit code 6", 6)
             errors.append(error)
             rows = [{"epoch": i, "train_top1_error": e} for i, e in enumerate(errors, 1)]
             log.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -133,7 +133,7 @@ def save(path: Path, arguments: list[str], errors: list[float]) -> None:
         pixels={"mean_image": np.zeros((1, 1, 3), np.float32)},
         classes=[("n01", "one")],
         fingerprint=FINGERPRINT,
-        progressed=Progressed(epoch=len(errors), train_errors=list(errors)),
+        train_state=TrainState(epoch=len(errors), train_errors=list(errors)),
     )
     save_checkpoint(path, checkpoint)
 
@@ -161,10 +161,10 @@ def race(tmp_path, dataset):
     """Run one network at some rates with known curves; returns the laps and what was trained."""
 
     def run(curves: dict[float, tuple[float, ...]], shortcuts: Shortcuts | None = None):
-        learner = Learner({(RELU, rate): curve for rate, curve in curves.items()})
+        train_step = TrainStep({(RELU, rate): curve for rate, curve in curves.items()})
         racers = (Racer(RELU, tuple(curves)),)
-        (laps,) = Race(dataset, tmp_path / "out", shortcuts or Shortcuts()).run(racers, learner)
-        return laps, learner.trained()
+        (laps,) = Race(dataset, tmp_path / "out", shortcuts or Shortcuts()).run(racers, train_step)
+        return laps, train_step.trained()
 
     return run
 
@@ -234,12 +234,12 @@ def test_lap_is_the_curve_of_its_log(race):
 def test_networks_race_one_after_the_other(tmp_path, dataset):
     curves = {(RELU, 0.1): falling(6), (RELU, 0.2): falling(7)}
     curves |= {(TANH, 0.1): falling(40), (TANH, 0.2): falling(30)}
-    learner = Learner(curves)
+    train_step = TrainStep(curves)
     racers = (Racer(RELU, (0.1, 0.2)), Racer(TANH, (0.1, 0.2)))
-    laps = Race(dataset, tmp_path / "out", Shortcuts()).run(racers, learner)
-    recipes = [option(call, "--recipe") for call in learner.calls]
+    laps = Race(dataset, tmp_path / "out", Shortcuts()).run(racers, train_step)
+    recipes = [option(call, "--recipe") for call in train_step.calls]
     assert recipes == [RELU] * 3 + [TANH] * 3
-    assert learner.trained()[2::3] == [(0.1, OWN), (0.2, OWN)]
+    assert train_step.trained()[2::3] == [(0.1, OWN), (0.2, OWN)]
     found = [[(entry.recipe, entry.rate) for entry in tried] for tried in laps]
     assert found == [[(RELU, 0.1), (RELU, 0.2)], [(TANH, 0.1), (TANH, 0.2)]]
     assert [best_lap(tried).epochs for tried in laps] == pytest.approx([5.5, 29.5])
@@ -249,33 +249,33 @@ def test_networks_race_one_after_the_other(tmp_path, dataset):
 
 
 def test_race_run_again_trains_nothing(tmp_path, dataset):
-    learner = Learner({(RELU, 0.1): falling(8), (RELU, 0.2): falling(7)})
+    train_step = TrainStep({(RELU, 0.1): falling(8), (RELU, 0.2): falling(7)})
     racers = (Racer(RELU, (0.1, 0.2)),)
     race = Race(dataset, tmp_path / "out", Shortcuts())
-    first, again = (race.run(racers, learner) for _ in range(2))
+    first, again = (race.run(racers, train_step) for _ in range(2))
     assert again == first
-    assert len(learner.calls) == 3
+    assert len(train_step.calls) == 3
 
 
 def test_shortened_race_is_completed_by_one_that_is_not(tmp_path, dataset):
-    learner = Learner({(RELU, 0.1): falling(8), (RELU, 0.2): falling(7)})
+    train_step = TrainStep({(RELU, 0.1): falling(8), (RELU, 0.2): falling(7)})
     racers = (Racer(RELU, (0.1, 0.2)),)
-    Race(dataset, tmp_path / "out", Shortcuts(2)).run(racers, learner)
-    (laps,) = Race(dataset, tmp_path / "out", Shortcuts()).run(racers, learner)
-    assert learner.trained() == [(0.1, 2), (0.2, 2), (0.1, 5), (0.2, 5), (0.2, OWN)]
-    assert ["--resume" in call for call in learner.calls] == [False] * 2 + [True] * 3
+    Race(dataset, tmp_path / "out", Shortcuts(2)).run(racers, train_step)
+    (laps,) = Race(dataset, tmp_path / "out", Shortcuts()).run(racers, train_step)
+    assert train_step.trained() == [(0.1, 2), (0.2, 2), (0.1, 5), (0.2, 5), (0.2, OWN)]
+    assert ["--resume" in call for call in train_step.calls] == [False] * 2 + [True] * 3
     assert [len(entry.train_errors) for entry in laps] == [5, 7]
 
 
 def test_race_stopped_between_two_rates_goes_on_with_the_second(tmp_path, dataset):
-    learner = Learner({(RELU, 0.1): falling(8)})
+    train_step = TrainStep({(RELU, 0.1): falling(8)})
     racers = (Racer(RELU, (0.1, 0.2)),)
     race = Race(dataset, tmp_path / "out", Shortcuts())
     with pytest.raises(KeyError):  # nothing is known of the second rate yet
-        race.run(racers, learner)
-    learner.curves[RELU, 0.2] = falling(7)
-    (laps,) = race.run(racers, learner)
-    assert learner.trained() == [(0.1, 5), (0.2, 5), (0.2, 5), (0.2, OWN)]
+        race.run(racers, train_step)
+    train_step.curves[RELU, 0.2] = falling(7)
+    (laps,) = race.run(racers, train_step)
+    assert train_step.trained() == [(0.1, 5), (0.2, 5), (0.2, 5), (0.2, OWN)]
     assert [entry.epochs is not None for entry in laps] == [False, True]
 
 
@@ -301,9 +301,9 @@ def test_best_rate_that_diverges_after_its_trial_keeps_its_epochs(race):
 @pytest.mark.parametrize("exit_code", [1, 3, 4, 130, 143])
 def test_command_that_fails_otherwise_ends_the_race(tmp_path, dataset, exit_code):
     def fail(arguments: list[str], purpose: str) -> dict:
-        raise ChildError("see above", exit_code)
+        raise JobError("see above", exit_code)
 
-    with pytest.raises(ChildError) as ended:
+    with pytest.raises(JobError) as ended:
         Race(dataset, tmp_path, Shortcuts()).run((Racer(RELU, (0.1,)),), fail)
     assert ended.value.exit_code == exit_code
 

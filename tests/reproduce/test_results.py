@@ -41,7 +41,7 @@ def reproduce(
 ) -> dict:
     """Return a table's result if each network's ten views, or an average, gave these errors.
 
-    The centre view is a tenth worse.
+    The center view is a tenth worse.
     """
     shortcuts = shortcuts or Shortcuts()
     content = TABLES[table] if isinstance(table, str) else table
@@ -103,15 +103,15 @@ def test_average_of_several_networks_has_the_errors_of_the_ensemble():
     assert row["images_trained_on"] == [epochs * 1_281_167 for epochs in own]
 
 
-def test_row_of_the_centre_has_the_centre_s_errors():
+def test_row_of_the_center_has_the_center_s_errors():
     found = reproduce("ilsvrc-2010", errors={"eval-original-2010": (0.3, 0.1)})
     rows = rows_of(found)
     assert rows["CNN"]["ours"] == [0.3, 0.1]
-    assert rows["CNN, centre"]["ours"] == pytest.approx([0.4, 0.2])
+    assert rows["CNN, center"]["ours"] == pytest.approx([0.4, 0.2])
     assert rows["CNN"]["protocol"] == "ten views, test"
-    assert rows["CNN, centre"]["protocol"] == "centre view, test"
+    assert rows["CNN, center"]["protocol"] == "center view, test"
     assert rows["CNN"]["log"] == [0.374727, 0.169987]
-    assert rows["CNN, centre"]["log"] == [0.390247, 0.182953]
+    assert rows["CNN, center"]["log"] == [0.390247, 0.182953]
 
 
 def test_recipe_without_notes_has_no_such_figure():
@@ -210,7 +210,7 @@ def test_changed_settings_are_named():
     ("changes", "counts"),
     [({"classes": 100}, ("100 ", "1,000 ")), ({"train": 1_268_355}, ("1,268,355", "1,281,167"))],
 )
-def test_other_pictures_are_named(changes, counts):
+def test_other_images_are_named(changes, counts):
     dataset = replace(REAL["ilsvrc-2012"], path="shards/mine", **changes)
     (caveat,) = reproduce("ablations", "paper", data={"ilsvrc-2012": dataset})["caveats"]
     for text in ("ilsvrc-2012 is shards/mine", *counts):
@@ -218,7 +218,7 @@ def test_other_pictures_are_named(changes, counts):
 
 
 @pytest.mark.parametrize("count", [1_281_167, 1_281_166, 1_268_356, 1_293_978])
-def test_some_pictures_more_or_less_to_train_on_are_no_caveat(count):
+def test_some_images_more_or_less_to_train_on_are_no_caveat(count):
     data = {"ilsvrc-2012": replace(REAL["ilsvrc-2012"], train=count)}
     assert reproduce("ablations", "paper", data=data)["caveats"] == []
 
@@ -226,7 +226,7 @@ def test_some_pictures_more_or_less_to_train_on_are_no_caveat(count):
 def test_each_set_of_a_chain_is_held_against_its_own_counts():
     data = REAL | {"fall-2009": replace(REAL["fall-2009"], train=1000)}
     (caveat,) = reproduce("ilsvrc-2012", "1 CNN*", data=data)["caveats"]
-    assert caveat.startswith("fall-2009 is shards/d: 10,184 classes and 1,000 training pictures")
+    assert caveat.startswith("fall-2009 is shards/d: 10,184 classes and 1,000 training images")
 
 
 def test_sets_that_no_row_uses_have_no_caveats():
@@ -263,12 +263,12 @@ def test_figures_on_other_data_than_the_papers_are_named():
 @pytest.mark.parametrize(
     ("name", "table", "held_out", "words"),
     [
-        ("ilsvrc-2012", "ilsvrc-2012", {"val": 500}, "500 pictures of val, not 50,000"),
-        ("ilsvrc-2012", "ilsvrc-2012", {"val": 49_999}, "49,999 pictures of val, not 50,000"),
-        ("ilsvrc-2010", "ilsvrc-2010", {"test": 15, "val": 50_000}, "15 pictures of test, not 150"),
+        ("ilsvrc-2012", "ilsvrc-2012", {"val": 500}, "500 images of val, not 50,000"),
+        ("ilsvrc-2012", "ilsvrc-2012", {"val": 49_999}, "49,999 images of val, not 50,000"),
+        ("ilsvrc-2010", "ilsvrc-2010", {"test": 15, "val": 50_000}, "15 images of test, not 150"),
     ],
 )
-def test_other_held_out_pictures_are_named(name, table, held_out, words):
+def test_other_held_out_images_are_named(name, table, held_out, words):
     data = {name: replace(REAL[name], held_out=held_out)}
     caveats = reproduce(table, data=data)["caveats"]
     assert len(caveats) == 1
@@ -381,10 +381,10 @@ def test_one_network_alone_has_no_ratio():
     assert race([RELU])["ratio"] is None
 
 
-def test_race_on_other_pictures_says_so():
+def test_race_on_other_images_says_so():
     dataset = replace(REAL["cifar-10"], train=60)
     (caveat,) = race([RELU, TANH], dataset)["caveats"]
-    assert "60 training pictures instead of 10 and 50,000" in caveat
+    assert "60 training images instead of 10 and 50,000" in caveat
 
 
 def test_shortened_or_changed_race_says_so():
@@ -430,12 +430,12 @@ def test_results_of_a_table_are_read_back_as_they_were(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"results.json", "results.md"}
 
 
-def test_results_of_the_race_come_with_a_picture(tmp_path):
+def test_results_of_the_race_come_with_a_image(tmp_path):
     found = write_results(tmp_path, race([RELU, TANH]))
     read = json.loads((tmp_path / "results.json").read_text())
     assert read == json.loads(json.dumps(found))
     assert read["laps"][0]["train_errors"] == [0.6, 0.4, 0.2]
-    assert read["picture"] == str(tmp_path / "figure-1.png")
+    assert read["figure"] == str(tmp_path / "figure-1.png")
     with Image.open(tmp_path / "figure-1.png") as image:
         assert image.format == "PNG"
         assert image.size == (900, 560)

@@ -16,10 +16,10 @@ from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER, Conv, Dense, Recipe
 from alexnet_cli.training.activations import (
-    LayerSignal,
+    ActivationStatistics,
+    activation_statistics,
     is_at_chance_level,
     is_not_learning,
-    layer_signals,
     signals_of,
     weakest,
 )
@@ -42,14 +42,14 @@ def draw_net(recipe: Recipe) -> AlexNet:
     return net
 
 
-def draw_patches(recipe: Recipe, count: int = 5) -> torch.Tensor:
+def draw_crops(recipe: Recipe, count: int = 5) -> torch.Tensor:
     size = recipe.crop_size
     generator = torch.Generator().manual_seed(1)
     return 60 * torch.randn(count, 3, size, size, generator=generator)
 
 
-def outputs(net: AlexNet, patches: torch.Tensor) -> list[tuple[str, np.ndarray]]:
-    """Return what every layer gave while the network mapped the patches, float64."""
+def outputs(net: AlexNet, crops: torch.Tensor) -> list[tuple[str, np.ndarray]]:
+    """Return what every layer gave while the network mapped the crops, float64."""
     found = []
 
     def note(name: str):
@@ -60,7 +60,7 @@ def outputs(net: AlexNet, patches: torch.Tensor) -> list[tuple[str, np.ndarray]]
 
     hooks = [layer.register_forward_hook(note(name)) for name, layer in net.named_children()]
     with torch.no_grad():
-        net.eval()(patches)
+        net.eval()(crops)
     for hook in hooks:
         hook.remove()
     return found
@@ -71,14 +71,14 @@ def outputs(net: AlexNet, patches: torch.Tensor) -> list[tuple[str, np.ndarray]]
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_signals_are_the_layers_own_in_numpy(name):
-    net, patches = draw_net(RECIPES[name]), draw_patches(RECIPES[name])
+    net, crops = draw_net(RECIPES[name]), draw_crops(RECIPES[name])
 
-    found = layer_signals(net, patches)
+    found = activation_statistics(net, crops)
 
-    expected = outputs(net, patches)
+    expected = outputs(net, crops)
     assert [signal.name for signal in found] == [name for name, _ in expected]
     for signal, (_, output) in zip(found, expected, strict=True):
-        values = output.reshape(len(patches), -1)  # a row a picture
+        values = output.reshape(len(crops), -1)  # a row an image
         distances = values - values.mean(axis=0)
         assert signal.scale == pytest.approx(np.sqrt(np.mean(values**2)), rel=1e-9)
         assert signal.spread == pytest.approx(np.sqrt(np.mean(distances**2)), rel=1e-9)
@@ -89,14 +89,14 @@ def test_signals_are_the_layers_own_in_numpy(name):
 def test_signals_have_the_layers_of_the_table_in_its_order(name):
     recipe = RECIPES[name]
 
-    found = layer_signals(draw_net(recipe), draw_patches(recipe, 2))
+    found = activation_statistics(draw_net(recipe), draw_crops(recipe, 2))
 
     layers = describe_layers(recipe, CLASSES)
     assert [signal.name for signal in found] == [layer.name for layer in layers]
 
 
-def two_pictures() -> tuple[Recipe, torch.Tensor]:
-    """Return a network with one hidden layer on 8 x 8 pixels, and a white and a black picture."""
+def two_images() -> tuple[Recipe, torch.Tensor]:
+    """Return a network with one hidden layer on 8 x 8 pixels, and a white and a black image."""
     left_out = {
         name: replace(getattr(PAPER, name), filters=0)
         for name in ("conv2", "conv3", "conv4", "conv5")
@@ -112,19 +112,19 @@ def two_pictures() -> tuple[Recipe, torch.Tensor]:
         fc7=replace(PAPER.fc7, units=0),
         fc8_init_std=0.0,
     )
-    patches = torch.cat([torch.ones(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)])
-    return recipe, patches
+    crops = torch.cat([torch.ones(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)])
+    return recipe, crops
 
 
-def test_signals_of_two_pictures_are_those_computed_by_hand():
-    recipe, patches = two_pictures()
+def test_signals_of_two_images_are_those_computed_by_hand():
+    recipe, crops = two_images()
     net = draw_net(recipe)
     with torch.no_grad():
         net.conv1.weight[0] = 1 / 64  # the first map: 3 for white, 0 for black
         net.conv1.bias[1] = -1.0  # the second: -1 for both, so silent behind the ReLU
         net.fc6.bias.copy_(torch.tensor([3.0, 3.0, 0.0, 0.0]))
 
-    found = {signal.name: signal for signal in layer_signals(net, patches)}
+    found = {signal.name: signal for signal in activation_statistics(net, crops)}
 
     assert list(found) == ["conv1", "relu1", "flatten", "fc6", "relu6", "drop6", "fc8"]
     expected = {
@@ -132,7 +132,7 @@ def test_signals_of_two_pictures_are_those_computed_by_hand():
         "conv1": (math.sqrt(11 / 4), math.sqrt(2.25 / 2), 0.0),
         "relu1": (1.5, math.sqrt(2.25 / 2), 0.5),
         "flatten": (1.5, math.sqrt(2.25 / 2), 0.5),
-        # The same for both pictures: 3, 3, 0, 0; without dropout it is halved.
+        # The same for both images: 3, 3, 0, 0; without dropout it is halved.
         "fc6": (math.sqrt(4.5), 0.0, 0.5),
         "relu6": (math.sqrt(4.5), 0.0, 0.5),
         "drop6": (math.sqrt(4.5) / 2, 0.0, 0.5),
@@ -144,43 +144,43 @@ def test_signals_of_two_pictures_are_those_computed_by_hand():
         assert numbers_found == pytest.approx(numbers, abs=1e-7), name
 
 
-def test_output_that_one_picture_wakes_is_not_silent():
-    recipe, patches = two_pictures()
+def test_output_that_one_image_wakes_is_not_silent():
+    recipe, crops = two_images()
     net = draw_net(recipe)
     with torch.no_grad():
         net.conv1.weight.fill_(1.0)
 
-    by_name = {signal.name: signal for signal in layer_signals(net, patches)}
+    by_name = {signal.name: signal for signal in activation_statistics(net, crops)}
 
     assert by_name["relu1"].silent == 0.0
 
 
-def test_one_picture_has_no_spread():
-    found = layer_signals(draw_net(SMALL), draw_patches(SMALL, 1))
+def test_one_image_has_no_spread():
+    found = activation_statistics(draw_net(SMALL), draw_crops(SMALL, 1))
 
     assert [signal.spread for signal in found] == [0.0] * len(found)
     assert all(signal.scale > 0 for signal in found)
 
 
-def test_equal_pictures_have_no_spread():
-    patches = draw_patches(SMALL, 1).expand(4, -1, -1, -1)
+def test_equal_images_have_no_spread():
+    crops = draw_crops(SMALL, 1).expand(4, -1, -1, -1)
 
-    found = layer_signals(draw_net(SMALL), patches)
+    found = activation_statistics(draw_net(SMALL), crops)
 
     assert all(signal.spread <= 1e-6 * signal.scale for signal in found)
 
 
 def test_network_in_training_is_measured_without_dropout():
-    net, patches = draw_net(SMALL), draw_patches(SMALL)
+    net, crops = draw_net(SMALL), draw_crops(SMALL)
 
-    assert layer_signals(net.train(), patches) == layer_signals(net.eval(), patches)
+    assert activation_statistics(net.train(), crops) == activation_statistics(net.eval(), crops)
 
 
 def test_measuring_changes_no_weight_and_leaves_no_gradient():
     net = draw_net(SMALL)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
-    layer_signals(net, draw_patches(SMALL))
+    activation_statistics(net, draw_crops(SMALL))
 
     assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in before.items())
     assert all(parameter.grad is None for parameter in net.parameters())
@@ -191,21 +191,21 @@ def test_measuring_changes_no_weight_and_leaves_no_gradient():
 
 @pytest.mark.parametrize("name", ["paper", "original-2012", "five-cnns-135", "pretrain-2011"])
 def test_split_network_has_the_signals_of_the_whole(name):
-    recipe, patches = RECIPES[name], draw_patches(RECIPES[name])
+    recipe, crops = RECIPES[name], draw_crops(RECIPES[name])
     whole = draw_net(recipe)
     split = build_network(recipe, CLASSES, (CPU, CPU))
     load_whole_state(split, whole_state(whole))
 
-    assert signals_of(split, patches) == layer_signals(whole, patches)
+    assert signals_of(split, crops) == activation_statistics(whole, crops)
 
 
 def test_whole_network_has_the_same_signals_through_a_copy():
-    net, patches = draw_net(SMALL).train(), draw_patches(SMALL)
+    net, crops = draw_net(SMALL).train(), draw_crops(SMALL)
 
-    found = signals_of(net, patches)
+    found = signals_of(net, crops)
 
     assert net.training
-    assert found == layer_signals(net, patches)
+    assert found == activation_statistics(net, crops)
 
 
 # --- a loss at chance level
@@ -315,9 +315,9 @@ def test_epoch_before_that_is_not_known_is_no_reason_to_report():
 
 def test_weakest_layer_has_the_least_spread_for_its_scale():
     signals = [
-        LayerSignal("conv1", scale=2.0, spread=1.0, silent=0.0),
-        LayerSignal("fc6", scale=1000.0, spread=3.0, silent=0.9),
-        LayerSignal("fc8", scale=0.01, spread=0.002, silent=0.0),
+        ActivationStatistics("conv1", scale=2.0, spread=1.0, silent=0.0),
+        ActivationStatistics("fc6", scale=1000.0, spread=3.0, silent=0.9),
+        ActivationStatistics("fc8", scale=0.01, spread=0.002, silent=0.0),
     ]
 
     assert weakest(signals).name == "fc6"
@@ -327,20 +327,20 @@ def test_weakest_layer_has_the_least_spread_for_its_scale():
 
 def test_first_layer_that_gives_nothing_at_all_is_the_weakest():
     signals = [
-        LayerSignal("conv1", scale=1.0, spread=1e-9, silent=0.0),
-        LayerSignal("relu1", scale=0.0, spread=0.0, silent=1.0),
-        LayerSignal("fc8", scale=1.0, spread=0.0, silent=0.0),
+        ActivationStatistics("conv1", scale=1.0, spread=1e-9, silent=0.0),
+        ActivationStatistics("relu1", scale=0.0, spread=0.0, silent=1.0),
+        ActivationStatistics("fc8", scale=1.0, spread=0.0, silent=0.0),
     ]
 
     assert weakest(signals).name == "relu1"
 
 
-def test_layer_whose_weights_are_all_zero_is_where_the_pictures_look_alike():
+def test_layer_whose_weights_are_all_zero_is_where_the_images_look_alike():
     net = draw_net(SMALL)
     with torch.no_grad():
         net.conv4.weight.zero_()
 
-    found = layer_signals(net, draw_patches(SMALL))
+    found = activation_statistics(net, draw_crops(SMALL))
 
     assert weakest(found).name == "conv4"
     spreads = {signal.name: signal.spread for signal in found}

@@ -9,10 +9,10 @@ from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.data.shards.dataset import Dataset, open_dataset
 from alexnet_cli.distributed.replicas import Replicas
 from alexnet_cli.errors import InputError
-from alexnet_cli.model.checkpoint import Progressed
+from alexnet_cli.model.checkpoint import TrainState
 from alexnet_cli.training import train_step as learner_module
 from alexnet_cli.training.agreement import check_agreement
-from alexnet_cli.training.train_step import Learner, Place
+from alexnet_cli.training.train_step import Place, TrainStep
 
 
 class Three(Replicas):
@@ -35,21 +35,24 @@ def begun(dataset, tiny_recipe):
     recipe = replace(tiny_recipe, average_decay=0.9)
     stats = load_pixel_stats(dataset, opened.fingerprint)
     place = Place((torch.device("cpu"),), replicas=Three(0, 3))
-    learner = Learner(recipe, len(opened.classes), stats, place)
-    learner.begin()
-    return learner, opened, Progressed(epoch=1, step=2, total_steps=6)
+    train_step = TrainStep(recipe, len(opened.classes), stats, place)
+    train_step.begin()
+    return train_step, opened, TrainState(epoch=1, step=2, total_steps=6)
 
 
-def row_of(learner: Learner, dataset: Dataset, at: Progressed) -> torch.Tensor:
+def row_of(train_step: TrainStep, dataset: Dataset, at: TrainState) -> torch.Tensor:
     Three.rows = None
-    check_agreement(learner, dataset, at)  # equal rows pass
+    check_agreement(train_step, dataset, at)  # equal rows pass
     return Three.mine
 
 
-def changed(learner: Learner, dataset: Dataset, at: Progressed, part: str):
+def changed(train_step: TrainStep, dataset: Dataset, at: TrainState, part: str):
     """Return the same with one part changed, by as little as there can be."""
-    tensors = {"weights": list(learner.net.parameters()), "momentum buffers": learner.sgd.velocity}
-    tensors["averaged weights"] = learner.average.tensors
+    tensors = {
+        "weights": list(train_step.net.parameters()),
+        "momentum buffers": train_step.sgd.velocity,
+    }
+    tensors["averaged weights"] = train_step.average.tensors
     if part in tensors:
         with torch.no_grad():
             tensors[part][-1].view(-1)[-1] += 1e-3
@@ -58,10 +61,12 @@ def changed(learner: Learner, dataset: Dataset, at: Progressed, part: str):
     elif part == "dataset":
         dataset = replace(dataset, fingerprint="f" * 16)
     elif part == "pixel statistics":
-        learner.stats = replace(learner.stats, eigenvalues=learner.stats.eigenvalues * 1.01)
+        train_step.stats = replace(
+            train_step.stats, eigenvalues=train_step.stats.eigenvalues * 1.01
+        )
     else:
-        learner.recipe = replace(learner.recipe, epochs=7)
-    return learner, dataset, at
+        train_step.recipe = replace(train_step.recipe, epochs=7)
+    return train_step, dataset, at
 
 
 PARTS = ["weights", "momentum buffers", "averaged weights", "progress", "dataset"]
@@ -94,8 +99,8 @@ def test_several_replicas_and_parts_are_all_named(begun):
 
 
 def test_alone_nothing_is_computed(begun, monkeypatch):
-    learner, opened, at = begun
-    learner.place = Place(learner.place.devices)
-    monkeypatch.setattr(learner_module.Learner, "checksums", pytest.fail)
+    train_step, opened, at = begun
+    train_step.place = Place(train_step.place.devices)
+    monkeypatch.setattr(learner_module.TrainStep, "checksums", pytest.fail)
 
-    check_agreement(learner, opened, at)
+    check_agreement(train_step, opened, at)

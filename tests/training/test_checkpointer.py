@@ -11,42 +11,42 @@ from alexnet_cli.errors import MachineError
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.recipes.small import DEMO
 from alexnet_cli.training import checkpointer as saver_module
-from alexnet_cli.training.checkpointer import SaveEvery, Saver
-from alexnet_cli.training.run_directory import RunFolder
+from alexnet_cli.training.checkpointer import Checkpointer, SaveEvery
+from alexnet_cli.training.run_directory import RunDirectory
 
 WAIT = 60  # seconds, for a thread that is stuck
 
 
 @pytest.fixture
-def run(tmp_path) -> RunFolder:
+def run(tmp_path) -> RunDirectory:
     """A new run."""
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     folder.create(DEMO)
     return folder
 
 
 @pytest.fixture
-def saver(run):
+def checkpointer(run):
     """A saver by neither time nor steps."""
-    saver = Saver(run, SaveEvery(0, 0))
-    yield saver
-    saver.close()
+    checkpointer = Checkpointer(run, SaveEvery(0, 0))
+    yield checkpointer
+    checkpointer.close()
 
 
 class Gate:
     """Lets the saves of a run through one by one, and notes what happens."""
 
-    def __init__(self, run: RunFolder, monkeypatch):
+    def __init__(self, run: RunDirectory, monkeypatch):
         self.notes, self.began, self.may_end = [], threading.Semaphore(0), threading.Semaphore(0)
         self._save = run.save
         monkeypatch.setattr(run, "save", self._save_later)
 
     def _save_later(self, checkpoint: Checkpoint, *, is_best: bool) -> None:
-        self.notes.append(("begins", checkpoint.progressed.epoch))
+        self.notes.append(("begins", checkpoint.train_state.epoch))
         self.began.release()
         assert self.may_end.acquire(timeout=WAIT)
         self._save(checkpoint, is_best=is_best)
-        self.notes.append(("ends", checkpoint.progressed.epoch))
+        self.notes.append(("ends", checkpoint.train_state.epoch))
 
     def wait_until_it_begins(self) -> None:
         assert self.began.acquire(timeout=WAIT)
@@ -59,58 +59,58 @@ def gate(run, monkeypatch) -> Gate:
 
 
 def epoch_of(path) -> int:
-    return load_checkpoint(path).progressed.epoch
+    return load_checkpoint(path).train_state.epoch
 
 
 # --- written meanwhile
 
 
-def test_training_goes_on_while_a_checkpoint_is_written(run, saver, gate):
-    saver.save(a_checkpoint(1), is_best=False)
+def test_training_goes_on_while_a_checkpoint_is_written(run, checkpointer, gate):
+    checkpointer.save(a_checkpoint(1), is_best=False)
     gate.wait_until_it_begins()
 
-    assert not saver.is_due()
+    assert not checkpointer.is_due()
     assert not run.last.exists()
 
     gate.may_end.release()
-    saver.wait()
+    checkpointer.wait()
     assert epoch_of(run.last) == 1
 
 
-def test_second_save_waits_for_the_first(run, saver, gate):
-    saver.save(a_checkpoint(1), is_best=False)
+def test_second_save_waits_for_the_first(run, checkpointer, gate):
+    checkpointer.save(a_checkpoint(1), is_best=False)
     gate.wait_until_it_begins()
     threading.Timer(0.05, gate.may_end.release).start()
 
-    saver.save(a_checkpoint(2), is_best=False)
+    checkpointer.save(a_checkpoint(2), is_best=False)
 
     assert gate.notes[:2] == [("begins", 1), ("ends", 1)]
     gate.may_end.release()
-    saver.wait()
+    checkpointer.wait()
     assert gate.notes[2:] == [("begins", 2), ("ends", 2)]
     assert epoch_of(run.last) == 2
 
 
-def test_best_is_written_when_it_is_one(run, saver):
-    saver.save(a_checkpoint(1), is_best=True)
-    saver.save(a_checkpoint(2), is_best=False)
-    saver.wait()
+def test_best_is_written_when_it_is_one(run, checkpointer):
+    checkpointer.save(a_checkpoint(1), is_best=True)
+    checkpointer.save(a_checkpoint(2), is_best=False)
+    checkpointer.wait()
 
     assert (epoch_of(run.best), epoch_of(run.last)) == (1, 2)
 
 
-def test_close_lets_what_was_begun_end(run, saver, gate):
-    saver.save(a_checkpoint(3), is_best=False)
+def test_close_lets_what_was_begun_end(run, checkpointer, gate):
+    checkpointer.save(a_checkpoint(3), is_best=False)
     gate.may_end.release()
 
-    saver.close()
+    checkpointer.close()
 
     assert epoch_of(run.last) == 3
 
 
-def test_nothing_to_wait_for_is_no_fault(saver):
-    saver.wait()
-    saver.wait()
+def test_nothing_to_wait_for_is_no_fault(checkpointer):
+    checkpointer.wait()
+    checkpointer.wait()
 
 
 # --- when
@@ -125,46 +125,46 @@ def clock(monkeypatch):
 
 
 def test_by_minutes_since_the_last_checkpoint(run, clock):
-    saver = Saver(run, SaveEvery(minutes=10))
+    checkpointer = Checkpointer(run, SaveEvery(minutes=10))
     clock[0] += 599
-    assert not saver.is_due()
+    assert not checkpointer.is_due()
     clock[0] += 1
-    assert saver.is_due()
-    assert saver.is_due()  # until one is written
+    assert checkpointer.is_due()
+    assert checkpointer.is_due()  # until one is written
 
-    saver.save(a_checkpoint(1), is_best=False)
+    checkpointer.save(a_checkpoint(1), is_best=False)
 
-    assert not saver.is_due()
+    assert not checkpointer.is_due()
     clock[0] += 600
-    assert saver.is_due()
-    saver.close()
+    assert checkpointer.is_due()
+    checkpointer.close()
 
 
 def test_by_steps_since_the_last_checkpoint(run, clock):
-    saver = Saver(run, SaveEvery(minutes=0, steps=3))
+    checkpointer = Checkpointer(run, SaveEvery(minutes=0, steps=3))
     clock[0] += 1e9
-    assert [saver.is_due() for _ in range(4)] == [False, False, True, True]
+    assert [checkpointer.is_due() for _ in range(4)] == [False, False, True, True]
 
-    saver.save(a_checkpoint(1), is_best=False)
+    checkpointer.save(a_checkpoint(1), is_best=False)
 
-    assert [saver.is_due() for _ in range(3)] == [False, False, True]
-    saver.close()
+    assert [checkpointer.is_due() for _ in range(3)] == [False, False, True]
+    checkpointer.close()
 
 
 def test_by_whichever_comes_first(run, clock):
-    saver = Saver(run, SaveEvery(minutes=1, steps=2))
-    assert [saver.is_due(), saver.is_due()] == [False, True]
-    saver.save(a_checkpoint(1), is_best=False)
+    checkpointer = Checkpointer(run, SaveEvery(minutes=1, steps=2))
+    assert [checkpointer.is_due(), checkpointer.is_due()] == [False, True]
+    checkpointer.save(a_checkpoint(1), is_best=False)
     clock[0] += 60
-    assert saver.is_due()
-    saver.close()
+    assert checkpointer.is_due()
+    checkpointer.close()
 
 
 def test_not_at_all_where_neither_is_wanted(run, clock):
-    saver = Saver(run, SaveEvery(0, 0))
+    checkpointer = Checkpointer(run, SaveEvery(0, 0))
     clock[0] += 1e9
-    assert not any(saver.is_due() for _ in range(1000))
-    saver.close()
+    assert not any(checkpointer.is_due() for _ in range(1000))
+    checkpointer.close()
 
 
 # --- faults
@@ -183,7 +183,7 @@ def full_disk(monkeypatch):
     return fill
 
 
-def assert_told(error: MachineError, run: RunFolder) -> str:
+def assert_told(error: MachineError, run: RunDirectory) -> str:
     message = str(error)
     assert error.exit_code == 4
     assert message.startswith(str(run.last))
@@ -193,15 +193,15 @@ def assert_told(error: MachineError, run: RunFolder) -> str:
     return message
 
 
-def test_full_disk_keeps_the_checkpoint_before_and_says_how_to_go_on(run, saver, full_disk):
-    saver.save(a_checkpoint(1), is_best=False)
-    saver.wait()
+def test_full_disk_keeps_the_checkpoint_before_and_says_how_to_go_on(run, checkpointer, full_disk):
+    checkpointer.save(a_checkpoint(1), is_best=False)
+    checkpointer.wait()
     before = run.last.read_bytes()
 
     full_disk()
-    saver.save(a_checkpoint(2), is_best=False)
+    checkpointer.save(a_checkpoint(2), is_best=False)
     with pytest.raises(MachineError) as caught:
-        saver.wait()
+        checkpointer.wait()
 
     message = assert_told(caught.value, run)
     assert f"{run.last} is kept" in message
@@ -210,11 +210,11 @@ def test_full_disk_keeps_the_checkpoint_before_and_says_how_to_go_on(run, saver,
     assert not list(run.path.glob("*.partial"))
 
 
-def test_full_disk_at_the_first_checkpoint_does_not_promise_one(run, saver, full_disk):
+def test_full_disk_at_the_first_checkpoint_does_not_promise_one(run, checkpointer, full_disk):
     full_disk()
-    saver.save(a_checkpoint(1), is_best=False)
+    checkpointer.save(a_checkpoint(1), is_best=False)
     with pytest.raises(MachineError) as caught:
-        saver.wait()
+        checkpointer.wait()
 
     message = assert_told(caught.value, run)
     assert "is kept" not in message
@@ -222,26 +222,28 @@ def test_full_disk_at_the_first_checkpoint_does_not_promise_one(run, saver, full
 
 
 @pytest.mark.parametrize("when", ["save", "is_due"])
-def test_fault_is_told_at_the_next_step_or_checkpoint(run, saver, full_disk, when):
+def test_fault_is_told_at_the_next_step_or_checkpoint(run, checkpointer, full_disk, when):
     full_disk()
-    saver.save(a_checkpoint(1), is_best=False)
-    saver._pool.submit(int).result(WAIT)  # behind it in the only thread
+    checkpointer.save(a_checkpoint(1), is_best=False)
+    checkpointer._pool.submit(int).result(WAIT)  # behind it in the only thread
 
     with pytest.raises(MachineError, match="disk"):
-        saver.is_due() if when == "is_due" else saver.save(a_checkpoint(2), is_best=False)
+        checkpointer.is_due() if when == "is_due" else checkpointer.save(
+            a_checkpoint(2), is_best=False
+        )
 
 
-def test_fault_is_told_once(run, saver, full_disk):
+def test_fault_is_told_once(run, checkpointer, full_disk):
     full_disk()
-    saver.save(a_checkpoint(1), is_best=False)
+    checkpointer.save(a_checkpoint(1), is_best=False)
     with pytest.raises(MachineError):
-        saver.wait()
+        checkpointer.wait()
 
-    saver.wait()
+    checkpointer.wait()
 
 
-def test_fault_that_is_none_of_the_disk_is_told_as_it_is(run, saver):
-    saver.save(replace(a_checkpoint(1), weights={"a.weight": object()}), is_best=False)
+def test_fault_that_is_none_of_the_disk_is_told_as_it_is(run, checkpointer):
+    checkpointer.save(replace(a_checkpoint(1), weights={"a.weight": object()}), is_best=False)
 
     with pytest.raises(TypeError, match="data-type"):
-        saver.wait()
+        checkpointer.wait()

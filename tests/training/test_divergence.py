@@ -16,15 +16,15 @@ from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.distributed.replicas import Replicas
 from alexnet_cli.errors import DivergedError
-from alexnet_cli.model.checkpoint import Progressed
+from alexnet_cli.model.checkpoint import TrainState
 from alexnet_cli.model.split import load_whole_state, whole_state
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training import divergence
 from alexnet_cli.training import trainer as trainer_module
 from alexnet_cli.training.divergence import Divergence
 from alexnet_cli.training.run import resume, train
-from alexnet_cli.training.run_directory import RunFolder
-from alexnet_cli.training.train_step import Learner, Place
+from alexnet_cli.training.run_directory import RunDirectory
+from alexnet_cli.training.train_step import Place, TrainStep
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def diverge(dataset: Path, run: Path, recipe: Recipe, **where) -> tuple[dict, Di
 
 
 @pytest.mark.parametrize("num_devices", [1, 2])
-def test_evidence_tells_the_step_and_its_pictures(
+def test_evidence_tells_the_step_and_its_images(
     dataset, recipe, tmp_path, overflow, num_devices: int
 ):
     overflow(3)
@@ -100,7 +100,7 @@ def test_stored_order_is_told_as_it_is(dataset, recipe, tmp_path, overflow):
     assert [sample["position"] for sample in found["samples"]] == list(range(16, 32))
 
 
-def test_pictures_of_every_step_since_the_last_look_are_told(
+def test_images_of_every_step_since_the_last_look_are_told(
     dataset, recipe, tmp_path, overflow, monkeypatch
 ):
     """On a GPU the loss is looked at now and then only."""
@@ -122,11 +122,11 @@ def test_pictures_of_every_step_since_the_last_look_are_told(
 def test_weights_that_are_not_finite_are_named_and_counted(
     dataset, recipe, tmp_path, monkeypatch, num_devices: int
 ):
-    def spoil(learner, *_more):
-        state = whole_state(learner.net)
+    def spoil(train_step, *_more):
+        state = whole_state(train_step.net)
         state["conv2.weight"].view(-1)[:3] = torch.tensor([math.nan, math.inf, -math.inf])
         state["fc8.bias"][-1] = math.nan
-        load_whole_state(learner.net, state)
+        load_whole_state(train_step.net, state)
         return {"top1_error": 0.5, "top5_error": 0.5, "log_loss": 1.0}
 
     monkeypatch.setattr(trainer_module, "validate", spoil)
@@ -179,7 +179,7 @@ class Second(Replicas):
     def wrap(self, net, devices):
         return net
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         type(self).met += 1
 
 
@@ -193,11 +193,11 @@ def test_first_of_several_replicas_keeps_the_evidence_while_others_wait(
     opened = open_dataset(dataset)
     stats = load_pixel_stats(dataset, opened.fingerprint)
     place = Place((torch.device("cpu"),), replicas=Second(rank, 2))
-    learner = Learner(recipe, 10, stats, place)
-    run = RunFolder(tmp_path)
+    train_step = TrainStep(recipe, 10, stats, place)
+    run = RunDirectory(tmp_path)
 
-    error = Divergence("the loss is nan", Progressed(), 0.1, None, steps).end(
-        run, learner, opened.split("train")
+    error = Divergence("the loss is nan", TrainState(), 0.1, None, steps).end(
+        run, train_step, opened.split("train")
     )
 
     assert f"evidence: {run.evidence}" in str(error)

@@ -16,9 +16,9 @@ import torch
 from alexnet_cli.data.batches.order import batches_of
 from alexnet_cli.data.dataset_ref import stats_of
 from alexnet_cli.data.shards.dataset import open_dataset
-from alexnet_cli.model.checkpoint import Progressed
+from alexnet_cli.model.checkpoint import TrainState
 from alexnet_cli.model.schedule import rates_at
-from alexnet_cli.training.train_step import Learner, Place
+from alexnet_cli.training.train_step import Place, TrainStep
 
 LOSSES = Path(__file__).parents[1] / "assets" / "tiny_losses.txt"
 STEPS = 20
@@ -28,16 +28,16 @@ def train_losses(folder: Path, recipe, num_devices: int) -> list[float]:
     """Return the mean loss of each of the first steps, over as many epochs as they take."""
     dataset = open_dataset(folder)
     split, place = dataset.split("train"), Place((torch.device("cpu"),) * num_devices)
-    learner = Learner(recipe, len(dataset.classes), stats_of(dataset), place)
-    learner.begin()
-    losses, at = [], Progressed()
+    train_step = TrainStep(recipe, len(dataset.classes), stats_of(dataset), place)
+    train_step.begin()
+    losses, at = [], TrainState()
     while len(losses) < STEPS:
         at.step = 0
-        for batch in batches_of(split, recipe.batch_size, shuffle=learner.order_of(at.epoch)):
+        for batch in batches_of(split, recipe.batch_size, shuffle=train_step.order_of(at.epoch)):
             images, labels = torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
             tally = torch.zeros(3, dtype=torch.float64)
-            loss = learner.loss((images, labels), at, len(labels), tally)
-            learner.update(loss, rates_at(recipe, at.epoch, []), len(losses) + 1)
+            loss = train_step.loss((images, labels), at, len(labels), tally)
+            train_step.update(loss, rates_at(recipe, at.epoch, []), len(losses) + 1)
             losses.append((tally[0] / tally[2]).item())
             at.step += 1
         at.epoch += 1

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from alexnet_cli.io.progress import SILENT
-from alexnet_cli.training.metrics_logger import Journal
-from alexnet_cli.training.run_directory import RunFolder
+from alexnet_cli.training.metrics_logger import MetricsLogger
+from alexnet_cli.training.run_directory import RunDirectory
 
 ROW = {
     "epoch": 2,
@@ -38,8 +38,8 @@ class Said:
 )
 def test_epoch_is_told_in_one_line(tmp_path, row, is_best, seconds, line):
     said = Said()
-    journal = Journal(RunFolder(tmp_path), said)
-    journal.say_epoch(row, 90, is_best=is_best, seconds_left=seconds)
+    logger = MetricsLogger(RunDirectory(tmp_path), said)
+    logger.say_epoch(row, 90, is_best=is_best, seconds_left=seconds)
 
     (found,) = said.lines
     assert found.startswith("epoch 2/90: ")
@@ -48,11 +48,11 @@ def test_epoch_is_told_in_one_line(tmp_path, row, is_best, seconds, line):
 
 def test_epochs_and_some_steps_become_curves(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    journal = Journal(RunFolder(tmp_path), SILENT, with_curves=True)
-    with journal.opened(0):
+    logger = MetricsLogger(RunDirectory(tmp_path), SILENT, with_curves=True)
+    with logger.opened(0):
         for step in range(1, 41):
-            journal.note_step(step, 2.0, 0.01)
-        journal.note_epoch(ROW)
+            logger.note_step(step, 2.0, 0.01)
+        logger.note_epoch(ROW)
 
     assert json.loads((tmp_path / "log.jsonl").read_text()) == ROW
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
@@ -64,7 +64,7 @@ def test_epochs_and_some_steps_become_curves(tmp_path):
 def test_log_that_cannot_be_written_is_said_and_training_goes_on(tmp_path):
     said = Said()
     (tmp_path / "log.jsonl").mkdir()
-    Journal(RunFolder(tmp_path), said).note_epoch(ROW)
+    MetricsLogger(RunDirectory(tmp_path), said).note_epoch(ROW)
 
     assert "log.jsonl: could not be written (Is a directory); going on" in said.lines[0]
 
@@ -81,10 +81,10 @@ def test_curves_have_a_point_in_every_twenty_steps_at_which_a_loss_was_read(
     tmp_path, monkeypatch, first, read, drawn
 ):
     points = []
-    journal = Journal(RunFolder(tmp_path), SILENT)
-    with journal.opened(first):
-        monkeypatch.setattr(journal.board, "add", lambda step, _: points.append(step))
+    logger = MetricsLogger(RunDirectory(tmp_path), SILENT)
+    with logger.opened(first):
+        monkeypatch.setattr(logger.board, "add", lambda step, _: points.append(step))
         for step in read:
-            journal.note_step(step, 2.0, 0.01)
+            logger.note_step(step, 2.0, 0.01)
 
     assert points == drawn

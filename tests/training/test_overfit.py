@@ -16,10 +16,10 @@ CLASSES = 6
 
 
 def draw_batch(size: int, count: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return noise of the scale of pictures, each of another class."""
+    """Return noise of the scale of images, each of another class."""
     generator = torch.Generator().manual_seed(0)
-    patches = 60 * torch.randn(count, 3, size, size, generator=generator)
-    return patches, torch.arange(count) % CLASSES
+    crops = 60 * torch.randn(count, 3, size, size, generator=generator)
+    return crops, torch.arange(count) % CLASSES
 
 
 class Bar:
@@ -72,10 +72,10 @@ def test_losses_are_those_of_the_papers_update_by_hand():
     initialize(net, recipe.seed)
     named = dict(net.eval().named_parameters())
     velocity = {name: torch.zeros_like(parameter) for name, parameter in named.items()}
-    patches, labels = draw_batch(recipe.crop_size, CLASSES)
+    crops, labels = draw_batch(recipe.crop_size, CLASSES)
     losses = []
     for _ in range(8):
-        loss = -net(patches).log_softmax(dim=1)[torch.arange(CLASSES), labels].mean()
+        loss = -net(crops).log_softmax(dim=1)[torch.arange(CLASSES), labels].mean()
         losses.append(loss.item())
         slopes = torch.autograd.grad(loss, list(named.values()))
         for (name, parameter), slope in zip(named.items(), slopes, strict=True):
@@ -140,7 +140,7 @@ def test_network_whose_weights_are_all_zero_learns_no_more_than_a_guess():
     found, _ = learn(replace(TINY, **convs, fc8_init_std=0.0), 10)
 
     assert not found.learned
-    # Pictures of six classes, one of each: equal scores are all there is to learn.
+    # Images of six classes, one of each: equal scores are all there is to learn.
     assert found.losses == pytest.approx([math.log(CLASSES)] * 10)
 
 

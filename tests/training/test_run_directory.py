@@ -15,22 +15,22 @@ from helpers import a_checkpoint
 
 from alexnet_cli.errors import CheckpointError, InputError, MachineError
 from alexnet_cli.io.folder_lock import LOCK_NAME
-from alexnet_cli.model.checkpoint import Progressed, load_checkpoint
+from alexnet_cli.model.checkpoint import TrainState, load_checkpoint
 from alexnet_cli.model.network import parameter_shapes
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.recipes.small import DEMO
-from alexnet_cli.training.run_directory import RunFolder
+from alexnet_cli.training.run_directory import RunDirectory
 
 
 @pytest.fixture
-def run(tmp_path) -> RunFolder:
+def run(tmp_path) -> RunDirectory:
     """A new run."""
-    folder = RunFolder(tmp_path / "runs" / "a")
+    folder = RunDirectory(tmp_path / "runs" / "a")
     folder.create(DEMO)
     return folder
 
 
-def epochs(run: RunFolder) -> list[int]:
+def epochs(run: RunDirectory) -> list[int]:
     return [json.loads(line)["epoch"] for line in run.log.read_text().splitlines()]
 
 
@@ -43,14 +43,14 @@ def test_new_run_holds_its_recipe(run):
 
 
 def test_empty_folder_becomes_a_run(tmp_path):
-    RunFolder(tmp_path).create(DEMO)
+    RunDirectory(tmp_path).create(DEMO)
 
     assert (tmp_path / "recipe.json").is_file()
 
 
 def refused(path: Path) -> str:
     with pytest.raises(InputError) as caught:
-        RunFolder(path).create(replace(DEMO, seed=9))
+        RunDirectory(path).create(replace(DEMO, seed=9))
     assert caught.value.exit_code == 3
     assert "left as it is" in str(caught.value)
     return str(caught.value)
@@ -82,7 +82,7 @@ def test_file_in_place_of_the_folder_is_left_as_it_is(tmp_path):
 
 
 def begin_again(path: Path) -> None:
-    RunFolder(path).create(replace(DEMO, seed=9))
+    RunDirectory(path).create(replace(DEMO, seed=9))
 
     assert Recipe.from_json((path / "recipe.json").read_text()).seed == 9
 
@@ -124,8 +124,8 @@ def test_run_with_a_folder_of_someone_else_in_it_cannot_begin_again(run):
 # --- one process at a time
 
 
-def no_entry(run: RunFolder) -> str:
-    with pytest.raises(MachineError) as caught, RunFolder(run.path).locked():
+def no_entry(run: RunDirectory) -> str:
+    with pytest.raises(MachineError) as caught, RunDirectory(run.path).locked():
         pytest.fail("two hold the folder")
     assert caught.value.exit_code == 4
     assert str(caught.value).count("\n") < 3
@@ -147,10 +147,10 @@ def test_second_run_in_a_folder_is_told_that_it_is_in_use_before_and_after_a_che
         run.save(a_checkpoint(1), is_best=True)
 
         with pytest.raises(MachineError, match="in use by another process"):
-            RunFolder(run.path).check_unused()
+            RunDirectory(run.path).check_unused()
 
     with pytest.raises(InputError, match="already holds a run"):
-        RunFolder(run.path).check_unused()
+        RunDirectory(run.path).check_unused()
 
 
 def test_run_that_began_and_ended_while_the_lock_was_waited_for_is_left_as_it_is(run):
@@ -182,8 +182,8 @@ def test_refused_holder_leaves_the_first_ones_lock(run):
 HOLD = """
 import sys
 from pathlib import Path
-from alexnet_cli.training.run_directory import RunFolder
-with RunFolder(Path(sys.argv[1])).locked():
+from alexnet_cli.training.run_directory import RunDirectory
+with RunDirectory(Path(sys.argv[1])).locked():
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -244,7 +244,7 @@ def test_half_written_file_beside_the_run_stays(run):
 
 
 def test_holding_a_run_that_is_not_there_makes_no_folder(tmp_path):
-    with RunFolder(tmp_path / "none").locked():
+    with RunDirectory(tmp_path / "none").locked():
         pass
 
     assert list(tmp_path.iterdir()) == []
@@ -276,8 +276,8 @@ def test_best_stays_while_it_is_the_best(run):
     run.save(a_checkpoint(1), is_best=True)
     run.save(a_checkpoint(2), is_best=False)
 
-    assert load_checkpoint(run.best).progressed.epoch == 1
-    assert load_checkpoint(run.last).progressed.epoch == 2
+    assert load_checkpoint(run.best).train_state.epoch == 1
+    assert load_checkpoint(run.last).train_state.epoch == 2
 
 
 def test_saving_leaves_the_checkpoint_in_memory_as_it_is(run):
@@ -302,7 +302,7 @@ def test_last_is_never_newer_than_a_best_that_was_to_be_written(run, monkeypatch
     with pytest.raises(OSError, match="No space"):
         run.save(a_checkpoint(2), is_best=True)
 
-    best, last = (load_checkpoint(path).progressed.epoch for path in (run.best, run.last))
+    best, last = (load_checkpoint(path).train_state.epoch for path in (run.best, run.last))
     assert last <= best
 
 
@@ -311,7 +311,7 @@ def test_last_comes_back_with_its_velocity(run):
 
     found = run.load_last()
 
-    assert found.progressed == Progressed(epoch=3)
+    assert found.train_state == TrainState(epoch=3)
     assert np.array_equal(found.velocity["a.weight"], a_checkpoint(3).velocity["a.weight"])
 
 
@@ -428,8 +428,8 @@ def test_row_that_was_cut_by_a_full_disk_leaves_no_trace(run):
     program = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
-        "from alexnet_cli.training.run_directory import RunFolder\n"
-        "run = RunFolder(Path(sys.argv[1]))\n"
+        "from alexnet_cli.training.run_directory import RunDirectory\n"
+        "run = RunDirectory(Path(sys.argv[1]))\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "limit = run.log.stat().st_size + 4\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
@@ -456,7 +456,7 @@ def test_disk_without_room_for_the_checkpoints_is_refused_before_anything_is_mad
     tmp_path, monkeypatch
 ):
     """Both checkpoints of a new run and the one being written: five times the weights."""
-    run, recipe = RunFolder(tmp_path / "runs" / "a"), replace(DEMO, average_decay=0.0)
+    run, recipe = RunDirectory(tmp_path / "runs" / "a"), replace(DEMO, average_decay=0.0)
     num_weights = sum(math.prod(shape) for shape in parameter_shapes(recipe, 10).values())
     needed = 5 * 4 * num_weights
     usage = shutil.disk_usage(tmp_path)
@@ -483,11 +483,11 @@ def test_checkpoints_that_are_there_need_no_more_room(run, monkeypatch):
 
 
 def test_looking_whether_a_folder_is_unused_makes_none(tmp_path):
-    RunFolder(tmp_path / "runs" / "a").check_unused()
+    RunDirectory(tmp_path / "runs" / "a").check_unused()
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_run_that_just_began_elsewhere_is_in_use(run):
     with run.locked(), pytest.raises(MachineError, match="in use by another process"):
-        RunFolder(run.path).check_unused()
+        RunDirectory(run.path).check_unused()

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from alexnet_cli.errors import UsageError
-from alexnet_cli.training.tensorboard import Board
+from alexnet_cli.training.tensorboard import TensorBoardLogger
 
 
 def read_back(folder) -> dict[str, list[tuple[int, float]]]:
@@ -20,7 +20,7 @@ def read_back(folder) -> dict[str, list[tuple[int, float]]]:
 
 def test_numbers_are_drawn_by_the_count_of_updates(tmp_path):
     pytest.importorskip("tensorboard")
-    board = Board(tmp_path)
+    board = TensorBoardLogger(tmp_path)
     board.add(20, {"train_loss": 2.5, "val": {"top1_error": 0.5}})
     board.add(40, {"train_loss": 2.25})
     board.close()
@@ -34,7 +34,7 @@ def test_numbers_are_drawn_by_the_count_of_updates(tmp_path):
 def test_resumed_run_draws_what_it_repeats_only_once(tmp_path):
     pytest.importorskip("tensorboard")
     for first, values in ((0, (1.0, 2.0, 3.0)), (2, (5.0, 6.0))):
-        board = Board(tmp_path, first)
+        board = TensorBoardLogger(tmp_path, first)
         for step, value in enumerate(values, start=first or 1):
             board.add(step, {"loss": value})
         board.close()
@@ -43,7 +43,7 @@ def test_resumed_run_draws_what_it_repeats_only_once(tmp_path):
 
 
 def test_no_folder_draws_nothing(tmp_path):
-    board = Board(None)
+    board = TensorBoardLogger(None)
     board.add(1, {"loss": 1.0})
     board.close()
 
@@ -51,4 +51,4 @@ def test_no_folder_draws_nothing(tmp_path):
 def test_missing_package_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UsageError, match="pip install tensorboard"):
-        Board(tmp_path)
+        TensorBoardLogger(tmp_path)

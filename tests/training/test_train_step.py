@@ -11,17 +11,17 @@ from alexnet_cli.data.pixel_stats import PixelStats, load_pixel_stats
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.distributed.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError
-from alexnet_cli.model.checkpoint import Progressed
+from alexnet_cli.model.checkpoint import TrainState
 from alexnet_cli.model.optimizer import PaperSGD
 from alexnet_cli.model.schedule import Rates
 from alexnet_cli.model.split import whole_state
 from alexnet_cli.recipes.recipe import Recipe
-from alexnet_cli.training.train_step import Learner, Place
+from alexnet_cli.training.train_step import Place, TrainStep
 
 CPU = torch.device("cpu")
 NUM_CLASSES = 10
 SIDE = 112
-AT = Progressed(epoch=1, step=2, total_steps=6)
+AT = TrainState(epoch=1, step=2, total_steps=6)
 
 
 class Pretended(Replicas):
@@ -41,11 +41,11 @@ def stats() -> PixelStats:
     return PixelStats(mean, np.array([900.0, 90.0, 9.0]), axes, 1, "f")
 
 
-def build(recipe: Recipe, stats: PixelStats, replicas: Replicas = ALONE, **place) -> Learner:
+def build(recipe: Recipe, stats: PixelStats, replicas: Replicas = ALONE, **place) -> TrainStep:
     place = {"devices": (CPU,), **place}
-    learner = Learner(recipe, NUM_CLASSES, stats, Place(replicas=replicas, **place))
-    learner.begin()
-    return learner
+    train_step = TrainStep(recipe, NUM_CLASSES, stats, Place(replicas=replicas, **place))
+    train_step.begin()
+    return train_step
 
 
 def draw(num: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -58,12 +58,14 @@ def zeros() -> torch.Tensor:
     return torch.zeros(3, dtype=torch.float64)
 
 
-def gradients(learner: Learner, batch, num: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def gradients(
+    train_step: TrainStep, batch, num: int
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Return a share's gradient, and its tally."""
     tally = zeros()
-    learner.sgd.zero_grad()
-    learner.loss(batch, AT, num, tally).backward()
-    named = learner.net.named_parameters()
+    train_step.sgd.zero_grad()
+    train_step.loss(batch, AT, num, tally).backward()
+    named = train_step.net.named_parameters()
     return {name: parameter.grad.clone() for name, parameter in named}, tally
 
 
@@ -74,9 +76,9 @@ def gradients(learner: Learner, batch, num: int) -> tuple[dict[str, torch.Tensor
     ("num", "count"), [(16, 2), (12, 3), (7, 2), (5, 4), (2, 3), (1, 2)], ids=str
 )
 def test_mean_gradient_of_the_replicas_is_that_of_the_batch(tiny_recipe, stats, num, count):
-    """With random patches, colour noise and dropout; shares that are uneven, and empty ones."""
+    """With random crops, color noise and dropout; shares that are uneven, and empty ones."""
     assert tiny_recipe.fc6.dropout
-    assert tiny_recipe.colour_noise
+    assert tiny_recipe.color_noise
     images, labels = draw(num)
     expected, expected_tally = gradients(build(tiny_recipe, stats), (images, labels), num)
 
@@ -99,21 +101,21 @@ def test_mean_gradient_of_the_replicas_is_that_of_the_batch(tiny_recipe, stats, 
 
 def test_empty_share_has_a_gradient_of_zero_and_counts_nothing(tiny_recipe, stats):
     images, labels = draw(2)
-    learner = build(tiny_recipe, stats, Pretended(0, 3))
+    train_step = build(tiny_recipe, stats, Pretended(0, 3))
 
-    found, tally = gradients(learner, (images[:0], labels[:0]), 2)
+    found, tally = gradients(train_step, (images[:0], labels[:0]), 2)
 
     assert not any(gradient.any() for gradient in found.values())
     assert tally.tolist() == [0, 0, 0]
 
 
-def double(learner: Learner) -> Learner:
+def double(train_step: TrainStep) -> TrainStep:
     """Let a learner compute in float64, where the order of sums does not show."""
-    learner.net.double()
-    learner.sgd = PaperSGD(learner.net, learner.recipe)
-    augment = learner.augmenter.random
-    learner.augmenter.random = lambda *args, **keywords: augment(*args, **keywords).double()
-    return learner
+    train_step.net.double()
+    train_step.sgd = PaperSGD(train_step.net, train_step.recipe)
+    augment = train_step.augmenter.random
+    train_step.augmenter.random = lambda *args, **keywords: augment(*args, **keywords).double()
+    return train_step
 
 
 def train_in_float64(recipe: Recipe, stats: PixelStats, devices: int, replicas: int) -> dict:
@@ -125,16 +127,18 @@ def train_in_float64(recipe: Recipe, stats: PixelStats, devices: int, replicas: 
     for step in range(6):
         images, labels = draw(7)
         at = replace(AT, step=step)
-        for learner in learners:
-            rows = learner.place.replicas.share.rows(7)
-            learner.sgd.zero_grad()
-            learner.loss((images[rows], labels[rows]), at, 7, zeros()).backward()
-        for parameters in zip(*(learner.net.parameters() for learner in learners), strict=True):
+        for train_step in learners:
+            rows = train_step.place.replicas.share.rows(7)
+            train_step.sgd.zero_grad()
+            train_step.loss((images[rows], labels[rows]), at, 7, zeros()).backward()
+        for parameters in zip(
+            *(train_step.net.parameters() for train_step in learners), strict=True
+        ):
             mean = sum(parameter.grad for parameter in parameters) / replicas
             for parameter in parameters:
                 parameter.grad = mean.clone()
-        for learner in learners:
-            learner.sgd.step(Rates(1e-3, 2e-3))
+        for train_step in learners:
+            train_step.sgd.step(Rates(1e-3, 2e-3))
     return whole_state(learners[0].net)
 
 
@@ -153,12 +157,12 @@ def test_dropout_is_the_same_on_any_devices_and_replicas(tiny_recipe, stats, dev
 
 def test_columns_drop_units_independently(tiny_recipe, stats):
     """Also where every device has a default generator of its own that was seeded alike."""
-    learner = build(tiny_recipe, stats, devices=(CPU, CPU))
+    train_step = build(tiny_recipe, stats, devices=(CPU, CPU))
     torch.manual_seed(0)
 
-    learner.loss(draw(64), AT, 64, zeros())
+    train_step.loss(draw(64), AT, 64, zeros())
 
-    masks = {name: m.mask for name, m in learner.net.named_modules() if hasattr(m, "mask")}
+    masks = {name: m.mask for name, m in train_step.net.named_modules() if hasattr(m, "mask")}
     assert masks.keys() == {f"parts.{p}.drop{n}" for p in (0, 1) for n in (6, 7)}
     for number in (6, 7):
         first, second = (masks[f"parts.{p}.drop{number}"].float() for p in (0, 1))
@@ -168,12 +172,12 @@ def test_columns_drop_units_independently(tiny_recipe, stats):
 
 def test_step_neither_uses_nor_changes_the_default_generator(tiny_recipe, stats):
     """A compiler replaces its numbers by its own, and GPUs have one each."""
-    learner, losses = build(tiny_recipe, stats), []
+    train_step, losses = build(tiny_recipe, stats), []
 
     for seed in (0, 1):
         torch.manual_seed(seed)
         state = torch.get_rng_state()
-        losses.append(learner.loss(draw(4), AT, 4, zeros()).item())
+        losses.append(train_step.loss(draw(4), AT, 4, zeros()).item())
         assert torch.equal(torch.get_rng_state(), state)
 
     assert losses[0] == losses[1]
@@ -187,7 +191,7 @@ def test_compiled_step_drops_the_same_units(tiny_recipe, stats):
 
     for step in range(3):
         at = replace(AT, step=step)
-        losses = [learner.loss(draw(6), at, 6, zeros()).item() for learner in (eager, traced)]
+        losses = [train_step.loss(draw(6), at, 6, zeros()).item() for train_step in (eager, traced)]
         assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     torch.compiler.reset()
 
@@ -195,11 +199,13 @@ def test_compiled_step_drops_the_same_units(tiny_recipe, stats):
 def test_tally_has_the_sum_of_losses_and_the_wrong_answers(tiny_recipe, stats):
     """By the scores themselves; of the network as it was before the update."""
     images, labels = draw(9)
-    learner, scores = build(tiny_recipe, stats), []
-    learner.net.register_forward_hook(lambda _net, _input, output: scores.append(output.detach()))
+    train_step, scores = build(tiny_recipe, stats), []
+    train_step.net.register_forward_hook(
+        lambda _net, _input, output: scores.append(output.detach())
+    )
     tally = torch.tensor([100.0, 10.0, 1.0], dtype=torch.float64)
 
-    loss = learner.loss((images, labels), AT, 9, tally)
+    loss = train_step.loss((images, labels), AT, 9, tally)
 
     expected = F.cross_entropy(scores[0], labels)
     torch.testing.assert_close(loss.detach(), expected)
@@ -213,40 +219,40 @@ def test_tally_has_the_sum_of_losses_and_the_wrong_answers(tiny_recipe, stats):
 
 @pytest.mark.parametrize("changes", [{"epoch": 2}, {"step": 3}])
 def test_draws_depend_on_epoch_and_step_alone(tiny_recipe, stats, changes):
-    batch, learner = draw(4), build(tiny_recipe, stats)
+    batch, train_step = draw(4), build(tiny_recipe, stats)
 
     losses = []
     for at in (AT, AT, replace(AT, **changes), replace(AT, total_steps=99)):
         torch.manual_seed(len(losses))
-        losses.append(learner.loss(batch, at, 4, zeros()).item())
+        losses.append(train_step.loss(batch, at, 4, zeros()).item())
 
     assert losses[0] == losses[1] == losses[3] != losses[2]
 
 
 def test_draws_depend_on_the_seed(tiny_recipe, stats):
     batch = draw(4)
-    learner = build(tiny_recipe, stats)
-    first = learner.loss(batch, AT, 4, zeros()).item()
+    train_step = build(tiny_recipe, stats)
+    first = train_step.loss(batch, AT, 4, zeros()).item()
 
-    learner.recipe = replace(tiny_recipe, seed=9)
+    train_step.recipe = replace(tiny_recipe, seed=9)
 
-    assert learner.loss(batch, AT, 4, zeros()).item() != first
+    assert train_step.loss(batch, AT, 4, zeros()).item() != first
 
 
 @pytest.mark.parametrize(("last", "noises"), [(0, [True] * 3), (2, [True, True, False])])
-def test_colour_noise_lasts_as_long_as_the_recipe_says(
+def test_color_noise_lasts_as_long_as_the_recipe_says(
     tiny_recipe, stats, monkeypatch, last, noises
 ):
-    learner = build(replace(tiny_recipe, colour_noise_epochs=last), stats)
-    found, real = [], learner.augmenter.random
+    train_step = build(replace(tiny_recipe, color_noise_epochs=last), stats)
+    found, real = [], train_step.augmenter.random
 
     def note(images, rng, *, with_noise, part):
         found.append(with_noise)
         return real(images, rng, with_noise=with_noise, part=part)
 
-    monkeypatch.setattr(learner.augmenter, "random", note)
+    monkeypatch.setattr(train_step.augmenter, "random", note)
     for epoch in range(3):
-        learner.loss(draw(2), Progressed(epoch=epoch), 2, zeros())
+        train_step.loss(draw(2), TrainState(epoch=epoch), 2, zeros())
 
     assert found == noises
 
@@ -273,15 +279,15 @@ class FAKE:
 
 def test_update_is_the_paper_s(tiny_recipe, stats):
     """v <- 0.9 v - 0.0005 rate w - rate g, w <- w + v, from a velocity that is not zero."""
-    learner, batch = build(tiny_recipe, stats), draw(4)
+    train_step, batch = build(tiny_recipe, stats), draw(4)
     rates = Rates(0.01, 0.02)
-    learner.update(learner.loss(batch, AT, 4, zeros()), rates, 1)
-    before = learner.checkpoint(FAKE, AT, {})
-    found, _ = gradients(learner, batch, 4)
+    train_step.update(train_step.loss(batch, AT, 4, zeros()), rates, 1)
+    before = train_step.checkpoint(FAKE, AT, {})
+    found, _ = gradients(train_step, batch, 4)
 
-    learner.update(learner.loss(batch, AT, 4, zeros()), rates, 2)
+    train_step.update(train_step.loss(batch, AT, 4, zeros()), rates, 2)
 
-    after = learner.checkpoint(FAKE, AT, {})
+    after = train_step.checkpoint(FAKE, AT, {})
     for name, w in before.weights.items():
         rate, decay = (0.02, 0.0) if name.endswith("bias") else (0.01, tiny_recipe.weight_decay)
         g = found[name].numpy()
@@ -294,18 +300,18 @@ def test_update_is_the_paper_s(tiny_recipe, stats):
 @pytest.mark.parametrize("num_devices", [1, 2])
 def test_checkpoint_is_a_copy(tiny_recipe, stats, average_decay, num_devices):
     recipe = replace(tiny_recipe, average_decay=average_decay)
-    learner = build(recipe, stats, devices=(CPU,) * num_devices)
-    learner.update(learner.loss(draw(4), AT, 4, zeros()), Rates(0.01, 0.01), 1)
-    at = Progressed(val_errors=[0.5])
-    checkpoint = learner.checkpoint(FAKE, at, {})
+    train_step = build(recipe, stats, devices=(CPU,) * num_devices)
+    train_step.update(train_step.loss(draw(4), AT, 4, zeros()), Rates(0.01, 0.01), 1)
+    at = TrainState(val_errors=[0.5])
+    checkpoint = train_step.checkpoint(FAKE, at, {})
     kinds = ("weights", "velocity") + (("average",) if average_decay else ())
     kept = {kind: {n: t.copy() for n, t in getattr(checkpoint, kind).items()} for kind in kinds}
 
-    learner.update(learner.loss(draw(4), AT, 4, zeros()), Rates(0.01, 0.01), 2)
+    train_step.update(train_step.loss(draw(4), AT, 4, zeros()), Rates(0.01, 0.01), 2)
     at.val_errors.append(0.4)
 
-    later = learner.checkpoint(FAKE, at, {})
-    assert checkpoint.progressed.val_errors == [0.5]
+    later = train_step.checkpoint(FAKE, at, {})
+    assert checkpoint.train_state.val_errors == [0.5]
     for kind in kinds:
         for name, tensor in kept[kind].items():
             np.testing.assert_array_equal(getattr(checkpoint, kind)[name], tensor)
@@ -325,10 +331,10 @@ def test_learner_that_is_restored_learns_on_bit_for_bit(
     resumed.recipe = recipe
     resumed.restore(straight.checkpoint(FAKE, AT, {}))
 
-    for learner in (straight, resumed):
-        learner.update(learner.loss(draw(4), AT, 4, zeros()), Rates(0.01, 0.01), 2)
+    for train_step in (straight, resumed):
+        train_step.update(train_step.loss(draw(4), AT, 4, zeros()), Rates(0.01, 0.01), 2)
 
-    expected, found = (learner.checkpoint(FAKE, AT, {}) for learner in (straight, resumed))
+    expected, found = (train_step.checkpoint(FAKE, AT, {}) for train_step in (straight, resumed))
     for kind in ("weights", "velocity", "average"):
         assert getattr(found, kind).keys() == getattr(expected, kind).keys()
         for name, tensor in getattr(expected, kind).items():
@@ -337,23 +343,23 @@ def test_learner_that_is_restored_learns_on_bit_for_bit(
 
 @pytest.mark.parametrize("kind", ["weights", "velocity", "average"])
 def test_checkpoint_of_another_network_is_refused(tiny_recipe, stats, kind):
-    learner = build(replace(tiny_recipe, average_decay=0.9), stats)
-    checkpoint = learner.checkpoint(FAKE, AT, {})
+    train_step = build(replace(tiny_recipe, average_decay=0.9), stats)
+    checkpoint = train_step.checkpoint(FAKE, AT, {})
     getattr(checkpoint, kind).pop("conv4.weight")
 
     with pytest.raises(CheckpointError, match=f"its {kind} do not fit its recipe .*conv4.weight"):
-        learner.restore(checkpoint)
+        train_step.restore(checkpoint)
 
 
 def test_low_precision_passes_leave_weights_velocity_and_loss_in_float32(dataset, tiny_recipe):
     stats = load_pixel_stats(dataset, open_dataset(dataset).fingerprint)
-    learner = build(tiny_recipe, stats, precision="bf16")
+    train_step = build(tiny_recipe, stats, precision="bf16")
 
-    loss = learner.loss(draw(4), AT, 4, zeros())
-    learner.update(loss, Rates(0.01, 0.01), 1)
+    loss = train_step.loss(draw(4), AT, 4, zeros())
+    train_step.update(loss, Rates(0.01, 0.01), 1)
 
     assert loss.dtype == torch.float32
-    for tensor in (*learner.net.parameters(), *learner.sgd.velocity):
+    for tensor in (*train_step.net.parameters(), *train_step.sgd.velocity):
         assert tensor.dtype == torch.float32
 
 
@@ -362,13 +368,13 @@ def test_low_precision_passes_leave_weights_velocity_and_loss_in_float32(dataset
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_update_on_gpu_waits_for_nothing(tiny_recipe, stats, precision):
     device, rates = torch.device("cuda", 0), Rates(1e-3, 2e-3)
-    learner = build(tiny_recipe, stats, devices=(device,), precision=precision)
+    train_step = build(tiny_recipe, stats, devices=(device,), precision=precision)
     batch, tally = tuple(tensor.to(device) for tensor in draw(8)), zeros().to(device)
-    learner.update(learner.loss(batch, AT, 8, tally), rates, 1)
+    train_step.update(train_step.loss(batch, AT, 8, tally), rates, 1)
 
     torch.cuda.set_sync_debug_mode("error")
     try:
-        learner.update(learner.loss(batch, AT, 8, tally), rates, 2)
+        train_step.update(train_step.loss(batch, AT, 8, tally), rates, 2)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -376,11 +382,11 @@ def test_update_on_gpu_waits_for_nothing(tiny_recipe, stats, precision):
 @pytest.mark.parametrize("num_devices", [1, 2])
 def test_numbers_that_are_not_finite_are_counted_by_tensor(tiny_recipe, stats, num_devices):
     recipe = replace(tiny_recipe, average_decay=0.9)
-    learner = build(recipe, stats, devices=(CPU,) * num_devices)
-    assert learner.count_not_finite() == {}
+    train_step = build(recipe, stats, devices=(CPU,) * num_devices)
+    assert train_step.count_not_finite() == {}
 
     with torch.no_grad():
-        next(learner.net.parameters())[:2, 0, 0, 0] = torch.tensor([torch.nan, torch.inf])
-        learner.sgd.velocity[0][0, 0, 0, 0] = -torch.inf
+        next(train_step.net.parameters())[:2, 0, 0, 0] = torch.tensor([torch.nan, torch.inf])
+        train_step.sgd.velocity[0][0, 0, 0, 0] = -torch.inf
 
-    assert learner.count_not_finite() == {"weights conv1.weight": 2, "velocity conv1.weight": 1}
+    assert train_step.count_not_finite() == {"weights conv1.weight": 2, "velocity conv1.weight": 1}

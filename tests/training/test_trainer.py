@@ -33,7 +33,7 @@ from alexnet_cli.errors import (
 from alexnet_cli.inference.metrics import score
 from alexnet_cli.inference.predict_split import predict_with_checkpoint
 from alexnet_cli.io.progress import SILENT
-from alexnet_cli.io.stop_signal import Interrupt
+from alexnet_cli.io.stop_signal import StopSignal
 from alexnet_cli.model.checkpoint import load_checkpoint
 from alexnet_cli.model.network import AlexNet, describe_layers
 from alexnet_cli.model.split import whole_state
@@ -41,12 +41,12 @@ from alexnet_cli.recipes.recipe import Event, Recipe
 from alexnet_cli.training import metrics_logger as journal_module
 from alexnet_cli.training import trainer as trainer_module
 from alexnet_cli.training.run import resume, train
-from alexnet_cli.training.run_directory import RunFolder
-from alexnet_cli.training.train_step import Learner, Place
+from alexnet_cli.training.run_directory import RunDirectory
+from alexnet_cli.training.train_step import Place, TrainStep
 from alexnet_cli.training.trainer import Trainer
 
 CPU = torch.device("cpu")
-NUM_STEPS = 4  # an epoch: 60 pictures, 16 a step
+NUM_STEPS = 4  # an epoch: 60 images, 16 a step
 
 
 class Bell:
@@ -81,8 +81,8 @@ def plain(recipe: Recipe) -> Recipe:
 def build_trainer(recipe: Recipe, dataset: Path, run: Path, progress=SILENT) -> Trainer:
     opened = open_dataset(dataset)
     stats = load_pixel_stats(dataset, opened.fingerprint)
-    learner = Learner(recipe, len(opened.classes), stats, Place((CPU,)))
-    return Trainer(learner, opened, RunFolder(run), progress)
+    train_step = TrainStep(recipe, len(opened.classes), stats, Place((CPU,)))
+    return Trainer(train_step, opened, RunDirectory(run), progress)
 
 
 def read_log(run: Path) -> list[dict]:
@@ -140,7 +140,7 @@ def test_run_stopped_after_any_step_resumes_to_the_run_never_stopped(
     dataset, straight, recipe, tmp_path, step: int
 ):
     stop(dataset, tmp_path / "run", recipe, Bell(step=step))
-    assert read_last(tmp_path / "run").progressed.total_steps == step
+    assert read_last(tmp_path / "run").train_state.total_steps == step
 
     resume(dataset, tmp_path / "run", None, device="cpu")
 
@@ -151,7 +151,7 @@ def test_run_stopped_between_epochs_resumes_to_the_run_never_stopped(
     dataset, straight, recipe, tmp_path
 ):
     stop(dataset, tmp_path / "run", recipe, Bell(epoch=1))
-    assert read_last(tmp_path / "run").progressed.epoch == 1
+    assert read_last(tmp_path / "run").train_state.epoch == 1
 
     resume(dataset, tmp_path / "run", recipe, device="cpu")
 
@@ -203,8 +203,8 @@ def test_run_whose_disk_failed_after_an_epoch_resumes_to_the_run_never_stopped(
             raise OSError(28, "No space left on device")
         done.append(real_fsync(descriptor))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
+    with monkeypatch.context() as crop:
+        crop.setattr(os, "fsync", fail)
         with pytest.raises((OSError, MachineError), match="No space"):
             resume(dataset, run, None, device="cpu")
 
@@ -267,8 +267,8 @@ def test_network_of_one_column_on_two_devices_is_refused_before_the_run_begins(
 # --- what is learned
 
 
-def test_network_learns_its_training_pictures_by_heart(dataset, recipe, tmp_path):
-    still = replace(plain(recipe), random_crop=False, mirror=False, colour_noise=0.0)
+def test_network_learns_its_training_images_by_heart(dataset, recipe, tmp_path):
+    still = replace(plain(recipe), random_crop=False, mirror=False, color_noise=0.0)
 
     train(dataset, tmp_path / "run", replace(still, epochs=20), device="cpu")
 
@@ -287,13 +287,15 @@ def test_same_seed_learns_the_same_and_another_does_not(dataset, straight, recip
 
 
 def test_first_update_is_that_of_the_paper_on_the_first_batch(dataset, recipe, tmp_path):
-    """One step by hand: v = -rate * (gradient + decay * w), from the same patches."""
+    """One step by hand: v = -rate * (gradient + decay * w), from the same crops."""
     recipe = replace(plain(recipe), epochs=1, batch_size=60)
     trainer = build_trainer(recipe, dataset, tmp_path / "run")
     trainer.start()
-    before, seen = whole_state(trainer.learner.net), []
+    before, seen = whole_state(trainer.train_step.net), []
     before = {name: tensor.clone() for name, tensor in before.items()}
-    trainer.learner.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    trainer.train_step.net.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].clone())
+    )
     labels = []
     real_loss = F.cross_entropy
 
@@ -301,31 +303,31 @@ def test_first_update_is_that_of_the_paper_on_the_first_batch(dataset, recipe, t
         labels.append(target.clone())
         return real_loss(scores, target, **how)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(F, "cross_entropy", note_labels)
-        RunFolder(tmp_path / "run").create(recipe)
+    with pytest.MonkeyPatch.context() as crop:
+        crop.setattr(F, "cross_entropy", note_labels)
+        RunDirectory(tmp_path / "run").create(recipe)
         trainer.train()
 
     by_hand = build_trainer(recipe, dataset, tmp_path / "other")
     by_hand.start()
-    scores = by_hand.learner.net(seen[0])
+    scores = by_hand.train_step.net(seen[0])
     loss = -scores.log_softmax(dim=1)[torch.arange(60), labels[0]].mean()
     loss.backward()
-    after = whole_state(trainer.learner.net)
-    for name, parameter in by_hand.learner.net.named_parameters():
+    after = whole_state(trainer.train_step.net)
+    for name, parameter in by_hand.train_step.net.named_parameters():
         decay = recipe.weight_decay if name.endswith("weight") else 0.0
         step = -recipe.learning_rate * (parameter.grad + decay * before[name])
         torch.testing.assert_close(after[name], before[name] + step, rtol=1e-5, atol=1e-6)
 
 
 def test_no_two_updates_draw_the_same_patches_and_masks(dataset, recipe, tmp_path):
-    """Masks are drawn from the generator that patches are drawn from."""
+    """Masks are drawn from the generator that crops are drawn from."""
     masks = []
     for seed in (0, 1):
         trainer = build_trainer(replace(recipe, seed=seed), dataset, tmp_path / str(seed))
         trainer.run.create(trainer.recipe)
         trainer.start()
-        trainer.learner.net.register_forward_pre_hook(
+        trainer.train_step.net.register_forward_pre_hook(
             lambda net, _: masks.append(net.drop6.mask.numpy().tobytes()) if net.training else None
         )
         trainer.train()
@@ -348,7 +350,7 @@ def test_log_has_a_row_an_epoch_with_the_rate_of_its_last_update(straight, recip
 def test_best_is_the_first_epoch_with_the_least_validation_error(dataset, runs):
     for run in (runs.first, runs.second):
         errors = [row["val"]["top1_error"] for row in read_log(run)]
-        best = load_checkpoint(run / "best.safetensors").progressed
+        best = load_checkpoint(run / "best.safetensors").train_state
 
         assert best.epoch == 1 + errors.index(min(errors))
         assert best.best["top1_error"] == min(errors)
@@ -367,7 +369,7 @@ def test_best_scores_what_the_log_says(dataset, runs):
 
     found = predict_with_checkpoint(path, dataset, "val", num_views=1, devices=(CPU,))
 
-    row = read_log(runs.first)[load_checkpoint(path).progressed.epoch - 1]["val"]
+    row = read_log(runs.first)[load_checkpoint(path).train_state.epoch - 1]["val"]
     scores = score(found.probs, found.labels)
     assert row == {
         "top1_error": scores.top1_error,
@@ -413,7 +415,7 @@ def test_dataset_without_validation_trains_to_its_last_epoch(dataset, recipe, tm
 
 
 def test_run_is_kept_from_other_processes_while_it_trains(dataset, recipe, tmp_path):
-    run, refused = RunFolder(tmp_path / "run"), []
+    run, refused = RunDirectory(tmp_path / "run"), []
 
     class Intruder(Bell):
         def say(self, line: str) -> None:
@@ -452,8 +454,8 @@ def test_resuming_with_another_recipe_is_refused(dataset, straight, recipe, tmp_
 
 
 def reaching(recipe: Recipe, goal: float) -> Recipe:
-    """Return ten epochs of learning the same patches, which end at a training error."""
-    still = replace(plain(recipe), random_crop=False, mirror=False, colour_noise=0.0)
+    """Return ten epochs of learning the same crops, which end at a training error."""
+    still = replace(plain(recipe), random_crop=False, mirror=False, color_noise=0.0)
     return replace(still, schedule="events", learning_rate=0.01, until_train_error=goal, epochs=10)
 
 
@@ -482,7 +484,7 @@ def test_run_ends_after_the_first_epoch_that_reaches_its_goal(
     assert result.epochs == num_epochs
     log = read_log(tmp_path / "run")
     assert [row["train_top1_error"] for row in log] == train_errors[:num_epochs]
-    assert read_last(tmp_path / "run").progressed.train_errors == train_errors[:num_epochs]
+    assert read_last(tmp_path / "run").train_state.train_errors == train_errors[:num_epochs]
 
 
 def test_run_that_reached_its_goal_trains_nothing_more_when_resumed(
@@ -570,21 +572,21 @@ def test_run_that_does_not_learn_is_noticed_as_well_after_it_was_resumed(dataset
 def test_notice_of_a_run_that_does_not_learn_tells_how_far_its_scores_differ(
     dataset, recipe, tmp_path
 ):
-    """By numpy, from the checkpoint: the centre patches of the first pictures in stored order."""
+    """By numpy, from the checkpoint: the center crops of the first images in stored order."""
     said = Lines()
     slow = replace(recipe, learning_rate=1e-9, epochs=1)
     train(dataset, tmp_path / "run", slow, device="cpu", progress=said)
 
     checkpoint, split = read_last(tmp_path / "run"), open_dataset(dataset).split("train")
-    pictures = [np.asarray(Image.open(io.BytesIO(split.jpeg(i)))) for i in range(len(split))]
+    images = [np.asarray(Image.open(io.BytesIO(split.jpeg(i)))) for i in range(len(split))]
     middle = slice((112 - 99) // 2, (112 - 99) // 2 + 99)
     mean = checkpoint.pixels["mean_image"]
-    patches = (np.stack(pictures) - mean)[:, middle, middle].transpose(0, 3, 1, 2)
+    crops = (np.stack(images) - mean)[:, middle, middle].transpose(0, 3, 1, 2)
     net = AlexNet(recipe, 10).eval()
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             parameter.copy_(torch.from_numpy(checkpoint.weights[name]))
-        scores = net(torch.from_numpy(np.ascontiguousarray(patches))).double().numpy()
+        scores = net(torch.from_numpy(np.ascontiguousarray(crops))).double().numpy()
     spread = np.sqrt(scores.var(axis=0).mean())
     scores_text, layer_text = said.lines[2].split(". Images are most alike after layer ")
     assert float(scores_text.split()[-1]) == pytest.approx(spread, rel=0.06)  # two digits are shown
@@ -634,7 +636,7 @@ def test_loss_that_is_no_number_stops_before_the_update(
     class Watch(Bell):
         def advance(self, count: int = 1, note: str = "") -> None:
             if note:
-                state = whole_state(trainer.learner.net)
+                state = whole_state(trainer.train_step.net)
                 after_each.append({name: tensor.clone() for name, tensor in state.items()})
 
     def overflow(scores, labels, **how):
@@ -651,7 +653,7 @@ def test_loss_that_is_no_number_stops_before_the_update(
 
     assert caught.value.exit_code == 6
     assert len(after_each) == 2
-    now = whole_state(trainer.learner.net)
+    now = whole_state(trainer.train_step.net)
     assert all(torch.equal(now[name], tensor) for name, tensor in after_each[-1].items())
 
 
@@ -699,8 +701,8 @@ def by_hand(recipe) -> Recipe:
         epochs=3,
         schedule="events",
         events=(Event(epoch=1, rate=0.0, layers=("conv1",)), Event(epoch=2, rate=1e-4)),
-        colour_noise_epochs=2,
-        share_patches=8,
+        color_noise_epochs=2,
+        share_crops=8,
         noise_rescaled=True,
         reshuffle=False,
         bias_rate=2.0,
@@ -719,7 +721,7 @@ def test_layer_at_rest_keeps_weights_and_biases(dataset, by_hand, tmp_path):
 def test_noise_ends_and_the_stored_order_stays(dataset, by_hand, tmp_path, monkeypatch):
     noise, orders = [], []
     trainer = build_trainer(by_hand, dataset, tmp_path / "run")
-    random, reader = trainer.learner.augmenter.random, trainer_module.batches_of
+    random, reader = trainer.train_step.augmenter.random, trainer_module.batches_of
 
     def note_noise(images, rng, *, with_noise, part):
         noise.append(with_noise)
@@ -729,7 +731,7 @@ def test_noise_ends_and_the_stored_order_stays(dataset, by_hand, tmp_path, monke
         orders.append(shuffle)
         return reader(split, batch_size, shuffle=shuffle, **how)
 
-    monkeypatch.setattr(trainer.learner.augmenter, "random", note_noise)
+    monkeypatch.setattr(trainer.train_step.augmenter, "random", note_noise)
     monkeypatch.setattr(trainer_module, "batches_of", note_order)
     trainer.run.create(by_hand)
     trainer.start()
@@ -748,7 +750,7 @@ def test_run_set_by_hand_resumes_to_the_run_never_stopped(dataset, by_hand, tmp_
 
 
 def test_run_that_another_process_just_began_keeps_its_recipe(dataset, tiny_recipe, tmp_path):
-    run = RunFolder(tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
     run.create(tiny_recipe)
     with run.locked(), pytest.raises(MachineError, match="Nothing was changed"):
         train(dataset, run.path, replace(tiny_recipe, seed=9), device="cpu")
@@ -757,7 +759,7 @@ def test_run_that_another_process_just_began_keeps_its_recipe(dataset, tiny_reci
 
 @pytest.mark.parametrize("left", ['{"epoch": 1, "train_loss": 9.0}\n', '{"epoch": 1, "tra'])
 def test_run_that_begins_again_has_its_own_rows_only(dataset, tiny_recipe, tmp_path, left):
-    run = RunFolder(tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
     run.create(tiny_recipe)
     run.log.write_text(left)
     train(dataset, run.path, tiny_recipe, device="cpu")
@@ -775,8 +777,8 @@ def test_run_whose_disk_failed_in_its_first_checkpoint_says_how_to_begin_with_it
             raise OSError(28, "No space left on device")
         done.append(real(descriptor))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
+    with monkeypatch.context() as crop:
+        crop.setattr(os, "fsync", fail)
         with pytest.raises(MachineError, match="No space"):
             train(dataset, tmp_path / "run", tiny_recipe, device="cpu")
 
@@ -847,7 +849,7 @@ def test_average_changes_what_is_validated_and_not_what_is_learned(
 
 @pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors"])
 def test_averaged_checkpoint_scores_what_the_log_says(dataset, averaged, name: str):
-    epoch = load_checkpoint(averaged / name).progressed.epoch
+    epoch = load_checkpoint(averaged / name).train_state.epoch
 
     found = predict_with_checkpoint(averaged / name, dataset, "val", num_views=1, devices=(CPU,))
 
@@ -863,7 +865,7 @@ def test_run_stopped_before_its_first_update_keeps_the_first_weights_as_their_av
     begun = build_trainer(averaging, dataset, tmp_path / "run")
     begun.start()
 
-    first = begun.learner.checkpoint(begun.dataset, begun.at, {})
+    first = begun.train_step.checkpoint(begun.dataset, begun.at, {})
 
     for name, tensor in first.weights.items():
         assert np.array_equal(first.average[name], tensor), name
@@ -872,7 +874,7 @@ def test_run_stopped_before_its_first_update_keeps_the_first_weights_as_their_av
 def test_smoothed_labels_are_what_the_loss_is_taken_of(dataset, recipe, tmp_path):
     """Against (1 - e) on the label and e / K on every class."""
     still = plain(replace(recipe, learning_rate=0.0, label_smoothing=0.3, epochs=1))
-    still = replace(still, random_crop=False, mirror=False, colour_noise=0.0)
+    still = replace(still, random_crop=False, mirror=False, color_noise=0.0)
     train(dataset, tmp_path / "run", still, device="cpu")
 
     found = predict_with_checkpoint(
@@ -886,8 +888,8 @@ def test_smoothed_labels_are_what_the_loss_is_taken_of(dataset, recipe, tmp_path
     assert read_log(tmp_path / "run")[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def damage_last_picture(dataset: Path, recipe: Recipe) -> tuple[Path, bytes]:
-    """Change a byte of the picture that the first epoch ends with; return shard and content."""
+def damage_last_image(dataset: Path, recipe: Recipe) -> tuple[Path, bytes]:
+    """Change a byte of the image that the first epoch ends with; return shard and content."""
     split = open_dataset(dataset).split("train")
     row = split.samples[epoch_order(len(split), recipe.seed, 0)[-1]]
     shard = dataset / split.shards[row["shard"]].name
@@ -897,9 +899,9 @@ def damage_last_picture(dataset: Path, recipe: Recipe) -> tuple[Path, bytes]:
 
 
 def test_shard_that_fails_in_the_middle_costs_no_step(dataset, straight, recipe, tmp_path):
-    """Another byte in the picture that comes last: three steps are saved, and gone on from."""
+    """Another byte in the image that comes last: three steps are saved, and gone on from."""
     damaged = shutil.copytree(dataset, tmp_path / "damaged")
-    shard, whole = damage_last_picture(damaged, recipe)
+    shard, whole = damage_last_image(damaged, recipe)
 
     with pytest.raises(DatasetError, match=r"saved at epoch 1, step 3; .* --resume") as caught:
         train(damaged, tmp_path / "run", recipe, device="cpu")
@@ -947,8 +949,8 @@ def test_curves_and_bar_show_losses_of_the_steps_at_which_they_are_read(
     dataset, recipe, tmp_path, monkeypatch, every
 ):
     """Epochs of four steps; a loss is read at every so many of them, and at the last."""
-    with monkeypatch.context() as patch:
-        true, all_notes = means_of(dataset, recipe, tmp_path / "all", patch, 1)
+    with monkeypatch.context() as crop:
+        true, all_notes = means_of(dataset, recipe, tmp_path / "all", crop, 1)
     read_every(monkeypatch, every)
 
     points, notes = means_of(dataset, recipe, tmp_path / "some", monkeypatch, 3)
@@ -963,15 +965,15 @@ def test_curves_and_bar_show_losses_of_the_steps_at_which_they_are_read(
 
 
 @pytest.mark.parametrize("steps", [2, 20])
-def test_run_saved_for_a_failed_picture_between_two_readings_forgets_no_step(
+def test_run_saved_for_a_failed_image_between_two_readings_forgets_no_step(
     dataset, straight, recipe, tmp_path, monkeypatch, steps
 ):
     read_every(monkeypatch, steps)
     damaged = shutil.copytree(dataset, tmp_path / "damaged")
-    shard, whole = damage_last_picture(damaged, recipe)
+    shard, whole = damage_last_image(damaged, recipe)
     with pytest.raises(DatasetError, match="saved at epoch 1, step 3"):
         train(damaged, tmp_path / "run", recipe, device="cpu")
-    assert read_last(tmp_path / "run").progressed.num_seen == 3 * 16
+    assert read_last(tmp_path / "run").train_state.num_seen == 3 * 16
 
     shard.write_bytes(whole)
     resume(damaged, tmp_path / "run", None, device="cpu")
@@ -991,10 +993,10 @@ def test_replicas_heed_each_others_signals_in_validation(dataset, recipe, tmp_pa
             return torch.tensor(wishes)[:, None]
 
     trainer = build_trainer(recipe, dataset, tmp_path / "run")
-    trainer.replicas, interrupt = Two(), Interrupt()
-    interrupt.signal_number = wishes[0]
+    trainer.replicas, stop_signal = Two(), StopSignal()
+    stop_signal.signal_number = wishes[0]
 
-    assert trainer._ask_all(interrupt) == max(wishes)
+    assert trainer._ask_all(stop_signal) == max(wishes)
     assert Two.given[-1] == [wishes[0]]
 
 

@@ -13,31 +13,31 @@ from alexnet_cli.inference import predict_split as inference
 from alexnet_cli.inference.metrics import score
 from alexnet_cli.inference.predict_split import predict_with_checkpoint
 from alexnet_cli.io.progress import SILENT
-from alexnet_cli.model.checkpoint import Progressed, save_checkpoint
-from alexnet_cli.training.train_step import Learner, Place
-from alexnet_cli.training.validation import Asked, validate
+from alexnet_cli.model.checkpoint import TrainState, save_checkpoint
+from alexnet_cli.training.train_step import Place, TrainStep
+from alexnet_cli.training.validation import StoppedError, validate
 
 CPU = (torch.device("cpu"),)
 
 
 @pytest.fixture
-def learner(dataset, tiny_recipe) -> Learner:
+def train_step(dataset, tiny_recipe) -> TrainStep:
     """Weights that differ from their average."""
     opened = open_dataset(dataset)
     recipe = replace(tiny_recipe, average_decay=0.9)
     stats = load_pixel_stats(dataset, opened.fingerprint)
-    found = Learner(recipe, len(opened.classes), stats, Place(CPU))
+    found = TrainStep(recipe, len(opened.classes), stats, Place(CPU))
     found.begin()
     for tensor in found.average.tensors:
         tensor.normal_(0.0, 0.02)
     return found
 
 
-def test_errors_are_those_of_the_checkpoint_that_would_be_best(learner, dataset, tmp_path):
+def test_errors_are_those_of_the_checkpoint_that_would_be_best(train_step, dataset, tmp_path):
     opened = open_dataset(dataset)
-    found = validate(learner, opened, SILENT, lambda: False)
+    found = validate(train_step, opened, SILENT, lambda: False)
 
-    best = learner.checkpoint(opened, Progressed(), {}).for_use()
+    best = train_step.checkpoint(opened, TrainState(), {}).for_use()
     save_checkpoint(tmp_path / "best.safetensors", best)
     predictions = predict_with_checkpoint(
         tmp_path / "best.safetensors", dataset, "val", num_views=1, devices=CPU
@@ -47,17 +47,17 @@ def test_errors_are_those_of_the_checkpoint_that_would_be_best(learner, dataset,
     assert found["log_loss"] == pytest.approx(scores.log_loss)
 
 
-def test_leaving_puts_the_weights_back(learner, dataset):
-    before = [parameter.detach().clone() for parameter in learner.net.parameters()]
-    with pytest.raises(Asked):
-        validate(learner, open_dataset(dataset), SILENT, lambda: True)
+def test_leaving_puts_the_weights_back(train_step, dataset):
+    before = [parameter.detach().clone() for parameter in train_step.net.parameters()]
+    with pytest.raises(StoppedError):
+        validate(train_step, open_dataset(dataset), SILENT, lambda: True)
 
-    after = learner.net.parameters()
+    after = train_step.net.parameters()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def repeated(dataset: Dataset, times: int) -> Dataset:
-    """Return a dataset with every validation picture several times."""
+    """Return a dataset with every validation image several times."""
     split = dataset.split("val")
     split = replace(split, samples=np.tile(split.samples, times))
     return replace(dataset, splits={"val": split})
@@ -70,13 +70,13 @@ def test_memory_of_validation_does_not_grow_with_images_and_classes(
     monkeypatch.setattr(inference, "BATCH_SIZE", 8)
     opened, num_classes = open_dataset(dataset), 4000
     stats = load_pixel_stats(dataset, opened.fingerprint)
-    learner = Learner(tiny_recipe, num_classes, stats, Place(CPU))
-    learner.begin()
+    train_step = TrainStep(tiny_recipe, num_classes, stats, Place(CPU))
+    train_step.begin()
     peaks = []
     for times in (5, 5, 20):  # the first one also loads what is loaded once
         tracemalloc.start()
         try:
-            validate(learner, repeated(opened, times), SILENT, lambda: False)
+            validate(train_step, repeated(opened, times), SILENT, lambda: False)
             peaks.append(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()

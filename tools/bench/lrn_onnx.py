@@ -1,6 +1,6 @@
-"""Which ONNX form of local response normalisation does onnxruntime run fastest?
+"""Which ONNX form of local response normalization does onnxruntime run fastest?
 
-Runs the paper's whole network, pictures to probabilities, once per form of its two LRN layers, one
+Runs the paper's whole network, images to probabilities, once per form of its two LRN layers, one
 form after the other in each round, and prints times and ratios to `stock`: torch.onnx.export of the
 same network with torch.nn.LocalResponseNorm. Takes two minutes on two cores:
 
@@ -168,8 +168,8 @@ class StockNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         start = (IMAGE_SIZE - CROP) // 2
-        patches = images[:, start : start + CROP, start : start + CROP]
-        return self.net(patches.permute(0, 3, 1, 2).float() - self.mean).softmax(1)
+        crops = images[:, start : start + CROP, start : start + CROP]
+        return self.net(crops.permute(0, 3, 1, 2).float() - self.mean).softmax(1)
 
 
 def export_stock(net: AlexNet) -> bytes:

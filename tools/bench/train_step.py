@@ -1,6 +1,6 @@
 """How fast is a training step of our network, against the same one from torch's own parts?
 
-Times forward, backward and update on random patches, every variant once a round, the order turned
+Times forward, backward and update on random crops, every variant once a round, the order turned
 round by round; ratios are taken inside a round, and their median is printed.
 
     python tools/bench/train_step.py [--recipe paper] [--batch 128] [--rounds 5] [--threads 2]

@@ -1,1 +1,1 @@
-"""A small labelled data set, drawn here and packed like ImageNet's archives."""
+"""A small labeled data set, drawn here and packed like ImageNet's archives."""

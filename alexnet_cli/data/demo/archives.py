@@ -1,4 +1,4 @@
-"""A small labelled picture set, drawn here and laid out exactly as ImageNet's 2012 archives.
+"""A small labeled image set, drawn here and laid out exactly as ImageNet's 2012 archives.
 
 The same seed writes the same bytes.
 """
@@ -30,7 +30,7 @@ SYNSET_FIELDS = (
 Members = Iterable[tuple[str, bytes]]
 
 
-def write_demo_release(
+def write_demo_archives(
     folder: Path,
     *,
     images_per_class: int = 100,
@@ -38,7 +38,7 @@ def write_demo_release(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> None:
-    """Draw the pictures and write the training, validation and development kit archives.
+    """Draw the images and write the training, validation and development kit archives.
 
     As in the official kit, devkit ids do not follow the sorted wnids.
     """
@@ -88,7 +88,7 @@ def _devkit_files(ids: np.ndarray, val_labels: np.ndarray, images_per_class: int
     ground_truth = "".join(f"{number}\n" for number in ids[val_labels])
     yield f"{DEVKIT}/data/meta.mat", _meta_mat(ids, images_per_class)
     yield f"{DEVKIT}/data/ILSVRC2012_validation_ground_truth.txt", ground_truth.encode()
-    yield f"{DEVKIT}/readme.txt", b"Drawn pictures in the layout of the official kit.\n"
+    yield f"{DEVKIT}/readme.txt", b"Drawn images in the layout of the official kit.\n"
 
 
 def _meta_mat(ids: np.ndarray, images_per_class: int) -> bytes:
@@ -98,11 +98,11 @@ def _meta_mat(ids: np.ndarray, images_per_class: int) -> bytes:
     rows = []
     for label in np.argsort(ids):
         wnid, name = CLASSES[label].wnid, CLASSES[label].name
-        gloss = f"a drawn picture of the class {name}"
+        gloss = f"a drawn image of the class {name}"
         rows.append((int(ids[label]), wnid, name, gloss, 0, np.zeros((0, 0)), 0, images_per_class))
     for number, (wnid, name, labels) in enumerate(INNER_NODES, start=len(ids) + 1):
         children = np.sort(ids[labels])
-        gloss = f"any drawn picture of a {name}"
+        gloss = f"any drawn image of a {name}"
         rows.append((number, wnid, name, gloss, len(children), children, 1, 0))
     synsets = np.array(rows, dtype=[(field, object) for field in SYNSET_FIELDS])
     mat = io.BytesIO()

@@ -1,7 +1,7 @@
-"""Draws small labelled pictures: ten classes of shape and texture.
+"""Draws small labeled images: ten classes of shape and texture.
 
-Colours are random, so that neither mean colour nor brightness tells the classes apart; each is
-closed under mirroring and survives the crops of section 4.1. A picture depends on the seed, its
+Colors are random, so that neither mean color nor brightness tells the classes apart; each is
+closed under mirroring and survives the crops of section 4.1. An image depends on the seed, its
 split, class and number alone.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 GREY_SHARE = 0.05
-MIN_CONTRAST = 70  # between figure and ground, in grey levels: grey pictures keep their figure
+MIN_CONTRAST = 70  # between figure and ground, in gray levels: gray images keep their figure
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 MAX_BLOB = 0.06  # half length of a distracting blob, in shorter sides
 SPLITS = ("train", "val")
@@ -26,7 +26,7 @@ Draw = Callable[[Field, Field, np.random.Generator], Field]
 
 @dataclass(frozen=True, slots=True)
 class DemoClass:
-    """One class of drawn pictures."""
+    """One class of drawn images."""
 
     wnid: str
     name: str
@@ -34,12 +34,12 @@ class DemoClass:
 
 
 def draw_numbered(seed: int, split: str, label: int, number: int) -> bytes:
-    """Draw one picture as a JPEG, the same one each time."""
+    """Draw one image as a JPEG, the same one each time."""
     rng = np.random.default_rng([seed, SPLITS.index(split), label, number])
     return draw_jpeg(CLASSES[label].draw, rng)
 
 
-def draw_pictures(num_images: int, seed: int) -> tuple[list[tuple[bytes, int]], int]:
+def draw_images(num_images: int, seed: int) -> tuple[list[tuple[bytes, int]], int]:
     """Return so many (JPEG, label), class by class in turn, and the number of classes."""
     labels = [number % len(CLASSES) for number in range(num_images)]
     return [(draw_numbered(seed, "train", label, n), label) for n, label in enumerate(labels)], len(
@@ -48,7 +48,7 @@ def draw_pictures(num_images: int, seed: int) -> tuple[list[tuple[bytes, int]], 
 
 
 def draw_jpeg(draw: Draw, rng: np.random.Generator) -> bytes:
-    """Draw one picture of random size, colours, light and noise, as a JPEG (a few are grey)."""
+    """Draw one image of random size, colors, light and noise, as a JPEG (a few are gray)."""
     x, y, pixels_per_unit = _frame(rng)
     mask = _soft(draw(*_turned(x, y, 10, rng), rng), pixels_per_unit)
     ground, figure = _contrasting_colors(rng)
@@ -103,7 +103,7 @@ def _contrasting_colors(rng: np.random.Generator) -> np.ndarray:
 def _add_blob(
     pixels_CHW: np.ndarray, x: Field, y: Field, scale: int, rng: np.random.Generator
 ) -> None:
-    """Lay a half transparent ellipse of any colour over the picture, in place."""
+    """Lay a half transparent ellipse of any color over the image, in place."""
     row, column = rng.integers(0, x.shape)
     reach = int(MAX_BLOB * scale) + 2
     window = np.s_[max(0, row - reach) : row + reach, max(0, column - reach) : column + reach]
@@ -149,8 +149,8 @@ def _dots(x: Field, y: Field, rng: np.random.Generator) -> Field:
     row = y / spacing + down
     stagger = np.float32(0.5 * rng.integers(0, 2)) * (np.floor(row) % 2)
     column = x / spacing + right + stagger
-    from_centre = np.hypot(column - np.floor(column) - 0.5, row - np.floor(row) - 0.5)
-    return (np.float32(rng.uniform(0.26, 0.36)) - from_centre) * spacing
+    from_center = np.hypot(column - np.floor(column) - 0.5, row - np.floor(row) - 0.5)
+    return (np.float32(rng.uniform(0.26, 0.36)) - from_center) * spacing
 
 
 def _rings(x: Field, y: Field, rng: np.random.Generator) -> Field:
@@ -166,8 +166,8 @@ def _triangle(x: Field, y: Field, rng: np.random.Generator) -> Field:
 def _frame_of_square(x: Field, y: Field, rng: np.random.Generator) -> Field:
     half_side = np.float32(rng.uniform(0.18, 0.28))
     hole = half_side * np.float32(rng.uniform(0.5, 0.75))
-    from_centre = np.maximum(np.abs(x), np.abs(y))
-    return np.minimum(half_side - from_centre, from_centre - hole)
+    from_center = np.maximum(np.abs(x), np.abs(y))
+    return np.minimum(half_side - from_center, from_center - hole)
 
 
 def _star(x: Field, y: Field, rng: np.random.Generator) -> Field:

@@ -1,11 +1,11 @@
-"""A picture file of any kind, from anybody -> its pixels as uint8 RGB, or the reason why not.
+"""An image file of any kind, from anybody -> its pixels as uint8 RGB, or the reason why not.
 
 No file is trusted: its cost in memory and time is known from its header, or bounded while it is
 read, before it is paid. The format is told by the content, never by a name, no program is started,
 and nothing here needs signals or limits of the process, so it may run in any thread.
 
-Pictures are used as stored: an EXIF rotation is ignored, as in every published ImageNet figure. Of
-several pictures in a file the first is taken.
+Images are used as stored: an EXIF rotation is ignored, as in every published ImageNet figure. Of
+several images in a file the first is taken.
 """
 
 import io
@@ -78,10 +78,10 @@ MAX_REREADS = 4  # the whole file so many times; an index can point at the same 
 
 
 def read_file(path: Path) -> bytes:
-    """Read one picture file whole.
+    """Read one image file whole.
 
     Raises:
-        ImageError: it cannot be read, is not a plain file, or is larger than any picture.
+        ImageError: it cannot be read, is not a plain file, or is larger than any image.
     """
     try:
         # A pipe would make us wait for its other end.
@@ -114,7 +114,7 @@ def _read_whole(descriptor: int) -> bytes:
 
 
 def decode(content: bytes) -> np.ndarray:
-    """Decode a picture file to uint8 RGB (H, W, 3).
+    """Decode an image file to uint8 RGB (H, W, 3).
 
     simplejpeg takes the plain JPEGs; whatever it refuses (damage, other kinds) goes to Pillow,
     whose word is final.
@@ -146,7 +146,7 @@ def _check_jpeg(header: JpegHeader, file_bytes: int) -> None:
     ink = 4 if header.num_components == 4 else 0
     _check_size(width, height, 3 + ink + _kept(header), file_bytes)
     if not header.is_whole:
-        raise ImageError("truncated", "a colour of the JPEG has no scan")
+        raise ImageError("truncated", "a color of the JPEG has no scan")
     cost = ARITHMETIC_COST if header.kind in ARITHMETIC and not header.in_one_scan else 1
     if width * height * scans * cost > MAX_SCANNED_PIXELS:
         raise ImageError("too-many-pixels", f"{scans} scans of {width} x {height}")
@@ -221,7 +221,7 @@ def _bare(content: bytes) -> bytes:
 
 
 def _check_opened(image: Image.Image, content: bytes, header: JpegHeader | None, held: int) -> None:
-    """Refuse a picture by what its header says; no pixel has been decoded yet.
+    """Refuse an image by what its header says; no pixel has been decoded yet.
 
     Args:
         held: bytes of the file that are in memory, with what was made of it.

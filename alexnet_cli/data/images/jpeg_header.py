@@ -1,6 +1,6 @@
 """What a JPEG says of itself before its first pixel, read without decoding it.
 
-A decoder goes through the whole picture once for each scan of a progressive JPEG, and an empty
+A decoder goes through the whole image once for each scan of a progressive JPEG, and an empty
 scan takes ten bytes: so their number is counted before they are paid for.
 """
 
@@ -15,7 +15,7 @@ FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # F7 is JPEG-LS; those
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 ARITHMETIC = range(0xC9, 0xD0)
 MAX_COMPONENTS = 4  # that a decoder takes
-MAX_SEGMENTS = 10_000  # the longest real headers, a picture's colour profile, have some hundred
+MAX_SEGMENTS = 10_000  # the longest real headers, an image's color profile, have some hundred
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class JpegHeader:
         kind: the code of its frame marker, 0xC0 for the plain kind.
         precision: bits a sample.
         num_scans: 1 if all the pixels come in one scan, else the scans there are.
-        is_whole: every component, brightness or colour, has the scan that begins it.
+        is_whole: every component, brightness or color, has the scan that begins it.
     """
 
     kind: int
@@ -39,7 +39,7 @@ class JpegHeader:
 
     @property
     def in_one_scan(self) -> bool:
-        """Say whether rows can be decoded one by one, without the whole picture in memory."""
+        """Say whether rows can be decoded one by one, without the whole image in memory."""
         return self.num_scans == 1 and self.kind not in PROGRESSIVE
 
 
@@ -80,7 +80,7 @@ def _with_scans(content: bytes, frame: tuple[int, bytes], position: int) -> Jpeg
 
 
 def _is_whole(content: bytes, kind: int, components: set[int], position: int) -> bool:
-    """Say whether every component has a scan that begins it; decoders leave it grey if not.
+    """Say whether every component has a scan that begins it; decoders leave it gray if not.
 
     Args:
         components: their names in the frame.

@@ -1,8 +1,8 @@
-"""One picture -> the paper's 256x256 RGB (section 2), and its JPEG.
+"""One image -> the paper's 256x256 RGB (section 2), and its JPEG.
 
 The shorter side is resized to 256, then the central 256x256 is kept. The filter is bicubic with
 antialiasing (the paper names none), across and down in Pillow's order: the pixels are Pillow's
-within two grey levels. Only what the crop keeps is computed.
+within two gray levels. Only what the crop keeps is computed.
 
 H rows, W columns.
 """
@@ -25,13 +25,13 @@ IMAGE_SIZE = 256
 JPEG_QUALITY = 90
 FULL_COLOUR_QUALITY = 95
 RESIZER = "cykooz-resizer" if simd else "pillow"  # the package
-REACH = 2  # of the bicubic filter, in pixels of the coarser picture
+REACH = 2  # of the bicubic filter, in pixels of the coarser image
 
 Span = tuple[float, float]  # start and length, in pixels and their parts
 
 
 def to_square(content: bytes, size: int = IMAGE_SIZE) -> np.ndarray:
-    """Decode a picture, resize its shorter side to `size` and keep the central square.
+    """Decode an image, resize its shorter side to `size` and keep the central square.
 
     Returns:
         uint8 RGB, (size, size, 3), 0..255, C-contiguous.
@@ -43,7 +43,7 @@ def to_square(content: bytes, size: int = IMAGE_SIZE) -> np.ndarray:
 
 
 def to_jpeg(pixels: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
-    """Encode uint8 RGB (H, W, 3) as JPEG; from quality 95 on its colours keep all their pixels."""
+    """Encode uint8 RGB (H, W, 3) as JPEG; from quality 95 on its colors keep all their pixels."""
     chroma = "444" if quality >= FULL_COLOUR_QUALITY else "420"
     return simplejpeg.encode_jpeg(
         pixels, quality=quality, colorspace="RGB", colorsubsampling=chroma
@@ -77,7 +77,7 @@ def square(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _central(length: int, fitted: int, size: int) -> Span:
-    """Return start and length, in pixels of the picture, of the central `size` of `fitted`."""
+    """Return start and length, in pixels of the image, of the central `size` of `fitted`."""
     return round((fitted - size) / 2) * length / fitted, size * length / fitted
 
 
@@ -88,7 +88,7 @@ def _reached(start: float, extent: float, length: int, size: int) -> tuple[int, 
 
 
 def _bands(pixels: np.ndarray) -> list[np.ndarray]:
-    """Return a picture as bands of rows, none of them large; most have one."""
+    """Return an image as bands of rows, none of them large; most have one."""
     height, width = pixels.shape[:2]
     rows = max(1, BAND_PIXELS // width)
     return [pixels[top : top + rows] for top in range(0, height, rows)]

@@ -1,4 +1,4 @@
-"""Picture files without what is no picture: texts, colour profiles, previews, camera notes.
+"""Image files without what is no image: texts, color profiles, previews, camera notes.
 
 None of it has a say in the pixels, but it can be endless, packed a thousandfold, or point at
 itself; so Pillow never sees it. A TIFF, where it cannot be taken out, is looked through instead.
@@ -12,7 +12,7 @@ from alexnet_cli.data.images.jpeg_header import EOI, MARKER, MAX_SEGMENTS, RESTA
 from alexnet_cli.errors import ImageError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-JPEG_NOTES = {*range(0xE1, 0xEE), 0xEF, 0xFE}  # APP0 and APP14 say which colours the samples are
+JPEG_NOTES = {*range(0xE1, 0xEE), 0xEF, 0xFE}  # APP0 and APP14 say which colors the samples are
 MAX_CHUNKS = 1 << 18  # of a PNG; 256 MB in the usual 8 kB have 2^15
 MAX_TAG_VALUES = 1 << 17  # of one TIFF tag; 65,536 rows of one strip each have half of them
 BYTE_TYPES = (1, 2, 6, 7)  # values that Pillow keeps as one piece
@@ -44,10 +44,10 @@ def bare_jpeg(content: bytes) -> bytes:
 
 
 def bare_png(content: bytes) -> bytes:
-    """Return a PNG with the chunks that make its pixels alone, an animation's first picture.
+    """Return a PNG with the chunks that make its pixels alone, an animation's first image.
 
     Raises:
-        ImageError: `corrupt`; more chunks than any picture has.
+        ImageError: `corrupt`; more chunks than any image has.
     """
     kept, rest = [content[:8]], 8
     for kind, start, end in png_chunks(content):
@@ -61,7 +61,7 @@ def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield kind, start and end of each chunk before IEND; the last may end beyond the file.
 
     Raises:
-        ImageError: `corrupt`; more chunks than any picture has.
+        ImageError: `corrupt`; more chunks than any image has.
     """
     start = len(PNG_SIGNATURE)
     for _ in range(MAX_CHUNKS):
@@ -75,7 +75,7 @@ def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def check_tiff(content: bytes) -> None:
-    """Refuse a TIFF with a tag of more values than a picture can need.
+    """Refuse a TIFF with a tag of more values than an image can need.
 
     Raises:
         ImageError: `corrupt`.

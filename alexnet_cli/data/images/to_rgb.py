@@ -1,6 +1,6 @@
-"""A picture that Pillow has opened -> uint8 RGB, of any mode it may have.
+"""An image that Pillow has opened -> uint8 RGB, of any mode it may have.
 
-Transparent pictures are laid on white, grey ones of 16 bits scaled to 8.
+Transparent images are laid on white, gray ones of 16 bits scaled to 8.
 
 H rows, W columns.
 """
@@ -21,9 +21,9 @@ SAMPLE_FORMAT, SIGNED = 339, 2
 
 
 def rgb_pixels(image: Image.Image) -> np.ndarray:
-    """Return the pixels of a picture that Pillow has opened: uint8 RGB (H, W, 3).
+    """Return the pixels of an image that Pillow has opened: uint8 RGB (H, W, 3).
 
-    They are made a band at a time: a large picture is never there twice.
+    They are made a band at a time: a large image is never there twice.
 
     Raises:
         ImageError: `unsupported-variant`; and whatever Pillow raises on damage.
@@ -56,9 +56,9 @@ def _silence() -> Iterator[None]:
 
 
 def _bits_to_drop(image: Image.Image) -> int | None:
-    """Return the low bits that a wide grey picture has beyond 8; None if it is not wide.
+    """Return the low bits that a wide gray image has beyond 8; None if it is not wide.
 
-    `convert` would clip it at 255, so a 16-bit picture became white.
+    `convert` would clip it at 255, so a 16-bit image became white.
     """
     if image.mode.startswith("I;16"):
         return 8
@@ -73,7 +73,7 @@ def _bits_to_drop(image: Image.Image) -> int | None:
 
 
 def _is_wide_negative(image: Image.Image) -> bool:
-    """Say whether 0 is white in a wide grey TIFF; Pillow turns narrow ones itself."""
+    """Say whether 0 is white in a wide gray TIFF; Pillow turns narrow ones itself."""
     return image.mode.startswith("I;16") and _tiff_tag(image, PHOTOMETRIC) == WHITE_IS_ZERO
 
 
@@ -84,11 +84,11 @@ def _tiff_tag(image: Image.Image, number: int, default=None):
 def _to_rgb(image: Image.Image, shift: int | None, is_negative: bool) -> Image.Image:
     if shift is not None:
         wide = np.asarray(image)
-        grey = ((~wide if is_negative else wide) >> shift).astype(np.uint8)
+        gray = ((~wide if is_negative else wide) >> shift).astype(np.uint8)
         # Some versions of numpy 2.0 to 2.2 crash where a big-endian array is compared with -1.
         if (clear := image.info.get("transparency")) is not None:
-            grey[wide == clear] = 255
-        return Image.fromarray(grey).convert("RGB")
+            gray[wide == clear] = 255
+        return Image.fromarray(gray).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")

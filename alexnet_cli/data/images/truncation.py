@@ -20,13 +20,13 @@ ADAM7 = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # a pixel, by the colour type of a PNG
-PLANES = 284  # TIFF tag: 2 if each colour lies by itself
+SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # a pixel, by the color type of a PNG
+PLANES = 284  # TIFF tag: 2 if each color lies by itself
 PIECE = 1 << 16  # packed bytes worked on at once
 
 
 def check_opened(image: Image.Image) -> None:
-    """Refuse a picture that has no palette, or pieces that do not cover it.
+    """Refuse an image that has no palette, or pieces that do not cover it.
 
     Args:
         image: as Pillow has opened it; no pixel has been decoded yet.
@@ -73,12 +73,12 @@ def check_loaded(image: Image.Image, content: bytes) -> None:
 
 def _num_bytes(header: bytes) -> int:
     """Return how many bytes the rows of a PNG have, each with its filter."""
-    width, height, depth, colours, _, _, interlaced = struct.unpack(">IIBBBBB", header[:13])
+    width, height, depth, colors, _, _, interlaced = struct.unpack(">IIBBBBB", header[:13])
     total = 0
     for left, top, across, down in ADAM7 if interlaced else ((0, 0, 1, 1),):
         columns, rows = -(-(width - left) // across), -(-(height - top) // down)
         if columns > 0 and rows > 0:
-            total += rows * (1 + (columns * depth * SAMPLES[colours] + 7) // 8)
+            total += rows * (1 + (columns * depth * SAMPLES[colors] + 7) // 8)
     return total
 
 

@@ -139,8 +139,10 @@ def size_and_tag(url: str) -> tuple[int | None, str]:
         return file_system.info(path)
 
     about = _insist(url, ask)
-    told = (about.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "Last-Modified"))
-    return about.get("size"), next((str(value) for value in told if value), "")
+    friendly_oom_errors = (
+        about.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "Last-Modified")
+    )
+    return about.get("size"), next((str(value) for value in friendly_oom_errors if value), "")
 
 
 def _file_system(url: str) -> tuple:

@@ -20,10 +20,10 @@ from PIL import Image
 from alexnet_cli.data.images.decode import FORMATS
 from alexnet_cli.data.remote.cache import cache_folder, making
 from alexnet_cli.data.remote.tar_set import open_tar, tar_size_and_tag
-from alexnet_cli.data.remote.tar_stream import PICTURES, TarStream
+from alexnet_cli.data.remote.tar_stream import IMAGES, TarStream
 from alexnet_cli.data.sources.webdataset import name_and_wnid, read_json, read_label
 from alexnet_cli.errors import DatasetError, MachineError
-from alexnet_cli.io.atomic import read_sealed, write_sealed
+from alexnet_cli.io.atomic import read_checksummed, write_checksummed
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.io.thread_map import check_canceled, thread_map
 
@@ -34,7 +34,7 @@ NUM_THREADS = 8  # tars read at a time
 
 @dataclass(frozen=True, slots=True)
 class RawSample:
-    """One sample as it comes: an encoded picture and its label.
+    """One sample as it comes: an encoded image and its label.
 
     Attributes:
         wnid: that its name or note tells, if one does.
@@ -53,8 +53,8 @@ class ShardMeasure:
     Attributes:
         labels, keys: of its samples, in order.
         wnids: (label, wnid) pairs, each once; the wnid is None where a sample tells none.
-        side: of its pictures, if they are all squares of one size; else 0.
-        num_bare: samples without a picture, which are passed over.
+        side: of its images, if they are all squares of one size; else 0.
+        num_bare: samples without an image, which are passed over.
     """
 
     name: str
@@ -81,7 +81,7 @@ class ShardMeasure:
 
 
 def read_samples(tar: TarStream, skipped: Callable[[], None] = lambda: None) -> Iterator[RawSample]:
-    """Yield the samples of a tar; `skipped` is called for each without a picture.
+    """Yield the samples of a tar; `skipped` is called for each without an image.
 
     Raises:
         InputError: the tar is damaged, or a sample has no label that a class can have.
@@ -92,17 +92,17 @@ def read_samples(tar: TarStream, skipped: Callable[[], None] = lambda: None) -> 
     members = ({"fname": name, "data": data, "__url__": ""} for name, data in tar.members())
     try:
         for group in group_by_keys(members):
-            picture = next((extension for extension in PICTURES if extension in group), None)
-            if picture is None:
+            image = next((extension for extension in IMAGES if extension in group), None)
+            if image is None:
                 skipped()
             else:
-                yield _sample(tar.name, group, picture)
+                yield _sample(tar.name, group, image)
     except ValueError as error:
         why = str(error).partition(" {")[0].partition(" dict_keys")[0][:120]
         raise DatasetError(f"{tar.name}: {why!a}.") from error
 
 
-def _sample(tar: str, group: dict, picture: str) -> RawSample:
+def _sample(tar: str, group: dict, image: str) -> RawSample:
     key = group["__key__"]
     where = f"{tar}: {key[:80]!a}"
     note = read_json(group.get("json"), where)
@@ -113,8 +113,8 @@ def _sample(tar: str, group: dict, picture: str) -> RawSample:
         raise DatasetError(f"{where}: no label in .cls, .json or .txt.")
     if not 0 <= label <= MAX_LABEL:
         raise DatasetError(f"{where}: label {label}; labels lie in 0..{MAX_LABEL}.")
-    _, wnid = name_and_wnid(f"{key}.{picture}", note)
-    return RawSample(key, group[picture], label, wnid)
+    _, wnid = name_and_wnid(f"{key}.{image}", note)
+    return RawSample(key, group[image], label, wnid)
 
 
 def measure_all(
@@ -152,12 +152,12 @@ def _record_path(name: str) -> Path:
 
 
 def _recall(name: str, path: Path) -> ShardMeasure | None:
-    told = read_sealed(path)
-    if told is None:
+    friendly_oom_errors = read_checksummed(path)
+    if friendly_oom_errors is None:
         return None
-    pairs = tuple((label, wnid) for label, wnid in told.pop("wnids"))
-    lists = {field: tuple(told.pop(field)) for field in ("labels", "keys")}
-    return ShardMeasure(name=name, wnids=pairs, **lists, **told)
+    pairs = tuple((label, wnid) for label, wnid in friendly_oom_errors.pop("wnids"))
+    lists = {field: tuple(friendly_oom_errors.pop(field)) for field in ("labels", "keys")}
+    return ShardMeasure(name=name, wnids=pairs, **lists, **friendly_oom_errors)
 
 
 def _measure(name: str, path: Path, allow_pipe: bool) -> ShardMeasure:
@@ -165,7 +165,7 @@ def _measure(name: str, path: Path, allow_pipe: bool) -> ShardMeasure:
     with making(path):
         found = _recall(name, path)  # of another process that measured it meanwhile
         if found is None:
-            write_sealed(path, _read_through(name, allow_pipe))
+            write_checksummed(path, _read_through(name, allow_pipe))
             found = _recall(name, path)
     if found is None:
         raise MachineError(f"{path}: does not give back what was written. Is the disk well?")
@@ -185,12 +185,12 @@ def _read_through(name: str, allow_pipe: bool) -> dict:
             pairs[sample.label, sample.wnid] = None
             sides.add(square_side(sample.content))
     side = sides.pop() if len(sides) == 1 else 0
-    told = {"sha256": tar.digest.hexdigest(), "labels": labels, "keys": keys}
-    return told | {"wnids": list(pairs), "side": side, "num_bare": len(bare)}
+    friendly_oom_errors = {"sha256": tar.digest.hexdigest(), "labels": labels, "keys": keys}
+    return friendly_oom_errors | {"wnids": list(pairs), "side": side, "num_bare": len(bare)}
 
 
-def picture_size(content: bytes) -> tuple[int, int]:
-    """Return height and width that a picture's header tells; zeros if it cannot be read."""
+def image_size_of(content: bytes) -> tuple[int, int]:
+    """Return height and width that an image's header tells; zeros if it cannot be read."""
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(content)
         return height, width
@@ -204,6 +204,6 @@ def picture_size(content: bytes) -> tuple[int, int]:
 
 
 def square_side(content: bytes) -> int:
-    """Return the side of a square picture, 0 of any other."""
-    height, width = picture_size(content)
+    """Return the side of a square image, 0 of any other."""
+    height, width = image_size_of(content)
     return height if height == width else 0

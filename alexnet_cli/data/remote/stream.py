@@ -5,7 +5,7 @@ is drawn by (seed, epoch), and so is the order of the samples that are in a buff
 the indexed reader's that is no permutation of the whole set. Going on within an epoch reads again,
 without decoding, what came before.
 
-N images of a batch, H and W the size that pictures are brought to.
+N images of a batch, H and W the size that images are brought to.
 """
 
 import random
@@ -29,7 +29,7 @@ from alexnet_cli.data.remote.measure import (
     RawSample,
     ShardMeasure,
     forget,
-    picture_size,
+    image_size_of,
     read_samples,
 )
 from alexnet_cli.data.remote.tar_set import open_tar
@@ -39,11 +39,11 @@ from alexnet_cli.io.cores import num_cores
 
 BUFFER_SAMPLES = 8192
 BUFFER_BYTES = 1 << 27
-PENDING_BYTES = 1 << 25  # encoded pictures that wait to be decoded
+PENDING_BYTES = 1 << 25  # encoded images that wait to be decoded
 SAMPLES_AHEAD = 4  # that the reading thread is ahead
 MAX_PIXELS = 3 << 24
 LARGE_PIXELS = 1 << 22
-_one_large = threading.Lock()  # a large picture takes 10 bytes a pixel while it is resized
+_one_large = threading.Lock()  # a large image takes 10 bytes a pixel while it is resized
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class StreamSplit:
             buffers: lend the memory of the images.
 
         Raises:
-            DatasetError: a tar is not as it was measured, or a picture cannot be read.
+            DatasetError: a tar is not as it was measured, or an image cannot be read.
             MachineError: the disk, the network or a command fails.
         """
         num_threads = num_threads or num_cores()
@@ -243,7 +243,7 @@ class _Decoder:
         return batch
 
     def _decode(self, placed: Placed, image: np.ndarray) -> Future:
-        """Begin to decode a picture once not too many bytes wait for it."""
+        """Begin to decode an image once not too many bytes wait for it."""
         num_bytes = len(placed.sample.content)
         while self._waiting and self._waiting_bytes + num_bytes > PENDING_BYTES:
             future, done = self._waiting.popleft()
@@ -256,8 +256,8 @@ class _Decoder:
 
 
 def _decode_into(placed: Placed, image: np.ndarray) -> None:
-    """Decode a picture into uint8 RGB (H, W, 3), resized and cut as prep does."""
-    content, (height, width) = placed.sample.content, picture_size(placed.sample.content)
+    """Decode an image into uint8 RGB (H, W, 3), resized and cut as prep does."""
+    content, (height, width) = placed.sample.content, image_size_of(placed.sample.content)
     try:
         if height * width > MAX_PIXELS:
             raise ImageError("too-many-pixels", f"{width} x {height}")
@@ -269,5 +269,5 @@ def _decode_into(placed: Placed, image: np.ndarray) -> None:
     except (ImageError, ValueError) as error:
         raise DatasetError(
             f"{placed.tar}: sample {placed.sample.key[:80]!a} cannot be read ({error}).\n"
-            "prep leaves such pictures out and counts them: alexnet prep FOLDER DATASET"
+            "prep leaves such images out and counts them: alexnet prep FOLDER DATASET"
         ) from error

@@ -1,4 +1,4 @@
-"""The pictures and notes of a tar that others made, read once from its first byte to its last.
+"""The images and notes of a tar that others made, read once from its first byte to its last.
 
 webdataset reads a member before it looks at its size, and takes a damaged header for the end of a
 tar. Here sizes come first, and only blocks of zeros up to the last byte are an end. Nothing is
@@ -12,7 +12,7 @@ from typing import Protocol
 
 from alexnet_cli.errors import DatasetError
 
-PICTURES = ("jpg", "jpeg", "png", "webp")
+IMAGES = ("jpg", "jpeg", "png", "webp")
 NOTES = ("cls", "json", "txt")
 MAX_PICTURE_BYTES = 1 << 24
 MAX_NOTE_BYTES = 1 << 20
@@ -54,7 +54,7 @@ class TarStream:
         self._source, self._may_read, self._in_members = source, 0, True
 
     def members(self) -> Iterator[tuple[str, bytes]]:
-        """Yield name and content of the pictures and notes.
+        """Yield name and content of the images and notes.
 
         Raises:
             DatasetError: the tar is cut or damaged, or a member is sparse or too large.
@@ -86,8 +86,8 @@ class TarStream:
 
     def _is_wanted(self, member: tarfile.TarInfo) -> bool:
         _, extension = key_and_extension(member.name)
-        limit = MAX_PICTURE_BYTES if extension in PICTURES else MAX_NOTE_BYTES
-        if extension not in PICTURES + NOTES:
+        limit = MAX_PICTURE_BYTES if extension in IMAGES else MAX_NOTE_BYTES
+        if extension not in IMAGES + NOTES:
             return False
         if member.issparse() or member.size > limit:
             what = "sparse" if member.issparse() else f"{member.size} bytes, at most {limit} are"

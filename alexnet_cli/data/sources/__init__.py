@@ -1,1 +1,1 @@
-"""What people have: classes and labelled images of every layout."""
+"""What people have: classes and labeled images of every layout."""

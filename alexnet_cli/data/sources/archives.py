@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alexnet_cli.data.sources.devkit import DevKit, read_devkit, read_ground_truth
-from alexnet_cli.data.sources.source import Picture, Release, count_ignored
-from alexnet_cli.data.sources.tars import list_members, list_whole_tar, picture_of
-from alexnet_cli.errors import ReleaseError
+from alexnet_cli.data.sources.source import Source, SourceImage, count_ignored
+from alexnet_cli.data.sources.tars import image_of, list_members, list_whole_tar
+from alexnet_cli.errors import SourceError
 
 # ILSVRC2012_img_train.tar, ILSVRC2010_images_train.tar; the 2012 dogs-only set is *_train_t3.tar.
 TRAIN = re.compile(r"ILSVRC\d{4}_(img|images)_train\.tar")
@@ -20,29 +20,29 @@ DEVKIT = re.compile(r"(ILSVRC\d{4}_)?devkit[-_](t12|\d\.\d)\.(tar\.gz|tgz|tar)")
 DOGS = re.compile(r"ILSVRC2012_img_train_t3\.tar")
 
 
-def read_archives(folder: Path) -> Release | None:
-    """List the pictures of the official archives in `folder`; None if it holds none of them.
+def read_archives(folder: Path) -> Source | None:
+    """List the images of the official archives in `folder`; None if it holds none of them.
 
     Raises:
-        ReleaseError: an archive is missing, ends early, or contradicts the development kit.
+        SourceError: an archive is missing, ends early, or contradicts the development kit.
     """
     found = find_archives(folder)
     if not found:
         return None
     for path, what in zip(found, ("*_train.tar", "*_val.tar", "*devkit*.tar.gz"), strict=True):
         if path is None:
-            raise ReleaseError(
+            raise SourceError(
                 f"{folder}: no {what} beside the other archives. Add it and run again."
             )
     train, val, devkit_path = found
     devkit = read_devkit(devkit_path)
     ignored: dict[str, int] = {}
-    pictures = {
+    images = {
         "train": _list_train(train, devkit, ignored),
         "val": _list_flat(val, devkit.val_labels, "the development kit labels", ignored),
     }
-    pictures |= _list_test(folder, devkit, ignored)
-    return Release(f"official archives ({train.name})", devkit.classes, pictures, ignored)
+    images |= _list_test(folder, devkit, ignored)
+    return Source(f"official archives ({train.name})", devkit.classes, images, ignored)
 
 
 def find_archives(folder: Path) -> list[Path | None]:
@@ -51,13 +51,13 @@ def find_archives(folder: Path) -> list[Path | None]:
     Nothing at all without one of the two archives.
 
     Raises:
-        ReleaseError: there are two of a kind, or the dogs-only archive instead of the whole.
+        SourceError: there are two of a kind, or the dogs-only archive instead of the whole.
     """
     if not folder.is_dir():
         return []
     train, val, devkit = (_find(folder, pattern) for pattern in (TRAIN, VAL, DEVKIT))
     if train is None and (dogs := _find(folder, DOGS)):
-        raise ReleaseError(
+        raise SourceError(
             f"{dogs} has the 120 dogs of task 3 only.\nDownload ILSVRC2012_img_train.tar (138 GB)."
         )
     return [] if train is None and val is None else [train, val, devkit]
@@ -68,48 +68,50 @@ def _find(folder: Path, pattern: re.Pattern) -> Path | None:
     found = [path for path in named if path.is_file()]  # a pipe would make us wait
     if len(found) > 1:
         names = " and ".join(path.name for path in found[:2])
-        raise ReleaseError(f"{folder} holds {names}. Keep the archives of one year in a folder.")
+        raise SourceError(f"{folder} holds {names}. Keep the archives of one year in a folder.")
     return found[0] if found else None
 
 
-def _list_train(path: Path, devkit: DevKit, ignored: dict[str, int]) -> list[Picture]:
+def _list_train(path: Path, devkit: DevKit, ignored: dict[str, int]) -> list[SourceImage]:
     label_of = {entry.wnid: label for label, entry in enumerate(devkit.classes)}
-    pictures: list[Picture] = []
+    images: list[SourceImage] = []
     with path.open("rb") as file:
         for class_tar in list_members(path, file, 0, path.stat().st_size, ignored):
             wnid, suffix = Path(class_tar.name).stem, Path(class_tar.name).suffix
             if suffix != ".tar" or wnid not in label_of:
-                raise ReleaseError(_unexpected_member(path, class_tar.name))
+                raise SourceError(_unexpected_member(path, class_tar.name))
             end = class_tar.offset_data + class_tar.size
             for member in list_members(path, file, class_tar.offset_data, end, ignored):
-                pictures.append(picture_of(path, f"{wnid}.tar/", member, label_of[wnid]))
-    return pictures
+                images.append(image_of(path, f"{wnid}.tar/", member, label_of[wnid]))
+    return images
 
 
 def _unexpected_member(path: Path, name: str) -> str:
     if Path(name).suffix.lower() in (".jpeg", ".jpg"):
-        return f"{path}: holds pictures, not one tar a class. This looks like a validation archive."
+        return f"{path}: holds images, not one tar a class. This looks like a validation archive."
     return f"{path}: {name!r} is not the tar of a class in the development kit."
 
 
 def _list_flat(
     path: Path, labels: Sequence[int], says: str, ignored: dict[str, int]
-) -> list[Picture]:
-    """List a tar of pictures whose labels are given in the order of their names."""
+) -> list[SourceImage]:
+    """List a tar of images whose labels are given in the order of their names."""
     members = sorted(list_whole_tar(path, ignored), key=_base_name)
     if len(members) != len(labels):
-        raise ReleaseError(
-            f"{path}: {len(members)} pictures, but {says} {len(labels)}.\n"
+        raise SourceError(
+            f"{path}: {len(members)} images, but {says} {len(labels)}.\n"
             "Nothing was written. Compare the archive's size and MD5 with the download page."
         )
-    return [picture_of(path, "", m, label) for m, label in zip(members, labels, strict=True)]
+    return [image_of(path, "", m, label) for m, label in zip(members, labels, strict=True)]
 
 
 def _base_name(member: tarfile.TarInfo) -> str:
     return Path(member.name).name
 
 
-def _list_test(folder: Path, devkit: DevKit, ignored: dict[str, int]) -> dict[str, list[Picture]]:
+def _list_test(
+    folder: Path, devkit: DevKit, ignored: dict[str, int]
+) -> dict[str, list[SourceImage]]:
     """List the test archive if its labels lie beside it."""
     path, truth = _find(folder, TEST), _find(folder, TEST_LABELS)
     if path is None or truth is None:

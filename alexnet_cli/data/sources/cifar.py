@@ -1,6 +1,6 @@
 """CIFAR-10 and CIFAR-100, binary version: a label (CIFAR-100: a coarse and a fine one), pixels.
 
-Its pictures are 32x32 pixels without a file format; each is read as a lossless PNG.
+Its images are 32x32 pixels without a file format; each is read as a lossless PNG.
 """
 
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 from alexnet_cli.data.sources.codecs import CIFAR_BYTES
 from alexnet_cli.data.sources.devkit import ImageClass
-from alexnet_cli.data.sources.source import Picture, Release
-from alexnet_cli.data.sources.staging import SpoolFile
-from alexnet_cli.errors import ReleaseError
+from alexnet_cli.data.sources.source import Source, SourceImage
+from alexnet_cli.data.sources.staging import StagedFile
+from alexnet_cli.errors import SourceError
 from alexnet_cli.io.tar import TAR_FAULTS, read_small_tar
 
 MAX_MEMBER_BYTES = 1 << 28
@@ -25,7 +25,7 @@ class Variant:
     """One of the two sets.
 
     Attributes:
-        label_bytes: before the pixels of each picture; the last one is the label.
+        label_bytes: before the pixels of each image; the last one is the label.
     """
 
     title: str
@@ -64,14 +64,14 @@ VARIANTS = (
 PICKLED = ("cifar-10-python.tar.gz", "cifar-10-batches-py", "cifar-100-python.tar.gz")
 
 
-def read_cifar(source: Path, spool: Path) -> Release | None:
-    """List the pictures of CIFAR-10 or CIFAR-100; None if neither is in `source`.
+def read_cifar(source: Path, spool: Path) -> Source | None:
+    """List the images of CIFAR-10 or CIFAR-100; None if neither is in `source`.
 
     Args:
         source: the archive, the folder in it, or a folder that holds one of them.
 
     Raises:
-        ReleaseError: a file is missing or cut, or it is the pickled version.
+        SourceError: a file is missing or cut, or it is the pickled version.
     """
     for variant in VARIANTS:
         folder = next((f for f in (source, source / variant.folder) if _is_ours(f, variant)), None)
@@ -81,7 +81,7 @@ def read_cifar(source: Path, spool: Path) -> Release | None:
         if archive.is_file():
             content = _read_archive(archive, variant)
             files = tuple(
-                SpoolFile(spool / name, len(content[name]), partial(_write, content[name]))
+                StagedFile(spool / name, len(content[name]), partial(_write, content[name]))
                 for name in (*variant.train, variant.test)
             )
             return _list(variant, content, spool, f"{archive.name}/", files)
@@ -98,7 +98,7 @@ def _is_ours(folder: Path, variant: Variant) -> bool:
 def _refuse_pickled(source: Path) -> None:
     for path in (source, *(source / name for name in PICKLED)):
         if path.name in PICKLED and path.exists():
-            raise ReleaseError(
+            raise SourceError(
                 f"{path} is pickled, and nothing is ever unpickled here.\n"
                 "Download the binary version, cifar-10-binary.tar.gz or cifar-100-binary.tar.gz."
             )
@@ -107,7 +107,7 @@ def _refuse_pickled(source: Path) -> None:
 def _read_folder(folder: Path, variant: Variant) -> dict[str, bytes]:
     missing = [name for name in variant.files if not (folder / name).is_file()]
     if missing:
-        raise ReleaseError(f"{folder}: {missing[0]} is missing. Unpack {variant.archive} again.")
+        raise SourceError(f"{folder}: {missing[0]} is missing. Unpack {variant.archive} again.")
     return {name: (folder / name).read_bytes() for name in variant.files}
 
 
@@ -115,10 +115,10 @@ def _read_archive(path: Path, variant: Variant) -> dict[str, bytes]:
     try:
         content = read_small_tar(path, partial(_key, variant), MAX_MEMBER_BYTES)
     except TAR_FAULTS as error:
-        raise ReleaseError(f"{path}: cut or damaged ({error}). Download it again.") from error
+        raise SourceError(f"{path}: cut or damaged ({error}). Download it again.") from error
     missing = [name for name in variant.files if name not in content]
     if missing:
-        raise ReleaseError(f"{path}: {missing[0]} is not inside. Download it again.")
+        raise SourceError(f"{path}: {missing[0]} is not inside. Download it again.")
     return content
 
 
@@ -136,32 +136,34 @@ def _list(
     content: dict[str, bytes],
     folder: Path,
     parent: str,
-    spool: tuple[SpoolFile, ...],
-) -> Release:
-    """List the pictures; their files lie in `folder`, now or when the spool is made."""
+    spool: tuple[StagedFile, ...],
+) -> Source:
+    """List the images; their files lie in `folder`, now or when the spool is made."""
     names = content[variant.names].decode("ascii", "replace").split()
     # Both sets number their classes in alphabetical order; sorting keeps our rule if one did not.
     if not 0 < len(names) == len(set(names)) <= MAX_CLASSES:
-        raise ReleaseError(f"{parent}{variant.names}: {len(names)} names, or one of them twice.")
+        raise SourceError(f"{parent}{variant.names}: {len(names)} names, or one of them twice.")
     label_of = [sorted(names).index(name) for name in names]
-    pictures = {"train": [], "val": [], "test": []}
+    images = {"train": [], "val": [], "test": []}
     for file_name in (*variant.train, variant.test):
         split = "test" if file_name == variant.test else "train"
         path, records = folder / file_name, content[file_name]
         for row, number in _numbers(path, records, variant):
             if number >= len(names):
-                raise ReleaseError(f"{path}: picture {row} has label {number} of {len(names)}.")
+                raise SourceError(f"{path}: image {row} has label {number} of {len(names)}.")
             offset = row * (variant.label_bytes + CIFAR_BYTES) + variant.label_bytes
             name = f"{path.stem}_{row:05d}.png"
             label = label_of[number]
-            pictures[split].append(Picture(name, path, offset, CIFAR_BYTES, label, parent, "cifar"))
+            images[split].append(
+                SourceImage(name, path, offset, CIFAR_BYTES, label, parent, "cifar")
+            )
     classes = tuple(ImageClass(name, name) for name in sorted(names))
-    return Release(f"{variant.title}, binary version", classes, pictures, {}, spool)
+    return Source(f"{variant.title}, binary version", classes, images, {}, spool)
 
 
 def _numbers(path: Path, records: bytes, variant: Variant) -> Iterator[tuple[int, int]]:
-    """Yield (row, class number) of each picture."""
+    """Yield (row, class number) of each image."""
     size = variant.label_bytes + CIFAR_BYTES
     if not records or len(records) % size:
-        raise ReleaseError(f"{path}: {len(records)} bytes are no multiple of {size}; it is cut.")
+        raise SourceError(f"{path}: {len(records)} bytes are no multiple of {size}; it is cut.")
     return enumerate(records[variant.label_bytes - 1 :: size])

@@ -1,6 +1,6 @@
-"""How a picture's bytes come out of the file that holds them, where they are no plain slice.
+"""How an image's bytes come out of the file that holds them, where they are no plain slice.
 
-Nothing here trusts a length: a member that unpacks to more than any picture is not unpacked.
+Nothing here trusts a length: a member that unpacks to more than any image is not unpacked.
 """
 
 import io
@@ -72,7 +72,7 @@ def _unpack(packed: bytes, method: int) -> bytes:
     return content
 
 
-def read_spooled_row(file: BinaryIO, offset: int, length: int) -> bytes:
+def read_staged_row(file: BinaryIO, offset: int, length: int) -> bytes:
     """Return row number `offset` of a spool file; b"" where the table had none."""
     return read_row(file, offset)
 
@@ -86,10 +86,10 @@ def read_cifar(file: BinaryIO, offset: int, length: int) -> bytes:
     return png.getvalue()
 
 
-# by Picture.codec
+# by Image.codec
 READERS: dict[str, Callable[[BinaryIO, int, int], bytes]] = {
     "": read_slice,
     "zip": read_zip_member,
-    "row": read_spooled_row,
+    "row": read_staged_row,
     "cifar": read_cifar,
 }

@@ -1,4 +1,4 @@
-"""Pictures as people have them: find out the layout of a folder, list them all, move nothing."""
+"""Images as people have them: find out the layout of a folder, list them all, move nothing."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -14,15 +14,12 @@ from alexnet_cli.data.sources.folders import read_folders
 from alexnet_cli.data.sources.ilsvrc2012 import check_labels, check_md5, warn_of_counts
 from alexnet_cli.data.sources.kaggle import read_kaggle
 from alexnet_cli.data.sources.parquet import read_parquet
-from alexnet_cli.data.sources.source import Picture, Release
-from alexnet_cli.data.sources.staging import fill_spool, missing_bytes
+from alexnet_cli.data.sources.source import Source
 from alexnet_cli.data.sources.synset_tars import read_synset_tars
 from alexnet_cli.data.sources.webdataset import read_webdataset
-from alexnet_cli.errors import ReleaseError, UsageError
+from alexnet_cli.errors import SourceError, UsageError
 from alexnet_cli.io.disk import fault_in_words, is_ours
 from alexnet_cli.io.progress import SILENT, Progress
-
-__all__ = ["LAYOUTS", "Picture", "Release", "fill_spool", "missing_bytes", "read_release"]
 
 # What each layout must have, in the order in which we look for them.
 LAYOUTS = {
@@ -39,7 +36,7 @@ SPLIT_BY_US = ("synset-tars", "folders")
 URL = re.compile(r"-|(pipe|file|fd|data):.*|[a-z][a-z0-9+.-]*:/.*", re.IGNORECASE | re.DOTALL)
 
 
-def read_release(
+def read_source(
     source: Path,
     spool: Path,
     *,
@@ -49,18 +46,18 @@ def read_release(
     md5: bool = False,
     follow_links: bool = False,
     progress: Progress = SILENT,
-) -> Release:
-    """List every picture of `source`, whatever its layout. Nothing is written.
+) -> Source:
+    """List every image of `source`, whatever its layout. Nothing is written.
 
     Args:
-        spool: the folder for what cannot be read in place; `fill_spool` will fill it.
+        spool: the folder for what cannot be read in place; `fill_staging` will fill it.
         layout: one of `LAYOUTS`; by default found out by looking.
         val_fraction: share of each class kept for validation, where none is given.
         md5: compare the official archives with their published MD5 first.
         follow_links: follow links that lead out of a folder of classes.
 
     Raises:
-        ReleaseError: nothing we read is there, it is damaged, or its labels are permuted.
+        SourceError: nothing we read is there, it is damaged, or its labels are permuted.
         UsageError: an option or a source that does not exist or does not fit the layout.
     """
     with _faults_told(source):
@@ -73,7 +70,7 @@ def read_release(
             if release is not None:
                 break
         else:
-            raise ReleaseError(_nothing_found(source, layout))
+            raise SourceError(_nothing_found(source, layout))
     if val_fraction and name not in SPLIT_BY_US:
         raise UsageError(f"--val-fraction: the layout {name!r} brings its own splits.")
     if follow_links and name != "folders":
@@ -86,7 +83,7 @@ def read_release(
 
 def _readers(
     spool: Path, val_fraction: float, seed: int, follow_links: bool
-) -> dict[str, Callable[[Path], Release | None]]:
+) -> dict[str, Callable[[Path], Source | None]]:
     split = {"val_fraction": val_fraction, "seed": seed}
     return {
         "archives": read_archives,
@@ -99,7 +96,7 @@ def _readers(
     }
 
 
-def _with_readable_classes(release: Release) -> Release:
+def _with_readable_classes(release: Source) -> Source:
     """Escape what is no UTF-8 in the names of classes; models and tables hold them as text."""
     names = [[_escaped(text) for text in (c.wnid, c.name)] for c in release.classes]
     return replace(release, classes=tuple(ImageClass(wnid, name) for wnid, name in names))
@@ -119,8 +116,8 @@ def _faults_told(source: Path) -> Iterator[None]:
     except OSError as error:
         if is_ours(error):
             raise
-        raise ReleaseError(
-            f"{fault_in_words(error, source)}, so the pictures cannot be listed.\n"
+        raise SourceError(
+            f"{fault_in_words(error, source)}, so the images cannot be listed.\n"
             "Nothing was written. Make it readable and run the same command again."
         ) from error
 
@@ -132,7 +129,7 @@ def _check_source(source: Path, layout: str | None) -> None:
         return
     if URL.fullmatch(str(source)):
         raise UsageError(f"{source}: not supported, nothing was fetched or run. Name a folder.")
-    raise ReleaseError(
+    raise SourceError(
         f"{source} does not exist. Name the folder that holds the archives or classes."
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet_cli.data.sources.meta_mat import MetaError, read_leaves
-from alexnet_cli.errors import ReleaseError
+from alexnet_cli.errors import SourceError
 from alexnet_cli.io.tar import TAR_FAULTS, read_small_tar
 
 MEMBERS = ("meta.mat", "validation_ground_truth.txt")  # endings of their names
@@ -42,7 +42,7 @@ def read_devkit(path: Path) -> DevKit:
     """Read `ILSVRC2012_devkit_t12.tar.gz` or its 2010 counterpart, in memory.
 
     Raises:
-        ReleaseError: a part is missing, damaged or contradicts another.
+        SourceError: a part is missing, damaged or contradicts another.
     """
     meta, ground_truth = _read_members(path)
     wnid_of_id, words = _read_synsets(path, meta)
@@ -59,12 +59,12 @@ def read_ground_truth(
     """Return the labels that a ground truth file lists, one id of the kit a line.
 
     Raises:
-        ReleaseError: a line is no such id.
+        SourceError: a line is no such id.
     """
     try:
         return tuple(label_of_id[int(line)] for line in text.split())
     except (KeyError, ValueError) as error:
-        raise ReleaseError(
+        raise SourceError(
             f"{path}: the {split} ground truth has {error}, which is no class id of meta.mat."
         ) from error
 
@@ -74,10 +74,10 @@ def _read_members(path: Path) -> tuple[bytes, bytes]:
         found = read_small_tar(path, _ending, MAX_MEMBER_BYTES)
     except TAR_FAULTS as error:
         why = str(error).split("\n")[0].rstrip(":")
-        raise ReleaseError(f"{path}: not a readable development kit ({why}).") from error
+        raise SourceError(f"{path}: not a readable development kit ({why}).") from error
     for ending in MEMBERS:
         if not found.get(ending):
-            raise ReleaseError(f"{path}: no *{ending} inside. Download the development kit again.")
+            raise SourceError(f"{path}: no *{ending} inside. Download the development kit again.")
     return found[MEMBERS[0]], found[MEMBERS[1]]
 
 
@@ -90,9 +90,9 @@ def _read_synsets(path: Path, meta: bytes) -> tuple[dict[int, str], dict[str, st
     try:
         leaves = read_leaves(meta)
     except MetaError as error:
-        raise ReleaseError(f"{path}: meta.mat is damaged ({error}).") from error
+        raise SourceError(f"{path}: meta.mat is damaged ({error}).") from error
     wnid_of_id = {number: wnid for number, wnid, _ in leaves}
     words_of = {wnid: words for _, wnid, words in leaves}
     if len(words_of) != len(leaves) or len(wnid_of_id) != len(leaves):
-        raise ReleaseError(f"{path}: meta.mat names a class twice.")
+        raise SourceError(f"{path}: meta.mat names a class twice.")
     return wnid_of_id, words_of

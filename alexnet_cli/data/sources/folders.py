@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 from alexnet_cli.data.sources.devkit import ImageClass
-from alexnet_cli.data.sources.source import Picture, Release, count_ignored, split_off_val
-from alexnet_cli.errors import ReleaseError, UsageError
+from alexnet_cli.data.sources.source import Source, SourceImage, count_ignored, split_off_val
+from alexnet_cli.errors import SourceError, UsageError
 
-# Left by file managers, notebooks and disks, in small letters; never a class, never a picture.
+# Left by file managers, notebooks and disks, in small letters; never a class, never an image.
 CLUTTER = (
     "__macosx",
     "thumbs.db",
@@ -22,8 +22,8 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".
 
 def read_folders(
     folder: Path, *, val_fraction: float, seed: int, follow_links: bool = False
-) -> Release | None:
-    """List the pictures of class folders; a class is a folder, its label the sorted position.
+) -> Source | None:
+    """List the images of class folders; a class is a folder, its label the sorted position.
 
     Args:
         follow_links: follow links that lead out of the folder; by default none is followed.
@@ -32,7 +32,7 @@ def read_folders(
         None if there are no class folders.
 
     Raises:
-        ReleaseError: val or test has a class that train lacks.
+        SourceError: val or test has a class that train lacks.
     """
     if not folder.is_dir():
         return None
@@ -40,47 +40,47 @@ def read_folders(
     if (folder / "train").is_dir():
         if val_fraction:
             raise UsageError("--val-fraction is for class folders alone; here train/ is given.")
-        pictures, wnids = _list_splits(folder, ignored, follow_links)
-        found = [f"{split}/CLASS" for split, listed in pictures.items() if listed]
+        images, wnids = _list_splits(folder, ignored, follow_links)
+        found = [f"{split}/CLASS" for split, listed in images.items() if listed]
         layout = " and ".join(found) + " folders"
     else:
         wnids = class_folders(folder, follow_links=follow_links)
         train = list_classes(folder, "", wnids, ignored, follow_links)
-        pictures = split_off_val(train, val_fraction, seed)
+        images = split_off_val(train, val_fraction, seed)
         layout = "CLASS folders"
     if not wnids:
         return None
-    return Release(layout, tuple(ImageClass(w, w) for w in wnids), pictures, ignored)
+    return Source(layout, tuple(ImageClass(w, w) for w in wnids), images, ignored)
 
 
 def _list_splits(
     folder: Path, ignored: dict[str, int], follow_links: bool
-) -> tuple[dict[str, list[Picture]], list[str]]:
+) -> tuple[dict[str, list[SourceImage]], list[str]]:
     wnids = class_folders(folder / "train", follow_links=follow_links)
     train = list_classes(folder, "train", wnids, ignored, follow_links)
-    pictures = {"train": train, "val": []}
+    images = {"train": train, "val": []}
     for split in ("val", "test"):
         if (folder / split).is_dir():
             check_classes(folder, split, wnids, follow_links)
-            pictures[split] = list_classes(folder, split, wnids, ignored, follow_links)
-    return pictures, wnids
+            images[split] = list_classes(folder, split, wnids, ignored, follow_links)
+    return images, wnids
 
 
 def check_classes(folder: Path, split: str, wnids: list[str], follow_links: bool = False) -> None:
     """Refuse a held-out split with classes that train lacks, or with none.
 
     Raises:
-        ReleaseError: it names the first.
+        SourceError: it names the first.
     """
     found = class_folders(folder / split, follow_links=follow_links)
     if extra := sorted(set(found) - set(wnids)):
-        raise ReleaseError(
+        raise SourceError(
             f"{folder / split}: class {extra[0]!r} is not in {folder / 'train'} "
             f"({len(extra)} such). Nothing was written."
         )
     if wnids and not found:
-        raise ReleaseError(
-            f"{folder / split}: no class folders. Sort its pictures into classes.\n"
+        raise SourceError(
+            f"{folder / split}: no class folders. Sort its images into classes.\n"
             "The validation set of Kaggle can stay flat: put LOC_val_solution.csv beside it."
         )
 
@@ -111,9 +111,9 @@ def list_classes(
     wnids: list[str],
     ignored: dict[str, int],
     follow_links: bool = False,
-) -> list[Picture]:
-    """List the pictures in `folder/split/WNID`, or in `folder/WNID` if `split` is ""."""
-    pictures = []
+) -> list[SourceImage]:
+    """List the images in `folder/split/WNID`, or in `folder/WNID` if `split` is ""."""
+    images = []
     found = set(class_folders(folder / split, ignored, follow_links=follow_links))
     outside = os.path.realpath(folder / split) if follow_links else None
     for label, wnid in enumerate(wnids):
@@ -122,8 +122,8 @@ def list_classes(
         root = folder / split / wnid
         parent = f"{root.relative_to(folder)}/"
         for name, path, length in list_files(root, ignored, outside):
-            pictures.append(Picture(name, path, -1, length, label, parent))
-    return pictures
+            images.append(SourceImage(name, path, -1, length, label, parent))
+    return images
 
 
 def list_files(
@@ -153,7 +153,7 @@ def _reason_to_ignore(entry: os.DirEntry, outside: str | None, seen: set[str]) -
     if is_clutter(entry.name):
         return "hidden folder" if is_folder else "hidden file"
     if is_folder and entry.name.lower().endswith(PICTURE_SUFFIXES):
-        return "folder named like a picture"
+        return "folder named like an image"
     if is_link and not Path(entry.path).exists():
         return None  # it leads nowhere or to itself; left to prep to reject
     if is_link and not _leads_out(entry, outside):
@@ -185,7 +185,7 @@ def _size(entry: os.DirEntry) -> int:
 
 
 def is_clutter(name: str) -> bool:
-    """Say whether a name is one that file managers leave behind, and not a picture's."""
+    """Say whether a name is one that file managers leave behind, and not an image's."""
     if name.startswith(".") and not name.startswith("._"):
         return not name.lower().endswith(PICTURE_SUFFIXES)
     return name.startswith("._") or name.lower() in CLUTTER

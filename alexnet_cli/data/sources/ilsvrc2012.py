@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from alexnet_cli.data.sources.source import Release
-from alexnet_cli.errors import ReleaseError
+from alexnet_cli.data.sources.source import Source
+from alexnet_cli.errors import SourceError
 from alexnet_cli.io.progress import Progress, Tracker
 
 MD5 = {
@@ -23,14 +23,14 @@ CHUNK = 1 << 24
 MEGABYTE = 1_000_000
 
 
-def check_labels(release: Release) -> None:
-    """Compare the first validation pictures with their known labels, if these are the 1000 classes.
+def check_labels(release: Source) -> None:
+    """Compare the first validation images with their known labels, if these are the 1000 classes.
 
     Raises:
-        ReleaseError: a label is not the known one, so all may be permuted.
+        SourceError: a label is not the known one, so all may be permuted.
     """
     wnids = [entry.wnid for entry in release.classes]
-    # Classes without wnids go by number; the names of the pictures then say what set it is.
+    # Classes without wnids go by number; the names of the images then say what set it is.
     by_number = wnids == [f"{label:03d}" for label in range(NUM_CLASSES)]
     if not by_number and not _are_all_classes(wnids):
         return
@@ -40,32 +40,32 @@ def check_labels(release: Release) -> None:
             zip(FIRST_VAL_LABELS, FIRST_VAL_WNIDS, strict=True), start=1
         )
     }
-    for picture in release.pictures["val"]:
-        label, wnid = known.get(picture.name, (picture.label, ""))
-        if picture.label != label:
-            raise ReleaseError(
-                f"{picture.source} is labelled {picture.label} "
-                f"({release.classes[picture.label].wnid}), but it is {label} ({wnid}).\n"
+    for image in release.images["val"]:
+        label, wnid = known.get(image.name, (image.label, ""))
+        if image.label != label:
+            raise SourceError(
+                f"{image.source} is labeled {image.label} "
+                f"({release.classes[image.label].wnid}), but it is {label} ({wnid}).\n"
                 "The labels follow another order of the classes, such as the devkit's.\n"
                 "Nothing was written. Labels must count the sorted wnids, from 0."
             )
 
 
-def warn_of_counts(release: Release, progress: Progress) -> None:
-    """Say so if all 1000 classes are there, but not all pictures."""
+def warn_of_counts(release: Source, progress: Progress) -> None:
+    """Say so if all 1000 classes are there, but not all images."""
     if not _are_all_classes([entry.wnid for entry in release.classes]):
         return
     for split, known in COUNTS.items():
-        found = len(release.pictures[split])
+        found = len(release.images[split])
         if found != known:
-            progress.say(f"warning: {found:,} {split} pictures; ILSVRC 2012 has {known:,}")
+            progress.say(f"warning: {found:,} {split} images; ILSVRC 2012 has {known:,}")
 
 
 def check_md5(paths: list[Path], progress: Progress) -> None:
     """Compare the archives with their known MD5.
 
     Raises:
-        ReleaseError: an archive is another one.
+        SourceError: an archive is another one.
     """
     known = [path for path in paths if path.name in MD5]
     for path in paths:
@@ -77,7 +77,7 @@ def check_md5(paths: list[Path], progress: Progress) -> None:
             digest = _md5(path, bar)
             if digest != MD5[path.name]:
                 dogs = " That is the archive of task 3, dogs only." if digest == DOGS_MD5 else ""
-                raise ReleaseError(
+                raise SourceError(
                     f"{path}: its MD5 is {digest}, not {MD5[path.name]}.{dogs}\nDownload it again."
                 )
     if known:

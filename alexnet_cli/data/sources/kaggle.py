@@ -1,4 +1,4 @@
-"""Kaggle's ILSVRC/Data/CLS-LOC: class folders to train on, flat validation pictures, their labels
+"""Kaggle's ILSVRC/Data/CLS-LOC: class folders to train on, flat validation images, their labels
 in a CSV. Read as a folder, or in place as the zip that Kaggle gives out.
 """
 
@@ -20,8 +20,8 @@ from alexnet_cli.data.sources.folders import (
     list_classes,
     list_files,
 )
-from alexnet_cli.data.sources.source import Picture, Release, count_ignored
-from alexnet_cli.errors import ReleaseError, on_one_line
+from alexnet_cli.data.sources.source import Source, SourceImage, count_ignored
+from alexnet_cli.errors import SourceError, on_one_line
 
 INSIDE = ("ILSVRC", "Data", "CLS-LOC")
 ZIP_NAME = "imagenet-object-localization-challenge.zip"
@@ -42,19 +42,19 @@ class _Parts:
 
     layout: str
     wnids: list[str]
-    train: list[Picture]
-    val: list[Picture]
+    train: list[SourceImage]
+    val: list[SourceImage]
     texts: dict[str, bytes]
 
 
-def read_kaggle(source: Path) -> Release | None:
-    """List Kaggle's pictures; None if `source` does not hold them.
+def read_kaggle(source: Path) -> Source | None:
+    """List Kaggle's images; None if `source` does not hold them.
 
     Args:
         source: the zip, or a folder: CLS-LOC, Data, ILSVRC, or what holds ILSVRC or the zip.
 
     Raises:
-        ReleaseError: the labels are missing or do not fit the pictures; the zip is damaged.
+        SourceError: the labels are missing or do not fit the images; the zip is damaged.
     """
     ignored: dict[str, int] = {}
     archive = source if source.suffix == ".zip" else source / ZIP_NAME
@@ -66,11 +66,11 @@ def read_kaggle(source: Path) -> Release | None:
         _refuse_gzip(source)
         return None
     val = parts.val
-    if any(picture.label == UNLABELLED for picture in val):
+    if any(image.label == UNLABELLED for image in val):
         val = _label(source, parts, ignored)
     words = _read_words(parts.texts.get(WORDS, b""))
     classes = tuple(ImageClass(wnid, words.get(wnid, wnid)) for wnid in parts.wnids)
-    return Release(parts.layout, classes, {"train": parts.train, "val": val}, ignored)
+    return Source(parts.layout, classes, {"train": parts.train, "val": val}, ignored)
 
 
 def _find_folder(source: Path) -> Path | None:
@@ -87,7 +87,7 @@ def _refuse_gzip(source: Path) -> None:
     """Kaggle's older download is a tar within gzip, which has no place to begin but the front."""
     for path in (source, *sorted(source.glob("imagenet_object_localization*.tar.gz"))):
         if path.name.startswith("imagenet_object_localization") and path.is_file():
-            raise ReleaseError(
+            raise SourceError(
                 f"{path} cannot be read in place.\nUnpack it (tar xzf) and name the folder."
             )
 
@@ -100,7 +100,7 @@ def _list_folder(folder: Path, ignored: dict[str, int]) -> _Parts:
         val = list_classes(folder, "val", wnids, ignored)
     else:
         val = [
-            Picture(name, path, -1, length, UNLABELLED, "val/")
+            SourceImage(name, path, -1, length, UNLABELLED, "val/")
             for name, path, length in list_files(folder / "val", ignored)
         ]
     if (folder / "test").is_dir():
@@ -111,7 +111,7 @@ def _list_folder(folder: Path, ignored: dict[str, int]) -> _Parts:
 
 
 def _ignore_test(ignored: dict[str, int], count: int) -> None:
-    count_ignored(ignored, "test picture without a label", count)
+    count_ignored(ignored, "test image without a label", count)
 
 
 def _read_texts(places: list[Path]) -> dict[str, bytes]:
@@ -120,7 +120,7 @@ def _read_texts(places: list[Path]) -> dict[str, bytes]:
         path = next((place / name for place in places if (place / name).is_file()), None)
         if path is not None:
             if path.stat().st_size > MAX_TEXT_BYTES:
-                raise ReleaseError(f"{path}: over {MAX_TEXT_BYTES >> 20} MB, not Kaggle's file.")
+                raise SourceError(f"{path}: over {MAX_TEXT_BYTES >> 20} MB, not Kaggle's file.")
             found[name] = path.read_bytes()
     return found
 
@@ -133,25 +133,25 @@ def _list_zip(path: Path, ignored: dict[str, int]) -> _Parts:
             texts = _read_texts([path.parent])
             texts |= {n: _read_text(archive, found[n]) for n in (LABELS, WORDS) if n in found}
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ReleaseError(f"{path}: cut or damaged ({error}). Download it again.") from error
-    train: dict[str, list[Picture]] = {}
-    val: list[Picture] = []
+        raise SourceError(f"{path}: cut or damaged ({error}). Download it again.") from error
+    train: dict[str, list[SourceImage]] = {}
+    val: list[SourceImage] = []
     for member in members:
-        picture = _zip_picture(path, member, ignored)
-        if picture is None:
+        image = _zip_image(path, member, ignored)
+        if image is None:
             continue
-        split, _, wnid = picture.parent.rstrip("/").partition("/")
+        split, _, wnid = image.parent.rstrip("/").partition("/")
         if split == "train" and wnid:
-            train.setdefault(wnid, []).append(picture)
+            train.setdefault(wnid, []).append(image)
         elif split == "val":
-            val.append(picture)
+            val.append(image)
         elif split == "test":
             _ignore_test(ignored, 1)
     if not train:
-        raise ReleaseError(f"{path}: no {'/'.join(INSIDE)}/train inside. Is it Kaggle's zip?")
+        raise SourceError(f"{path}: no {'/'.join(INSIDE)}/train inside. Is it Kaggle's zip?")
     wnids = sorted(train)
-    labelled = [replace(p, label=label) for label, wnid in enumerate(wnids) for p in train[wnid]]
-    return _Parts(f"Kaggle's zip ({path.name})", wnids, labelled, val, texts)
+    labeled = [replace(p, label=label) for label, wnid in enumerate(wnids) for p in train[wnid]]
+    return _Parts(f"Kaggle's zip ({path.name})", wnids, labeled, val, texts)
 
 
 def _read_text(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
@@ -160,11 +160,11 @@ def _read_text(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     return archive.read(member)
 
 
-def _zip_picture(path: Path, member: zipfile.ZipInfo, ignored: dict[str, int]) -> Picture | None:
-    """Return the picture that a member below CLS-LOC is; its parent is train/WNID/, val/ or test/.
+def _zip_image(path: Path, member: zipfile.ZipInfo, ignored: dict[str, int]) -> SourceImage | None:
+    """Return the image that a member below CLS-LOC is; its parent is train/WNID/, val/ or test/.
 
     Raises:
-        ReleaseError: it is packed in a way that we do not read.
+        SourceError: it is packed in a way that we do not read.
     """
     _, inside, name = member.filename.partition(f"{'/'.join(INSIDE[1:])}/")
     if not inside or member.is_dir():
@@ -175,37 +175,37 @@ def _zip_picture(path: Path, member: zipfile.ZipInfo, ignored: dict[str, int]) -
         count_ignored(ignored, "hidden file")
         return None
     if stat.S_ISLNK(member.external_attr >> 16) or member.file_size > MAX_FILE_BYTES:
-        count_ignored(ignored, "zip member that is no plain picture file")
+        count_ignored(ignored, "zip member that is no plain image file")
         return None
     if member.flag_bits & ENCRYPTED or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
-        raise ReleaseError(
+        raise SourceError(
             f"{path}: {on_one_line(name)} is encrypted, or packed by another method than zip's."
         )
     parent = sys.intern("/".join(parts[:-1]) + "/")
     offset, length = member.header_offset, member.compress_size
-    return Picture(parts[-1], path, offset, length, UNLABELLED, parent, "zip")
+    return SourceImage(parts[-1], path, offset, length, UNLABELLED, parent, "zip")
 
 
-def _label(source: Path, parts: _Parts, ignored: dict[str, int]) -> list[Picture]:
-    """Give each validation picture the label of its row."""
+def _label(source: Path, parts: _Parts, ignored: dict[str, int]) -> list[SourceImage]:
+    """Give each validation image the label of its row."""
     if LABELS not in parts.texts:
-        raise ReleaseError(
-            f"{source}: no {LABELS}, so the validation pictures have no labels.\n"
+        raise SourceError(
+            f"{source}: no {LABELS}, so the validation images have no labels.\n"
             f"Put Kaggle's {LABELS} beside ILSVRC."
         )
     wnid_of = _read_labels(source, parts.texts[LABELS])
     label_of = {wnid: label for label, wnid in enumerate(parts.wnids)}
-    labelled = []
-    for picture in sorted(parts.val, key=lambda picture: picture.name):
-        image_id = picture.name.rpartition(".")[0]
+    labeled = []
+    for image in sorted(parts.val, key=lambda image: image.name):
+        image_id = image.name.rpartition(".")[0]
         wnid = wnid_of.pop(image_id, None)
         if wnid not in label_of:
             why = "has no row" if wnid is None else f"is {wnid!r}, which is no class of train"
-            name = on_one_line(picture.name)
-            raise ReleaseError(f"{source}: {name} {why} in {LABELS}.\nNothing was written.")
-        labelled.append(replace(picture, label=label_of[wnid]))
-    count_ignored(ignored, f"row of {LABELS} without its picture", len(wnid_of))
-    return labelled
+            name = on_one_line(image.name)
+            raise SourceError(f"{source}: {name} {why} in {LABELS}.\nNothing was written.")
+        labeled.append(replace(image, label=label_of[wnid]))
+    count_ignored(ignored, f"row of {LABELS} without its image", len(wnid_of))
+    return labeled
 
 
 def _read_labels(source: Path, content: bytes) -> dict[str, str]:
@@ -216,14 +216,14 @@ def _read_labels(source: Path, content: bytes) -> dict[str, str]:
     try:
         missing = {"ImageId", "PredictionString"} - set(rows.fieldnames or ())
         if missing:
-            raise ReleaseError(f"{source}: {LABELS} has no column {sorted(missing)[0]}.")
+            raise SourceError(f"{source}: {LABELS} has no column {sorted(missing)[0]}.")
         for row in rows:
             wnid = ((row["PredictionString"] or "").split() or [""])[0]
             if wnids.setdefault(row["ImageId"], wnid) != wnid:
                 name = on_one_line(str(row["ImageId"]))  # None of a short row
-                raise ReleaseError(f"{source}: {LABELS} gives {name} two classes.")
+                raise SourceError(f"{source}: {LABELS} gives {name} two classes.")
     except csv.Error as error:
-        raise ReleaseError(f"{source}: {LABELS} is damaged ({error}).") from error
+        raise SourceError(f"{source}: {LABELS} is damaged ({error}).") from error
     return wnids
 
 

@@ -1,4 +1,4 @@
-"""Pictures copied out of files that cannot be read in place, so that a shuffle of all of them can.
+"""Images copied out of files that cannot be read in place, so that a shuffle of all of them can.
 
 A spool file is made whole or not at all; a prep that was interrupted keeps those it has.
 """
@@ -19,7 +19,7 @@ ENTRY = np.dtype("<u8")  # where a row's bytes end; those of the next begin ther
 
 
 @dataclass(frozen=True, slots=True)
-class SpoolFile:
+class StagedFile:
     """One file to make.
 
     Attributes:
@@ -32,13 +32,13 @@ class SpoolFile:
     write: Callable[[BinaryIO], None]
 
 
-def missing_bytes(files: Sequence[SpoolFile]) -> int:
+def missing_bytes(files: Sequence[StagedFile]) -> int:
     """Return about how many bytes the files have that are not there yet."""
     return sum(file.num_bytes for file in files if not file.path.exists())
 
 
-def fill_spool(
-    files: Sequence[SpoolFile],
+def fill_staging(
+    files: Sequence[StagedFile],
     progress: Progress,
     check_stopped: Callable[[], None] = lambda: None,
     *,
@@ -62,11 +62,11 @@ def fill_spool(
         check_room(
             folder,
             needed,
-            "copies of the pictures, gone when prep is done, need",
+            "copies of the images, gone when prep is done, need",
             "Make room, or name a folder on another disk.",
         )
     progress.say(
-        f"copying pictures to {folder}: {size_in_words(needed)} more of disk, until prep is done"
+        f"copying images to {folder}: {size_in_words(needed)} more of disk, until prep is done"
     )
     with progress.track("copying", len(missing)) as bar:
         for file in missing:

@@ -5,27 +5,27 @@ from pathlib import Path
 
 from alexnet_cli.data.sources.devkit import ImageClass
 from alexnet_cli.data.sources.labels import WNID
-from alexnet_cli.data.sources.source import Picture, Release, split_off_val
-from alexnet_cli.data.sources.tars import list_whole_tar, picture_of
+from alexnet_cli.data.sources.source import Source, SourceImage, split_off_val
+from alexnet_cli.data.sources.tars import image_of, list_whole_tar
 
 FILE = re.compile(rf"({WNID})\.tar")
 
 
-def read_synset_tars(folder: Path, *, val_fraction: float, seed: int) -> Release | None:
-    """List the pictures of every WNID.tar in `folder`; None if there is none.
+def read_synset_tars(folder: Path, *, val_fraction: float, seed: int) -> Source | None:
+    """List the images of every WNID.tar in `folder`; None if there is none.
 
     Raises:
-        ReleaseError: a tar is cut or damaged.
+        SourceError: a tar is cut or damaged.
     """
     named = sorted(path for path in folder.glob("*.tar") if FILE.fullmatch(path.name))
     tars = [path for path in named if path.is_file()]
     if not tars:
         return None
     ignored: dict[str, int] = {}
-    pictures: list[Picture] = []
+    images: list[SourceImage] = []
     for label, path in enumerate(tars):
         members = list_whole_tar(path, ignored)
-        pictures += [picture_of(path, f"{path.name}/", member, label) for member in members]
+        images += [image_of(path, f"{path.name}/", member, label) for member in members]
     classes = tuple(ImageClass(path.stem, path.stem) for path in tars)
-    splits = split_off_val(pictures, val_fraction, seed)
-    return Release("one tar a synset", classes, splits, ignored)
+    splits = split_off_val(images, val_fraction, seed)
+    return Source("one tar a synset", classes, splits, ignored)

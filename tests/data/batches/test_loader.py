@@ -184,8 +184,8 @@ def larger() -> bytes:
     [
         pytest.param(b"", id="zeros"),
         pytest.param(b"rubbish" * 1000, id="rubbish"),
-        pytest.param(other_size(), id="a smaller picture"),
-        pytest.param(larger(), id="a larger picture"),
+        pytest.param(other_size(), id="a smaller image"),
+        pytest.param(larger(), id="a larger image"),
     ],
 )
 @pytest.mark.parametrize("position", [0, 37])
@@ -199,7 +199,7 @@ def test_a_damaged_sample_is_named_with_shard_and_key(copy, content, position):
 @pytest.mark.parametrize(
     "content", [other_size(), larger(), huge()], ids=["small", "large", "huge"]
 )
-def test_a_picture_of_another_size_is_refused_though_its_checksum_is_right(copy, content):
+def test_a_image_of_another_size_is_refused_though_its_checksum_is_right(copy, content):
     split = damage(copy, 5, content)
     shard, offset, length = split.samples[5].item()[:3]
     with (copy / split.shards[shard].name).open("rb") as file:
@@ -217,7 +217,7 @@ def test_a_cut_jpeg_is_named_with_shard_and_key(copy):
         list(load_batches(split, np.arange(60), 16))
 
 
-def test_a_picture_that_decodes_but_is_not_preps_is_named(copy):
+def test_a_image_that_decodes_but_is_not_preps_is_named(copy):
     split = open_dataset(copy).split("train")
     jpeg = bytearray(split.jpeg(37))
     jpeg[-3] ^= 1  # the last bits of the scan: it decodes as before, a few pixels differ

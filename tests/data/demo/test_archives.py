@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from alexnet_cli.data.demo.archives import write_demo_release
+from alexnet_cli.data.demo.archives import write_demo_archives
 from alexnet_cli.data.demo.images import CLASSES, draw_jpeg
 
 NAMES = (
@@ -41,7 +41,7 @@ def drawn(label: int, number: int) -> Image.Image:
 
 
 def thumbnail(image: Image.Image, size: int = 32) -> np.ndarray:
-    """Grey central square with its mean and contrast taken out."""
+    """Gray central square with its mean and contrast taken out."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     box = (left, top, left + side, top + side)
@@ -52,7 +52,7 @@ def thumbnail(image: Image.Image, size: int = 32) -> np.ndarray:
 @pytest.fixture(scope="module")
 def release(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "release"
-    write_demo_release(folder, images_per_class=4, val_per_class=3)
+    write_demo_archives(folder, images_per_class=4, val_per_class=3)
     return folder
 
 
@@ -73,16 +73,16 @@ def test_val_tar_is_flat_and_numbered_from_one(release):
     assert list(members(release / NAMES[1])) == expected
 
 
-def test_every_picture_is_a_jpeg_of_its_own_and_sizes_vary(release):
+def test_every_image_is_a_jpeg_of_its_own_and_sizes_vary(release):
     class_tars = members(release / NAMES[0]).values()
-    pictures = [*members(release / NAMES[1]).values()]
-    pictures += [picture for tar in class_tars for picture in members(tar).values()]
-    images = [Image.open(io.BytesIO(picture)) for picture in pictures]
+    contents = [*members(release / NAMES[1]).values()]
+    contents += [content for tar in class_tars for content in members(tar).values()]
+    images = [Image.open(io.BytesIO(content)) for content in contents]
     for image in images:
         image.load()
         assert image.format == "JPEG"
         assert 80 <= min(image.size) <= 320
-    assert len(set(pictures)) == len(pictures) == 70
+    assert len(set(contents)) == len(contents) == 70
     assert len({image.size for image in images}) > 60
     assert {np.sign(image.width - image.height) for image in images} >= {-1, 1}
     assert {image.mode for image in images} == {"RGB", "L"}
@@ -115,13 +115,13 @@ def test_ground_truth_has_every_class_equally_often_in_mixed_order(release):
 
 
 def test_ground_truth_names_what_is_drawn(release):
-    """Stripes are told apart by where the grey levels change, without the drawing code."""
+    """Stripes are told apart by where the gray levels change, without the drawing code."""
     wnid_of_id = {row["ILSVRC2012_ID"]: row["WNID"] for row in synsets_of(release)}
     names = {demo_class.wnid: demo_class.name for demo_class in CLASSES}
     checked = 0
-    pictures = members(release / NAMES[1]).values()
-    for number, picture in zip(ground_truth_of(release), pictures, strict=True):
-        pixels = thumbnail(Image.open(io.BytesIO(picture)))
+    images = members(release / NAMES[1]).values()
+    for number, image in zip(ground_truth_of(release), images, strict=True):
+        pixels = thumbnail(Image.open(io.BytesIO(image)))
         down, across = (np.abs(np.diff(pixels, axis=axis)).mean() for axis in (0, 1))
         name = names[wnid_of_id[number]]
         is_horizontal, is_vertical = down > 1.5 * across, across > 1.5 * down
@@ -133,7 +133,7 @@ def test_ground_truth_names_what_is_drawn(release):
 
 def test_same_seed_writes_the_same_bytes_and_another_seed_others(tmp_path):
     for folder, seed in (("a", 5), ("b", 5), ("c", 6)):
-        write_demo_release(tmp_path / folder, images_per_class=1, val_per_class=1, seed=seed)
+        write_demo_archives(tmp_path / folder, images_per_class=1, val_per_class=1, seed=seed)
     for name in NAMES:
         a, b, c = ((tmp_path / folder / name).read_bytes() for folder in "abc")
         assert a == b

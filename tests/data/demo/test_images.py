@@ -1,4 +1,4 @@
-"""The drawn pictures: no class is told by its colour, every figure fills its picture."""
+"""The drawn images: no class is told by its color, every figure fills its image."""
 
 import io
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_cli.data.demo.images import CLASSES, draw_jpeg, draw_numbered, draw_pictures
+from alexnet_cli.data.demo.images import CLASSES, draw_images, draw_jpeg, draw_numbered
 
 
 def drawn(label: int, number: int) -> Image.Image:
@@ -16,7 +16,7 @@ def drawn(label: int, number: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def mean_colors() -> np.ndarray:
-    """Mean RGB of 12 pictures of each class: (K, 12, 3)."""
+    """Mean RGB of 12 images of each class: (K, 12, 3)."""
     colors = [
         np.asarray(drawn(label, number).convert("RGB")).mean((0, 1))
         for label in range(len(CLASSES))
@@ -25,7 +25,7 @@ def mean_colors() -> np.ndarray:
     return np.array(colors).reshape(len(CLASSES), 12, 3)
 
 
-def test_mean_colour_does_not_tell_the_classes(mean_colors):
+def test_mean_color_does_not_tell_the_classes(mean_colors):
     class_means = mean_colors[:, :6].mean(1)
     held_out = mean_colors[:, 6:]
     distances = np.linalg.norm(held_out[:, :, None] - class_means, axis=-1)  # (K, 6, K)
@@ -42,10 +42,10 @@ def test_figure_fills_a_fair_part_of_the_central_crop(demo_class):
         assert 0.04 < (field > 0).mean() < 0.75
 
 
-def test_pictures_come_class_by_class_in_turn():
-    pictures, num_classes = draw_pictures(2 * len(CLASSES) + 1, seed=3)
+def test_images_come_class_by_class_in_turn():
+    images, num_classes = draw_images(2 * len(CLASSES) + 1, seed=3)
 
     assert num_classes == len(CLASSES)
-    assert [label for _, label in pictures] == [*range(num_classes), *range(num_classes), 0]
-    assert len({jpeg for jpeg, _ in pictures}) == len(pictures)
-    assert pictures[4][0] == draw_numbered(3, "train", 4, 4)
+    assert [label for _, label in images] == [*range(num_classes), *range(num_classes), 0]
+    assert len({jpeg for jpeg, _ in images}) == len(images)
+    assert images[4][0] == draw_numbered(3, "train", 4, 4)

@@ -1,4 +1,4 @@
-"""Picture files of every kind and damage: their pixels against Pillow's, or the reason why not."""
+"""Image files of every kind and damage: their pixels against Pillow's, or the reason why not."""
 
 import io
 import os
@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import pytest
 import simplejpeg
-from helpers import encoded, levels_apart, picture
+from helpers import draw_image, encoded, levels_apart
 from PIL import Image
 
 from alexnet_cli.data.images import decode as decoding
@@ -34,14 +34,12 @@ def refusal(content: bytes) -> ImageError:
 
 
 def outcome(content: bytes) -> str:
-    """Return "a picture", or the reason why it is none."""
+    """Return "an image", or the reason why it is none."""
     try:
         pixels = decode(content)
     except ImageError as error:
         return error.reason
-    return (
-        "a picture" if pixels.ndim == 3 and pixels.shape[2] == 3 else "a picture of another shape"
-    )
+    return "an image" if pixels.ndim == 3 and pixels.shape[2] == 3 else "an image of another shape"
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -51,12 +49,12 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT"
 
 
-def test_a_grey_jpeg_becomes_three_equal_channels():
-    square = decode(encoded(picture(64, 64)[..., 0], "JPEG"))
+def test_a_gray_jpeg_becomes_three_equal_channels():
+    square = decode(encoded(draw_image(64, 64)[..., 0], "JPEG"))
     assert (square == square[..., :1]).all()
 
 
-def test_a_cmyk_jpeg_keeps_its_colours():
+def test_a_cmyk_jpeg_keeps_its_colors():
     pixels = np.zeros((64, 64, 3), np.uint8)
     pixels[:, :32], pixels[:, 32:] = (200, 40, 90), (20, 220, 250)
     content = encoded(Image.fromarray(pixels).convert("CMYK"), "JPEG", quality=98)
@@ -66,12 +64,12 @@ def test_a_cmyk_jpeg_keeps_its_colours():
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
 def test_the_content_decides_the_format(kind):
-    pixels = picture(64, 64)
+    pixels = draw_image(64, 64)
     np.testing.assert_array_equal(decode(encoded(pixels, kind)), pixels)
 
 
 def test_a_png_named_jpeg_is_read_as_the_png_it_is(tmp_path):
-    pixels = picture(64, 64)
+    pixels = draw_image(64, 64)
     path = tmp_path / "n02105855_2933.JPEG"
     path.write_bytes(encoded(pixels, "PNG"))
     np.testing.assert_array_equal(decode(read_file(path)), pixels)
@@ -79,13 +77,13 @@ def test_a_png_named_jpeg_is_read_as_the_png_it_is(tmp_path):
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
 def test_a_jpeg_decodes_as_pillow_decodes_it(options):
-    content = encoded(picture(80, 96), "JPEG", **options)
+    content = encoded(draw_image(80, 96), "JPEG", **options)
     assert levels_apart(decode(content), np.asarray(Image.open(io.BytesIO(content)))) <= 2
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_an_exif_rotation_is_not_applied(kind):
-    pixels = picture(64, 96)
+    pixels = draw_image(64, 96)
     exif = Image.Exif()
     exif[0x0112] = 6  # Orientation: turn by 90 degrees to see it upright
     plain, rotated = encoded(pixels, kind), encoded(pixels, kind, exif=exif)
@@ -93,7 +91,7 @@ def test_an_exif_rotation_is_not_applied(kind):
     np.testing.assert_array_equal(decode(rotated), decode(plain))
 
 
-def test_the_first_picture_of_an_animation_is_taken():
+def test_the_first_image_of_an_animation_is_taken():
     frames = [Image.new("RGB", (64, 64), color) for color in ("red", "blue")]
     content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert (decode(content) == (255, 0, 0)).all()
@@ -101,8 +99,8 @@ def test_the_first_picture_of_an_animation_is_taken():
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP"])
-def test_a_picture_cut_short_is_truncated(kind, share):
-    content = encoded(picture(80, 96), kind)
+def test_a_image_cut_short_is_truncated(kind, share):
+    content = encoded(draw_image(80, 96), kind)
     assert refusal(content[: int(share * len(content))]).reason == "truncated"
 
 
@@ -112,25 +110,25 @@ def test_text_is_not_an_image():
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
 def test_a_header_before_rubbish_is_corrupt(kind):
-    content = encoded(picture(64, 64), kind)
+    content = encoded(draw_image(64, 64), kind)
     assert refusal(content[:8] + b"\7" * 60).reason == "corrupt"
 
 
 def test_a_tiff_of_a_kind_that_pillow_does_not_know_is_an_unsupported_variant():
-    content = encoded(picture(64, 64), "TIFF", tiffinfo={339: 77})  # sample format
+    content = encoded(draw_image(64, 64), "TIFF", tiffinfo={339: 77})  # sample format
     assert refusal(content).reason == "unsupported-variant"
 
 
 def test_a_bmp_of_a_kind_that_pillow_does_not_know_is_an_unsupported_variant():
-    content = bytearray(encoded(picture(64, 64), "BMP"))
+    content = bytearray(encoded(draw_image(64, 64), "BMP"))
     content[28] = 3  # bits a pixel
     assert refusal(bytes(content)).reason == "unsupported-variant"
 
 
-def test_a_jpeg_whose_colours_have_no_scan_is_truncated():
-    content = encoded(picture(64, 64), "JPEG", progressive=True)
+def test_a_jpeg_whose_colors_have_no_scan_is_truncated():
+    content = encoded(draw_image(64, 64), "JPEG", progressive=True)
     before, first, *refining = content.split(b"\xff\xda")
-    assert outcome(b"\xff\xda".join([before, first]) + content[-2:]) == "a picture"
+    assert outcome(b"\xff\xda".join([before, first]) + content[-2:]) == "an image"
     assert outcome(b"\xff\xda".join([before, *refining])) == "truncated"
 
 
@@ -169,7 +167,7 @@ def test_a_jpeg_with_too_many_pixels_is_refused_from_its_header(monkeypatch):
         raise AssertionError("its pixels were decoded")
 
     monkeypatch.setattr(simplejpeg, "decode_jpeg", decode_jpeg)
-    content = encoded(picture(64, 64), "JPEG")
+    content = encoded(draw_image(64, 64), "JPEG")
     size = struct.pack(">HH", 64, 64)
     assert content.count(size) == 1
     huge = content.replace(size, struct.pack(">HH", 60_000, 60_000))
@@ -183,15 +181,15 @@ def test_as_many_pixels_as_memory_is_allowed_for_are_not_too_many():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
-def test_damage_anywhere_gives_a_picture_or_a_known_reason(kind):
-    whole = encoded(picture(48, 56), kind)
+def test_damage_anywhere_gives_a_image_or_a_known_reason(kind):
+    whole = encoded(draw_image(48, 56), kind)
     rng = np.random.default_rng(11)
     for _ in range(60):
         damaged = np.frombuffer(whole, np.uint8).copy()
         near = 60 if rng.random() < 0.5 else len(damaged)
         damaged[rng.integers(0, near, rng.integers(1, 8))] = rng.integers(0, 256)
         content = damaged.tobytes()[: rng.integers(1, len(whole) + 1)]
-        assert outcome(content) in ("a picture", *REASONS)
+        assert outcome(content) in ("an image", *REASONS)
 
 
 def test_a_missing_file_is_unreadable(tmp_path):
@@ -213,13 +211,13 @@ SCAN = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00"  # of nothing at all
 
 
 def with_scans(count: int, **options) -> bytes:
-    content = encoded(picture(40, 50), "JPEG", **options)
+    content = encoded(draw_image(40, 50), "JPEG", **options)
     return content[:-2] + SCAN * count + content[-2:]
 
 
 def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded(monkeypatch):
     content = with_scans(20, progressive=True)
-    assert outcome(content) == "a picture"
+    assert outcome(content) == "an image"
     monkeypatch.setattr(decoding, "MAX_SCANNED_PIXELS", 40 * 50 * 30 - 1)
     monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
     assert str(refusal(content)) == "too-many-pixels: 30 scans of 50 x 40"
@@ -230,9 +228,9 @@ def test_scans_behind_a_whole_plain_jpeg_are_never_decoded():
 
 
 def test_the_coefficients_of_a_progressive_jpeg_count_as_memory(monkeypatch):
-    plain, progressive = (encoded(picture(40, 50), "JPEG", progressive=p) for p in (False, True))
+    plain, progressive = (encoded(draw_image(40, 50), "JPEG", progressive=p) for p in (False, True))
     monkeypatch.setattr(decoding, "MAX_MEMORY", len(plain) + 40 * 50 * 5)
-    assert outcome(plain) == "a picture"
+    assert outcome(plain) == "an image"
     assert refusal(progressive).reason == "too-many-pixels"
 
 
@@ -259,21 +257,21 @@ def tiff_of_jpegs(jpeg: bytes, *starts: int) -> bytes:
 
 
 def test_the_scans_of_jpegs_in_a_tiff_are_counted(monkeypatch):
-    grey = Image.fromarray(picture(40, 50)[..., 0])
-    content = tiff_of_jpegs(encoded(grey, "JPEG"), 0)
-    np.testing.assert_array_equal(decode(content), decode(encoded(grey, "JPEG")))
+    gray = Image.fromarray(draw_image(40, 50)[..., 0])
+    content = tiff_of_jpegs(encoded(gray, "JPEG"), 0)
+    np.testing.assert_array_equal(decode(content), decode(encoded(gray, "JPEG")))
     monkeypatch.setattr(decoding, "MAX_SCANNED_PIXELS", 40 * 50 - 1)
     assert str(refusal(content)) == "too-many-pixels: scans of 50 x 40 in a TIFF"
 
 
 def test_a_tiff_that_shows_one_jpeg_again_and_again_is_refused():
-    jpeg = encoded(Image.fromarray(picture(40, 50)[..., 0]), "JPEG")
-    assert outcome(tiff_of_jpegs(jpeg, 0, len(jpeg))) == "a picture"
+    jpeg = encoded(Image.fromarray(draw_image(40, 50)[..., 0]), "JPEG")
+    assert outcome(tiff_of_jpegs(jpeg, 0, len(jpeg))) == "an image"
     assert refusal(tiff_of_jpegs(jpeg, 0, 0)).reason == "too-many-pixels"
 
 
 def test_a_tiff_is_looked_through_before_pillow_sees_it(monkeypatch):
-    content = encoded(picture(40, 50), "TIFF")
+    content = encoded(draw_image(40, 50), "TIFF")
     monkeypatch.setattr(bare_files, "MAX_TAG_VALUES", 2)
     assert refusal(content).detail == "TIFF tag 258 of 3 values"
 
@@ -281,7 +279,7 @@ def test_a_tiff_is_looked_through_before_pillow_sees_it(monkeypatch):
 def test_pillow_never_sees_the_notes_of_a_jpeg(monkeypatch):
     exif = Image.Exif()
     exif[0x0112] = 6
-    content = encoded(Image.fromarray(picture(40, 50)).convert("CMYK"), "JPEG", exif=exif)
+    content = encoded(Image.fromarray(draw_image(40, 50)).convert("CMYK"), "JPEG", exif=exif)
     open_image, seen = Image.open, []
 
     def opened(file, **options):
@@ -290,7 +288,7 @@ def test_pillow_never_sees_the_notes_of_a_jpeg(monkeypatch):
 
     monkeypatch.setattr(simplejpeg, "decode_jpeg", refuse)
     monkeypatch.setattr(Image, "open", opened)
-    assert outcome(content) == "a picture"
+    assert outcome(content) == "an image"
     assert b"Exif" in content
     assert b"Exif" not in seen[0]
 
@@ -300,40 +298,40 @@ def refuse(*_, **__):
 
 
 def run_length_bmp(side: int) -> bytes:
-    colours = bytes(1024)
+    colors = bytes(1024)
     data = (bytes((255, 7)) * (side // 255) + bytes((side % 255, 7, 0, 0))) * side + b"\0\1"
     fields = (40, side, side, 1, 8, 1, len(data), 0, 0, 256, 0)
-    head = struct.pack("<2sIHHI", b"BM", 0, 0, 0, 54 + len(colours))
-    return head + struct.pack("<IiiHHIIiiII", *fields) + colours + data
+    head = struct.pack("<2sIHHI", b"BM", 0, 0, 0, 54 + len(colors))
+    return head + struct.pack("<IiiHHIIiiII", *fields) + colors + data
 
 
 def test_a_run_length_bmp_may_have_fewer_pixels(monkeypatch):
-    assert outcome(run_length_bmp(60)) == "a picture"
+    assert outcome(run_length_bmp(60)) == "an image"
     monkeypatch.setattr(decoding, "MAX_RUN_LENGTH_PIXELS", 60 * 60 - 1)
     assert refusal(run_length_bmp(60)).detail == "60 x 60 in run-length code"
-    assert outcome(encoded(picture(60, 60), "BMP")) == "a picture"
+    assert outcome(encoded(draw_image(60, 60), "BMP")) == "an image"
 
 
 @pytest.mark.parametrize(("limit", "value"), [("MAX_READS", 20), ("MAX_REREADS", -1000)])
 def test_a_reader_that_asks_too_often_or_too_much_is_ended(monkeypatch, limit, value):
     content = run_length_bmp(300)
-    assert outcome(content) == "a picture"
+    assert outcome(content) == "an image"
     monkeypatch.setattr(decoding, limit, value)
     assert str(refusal(content)) == "corrupt: too much beside the pixels"
 
 
 @pytest.mark.parametrize("where", ["simplejpeg", "pillow"])
-def test_a_picture_there_is_no_memory_for_is_refused(monkeypatch, where):
+def test_a_image_there_is_no_memory_for_is_refused(monkeypatch, where):
     def no_memory(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(simplejpeg, "decode_jpeg", no_memory if where == "simplejpeg" else refuse)
     monkeypatch.setattr(Image.Image, "crop", no_memory)
-    assert str(refusal(encoded(picture(40, 50), "JPEG"))) == "too-many-pixels: out of memory"
+    assert str(refusal(encoded(draw_image(40, 50), "JPEG"))) == "too-many-pixels: out of memory"
 
 
 def test_a_jpeg_whose_header_cannot_be_followed_is_decoded_by_nobody(monkeypatch):
-    content = encoded(picture(40, 50), "JPEG")
+    content = encoded(draw_image(40, 50), "JPEG")
     note = b"\xff\xe5\0\2" * (MAX_SEGMENTS + 1)
     monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
     assert refusal(content[:2] + note + content[2:]).reason == "corrupt"
@@ -349,7 +347,7 @@ def test_a_file_is_read_whole_even_in_pieces(tmp_path, monkeypatch):
 
 def test_what_pillow_logs_of_a_file_stays_off_the_terminal():
     three, many = (b"\x15\x01\3\0\1\0\0\0" + count for count in (b"\3", b"\x80"))
-    content = encoded(picture(9, 9), "TIFF")
+    content = encoded(draw_image(9, 9), "TIFF")
     assert content.count(three) == 1  # the tag of samples per pixel
     script = (
         "import sys; from alexnet_cli.data.images.decode import decode; "

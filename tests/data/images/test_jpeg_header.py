@@ -19,7 +19,7 @@ def jpeg(mode: str = "RGB", **options) -> bytes:
 
 
 @pytest.mark.parametrize(("mode", "components"), [("L", 1), ("RGB", 3), ("CMYK", 4)])
-def test_size_and_components_are_those_of_the_picture(mode, components):
+def test_size_and_components_are_those_of_the_image(mode, components):
     header = read_jpeg_header(jpeg(mode))
     assert (header.height, header.width, header.precision) == (40, 60, 8)
     assert (header.kind, header.num_components) == (0xC0, components)
@@ -110,7 +110,7 @@ def test_a_jpeg_that_ends_before_its_scan_has_no_header(length):
     assert read_jpeg_header(jpeg()[:length]) is None
 
 
-def test_more_segments_than_any_picture_has_are_not_followed():
+def test_more_segments_than_any_image_has_are_not_followed():
     content = jpeg()
     note = b"\xff\xe5\0\2"
     few, many = (content[:2] + note * n + content[2:] for n in (100, MAX_SEGMENTS))

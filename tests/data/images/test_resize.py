@@ -1,4 +1,4 @@
-"""The square that is cut out of a picture, against Pillow and torchvision, and its JPEG."""
+"""The square that is cut out of an image, against Pillow and torchvision, and its JPEG."""
 
 import io
 import math
@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import simplejpeg
-from helpers import encoded, levels_apart, picture
+from helpers import draw_image, encoded, levels_apart
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
@@ -44,7 +44,7 @@ RESIZERS = {"simd": images.resize_with_simd, "pillow": images.resize_with_pillow
 
 @pytest.fixture(params=RESIZERS)
 def levels(request, monkeypatch) -> int:
-    """Use each resizer in turn; the grey levels that it may differ from Pillow."""
+    """Use each resizer in turn; the gray levels that it may differ from Pillow."""
     if request.param == "simd" and images.simd is None:
         pytest.skip("cykooz-resizer is not installed")
     monkeypatch.setattr(images, "_resize", RESIZERS[request.param])
@@ -57,7 +57,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def pillows_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resize the whole picture with Pillow, then crop."""
+    """Resize the whole image with Pillow, then crop."""
     shorter = min(pixels.shape[:2])
     full = Image.fromarray(pixels).resize(
         (size * pixels.shape[1] // shorter, size * pixels.shape[0] // shorter),
@@ -68,8 +68,8 @@ def pillows_square(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("height", "width"), SHAPES)
-def test_the_square_is_pillows_bicubic_picture_cut_at_its_centre(height, width, levels):
-    pixels = picture(height, width)
+def test_the_square_is_pillows_bicubic_image_cut_at_its_center(height, width, levels):
+    pixels = draw_image(height, width)
     found, expected = square(pixels, 64), pillows_square(pixels, 64)
     assert levels_apart(found, expected) <= levels
     assert psnr(found, expected) > 60
@@ -77,7 +77,7 @@ def test_the_square_is_pillows_bicubic_picture_cut_at_its_centre(height, width, 
 
 @pytest.mark.parametrize(("height", "width"), SHAPES)
 def test_the_square_is_what_torchvisions_transforms_make(height, width, levels):
-    pixels = picture(height, width)
+    pixels = draw_image(height, width)
     reference = Compose([Resize(64, InterpolationMode.BICUBIC), CenterCrop(64)])
     assert (
         levels_apart(square(pixels, 64), np.asarray(reference(Image.fromarray(pixels)))) <= levels
@@ -90,8 +90,8 @@ def test_noise_shows_that_nothing_the_filter_needs_is_cut_off(height, width, lev
     assert levels_apart(square(pixels, 64), pillows_square(pixels, 64)) <= levels
 
 
-def test_a_large_picture_is_resized_in_bands_that_meet(levels, monkeypatch):
-    pixels = picture(301, 200)
+def test_a_large_image_is_resized_in_bands_that_meet(levels, monkeypatch):
+    pixels = draw_image(301, 200)
     whole = square(pixels, 64)
     monkeypatch.setattr(images, "BAND_PIXELS", 1000)
     np.testing.assert_array_equal(square(pixels, 64), whole)
@@ -99,23 +99,23 @@ def test_a_large_picture_is_resized_in_bands_that_meet(levels, monkeypatch):
 
 @pytest.mark.parametrize("shape", [(75, 133), (64, 80)])
 def test_the_square_is_contiguous_uint8_rgb(shape, levels):
-    found = square(picture(*shape), 64)
+    found = square(draw_image(*shape), 64)
     assert (found.shape, found.dtype) == ((64, 64, 3), np.uint8)
     assert found.flags.c_contiguous
 
 
 def test_a_square_of_the_size_asked_for_is_not_touched():
-    pixels = picture(256, 256)
+    pixels = draw_image(256, 256)
     np.testing.assert_array_equal(to_square(encoded(pixels)), pixels)
 
 
-def test_a_picture_whose_shorter_side_fits_is_only_cropped():
-    pixels = picture(64, 91)
+def test_a_image_whose_shorter_side_fits_is_only_cropped():
+    pixels = draw_image(64, 91)
     np.testing.assert_array_equal(to_square(encoded(pixels), 64), pixels[:, 14:78])
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 3), (3, 2)])
-def test_tiny_pictures_are_enlarged(height, width, levels):
+def test_tiny_images_are_enlarged(height, width, levels):
     pixels = np.full((height, width, 3), (10, 200, 90), np.uint8)
     assert (square(pixels, 64) == (10, 200, 90)).all()
 
@@ -158,7 +158,7 @@ def test_our_jpeg_has_halved_chroma_and_stays_close():
 
 
 def test_a_higher_quality_takes_more_bytes_and_errs_less():
-    pixels = picture(96, 96)
+    pixels = draw_image(96, 96)
     low, high = to_jpeg(pixels, 60), to_jpeg(pixels, 95)
     errors = [np.abs(decode(jpeg).astype(int) - pixels).mean() for jpeg in (low, high)]
     assert len(low) < len(high)
@@ -169,21 +169,21 @@ def test_a_higher_quality_takes_more_bytes_and_errs_less():
     ("quality", "chroma"),
     [(60, "420"), (90, "420"), (94, "420"), (95, "444"), (98, "444"), (100, "444")],
 )
-def test_colours_keep_all_their_pixels_from_quality_95_on(quality, chroma):
-    header = simplejpeg.decode_jpeg_header(to_jpeg(picture(48, 64), quality))
+def test_colors_keep_all_their_pixels_from_quality_95_on(quality, chroma):
+    header = simplejpeg.decode_jpeg_header(to_jpeg(draw_image(48, 64), quality))
     assert header == (48, 64, "YCbCr", chroma)
 
 
 def test_the_default_quality_is_90_with_halved_chroma():
-    pixels = picture(48, 64)
+    pixels = draw_image(48, 64)
     assert to_jpeg(pixels) == to_jpeg(pixels, 90)
     assert simplejpeg.decode_jpeg_header(to_jpeg(pixels))[3] == "420"
 
 
-def test_edges_between_colours_stay_sharp_at_quality_95_only():
+def test_edges_between_colors_stay_sharp_at_quality_95_only():
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:, 1::2] = (255, 0, 0)
-    pixels[:, ::2] = (0, 130, 0)  # nearly as bright: what tells them apart is their colour
+    pixels[:, ::2] = (0, 130, 0)  # nearly as bright: what tells them apart is their color
     apart = {
         quality: levels_apart(decode(to_jpeg(pixels, quality)), pixels) for quality in (94, 95)
     }

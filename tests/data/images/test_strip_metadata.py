@@ -1,4 +1,4 @@
-"""Files without what is no picture: the pixels stay, the rest is gone or refused."""
+"""Files without what is no image: the pixels stay, the rest is gone or refused."""
 
 import io
 import struct
@@ -66,7 +66,7 @@ def test_a_png_keeps_its_transparency():
     assert Image.open(io.BytesIO(bare_png(content))).info["transparency"] == bytes(range(200))
 
 
-def test_of_an_animated_png_the_first_picture_stays():
+def test_of_an_animated_png_the_first_image_stays():
     content = saved("PNG", save_all=True, append_images=[Image.new("RGB", (30, 20))])
     bare = bare_png(content)
     np.testing.assert_array_equal(opened(bare), PIXELS)

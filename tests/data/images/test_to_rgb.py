@@ -1,10 +1,10 @@
-"""Pictures of every mode become RGB, whole or in bands."""
+"""Images of every mode become RGB, whole or in bands."""
 
 import io
 
 import numpy as np
 import pytest
-from helpers import encoded, levels_apart, picture
+from helpers import draw_image, encoded, levels_apart
 from PIL import Image
 
 from alexnet_cli.data.images import to_rgb as rgb
@@ -22,19 +22,19 @@ def opened(content: bytes) -> np.ndarray:
     return rgb_pixels(Image.open(io.BytesIO(content)))
 
 
-def test_grey_becomes_three_equal_channels():
-    grey = picture(64, 64)[..., 0]
-    np.testing.assert_array_equal(opened(encoded(grey)), np.stack([grey] * 3, axis=-1))
+def test_gray_becomes_three_equal_channels():
+    gray = draw_image(64, 64)[..., 0]
+    np.testing.assert_array_equal(opened(encoded(gray)), np.stack([gray] * 3, axis=-1))
 
 
 def test_black_and_white_becomes_0_and_255():
-    mask = picture(64, 64)[..., 0] > 128
+    mask = draw_image(64, 64)[..., 0] > 128
     square = opened(encoded(Image.fromarray(mask)))
     np.testing.assert_array_equal(square, np.where(mask, 255, 0)[..., None].repeat(3, axis=-1))
 
 
 def test_a_palette_is_looked_up():
-    image = Image.fromarray(picture(64, 64)).quantize(16)
+    image = Image.fromarray(draw_image(64, 64)).quantize(16)
     colors = np.array(image.getpalette()).reshape(-1, 3)
     np.testing.assert_array_equal(opened(encoded(image)), colors[np.asarray(image)])
 
@@ -56,19 +56,19 @@ def test_the_transparent_entry_of_a_palette_is_white():
     assert (square[32:] == (30, 60, 90)).all()
 
 
-def test_sixteen_bit_grey_is_scaled_not_clipped_to_white():
+def test_sixteen_bit_gray_is_scaled_not_clipped_to_white():
     levels = (np.arange(64 * 64, dtype=np.uint32) * 16).astype(np.uint16).reshape(64, 64)
     square = opened(encoded(levels))
     assert levels_apart(square, (levels[..., None] / 257).repeat(3, axis=-1)) <= 1
 
 
-def test_sixteen_bit_grey_whose_zero_is_white_is_turned_round():
+def test_sixteen_bit_gray_whose_zero_is_white_is_turned_round():
     levels = (np.arange(64 * 64, dtype=np.uint32) * 16).astype(np.uint16).reshape(64, 64)
     content = encoded(levels, "TIFF", tiffinfo={PHOTOMETRIC: WHITE_IS_ZERO})
     assert levels_apart(opened(content), 255 - (levels[..., None] / 257).repeat(3, axis=-1)) <= 1
 
 
-def test_the_transparent_level_of_sixteen_bit_grey_is_white():
+def test_the_transparent_level_of_sixteen_bit_gray_is_white():
     levels = np.full((64, 64), 40 * 257, np.uint16)
     levels[:32] += 1
     square = opened(encoded(levels, transparency=40 * 257))
@@ -77,7 +77,7 @@ def test_the_transparent_level_of_sixteen_bit_grey_is_white():
 
 
 def test_levels_below_zero_are_an_unsupported_variant():
-    content = encoded(picture(64, 64)[..., 0], "TIFF", tiffinfo={SAMPLE_FORMAT: SIGNED})
+    content = encoded(draw_image(64, 64)[..., 0], "TIFF", tiffinfo={SAMPLE_FORMAT: SIGNED})
     with pytest.raises(ImageError, match="unsupported-variant"):
         opened(content)
 
@@ -99,10 +99,10 @@ def test_wide_integers_are_scaled_by_what_they_hold(high):
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
 def test_bands_meet_without_a_seam(monkeypatch, mode):
     content = encoded(
-        Image.fromarray(picture(64, 48)).convert("L" if ";" in mode else mode), "TIFF"
+        Image.fromarray(draw_image(64, 48)).convert("L" if ";" in mode else mode), "TIFF"
     )
     if ";" in mode:
-        content = encoded(picture(64, 48)[..., 0].astype(np.uint16) * 257, "TIFF")
+        content = encoded(draw_image(64, 48)[..., 0].astype(np.uint16) * 257, "TIFF")
     whole = opened(content)
     monkeypatch.setattr(rgb, "BAND_PIXELS", 48 * 10)
     np.testing.assert_array_equal(opened(content), whole)
@@ -111,13 +111,13 @@ def test_bands_meet_without_a_seam(monkeypatch, mode):
 def test_a_tiff_may_turn_and_keeps_all_its_rows():
     exif = Image.Exif()
     exif[0x0112] = 6
-    pixels = picture(64, 48)
+    pixels = draw_image(64, 48)
     content = encoded(pixels, "TIFF", exif=exif)
     np.testing.assert_array_equal(opened(content), np.rot90(pixels, -1))
 
 
 def test_what_libtiff_says_of_a_damaged_file_stays_off_the_terminal(capfd):
-    content = bytearray(encoded(picture(64, 48), "TIFF", compression="tiff_lzw"))
+    content = bytearray(encoded(draw_image(64, 48), "TIFF", compression="tiff_lzw"))
     content[100:200] = bytes(100)
     with pytest.raises(OSError, match="decoder error"):
         opened(bytes(content))

@@ -19,16 +19,16 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png(rows: bytes, height: int, colours: int = 2, interlaced: int = 0, width: int = 20) -> bytes:
+def png(rows: bytes, height: int, colors: int = 2, interlaced: int = 0, width: int = 20) -> bytes:
     """A PNG of 8 bits with these rows, each after its filter; a sound one, were there enough."""
-    header = struct.pack(">IIBBBBB", width, height, 8, colours, 0, 0, interlaced)
-    palette = chunk(b"PLTE", bytes(range(30))) if colours == 3 else b""
+    header = struct.pack(">IIBBBBB", width, height, 8, colors, 0, 0, interlaced)
+    palette = chunk(b"PLTE", bytes(range(30))) if colors == 3 else b""
     data = chunk(b"IDAT", zlib.compress(rows))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + palette + data + chunk(b"IEND", b"")
 
 
-def rows_of(value: int, count: int, colours: int = 2, width: int = 20) -> bytes:
-    return (b"\0" + bytes([value]) * (width * SAMPLES[colours])) * count
+def rows_of(value: int, count: int, colors: int = 2, width: int = 20) -> bytes:
+    return (b"\0" + bytes([value]) * (width * SAMPLES[colors])) * count
 
 
 def refusal(content: bytes) -> str:
@@ -37,12 +37,12 @@ def refusal(content: bytes) -> str:
     return failure.value.reason
 
 
-@pytest.mark.parametrize("colours", SAMPLES)
+@pytest.mark.parametrize("colors", SAMPLES)
 @pytest.mark.parametrize("missing", [1, 2, 15])
-def test_a_png_whose_rows_end_early_is_truncated(colours, missing):
-    whole = rows_of(9, 16, colours)
+def test_a_png_whose_rows_end_early_is_truncated(colors, missing):
+    whole = rows_of(9, 16, colors)
     length = len(whole) * (16 - missing) // 16
-    assert refusal(png(whole[:length], 16, colours)) == "truncated"
+    assert refusal(png(whole[:length], 16, colors)) == "truncated"
 
 
 @pytest.mark.parametrize("height", [15, 16])
@@ -57,11 +57,11 @@ def test_an_interlaced_png_without_its_last_pass_is_truncated(height):
     assert refusal(png(passes[:-last], height, interlaced=1)) == "truncated"
 
 
-@pytest.mark.parametrize("colours", SAMPLES)
-def test_a_png_that_is_black_below_is_whole(colours):
-    content = png(rows_of(9, 8, colours) + rows_of(0, 8, colours), 16, colours)
+@pytest.mark.parametrize("colors", SAMPLES)
+def test_a_png_that_is_black_below_is_whole(colors):
+    content = png(rows_of(9, 8, colors) + rows_of(0, 8, colors), 16, colors)
     np.testing.assert_array_equal(
-        decode(content)[:8], decode(png(rows_of(9, 8, colours), 8, colours))
+        decode(content)[:8], decode(png(rows_of(9, 8, colors), 8, colors))
     )
 
 

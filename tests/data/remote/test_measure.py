@@ -14,8 +14,8 @@ from alexnet_cli.data.remote import measure as measure_module
 from alexnet_cli.data.remote.measure import (
     MAX_LABEL,
     forget,
+    image_size_of,
     measure_all,
-    picture_size,
     read_samples,
     square_side,
 )
@@ -124,7 +124,7 @@ def test_sample_without_a_label_of_a_class_is_refused_by_key(write_tar, jpeg, fi
         measured(path)
 
 
-def test_samples_without_a_picture_are_counted_and_passed_over(write_tar, jpeg):
+def test_samples_without_a_image_are_counted_and_passed_over(write_tar, jpeg):
     entries = [{"__key__": "a", "cls": 1}, {"__key__": "b", "jpg": jpeg, "cls": 2}]
     found = measured(write_tar("a.tar", entries))
     assert (found.keys, found.num_bare) == (("b",), 1)
@@ -172,11 +172,11 @@ def test_later_pass_must_find_the_same(tars):
 
 
 def test_sizes_are_read_from_headers(jpeg):
-    assert picture_size(jpeg) == (30, 20)
+    assert image_size_of(jpeg) == (30, 20)
     png = io.BytesIO()
     Image.new("RGB", (8, 8)).save(png, "png")
     assert square_side(png.getvalue()) == 8
-    assert picture_size(b"no picture") == (0, 0)
+    assert image_size_of(b"no image") == (0, 0)
 
 
 def test_samples_come_in_the_measured_order(tars):

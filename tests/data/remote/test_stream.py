@@ -89,7 +89,7 @@ def test_shares_of_the_replicas_are_the_whole_batches(split, count):
             assert (getattr(batch, field) == together).all()
 
 
-def test_pictures_of_any_size_and_kind_are_made_square(write_tar):
+def test_images_of_any_size_and_kind_are_made_square(write_tar):
     entries, expected = [], []
     sizes = [(40, 60, "jpeg"), (90, 33, "png"), (32, 32, "webp"), (32, 32, "png"), (32, 32, "jpeg")]
     for number, (height, width, kind) in enumerate(sizes):
@@ -104,7 +104,7 @@ def test_pictures_of_any_size_and_kind_are_made_square(write_tar):
     assert (batch.images == np.stack(expected)).all()
 
 
-def test_picture_that_cannot_be_read_is_named(write_tar):
+def test_image_that_cannot_be_read_is_named(write_tar):
     split = split_of(write_tar("a.tar", [{"__key__": "broken", "jpg": b"\xff\xd8\xff", "cls": 0}]))
     with pytest.raises(DatasetError, match=r"a\.tar: sample 'broken' cannot be read"):
         list(split.epoch_batches(4))
@@ -172,7 +172,7 @@ def test_buffer_is_bounded_in_samples_and_bytes(split, monkeypatch):
     monkeypatch.setattr(stream_module, "BUFFER_SAMPLES", 5)
     assert sorted(positions(split, shuffle=(1, 1))) == list(range(19))
     assert largest == 6
-    monkeypatch.setattr(stream_module, "BUFFER_BYTES", 1500)  # two or three of these pictures
+    monkeypatch.setattr(stream_module, "BUFFER_BYTES", 1500)  # two or three of these images
     largest = 0
     assert sorted(positions(split, shuffle=(1, 1))) == list(range(19))
     assert 0 < largest < 6

@@ -81,7 +81,7 @@ def test_split_is_told_by_the_name(name, split):
 def test_own_name_of_a_tar():
     assert tar_name("s3://b/a/train-0.tar") == "train-0.tar"
     assert tar_name("pipe:gsutil cat gs://b/train-0.tar | tee /tmp/copy.tar") == "train-0.tar"
-    assert tar_name("pipe:cat /a/pictures.tar") == "pictures.tar"
+    assert tar_name("pipe:cat /a/images.tar") == "images.tar"
     assert tar_name("pipe:tar xOf all-train.tar inside/val-0.tar") == "val-0.tar"
 
 

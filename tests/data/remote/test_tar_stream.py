@@ -16,7 +16,7 @@ from alexnet_cli.data.remote.tar_stream import (
 from alexnet_cli.errors import DatasetError
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
-MEMBERS = {"a.jpg": b"picture", "a.cls": b"1", "b.png": bytes(2000), "b.json": b"{}"}
+MEMBERS = {"a.jpg": b"image", "a.cls": b"1", "b.png": bytes(2000), "b.json": b"{}"}
 
 
 def member(name: str, content: bytes, form: int = tarfile.GNU_FORMAT, **fields) -> bytes:

@@ -87,7 +87,7 @@ def change_a_checksum(path, rng):
     overwrite(path, rng.choice(members(path)).offset + 148, b"000000")
 
 
-def flip_a_byte_of_a_picture(path, rng):
+def flip_a_byte_of_a_image(path, rng):
     member = rng.choice([m for m in members(path) if m.name.endswith("jpg")])
     flip(path, member.offset_data + int(rng.integers(0, member.size)), 1 << int(rng.integers(8)))
 
@@ -134,7 +134,7 @@ def write_behind_the_end(path, rng):
 
 ELEVEN = [
     cut_on_a_member_boundary, cut_inside_a_header, cut_inside_the_data, flip_a_bit_of_a_name,
-    zero_a_header, change_a_checksum, flip_a_byte_of_a_picture, damage_the_first_header,
+    zero_a_header, change_a_checksum, flip_a_byte_of_a_image, damage_the_first_header,
     empty_the_file, zero_the_file, join_two_tars,
 ]  # fmt: skip
 MORE = [
@@ -159,7 +159,7 @@ def test_every_damage_at_any_place_is_found(dataset, shard, damage, seed, read_a
 @pytest.mark.parametrize("seed", range(10))
 def test_deep_names_the_image_that_is_damaged(dataset, shard, seed):
     before = shard.read_bytes()
-    flip_a_byte_of_a_picture(shard, np.random.default_rng(seed))
+    flip_a_byte_of_a_image(shard, np.random.default_rng(seed))
     place = next(
         i
         for i, pair in enumerate(zip(before, shard.read_bytes(), strict=True))
@@ -240,7 +240,7 @@ def test_image_that_is_cut_short_with_the_right_checksum_is_found():
 
 
 def test_finding_reads_as_a_line(dataset, shard):
-    flip_a_byte_of_a_picture(shard, np.random.default_rng(0))
+    flip_a_byte_of_a_image(shard, np.random.default_rng(0))
     lines = [str(finding) for finding in audit(dataset, shard, deep=True).findings]
     assert any(line.startswith(f"{SHARD}: sample train-000000") for line in lines)
 

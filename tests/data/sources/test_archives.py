@@ -14,8 +14,8 @@ from torchvision.datasets import ImageNet, imagenet
 
 from alexnet_cli.data.sources import devkit as synsets
 from alexnet_cli.data.sources.archives import find_archives, read_archives
-from alexnet_cli.data.sources.source import Picture, Release
-from alexnet_cli.errors import ReleaseError
+from alexnet_cli.data.sources.source import Source, SourceImage
+from alexnet_cli.errors import SourceError
 
 TRAIN = "ILSVRC2012_img_train.tar"
 VAL = "ILSVRC2012_img_val.tar"
@@ -31,8 +31,8 @@ BLOCK = 512
 @pytest.fixture(autouse=True, scope="module")
 def kit_read_once() -> Iterator[None]:
     """Read the same development kit once: a process is started for each time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synsets, "read_leaves", functools.cache(synsets.read_leaves))
+    with pytest.MonkeyPatch.context() as crop:
+        crop.setattr(synsets, "read_leaves", functools.cache(synsets.read_leaves))
         yield
 
 
@@ -80,19 +80,19 @@ def with_first_class(content: bytes, change: Callable[[list], None]) -> bytes:
     return tar_of(outer)
 
 
-def listing(release: Release) -> dict[str, list[tuple[str, int, int, int]]]:
-    """What the pictures of a release are, wherever it lies."""
+def listing(release: Source) -> dict[str, list[tuple[str, int, int, int]]]:
+    """What the images of a release are, wherever it lies."""
     return {
-        split: [(p.source, p.offset, p.length, p.label) for p in pictures]
-        for split, pictures in release.pictures.items()
+        split: [(p.source, p.offset, p.length, p.label) for p in images]
+        for split, images in release.images.items()
     }
 
 
-def wnid_by_content(release: Release, pictures: list[Picture]) -> dict[str, tuple[str, int]]:
-    """Return (wnid, label) by the hash of each picture's bytes."""
+def wnid_by_content(release: Source, images: list[SourceImage]) -> dict[str, tuple[str, int]]:
+    """Return (wnid, label) by the hash of each image's bytes."""
     return {
         hashlib.sha256(p.read()).hexdigest(): (release.classes[p.label].wnid, p.label)
-        for p in pictures
+        for p in images
     }
 
 
@@ -110,7 +110,7 @@ def test_every_label_is_the_one_torchvision_reads(release, tmp_path, monkeypatch
         hashlib.sha256(Path(path).read_bytes()).hexdigest(): (theirs.wnids[label], label)
         for path, label in theirs.samples
     }
-    assert wnid_by_content(ours, ours.pictures[split]) == expected
+    assert wnid_by_content(ours, ours.images[split]) == expected
 
 
 def test_class_names_are_the_ones_torchvision_reads(release, tmp_path, monkeypatch):
@@ -123,28 +123,26 @@ def test_class_names_are_the_ones_torchvision_reads(release, tmp_path, monkeypat
     assert ours == names
 
 
-def test_a_training_picture_reads_as_the_bytes_in_its_class_tar(release):
+def test_a_training_image_reads_as_the_bytes_in_its_class_tar(release):
     content = (release / TRAIN).read_bytes()
     expected = {}
     for wnid, start, member in inner_members(content):
         at = start + member.offset_data
         expected[f"{wnid}.tar/{member.name}"] = content[at : at + member.size]
-    pictures = read_archives(release).pictures["train"]
-    assert {picture.source: picture.read() for picture in pictures} == expected
+    images = read_archives(release).images["train"]
+    assert {image.source: image.read() for image in images} == expected
 
 
-def test_training_pictures_are_listed_by_name_whatever_the_order_of_the_archive(release, tmp_path):
+def test_training_images_are_listed_by_name_whatever_the_order_of_the_archive(release, tmp_path):
     folder = altered(release, tmp_path, TRAIN, lambda content: tar_of(unpacked(content)[::-1]))
-    names = [picture.source for picture in read_archives(folder).pictures["train"]]
-    assert names == [picture.source for picture in read_archives(release).pictures["train"]]
+    names = [image.source for image in read_archives(folder).images["train"]]
+    assert names == [image.source for image in read_archives(release).images["train"]]
 
 
-def test_validation_pictures_get_labels_by_name_whatever_the_order_of_the_archive(
-    release, tmp_path
-):
+def test_validation_images_get_labels_by_name_whatever_the_order_of_the_archive(release, tmp_path):
     folder = altered(release, tmp_path, VAL, lambda content: tar_of(unpacked(content)[::-1]))
-    labels = {p.source: p.label for p in read_archives(folder).pictures["val"]}
-    assert labels == {p.source: p.label for p in read_archives(release).pictures["val"]}
+    labels = {p.source: p.label for p in read_archives(folder).images["val"]}
+    assert labels == {p.source: p.label for p in read_archives(release).images["val"]}
 
 
 def test_the_archives_of_2010_read_the_same(release, tmp_path):
@@ -160,7 +158,7 @@ def test_the_dogs_only_training_archive_is_not_taken_for_the_training_archive(re
 
 
 def test_a_folder_without_archives_is_none_of_ours(tmp_path):
-    (tmp_path / "pictures.tar").touch()
+    (tmp_path / "images.tar").touch()
     assert read_archives(tmp_path) is None
 
 
@@ -171,20 +169,20 @@ def test_a_folder_without_archives_is_none_of_ours(tmp_path):
 )
 def test_an_archive_missing_beside_the_others_is_named(release, tmp_path, name, what):
     (altered(release, tmp_path, name, bytes) / name).unlink()
-    with pytest.raises(ReleaseError, match=rf"no \*{what}"):
+    with pytest.raises(SourceError, match=rf"no \*{what}"):
         read_archives(tmp_path)
 
 
 def test_archives_of_two_years_in_one_folder_are_refused(release, tmp_path):
     altered(release, tmp_path, DEVKIT, bytes)
     os.link(release / TRAIN, tmp_path / NAMES_2010[TRAIN])
-    with pytest.raises(ReleaseError, match="one year"):
+    with pytest.raises(SourceError, match="one year"):
         read_archives(tmp_path)
 
 
 def test_a_cut_development_kit_is_refused(release, tmp_path):
     altered(release, tmp_path, DEVKIT, lambda content: content[: len(content) // 2])
-    with pytest.raises(ReleaseError, match="development kit"):
+    with pytest.raises(SourceError, match="development kit"):
         read_archives(tmp_path)
 
 
@@ -192,7 +190,7 @@ def test_a_cut_development_kit_is_refused(release, tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
 def test_an_archive_cut_short_is_refused(release, tmp_path, name, share):
     altered(release, tmp_path, name, lambda content: content[: int(share * len(content))])
-    with pytest.raises(ReleaseError, match=name):
+    with pytest.raises(SourceError, match=name):
         read_archives(tmp_path)
 
 
@@ -200,7 +198,7 @@ def cut_between_members(content: bytes) -> bytes:
     return content[: members(content)[7].offset]
 
 
-def cut_between_pictures_of_a_class(content: bytes) -> bytes:
+def cut_between_images_of_a_class(content: bytes) -> bytes:
     _, start, member = list(inner_members(content))[15]
     return content[: start + member.offset]
 
@@ -218,7 +216,7 @@ def cut_within_the_end_marker(content: bytes) -> bytes:
     ("name", "cut"),
     [
         (TRAIN, cut_between_members),
-        (TRAIN, cut_between_pictures_of_a_class),
+        (TRAIN, cut_between_images_of_a_class),
         (TRAIN, cut_before_the_end_marker),
         (VAL, cut_between_members),
         (VAL, cut_before_the_end_marker),
@@ -227,7 +225,7 @@ def cut_within_the_end_marker(content: bytes) -> bytes:
 )
 def test_an_archive_cut_at_a_boundary_is_refused(release, tmp_path, name, cut):
     altered(release, tmp_path, name, cut)
-    with pytest.raises(ReleaseError, match="cut or damaged"):
+    with pytest.raises(SourceError, match="cut or damaged"):
         read_archives(tmp_path)
 
 
@@ -237,7 +235,7 @@ def test_a_class_tar_without_its_end_is_refused(release, tmp_path):
         return tar_of([(outer[0][0], cut_before_the_end_marker(outer[0][1])), *outer[1:]])
 
     altered(release, tmp_path, TRAIN, change)
-    with pytest.raises(ReleaseError, match="cut or damaged"):
+    with pytest.raises(SourceError, match="cut or damaged"):
         read_archives(tmp_path)
 
 
@@ -255,7 +253,7 @@ def test_a_header_of_zeros_is_never_taken_for_the_end(release, tmp_path, name):
     for offset in header_offsets(name, whole):
         damaged = whole[:offset] + bytes(BLOCK) + whole[offset + BLOCK :]
         (tmp_path / name).write_bytes(damaged)
-        with pytest.raises(ReleaseError, match=r"damaged at"):
+        with pytest.raises(SourceError, match=r"damaged at"):
             read_archives(tmp_path)
 
 
@@ -266,7 +264,7 @@ def test_one_flipped_bit_in_a_members_name_is_refused(release, tmp_path):
         return bytes(damaged)
 
     altered(release, tmp_path, VAL, change)
-    with pytest.raises(ReleaseError, match="cut or damaged"):
+    with pytest.raises(SourceError, match="cut or damaged"):
         read_archives(tmp_path)
 
 
@@ -282,7 +280,7 @@ def test_a_flipped_bit_in_a_header_never_changes_the_listing_unnoticed(release, 
             at = rng.choice(headers) + rng.randrange(BLOCK)
             file.seek(at)
             file.write(bytes([whole[at] ^ 1 << rng.randrange(8)]))
-            with suppress(ReleaseError):
+            with suppress(SourceError):
                 assert listing(read_archives(tmp_path)) == expected, at
             file.seek(at)
             file.write(whole[at : at + 1])
@@ -299,20 +297,20 @@ def test_a_member_of_negative_size_does_not_lead_back_for_ever(release, tmp_path
         return b"".join(before) + header + content
 
     altered(release, tmp_path, VAL, change)
-    with pytest.raises(ReleaseError, match="cut or damaged"):
+    with pytest.raises(SourceError, match="cut or damaged"):
         read_archives(tmp_path)
 
 
-def test_a_validation_archive_under_the_training_name_is_recognised(release, tmp_path):
+def test_a_validation_archive_under_the_training_name_is_recognized(release, tmp_path):
     altered(release, tmp_path, TRAIN, lambda _: (release / VAL).read_bytes())
-    with pytest.raises(ReleaseError, match="looks like a validation archive"):
+    with pytest.raises(SourceError, match="looks like a validation archive"):
         read_archives(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "count"),
     [
-        pytest.param(lambda entries: entries[:-1], 29, id="one picture less"),
+        pytest.param(lambda entries: entries[:-1], 29, id="one image less"),
         pytest.param(lambda entries: [*entries, (tarfile.TarInfo("x.JPEG"), b"x")], 31, id="more"),
     ],
 )
@@ -320,7 +318,7 @@ def test_a_count_other_than_the_ground_truths_is_refused_with_both_counts(
     release, tmp_path, change, count
 ):
     altered(release, tmp_path, VAL, lambda content: tar_of(change(unpacked(content))))
-    with pytest.raises(ReleaseError, match=f"{count} pictures, but the development kit labels 30"):
+    with pytest.raises(SourceError, match=f"{count} images, but the development kit labels 30"):
         read_archives(tmp_path)
 
 
@@ -330,7 +328,7 @@ def test_a_training_member_that_is_no_class_of_the_kit_is_refused(release, tmp_p
         return tar_of([*unpacked(content), (tarfile.TarInfo(name), tar_of([]))])
 
     altered(release, tmp_path, TRAIN, change)
-    with pytest.raises(ReleaseError, match=f"'{name}' is not the tar of a class"):
+    with pytest.raises(SourceError, match=f"'{name}' is not the tar of a class"):
         read_archives(tmp_path)
 
 
@@ -357,12 +355,12 @@ def test_a_member_that_is_no_plain_file_is_ignored_and_counted(release, tmp_path
     folder = altered(release, tmp_path, TRAIN, change)
     listed = read_archives(folder)
     assert sum(listed.ignored.values()) == 1
-    assert [p.source for p in listed.pictures["train"]] == [
-        p.source for p in read_archives(release).pictures["train"]
+    assert [p.source for p in listed.images["train"]] == [
+        p.source for p in read_archives(release).images["train"]
     ]
 
 
-def test_folders_in_the_validation_archive_are_no_pictures_and_change_no_label(release, tmp_path):
+def test_folders_in_the_validation_archive_are_no_images_and_change_no_label(release, tmp_path):
     def change(content: bytes) -> bytes:
         folders = [tarfile.TarInfo(name) for name in ("a", "b")]
         for folder in folders:
@@ -373,8 +371,8 @@ def test_folders_in_the_validation_archive_are_no_pictures_and_change_no_label(r
         return tar_of([*((folder, b"") for folder in folders), *entries])
 
     listed = read_archives(altered(release, tmp_path, VAL, change))
-    labels = {Path(p.source).name: p.label for p in listed.pictures["val"]}
-    assert labels == {p.source: p.label for p in read_archives(release).pictures["val"]}
+    labels = {Path(p.source).name: p.label for p in listed.images["val"]}
+    assert labels == {p.source: p.label for p in read_archives(release).images["val"]}
 
 
 def test_listing_reads_headers_only_and_extracts_nothing(release):
@@ -383,8 +381,8 @@ def test_listing_reads_headers_only_and_extracts_nothing(release):
     assert sorted(release.parent.rglob("*")) == before
 
 
-def test_a_pictures_name_is_its_base_name(release):
-    listed = read_archives(release).pictures
+def test_a_images_name_is_its_base_name(release):
+    listed = read_archives(release).images
     train, val = listed["train"][0], listed["val"][0]
     assert (train.source, train.name) == ("n90000001.tar/n90000001_1.JPEG", "n90000001_1.JPEG")
     assert val.source == val.name == "ILSVRC2012_val_00000001.JPEG"
@@ -408,32 +406,32 @@ def ground_truth(release: Path) -> str:
 
 def test_the_test_archive_of_2010_with_its_ground_truth_is_a_split(release, tmp_path):
     listed = read_archives(with_test_set(release, tmp_path, labels=ground_truth(release)))
-    test, val = ([(p.name, p.label) for p in listed.pictures[s]] for s in ("test", "val"))
+    test, val = ([(p.name, p.label) for p in listed.images[s]] for s in ("test", "val"))
     assert test == val
-    assert listed.pictures["test"][0].path.name == "ILSVRC2010_images_test.tar"
+    assert listed.images["test"][0].path.name == "ILSVRC2010_images_test.tar"
 
 
 def test_a_test_archive_without_its_ground_truth_is_ignored_and_counted(release, tmp_path):
     listed = read_archives(with_test_set(release, tmp_path, labels=None))
-    assert "test" not in listed.pictures
+    assert "test" not in listed.images
     assert listed.ignored == {"test archive without its ground truth": 1}
 
 
 @pytest.mark.parametrize(
     ("labels", "says"),
-    [("1\n2\n", "30 pictures, but .*ground_truth.txt labels 2"), ("99\n" * 30, "no class id")],
+    [("1\n2\n", "30 images, but .*ground_truth.txt labels 2"), ("99\n" * 30, "no class id")],
 )
 def test_a_ground_truth_that_does_not_fit_the_test_archive_is_refused(
     release, tmp_path, labels, says
 ):
-    with pytest.raises(ReleaseError, match=says):
+    with pytest.raises(SourceError, match=says):
         read_archives(with_test_set(release, tmp_path, labels=labels))
 
 
 def test_the_dogs_only_archive_instead_of_the_whole_is_named(release, tmp_path):
     os.link(release / VAL, tmp_path / VAL)
     (tmp_path / "ILSVRC2012_img_train_t3.tar").touch()
-    with pytest.raises(ReleaseError, match="dogs of task 3"):
+    with pytest.raises(SourceError, match="dogs of task 3"):
         read_archives(tmp_path)
 
 
@@ -447,5 +445,5 @@ def test_a_pipe_in_the_place_of_an_archive_is_not_waited_for(release, tmp_path, 
     folder = altered(release, tmp_path, name, bytes)
     (folder / name).unlink()
     os.mkfifo(folder / name)
-    with pytest.raises(ReleaseError, match="beside the other archives"):
+    with pytest.raises(SourceError, match="beside the other archives"):
         read_archives(folder)

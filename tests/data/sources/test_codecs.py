@@ -1,4 +1,4 @@
-"""Bytes out of zips, spools and CIFAR's planes; a damaged one is a rejected picture, no crash."""
+"""Bytes out of zips, spools and CIFAR's planes; a damaged one is a rejected image, no crash."""
 
 import io
 import random
@@ -62,7 +62,7 @@ def test_a_zip_member_reads_as_its_bytes(tmp_path, method, streamed):
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_flipped_bit_in_a_zip_member_never_changes_a_picture_unnoticed(tmp_path, method):
+def test_a_flipped_bit_in_a_zip_member_never_changes_a_image_unnoticed(tmp_path, method):
     path = tmp_path / "a.zip"
     offset, length = a_zip(path, method)
     whole, rng = path.read_bytes(), random.Random(3)
@@ -75,7 +75,7 @@ def test_a_flipped_bit_in_a_zip_member_never_changes_a_picture_unnoticed(tmp_pat
             assert read(path, "zip", offset, length) == CONTENT  # a bit that deflate does not use
 
 
-def test_a_zip_that_became_shorter_makes_a_truncated_picture(tmp_path):
+def test_a_zip_that_became_shorter_makes_a_truncated_image(tmp_path):
     path = tmp_path / "a.zip"
     offset, length = a_zip(path, zipfile.ZIP_STORED)
     path.write_bytes(path.read_bytes()[: offset + 100])
@@ -105,7 +105,7 @@ def test_a_spooled_row_is_found_by_its_number(tmp_path):
     assert [read(tmp_path / "a.rows", "row", number, 0) for number in range(3)] == rows
 
 
-def test_cifar_planes_become_a_lossless_picture(tmp_path):
+def test_cifar_planes_become_a_lossless_image(tmp_path):
     pixels_HWC = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     (tmp_path / "a.bin").write_bytes(b"\7" + pixels_HWC.transpose(2, 0, 1).tobytes())
     content = read(tmp_path / "a.bin", "cifar", 1, 3072)

@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 
 from alexnet_cli.data.sources.devkit import ImageClass, read_devkit
-from alexnet_cli.errors import ReleaseError
+from alexnet_cli.errors import SourceError
 
 # (devkit id, wnid, words, num_children): ids follow the words, labels must follow the wnids.
 ROWS = (
@@ -93,7 +93,7 @@ def test_a_link_in_the_place_of_the_ground_truth_is_not_followed(tmp_path):
         tar.addfile(link)
     path = tmp_path / "kit.tar"
     path.write_bytes(file.getvalue())
-    with pytest.raises(ReleaseError, match=r"no \*validation_ground_truth.txt inside"):
+    with pytest.raises(SourceError, match=r"no \*validation_ground_truth.txt inside"):
         read_devkit(path)
 
 
@@ -103,17 +103,17 @@ def test_a_link_in_the_place_of_the_ground_truth_is_not_followed(tmp_path):
     ids=["too large", "zero", "an inner node", "no number"],
 )
 def test_a_ground_truth_that_is_no_class_is_refused_and_quoted(tmp_path, truth, offender):
-    with pytest.raises(ReleaseError, match=f"ground truth has .*{offender}"):
+    with pytest.raises(SourceError, match=f"ground truth has .*{offender}"):
         read_devkit(write_kit(tmp_path, truth=truth))
 
 
 def test_a_kit_without_meta_mat_is_refused(tmp_path):
-    with pytest.raises(ReleaseError, match=r"no \*meta.mat inside"):
+    with pytest.raises(SourceError, match=r"no \*meta.mat inside"):
         read_devkit(write_kit(tmp_path, meta=b""))
 
 
 def test_a_kit_without_ground_truth_is_refused(tmp_path):
-    with pytest.raises(ReleaseError, match=r"no \*validation_ground_truth.txt inside"):
+    with pytest.raises(SourceError, match=r"no \*validation_ground_truth.txt inside"):
         read_devkit(write_kit(tmp_path, truth=""))
 
 
@@ -133,13 +133,13 @@ def other_variable() -> bytes:
     ],
 )
 def test_a_damaged_meta_mat_is_refused(tmp_path, meta):
-    with pytest.raises(ReleaseError, match=r"meta\.mat is damaged"):
+    with pytest.raises(SourceError, match=r"meta\.mat is damaged"):
         read_devkit(write_kit(tmp_path, meta=meta))
 
 
 @pytest.mark.parametrize("extra", [(1, "n05", "eel", 0), (6, "n01", "eel", 0)], ids=["id", "wnid"])
 def test_a_class_named_twice_is_refused(tmp_path, extra):
-    with pytest.raises(ReleaseError, match="names a class twice"):
+    with pytest.raises(SourceError, match="names a class twice"):
         read_devkit(write_kit(tmp_path, meta=meta_mat((*ROWS, extra))))
 
 
@@ -148,7 +148,7 @@ def test_a_kit_cut_anywhere_is_refused(tmp_path):
     whole = path.read_bytes()
     for length in range(0, len(whole), 41):
         path.write_bytes(whole[:length])
-        with pytest.raises(ReleaseError):
+        with pytest.raises(SourceError):
             read_devkit(path)
 
 
@@ -162,7 +162,7 @@ def test_a_flipped_bit_never_changes_a_label_unnoticed(tmp_path):
         path.write_bytes(damaged)
         try:
             assert read_devkit(path) == expected, position
-        except ReleaseError:
+        except SourceError:
             noticed += 1
     assert noticed > 0.9 * len(range(0, len(whole), 5))
 
@@ -170,6 +170,6 @@ def test_a_flipped_bit_never_changes_a_label_unnoticed(tmp_path):
 def test_a_refusal_takes_at_most_three_lines(tmp_path):
     path = tmp_path / "kit.tar.gz"
     path.write_bytes(b"<html>404</html>" * 100)
-    with pytest.raises(ReleaseError) as refusal:
+    with pytest.raises(SourceError) as refusal:
         read_devkit(path)
     assert str(refusal.value).count("\n") < 3

@@ -14,8 +14,8 @@ from alexnet_cli.data.sources.ilsvrc2012 import (
     check_md5,
     warn_of_counts,
 )
-from alexnet_cli.data.sources.source import Picture, Release
-from alexnet_cli.errors import ReleaseError
+from alexnet_cli.data.sources.source import Source, SourceImage
+from alexnet_cli.errors import SourceError
 from alexnet_cli.io.progress import SILENT
 
 WNIDS = [f"n{number:08d}" for number in range(1000)]
@@ -28,14 +28,14 @@ def known_wnids(monkeypatch):
     monkeypatch.setattr(ilsvrc2012, "WNIDS_SHA256", digest)
 
 
-def a_release(labels=FIRST_VAL_LABELS, wnids=WNIDS, *, num_train: int = 3) -> Release:
+def a_release(labels=FIRST_VAL_LABELS, wnids=WNIDS, *, num_train: int = 3) -> Source:
     val = [
-        Picture(f"ILSVRC2012_val_{number:08d}.JPEG", Path("x"), -1, 1, label, "val/")
+        SourceImage(f"ILSVRC2012_val_{number:08d}.JPEG", Path("x"), -1, 1, label, "val/")
         for number, label in enumerate(labels, start=1)
     ]
-    train = [Picture(str(number), Path("x"), -1, 1, 0) for number in range(num_train)]
+    train = [SourceImage(str(number), Path("x"), -1, 1, 0) for number in range(num_train)]
     classes = tuple(ImageClass(wnid, wnid) for wnid in wnids)
-    return Release("on paper", classes, {"train": train, "val": val}, {})
+    return Source("on paper", classes, {"train": train, "val": val}, {})
 
 
 @pytest.mark.parametrize("wnids", [WNIDS, NUMBERS], ids=["by wnid", "by number"])
@@ -45,7 +45,7 @@ def test_the_known_labels_pass(wnids):
 
 @pytest.mark.parametrize("wnids", [WNIDS, NUMBERS], ids=["by wnid", "by number"])
 def test_labels_in_the_devkits_order_are_refused_naming_the_first(wnids):
-    with pytest.raises(ReleaseError, match=r"val_00000001.JPEG is labelled 489 .* it is 65 ") as e:
+    with pytest.raises(SourceError, match=r"val_00000001.JPEG is labeled 489 .* it is 65 ") as e:
         check_labels(a_release((489, 360, 170, 821, 296), wnids))
     assert "n01751748" in str(e.value)
     assert str(e.value).count("\n") <= 2
@@ -58,10 +58,10 @@ def test_labels_in_the_devkits_order_are_refused_naming_the_first(wnids):
         [*FIRST_VAL_LABELS[1:], 57],
         [*FIRST_VAL_LABELS[:4], 0],
     ],
-    ids=["counted from 1", "off by one picture", "the fifth"],
+    ids=["counted from 1", "off by one image", "the fifth"],
 )
 def test_other_permutations_are_refused(labels):
-    with pytest.raises(ReleaseError, match="another order"):
+    with pytest.raises(SourceError, match="another order"):
         check_labels(a_release(labels))
 
 
@@ -72,9 +72,9 @@ def test_other_classes_are_not_compared(wnids):
     check_labels(a_release((1, 2, 3), wnids))
 
 
-def test_validation_pictures_of_other_names_are_not_compared():
+def test_validation_images_of_other_names_are_not_compared():
     release = a_release((0,))
-    release.pictures["val"] = [Picture("mine.jpg", Path("x"), -1, 1, 0)]
+    release.images["val"] = [SourceImage("mine.jpg", Path("x"), -1, 1, 0)]
     check_labels(release)
 
 
@@ -82,8 +82,8 @@ def test_other_counts_are_said_but_no_error():
     listener = Listener()
     warn_of_counts(a_release(), listener)
     assert listener.lines == [
-        "warning: 3 train pictures; ILSVRC 2012 has 1,281,167",
-        "warning: 5 val pictures; ILSVRC 2012 has 50,000",
+        "warning: 3 train images; ILSVRC 2012 has 1,281,167",
+        "warning: 5 val images; ILSVRC 2012 has 50,000",
     ]
 
 
@@ -118,14 +118,14 @@ def test_archives_of_the_known_md5_pass_with_progress(archives, monkeypatch):
 
 def test_a_changed_archive_is_refused_with_both_md5(archives):
     archives[1].write_bytes(b"changed")
-    with pytest.raises(ReleaseError, match=rf"{VAL}: its MD5 is [0-9a-f]{{32}}, not"):
+    with pytest.raises(SourceError, match=rf"{VAL}: its MD5 is [0-9a-f]{{32}}, not"):
         check_md5(archives, SILENT)
 
 
-def test_the_dogs_only_archive_under_the_name_of_the_whole_is_recognised(archives, monkeypatch):
+def test_the_dogs_only_archive_under_the_name_of_the_whole_is_recognized(archives, monkeypatch):
     archives[0].write_bytes(b"dogs")
     monkeypatch.setattr(ilsvrc2012, "DOGS_MD5", hashlib.md5(b"dogs").hexdigest())
-    with pytest.raises(ReleaseError, match="dogs only"):
+    with pytest.raises(SourceError, match="dogs only"):
         check_md5(archives, SILENT)
 
 

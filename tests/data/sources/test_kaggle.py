@@ -7,8 +7,8 @@ import pytest
 
 from alexnet_cli.data.sources import kaggle
 from alexnet_cli.data.sources.kaggle import ZIP_NAME, read_kaggle
-from alexnet_cli.data.sources.source import Release
-from alexnet_cli.errors import ReleaseError
+from alexnet_cli.data.sources.source import Source
+from alexnet_cli.errors import SourceError
 
 WNIDS = ("n00000001", "n00000002")
 VAL = {"ILSVRC2012_val_00000001": 1, "ILSVRC2012_val_00000002": 0, "ILSVRC2012_val_00000003": 1}
@@ -21,7 +21,7 @@ def rows(*, line_end: str = "\n") -> str:
 
 
 def files(solution: str | None) -> dict[str, bytes]:
-    """What Kaggle gives out; the content of a picture is its name."""
+    """What Kaggle gives out; the content of an image is its name."""
     names = [f"train/{w}/{w}_{number}.JPEG" for w in WNIDS for number in (10, 2)]
     names += [f"val/{image_id}.JPEG" for image_id in VAL]
     names += ["test/ILSVRC2012_test_00000001.JPEG"]
@@ -51,15 +51,15 @@ def write(request):
     return request.param
 
 
-def listed(release: Release, split: str) -> list[tuple[str, int, bytes]]:
-    return [(p.name, p.label, p.read()) for p in release.pictures[split]]
+def listed(release: Source, split: str) -> list[tuple[str, int, bytes]]:
+    return [(p.name, p.label, p.read()) for p in release.images[split]]
 
 
 def expected_val() -> list[tuple[str, int, bytes]]:
     return [(f"{i}.JPEG", label, f"{i}.JPEG".encode()) for i, label in VAL.items()]
 
 
-def test_pictures_classes_and_words_are_those_of_the_files(write, tmp_path):
+def test_images_classes_and_words_are_those_of_the_files(write, tmp_path):
     release = read_kaggle(write(tmp_path, rows()))
     assert [(e.wnid, e.name) for e in release.classes] == [
         ("n00000001", "tench, Tinca tinca"),
@@ -71,13 +71,13 @@ def test_pictures_classes_and_words_are_those_of_the_files(write, tmp_path):
 
 
 def test_the_test_set_is_ignored_and_counted(write, tmp_path):
-    assert read_kaggle(write(tmp_path, rows())).ignored == {"test picture without a label": 1}
+    assert read_kaggle(write(tmp_path, rows())).ignored == {"test image without a label": 1}
 
 
 def test_sources_are_named_below_cls_loc(write, tmp_path):
     release = read_kaggle(write(tmp_path, rows()))
-    assert release.pictures["train"][0].source == "train/n00000001/n00000001_10.JPEG"
-    assert release.pictures["val"][0].source == "val/ILSVRC2012_val_00000001.JPEG"
+    assert release.images["train"][0].source == "train/n00000001/n00000001_10.JPEG"
+    assert release.images["val"][0].source == "val/ILSVRC2012_val_00000001.JPEG"
 
 
 @pytest.mark.parametrize("start", ["ILSVRC", "ILSVRC/Data", CLS_LOC])
@@ -111,9 +111,9 @@ def test_the_csv_may_have_been_through_other_tools(write, tmp_path, solution):
     assert listed(read_kaggle(write(tmp_path, solution)), "val") == expected_val()
 
 
-def test_rows_without_a_picture_are_counted(write, tmp_path):
+def test_rows_without_a_image_are_counted(write, tmp_path):
     release = read_kaggle(write(tmp_path, rows() + "ILSVRC2012_val_00000099,n77777777 1 2 3 4\n"))
-    assert release.ignored["row of LOC_val_solution.csv without its picture"] == 1
+    assert release.ignored["row of LOC_val_solution.csv without its image"] == 1
 
 
 def without_second(text: str) -> str:
@@ -134,7 +134,7 @@ def without_second(text: str) -> str:
     ],
 )
 def test_labels_that_do_not_fit_are_refused_naming_the_first(write, tmp_path, solution, says):
-    with pytest.raises(ReleaseError, match=says) as error:
+    with pytest.raises(SourceError, match=says) as error:
         read_kaggle(write(tmp_path, solution))
     assert str(error.value).count("\n") <= 2
 
@@ -144,7 +144,7 @@ def test_without_the_mapping_the_wnids_are_the_words(tmp_path):
     assert [entry.name for entry in read_kaggle(tmp_path).classes] == list(WNIDS)
 
 
-def test_validation_pictures_that_were_sorted_need_no_csv(tmp_path):
+def test_validation_images_that_were_sorted_need_no_csv(tmp_path):
     val = write_folder(tmp_path, None) / CLS_LOC / "val"
     for image_id, label in VAL.items():
         (val / WNIDS[label]).mkdir(exist_ok=True)
@@ -168,7 +168,7 @@ def test_a_folder_with_neither_is_none_of_ours(tmp_path):
 def test_a_cut_zip_is_refused(tmp_path, share):
     path = write_zip(tmp_path, rows()) / ZIP_NAME
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(ReleaseError, match="cut or damaged"):
+    with pytest.raises(SourceError, match="cut or damaged"):
         read_kaggle(tmp_path)
 
 
@@ -176,7 +176,7 @@ def test_the_older_download_is_refused_with_what_to_do(tmp_path):
     path = tmp_path / "imagenet_object_localization_patched2019.tar.gz"
     path.touch()
     for source in (tmp_path, path):
-        with pytest.raises(ReleaseError, match=r"patched2019\.tar\.gz cannot be read.*\n.*tar xzf"):
+        with pytest.raises(SourceError, match=r"patched2019\.tar\.gz cannot be read.*\n.*tar xzf"):
             read_kaggle(source)
 
 
@@ -189,7 +189,7 @@ def add_to_zip(path: Path, name: str, content: bytes = b"x", *, mode: int = 0o10
 
 def test_another_zip_is_refused(tmp_path):
     add_to_zip(tmp_path / ZIP_NAME, "holiday/1.jpg")
-    with pytest.raises(ReleaseError, match="Is it Kaggle's zip"):
+    with pytest.raises(SourceError, match="Is it Kaggle's zip"):
         read_kaggle(tmp_path)
 
 
@@ -201,7 +201,7 @@ def test_another_zip_is_refused(tmp_path):
         (f"{CLS_LOC}/train/stray.JPEG", 0o100644),
     ],
 )
-def test_members_that_are_no_pictures_are_ignored_and_counted(tmp_path, name, mode):
+def test_members_that_are_no_images_are_ignored_and_counted(tmp_path, name, mode):
     whole = read_kaggle(write_zip(tmp_path, rows()))
     add_to_zip(tmp_path / ZIP_NAME, name, mode=mode)
     release = read_kaggle(tmp_path)
@@ -213,7 +213,7 @@ def test_a_member_packed_by_another_method_is_refused_by_name(tmp_path):
     write_zip(tmp_path, rows())
     with zipfile.ZipFile(tmp_path / ZIP_NAME, "a", zipfile.ZIP_LZMA) as archive:
         archive.writestr(f"{CLS_LOC}/train/n00000001/new.JPEG", b"x")
-    with pytest.raises(ReleaseError, match=r"new\.JPEG is encrypted, or packed by another method"):
+    with pytest.raises(SourceError, match=r"new\.JPEG is encrypted, or packed by another method"):
         read_kaggle(tmp_path)
 
 
@@ -226,17 +226,17 @@ def test_listing_a_zip_unpacks_nothing(tmp_path):
 def test_labels_that_would_unpack_without_end_are_refused(tmp_path, monkeypatch):
     folder = write_zip(tmp_path, rows())
     monkeypatch.setattr(kaggle, "MAX_TEXT_BYTES", len(rows()) - 1)
-    with pytest.raises(ReleaseError, match=r"LOC_val_solution\.csv of \d+ bytes"):
+    with pytest.raises(SourceError, match=r"LOC_val_solution\.csv of \d+ bytes"):
         read_kaggle(folder / ZIP_NAME)
 
 
 def test_a_csv_of_one_endless_line_is_refused(tmp_path):
-    with pytest.raises(ReleaseError, match=r"LOC_val_solution\.csv is damaged"):
+    with pytest.raises(SourceError, match=r"LOC_val_solution\.csv is damaged"):
         read_kaggle(write_zip(tmp_path, "x" * 200_000) / ZIP_NAME)
 
 
 def test_a_csv_beside_the_folders_that_is_too_large_is_not_read(tmp_path, monkeypatch):
     folder = write_folder(tmp_path, rows())
     monkeypatch.setattr(kaggle, "MAX_TEXT_BYTES", len(rows()) - 1)
-    with pytest.raises(ReleaseError, match="not Kaggle's file"):
+    with pytest.raises(SourceError, match="not Kaggle's file"):
         read_kaggle(folder)

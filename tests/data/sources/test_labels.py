@@ -4,17 +4,17 @@ import pytest
 
 from alexnet_cli.data.sources.labels import (
     MAX_CLASSES,
-    LabelledClasses,
+    LabeledClasses,
     base_name,
     check_held_out,
     split_name,
 )
-from alexnet_cli.data.sources.source import Picture
-from alexnet_cli.errors import ReleaseError
+from alexnet_cli.data.sources.source import SourceImage
+from alexnet_cli.errors import SourceError
 
 
-def gathered(*entries: tuple[str, int, str | None], names=None) -> LabelledClasses:
-    labels = LabelledClasses(names)
+def gathered(*entries: tuple[str, int, str | None], names=None) -> LabeledClasses:
+    labels = LabeledClasses(names)
     for split, label, wnid in entries:
         labels.add(split, label, wnid, "here")
     return labels
@@ -79,9 +79,11 @@ def test_given_names_are_words_beside_wnids_or_numbers():
 
 def test_given_names_that_begin_with_wnids_are_both():
     names = [f"{A} tench, Tinca tinca", B]
-    told = [(A, "tench, Tinca tinca"), (B, B)]
+    friendly_oom_errors = [(A, "tench, Tinca tinca"), (B, B)]
     for said in ((("train", 0, None),), (("train", 0, A), ("val", 1, B)), ()):
-        assert [(e.wnid, e.name) for e in gathered(*said, names=names).classes()] == told
+        assert [
+            (e.wnid, e.name) for e in gathered(*said, names=names).classes()
+        ] == friendly_oom_errors
 
 
 @pytest.mark.parametrize(
@@ -101,18 +103,18 @@ def test_given_wnids_that_do_not_fit_are_words(entries, names):
 
 @pytest.mark.parametrize(("label", "says"), [(-1, "begin at 0"), (2, "2 classes end at 1")])
 def test_a_label_that_no_class_has_is_refused(label, says):
-    with pytest.raises(ReleaseError, match=f"here: label {label}, but .*{says}"):
+    with pytest.raises(SourceError, match=f"here: label {label}, but .*{says}"):
         gathered(("train", label, None), names=None if label < 0 else ["a", "b"])
 
 
 def test_a_held_out_label_beyond_training_is_refused():
-    pictures = {"train": [], "val": [Picture("a.jpg", Path("x"), 0, 1, 7, "v/")]}
-    with pytest.raises(ReleaseError, match=r"v/a.jpg: label 7, but the training labels end at 4"):
-        check_held_out(pictures, 5)
+    images = {"train": [], "val": [SourceImage("a.jpg", Path("x"), 0, 1, 7, "v/")]}
+    with pytest.raises(SourceError, match=r"v/a.jpg: label 7, but the training labels end at 4"):
+        check_held_out(images, 5)
 
 
 @pytest.mark.parametrize("label", [MAX_CLASSES, 10**9, 10**18])
 def test_a_label_that_would_make_endless_classes_is_refused(label):
     gathered(("train", MAX_CLASSES - 1, None))
-    with pytest.raises(ReleaseError, match="no set has so many classes"):
+    with pytest.raises(SourceError, match="no set has so many classes"):
         gathered(("train", label, None))

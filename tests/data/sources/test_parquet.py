@@ -9,9 +9,9 @@ import pytest
 
 from alexnet_cli.data.sources import parquet
 from alexnet_cli.data.sources.parquet import read_parquet
-from alexnet_cli.data.sources.source import Release
-from alexnet_cli.data.sources.staging import fill_spool
-from alexnet_cli.errors import ImageError, MachineError, ReleaseError
+from alexnet_cli.data.sources.source import Source
+from alexnet_cli.data.sources.staging import fill_staging
+from alexnet_cli.errors import ImageError, MachineError, SourceError
 from alexnet_cli.io.progress import SILENT
 
 pa = pytest.importorskip("pyarrow")
@@ -51,15 +51,15 @@ def source(tmp_path) -> Path:
     return folder
 
 
-def read(source: Path, *, fill: bool = True) -> Release:
+def read(source: Path, *, fill: bool = True) -> Source:
     release = read_parquet(source, source.parent / "spool")
     if fill:
-        fill_spool(release.spool, SILENT)
+        fill_staging(release.spool, SILENT)
     return release
 
 
-def listed(release: Release, split: str) -> list[tuple[str, int]]:
-    return [(p.name, p.label) for p in release.pictures[split]]
+def listed(release: Source, split: str) -> list[tuple[str, int]]:
+    return [(p.name, p.label) for p in release.images[split]]
 
 
 def test_rows_are_listed_with_their_names_labels_and_bytes(source):
@@ -67,8 +67,8 @@ def test_rows_are_listed_with_their_names_labels_and_bytes(source):
     assert listed(release, "train") == sorted(TRAIN, key=lambda row: (row[1], row[0]))
     assert listed(release, "val") == sorted(VAL)
     for split in ("train", "val"):
-        for picture in release.pictures[split]:
-            assert picture.read() == f"bytes of {picture.name}".encode()
+        for image in release.images[split]:
+            assert image.read() == f"bytes of {image.name}".encode()
 
 
 def test_wnids_in_the_names_name_the_classes(source):
@@ -105,8 +105,8 @@ def test_names_without_wnids_leave_classes_by_number(tmp_path):
 def test_test_rows_without_a_label_are_ignored_and_counted(source):
     write(source / "test-00000-of-00001.parquet", [image("x")] * 3, [-1, None, -1])
     release = read(source)
-    assert "test" not in release.pictures
-    assert release.ignored == {"test picture without a label": 3}
+    assert "test" not in release.images
+    assert release.ignored == {"test image without a label": 3}
     assert [file.path.name[:4] for file in release.spool] == ["trai", "trai", "vali"]
 
 
@@ -118,20 +118,20 @@ def test_test_rows_with_labels_are_a_split(source):
 @pytest.mark.parametrize(
     "row", [None, {"bytes": None, "path": f"{A}_9.JPEG"}, {"bytes": b"", "path": None}]
 )
-def test_a_row_without_a_picture_is_left_to_prep_to_reject(source, row):
+def test_a_row_without_a_image_is_left_to_prep_to_reject(source, row):
     write(source / "validation-00000-of-00001.parquet", [row, image(VAL[0][0])], [0, 1])
     release = read(source)
-    assert sorted(picture.read() for picture in release.pictures["val"])[0] == b""
-    assert len(release.pictures["val"]) == 2
+    assert sorted(found.read() for found in release.images["val"])[0] == b""
+    assert len(release.images["val"]) == 2
 
 
 @pytest.mark.parametrize("hostile", ["../../x.JPEG", "/etc/passwd", "a\\..\\x.JPEG", "https://h/x"])
 def test_a_path_is_only_ever_a_name(source, hostile):
     write(source / "validation-00000-of-00001.parquet", [image(hostile)], [0])
     release = read(source)
-    (picture,) = release.pictures["val"]
-    assert picture.name in ("x.JPEG", "passwd", "x")
-    assert picture.read() == f"bytes of {hostile}".encode()
+    (found,) = release.images["val"]
+    assert found.name in ("x.JPEG", "passwd", "x")
+    assert found.read() == f"bytes of {hostile}".encode()
     assert {path.name for path in (source.parent / "spool").iterdir()} == {
         f"{path.stem}.rows" for path in source.iterdir()
     }
@@ -153,13 +153,13 @@ def test_a_row_without_a_name_is_called_after_file_and_row(source):
 def test_a_label_that_no_class_has_is_refused_by_file_and_row(source, label, names, says):
     path = source / "train-00000-of-00002.parquet"
     write(path, [image(TRAIN[0][0]), image(TRAIN[1][0])], [0, label], names=names)
-    with pytest.raises(ReleaseError, match=f"{path.name}: {says}"):
+    with pytest.raises(SourceError, match=f"{path.name}: {says}"):
         read(source)
 
 
 def test_a_held_out_label_that_training_lacks_is_refused(source):
     write_rows(source / "validation-00000-of-00001.parquet", [("v.JPEG", 2)])
-    with pytest.raises(ReleaseError, match=r"v\.JPEG: label 2, but the training labels end at 1"):
+    with pytest.raises(SourceError, match=r"v\.JPEG: label 2, but the training labels end at 1"):
         read(source)
 
 
@@ -185,7 +185,7 @@ IMAGES = pa.array([image("a")], IMAGE)
 def test_other_columns_are_refused_by_name(source, columns, says):
     path = source / "train-00000-of-00002.parquet"
     write_other_columns(path, **columns)
-    with pytest.raises(ReleaseError, match=f"{path.name}: {says}"):
+    with pytest.raises(SourceError, match=f"{path.name}: {says}"):
         read(source)
 
 
@@ -193,7 +193,7 @@ def test_other_columns_are_refused_by_name(source, columns, says):
 def test_a_cut_file_is_refused_by_name(source, share):
     path = source / "train-00001-of-00002.parquet"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(ReleaseError, match=rf"{path.name}: the file is cut or damaged"):
+    with pytest.raises(SourceError, match=rf"{path.name}: the file is cut or damaged"):
         read(source)
 
 
@@ -203,20 +203,20 @@ def test_damaged_bytes_are_refused_when_they_are_copied(source):
     content[content.index(b"bytes of ") + 3] ^= 1
     path.write_bytes(content)
     release = read(source, fill=False)
-    with pytest.raises(ReleaseError, match=rf"{path.name}: the file is cut or damaged"):
-        fill_spool(release.spool, SILENT)
+    with pytest.raises(SourceError, match=rf"{path.name}: the file is cut or damaged"):
+        fill_staging(release.spool, SILENT)
 
 
 def test_a_file_that_changed_after_its_labels_were_listed_is_refused(source):
     release = read(source, fill=False)
     write_rows(source / "train-00001-of-00002.parquet", TRAIN[:2])
-    with pytest.raises(ReleaseError, match=r"train-00001-of-00002\.parquet: changed while prep"):
-        fill_spool(release.spool, SILENT)
+    with pytest.raises(SourceError, match=r"train-00001-of-00002\.parquet: changed while prep"):
+        fill_staging(release.spool, SILENT)
 
 
 def test_a_missing_part_is_named(source):
     (source / "train-00000-of-00002.parquet").unlink()
-    with pytest.raises(ReleaseError, match=r"1 of 2 train files are missing.*number 00000"):
+    with pytest.raises(SourceError, match=r"1 of 2 train files are missing.*number 00000"):
         read(source)
 
 
@@ -225,10 +225,10 @@ def test_listing_writes_nothing(source):
     assert [path.name for path in source.parent.iterdir()] == ["source"]
 
 
-def test_a_picture_whose_spool_is_gone_is_unreadable(source):
+def test_a_image_whose_spool_is_gone_is_unreadable(source):
     release = read(source, fill=False)
     with pytest.raises(ImageError, match="unreadable"):
-        release.pictures["train"][0].read()
+        release.images["train"][0].read()
 
 
 def test_other_files_are_none_of_ours(tmp_path):
@@ -269,7 +269,7 @@ def test_parts_of_other_types_are_refused(source, bytes_kind, path_kind, says):
     kind = pa.struct([("bytes", bytes_kind), ("path", path_kind)])
     images = pa.array([None, None], kind)
     pq.write_table(pa.table({"image": images, "label": [0, 1]}), source / "train.parquet")
-    with pytest.raises(ReleaseError, match=says):
+    with pytest.raises(SourceError, match=says):
         read(source)
 
 
@@ -277,12 +277,12 @@ def test_two_columns_of_one_name_are_refused(source):
     columns = [pa.array([image("a")], IMAGE), pa.array([0]), pa.array([1])]
     table = pa.Table.from_arrays(columns, names=["image", "label", "label"])
     pq.write_table(table, source / "train.parquet")
-    with pytest.raises(ReleaseError, match="two columns are named label"):
+    with pytest.raises(SourceError, match="two columns are named label"):
         read(source)
 
 
 @pytest.mark.parametrize("packing", ["zstd", "gzip"])
-def test_pictures_packed_a_hundredfold_are_refused_before_they_are_unpacked(
+def test_images_packed_a_hundredfold_are_refused_before_they_are_unpacked(
     source, monkeypatch, packing
 ):
     images = pa.array([{"bytes": bytes(200_000), "path": "a"}], IMAGE)
@@ -291,5 +291,5 @@ def test_pictures_packed_a_hundredfold_are_refused_before_they_are_unpacked(
     pq.write_table(table, path, compression=packing, use_dictionary=False)
     read(source)
     monkeypatch.setattr(parquet, "MAX_FILE_BYTES", 100_000)
-    with pytest.raises(ReleaseError, match=r"test\.parquet: [\d,]+ bytes of pictures would unpack"):
+    with pytest.raises(SourceError, match=r"test\.parquet: [\d,]+ bytes of images would unpack"):
         read(source, fill=False)

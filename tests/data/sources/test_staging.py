@@ -4,31 +4,31 @@ import shutil
 import pytest
 from helpers import Listener
 
-from alexnet_cli.data.sources.staging import SpoolFile, fill_spool, read_row, write_rows
+from alexnet_cli.data.sources.staging import StagedFile, fill_staging, read_row, write_rows
 from alexnet_cli.errors import ImageError, MachineError
 from alexnet_cli.io.progress import SILENT
 
 
-def files(folder, names: str = "abc", *, num_bytes: int = 10) -> list[SpoolFile]:
+def files(folder, names: str = "abc", *, num_bytes: int = 10) -> list[StagedFile]:
     return [
-        SpoolFile(folder / "spool" / n, num_bytes, lambda f, n=n: f.write(n.encode()) and None)
+        StagedFile(folder / "spool" / n, num_bytes, lambda f, n=n: f.write(n.encode()) and None)
         for n in names
     ]
 
 
 def test_every_file_is_made_and_its_disk_use_said(tmp_path):
     listener = Listener()
-    fill_spool(files(tmp_path, num_bytes=2_000_000), listener)
+    fill_staging(files(tmp_path, num_bytes=2_000_000), listener)
     assert {p.name: p.read_text() for p in (tmp_path / "spool").iterdir()} == {c: c for c in "abc"}
     assert "6.0 MB more of disk" in listener.lines[0]
     assert listener.notes == ["a", "b", "c"]
 
 
 def test_files_that_are_there_are_not_made_again(tmp_path):
-    fill_spool(files(tmp_path, "ab"), SILENT)
+    fill_staging(files(tmp_path, "ab"), SILENT)
     (tmp_path / "spool" / "a").write_text("kept")
     listener = Listener()
-    fill_spool(files(tmp_path), listener)
+    fill_staging(files(tmp_path), listener)
     assert (tmp_path / "spool" / "a").read_text() == "kept"
     assert listener.notes == ["c"]
 
@@ -38,9 +38,9 @@ def test_an_interrupted_file_is_not_there(tmp_path):
         file.write(b"half")
         raise KeyboardInterrupt
 
-    broken = SpoolFile(tmp_path / "spool" / "b", 1, fail)
+    broken = StagedFile(tmp_path / "spool" / "b", 1, fail)
     with pytest.raises(KeyboardInterrupt):
-        fill_spool([*files(tmp_path, "a"), broken], SILENT)
+        fill_staging([*files(tmp_path, "a"), broken], SILENT)
     assert [p.name for p in (tmp_path / "spool").iterdir()] == ["a"]
 
 
@@ -52,21 +52,21 @@ def test_a_wish_to_stop_is_heard_between_files(tmp_path):
             raise wish
 
     with pytest.raises(KeyboardInterrupt):
-        fill_spool(files(tmp_path), SILENT, check)
+        fill_staging(files(tmp_path), SILENT, check)
     assert [p.name for p in (tmp_path / "spool").iterdir()] == ["a"]
 
 
 def test_nothing_to_do_makes_no_folder(tmp_path):
-    fill_spool((), SILENT)
+    fill_staging((), SILENT)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_without_room_is_refused_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 95, 5))
-    with pytest.raises(MachineError, match=r"copies of the pictures.* 0\.0 MB more"):
-        fill_spool(files(tmp_path), SILENT)
+    with pytest.raises(MachineError, match=r"copies of the images.* 0\.0 MB more"):
+        fill_staging(files(tmp_path), SILENT)
     assert list((tmp_path / "spool").iterdir()) == []
-    fill_spool(files(tmp_path), SILENT, force=True)
+    fill_staging(files(tmp_path), SILENT, force=True)
     assert len(list((tmp_path / "spool").iterdir())) == 3
 
 

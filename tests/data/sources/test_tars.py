@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.data.sources.tars import list_members, list_whole_tar, picture_of
-from alexnet_cli.errors import ReleaseError
+from alexnet_cli.data.sources.tars import image_of, list_members, list_whole_tar
+from alexnet_cli.errors import SourceError
 
 
 def write_tar(path: Path, *names: str) -> Path:
@@ -24,17 +24,17 @@ def write_tar(path: Path, *names: str) -> Path:
 
 def test_members_read_in_place_as_their_bytes(tmp_path):
     path = write_tar(tmp_path / "a.tar", "1.jpg", "deep/2.jpg")
-    pictures = [picture_of(path, "a.tar/", member, 7) for member in list_whole_tar(path, {})]
-    assert [p.read() for p in pictures] == [b"1.jpg", b"deep/2.jpg"]
-    assert [(p.name, p.source, p.label) for p in pictures] == [
+    images = [image_of(path, "a.tar/", member, 7) for member in list_whole_tar(path, {})]
+    assert [p.read() for p in images] == [b"1.jpg", b"deep/2.jpg"]
+    assert [(p.name, p.source, p.label) for p in images] == [
         ("1.jpg", "a.tar/1.jpg", 7),
         ("2.jpg", "a.tar/deep/2.jpg", 7),
     ]
 
 
-def test_pictures_of_one_tar_share_the_text_before_their_names(tmp_path):
+def test_images_of_one_tar_share_the_text_before_their_names(tmp_path):
     path = write_tar(tmp_path / "a.tar", "deep/1.jpg", "deep/2.jpg")
-    first, second = (picture_of(path, "a.tar/", member, 0) for member in list_whole_tar(path, {}))
+    first, second = (image_of(path, "a.tar/", member, 0) for member in list_whole_tar(path, {}))
     assert first.parent is second.parent
 
 
@@ -52,7 +52,7 @@ def test_a_link_is_ignored_and_counted(tmp_path):
 def test_a_cut_tar_is_refused(tmp_path, length):
     path = write_tar(tmp_path / "a.tar", "1.jpg", "2.jpg")
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(ReleaseError, match=r"a\.tar"):
+    with pytest.raises(SourceError, match=r"a\.tar"):
         list_whole_tar(path, {})
 
 
@@ -84,7 +84,7 @@ def test_hostile_headers_are_refused_without_reading_what_they_claim(tmp_path, s
     path.write_bytes(start + PICTURE)
     with path.open("ab") as file:
         file.truncate(7 << 30)  # as if it were all there
-    with pytest.raises(ReleaseError, match=r"damaged at (byte|x\.jpg)"):
+    with pytest.raises(SourceError, match=r"damaged at (byte|x\.jpg)"):
         list_whole_tar(path, {})
 
 
@@ -93,9 +93,9 @@ def test_a_members_name_is_only_a_name(tmp_path, name):
     path = tmp_path / "a.tar"
     path.write_bytes(header(name, 3, tarfile.REGTYPE) + filled(b"abc") + bytes(1024))
     (member,) = list_whole_tar(path, {})
-    picture = picture_of(path, "a.tar/", member, 0)
-    assert "/" not in picture.name
-    assert picture.read() == b"abc"
+    image = image_of(path, "a.tar/", member, 0)
+    assert "/" not in image.name
+    assert image.read() == b"abc"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -125,11 +125,11 @@ def test_a_sparse_member_of_a_terabyte_is_counted_and_not_read(tmp_path):
 def test_a_packed_tar_is_refused_by_the_name_of_its_packing(tmp_path, pack, name):
     path = tmp_path / "a.tar"
     path.write_bytes(pack(PICTURE))
-    with pytest.raises(ReleaseError, match=f"a {name} file, not a tar"):
+    with pytest.raises(SourceError, match=f"a {name} file, not a tar"):
         list_whole_tar(path, {})
 
 
-def test_equal_names_are_as_many_pictures(tmp_path):
+def test_equal_names_are_as_many_images(tmp_path):
     path = tmp_path / "a.tar"
     path.write_bytes(PICTURE[:1024] * 3 + bytes(1024))
     assert len(list_whole_tar(path, {})) == 3

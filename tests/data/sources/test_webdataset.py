@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.data.sources.source import Release
+from alexnet_cli.data.sources.source import Source
 from alexnet_cli.data.sources.webdataset import read_webdataset
-from alexnet_cli.errors import ReleaseError
+from alexnet_cli.errors import SourceError
 
 A, B = "n00000001", "n00000002"
 
@@ -40,11 +40,11 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def listed(release: Release, split: str) -> list[tuple[str, int, bytes]]:
-    return [(p.name, p.label, p.read()) for p in release.pictures[split]]
+def listed(release: Source, split: str) -> list[tuple[str, int, bytes]]:
+    return [(p.name, p.label, p.read()) for p in release.images[split]]
 
 
-def read(folder: Path) -> Release:
+def read(folder: Path) -> Source:
     release = read_webdataset(folder)
     assert release is not None
     return release
@@ -59,7 +59,7 @@ def test_samples_are_listed_with_names_labels_and_bytes(folder):
     release = read(folder)
     assert listed(release, "train") == [("a.jpg", 0, b"2"), ("c.jpeg", 0, b"3"), ("b.jpg", 1, b"1")]
     assert listed(release, "val") == [("d.JPEG", 0, b"5"), ("e.png", 1, b"4")]
-    assert release.pictures["val"][0].source == "val-000000.tar/d.JPEG"
+    assert release.images["val"][0].source == "val-000000.tar/d.JPEG"
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,11 @@ def test_samples_are_listed_with_names_labels_and_bytes(folder):
 def test_the_split_is_read_from_the_tars_name(tmp_path, name, split):
     write(tmp_path / "train-x.tar", ("0.jpg", b""), ("0.cls", 0))
     write(tmp_path / name, ("1.jpg", b""), ("1.cls", 0))
-    assert "1.jpg" in [p.name for p in read(tmp_path).pictures[split]]
+    assert "1.jpg" in [p.name for p in read(tmp_path).images[split]]
 
 
 @pytest.mark.parametrize(
-    "name", ["pictures.tar", "ILSVRC2012_img_train_t3.tar", "n00000001.tar", "training.tar"]
+    "name", ["images.tar", "ILSVRC2012_img_train_t3.tar", "n00000001.tar", "training.tar"]
 )
 def test_tars_of_other_names_are_none_of_ours(tmp_path, name):
     (tmp_path / name).touch()
@@ -92,7 +92,7 @@ def test_a_label_may_be_in_the_json(folder):
     assert listed(release, "val") == [("x.jpg", 1, b"1")]
 
 
-def test_the_file_name_in_the_json_is_the_pictures_own(folder):
+def test_the_file_name_in_the_json_is_the_images_own(folder):
     note = {"label": 0, "filename": "n01440764/n01440764_18.JPEG"}
     release = read(with_val(folder, ("x.jpg", b"1"), ("x.json", note), ("x.cls", 0)))
     assert listed(release, "val") == [("n01440764_18.JPEG", 0, b"1")]
@@ -121,7 +121,7 @@ def test_class_names_come_from_a_file_beside_the_tars(folder, name, content):
 @pytest.mark.parametrize("content", ['{"a": 1}', "[1, 2]", '["a"'])
 def test_a_file_of_class_names_that_is_none_is_refused(folder, content):
     (folder / "classes.json").write_text(content)
-    with pytest.raises(ReleaseError, match=r"classes\.json"):
+    with pytest.raises(SourceError, match=r"classes\.json"):
         read(folder)
 
 
@@ -141,7 +141,7 @@ def test_a_file_of_class_names_that_is_none_is_refused(folder, content):
     ],
 )
 def test_a_label_that_cannot_be_is_refused_by_name(folder, members, says):
-    with pytest.raises(ReleaseError, match=says) as error:
+    with pytest.raises(SourceError, match=says) as error:
         read(with_val(folder, *members))
     assert "val-000000.tar" in str(error.value)
 
@@ -149,8 +149,8 @@ def test_a_label_that_cannot_be_is_refused_by_name(folder, members, says):
 def test_test_samples_without_labels_are_ignored_and_counted(folder):
     write(folder / "test-000000.tar", ("x.jpg", b""), ("y.jpg", b""), ("y.cls", -1))
     release = read(folder)
-    assert "test" not in release.pictures
-    assert release.ignored == {"test picture without a label": 2}
+    assert "test" not in release.images
+    assert release.ignored == {"test image without a label": 2}
 
 
 def test_test_samples_with_labels_are_a_split(folder):
@@ -158,7 +158,7 @@ def test_test_samples_with_labels_are_a_split(folder):
     assert listed(read(folder), "test") == [("x.jpg", 1, b"t")]
 
 
-def test_samples_without_a_picture_are_ignored_and_counted(folder):
+def test_samples_without_a_image_are_ignored_and_counted(folder):
     release = read(with_val(folder, ("x.npy", b""), ("x.cls", 0), ("y.jpg", b"1"), ("y.cls", 0)))
     assert listed(release, "val") == [("y.jpg", 0, b"1")]
     assert release.ignored == {"sample without jpg, jpeg or png": 1}
@@ -172,17 +172,17 @@ def test_member_names_are_never_paths(folder, key):
     assert sorted(folder.parent.rglob("*")) == before
 
 
-def test_a_link_in_the_place_of_a_picture_is_not_followed(folder):
+def test_a_link_in_the_place_of_a_image_is_not_followed(folder):
     with tarfile.open(folder / "val-000000.tar", "w") as tar:
         member = tarfile.TarInfo("x.jpg")
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(member)
     release = read(folder)
-    assert release.pictures["val"] == []
+    assert release.images["val"] == []
     assert release.ignored == {"tar member that is no plain file": 1}
 
 
-def test_equal_keys_in_two_tars_are_two_pictures(folder):
+def test_equal_keys_in_two_tars_are_two_images(folder):
     write(folder / "train-000001.tar", ("a.jpg", b"3"), ("a.cls", 0))
     assert listed(read(folder), "train")[:2] == [("a.jpg", 0, b"2"), ("a.jpg", 0, b"3")]
 
@@ -192,16 +192,16 @@ def test_a_cut_tar_is_refused(folder, share):
     path = folder / "train-000000.tar"
     content = path.read_bytes().rstrip(b"\0")
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ReleaseError, match=r"train-000000\.tar"):
+    with pytest.raises(SourceError, match=r"train-000000\.tar"):
         read(folder)
 
 
 def test_a_pipe_is_not_waited_for(folder):
     os.mkfifo(folder / "train-000002.tar")
-    assert len(read_webdataset(folder).pictures["train"]) == 3
+    assert len(read_webdataset(folder).images["train"]) == 3
 
 
 def test_class_names_nested_without_end_are_refused(folder):
     (folder / "classes.json").write_text("[" * 100_000)
-    with pytest.raises(ReleaseError, match=r"classes\.json: not readable"):
+    with pytest.raises(SourceError, match=r"classes\.json: not readable"):
         read_webdataset(folder)
