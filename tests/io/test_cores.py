@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import alexnet_cli
 from alexnet_cli.io.cores import num_cores
 
-PACKAGE = Path(__file__).parent.parent / "alexnet_cli"
+PACKAGE = Path(alexnet_cli.__file__).parent
 needs_affinity = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="this system does not limit cores"
 )

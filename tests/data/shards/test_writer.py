@@ -128,7 +128,7 @@ def test_a_shard_is_a_plain_ustar_archive(tmp_path):
 
 
 def test_the_same_images_make_the_same_bytes(tmp_path):
-    contents = [png(1), png(2), b"no image"]
+    contents = [png(1), png(2), b"no picture"]
     for name in ("a", "b"):
         make_shard(a_task(tmp_path / name, contents))
     a, b = (files_of(tmp_path / name / "dataset") for name in ("a", "b"))
@@ -136,7 +136,7 @@ def test_the_same_images_make_the_same_bytes(tmp_path):
 
 
 def test_a_rejected_image_leaves_a_gap_in_the_keys(tmp_path):
-    make_shard(a_task(tmp_path, [png(1), b"no image", png(2)]))
+    make_shard(a_task(tmp_path, [png(1), b"no picture", png(2)]))
     samples = read_with_webdataset(tmp_path / "dataset", "train")
     assert [s["__key__"] for s in samples] == ["train-00000000", "train-00000002"]
 
@@ -165,7 +165,7 @@ def test_the_record_knows_size_and_sha256_of_the_shard(tmp_path):
 
 
 def test_a_shard_may_end_up_without_a_image(tmp_path):
-    record = make_shard(a_task(tmp_path, [b"", b"no image"]))
+    record = make_shard(a_task(tmp_path, [b"", b"no picture"]))
     assert (record.shard.num_samples, len(record.rejected)) == (0, 2)
 
 
@@ -471,7 +471,7 @@ def test_the_index_says_what_was_made_from_what_and_by_whom(small):
 
 
 def test_bad_image_in_a_copy_of_our_own_is_no_fault_of_the_disk(tmp_path):
-    copies = write(tmp_path / RECORDS, {"a": b"no image", "b": png(1)})
+    copies = write(tmp_path / RECORDS, {"a": b"no picture", "b": png(1)})
     sizes = {"a": 10, "b": (copies / "b").stat().st_size}
     images = tuple(SourceImage(name, copies / name, 0, size, 0) for name, size in sizes.items())
     task = ShardTask(tmp_path, "train", 0, 0, images, ("ant",) * len(images), 32, 90)
