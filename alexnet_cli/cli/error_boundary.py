@@ -10,7 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from alexnet_cli.cli import console
-from alexnet_cli.errors import AlexNetError, Stopped, machine_fault_in_words, on_one_line
+from alexnet_cli.cli.hints import message
+from alexnet_cli.errors import AlexNetError, Stopped, machine_error, on_one_line
 from alexnet_cli.io.signals import handling, unless_ignored
 
 EXIT_CODES = (
@@ -27,7 +28,7 @@ class ErrorBoundary(TyperGroup):
     """Turns every fault into at most three lines and an exit code."""
 
     def invoke(self, ctx):
-        """Run the command; SIGTERM and SIGHUP end it as Ctrl-C does, what it wrote being safe."""
+        """Run the command; SIGTERM and SIGHUP stop it as Ctrl-C does, and its files stay whole."""
         numbers = [*unless_ignored(signal.SIGTERM), *unless_ignored(signal.SIGHUP)]
         with handling(numbers, _raise_stopped):
             return self._invoke(ctx)
@@ -36,7 +37,7 @@ class ErrorBoundary(TyperGroup):
         try:
             return super().invoke(ctx)
         except AlexNetError as error:
-            self._fail(ctx, str(error), error.exit_code)
+            self._fail(ctx, message(error), error.exit_code)
         except KeyboardInterrupt:
             self._fail(ctx, STOPPED, 130)
         except BrokenPipeError:
@@ -44,7 +45,7 @@ class ErrorBoundary(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
         except (MemoryError, OSError) as error:
-            self._fail(ctx, machine_fault_in_words(error), 4)
+            self._fail(ctx, message(machine_error(error)), 4)
         except typer.TyperException as error:
             command = f"alexnet {ctx.invoked_subcommand}" if ctx.invoked_subcommand else "alexnet"
             self._fail(ctx, f"{error.format_message()}\nHelp: {command} --help", error.exit_code)

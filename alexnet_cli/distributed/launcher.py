@@ -29,7 +29,7 @@ from alexnet_cli.errors import (
     LostReplicaError,
     MachineError,
     Stopped,
-    machine_fault_in_words,
+    machine_error,
 )
 from alexnet_cli.io.stop_signal import StopSignal, catch_signals
 
@@ -159,7 +159,7 @@ def _outcome_of(error: BaseException) -> _Outcome:
     if isinstance(error, KeyboardInterrupt):
         return _Outcome(message=STOPPED, exit_code=130)
     if isinstance(error, (MemoryError, OSError)):
-        return _Outcome(message=machine_fault_in_words(error), exit_code=4)
+        return _outcome_of(machine_error(error))
     return _Outcome(message=f"internal error, {type(error).__name__}: {error}", exit_code=1)
 
 
@@ -197,11 +197,7 @@ def _find_dead(
 
     The first that failed may be one that lost another, of which nothing was noticed yet.
     """
-    if (
-        first is not None
-        and (friendly_oom_errors := outcomes[first])
-        and friendly_oom_errors.is_loss
-    ):
+    if first is not None and (outcome := outcomes[first]) and outcome.is_loss:
         silent = [rank for rank, outcome in enumerate(outcomes) if outcome is None]
         first = silent[0] if silent else None
     return None if first is None else (first, codes[first])

@@ -78,18 +78,16 @@ def test_command_which_may_hold_a_key_is_not_told(tmp_path, tars, folder):
 
 
 @pytest.mark.parametrize(
-    ("told", "options", "word"),
+    ("given", "options", "word"),
     [
         ({"tars": "0123"}, {}, r"changed since .* was begun"),
         ({"tars": "0123", "fetched": "s3://other"}, {}, "another dataset: fetched s3://other"),
         ({}, {"quality": 80}, "another dataset: quality 80 there, 90 now"),
     ],
 )
-def test_folder_that_was_begun_with_others_is_left_as_it_is(
-    tars, folder, friendly_oom_errors, options, word
-):
+def test_folder_that_was_begun_with_others_is_left_as_it_is(tars, folder, given, options, word):
     place, origin = bring(tars, folder, OPTIONS, SILENT, force=False)
-    begin(folder, {**origin, **friendly_oom_errors}, **options)
+    begin(folder, {**origin, **given}, **options)
     shutil.rmtree(place.parent)
     before = sorted(folder.rglob("*"))
     with pytest.raises(DatasetError, match=word):
