@@ -72,3 +72,51 @@ def find_source(text: str, stream: bool, classes: Path | None, allow_pipe: bool)
         name = "--classes" if classes else "--allow-pipe"
         raise typer.BadParameter("is for --stream.", param_hint=name)
     return location(text)
+
+
+Run = Annotated[Path, typer.Option(help="Folder of the run, for example runs/paper.")]
+RecipeName = Annotated[str | None, typer.Option(help="By default paper; see alexnet recipes.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Same as --set epochs=N.")]
+InitFrom = Annotated[Path | None, typer.Option(help="Checkpoint whose layers the run begins with.")]
+Replicated = Annotated[
+    int | None,
+    typer.Option("--gpus", min=1, help="2 hold a column each; 4 two replicas of that, and so on."),
+]
+Columns = Annotated[
+    int | None, typer.Option(min=1, max=2, help="1: every GPU a replica of the whole network.")
+]
+Precision = Annotated[
+    Literal["fp32", "tf32", "bf16"],
+    typer.Option(help="Arithmetic of the forward and backward passes; weights stay fp32."),
+]
+Compiled = Annotated[bool, typer.Option("--compile", help="Let torch.compile make the kernels.")]
+Cache = Annotated[
+    Literal["raw"] | None,
+    typer.Option(help="raw: decode all images once into a file, 197 kB per image, and read that."),
+]
+SaveMinutes = Annotated[
+    float, typer.Option(min=0, help="Between checkpoints within an epoch; 0 for none.")
+]
+SaveSteps = Annotated[int, typer.Option(min=0, help="The same in updates.")]
+Tensorboard = Annotated[
+    bool, typer.Option("--tensorboard", help="Also draw curves: RUN/tensorboard.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")]
+AllowDataChange = Annotated[
+    bool, typer.Option("--allow-data-change", help="With --resume: go on with other images.")
+]
+
+
+def wanted_recipe(name: str | None, settings: list[str], epochs: int | None):
+    from dataclasses import replace
+
+    from alexnet_cli.recipes.catalog import find_recipe
+    from alexnet_cli.recipes.overrides import with_settings
+
+    wanted = with_settings(find_recipe(name or "paper"), settings)
+    return replace(wanted, epochs=epochs) if epochs else wanted
+
+
+def check_views(views: int | None) -> None:
+    if views not in (None, 1, 9, 10):
+        raise typer.BadParameter(f"{views} is none of 1, 9 and 10.", param_hint="--views")

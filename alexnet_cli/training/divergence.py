@@ -54,18 +54,18 @@ class Divergence:
         That it cannot be written is said, and changes nothing else.
         """
         kept = f"{run.last} is kept" if run.last.exists() else "No checkpoint was written"
-        friendly_oom_errors = f"evidence: {run.evidence}"
+        described = f"evidence: {run.evidence}"
         if train_step.place.replicas.is_main:
             try:
                 content = json.dumps(self.evidence(train_step, split), indent=1) + "\n"
                 write_bytes(run.evidence, content.encode())
             except OSError as error:
-                friendly_oom_errors = f"the evidence could not be written ({error.strerror})"
+                described = f"the evidence could not be written ({error.strerror})"
         if self.steps:  # all replicas know of it; whoever ends first has the others ended
             train_step.place.replicas.barrier()
         return DivergedError(
             f"{self.what} at epoch {self.at.epoch + 1}, step {self.at.step} (rate {self.rate:.3g}, "
-            f"mean loss before {self.at.train_loss:.4g}).\n{kept}; {friendly_oom_errors}.\n"
+            f"mean loss before {self.at.train_loss:.4g}).\n{kept}; {described}.\n"
             f"Try --set learning_rate={train_step.recipe.learning_rate / 3:.2g} in another --run."
         )
 

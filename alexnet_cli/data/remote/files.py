@@ -139,10 +139,8 @@ def size_and_tag(url: str) -> tuple[int | None, str]:
         return file_system.info(path)
 
     about = _insist(url, ask)
-    friendly_oom_errors = (
-        about.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "Last-Modified")
-    )
-    return about.get("size"), next((str(value) for value in friendly_oom_errors if value), "")
+    tags = (about.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "Last-Modified"))
+    return about.get("size"), next((str(value) for value in tags if value), "")
 
 
 def _file_system(url: str) -> tuple:

@@ -152,12 +152,12 @@ def _record_path(name: str) -> Path:
 
 
 def _recall(name: str, path: Path) -> ShardMeasure | None:
-    friendly_oom_errors = read_checksummed(path)
-    if friendly_oom_errors is None:
+    recorded = read_checksummed(path)
+    if recorded is None:
         return None
-    pairs = tuple((label, wnid) for label, wnid in friendly_oom_errors.pop("wnids"))
-    lists = {field: tuple(friendly_oom_errors.pop(field)) for field in ("labels", "keys")}
-    return ShardMeasure(name=name, wnids=pairs, **lists, **friendly_oom_errors)
+    pairs = tuple((label, wnid) for label, wnid in recorded.pop("wnids"))
+    lists = {field: tuple(recorded.pop(field)) for field in ("labels", "keys")}
+    return ShardMeasure(name=name, wnids=pairs, **lists, **recorded)
 
 
 def _measure(name: str, path: Path, allow_pipe: bool) -> ShardMeasure:
@@ -185,8 +185,8 @@ def _read_through(name: str, allow_pipe: bool) -> dict:
             pairs[sample.label, sample.wnid] = None
             sides.add(square_side(sample.content))
     side = sides.pop() if len(sides) == 1 else 0
-    friendly_oom_errors = {"sha256": tar.digest.hexdigest(), "labels": labels, "keys": keys}
-    return friendly_oom_errors | {"wnids": list(pairs), "side": side, "num_bare": len(bare)}
+    recorded = {"sha256": tar.digest.hexdigest(), "labels": labels, "keys": keys}
+    return recorded | {"wnids": list(pairs), "side": side, "num_bare": len(bare)}
 
 
 def image_size_of(content: bytes) -> tuple[int, int]:

@@ -81,11 +81,9 @@ class TarSet:
 def tar_name(name: str) -> str:
     """Return a tar's own name; of a command, the last one in it that tells of a split."""
     if name.startswith(PIPE):
-        friendly_oom_errors = [
-            found for found in NAME_IN_COMMAND.findall(name) if FILE.fullmatch(found)
-        ]
-        if friendly_oom_errors:
-            return friendly_oom_errors[-1]
+        sizes = [found for found in NAME_IN_COMMAND.findall(name) if FILE.fullmatch(found)]
+        if sizes:
+            return sizes[-1]
     return name.rpartition("/")[2]
 
 

@@ -1,12 +1,81 @@
-"""The figures of a bench as tables on stdout; it takes what --json prints."""
+"""`alexnet bench`: the speed of each stage of training on this machine, and what limits it."""
 
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
 from rich.table import Table
 
+from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.options import (
+    AsJson,
+    Columns,
+    Device,
+    RecipeName,
+    Replicated,
+    Settings,
+    find_source,
+    wanted_recipe,
+)
+from alexnet_cli.cli.tables import show
 
 NUM_KERNELS = 15
 NAME_WIDTH = 100
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
+
+
+def bench(
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="[DATASET]", help="Made by prep; else drawn images.")
+    ] = None,
+    recipe: RecipeName = None,
+    settings: Settings = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="By default the recipe's; 16 on a CPU.")
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "tf32", "bf16"] | None, typer.Option(help="By default fp32.")
+    ] = None,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="By default not compiled.")
+    ] = None,
+    gpus: Replicated = None,
+    columns: Columns = None,
+    device: Device = "auto",
+    seconds: Annotated[float, typer.Option(min=0.01, help="Of each measurement.")] = 2.0,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this: reading, parts, step, shards, views, ..."),
+    ] = None,
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="Also profile a step, kernel by kernel.")
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Batches of 128 to 2048, all precisions, both kernels.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report's files; with --all bench.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure each stage of training here, what limits it, and torchvision's alexnet."""
+    wanted = wanted_recipe(recipe, settings or [], None)
+    source = find_source(dataset, False, None, False) if dataset else None
+    from alexnet_cli.bench import run as verb
+
+    ways = verb.Ways(
+        (batch,) if batch else None,
+        (precision,) if precision else None,
+        None if compiled is None else (compiled,),
+    )
+    how = {"every": every, "device": device, "num_devices": gpus, "columns": columns}
+    extent = verb.Extent(seconds, tuple(only or verb.MEASUREMENTS), kernels)
+    how |= {"extent": extent, "out": out or (Path("bench") if every else None)}
+    result = verb.bench(source, wanted, ways, **how, progress=console.ConsoleProgress())
+    if result:  # nothing from a replica that is not the first
+        show(asdict(result), as_json, show_bench)
 
 
 def show_bench(result: dict) -> None:

@@ -1,11 +1,70 @@
-"""Plans, reproduced tables and checks as tables on stdout; each takes what --json prints."""
+"""`alexnet reproduce`: a table of the paper, trained and measured, beside the published figures."""
 
-import math
 import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.table import Table
 
+from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.job import run_job
+from alexnet_cli.cli.options import (
+    AsJson,
+    Device,
+    Settings,
+)
+from alexnet_cli.cli.tables import show
+
+
+def reproduce(
+    table: Annotated[str, typer.Argument(help="ilsvrc-2010, ilsvrc-2012, ablations or figure-1.")],
+    data: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=DATASET", help="Such as ilsvrc-2012=shards/a.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of runs and results; by default results/TABLE.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Shorten every run.")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="ROW", help="Only this row.")] = None,
+    settings: Settings = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the commands with images, hours and disk.")
+    ] = False,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="2: one per column. More: that many replicas.")
+    ] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Train and measure a table of the paper, beside its figures."""
+    from alexnet_cli.reproduce import run as verb
+
+    shortcuts = verb.Shortcuts(epochs, tuple(settings or ()), device, gpus)
+    pairs = tuple(_parse_data(text) for text in data or ())
+    folder = out or Path("results") / table
+    request = verb.Request(table, pairs, folder, tuple(only or ()), shortcuts)
+    if dry_run:
+        estimate = verb.plan(request, progress=console.ConsoleProgress())
+        show(asdict(estimate), as_json, show_plan)
+        return
+
+    def run_command(arguments: list[str], purpose: str) -> dict:
+        return run_job(arguments, purpose, quiet=as_json)
+
+    result = verb.reproduce(request, run_command, progress=console.ConsoleProgress())
+    show(result, as_json, show_reproduce)
+
+
+def _parse_data(text: str) -> tuple[str, Path | str]:
+    from alexnet_cli.data.remote.files import location
+
+    name, equals, place = text.partition("=")
+    if not (name and equals and place):
+        raise typer.BadParameter(f"{text}: write NAME=DATASET.", param_hint="--data")
+    return name, location(place)
 
 
 def show_plan(result: dict) -> None:
@@ -60,30 +119,3 @@ def show_reproduce(result: dict) -> None:
         print_line(describe_ratio(result))
         print_line(safe(result["figure"]))
     print_line(safe(result["results"]))
-
-
-def show_check(result: dict) -> None:
-    """Signals layer by layer, and the batch learned by heart."""
-    table = Table(title=f"{result['recipe']} as drawn, on {safe(result['data'])}")
-    for column in ("after", "scale", "spread", "silent"):
-        table.add_column(column, justify="right" if column != "after" else "left")
-    for row in result["signals"]:
-        numbers = (f"{row['scale']:.3g}", f"{row['spread']:.3g}", f"{row['silent']:.0%}")
-        table.add_row(row["name"], *numbers)
-    print_rich(table)
-    print_line("scale: root mean square; spread: between images; silent: zero for every image")
-    print_line(
-        f"first loss {result['first_loss']:.3f}; a guess has ln({result['classes']}) = "
-        f"{result['chance_loss']:.3f}"
-    )
-    one = result["overfit"]
-    verb = "learned" if one["learned"] else "[bold red]not learned[/]"
-    print_line(
-        f"{one['images']} images {verb} by heart in {len(one['losses'])} steps at rate "
-        f"{one['rate']:.2g}: loss {one['losses'][0]:.3f} to {_finite(one['losses'][-1]):.3f}"
-    )
-
-
-def _finite(value: float | None) -> float:
-    """Return what JSON has no number for as infinite."""
-    return math.inf if value is None else value

@@ -1,4 +1,4 @@
-"""The command line of what makes and keeps datasets: prep and verify."""
+"""`alexnet prep`: any source of labeled images becomes 256x256 JPEG shards (paper section 2)."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,10 +7,14 @@ from typing import Annotated
 import typer
 
 from alexnet_cli.cli import console
-from alexnet_cli.cli import tables as report
-from alexnet_cli.cli.options import AllowEmptyClass, AsJson, DatasetPath, FollowLinks, Layout
-from alexnet_cli.cli.tables import show
-from alexnet_cli.cli.tables_verify import show_verify
+from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.options import (
+    AllowEmptyClass,
+    AsJson,
+    FollowLinks,
+    Layout,
+)
+from alexnet_cli.cli.tables import show, split_table
 
 Source = Annotated[
     str,
@@ -72,7 +76,7 @@ def prep(
     how = {"num_workers": workers, "scheduler": scheduler, "check_md5": check_md5, "force": force}
     how |= {"layout": layout, "follow_links": follow_links, "allow_empty_class": allow_empty_class}
     result = verb.prep(place, folder, chosen, **how, progress=console.ConsoleProgress())
-    show(asdict(result), as_json, report.show_prep)
+    show(asdict(result), as_json, show_prep)
     _check_rejected(len(result.rejected), folder, max_bad)
 
 
@@ -107,34 +111,13 @@ def _check_rejected(count: int, folder: Path, max_bad: int) -> None:
         )
 
 
-def _local(text: str) -> Path:
-    if "://" in text or text.startswith("pipe:"):
-        raise typer.BadParameter("a repair fetches nothing. Put the tars into a folder, name that.")
-    return Path(text)
-
-
-def verify(
-    dataset: DatasetPath,
-    deep: Annotated[bool, typer.Option("--deep", help="Also decode every image.")] = False,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make damaged indexes again, without the source.")
-    ] = False,
-    repair: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="SOURCE",
-            parser=_local,
-            help="Make what is damaged again from these images.",
-        ),
-    ] = None,
-    layout: Layout = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="By default one a core.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check that every byte of a dataset is as prep wrote it, and repair it."""
-    from alexnet_cli.prep import verify as verb
-
-    how = {"deep": deep, "rebuild": rebuild, "source": repair, "layout": layout}
-    result = verb.verify(dataset, **how, num_workers=workers, progress=console.ConsoleProgress())
-    show(asdict(result), as_json, show_verify)
-    result.raise_findings()
+def show_prep(result: dict) -> None:
+    """Table of splits, then why images were rejected."""
+    print_line(f"[bold]{safe(result['dataset'])}[/]: {result['classes']:,} classes")
+    print_rich(split_table(result))
+    for kind, count in {**result["reasons"], **result["ignored"]}.items():
+        print_line(f"  {count:,} {kind}")
+    for row in result["rejected"][:5]:
+        print_line(f"  rejected {safe(row['source'])}: {row['reason']} ({safe(row['detail'])})")
+    if result["already_complete"]:
+        print_line("already complete: nothing was done")

@@ -1,0 +1,54 @@
+"""`alexnet ensemble`: the average of several networks' probabilities (paper section 6)."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.options import (
+    AsJson,
+    Device,
+    Gpus,
+    Precision,
+    Views,
+    check_views,
+)
+from alexnet_cli.cli.tables import error_cells, error_table, show
+
+
+def ensemble(
+    members: Annotated[list[Path], typer.Argument(help="Checkpoints or predictions files (.npz).")],
+    data: Annotated[str | None, typer.Option(help="Dataset to run checkpoints on.")] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    views: Views = 10,
+    weights: Annotated[str, typer.Option(help="equal, search, or numbers: 0.5,1,1.")] = "equal",
+    gpus: Gpus = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    as_json: AsJson = False,
+) -> None:
+    """Average the probabilities of several networks."""
+    check_views(views)
+    from alexnet_cli.data.remote.files import location
+    from alexnet_cli.inference import ensemble as verb
+
+    source = location(data) if data else None
+    where = {"device": device, "num_devices": gpus, "precision": precision}
+    where |= {"progress": console.ConsoleProgress()}
+    result = verb.ensemble(members, source, split=split, num_views=views, weights=weights, **where)
+    show(asdict(result), as_json, show_ensemble)
+
+
+def show_ensemble(result: dict) -> None:
+    """Each member and the average."""
+    table = error_table(f"ensemble of {len(result['members'])}: {result['images']:,} images")
+    for member, weight in zip(result["members"], result["weights"], strict=True):
+        table.add_row(f"{safe(member['file'])} x {weight:.3g}", *error_cells(member))
+    table.add_section()
+    table.add_row("[bold]average of probabilities[/]", *error_cells(result))
+    print_rich(table)
+    if result["searched_on"]:
+        print_line(f"weights searched on {result['searched_on']:,} other images of the split")

@@ -1,0 +1,75 @@
+"""`alexnet eval`: top-1 and top-5 error of a checkpoint on a split (sections 4.1 and 6)."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.options import (
+    AllowPipe,
+    AsJson,
+    CheckpointPath,
+    Classes,
+    Columns,
+    DatasetSource,
+    Device,
+    Precision,
+    Replicated,
+    Stream,
+    Views,
+    check_views,
+    find_source,
+)
+from alexnet_cli.cli.tables import VIEWS, error_cells, error_table, show
+
+
+def evaluate(
+    checkpoint: CheckpointPath,
+    dataset: DatasetSource,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    stream: Stream = False,
+    classes: Classes = None,
+    allow_pipe: AllowPipe = False,
+    views: Views = 10,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Also save every image's probabilities, for ensemble.")
+    ] = None,
+    gpus: Replicated = None,
+    columns: Columns = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    as_json: AsJson = False,
+) -> None:
+    """Measure top-1 and top-5 error, center view and ten views."""
+    check_views(views)
+    source = find_source(dataset, stream, classes, allow_pipe)
+    from alexnet_cli.inference import evaluate as verb
+
+    result = verb.evaluate(
+        checkpoint,
+        source,
+        split=split,
+        num_views=views,
+        predictions_path=predictions,
+        device=device,
+        num_devices=gpus,
+        columns=columns,
+        precision=precision,
+        progress=console.ConsoleProgress(),
+    )
+    if result:  # nothing from a replica that is not the first
+        show(asdict(result), as_json, show_eval)
+
+
+def show_eval(result: dict) -> None:
+    """The protocol and the errors."""
+    print_line(f"[bold]{safe(result['checkpoint'])}[/] on {safe(result['dataset'])}")
+    precision = "" if result["precision"] == "fp32" else f", {result['precision']}"
+    table = error_table(f"{result['split']}: {result['images']:,} images{precision}")
+    if result["center"]:
+        table.add_row("center view", *error_cells(result["center"]))
+    table.add_row(VIEWS[result["views"]], *error_cells(result))
+    print_rich(table)

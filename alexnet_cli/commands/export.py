@@ -1,0 +1,49 @@
+"""`alexnet export`: a checkpoint becomes one ONNX file."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_line, safe
+from alexnet_cli.cli.options import (
+    AsJson,
+    CheckpointPath,
+    Views,
+    check_views,
+)
+from alexnet_cli.cli.tables import VIEWS, show
+
+
+def export(
+    checkpoint: CheckpointPath,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .onnx file to write.")],
+    views: Views = 1,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write an ONNX model that takes images and gives probabilities."""
+    check_views(views)
+    from alexnet_cli.inference import export as verb
+
+    result = verb.export(
+        checkpoint, output, num_views=views, force=force, progress=console.ConsoleProgress()
+    )
+    show(asdict(result), as_json, show_export)
+
+
+def show_export(result: dict) -> None:
+    """The file, and how far it is from torch."""
+    views = VIEWS[result["views"]]
+    about = f"{result['bytes'] / 1e6:.0f} MB, {result['classes']} classes, {views}"
+    print_line(f"[bold]{safe(result['onnx'])}[/]: {about}, opset {result['opset']}")
+    differing = result["top1_differing"]
+    first = (
+        f"another first class for {differing} by a near tie" if differing else "same first class"
+    )
+    print_line(
+        f"{result['checked']:,} images: probabilities within {result['max_abs_difference']:.1e} "
+        f"of torch's, {first}"
+    )

@@ -1,0 +1,51 @@
+"""`alexnet info`: what a recipe, checkpoint, ONNX model or dataset is (paper section 3.5)."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.options import (
+    AsJson,
+    Settings,
+)
+from alexnet_cli.cli.tables import show, split_table
+
+
+def info(
+    thing: Annotated[
+        str, typer.Argument(help="Recipe name, checkpoint, ONNX model, dataset folder or URL.")
+    ] = "paper",
+    settings: Settings = None,
+    classes: Annotated[int, typer.Option(min=1, help="For a recipe.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a recipe, checkpoint, model or dataset is."""
+    from alexnet_cli.inference import describe as verb
+
+    result = verb.info(thing, settings=settings, num_classes=classes)
+    show(asdict(result), as_json, show_info)
+
+
+def show_info(result: dict) -> None:
+    """The network, a line a layer, or a dataset's splits; then everything known about it."""
+    print_line(f"[bold]{safe(result['name'])}[/]: {result['kind']}, {result['classes']:,} classes")
+    print_rich(_layer_table(result) if "layers" in result else split_table(result))
+    for name, value in result["about"].items():
+        print_line(f"  {name}: {safe(str(value))}")
+
+
+def _layer_table(result: dict) -> Table:
+    size = " x ".join(map(str, result["input"]))
+    table = Table(title=f"recipe {safe(result['recipe'])}, input {size}")
+    for column in ("layer", "output", "parameters"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    for layer in result["layers"]:
+        shape = " x ".join(map(str, layer["output"]))
+        count = f"{layer['parameters']:,}" if layer["parameters"] else ""
+        table.add_row(layer["name"], shape, count)
+    table.add_section()
+    table.add_row("[bold]all[/]", "", f"[bold]{result['parameters']:,}[/]")
+    return table

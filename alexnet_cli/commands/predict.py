@@ -1,0 +1,57 @@
+"""`alexnet predict`: class names and probabilities of image files."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_line, safe
+from alexnet_cli.cli.options import (
+    AsJson,
+    Device,
+    check_views,
+)
+from alexnet_cli.cli.tables import show
+
+BAR_WIDTH = 30
+
+
+def predict(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, globs.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Checkpoint or .onnx; by default the newest run here.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Classes to show an image.")] = 5,
+    views: Annotated[int | None, typer.Option(help="1, 9 or 10; .onnx models have theirs.")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Classify images."""
+    check_views(views)
+    from alexnet_cli.inference import predict as verb
+
+    result = verb.predict(
+        images,
+        model,
+        num_top=top,
+        num_views=views,
+        device=device,
+        progress=console.ConsoleProgress(),
+    )
+    show(result.to_json(), as_json, show_predict)
+    result.check_all_read()
+
+
+def show_predict(result: dict) -> None:
+    """Names and probabilities as bars, one block an image."""
+    block = "#" if "utf" not in (sys.stdout.encoding or "").lower() else "\u2588"
+    for entry in result["images"]:
+        print_line(f"[bold]{safe(entry['image'])}[/]")
+        if "error" in entry:
+            print_line(f"  [red]{safe(entry['error'])}[/]")
+        for row in entry.get("predictions", ()):
+            bar = block * round(BAR_WIDTH * row["probability"])
+            name = f"{safe(row['name'].split(',')[0])} ({safe(row['wnid'])})"
+            print_line(f"  {row['probability']:6.1%} [green]{bar:<{BAR_WIDTH}}[/] {name}")

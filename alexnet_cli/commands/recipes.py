@@ -1,0 +1,59 @@
+"""`alexnet recipes`: every named recipe, what it changes, and the published result it aims at."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.options import (
+    AsJson,
+)
+from alexnet_cli.cli.tables import show
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show every field of this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the recipes with the published figures they are held against."""
+    from alexnet_cli.recipes import listing as verb
+
+    show(asdict(verb.recipes(name)), as_json, show_recipes)
+
+
+def show_recipes(result: dict) -> None:
+    """One line a recipe and target; for a single one all of it."""
+    table = Table(caption="published error rates; alexnet recipes NAME shows their source")
+    for column in ("recipe", "shows", "data", "top-1 / top-5"):
+        table.add_column(column, no_wrap=column != "shows")
+    for row in result["recipes"]:
+        cells = [(t["data"], _target_errors(t)) for t in row["targets"]] or [(row["data"], "")]
+        table.add_row(row["name"], row["about"], *cells[0])
+        for cell in cells[1:]:
+            table.add_row("", "", *cell)
+    print_rich(table)
+    if result["fields"] is not None:
+        _show_recipe(result["recipes"][0], result["fields"])
+
+
+def _target_errors(target: dict) -> str:
+    errors = (target["top1_error"], target["top5_error"])
+    return " / ".join("-" if error is None else f"{error:.1%}" for error in errors)
+
+
+def _show_recipe(row: dict, fields: dict) -> None:
+    for target in row["targets"]:
+        print_line(f"{_target_errors(target)}: {target['protocol']} ({target['source']})")
+    if row["changes"]:
+        print_line(f"changes against {row['parent']}:")
+    for field, value in row["changes"].items():
+        print_line(f"  {field} = {safe(str(value))}")
+    print_line("every field:")
+    for field, value in fields.items():
+        inner = value.items() if isinstance(value, dict) else None
+        shown = " ".join(f"{name}={part}" for name, part in inner) if inner else value
+        print_line(f"  {field}: {safe(str(shown))}")
+    for command in row["commands"]:
+        print_line(f"$ {command}")

@@ -1,0 +1,100 @@
+"""`alexnet train`: a dataset and a recipe become a run (paper section 5)."""
+
+from dataclasses import asdict
+
+import typer
+
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_line, safe
+from alexnet_cli.cli.options import (
+    AllowDataChange,
+    AllowPipe,
+    AsJson,
+    Cache,
+    Classes,
+    Columns,
+    Compiled,
+    DatasetSource,
+    Device,
+    Epochs,
+    InitFrom,
+    Precision,
+    RecipeName,
+    Replicated,
+    Resume,
+    Run,
+    SaveMinutes,
+    SaveSteps,
+    Settings,
+    Stream,
+    Tensorboard,
+    find_source,
+    wanted_recipe,
+)
+from alexnet_cli.cli.tables import show
+
+
+def train(
+    dataset: DatasetSource,
+    run: Run,
+    recipe: RecipeName = None,
+    settings: Settings = None,
+    epochs: Epochs = None,
+    init_from: InitFrom = None,
+    gpus: Replicated = None,
+    columns: Columns = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    compiled: Compiled = False,
+    cache: Cache = None,
+    save_minutes: SaveMinutes = 10.0,
+    save_steps: SaveSteps = 0,
+    tensorboard: Tensorboard = False,
+    resume: Resume = False,
+    allow_data_change: AllowDataChange = False,
+    stream: Stream = False,
+    classes: Classes = None,
+    allow_pipe: AllowPipe = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the network, on one device, split over two, or on many replicas."""
+    if allow_data_change and not resume:
+        raise typer.BadParameter("is for --resume.", param_hint="--allow-data-change")
+    if resume and init_from:
+        raise typer.BadParameter("a resumed run began already.", param_hint="--init-from")
+    if cache and stream:
+        raise typer.BadParameter("needs a dataset that prep made.", param_hint="--cache")
+    wanted = wanted_recipe(recipe, settings or [], epochs)
+    named = recipe is not None or bool(settings)
+    source = find_source(dataset, stream, classes, allow_pipe)
+    from alexnet_cli.training import run as verb
+
+    how = {"device": device, "num_devices": gpus, "columns": columns}
+    how |= {"precision": precision, "compiled": compiled, "with_curves": tensorboard}
+    how |= {"cache": cache}
+    how |= {"every": verb.SaveEvery(save_minutes, save_steps)}
+    how |= {"progress": console.ConsoleProgress()}
+    if resume:
+        ends = epochs or any(setting.startswith("epochs=") for setting in settings or [])
+        how |= {"allow_data_change": allow_data_change}
+        end = wanted.epochs if ends else None
+        result = verb.resume(source, run, wanted if named else None, end, **how)
+    else:
+        result = verb.train(source, run, wanted, init_from=init_from, **how)
+    if result:  # nothing from a replica that is not the first
+        show(asdict(result), as_json, show_train)
+
+
+def show_train(result: dict) -> None:
+    """Where the run is and what it reached."""
+    best = result["best"]
+    print_line(
+        f"[bold]{safe(result['run'])}[/]: {result['epochs']} epochs, {result['steps']:,} steps"
+    )
+    if best.get("top1_error") is not None:
+        errors = f"top-1 {best['top1_error']:.1%}, top-5 {best['top5_error']:.1%}"
+        print_line(f"best: epoch {best['epoch']}, center-view validation error {errors}")
+    if result["images_per_second"]:
+        print_line(
+            f"{result['images_per_second']:,.0f} images/s on {' + '.join(result['devices'])}"
+        )

@@ -1,0 +1,74 @@
+"""`alexnet verify`: a dataset compared with its index, and repaired."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_line, safe
+from alexnet_cli.cli.options import (
+    AsJson,
+    DatasetPath,
+    Layout,
+)
+from alexnet_cli.cli.tables import show
+
+
+def _local(text: str) -> Path:
+    if "://" in text or text.startswith("pipe:"):
+        raise typer.BadParameter("a repair fetches nothing. Put the tars into a folder, name that.")
+    return Path(text)
+
+
+def verify(
+    dataset: DatasetPath,
+    deep: Annotated[bool, typer.Option("--deep", help="Also decode every image.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make damaged indexes again, without the source.")
+    ] = False,
+    repair: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SOURCE",
+            parser=_local,
+            help="Make what is damaged again from these images.",
+        ),
+    ] = None,
+    layout: Layout = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="By default one a core.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that every byte of a dataset is as prep wrote it, and repair it."""
+    from alexnet_cli.prep import verify as verb
+
+    how = {"deep": deep, "rebuild": rebuild, "source": repair, "layout": layout}
+    result = verb.verify(dataset, **how, num_workers=workers, progress=console.ConsoleProgress())
+    show(asdict(result), as_json, show_verify)
+    result.raise_findings()
+
+
+def show_verify(result: dict) -> None:
+    """Counts, then every finding, then what was put right."""
+    speed = result["bytes"] / 1e6 / result["seconds"] if result["seconds"] else 0.0
+    decoded = ", decoded" if result["deep"] else ""
+    print_line(
+        f"[bold]{safe(result['dataset'])}[/]: {result['shards']:,} shards, "
+        f"{result['samples']:,} samples{decoded}, {result['bytes'] / 1e6:,.0f} MB "
+        f"at {speed:,.0f} MB/s"
+    )
+    for finding in result["findings"]:
+        print_line(f"  [red]{_words(finding)}[/]")
+    for finding in result["repaired"]:
+        print_line(f"  [green]repaired[/] {_words(finding)}")
+    if result["replaced"]:
+        print_line(f"replaced: {safe(', '.join(result['replaced']))}")
+    elif not result["findings"]:
+        print_line("every byte is as prep wrote it")
+
+
+def _words(finding: dict) -> str:
+    sample = f": sample {finding['key']}" if finding["key"] else ""
+    expected, found = finding["expected"], finding["found"]
+    return safe(f"{finding['file']}{sample}: {finding['what']}: expected {expected}, found {found}")
