@@ -15,7 +15,8 @@ from alexnet_cli.io.atomic import PARTIAL_SUFFIX, write_bytes
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.onnx.graph import build_graph
-from alexnet_cli.onnx.runtime import METADATA_KEY, OnnxClassifier, load_onnx, seal
+from alexnet_cli.onnx.model_file import METADATA_KEY, add_checksum
+from alexnet_cli.onnx.runtime import OnnxClassifier, load_onnx
 
 CHECKED_BATCHES = (1, 3, 32)
 CHECKED_VIEWS = 1000  # that many images of one view, a tenth as many of ten
@@ -116,7 +117,7 @@ def _export(
         metadata={METADATA_KEY: json.dumps(_about(checkpoint, num_views))},
     )
     onnx.checker.check_model(model, full_check=True)
-    content = seal(model.SerializeToString())
+    content = add_checksum(model.SerializeToString())
     compared = _write_checked(onnx_path, content, classifier, num_views, progress)
     return ExportResult(
         onnx=str(onnx_path),
@@ -170,7 +171,7 @@ def _reopen(trial: Path, path: Path) -> OnnxClassifier:
 def _compare(
     classifier: Classifier, exported: OnnxClassifier, num_views: int, progress: Progress
 ) -> _Comparison:
-    rng, size, compared = np.random.default_rng(0), exported.image_size, _Comparison()
+    rng, size, compared = np.random.default_rng(0), exported.info.image_size, _Comparison()
     sizes = _batch_sizes(num_views)
     with progress.track("check against torch", sum(sizes)) as bar:
         for num_images in sizes:

@@ -170,11 +170,15 @@ def _load_model(path: Path, num_views: int | None, device: str) -> _Model:
     if path.suffix == ".onnx":
         from alexnet_cli.onnx.runtime import load_onnx
 
-        onnx = load_onnx(path, device, CROPS_PER_BATCH)
-        if num_views not in (None, onnx.views):
-            raise UsageError(f"--views {num_views}: {path} was exported with --views {onnx.views}.")
+        onnx = load_onnx(path, device)
+        if num_views not in (None, onnx.info.views):
+            raise UsageError(
+                f"--views {num_views}: {path} was exported with --views {onnx.info.views}."
+            )
         runtime = f"onnxruntime {onnx.provider.removesuffix('ExecutionProvider')}"
-        return _Model(onnx.classes, onnx.image_size, onnx.views, runtime, onnx.probabilities)
+        return _Model(
+            onnx.info.classes, onnx.info.image_size, onnx.info.views, runtime, onnx.probabilities
+        )
     # Here, because torch takes two seconds to load and ONNX models do not need it.
     from alexnet_cli.distributed.device_plan import choose_devices
     from alexnet_cli.distributed.oom_errors import ANY_DEVICE, friendly_oom_errors

@@ -20,6 +20,7 @@ import safetensors.numpy
 import alexnet_cli
 from alexnet_cli.errors import CheckpointError, RecipeError
 from alexnet_cli.io.atomic import write_atomically
+from alexnet_cli.model.architecture import parameter_shapes
 from alexnet_cli.model.tensor_file import (
     AVERAGE,
     HEADER_BYTES,
@@ -239,8 +240,6 @@ def _check_size(path: Path, header: dict) -> None:
     Raises:
         ValueError: the file, which may have holes and take no room on the disk, is larger.
     """
-    from alexnet_cli.model.network import parameter_shapes  # torch, which plans do not need
-
     recipe = Recipe.from_json(json.dumps(header["recipe"]))
     if not header["classes"]:
         raise ValueError("it has no classes")

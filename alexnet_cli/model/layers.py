@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alexnet_cli.model.geometry import (
+from alexnet_cli.model.architecture import (
     KEPT_EVERY,
     LOW_STRIDE,
     LOW_WINDOW,
@@ -100,7 +100,7 @@ class LocalConv2d(nn.Module):
 class LocalResponseNorm(nn.Module):
     """y = x * (k + alpha * sum of x^2 over `size` neighboring channels)^-beta (section 3.3).
 
-    The window is centerd, cut at the ends, and never crosses from one column to the next. alpha
+    The window is centered, cut at the ends, and never crosses from one column to the next. alpha
     multiplies the plain sum: torch's own layer divides it by `size`.
     """
 

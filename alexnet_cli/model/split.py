@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet_cli.errors import UsageError
-from alexnet_cli.model.network import AlexNet, share_out
+from alexnet_cli.model.network import AlexNet, split_evenly
 from alexnet_cli.recipes.recipe import Recipe
 
 State = dict[str, Tensor]
@@ -114,4 +114,4 @@ def _column_of(recipe: Recipe, tensor: Tensor, name: str, column: int) -> Tensor
     if name == "fc8.bias" and not recipe.split_classes:
         return tensor
     dim = _split_dim(recipe, name)
-    return tensor.split(share_out(tensor.shape[dim], recipe.columns), dim)[column]
+    return tensor.split(split_evenly(tensor.shape[dim], recipe.columns), dim)[column]

@@ -183,10 +183,6 @@ class Recipe:
         """Tell whether a layer reads its own column only; conv1 reads the image, as all do."""
         return name != "conv1" and name not in self.reads_both
 
-    def number_of(self, name: str) -> str:
-        """Return what the layers after `conv2` or `fc6` are numbered: relu2, drop6, relu_conv6."""
-        return "_conv6" if name == "conv6" else name.removeprefix("conv").removeprefix("fc")
-
     def lrn_alpha_per_square(self) -> float:
         """Return what multiplies each square inside the response normalization."""
         return self.lrn_alpha / self.lrn_size if self.lrn_divided else self.lrn_alpha

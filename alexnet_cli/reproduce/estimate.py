@@ -10,7 +10,7 @@ from alexnet_cli.bench.clock import Clock
 from alexnet_cli.bench.stages import MARGIN, Steps, draw_batch, drawn_stats
 from alexnet_cli.data.remote.files import is_url
 from alexnet_cli.io.progress import Progress
-from alexnet_cli.model.network import describe_layers
+from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.recipes.paper_tables import OFFICIAL_SETS
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.reproduce.jobs import VIEWS, EvalJob, Job, TableDataset, TrainJob, trainings
@@ -96,8 +96,8 @@ def _estimate(job: Job, rates: dict[str, float]) -> JobEstimate:
             images = recipe.epochs * dataset.train
             hours = images / rates[_rate_key(job)] / 3600
             copies = COPIES + bool(recipe.average_decay)
-            layers = describe_layers(recipe, dataset.classes)
-            disk_bytes = copies * PARAMETER_BYTES * sum(layer.parameters for layer in layers)
+            layers = layers_of(recipe, dataset.classes)
+            disk_bytes = copies * PARAMETER_BYTES * sum(layer.num_parameters for layer in layers)
         case EvalJob(train=TrainJob(dataset=dataset) as train):
             measured = dataset.held_out.get(dataset.split, 0)
             images = VIEWS * measured

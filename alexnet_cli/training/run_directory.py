@@ -14,8 +14,8 @@ from alexnet_cli.errors import CheckpointError, InputError, MachineError
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, write_bytes
 from alexnet_cli.io.disk import check_room
 from alexnet_cli.io.folder_lock import LOCK_NAME, locked
+from alexnet_cli.model.architecture import parameter_shapes
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, read_recipe, save_checkpoint
-from alexnet_cli.model.network import parameter_shapes
 from alexnet_cli.recipes.recipe import Recipe
 
 RECIPE_NAME = "recipe.json"

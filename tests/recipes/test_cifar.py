@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.model.network import AlexNet, describe_layers
+from alexnet_cli.model.architecture import layers_of
+from alexnet_cli.model.network import AlexNet
 from alexnet_cli.model.optimizer import PaperSGD
 from alexnet_cli.model.schedule import rates_at
 from alexnet_cli.recipes.catalog import find_recipe
@@ -17,7 +18,7 @@ LOCAL = ("cifar-13pct", "cifar-11pct")
 
 
 def parameters(recipe: Recipe) -> dict[str, int]:
-    return {la.name: la.parameters for la in describe_layers(recipe, 10) if la.parameters}
+    return {la.name: la.num_parameters for la in layers_of(recipe, 10) if la.num_parameters}
 
 
 @pytest.mark.parametrize("name", FIGURE_1)
@@ -51,7 +52,7 @@ def test_networks_with_local_layers_have_the_parameters_of_2012(name, crop_size,
 
 @pytest.mark.parametrize(("name", "unit"), [("cifar-relu", "relu"), ("cifar-tanh", "tanh")])
 def test_layers_of_figure_1_shrink_32_pixels_to_4(name, unit):
-    layers = {layer.name: layer.output for layer in describe_layers(find_recipe(name), 10)}
+    layers = {layer.name: layer.output for layer in layers_of(find_recipe(name), 10)}
 
     assert list(layers) == [
         *("conv1", "pool1", f"{unit}1"),
@@ -82,7 +83,7 @@ def test_first_pooling_of_figure_1_takes_the_largest_and_the_others_the_mean():
 def test_networks_with_local_layers_shrink_24_pixels_to_6(name):
     norm = ["norm{}"] if name == "cifar-11pct" else []
     pooled = ["conv{}", "relu{}", *norm, "pool{}"]
-    layers = {layer.name: layer.output for layer in describe_layers(find_recipe(name), 10)}
+    layers = {layer.name: layer.output for layer in layers_of(find_recipe(name), 10)}
 
     assert list(layers) == [
         *(step.format(number) for number in (1, 2) for step in pooled),

@@ -12,8 +12,9 @@ from alexnet_cli.inference.classifier import build_classifier
 from alexnet_cli.inference.export import export
 from alexnet_cli.inference.metrics import score
 from alexnet_cli.inference.predict_split import predict_split
+from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
-from alexnet_cli.model.network import AlexNet, describe_layers, initialize
+from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.model.split import SplitAlexNet, load_whole_state, whole_state
 from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES, find_recipe
 from alexnet_cli.recipes.overrides import widen
@@ -26,14 +27,14 @@ HIDDEN = [name for name, recipe in RECIPES.items() if recipe.fc6.units]
 
 @pytest.mark.parametrize("name", HIDDEN)
 def test_recipe_leaves_6_by_6_maps_to_the_hidden_layers(name):
-    layers = {layer.name: layer for layer in describe_layers(RECIPES[name], 10)}
+    layers = {layer.name: layer for layer in layers_of(RECIPES[name], 10)}
     pools = [layer.output for kind, layer in layers.items() if kind.startswith("pool")]
     assert pools[-1][1:] == (6, 6)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_no_two_layers_of_a_recipe_share_a_name(name):
-    names = [layer.name for layer in describe_layers(RECIPES[name], 10)]
+    names = [layer.name for layer in layers_of(RECIPES[name], 10)]
     assert len(set(names)) == len(names)
 
 

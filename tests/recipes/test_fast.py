@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from alexnet_cli.model.network import describe_layers
+from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.model.schedule import is_finished, rates_at
 from alexnet_cli.recipes.catalog import NAMED_RECIPES
 from alexnet_cli.recipes.fast import FAST
@@ -13,7 +13,7 @@ def test_fast_recipe_has_the_papers_network_and_images():
     names = ("name", "batch_size", "schedule", "warmup_epochs", "epochs", "average_decay")
 
     assert replace(FAST, **{name: getattr(PAPER, name) for name in names}) == PAPER
-    assert sum(layer.parameters for layer in describe_layers(FAST, 1000)) == 60_965_224
+    assert sum(layer.num_parameters for layer in layers_of(FAST, 1000)) == 60_965_224
 
 
 def test_fast_recipe_makes_a_third_of_the_papers_updates_and_ends_by_itself():

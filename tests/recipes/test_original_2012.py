@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from alexnet_cli.model.network import AlexNet, describe_layers
+from alexnet_cli.model.architecture import layers_of
+from alexnet_cli.model.network import AlexNet
 from alexnet_cli.model.schedule import is_finished, rates_at
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.overrides import widen
@@ -26,8 +27,8 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_recipe_has_the_parameters_of_the_run_of_2012(name):
-    layers = describe_layers(find_recipe(name), 1000)
-    assert sum(layer.parameters for layer in layers) == PARAMETERS[name]
+    layers = layers_of(find_recipe(name), 1000)
+    assert sum(layer.num_parameters for layer in layers) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize(("classes", "parameters"), [(1000, 61_555_304), (10_184, 99_182_152)])
@@ -37,11 +38,11 @@ def test_sixth_convolution_has_the_parameters_of_run_146(classes, parameters):
         conv6=dataclasses.replace(PAPER.conv6, filters=256),
         reads_both=(*PAPER.reads_both, "conv6"),
     )
-    assert sum(layer.parameters for layer in describe_layers(recipe, classes)) == parameters
+    assert sum(layer.num_parameters for layer in layers_of(recipe, classes)) == parameters
 
 
 def test_pooling_without_overlap_has_the_sizes_of_run_147():
-    layers = {layer.name: layer.output for layer in describe_layers(find_recipe("no-overlap"), 10)}
+    layers = {layer.name: layer.output for layer in layers_of(find_recipe("no-overlap"), 10)}
     sizes = [layers[name][1] for name in ("pool1", "conv2", "pool2", "conv5", "pool5")]
     assert sizes == [28, 26, 13, 11, 6]
 
@@ -115,8 +116,8 @@ def test_rates_of_run_170_fall_in_equal_steps_of_95_epochs(done, weights, biases
 
 def test_run_170_is_run_145_but_for_its_rates_and_noise():
     recipe, original = find_recipe("exp-schedule"), find_recipe("original-2012")
-    assert [layer.name for layer in describe_layers(recipe, 10)] == [
-        layer.name for layer in describe_layers(original, 10)
+    assert [layer.name for layer in layers_of(recipe, 10)] == [
+        layer.name for layer in layers_of(original, 10)
     ]
     same = ("conv1", "conv2", "conv5", "lrn_divided", "learning_rate", "bias_rate", "weight_decay")
     assert [getattr(recipe, name) for name in same] == [getattr(original, name) for name in same]
@@ -128,19 +129,19 @@ def test_run_170_is_run_145_but_for_its_rates_and_noise():
 
 
 def test_first_layer_of_2012_normalizes_and_pools_before_relu():
-    names = [layer.name for layer in describe_layers(find_recipe("original-2012"), 10)]
+    names = [layer.name for layer in layers_of(find_recipe("original-2012"), 10)]
     assert names[:4] == ["conv1", "norm1", "pool1", "relu1"]
     assert names[4:9] == ["conv2", "relu2", "norm2", "spatial2", "pool2"]
     assert names[13:16] == ["conv5", "pool5", "relu5"]
 
 
 def test_third_normalization_of_run_149_stands_before_the_last_pooling():
-    names = [layer.name for layer in describe_layers(find_recipe("lrn-conv5"), 10)]
+    names = [layer.name for layer in layers_of(find_recipe("lrn-conv5"), 10)]
     assert names[13:17] == ["conv5", "norm5", "pool5", "relu5"]
 
 
 def test_run_148_normalizes_nothing():
-    names = [layer.name for layer in describe_layers(find_recipe("no-lrn"), 10)]
+    names = [layer.name for layer in layers_of(find_recipe("no-lrn"), 10)]
     assert [name for name in names if name.startswith(("norm", "spatial", "contrast"))] == []
     assert names[:6] == ["conv1", "pool1", "relu1", "conv2", "relu2", "pool2"]
 

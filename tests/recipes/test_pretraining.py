@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from alexnet_cli.model.network import AlexNet, describe_layers
+from alexnet_cli.model.architecture import layers_of
+from alexnet_cli.model.network import AlexNet
 from alexnet_cli.model.schedule import rates_at
 from alexnet_cli.recipes.catalog import find_recipe
 
@@ -38,16 +39,16 @@ PARAMETERS = {
 def test_network_has_the_parameters_of_its_run(name):
     classes, last, total = PARAMETERS[name]
 
-    layers = describe_layers(find_recipe(name), classes)
+    layers = layers_of(find_recipe(name), classes)
 
-    found = {layer.name: layer.parameters for layer in layers if layer.parameters}
+    found = {layer.name: layer.num_parameters for layer in layers if layer.num_parameters}
     assert found == {**CONV_PARAMETERS, **HIDDEN, **last}
     assert sum(found.values()) == total
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_sixth_convolution_comes_after_the_last_pooling_and_keeps_its_size(name):
-    layers = {layer.name: layer.output for layer in describe_layers(find_recipe(name), 10)}
+    layers = {layer.name: layer.output for layer in layers_of(find_recipe(name), 10)}
     names = list(layers)
 
     assert names.index("conv5") < names.index("pool5") < names.index("conv6") < names.index("fc6")
@@ -63,7 +64,7 @@ def test_sixth_convolution_begins_as_the_notes_say(name):
 
 
 def test_layer_before_the_21843_classes_is_linear_and_drops_nothing():
-    layers = [layer.name for layer in describe_layers(find_recipe("pretrain-2011"), 21_843)]
+    layers = [layer.name for layer in layers_of(find_recipe("pretrain-2011"), 21_843)]
     bottleneck = find_recipe("pretrain-2011").bottleneck
 
     assert layers[layers.index("bottleneck") - 1 :] == ["drop7", "bottleneck", "fc8"]

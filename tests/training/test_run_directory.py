@@ -15,8 +15,8 @@ from helpers import a_checkpoint
 
 from alexnet_cli.errors import CheckpointError, InputError, MachineError
 from alexnet_cli.io.folder_lock import LOCK_NAME
+from alexnet_cli.model.architecture import parameter_shapes
 from alexnet_cli.model.checkpoint import TrainState, load_checkpoint
-from alexnet_cli.model.network import parameter_shapes
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.recipes.small import DEMO
 from alexnet_cli.training.run_directory import RunDirectory

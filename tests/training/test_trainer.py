@@ -34,8 +34,9 @@ from alexnet_cli.inference.metrics import score
 from alexnet_cli.inference.predict_split import predict_with_checkpoint
 from alexnet_cli.io.progress import SILENT
 from alexnet_cli.io.stop_signal import StopSignal
+from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.model.checkpoint import load_checkpoint
-from alexnet_cli.model.network import AlexNet, describe_layers
+from alexnet_cli.model.network import AlexNet
 from alexnet_cli.model.split import whole_state
 from alexnet_cli.recipes.recipe import Event, Recipe
 from alexnet_cli.training import metrics_logger as journal_module
@@ -590,7 +591,7 @@ def test_notice_of_a_run_that_does_not_learn_tells_how_far_its_scores_differ(
     spread = np.sqrt(scores.var(axis=0).mean())
     scores_text, layer_text = said.lines[2].split(". Images are most alike after layer ")
     assert float(scores_text.split()[-1]) == pytest.approx(spread, rel=0.06)  # two digits are shown
-    assert layer_text.split(":")[0] in [layer.name for layer in describe_layers(recipe, 10)]
+    assert layer_text.split(":")[0] in [layer.name for layer in layers_of(recipe, 10)]
 
 
 def test_run_of_dead_units_names_the_layer_after_which_images_are_alike(dataset, recipe, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from torch import empty, nn
 
-from alexnet_cli.model.geometry import (
+from alexnet_cli.model.architecture import (
     blur_pads,
     blur_window,
     conv_output_size,
