@@ -11,6 +11,8 @@ HINTS: dict[str, str] = {
     "onnx_on_cpu": "Run on the CPU: --device cpu. onnxruntime must not be installed beside -gpu.",
     # training, inference, distributed and bench
     # reproduce
+    "dataset_of_table": "Name a dataset with --data {name}=DATASET, or see the plan: --dry-run",
+    "validation_split": "Prepare it again with --val-fraction 0.1, or with val/ beside train/.",
 }
 
 
