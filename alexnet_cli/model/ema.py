@@ -25,7 +25,7 @@ class AveragedWeights:
     """
 
     def __init__(self, net: nn.Module, recipe: Recipe):
-        self.decay = recipe.average_decay
+        self.decay = recipe.ema_decay
         self.parameters = list(net.parameters()) if self.decay else []
         self.tensors = [parameter.detach().clone() for parameter in self.parameters]
 

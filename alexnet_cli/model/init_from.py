@@ -17,14 +17,14 @@ def import_layers(
 ) -> list[str]:
     """Copy layers of another network into a whole network, and return their names.
 
-    The layers are those that the recipe names in `imports`; where it names none, all that have the
+    The layers are those that the recipe names in `init_layers`; where it names none, all that have the
     same shape there. The classifier's shape may be the same by chance, so it counts only with the
     same classes.
 
     Raises:
         CheckpointError: a layer that the recipe names is not there, or has another shape.
     """
-    named = net.recipe.imports
+    named = net.recipe.init_layers
     chosen = []
     for layer in net.recipe.layer_names():
         fault = _fault(net, weights, layer)

@@ -38,7 +38,7 @@ class PaperSGD:
 
     def __init__(self, net: nn.Module, recipe: Recipe):
         self.momentum = recipe.momentum
-        self.bias_rate = recipe.bias_rate
+        self.bias_lr_multiplier = recipe.bias_lr_multiplier
         factors = {name: conv.decay for name, conv in recipe.convs().items()}
         self.members = []
         for name, parameter in net.named_parameters():
@@ -54,10 +54,10 @@ class PaperSGD:
         """Update every parameter from its gradient; layers may rest (2012: weights.cu:148).
 
         Args:
-            rates: or one number, for the weights; biases then get `bias_rate` times it.
+            rates: or one number, for the weights; biases then get `bias_lr_multiplier` times it.
         """
         if not isinstance(rates, Rates):
-            rates = Rates(rates, rates * self.bias_rate)
+            rates = Rates(rates, rates * self.bias_lr_multiplier)
         groups: dict[tuple[float, float], list[_Member]] = {}
         for member in self.members:
             rate = rates.of(member.layer, is_weight=member.is_weight)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from alexnet_cli.recipes.recipe import Event, Recipe
+from alexnet_cli.recipes.recipe import Milestone, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +35,30 @@ def rates_at(recipe: Recipe, progress: float, val_errors: list[float]) -> Rates:
     """Return the rates of one update; arguments as for `learning_rate`."""
     rate = learning_rate(recipe, progress, val_errors)
     if recipe.schedule in ("plateau", "linear", "cosine") or progress < recipe.warmup_epochs:
-        return Rates(rate, rate * recipe.bias_rate)
-    if recipe.schedule == "events":
-        return _rates_of_events(recipe, rate, list(_due(recipe, progress)))
-    biases = recipe.learning_rate * recipe.bias_rate
+        return Rates(rate, rate * recipe.bias_lr_multiplier)
+    if recipe.schedule == "milestones":
+        return _rates_of_milestones(recipe, rate, list(_due(recipe, progress)))
+    biases = recipe.learning_rate * recipe.bias_lr_multiplier
     done = progress / recipe.epochs
-    return Rates(rate, biases / _stepped(done, recipe.bias_factor, recipe.bias_steps))
+    return Rates(rate, biases / _stepped(done, recipe.bias_lr_factor, recipe.bias_lr_steps))
 
 
-def _rates_of_events(recipe: Recipe, rate: float, due: list[Event]) -> Rates:
-    biases = recipe.learning_rate * recipe.bias_rate
+def _rates_of_milestones(recipe: Recipe, rate: float, due: list[Milestone]) -> Rates:
+    biases = recipe.learning_rate * recipe.bias_lr_multiplier
     layers: dict[str, float] = {}
     layer_biases: dict[str, float] = {}
-    for event in due:
-        for layer in event.layers or [name for name in layers if layers[name]]:
-            layers[layer] = event.rate if layers.get(layer, 1.0) else 0.0
-        if event.bias_rate is not None and event.layers:
-            layer_biases |= dict.fromkeys(event.layers, event.bias_rate)
-        elif event.bias_rate is not None:
-            biases, layer_biases = event.bias_rate, {}
+    for milestone in due:
+        for layer in milestone.layers or [name for name in layers if layers[name]]:
+            layers[layer] = milestone.lr if layers.get(layer, 1.0) else 0.0
+        if milestone.bias_lr is not None and milestone.layers:
+            layer_biases |= dict.fromkeys(milestone.layers, milestone.bias_lr)
+        elif milestone.bias_lr is not None:
+            biases, layer_biases = milestone.bias_lr, {}
     return Rates(rate, biases, layers, layer_biases)
 
 
-def _due(recipe: Recipe, progress: float) -> Iterable[Event]:
-    return (event for event in recipe.events if event.epoch <= progress)
+def _due(recipe: Recipe, progress: float) -> Iterable[Milestone]:
+    return (milestone for milestone in recipe.milestones if milestone.epoch <= progress)
 
 
 def count_drops(val_errors: list[float], patience: int, min_improvement: float) -> int:
@@ -99,13 +99,13 @@ def learning_rate(recipe: Recipe, progress: float, val_errors: list[float]) -> f
     if recipe.schedule == "plateau":
         drops = count_drops(val_errors, recipe.patience, recipe.min_improvement)
         return rate / 10 ** min(drops, recipe.drops)
-    if recipe.schedule == "events":
-        return next((e.rate for e in reversed(list(_due(recipe, progress))) if not e.layers), rate)
+    if recipe.schedule == "milestones":
+        return next((e.lr for e in reversed(list(_due(recipe, progress))) if not e.layers), rate)
     done = min(progress / recipe.epochs, 1.0)
     if recipe.schedule == "exponential":
-        return rate / recipe.rate_factor**done
+        return rate / recipe.lr_factor**done
     if recipe.schedule == "stepped":
-        return rate / _stepped(done, recipe.rate_factor, recipe.rate_steps)
+        return rate / _stepped(done, recipe.lr_factor, recipe.lr_steps)
     remaining = (recipe.epochs - progress) / max(recipe.epochs - recipe.warmup_epochs, 1e-9)
     if recipe.schedule == "cosine":
         return rate * (1 - math.cos(math.pi * remaining)) / 2

@@ -1,12 +1,12 @@
 """The networks the paper trained on CIFAR-10: Figure 1, and section 3.3's 13 % and 11 %.
 
-Images of 32 pixels (`alexnet prep --size 32`), the mean image subtracted, no color noise.
+Images of 32 pixels, the mean image subtracted, no color noise.
 """
 
 from dataclasses import replace
 
 from alexnet_cli.recipes.named_recipe import NamedRecipe, PublishedResult
-from alexnet_cli.recipes.recipe import PAPER, POOL, Conv, Dense, Event
+from alexnet_cli.recipes.recipe import PAPER, POOL, Conv, Dense, Milestone
 
 NO_CONV = replace(PAPER.conv5, filters=0)
 NO_DENSE = Dense(units=0, init_std=0.01, init_bias=0.0)
@@ -35,9 +35,9 @@ CIFAR_RELU = replace(
     mirror=False,
     color_noise=0.0,
     learning_rate=0.001,
-    bias_rate=2.0,
+    bias_lr_multiplier=2.0,
     weight_decay=0.0,
-    schedule="events",
+    schedule="milestones",
     epochs=100,
     until_train_error=0.25,
 )
@@ -60,9 +60,9 @@ CIFAR_13PCT = replace(
     mirror=True,
     weight_decay=0.004,
     until_train_error=0.0,
-    events=(
-        Event(epoch=450, rate=1e-4, bias_rate=2e-4),
-        Event(epoch=460, rate=1e-5, bias_rate=2e-5),
+    milestones=(
+        Milestone(epoch=450, lr=1e-4, bias_lr=2e-4),
+        Milestone(epoch=460, lr=1e-5, bias_lr=2e-5),
     ),
     epochs=470,
 )
@@ -93,13 +93,13 @@ NAMED_RECIPES = [
         "cifar-relu",
         "four layers, without response normalization",
         data="cifar-10",
-        targets=(PublishedResult("cifar-10", 13.0, None, NINE_VIEWS, "paper, section 3.3"),),
+        published=(PublishedResult("cifar-10", 13.0, None, NINE_VIEWS, "paper, section 3.3"),),
     ),
     NamedRecipe(
         CIFAR_11PCT,
         "cifar-13pct",
         "the same with response normalization",
         data="cifar-10",
-        targets=(PublishedResult("cifar-10", 11.0, None, NINE_VIEWS, "paper, section 3.3"),),
+        published=(PublishedResult("cifar-10", 11.0, None, NINE_VIEWS, "paper, section 3.3"),),
     ),
 ]

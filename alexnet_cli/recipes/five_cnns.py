@@ -7,20 +7,20 @@ from dataclasses import replace
 
 from alexnet_cli.recipes.named_recipe import VAL_2012, NamedRecipe, PublishedResult
 from alexnet_cli.recipes.original_2012 import ORIGINAL_2012
-from alexnet_cli.recipes.recipe import Event
+from alexnet_cli.recipes.recipe import Milestone
 
 STEM = ("conv1", "conv2")
 
 # The rates that run 120's script sets (run4.sh); the notes say "the same policy, 95 to 100 epochs"
 # of the others.
 SCRIPTED = {
-    "schedule": "events",
-    "events": (
-        Event(epoch=22, rate=1e-3, bias_rate=2e-3),
-        Event(epoch=49, rate=1e-4),
-        Event(epoch=66, rate=1e-5, layers=STEM),
-        Event(epoch=73, rate=0.0, layers=STEM),
-        Event(epoch=81, rate=1e-5),
+    "schedule": "milestones",
+    "milestones": (
+        Milestone(epoch=22, lr=1e-3, bias_lr=2e-3),
+        Milestone(epoch=49, lr=1e-4),
+        Milestone(epoch=66, lr=1e-5, layers=STEM),
+        Milestone(epoch=73, lr=0.0, layers=STEM),
+        Milestone(epoch=81, lr=1e-5),
     ),
     "epochs": 95,
     "color_noise_epochs": 66,
@@ -57,24 +57,24 @@ NAMED_RECIPES = [
         FIVE_CNNS_137,
         "original-2012",
         "a low-resolution path beside 64 kernels in conv1 (run 137)",
-        targets=_logged(40.782, 18.344, "137"),
+        published=_logged(40.782, 18.344, "137"),
     ),
     NamedRecipe(
         FIVE_CNNS_135,
         "five-cnns-137",
         "the second normalization subtracts the local mean (run 135)",
-        targets=_logged(41.070, 18.416, "135"),
+        published=_logged(41.070, 18.416, "135"),
     ),
     NamedRecipe(
         FIVE_CNNS_131,
         "five-cnns-135",
         "response normalization with k = 1 (run 131)",
-        targets=_logged(40.934, 18.574, "131"),
+        published=_logged(40.934, 18.574, "131"),
     ),
     NamedRecipe(
         FIVE_CNNS_120,
         "five-cnns-131",
         "layer 1 normalized after pooling and ReLU (run 120)",
-        targets=_logged(41.044, 18.714, "120"),
+        published=_logged(41.044, 18.714, "120"),
     ),
 ]

@@ -1,27 +1,32 @@
-"""The runs of the 2012 code, with the schedules that the authors' notes tell."""
+"""The runs of the 2012 code, with the schedules in the authors' notes."""
 
 from dataclasses import replace
 
 from alexnet_cli.recipes.named_recipe import TEST_2010, VAL_2012, NamedRecipe, PublishedResult
-from alexnet_cli.recipes.recipe import PAPER, POOL, Event
+from alexnet_cli.recipes.recipe import PAPER, POOL, Milestone
 
 
 def logged(
     drops: tuple[int, int, int], conv1: tuple[int | None, int], end: int, noise: int = 0
 ) -> dict:
-    """Return a hand-set schedule as the authors' notes tell it: by ten at each of `drops`.
+    """Return a hand-set schedule from the authors' notes: a tenth after each of `drops` epochs.
 
     Args:
-        conv1: after how many epochs conv1 goes to 1e-5, and to rest.
-        noise: after how many the color noise ends.
+        conv1: after how many epochs conv1's learning rate drops to 1e-5, and to 0.
+        noise: after how many epochs the color noise ends.
     """
-    events = [Event(epoch=e, rate=r) for e, r in zip(drops, (1e-3, 1e-4, 1e-5), strict=True)]
+    milestones = [Milestone(epoch=e, lr=r) for e, r in zip(drops, (1e-3, 1e-4, 1e-5), strict=True)]
     low, rest = conv1
     if low:
-        events.append(Event(epoch=low, rate=1e-5, layers=("conv1",)))
-    events.append(Event(epoch=rest, rate=0.0, layers=("conv1",)))
-    events = tuple(sorted(events, key=lambda event: event.epoch))
-    return {"schedule": "events", "events": events, "epochs": end, "color_noise_epochs": noise}
+        milestones.append(Milestone(epoch=low, lr=1e-5, layers=("conv1",)))
+    milestones.append(Milestone(epoch=rest, lr=0.0, layers=("conv1",)))
+    milestones = tuple(sorted(milestones, key=lambda milestone: milestone.epoch))
+    return {
+        "schedule": "milestones",
+        "milestones": milestones,
+        "epochs": end,
+        "color_noise_epochs": noise,
+    }
 
 
 # Run 145: what was run in 2012. Against the paper's text: ReLU after normalization and pooling in
@@ -34,7 +39,7 @@ ORIGINAL_2012 = replace(
     conv2=replace(PAPER.conv2, then=("activation", "norm", "spatial-norm", "max-pool")),
     conv5=replace(PAPER.conv5, then=("max-pool", "activation")),
     lrn_divided=True,
-    bias_rate=2.0,
+    bias_lr_multiplier=2.0,
     share_crops=32,
     noise_rescaled=True,
     reshuffle=False,
@@ -49,7 +54,7 @@ ORIGINAL_2010 = replace(
 )
 
 # Section 3.2, and run 145-half: one column, but conv5 and the hidden layers of full size, so that
-# nearly all parameters remain. Its notes tell no last drop.
+# nearly all parameters remain. Its notes have no last drop.
 ONE_GPU = replace(
     ORIGINAL_2010,
     name="one-gpu",
@@ -62,7 +67,7 @@ ONE_GPU = replace(
 )
 
 # Section 3.4, and run 147: with windows side by side two paddings shrink, which keeps 6 x 6. Its
-# notes tell neither conv1's 1e-5 nor an end of the noise.
+# notes have neither conv1's 1e-5 nor an end of the noise.
 NO_OVERLAP = replace(
     ORIGINAL_2012,
     name="no-overlap",
@@ -106,11 +111,11 @@ EXP_SCHEDULE = replace(
     ORIGINAL_2012,
     name="exp-schedule",
     schedule="stepped",
-    events=(),
-    rate_factor=250.0,
-    rate_steps=4,
-    bias_factor=10.0,
-    bias_steps=2,
+    milestones=(),
+    lr_factor=250.0,
+    lr_steps=4,
+    bias_lr_factor=10.0,
+    bias_lr_steps=2,
     epochs=95,
     color_noise_epochs=0,
 )
@@ -120,14 +125,14 @@ NAMED_RECIPES = [
         ORIGINAL_2012,
         "paper",
         "what was run in 2012 (run 145)",
-        targets=(PublishedResult("ilsvrc-2012", 40.664, 18.210, VAL_2012, "log, run 145"),),
+        published=(PublishedResult("ilsvrc-2012", 40.664, 18.210, VAL_2012, "log, run 145"),),
     ),
     NamedRecipe(
         ORIGINAL_2010,
         "original-2012",
         "the same on ILSVRC-2010 (run 145-2010)",
         data="ilsvrc-2010",
-        targets=(
+        published=(
             PublishedResult("ilsvrc-2010", 37.4727, 16.9987, TEST_2010, "log, run 145-2010"),
             PublishedResult(
                 "ilsvrc-2010", 39.0247, 18.2953, "center view, test", "log, run 145-2010"
@@ -139,25 +144,25 @@ NAMED_RECIPES = [
         "original-2010",
         "one column; two are 1.7 and 1.2 % better",
         data="ilsvrc-2010",
-        targets=(PublishedResult("ilsvrc-2010", 39.168, 18.2287, TEST_2010, "log, run 145-half"),),
+        published=(PublishedResult("ilsvrc-2010", 39.168, 18.2287, TEST_2010, "log, run 145-half"),),
     ),
     NamedRecipe(
         NO_OVERLAP,
         "original-2012",
         "pooling windows that do not overlap; overlap is 0.4 and 0.3 % better",
-        targets=(PublishedResult("ilsvrc-2012", 41.058, 18.510, VAL_2012, "log, run 147"),),
+        published=(PublishedResult("ilsvrc-2012", 41.058, 18.510, VAL_2012, "log, run 147"),),
     ),
     NamedRecipe(
         NO_LRN,
         "original-2012",
         "no response normalization; with it 1.4 and 1.2 % better",
-        targets=(PublishedResult("ilsvrc-2012", 42.034, 19.362, VAL_2012, "log, run 148"),),
+        published=(PublishedResult("ilsvrc-2012", 42.034, 19.362, VAL_2012, "log, run 148"),),
     ),
     NamedRecipe(
         NO_COMMUNICATION,
         "original-2012",
         "columns that never meet before the classifier",
-        targets=(PublishedResult("ilsvrc-2012", 41.828, 19.330, VAL_2012, "log, run 150"),),
+        published=(PublishedResult("ilsvrc-2012", 41.828, 19.330, VAL_2012, "log, run 150"),),
     ),
     NamedRecipe(
         LRN_CONV5, "original-2012", "response normalization after conv5 too (run 149, no figure)"
@@ -166,6 +171,6 @@ NAMED_RECIPES = [
         EXP_SCHEDULE,
         "original-2012",
         "rates by a formula instead of by hand",
-        targets=(PublishedResult("ilsvrc-2012", 40.528, 18.048, VAL_2012, "log, run 170"),),
+        published=(PublishedResult("ilsvrc-2012", 40.528, 18.048, VAL_2012, "log, run 170"),),
     ),
 ]

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from alexnet_cli.recipes.named_recipe import VAL_2012, NamedRecipe, PublishedResult
 from alexnet_cli.recipes.original_2012 import ORIGINAL_2012
-from alexnet_cli.recipes.recipe import Event
+from alexnet_cli.recipes.recipe import Milestone
 
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 HIDDEN = ("fc6", "fc7")
@@ -23,12 +23,12 @@ PRETRAIN_2009 = replace(
     conv5=replace(ORIGINAL_2012.conv5, then=("max-pool", "activation")),
     conv6=replace(ORIGINAL_2012.conv6, filters=256),
     reads_both=("conv3", "conv6", "fc6", "fc7", "fc8"),
-    imports=CONVS,
-    schedule="events",
-    events=(
-        Event(epoch=0, rate=0.001, layers=CONVS),
-        Event(epoch=0, rate=0.01, layers=("conv6",), bias_rate=0.002),
-        Event(epoch=1.18, rate=0.001),
+    init_layers=CONVS,
+    schedule="milestones",
+    milestones=(
+        Milestone(epoch=0, lr=0.001, layers=CONVS),
+        Milestone(epoch=0, lr=0.01, layers=("conv6",), bias_lr=0.002),
+        Milestone(epoch=1.18, lr=0.001),
     ),
     epochs=6,
     color_noise_epochs=0,
@@ -41,11 +41,11 @@ PRETRAIN_2011 = replace(
     bottleneck=replace(ORIGINAL_2012.bottleneck, units=2048),
     split_classes=True,
     reads_both=("conv3", "conv6", "fc6", "fc7", "bottleneck", "fc8"),
-    imports=(*CONVS, "conv6"),
-    events=(
-        Event(epoch=0, rate=0.001, layers=CONVS),
-        Event(epoch=0, rate=0.001, layers=("conv6",), bias_rate=0.002),
-        Event(epoch=6, rate=0.001),
+    init_layers=(*CONVS, "conv6"),
+    milestones=(
+        Milestone(epoch=0, lr=0.001, layers=CONVS),
+        Milestone(epoch=0, lr=0.001, layers=("conv6",), bias_lr=0.002),
+        Milestone(epoch=6, lr=0.001),
     ),
     epochs=8,
 )
@@ -55,17 +55,17 @@ PRETRAIN_2011 = replace(
 FINETUNE_2012 = replace(
     PRETRAIN_2009,
     name="finetune-2012",
-    imports=(*CONVS, "conv6", *HIDDEN),
+    init_layers=(*CONVS, "conv6", *HIDDEN),
     learning_rate=0.001,
-    bias_rate=20.0,
-    events=(
-        Event(epoch=0, rate=1e-4, layers=("conv1",)),
-        Event(epoch=0.24, rate=0.01, layers=("fc8",)),
-        Event(epoch=5, rate=1e-5, layers=("conv1",)),
-        Event(epoch=7, rate=0.0, layers=("conv1",)),
-        Event(epoch=9, rate=0.001, layers=("fc8",)),
-        Event(epoch=22, rate=1e-4),
-        Event(epoch=42, rate=1e-5),
+    bias_lr_multiplier=20.0,
+    milestones=(
+        Milestone(epoch=0, lr=1e-4, layers=("conv1",)),
+        Milestone(epoch=0.24, lr=0.01, layers=("fc8",)),
+        Milestone(epoch=5, lr=1e-5, layers=("conv1",)),
+        Milestone(epoch=7, lr=0.0, layers=("conv1",)),
+        Milestone(epoch=9, lr=0.001, layers=("fc8",)),
+        Milestone(epoch=22, lr=1e-4),
+        Milestone(epoch=42, lr=1e-5),
     ),
     epochs=54,
     color_noise_epochs=38,
@@ -75,12 +75,12 @@ FINETUNE_2012 = replace(
 FINETUNE_2012_FROM_2009 = replace(
     FINETUNE_2012,
     name="finetune-2012-from-2009",
-    events=(
-        Event(epoch=0, rate=1e-4, layers=("conv1",)),
-        Event(epoch=3, rate=1e-5, layers=("conv1",)),
-        Event(epoch=4, rate=0.0, layers=("conv1",)),
-        Event(epoch=22, rate=1e-4),
-        Event(epoch=42, rate=1e-5),
+    milestones=(
+        Milestone(epoch=0, lr=1e-4, layers=("conv1",)),
+        Milestone(epoch=3, lr=1e-5, layers=("conv1",)),
+        Milestone(epoch=4, lr=0.0, layers=("conv1",)),
+        Milestone(epoch=22, lr=1e-4),
+        Milestone(epoch=42, lr=1e-5),
     ),
     epochs=52,
 )
@@ -104,7 +104,7 @@ NAMED_RECIPES = [
         FINETUNE_2012,
         "pretrain-2009",
         "1 CNN*: pre-trained on Fall 2011 (run 146-2012-2011)",
-        targets=(
+        published=(
             PublishedResult("ilsvrc-2012", 39.0, 16.6, VAL_2012, "paper, table 2"),
             PublishedResult("ilsvrc-2012", 38.990, 16.622, VAL_2012, "log, run 146-2012-2011"),
         ),
@@ -114,7 +114,7 @@ NAMED_RECIPES = [
         FINETUNE_2012_FROM_2009,
         "finetune-2012",
         "pre-trained on Fall 2009 only (run 146-2012-2009)",
-        targets=(
+        published=(
             PublishedResult("ilsvrc-2012", 39.100, 16.876, VAL_2012, "log, run 146-2012-2009"),
         ),
         init_from="pretrain-2009",

@@ -93,7 +93,7 @@ def _estimate(job: Job, rates: dict[str, float]) -> JobEstimate:
         case TrainJob(dataset=dataset, recipe=recipe):
             images = recipe.epochs * dataset.train
             hours = images / rates[_rate_key(job)] / 3600
-            copies = COPIES + bool(recipe.average_decay)
+            copies = COPIES + bool(recipe.ema_decay)
             layers = layers_of(recipe, dataset.classes)
             disk_bytes = copies * PARAMETER_BYTES * sum(layer.num_parameters for layer in layers)
         case EvalJob(train=TrainJob(dataset=dataset) as train):

@@ -90,7 +90,7 @@ def train(
     A run that torchrun or Slurm started anew after a loss goes on.
 
     Args:
-        init_from: a checkpoint whose layers this run begins with, those of `recipe.imports`.
+        init_from: a checkpoint whose layers this run begins with, those of `recipe.init_layers`.
         choices: fields of `Where`.
 
     Raises:
@@ -211,10 +211,10 @@ def _placed(recipe: Recipe, where: Where, layout: DevicePlan) -> Iterator[Place]
 
 
 def _check_begins(recipe: Recipe, init_from: Path | None) -> None:
-    if recipe.imports and init_from is None:
+    if recipe.init_layers and init_from is None:
         raise UsageError(
             f"recipe {recipe.name} begins with layers of another network: "
-            f"{', '.join(recipe.imports)}.\nSay whose: --init-from CKPT"
+            f"{', '.join(recipe.init_layers)}.\nSay whose: --init-from CKPT"
         )
 
 

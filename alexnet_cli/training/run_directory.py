@@ -53,7 +53,7 @@ class RunDirectory:
         """
         shapes = parameter_shapes(recipe, num_classes).values()
         weights = 4 * sum(math.prod(shape) for shape in shapes)
-        last = weights * (3 if recipe.average_decay else 2)  # velocity, and averaged weights
+        last = weights * (3 if recipe.ema_decay else 2)  # velocity, and averaged weights
         present = sum(path.stat().st_size for path in (self.best, self.last) if path.exists())
         folder = next(path for path in (self.path, *self.path.absolute().parents) if path.is_dir())
         advice = "Nothing was changed. Make room and run the same command again."

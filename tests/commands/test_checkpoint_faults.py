@@ -201,12 +201,12 @@ def test_run_whose_velocity_does_not_fit_its_weights_is_not_resumed(
 
 
 def test_fields_that_an_older_version_lacked_are_the_paper_s(answer, dataset, whole, tmp_path):
-    """As a file of version 0.1 that knew nothing of averages, smoothing and events."""
+    """As a file of version 0.1 that knew nothing of averages, smoothing and milestones."""
     path = tmp_path / "older.safetensors"
     save_checkpoint(path, whole)
     content = path.read_bytes()
-    assert b"average_decay" in content
-    newer = {"average_decay", "label_smoothing", "events", "until_train_error", "imports"}
+    assert b"ema_decay" in content
+    newer = {"ema_decay", "label_smoothing", "milestones", "until_train_error", "init_layers"}
 
     class Older:
         """A recipe that writes fewer fields."""
@@ -219,7 +219,7 @@ def test_fields_that_an_older_version_lacked_are_the_paper_s(answer, dataset, wh
             return json.dumps({n: value for n, value in fields.items() if n not in newer})
 
     save_checkpoint(path, replace(whole, recipe=Older()))
-    assert b"average_decay" not in path.read_bytes()
+    assert b"ema_decay" not in path.read_bytes()
 
     assert load_checkpoint(path).recipe == whole.recipe
 

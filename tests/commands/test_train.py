@@ -18,7 +18,7 @@ from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, save_check
 from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.overrides import widen
-from alexnet_cli.recipes.recipe import Event, Recipe
+from alexnet_cli.recipes.recipe import Milestone, Recipe
 from alexnet_cli.training import trainer as trainer_module
 from alexnet_cli.training.run import train
 from alexnet_cli.training.run_directory import RunDirectory
@@ -457,13 +457,13 @@ def test_classifier_of_as_many_other_classes_is_drawn_afresh(alexnet, dataset, r
 
 def test_named_layers_are_imported_on_two_devices_as_on_one(answer, dataset, runs, tmp_path):
     source = runs.first / "last.safetensors"
-    still = ("--set", "imports=conv2,fc7", "--set", "learning_rate=0", "--set", "seed=4")
+    still = ("--set", "init_layers=conv2,fc7", "--set", "learning_rate=0", "--set", "seed=4")
     for gpus in (1, 2):
         arguments = ("--run", tmp_path / str(gpus), *TINY, *still, "--epochs", 1, "--gpus", gpus)
         answer("train", dataset, *arguments, "--init-from", source, *ON_CPU)
 
     found = last_of(tmp_path / "1")
-    assert found.recipe.imports == ("conv2", "fc7")
+    assert found.recipe.init_layers == ("conv2", "fc7")
     imported = layers_of(load_checkpoint(source).weights, "conv2", "fc7")
     assert_equal(found.weights, drawn(found.recipe) | imported)
     assert_equal(last_of(tmp_path / "2").weights, found.weights)
@@ -559,11 +559,11 @@ def test_layer_at_rest_stays_as_it_was_imported_while_others_learn(dataset, begu
         batch_size=16,
         epochs=2,
         seed=4,
-        events=(
-            Event(epoch=0, rate=0.0, layers=("conv1",)),
-            Event(epoch=0, rate=1e-4, layers=("conv2",)),
-            Event(epoch=0, rate=0.01, layers=("fc8",)),
-            Event(epoch=1, rate=0.0, layers=("conv2",)),
+        milestones=(
+            Milestone(epoch=0, lr=0.0, layers=("conv1",)),
+            Milestone(epoch=0, lr=1e-4, layers=("conv2",)),
+            Milestone(epoch=0, lr=0.01, layers=("fc8",)),
+            Milestone(epoch=1, lr=0.0, layers=("conv2",)),
         ),
     )
     source = begun / "last.safetensors"
@@ -646,7 +646,7 @@ def test_source_that_is_no_checkpoint_is_exit_3_and_nothing_is_created(fails, da
 
 
 def test_layer_to_import_that_the_recipe_lacks_is_exit_2(fails, dataset, checkpoint, tmp_path):
-    arguments = (*TINY, "--set", "imports=conv9", "--init-from", checkpoint, *ON_CPU)
+    arguments = (*TINY, "--set", "init_layers=conv9", "--init-from", checkpoint, *ON_CPU)
 
     failure = fails(2, "train", dataset, "--run", tmp_path / "run", *arguments)
 

@@ -13,7 +13,7 @@ from alexnet_cli.model.split import SplitAlexNet, load_whole_state, whole_state
 from alexnet_cli.recipes.recipe import PAPER
 from alexnet_cli.recipes.small import DEMO
 
-AVERAGED = replace(PAPER, average_decay=0.9)
+AVERAGED = replace(PAPER, ema_decay=0.9)
 
 
 def build_net() -> nn.Sequential:
@@ -150,7 +150,7 @@ def test_average_needs_no_gradients_and_takes_none():
 
 # --- whole and split networks
 
-SMALL = replace(DEMO, crop_size=72, average_decay=0.9)
+SMALL = replace(DEMO, crop_size=72, ema_decay=0.9)
 CPU = torch.device("cpu")
 
 

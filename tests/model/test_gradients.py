@@ -196,7 +196,7 @@ def test_patches_stay_where_no_smaller_ones_fit():
     ],
 )
 def test_gradients_of_a_recipe_are_the_slopes(name):
-    recipe = replace(find_recipe(name), imports=())
+    recipe = replace(find_recipe(name), init_layers=())
 
     found = gradients(recipe)
 

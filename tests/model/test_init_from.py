@@ -66,13 +66,13 @@ def imported(recipe: Recipe, source: State, *, same_classes: bool = True) -> lis
 
 
 def test_layers_that_the_recipe_names_are_imported_and_no_others():
-    recipe = replace(SMALL, imports=("conv1", "conv3", "fc7"))
+    recipe = replace(SMALL, init_layers=("conv1", "conv3", "fc7"))
 
     assert imported(recipe, learned(SMALL)) == ["conv1", "conv3", "fc7"]
 
 
 def test_imported_layers_are_told_first_to_last_whatever_order_the_recipe_names():
-    recipe = replace(SMALL, imports=("fc6", "conv2"))
+    recipe = replace(SMALL, init_layers=("fc6", "conv2"))
 
     assert imported(recipe, learned(SMALL)) == ["conv2", "fc6"]
 
@@ -90,7 +90,7 @@ def test_classifier_of_another_number_of_classes_stays_as_drawn():
 
 
 def test_classifier_that_the_recipe_names_is_imported_with_any_classes_of_its_shape():
-    recipe = replace(SMALL, imports=("fc8",))
+    recipe = replace(SMALL, init_layers=("fc8",))
 
     assert imported(recipe, learned(SMALL), same_classes=False) == ["fc8"]
 
@@ -123,7 +123,7 @@ def test_another_size_of_patches_changes_only_the_first_connected_layer():
 
 
 def test_weights_for_the_low_resolution_image_come_with_their_layer():
-    recipe = replace(small("five-cnns-137"), imports=("conv2",))
+    recipe = replace(small("five-cnns-137"), init_layers=("conv2",))
     source = learned(recipe)
 
     assert source["conv2.low_weight"].shape == (16, 3, 5, 5)
@@ -189,7 +189,7 @@ def refused(recipe: Recipe, source: State) -> str:
 
 def test_named_layer_of_another_shape_is_refused_with_both_shapes():
     source = learned(replace(SMALL, conv3=replace(SMALL.conv3, filters=32)))
-    recipe = replace(SMALL, name="mine", imports=("conv1", "conv3"))
+    recipe = replace(SMALL, name="mine", init_layers=("conv1", "conv3"))
 
     message = refused(recipe, source)
 
@@ -202,7 +202,7 @@ def test_layer_with_as_many_numbers_in_another_shape_is_another_layer():
     source["conv3.weight"] = source["conv3.weight"].transpose(1, 0, 2, 3)
 
     assert "conv3" not in imported(SMALL, source)
-    message = refused(replace(SMALL, imports=("conv3",)), source)
+    message = refused(replace(SMALL, init_layers=("conv3",)), source)
     assert "conv3.weight is (16, 24, 3, 3) there and (24, 16, 3, 3) here" in message
 
 
@@ -210,7 +210,7 @@ def test_named_layer_with_another_number_of_biases_is_refused():
     source = learned(SMALL)
     source["fc6.bias"] = source["fc6.bias"][:-1]
 
-    message = refused(replace(SMALL, imports=("fc6",)), source)
+    message = refused(replace(SMALL, init_layers=("fc6",)), source)
 
     assert "fc6.bias is (255,) there and (256,) here" in message
 
@@ -225,7 +225,7 @@ def test_named_layer_that_is_not_there_is_refused_by_its_name():
 
 
 def test_named_layer_without_weights_for_the_low_resolution_image_is_refused():
-    recipe = replace(small("five-cnns-137"), imports=("conv2",))
+    recipe = replace(small("five-cnns-137"), init_layers=("conv2",))
     source = learned(recipe)
     del source["conv2.low_weight"]
 

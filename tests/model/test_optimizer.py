@@ -32,11 +32,11 @@ def update(net: nn.Linear, step, rates=RATES) -> None:
         step(rate)
 
 
-def expect(value: float, momentum: float, decay: float, rate_factor: float = 1.0) -> float:
+def expect(value: float, momentum: float, decay: float, lr_factor: float = 1.0) -> float:
     """Section 5: v <- m v - d e w - e g; w <- w + v."""
     velocity = 0.0
     for rate, gradient in zip(RATES, GRADIENTS, strict=True):
-        e = rate * rate_factor
+        e = rate * lr_factor
         velocity = momentum * velocity - decay * e * value - e * gradient
         value = value + velocity
     return value
@@ -65,9 +65,9 @@ def test_biases_do_not_decay_by_default():
 def test_biases_have_their_own_rate_and_decay():
     net = build_net()
 
-    update(net, PaperSGD(net, replace(PAPER, bias_rate=2.0, bias_decay=0.03)).step)
+    update(net, PaperSGD(net, replace(PAPER, bias_lr_multiplier=2.0, bias_decay=0.03)).step)
 
-    assert net.bias.item() == pytest.approx(expect(3.0, 0.9, 0.03, rate_factor=2.0), rel=1e-14)
+    assert net.bias.item() == pytest.approx(expect(3.0, 0.9, 0.03, lr_factor=2.0), rel=1e-14)
     assert net.weight.item() == pytest.approx(expect(2.0, 0.9, 0.0005), rel=1e-14)
 
 
@@ -208,7 +208,7 @@ def test_biases_decay_by_their_own_number_whatever_the_layers_factor():
     net = nn.ModuleDict({"conv1": nn.Linear(2, 3)}).double()
     conv1 = replace(PAPER.conv1, decay=7.0)
 
-    found = shrinkage(net, replace(PAPER, conv1=conv1, bias_rate=2.0, bias_decay=0.03))
+    found = shrinkage(net, replace(PAPER, conv1=conv1, bias_lr_multiplier=2.0, bias_decay=0.03))
 
     assert found["conv1.bias"] == pytest.approx(2 * 0.1 * 0.03, abs=1e-14)
 
@@ -285,7 +285,7 @@ def test_parameters_belong_to_their_layer(name, layer):
     assert layer_of(name) == layer
 
 
-def test_ten_updates_with_events_are_those_of_the_rule_in_plain_numpy():
+def test_ten_updates_with_milestones_are_those_of_the_rule_in_plain_numpy():
     torch.manual_seed(0)
     net = nn.ModuleDict({"conv1": nn.Linear(3, 4), "conv2": nn.Linear(4, 2)}).double()
     sgd = PaperSGD(net, replace(find_recipe("original-2012"), weight_decay=0.05))

@@ -70,7 +70,7 @@ def shrink(name: str) -> Recipe:
         schedule="linear",
         warmup_epochs=0.0,
         learning_rate=0.002,
-        imports=(),
+        init_layers=(),
     )
 
 

@@ -10,7 +10,7 @@ from alexnet_cli.recipes.recipe import PAPER
 
 
 def test_fast_recipe_has_the_papers_network_and_images():
-    names = ("name", "batch_size", "schedule", "warmup_epochs", "epochs", "average_decay")
+    names = ("name", "batch_size", "schedule", "warmup_epochs", "epochs", "ema_decay")
 
     assert replace(FAST, **{name: getattr(PAPER, name) for name in names}) == PAPER
     assert sum(layer.num_parameters for layer in layers_of(FAST, 1000)) == 60_965_224
@@ -31,6 +31,6 @@ def test_rates_of_the_fast_recipe_rise_for_an_epoch_and_fall_to_zero():
 
 
 def test_fast_recipe_is_held_against_the_papers_figure():
-    (target,) = NAMED_RECIPES["fast"].targets
+    (target,) = NAMED_RECIPES["fast"].published
 
-    assert target in NAMED_RECIPES["paper"].targets
+    assert target in NAMED_RECIPES["paper"].published

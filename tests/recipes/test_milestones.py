@@ -5,48 +5,48 @@ from dataclasses import replace
 import pytest
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.recipes.milestones import Event, check_events
 from alexnet_cli.recipes.overrides import with_settings
-from alexnet_cli.recipes.recipe import PAPER
+from alexnet_cli.recipes.recipe import PAPER, Milestone
+from alexnet_cli.recipes.validation import check_milestones
 
 LAYERS = ["conv1", "fc6", "fc8"]
 
 
-def test_events_in_their_order_pass():
-    events = (
-        Event(epoch=0, rate=0.1),
-        Event(epoch=1.5, rate=0.0, layers=("conv1",)),
-        Event(epoch=1.5, rate=0.01, bias_rate=0.0),
+def test_milestones_in_their_order_pass():
+    milestones = (
+        Milestone(epoch=0, lr=0.1),
+        Milestone(epoch=1.5, lr=0.0, layers=("conv1",)),
+        Milestone(epoch=1.5, lr=0.01, bias_lr=0.0),
     )
 
-    check_events(events, LAYERS)
-    check_events((), LAYERS)
+    check_milestones(milestones, LAYERS)
+    check_milestones((), LAYERS)
 
 
 def test_layer_that_the_network_lacks_is_named():
-    events = (Event(epoch=1, rate=0.1, layers=("fc8", "fc7", "conv4")),)
+    milestones = (Milestone(epoch=1, lr=0.1, layers=("fc8", "fc7", "conv4")),)
 
-    with pytest.raises(RecipeError, match="events: no layer conv4, fc7"):
-        check_events(events, LAYERS)
+    with pytest.raises(RecipeError, match="milestones: no layer conv4, fc7"):
+        check_milestones(milestones, LAYERS)
 
 
-def test_events_are_refused_where_they_are_no_events():
-    with pytest.raises(RecipeError, match="events: a list of Event"):
-        replace(PAPER, events=({"epoch": 1, "rate": 0.1},))
+def test_events_are_refused_where_they_are_no_milestones():
+    with pytest.raises(RecipeError, match="milestones: not a list"):
+        replace(PAPER, milestones=({"epoch": 1, "rate": 0.1},))
     with pytest.raises(RecipeError, match="it cannot be set on the command line"):
-        with_settings(PAPER, ["events=1"])
+        with_settings(PAPER, ["milestones=1"])
 
 
 @pytest.mark.parametrize(
-    ("events", "message"),
+    ("milestones", "message"),
     [
-        ((Event(epoch=2, rate=0.1), Event(epoch=1, rate=0.1)), "order of their epochs"),
-        ((Event(epoch=2, rate=0.0),), "name the layers"),
-        ((Event(epoch=2, rate=-1.0),), "numbers from 0 on"),
-        ((Event(epoch="2", rate=1.0),), "numbers from 0 on"),
-        ((Event(epoch=2, rate=1.0, layers=("conv9",)),), "no layer conv9"),
+        ((Milestone(epoch=2, lr=0.1), Milestone(epoch=1, lr=0.1)), "order of their epochs"),
+        ((Milestone(epoch=2, lr=0.0),), "name the layers"),
+        ((Milestone(epoch=2, lr=-1.0),), "must be between 0 and"),
+        ((Milestone(epoch="2", lr=1.0),), "must be between 0 and"),
+        ((Milestone(epoch=2, lr=1.0, layers=("conv9",)),), "no layer conv9"),
     ],
 )
-def test_events_that_make_no_sense_are_refused(events, message):
+def test_milestones_that_make_no_sense_are_refused(milestones, message):
     with pytest.raises(RecipeError, match=message):
-        replace(PAPER, events=events)
+        replace(PAPER, milestones=milestones)

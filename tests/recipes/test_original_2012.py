@@ -64,10 +64,10 @@ OTHERS = ("conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 @pytest.mark.parametrize("name", LOGGED)
 def test_schedule_is_that_of_the_notes_of_2012(name):
     recipe, (weights, conv1, noise, end) = find_recipe(name), LOGGED[name]
-    assert [(e.epoch, e.rate) for e in recipe.events if not e.layers] == weights
-    assert [(e.epoch, e.rate) for e in recipe.events if e.layers == ("conv1",)] == conv1
+    assert [(e.epoch, e.lr) for e in recipe.milestones if not e.layers] == weights
+    assert [(e.epoch, e.lr) for e in recipe.milestones if e.layers == ("conv1",)] == conv1
     assert (recipe.color_noise_epochs, recipe.epochs) == (noise, end)
-    assert (recipe.learning_rate, recipe.learning_rate * recipe.bias_rate) == (0.01, 0.02)
+    assert (recipe.learning_rate, recipe.learning_rate * recipe.bias_lr_multiplier) == (0.01, 0.02)
 
 
 def last_of(changes: list[tuple[int, float]], done: float) -> float:
@@ -119,7 +119,15 @@ def test_run_170_is_run_145_but_for_its_rates_and_noise():
     assert [layer.name for layer in layers_of(recipe, 10)] == [
         layer.name for layer in layers_of(original, 10)
     ]
-    same = ("conv1", "conv2", "conv5", "lrn_divided", "learning_rate", "bias_rate", "weight_decay")
+    same = (
+        "conv1",
+        "conv2",
+        "conv5",
+        "lrn_divided",
+        "learning_rate",
+        "bias_lr_multiplier",
+        "weight_decay",
+    )
     assert [getattr(recipe, name) for name in same] == [getattr(original, name) for name in same]
     assert (recipe.color_noise, recipe.color_noise_epochs) == (0.1, 0)
     assert [is_finished(recipe, epochs, []) for epochs in (94, 95)] == [False, True]

@@ -99,7 +99,7 @@ def test_imported_layers_are_those_of_the_notes_and_fit_their_source(name):
     classes, source, source_classes, imported = CHAIN[name]
     ours, theirs = shapes(name, classes), shapes(source, source_classes)
 
-    assert find_recipe(name).imports == imported
+    assert find_recipe(name).init_layers == imported
     for layer in imported:
         assert ours[f"{layer}.weight"] == theirs[f"{layer}.weight"]
         assert ours[f"{layer}.bias"] == theirs[f"{layer}.bias"]

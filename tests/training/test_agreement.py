@@ -32,7 +32,7 @@ class Three(Replicas):
 def begun(dataset, tiny_recipe):
     """A learner with averaged weights, its dataset, and how far it is."""
     opened = open_dataset(dataset)
-    recipe = replace(tiny_recipe, average_decay=0.9)
+    recipe = replace(tiny_recipe, ema_decay=0.9)
     stats = load_pixel_stats(dataset, opened.fingerprint)
     place = Place((torch.device("cpu"),), replicas=Three(0, 3))
     train_step = TrainStep(recipe, len(opened.classes), stats, place)

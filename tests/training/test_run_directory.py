@@ -456,7 +456,7 @@ def test_disk_without_room_for_the_checkpoints_is_refused_before_anything_is_mad
     tmp_path, monkeypatch
 ):
     """Both checkpoints of a new run and the one being written: five times the weights."""
-    run, recipe = RunDirectory(tmp_path / "runs" / "a"), replace(DEMO, average_decay=0.0)
+    run, recipe = RunDirectory(tmp_path / "runs" / "a"), replace(DEMO, ema_decay=0.0)
     num_weights = sum(math.prod(shape) for shape in parameter_shapes(recipe, 10).values())
     needed = 5 * 4 * num_weights
     usage = shutil.disk_usage(tmp_path)
@@ -476,7 +476,7 @@ def test_checkpoints_that_are_there_need_no_more_room(run, monkeypatch):
     run.last.write_bytes(bytes(2000))
     num_weights = sum(math.prod(shape) for shape in parameter_shapes(DEMO, 10).values())
     usage = shutil.disk_usage(run.path)
-    free = (7 if DEMO.average_decay else 5) * 4 * num_weights - 3000
+    free = (7 if DEMO.ema_decay else 5) * 4 * num_weights - 3000
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
 
     run.check_room(DEMO, 10)

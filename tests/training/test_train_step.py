@@ -296,15 +296,15 @@ def test_update_is_the_paper_s(tiny_recipe, stats):
         np.testing.assert_allclose(after.weights[name], w + v, rtol=1e-5, atol=1e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("average_decay", [0.0, 0.9])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 @pytest.mark.parametrize("num_devices", [1, 2])
-def test_checkpoint_is_a_copy(tiny_recipe, stats, average_decay, num_devices):
-    recipe = replace(tiny_recipe, average_decay=average_decay)
+def test_checkpoint_is_a_copy(tiny_recipe, stats, ema_decay, num_devices):
+    recipe = replace(tiny_recipe, ema_decay=ema_decay)
     train_step = build(recipe, stats, devices=(CPU,) * num_devices)
     train_step.update(train_step.loss(draw(4), AT, 4, zeros()), Rates(0.01, 0.01), 1)
     at = TrainState(val_errors=[0.5])
     checkpoint = train_step.checkpoint(FAKE, at, {})
-    kinds = ("weights", "velocity") + (("average",) if average_decay else ())
+    kinds = ("weights", "velocity") + (("average",) if ema_decay else ())
     kept = {kind: {n: t.copy() for n, t in getattr(checkpoint, kind).items()} for kind in kinds}
 
     train_step.update(train_step.loss(draw(4), AT, 4, zeros()), Rates(0.01, 0.01), 2)
@@ -318,12 +318,12 @@ def test_checkpoint_is_a_copy(tiny_recipe, stats, average_decay, num_devices):
             assert not np.array_equal(getattr(later, kind)[name], tensor), (kind, name)
 
 
-@pytest.mark.parametrize("average_decay", [0.0, 0.9])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 @pytest.mark.parametrize("num_devices", [1, 2])
 def test_learner_that_is_restored_learns_on_bit_for_bit(
-    tiny_recipe, stats, average_decay, num_devices
+    tiny_recipe, stats, ema_decay, num_devices
 ):
-    recipe, place = replace(tiny_recipe, average_decay=average_decay), {"devices": (CPU,) * 2}
+    recipe, place = replace(tiny_recipe, ema_decay=ema_decay), {"devices": (CPU,) * 2}
     place["devices"] = place["devices"][:num_devices]
     straight = build(recipe, stats, **place)
     straight.update(straight.loss(draw(4), AT, 4, zeros()), Rates(0.01, 0.01), 1)
@@ -343,7 +343,7 @@ def test_learner_that_is_restored_learns_on_bit_for_bit(
 
 @pytest.mark.parametrize("kind", ["weights", "velocity", "average"])
 def test_checkpoint_of_another_network_is_refused(tiny_recipe, stats, kind):
-    train_step = build(replace(tiny_recipe, average_decay=0.9), stats)
+    train_step = build(replace(tiny_recipe, ema_decay=0.9), stats)
     checkpoint = train_step.checkpoint(FAKE, AT, {})
     getattr(checkpoint, kind).pop("conv4.weight")
 
@@ -381,7 +381,7 @@ def test_update_on_gpu_waits_for_nothing(tiny_recipe, stats, precision):
 
 @pytest.mark.parametrize("num_devices", [1, 2])
 def test_numbers_that_are_not_finite_are_counted_by_tensor(tiny_recipe, stats, num_devices):
-    recipe = replace(tiny_recipe, average_decay=0.9)
+    recipe = replace(tiny_recipe, ema_decay=0.9)
     train_step = build(recipe, stats, devices=(CPU,) * num_devices)
     assert train_step.count_not_finite() == {}
 

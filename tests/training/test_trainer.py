@@ -38,7 +38,7 @@ from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.model.checkpoint import load_checkpoint
 from alexnet_cli.model.network import AlexNet
 from alexnet_cli.model.split import whole_state
-from alexnet_cli.recipes.recipe import Event, Recipe
+from alexnet_cli.recipes.recipe import Milestone, Recipe
 from alexnet_cli.training import metrics_logger as journal_module
 from alexnet_cli.training import trainer as trainer_module
 from alexnet_cli.training.run import resume, train
@@ -457,7 +457,7 @@ def test_resuming_with_another_recipe_is_refused(dataset, straight, recipe, tmp_
 def reaching(recipe: Recipe, goal: float) -> Recipe:
     """Return ten epochs of learning the same crops, which end at a training error."""
     still = replace(plain(recipe), random_crop=False, mirror=False, color_noise=0.0)
-    return replace(still, schedule="events", learning_rate=0.01, until_train_error=goal, epochs=10)
+    return replace(still, schedule="milestones", learning_rate=0.01, until_train_error=goal, epochs=10)
 
 
 @pytest.fixture(scope="module")
@@ -700,13 +700,13 @@ def by_hand(recipe) -> Recipe:
     return replace(
         recipe,
         epochs=3,
-        schedule="events",
-        events=(Event(epoch=1, rate=0.0, layers=("conv1",)), Event(epoch=2, rate=1e-4)),
+        schedule="milestones",
+        milestones=(Milestone(epoch=1, lr=0.0, layers=("conv1",)), Milestone(epoch=2, lr=1e-4)),
         color_noise_epochs=2,
         share_crops=8,
         noise_rescaled=True,
         reshuffle=False,
-        bias_rate=2.0,
+        bias_lr_multiplier=2.0,
     )
 
 
@@ -811,7 +811,7 @@ def test_run_is_not_reported_while_its_learning_rate_still_rises(dataset, recipe
 @pytest.fixture(scope="module")
 def averaging(recipe) -> Recipe:
     """An average that lags behind: of all eight updates."""
-    return replace(recipe, average_decay=0.99, label_smoothing=0.1)
+    return replace(recipe, ema_decay=0.99, label_smoothing=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -836,7 +836,7 @@ def test_averaging_run_stopped_after_any_step_resumes_to_the_run_never_stopped(
 def test_average_changes_what_is_validated_and_not_what_is_learned(
     dataset, averaged, averaging, tmp_path
 ):
-    train(dataset, tmp_path / "run", replace(averaging, average_decay=0.0), device="cpu")
+    train(dataset, tmp_path / "run", replace(averaging, ema_decay=0.0), device="cpu")
 
     with_average, without = read_last(averaged), read_last(tmp_path / "run")
     for name, tensor in without.weights.items():

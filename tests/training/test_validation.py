@@ -24,7 +24,7 @@ CPU = (torch.device("cpu"),)
 def train_step(dataset, tiny_recipe) -> TrainStep:
     """Weights that differ from their average."""
     opened = open_dataset(dataset)
-    recipe = replace(tiny_recipe, average_decay=0.9)
+    recipe = replace(tiny_recipe, ema_decay=0.9)
     stats = load_pixel_stats(dataset, opened.fingerprint)
     found = TrainStep(recipe, len(opened.classes), stats, Place(CPU))
     found.begin()
