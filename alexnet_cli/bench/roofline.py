@@ -12,7 +12,7 @@ from alexnet_cli.recipes.recipe import Recipe
 
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices
 COPIED = {"cpu": 1 << 28, "cuda": 1 << 30}  # bytes
-UPDATE_PASSES = 5  # an update reads weight, gradient and velocity, and writes weight and velocity
+UPDATE_PASSES = 5  # an update reads weight, gradient and momentum, writes weight and momentum
 
 
 def count_flops(recipe: Recipe, num_classes: int) -> tuple[int, int]:

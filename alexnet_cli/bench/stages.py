@@ -21,7 +21,8 @@ from alexnet_cli.distributed.precision import autocast
 from alexnet_cli.distributed.prefetch import OnDevice, open_reader, to_device
 from alexnet_cli.distributed.replicas import num_reading_threads
 from alexnet_cli.model.checkpoint import TrainState
-from alexnet_cli.model.schedule import Rates
+from alexnet_cli.model.optimizer import set_learning_rates
+from alexnet_cli.model.schedule import LearningRates
 from alexnet_cli.training.train_step import TrainStep
 from alexnet_cli.training.trainer import READ_EVERY
 
@@ -29,7 +30,7 @@ MARGIN = 32  # pixels that drawn images are larger than the crops; 256 and 224 i
 SAMPLES = 1024  # images that are read and decoded again and again
 AHEAD = 8  # batches that our reader and its copies to the device have ready, at most
 MIN_EPOCH = 500_000  # images of an epoch in a measurement, which its end would interrupt
-RATES = Rates(1e-6, 1e-6)  # of the updates; labels are drawn, and nothing is to be learned
+RATES = LearningRates(1e-6, 1e-6)  # of the updates; labels are drawn, and nothing is to be learned
 
 
 def drawn_stats(image_size: int) -> PixelStats:
@@ -78,11 +79,12 @@ class Steps:
                 at["scores"] = train_step.net(at["crops"])
 
         def backward() -> None:
-            train_step.sgd.zero_grad()
+            train_step.optimizer.zero_grad()
             F.cross_entropy(at.pop("scores").float(), labels).backward()
 
         def update() -> None:
-            train_step.sgd.step(RATES)
+            set_learning_rates(train_step.optimizer, RATES)
+            train_step.optimizer.step()
 
         works = (augment, forward, backward, update)
         seconds = self.clock.phases(*works)

@@ -1,6 +1,6 @@
 """In which numbers convolutions and matrix products are computed: fp32, tf32 or bf16.
 
-| precision | products | sums | weights, velocity, loss, softmax |
+| precision | products | sums | weights, momentum, loss, softmax |
 | fp32 | float32 | float32 | float32: the numbers of 2012 |
 | tf32 | 10 bits of fraction, where the device has TensorFloat-32 | float32 | float32 |
 | bf16 | bfloat16, 7 bits of fraction; activations too | float32 | float32 |

@@ -144,7 +144,9 @@ NAMED_RECIPES = [
         "original-2010",
         "one column; two are 1.7 and 1.2 % better",
         data="ilsvrc-2010",
-        published=(PublishedResult("ilsvrc-2010", 39.168, 18.2287, TEST_2010, "log, run 145-half"),),
+        published=(
+            PublishedResult("ilsvrc-2010", 39.168, 18.2287, TEST_2010, "log, run 145-half"),
+        ),
     ),
     NamedRecipe(
         NO_OVERLAP,

@@ -17,7 +17,7 @@ from alexnet_cli.training.train_step import Place, TrainStep
 
 FORWARD_SHARE = 1 / 3  # of a training step's arithmetic
 PARAMETER_BYTES = 4
-COPIES = 3  # best, last, and last's velocity
+COPIES = 3  # best, last, and last's momentum buffers
 SHARD_BYTES = 24_000  # a 256-pixel JPEG and its labels, on average
 CPU_BATCH = 32
 

@@ -16,7 +16,7 @@ from alexnet_cli.errors import InputError
 from alexnet_cli.model.checkpoint import TrainState
 from alexnet_cli.training.train_step import TrainStep
 
-WORDS = {"velocity": "momentum buffers", "average": "averaged weights"}
+WORDS = {"momentum_buffer": "momentum buffers", "ema": "averaged weights"}
 
 
 def check_agreement(train_step: TrainStep, dataset: Dataset, at: TrainState) -> None:
@@ -55,5 +55,5 @@ def _checksums(train_step: TrainStep, dataset: Dataset, at: TrainState) -> dict[
         "pixel statistics": b"".join(array.tobytes() for array in pixels),
         "recipe": train_step.recipe.to_json().encode(),
     }
-    parts = {"weights": 0, "velocity": 0, "average": 0} | train_step.checksums()
+    parts = {"weights": 0, "momentum_buffer": 0, "ema": 0} | train_step.checksums()
     return parts | {name: zlib.crc32(content) for name, content in contents.items()}

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from alexnet_cli.io.progress import Tracker
 from alexnet_cli.model.network import AlexNet, initialize
-from alexnet_cli.model.optimizer import PaperSGD
+from alexnet_cli.model.optimizer import build_optimizer, set_learning_rates
+from alexnet_cli.model.schedule import LearningRates
 from alexnet_cli.recipes.recipe import Recipe
 
 LEARNED_LOSS = 0.05
@@ -64,7 +65,9 @@ def _overfit_at(
     net = AlexNet(recipe, num_classes)
     initialize(net, recipe.seed)
     net.eval()  # dropout off
-    sgd, rate, losses = PaperSGD(net, recipe), factor * recipe.learning_rate, []
+    optimizer, rate = build_optimizer(recipe, net), factor * recipe.learning_rate
+    set_learning_rates(optimizer, LearningRates(rate, rate * recipe.bias_lr_multiplier))
+    losses: list[float] = []
     for _ in range(steps):
         loss = F.cross_entropy(net(crops), labels)
         losses.append(loss.item())
@@ -72,7 +75,7 @@ def _overfit_at(
         hopeless = len(losses) > PATIENCE and losses[-1] > HOPELESS * losses[0]
         if losses[-1] <= LEARNED_LOSS or hopeless or not math.isfinite(losses[-1]):
             break
-        sgd.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        sgd.step(rate)
+        optimizer.step()
     return Overfit(len(labels), rate, losses)

@@ -53,7 +53,7 @@ class RunDirectory:
         """
         shapes = parameter_shapes(recipe, num_classes).values()
         weights = 4 * sum(math.prod(shape) for shape in shapes)
-        last = weights * (3 if recipe.ema_decay else 2)  # velocity, and averaged weights
+        last = weights * (3 if recipe.ema_decay else 2)  # momentum buffers, and averaged weights
         present = sum(path.stat().st_size for path in (self.best, self.last) if path.exists())
         folder = next(path for path in (self.path, *self.path.absolute().parents) if path.is_dir())
         advice = "Nothing was changed. Make room and run the same command again."
@@ -147,9 +147,11 @@ class RunDirectory:
             CheckpointError: there is none, it is damaged, or nothing can go on from it.
         """
         self._check_last()
-        checkpoint = load_checkpoint(self.last, with_velocity=True)
-        if not checkpoint.velocity:
-            raise CheckpointError(f"{self.last} holds no velocity, so a run cannot go on from it.")
+        checkpoint = load_checkpoint(self.last, with_optimizer=True)
+        if not checkpoint.optimizer:
+            raise CheckpointError(
+                f"{self.last} has no optimizer state, so a run cannot go on from it."
+            )
         return checkpoint
 
     def _check_last(self) -> None:

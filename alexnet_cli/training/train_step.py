@@ -23,11 +23,16 @@ from alexnet_cli.distributed.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState
 from alexnet_cli.model.ema import AveragedWeights
-from alexnet_cli.model.init_from import import_layers
+from alexnet_cli.model.init_from import copy_layers
 from alexnet_cli.model.network import AlexNet, initialize
-from alexnet_cli.model.optimizer import PaperSGD
-from alexnet_cli.model.schedule import Rates
-from alexnet_cli.model.split import build_network, load_whole_state, whole_state
+from alexnet_cli.model.optimizer import build_optimizer, set_learning_rates, state_tensors
+from alexnet_cli.model.schedule import LearningRates
+from alexnet_cli.model.split import (
+    build_network,
+    load_optimizer_state,
+    load_whole_state,
+    whole_state,
+)
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.dropout_masks import DropoutMasks
 
@@ -49,7 +54,7 @@ class Place:
 
 
 class TrainStep:
-    """A network in training: its weights, their velocity, and the images' way in."""
+    """A network in training: its weights, its optimizer, and the augmentation of its images."""
 
     def __init__(self, recipe: Recipe, num_classes: int, stats: PixelStats, place: Place):
         self.recipe, self.num_classes, self.stats, self.place = recipe, num_classes, stats, place
@@ -57,8 +62,8 @@ class TrainStep:
         keep_freed_memory()
         torch.backends.cudnn.benchmark = True  # every batch of an epoch but the last has one shape
         self.net = build_network(recipe, num_classes, place.devices)
-        self.sgd = PaperSGD(self.net, recipe)
-        self.average = AveragedWeights(self.net, recipe)
+        self.optimizer = build_optimizer(recipe, self.net)
+        self.ema = AveragedWeights(self.net, recipe)
         self.augmenter = Augmenter(recipe, stats, place.devices[0])
         self.masks = DropoutMasks(self.net)
         if place.compiled:
@@ -86,34 +91,45 @@ class TrainStep:
         initialize(whole, self.recipe.seed)
         imported = []
         if source:
-            imported = import_layers(whole, source.weights, same_classes=same_classes)
+            imported = copy_layers(whole, source.weights, same_classes=same_classes)
         load_whole_state(self.net, whole_state(whole))
-        self.average.begin()
+        self.ema.reset()
         return imported
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take over weights, velocity and average of a checkpoint.
+        """Restore weights, optimizer state and averaged weights of a checkpoint.
 
         Raises:
             CheckpointError: they are not those of the recipe's network.
         """
-        for name, tensors in self._states().items():
-            arrays = getattr(checkpoint, name)
+        for kind in ("weights", "ema", "optimizer"):
+            arrays = getattr(checkpoint, kind)
             state = {name: torch.from_numpy(array) for name, array in arrays.items()}
             try:
-                load_whole_state(self.net, state, tensors)
+                if kind == "weights":
+                    load_whole_state(self.net, state)
+                elif kind == "optimizer":
+                    load_optimizer_state(self.net, self.optimizer, state)
+                elif self.ema.tensors:
+                    load_whole_state(self.net, state, self.ema.tensors)
             except (LookupError, ValueError) as error:
-                raise CheckpointError(f"its {name} do not fit its recipe ({error}).") from error
+                raise CheckpointError(f"its {kind} does not fit its recipe ({error}).") from error
 
-    def checkpoint(
-        self, dataset: Dataset, at: TrainState, began_from: dict[str, str]
-    ) -> Checkpoint:
-        """Return a copy of everything that decides how a run goes on; no update changes it."""
+    def checkpoint(self, dataset: Dataset, at: TrainState, init_from: dict[str, str]) -> Checkpoint:
+        """Return a copy of everything that decides how a run continues; no update changes it."""
         states = {name: self._copied(tensors) for name, tensors in self._states().items()}
+        weights, ema = states.pop("weights"), states.pop("ema", {})
+        optimizer = {
+            f"{name}.{state}": array
+            for state, arrays in states.items()
+            for name, array in arrays.items()
+        }
         stats = self.stats
         return Checkpoint(
             recipe=self.recipe,
-            **states,
+            weights=weights,
+            optimizer=optimizer,
+            ema=ema,
             pixels={
                 "mean_image": stats.mean_image,
                 "eigenvalues": stats.eigenvalues,
@@ -122,7 +138,7 @@ class TrainStep:
             classes=[(entry.wnid, entry.name) for entry in dataset.classes],
             fingerprint=dataset.fingerprint,
             train_state=copy.deepcopy(at),
-            began_from=began_from,
+            init_from=init_from,
         )
 
     def _copied(self, tensors: list[Tensor] | None) -> dict[str, np.ndarray]:
@@ -153,8 +169,8 @@ class TrainStep:
 
     def _states(self) -> dict[str, list[Tensor] | None]:
         """Return what a checkpoint holds of the network, a tensor for each parameter."""
-        states = {"weights": None, "velocity": self.sgd.velocity}
-        return states | ({"average": self.average.tensors} if self.average.tensors else {})
+        states = {"weights": None} | state_tensors(self.optimizer, self.net)
+        return states | ({"ema": self.ema.tensors} if self.ema.tensors else {})
 
     def loss(self, batch: OnDevice, at: TrainState, num: int, tally: Tensor) -> Tensor:
         """Run the network on this replica's share of a batch, for its gradient.
@@ -190,9 +206,10 @@ class TrainStep:
         last = self.recipe.color_noise_epochs
         return not last or epoch < last
 
-    def update(self, loss: Tensor, rates: Rates, num_updates: int) -> None:
+    def update(self, loss: Tensor, rates: LearningRates, num_updates: int) -> None:
         """Change the weights by the gradient of a loss; this is update number `num_updates`."""
-        self.sgd.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        self.sgd.step(rates)
-        self.average.update(num_updates)
+        set_learning_rates(self.optimizer, rates)
+        self.optimizer.step()
+        self.ema.update(num_updates)

@@ -20,7 +20,7 @@ from alexnet_cli.errors import AlexNetError, DatasetError, DivergedError, Machin
 from alexnet_cli.io.progress import SILENT, Progress, Tracker
 from alexnet_cli.io.stop_signal import StopSignal, catch_signals, leave
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState
-from alexnet_cli.model.schedule import Rates, is_finished, rates_at
+from alexnet_cli.model.schedule import LearningRates, is_finished, learning_rates_at
 from alexnet_cli.training.activations import explain_not_learning, first_crops, is_not_learning
 from alexnet_cli.training.agreement import check_agreement
 from alexnet_cli.training.checkpointer import Checkpointer, SaveEvery
@@ -57,7 +57,7 @@ class Trainer:
         self.logger = MetricsLogger(run, self.progress, with_curves=with_curves)
         self.meter = Meter(train_step.place.devices[0])
         self.at = TrainState()
-        self.began_from: dict[str, str] = {}
+        self.init_from: dict[str, str] = {}
         self.last_loss: float | None = None
         self.tally = self._begin_tally()
         self._read_every = 1 if train_step.place.devices[0].type == "cpu" else READ_EVERY
@@ -82,7 +82,7 @@ class Trainer:
         same_classes = wnids == [wnid for wnid, _ in source.classes]
         imported = self.train_step.begin(source, same_classes=same_classes)
         fresh = [name for name in self.recipe.layer_names() if name not in imported]
-        self.began_from = source.as_source()
+        self.init_from = source.as_source()
         self.progress.say(f"imported: {', '.join(imported)}; fresh: {', '.join(fresh) or 'none'}")
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -93,7 +93,7 @@ class Trainer:
             InputError: another replica begins with something else.
         """
         self.train_step.restore(checkpoint)
-        self.at, self.began_from = checkpoint.train_state, checkpoint.began_from
+        self.at, self.init_from = checkpoint.train_state, checkpoint.init_from
         check_agreement(self.train_step, self.dataset, self.at)  # before any file is changed
         if self.replicas.is_main:
             self.run.go_back(self.at.epoch)
@@ -211,8 +211,10 @@ class Trainer:
             self.last_loss = (loss_sum - at.loss_sum) / (seen - at.num_seen)
         at.loss_sum, at.num_wrong, at.num_seen = loss_sum, int(wrong), int(seen)
 
-    def _rates(self, step: int) -> Rates:
-        return rates_at(self.recipe, self.at.epoch + step / self.num_steps, self.at.val_errors)
+    def _rates(self, step: int) -> LearningRates:
+        return learning_rates_at(
+            self.recipe, self.at.epoch + step / self.num_steps, self.at.val_errors
+        )
 
     def _finish_epoch(self, stop_signal: StopSignal) -> None:
         """Validate, log, and write the checkpoints."""
@@ -333,7 +335,7 @@ class Trainer:
         Raises:
             DivergedError: a weight is not a finite number; nothing is to be published.
         """
-        checkpoint = self.train_step.checkpoint(self.dataset, self.at, self.began_from)
+        checkpoint = self.train_step.checkpoint(self.dataset, self.at, self.init_from)
         if bad := checkpoint.not_finite():
             raise self._diverged(f"{bad} holds numbers that are not finite")
         return checkpoint

@@ -31,7 +31,7 @@ def validate(
         if stop_requested():
             raise StoppedError
 
-    with train_step.average.swapped():
+    with train_step.ema.swapped():
         (scores,) = score_split(
             Classifier(train_step.net, train_step.augmenter),
             dataset,

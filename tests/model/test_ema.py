@@ -74,7 +74,7 @@ def test_average_begins_as_the_weights_are():
         for parameter in net.parameters():
             parameter += 1
 
-    average.begin()
+    average.reset()
 
     assert all_equal(average.tensors, net.parameters())
 

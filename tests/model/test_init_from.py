@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from alexnet_cli.errors import CheckpointError
-from alexnet_cli.model.init_from import import_layers
+from alexnet_cli.model.init_from import copy_layers
 from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.cifar import CIFAR_13PCT
@@ -51,7 +51,7 @@ def imported(recipe: Recipe, source: State, *, same_classes: bool = True) -> lis
     net = draw(recipe)
     before = state(net)
 
-    chosen = import_layers(net, source, same_classes=same_classes)
+    chosen = copy_layers(net, source, same_classes=same_classes)
 
     after = state(net)
     assert list(after) == list(before)
@@ -158,7 +158,7 @@ def test_network_computes_with_what_was_imported():
     source, net = draw(SMALL, seed=1), draw(SMALL, seed=2)
     crops = 50 * torch.randn(2, 3, 72, 72, generator=torch.Generator().manual_seed(0))
 
-    import_layers(net, state(source), same_classes=True)
+    copy_layers(net, state(source), same_classes=True)
 
     assert torch.equal(net.eval()(crops), source.eval()(crops))
 
@@ -167,7 +167,7 @@ def test_source_is_not_changed_by_training_what_was_imported():
     source = learned(SMALL)
     before = {name: tensor.copy() for name, tensor in source.items()}
     net = draw(SMALL)
-    import_layers(net, source, same_classes=True)
+    copy_layers(net, source, same_classes=True)
 
     with torch.no_grad():
         for parameter in net.parameters():
@@ -181,7 +181,7 @@ def test_source_is_not_changed_by_training_what_was_imported():
 
 def refused(recipe: Recipe, source: State) -> str:
     with pytest.raises(CheckpointError) as caught:
-        import_layers(draw(recipe), source, same_classes=True)
+        copy_layers(draw(recipe), source, same_classes=True)
     assert caught.value.exit_code == 3
     assert str(caught.value).count("\n") < 3
     return str(caught.value)
@@ -193,7 +193,7 @@ def test_named_layer_of_another_shape_is_refused_with_both_shapes():
 
     message = refused(recipe, source)
 
-    assert "recipe mine imports conv3" in message
+    assert "recipe mine initializes conv3" in message
     assert "conv3.weight is (32, 16, 3, 3) there and (24, 16, 3, 3) here" in message
 
 
@@ -220,7 +220,7 @@ def test_named_layer_that_is_not_there_is_refused_by_its_name():
 
     message = refused(recipe, learned(SMALL))
 
-    assert "recipe pretrain-2011 imports conv6" in message
+    assert "recipe pretrain-2011 initializes conv6" in message
     assert "no conv6.weight" in message
 
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from alexnet_cli.model.network import AlexNet, initialize
-from alexnet_cli.model.optimizer import PaperSGD
-from alexnet_cli.model.schedule import rates_at
+from alexnet_cli.model.optimizer import build_optimizer, set_learning_rates
+from alexnet_cli.model.schedule import learning_rates_at
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import Milestone
@@ -36,7 +36,7 @@ Values = dict[str, np.ndarray]
 
 
 class ByHand:
-    """The rates as `Milestone` tells them, kept from update to update; None for a layer at rest."""
+    """The learning rates by `Milestone`, kept from update to update; None for a frozen layer."""
 
     def __init__(self, layers: list[str]):
         self.weights: dict[str, float | None] = dict.fromkeys(layers, 0.01)
@@ -44,7 +44,7 @@ class ByHand:
         self.due = list(MILESTONES)
 
     def advance(self, step: int) -> None:
-        """Let the milestones happen that come before an update."""
+        """Apply the milestones that come before an update."""
         while self.due and 10 * self.due[0].epoch <= step + 1e-9:
             milestone = self.due.pop(0)
             for layer in milestone.layers or self.weights:
@@ -120,11 +120,12 @@ def values_of(net: AlexNet) -> Values:
 def histories() -> tuple[Values, list[Values], list[Values]]:
     """The first weights, and those after each update: ours and numpy's."""
     net = draw_net()
-    first, sgd, ours = values_of(net), PaperSGD(net, RECIPE), []
+    first, optimizer, ours = values_of(net), build_optimizer(RECIPE, net), []
     for step in range(NUM_STEPS):
-        sgd.zero_grad()
+        optimizer.zero_grad()
         mean_loss(net, step).backward()
-        sgd.step(rates_at(RECIPE, step / 10, []))
+        set_learning_rates(optimizer, learning_rates_at(RECIPE, step / 10, []))
+        optimizer.step()
         ours.append(values_of(net))
     return first, ours, updates_in_numpy(first)
 

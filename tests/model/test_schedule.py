@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.model.schedule import count_drops, is_finished, learning_rate, rates_at
+from alexnet_cli.model.schedule import count_drops, is_finished, learning_rate, learning_rates_at
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.recipe import PAPER, SCHEDULES, Milestone
-
 
 # --- when the error stops improving
 
@@ -187,7 +186,7 @@ def test_biases_follow_the_weights_at_their_own_rate(schedule: str):
     recipe = replace(WARM, schedule=schedule, bias_lr_multiplier=2.0)
 
     for progress in (0.5, 2.0, 7.3):
-        rates = rates_at(recipe, progress, [])
+        rates = learning_rates_at(recipe, progress, [])
         assert rates.biases == 2 * rates.weights > 0
 
 
@@ -221,7 +220,7 @@ STEPPED = replace(
     ],
 )
 def test_stepped_rates_are_those_of_run_170(progress: float, weights: float, biases: float):
-    rates = rates_at(STEPPED, progress, [])
+    rates = learning_rates_at(STEPPED, progress, [])
 
     assert rates.of("conv1", is_weight=True) == pytest.approx(weights, rel=1e-4)
     assert rates.of("fc8", is_weight=False) == pytest.approx(biases, rel=1e-12)
@@ -232,7 +231,7 @@ def test_stepped_rates_are_equally_long_and_equally_far_apart(factor: float, ste
     recipe = replace(STEPPED, lr_factor=factor, lr_steps=steps, epochs=90)
     plateaus = np.geomspace(0.01, 0.01 / factor, steps).repeat(90 * 8 // steps)
 
-    found = [rates_at(recipe, (i + 0.5) / 8, []).weights for i in range(len(plateaus))]
+    found = [learning_rates_at(recipe, (i + 0.5) / 8, []).weights for i in range(len(plateaus))]
 
     np.testing.assert_allclose(found, plateaus, rtol=1e-12)
 
@@ -240,8 +239,8 @@ def test_stepped_rates_are_equally_long_and_equally_far_apart(factor: float, ste
 def test_one_step_is_a_rate_that_stays():
     recipe = replace(STEPPED, lr_steps=1, bias_lr_steps=1)
 
-    assert {rates_at(recipe, epochs, []).weights for epochs in range(101)} == {0.01}
-    assert {rates_at(recipe, epochs, []).biases for epochs in range(101)} == {0.02}
+    assert {learning_rates_at(recipe, epochs, []).weights for epochs in range(101)} == {0.01}
+    assert {learning_rates_at(recipe, epochs, []).biases for epochs in range(101)} == {0.02}
 
 
 def test_exponential_rate_falls_along_a_straight_line_of_its_logarithm():
@@ -249,7 +248,7 @@ def test_exponential_rate_falls_along_a_straight_line_of_its_logarithm():
     progress = np.linspace(0, 100, 41)
     line = np.exp(np.interp(progress, [0, 100], np.log([0.01, 0.01 / 250])))
 
-    found = [rates_at(recipe, p, []) for p in progress]
+    found = [learning_rates_at(recipe, p, []) for p in progress]
 
     np.testing.assert_allclose([rates.weights for rates in found], line, rtol=1e-12)
     np.testing.assert_allclose([rates.biases for rates in found], [0.02] * 20 + [0.002] * 21)
@@ -257,7 +256,7 @@ def test_exponential_rate_falls_along_a_straight_line_of_its_logarithm():
 
 def test_formulas_take_no_notice_of_errors_and_end_after_their_epochs():
     for recipe in (STEPPED, replace(STEPPED, schedule="exponential")):
-        assert rates_at(recipe, 60.0, [0.9] * 60) == rates_at(recipe, 60.0, [])
+        assert learning_rates_at(recipe, 60.0, [0.9] * 60) == learning_rates_at(recipe, 60.0, [])
         assert not is_finished(recipe, 99, [0.9] * 99)
         assert is_finished(recipe, 100, [0.9] * 100)
 
@@ -328,7 +327,7 @@ ORIGINAL = find_recipe("original-2012")
     ],
 )
 def test_milestones_set_the_rates_of_run_145(epochs_done, weights, conv1):
-    rates = rates_at(ORIGINAL, epochs_done, [])
+    rates = learning_rates_at(ORIGINAL, epochs_done, [])
 
     assert rates.of("fc6", is_weight=True) == weights
     assert rates.of("conv1", is_weight=True) == conv1
@@ -340,8 +339,8 @@ def test_layer_with_its_own_rate_follows_the_next_drop():
     milestones = (Milestone(epoch=1, lr=0.5, layers=("fc7",)), Milestone(epoch=2, lr=0.1))
     recipe = replace(PAPER, schedule="milestones", milestones=milestones)
 
-    assert rates_at(recipe, 1.5, []).of("fc7", is_weight=True) == 0.5
-    assert rates_at(recipe, 2.0, []).of("fc7", is_weight=True) == 0.1
+    assert learning_rates_at(recipe, 1.5, []).of("fc7", is_weight=True) == 0.5
+    assert learning_rates_at(recipe, 2.0, []).of("fc7", is_weight=True) == 0.1
 
 
 def by_hand(*milestones: Milestone):
@@ -351,7 +350,7 @@ def by_hand(*milestones: Milestone):
 
 def rates_of(recipe, layer: str, *progress: float) -> list[tuple[float | None, float | None]]:
     """Return the rates of a layer's weights and biases after so many epochs each."""
-    found = [rates_at(recipe, done, []) for done in progress]
+    found = [learning_rates_at(recipe, done, []) for done in progress]
     return [tuple(rates.of(layer, is_weight=kind) for kind in (True, False)) for rates in found]
 
 

@@ -8,8 +8,8 @@ import torch
 
 from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.model.network import AlexNet
-from alexnet_cli.model.optimizer import PaperSGD
-from alexnet_cli.model.schedule import rates_at
+from alexnet_cli.model.optimizer import build_optimizer
+from alexnet_cli.model.schedule import learning_rates_at
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.recipe import Recipe
 
@@ -134,9 +134,9 @@ def test_local_networks_are_trained_on_patches_for_all_their_epochs(name):
 
 @pytest.mark.parametrize("name", LOCAL)
 def test_only_local_layers_and_the_classifier_decay(name):
-    sgd = PaperSGD(AlexNet(find_recipe(name), 10), find_recipe(name))
+    optimizer = build_optimizer(find_recipe(name), AlexNet(find_recipe(name), 10))
 
-    decays = {(member.layer, member.is_weight): member.decay for member in sgd.members}
+    decays = {(g["layer"], g["is_weight"]): g["weight_decay"] for g in optimizer.param_groups}
 
     layers = ("conv1", "conv2", "conv3", "conv4", "fc8")
     weights = dict(zip(layers, (0.0, 0.0, 0.004, 0.004, 0.004), strict=True))
@@ -148,7 +148,7 @@ def test_only_local_layers_and_the_classifier_decay(name):
 def test_figure_1_keeps_its_rates(name):
     recipe = find_recipe(name)
     for done in (0.0, 50.0, recipe.epochs - 0.5):
-        rates = rates_at(recipe, done, [])
+        rates = learning_rates_at(recipe, done, [])
         for layer in recipe.layer_names():
             assert rates.of(layer, is_weight=True) == 0.001
             assert rates.of(layer, is_weight=False) == 0.002
@@ -168,7 +168,7 @@ def test_figure_1_keeps_its_rates(name):
 )
 def test_rates_of_the_local_networks_fall_by_ten_twice_at_the_end(name, done, weights, biases):
     recipe = find_recipe(name)
-    rates = rates_at(recipe, done, [])
+    rates = learning_rates_at(recipe, done, [])
     assert recipe.epochs == 470
     for layer in recipe.layer_names():
         assert rates.of(layer, is_weight=True) == pytest.approx(weights, rel=1e-12)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from alexnet_cli.model.architecture import layers_of
-from alexnet_cli.model.schedule import is_finished, rates_at
+from alexnet_cli.model.schedule import is_finished, learning_rates_at
 from alexnet_cli.recipes.catalog import NAMED_RECIPES
 from alexnet_cli.recipes.fast import FAST
 from alexnet_cli.recipes.recipe import PAPER
@@ -25,7 +25,9 @@ def test_fast_recipe_makes_a_third_of_the_papers_updates_and_ends_by_itself():
 
 
 def test_rates_of_the_fast_recipe_rise_for_an_epoch_and_fall_to_zero():
-    rates = [rates_at(FAST, progress, []).weights for progress in (0.0, 0.5, 1.0, 30.5, 60.0)]
+    rates = [
+        learning_rates_at(FAST, progress, []).weights for progress in (0.0, 0.5, 1.0, 30.5, 60.0)
+    ]
 
     assert rates == [0.0, 0.005, 0.01, 0.005, 0.0]
 

@@ -5,7 +5,7 @@ import torch
 
 from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.model.network import AlexNet
-from alexnet_cli.model.schedule import rates_at
+from alexnet_cli.model.schedule import learning_rates_at
 from alexnet_cli.recipes.catalog import find_recipe
 
 RUNS = [f"five-cnns-{run}" for run in (120, 131, 135, 137)]
@@ -87,7 +87,7 @@ RATES = [
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize(("done", "stem", "others", "biases"), RATES)
 def test_rates_are_those_of_the_script(name, done, stem, others, biases):
-    rates = rates_at(find_recipe(name), done, [])
+    rates = learning_rates_at(find_recipe(name), done, [])
 
     for layer in STEM:
         expected = None if stem is None else biases

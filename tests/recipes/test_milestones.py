@@ -1,4 +1,4 @@
-"""Rates set by hand: which lists of them are refused; under a second."""
+"""LearningRates set by hand: which lists of them are refused; under a second."""
 
 from dataclasses import replace
 

@@ -6,7 +6,7 @@ import pytest
 
 from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.model.network import AlexNet
-from alexnet_cli.model.schedule import is_finished, rates_at
+from alexnet_cli.model.schedule import is_finished, learning_rates_at
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER
@@ -80,7 +80,7 @@ def test_rates_of_every_layer_change_at_the_epochs_of_the_notes(name):
     recipe, (weights, conv1, _, end) = find_recipe(name), LOGGED[name]
     by_epoch = sorted(weights + conv1, key=lambda change: change[0])
     for done in (step / 4 for step in range(4 * end)):
-        rates = rates_at(recipe, done, [])
+        rates = learning_rates_at(recipe, done, [])
         for layer in OTHERS:
             assert rates.of(layer, is_weight=True) == last_of(weights, done)
             assert rates.of(layer, is_weight=False) == 0.02  # the notes only tell the weights'
@@ -108,7 +108,7 @@ def test_rates_of_every_layer_change_at_the_epochs_of_the_notes(name):
 )
 def test_rates_of_run_170_fall_in_equal_steps_of_95_epochs(done, weights, biases):
     recipe = find_recipe("exp-schedule")
-    rates = rates_at(recipe, done, [])
+    rates = learning_rates_at(recipe, done, [])
     for layer in ("conv1", *OTHERS):
         assert rates.of(layer, is_weight=True) == pytest.approx(weights, rel=1e-4)
         assert rates.of(layer, is_weight=False) == pytest.approx(biases, rel=1e-12)

@@ -98,7 +98,9 @@ def test_gains_are_those_of_the_paper():
 def test_gain_is_the_difference_of_the_notes_of_2012(name):
     baseline, gain = PRINTED_GAINS[name]
     own, base = (
-        next(target for target in NAMED_RECIPES[recipe].published if target.source.startswith("log"))
+        next(
+            target for target in NAMED_RECIPES[recipe].published if target.source.startswith("log")
+        )
         for recipe in (name, baseline)
     )
     assert round(own.top1_error - base.top1_error, 1) == gain[0]

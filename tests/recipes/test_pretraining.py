@@ -5,7 +5,7 @@ import torch
 
 from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.model.network import AlexNet
-from alexnet_cli.model.schedule import rates_at
+from alexnet_cli.model.schedule import learning_rates_at
 from alexnet_cli.recipes.catalog import find_recipe
 
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
@@ -152,7 +152,7 @@ RATES = {
     [(name, *row) for name, rows in RATES.items() for row in rows],
 )
 def test_rates_of_every_layer_are_those_of_the_notes(name, done, own, others):
-    rates = rates_at(find_recipe(name), done, [])
+    rates = learning_rates_at(find_recipe(name), done, [])
 
     found = {n: (rates.of(n, is_weight=True), rates.of(n, is_weight=False)) for n in LAYERS}
     assert found == {layer: own.get(layer, others) for layer in LAYERS}

@@ -10,6 +10,7 @@ from alexnet_cli.data.shards.dataset import Dataset, open_dataset
 from alexnet_cli.distributed.replicas import Replicas
 from alexnet_cli.errors import InputError
 from alexnet_cli.model.checkpoint import TrainState
+from alexnet_cli.model.optimizer import state_tensors
 from alexnet_cli.training import train_step as learner_module
 from alexnet_cli.training.agreement import check_agreement
 from alexnet_cli.training.train_step import Place, TrainStep
@@ -50,9 +51,9 @@ def changed(train_step: TrainStep, dataset: Dataset, at: TrainState, part: str):
     """Return the same with one part changed, by as little as there can be."""
     tensors = {
         "weights": list(train_step.net.parameters()),
-        "momentum buffers": train_step.sgd.velocity,
+        "momentum buffers": state_tensors(train_step.optimizer, train_step.net)["momentum_buffer"],
     }
-    tensors["averaged weights"] = train_step.average.tensors
+    tensors["averaged weights"] = train_step.ema.tensors
     if part in tensors:
         with torch.no_grad():
             tensors[part][-1].view(-1)[-1] += 1e-3

@@ -253,23 +253,25 @@ def test_holding_a_run_that_is_not_there_makes_no_folder(tmp_path):
 # --- checkpoints
 
 
-def test_last_has_velocity_and_best_has_none(run):
+def test_last_has_optimizer_state_and_best_has_none(run):
     run.save(a_checkpoint(1), is_best=True)
 
-    assert load_checkpoint(run.last, with_velocity=True).velocity.keys() == {"a.weight"}
-    assert load_checkpoint(run.best, with_velocity=True).velocity == {}
+    assert load_checkpoint(run.last, with_optimizer=True).optimizer.keys() == {
+        "a.weight.momentum_buffer"
+    }
+    assert load_checkpoint(run.best, with_optimizer=True).optimizer == {}
 
 
 def test_best_is_the_average_of_the_weights_where_there_is_one(run):
     average = {"a.weight": np.full((2, 2), 0.5, np.float32)}
 
-    run.save(replace(a_checkpoint(1), average=average), is_best=True)
+    run.save(replace(a_checkpoint(1), ema=average), is_best=True)
 
-    best, last = (load_checkpoint(path, with_velocity=True) for path in (run.best, run.last))
+    best, last = (load_checkpoint(path, with_optimizer=True) for path in (run.best, run.last))
     assert np.array_equal(best.weights["a.weight"], average["a.weight"])
-    assert best.average == {}
+    assert best.ema == {}
     assert np.array_equal(last.weights["a.weight"], a_checkpoint(1).weights["a.weight"])
-    assert np.array_equal(last.average["a.weight"], average["a.weight"])
+    assert np.array_equal(last.ema["a.weight"], average["a.weight"])
 
 
 def test_best_stays_while_it_is_the_best(run):
@@ -285,7 +287,10 @@ def test_saving_leaves_the_checkpoint_in_memory_as_it_is(run):
 
     run.save(checkpoint, is_best=True)
 
-    assert np.array_equal(checkpoint.velocity["a.weight"], a_checkpoint(1).velocity["a.weight"])
+    assert np.array_equal(
+        checkpoint.optimizer["a.weight.momentum_buffer"],
+        a_checkpoint(1).optimizer["a.weight.momentum_buffer"],
+    )
 
 
 @pytest.mark.parametrize("num_syncs", [0, 1, 2, 3])
@@ -306,13 +311,16 @@ def test_last_is_never_newer_than_a_best_that_was_to_be_written(run, monkeypatch
     assert last <= best
 
 
-def test_last_comes_back_with_its_velocity(run):
+def test_last_comes_back_with_its_optimizer_state(run):
     run.save(a_checkpoint(3), is_best=False)
 
     found = run.load_last()
 
     assert found.train_state == TrainState(epoch=3)
-    assert np.array_equal(found.velocity["a.weight"], a_checkpoint(3).velocity["a.weight"])
+    assert np.array_equal(
+        found.optimizer["a.weight.momentum_buffer"],
+        a_checkpoint(3).optimizer["a.weight.momentum_buffer"],
+    )
 
 
 def test_run_without_a_checkpoint_cannot_be_resumed(run):
@@ -337,7 +345,7 @@ def test_run_whose_last_is_a_copy_of_its_best_cannot_be_resumed(run):
     run.save(a_checkpoint(1), is_best=True)
     run.last.write_bytes(run.best.read_bytes())
 
-    with pytest.raises(CheckpointError, match="holds no velocity"):
+    with pytest.raises(CheckpointError, match="has no optimizer state"):
         run.load_last()
 
 

@@ -457,7 +457,9 @@ def test_resuming_with_another_recipe_is_refused(dataset, straight, recipe, tmp_
 def reaching(recipe: Recipe, goal: float) -> Recipe:
     """Return ten epochs of learning the same crops, which end at a training error."""
     still = replace(plain(recipe), random_crop=False, mirror=False, color_noise=0.0)
-    return replace(still, schedule="milestones", learning_rate=0.01, until_train_error=goal, epochs=10)
+    return replace(
+        still, schedule="milestones", learning_rate=0.01, until_train_error=goal, epochs=10
+    )
 
 
 @pytest.fixture(scope="module")
@@ -841,7 +843,7 @@ def test_average_changes_what_is_validated_and_not_what_is_learned(
     with_average, without = read_last(averaged), read_last(tmp_path / "run")
     for name, tensor in without.weights.items():
         assert np.array_equal(with_average.weights[name], tensor), name
-        assert not np.array_equal(with_average.average[name], tensor), name
+        assert not np.array_equal(with_average.ema[name], tensor), name
     pairs = zip(read_log(averaged), read_log(tmp_path / "run"), strict=True)
     for row, other in pairs:
         assert row["train_loss"] == other["train_loss"]
@@ -869,7 +871,7 @@ def test_run_stopped_before_its_first_update_keeps_the_first_weights_as_their_av
     first = begun.train_step.checkpoint(begun.dataset, begun.at, {})
 
     for name, tensor in first.weights.items():
-        assert np.array_equal(first.average[name], tensor), name
+        assert np.array_equal(first.ema[name], tensor), name
 
 
 def test_smoothed_labels_are_what_the_loss_is_taken_of(dataset, recipe, tmp_path):

@@ -28,7 +28,7 @@ def train_step(dataset, tiny_recipe) -> TrainStep:
     stats = load_pixel_stats(dataset, opened.fingerprint)
     found = TrainStep(recipe, len(opened.classes), stats, Place(CPU))
     found.begin()
-    for tensor in found.average.tensors:
+    for tensor in found.ema.tensors:
         tensor.normal_(0.0, 0.02)
     return found
 
