@@ -13,9 +13,9 @@ NO_DENSE = Dense(units=0, init_std=0.01, init_bias=0.0)
 AVERAGE_POOL = ("activation", "average-pool")
 NINE_VIEWS = "nine views, test"
 
-# Section 3.1, Figure 1: four layers, no regularisation of any kind, a rate of its own for each. The
-# 2012 code has no such run. This is its closest network, the "19 %" one of its examples: three
-# convolutions and a classifier; there conv1 pools before its activation.
+# Section 3.1, Figure 1: four layers without any regularization, each network with its own learning
+# rate. The 2012 code has no such run. This is its closest network, the "19 %" one of its examples:
+# three convolutions and a classifier; there conv1 pools before its activation.
 CIFAR_RELU = replace(
     PAPER,
     name="cifar-relu",
@@ -44,9 +44,9 @@ CIFAR_RELU = replace(
 CIFAR_TANH = replace(CIFAR_RELU, name="cifar-tanh", activation="tanh")
 
 # Section 3.3: "a four-layer CNN", the 2012 code's "13 %" network, two convolutions and two layers
-# with weights of their own at every position. Patches of 24 of 32 pixels. The authors trained on
-# four fifths for some 300 epochs, then on all for 150, then at a tenth and a hundredth of the rate;
-# here it is all from the beginning.
+# with local weights. Crops of 24 of 32 pixels. The authors trained on four fifths of the images for
+# some 300 epochs, then on all for 150, then at a tenth and a hundredth of the learning rate; here
+# all images are used from the beginning.
 LOCAL = Conv(filters=32, size=3, pad=1, init_std=0.04, init_bias=0.0, local=True)
 CIFAR_13PCT = replace(
     CIFAR_RELU,

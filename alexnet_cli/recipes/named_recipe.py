@@ -34,6 +34,17 @@ class PublishedResult:
         return replace(self, top1_error=top1, top5_error=top5)
 
 
+def from_log(
+    run: str,
+    top1_error: float,
+    top5_error: float,
+    data: str = "ilsvrc-2012",
+    protocol: str = VAL_2012,
+) -> tuple[PublishedResult, ...]:
+    """Return the result of one run in the authors' notes."""
+    return (PublishedResult(data, top1_error, top5_error, protocol, f"log, run {run}"),)
+
+
 @dataclass(frozen=True, slots=True)
 class NamedRecipe:
     """A recipe with a name.

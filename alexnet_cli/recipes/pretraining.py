@@ -1,14 +1,14 @@
-"""Section 6's networks that saw all of ImageNet first: runs 146-2009, 146-2011 and 146-2012.
+"""Section 6's networks, pre-trained on all of ImageNet: runs 146-2009, 146-2011 and 146-2012.
 
 The chain of the 2012 code: some thirty epochs of run 145 on ILSVRC-2012, then the Fall 2009
-release, then (for the paper's "1 CNN*") Fall 2011, then ILSVRC-2012 again. Each link names the
-layers it imports from the one before; the rest are fresh. Epochs with a fraction are the notes'
-batch files (1024 images) by the size of the set.
+release, then (for the paper's "1 CNN*") Fall 2011, then ILSVRC-2012 again. Each recipe names the
+layers it initializes from the run before; the others are drawn at random. Epochs with a fraction
+are the notes' batch files (1024 images) divided by the size of the set.
 """
 
 from dataclasses import replace
 
-from alexnet_cli.recipes.named_recipe import VAL_2012, NamedRecipe, PublishedResult
+from alexnet_cli.recipes.named_recipe import VAL_2012, NamedRecipe, PublishedResult, from_log
 from alexnet_cli.recipes.original_2012 import ORIGINAL_2012
 from alexnet_cli.recipes.recipe import Milestone
 
@@ -50,8 +50,8 @@ PRETRAIN_2011 = replace(
     epochs=8,
 )
 
-# Run 146-2012-2011, the paper's "1 CNN*": only the classifier is fresh. After 300 batch files of
-# 1,252 it learns ten times as fast as the rest, for nine epochs.
+# Run 146-2012-2011, the paper's "1 CNN*": only the classifier is random. After 300 batch files of
+# 1,252 its learning rate is ten times that of the others, for nine epochs.
 FINETUNE_2012 = replace(
     PRETRAIN_2009,
     name="finetune-2012",
@@ -114,9 +114,7 @@ NAMED_RECIPES = [
         FINETUNE_2012_FROM_2009,
         "finetune-2012",
         "pre-trained on Fall 2009 only (run 146-2012-2009)",
-        published=(
-            PublishedResult("ilsvrc-2012", 39.100, 16.876, VAL_2012, "log, run 146-2012-2009"),
-        ),
+        published=from_log("146-2012-2009", 39.100, 16.876),
         init_from="pretrain-2009",
     ),
 ]

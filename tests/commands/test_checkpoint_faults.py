@@ -82,7 +82,7 @@ def test_file_that_would_fill_the_memory_is_refused_before_its_tensors_are_read(
     fails, whole, tmp_path, monkeypatch, make
 ):
     path = make(whole, tmp_path)
-    monkeypatch.setattr(checkpoint_module, "read_tensors", lambda _: pytest.fail("it is read"))
+    monkeypatch.setattr(checkpoint_module, "_read_tensors", lambda _: pytest.fail("it is read"))
     began = time.process_time()
 
     message = fails(3, "info", path).message
