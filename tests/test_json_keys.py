@@ -55,7 +55,8 @@ def python_that_answers(tmp_path) -> Path:
     """Stands for Python in the commands that `demo` starts, which would take minutes."""
     numbers = {"top1_error": 0.5, "top5_error": 0.1, "log_loss": 2.0}
     program = tmp_path / "python"
-    program.write_text(f"#!/bin/sh\necho '{json.dumps({**numbers, 'center': numbers})}'\n")
+    content = json.dumps({**numbers, "center": numbers})
+    program.write_text(f"#!/bin/sh\necho '{content}' > $ALEXNET_RESULT_FILE\n")
     program.chmod(0o755)
     return program
 
