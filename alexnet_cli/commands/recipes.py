@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Show every field of this recipe.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of a recipe, to show all its fields.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the recipes with the published results that they are compared with."""
+    """List the named recipes with the published results they reproduce."""
     from alexnet_cli.recipes.catalog import NAMED_RECIPES, find_recipe
 
     fields = json.loads(find_recipe(name).to_json()) if name else None
@@ -60,8 +62,8 @@ def _changes(entry: "NamedRecipe") -> dict:
 
 
 def show_recipes(result: dict) -> None:
-    """One line per recipe and published result; for a single recipe everything."""
-    table = Table(caption="published error rates; alexnet recipes NAME shows their sources")
+    """Print one line per recipe and published result; of a single recipe every field."""
+    table = Table(caption="published error rates; alexnet recipes NAME shows their source")
     for column in ("recipe", "shows", "data", "top-1 / top-5"):
         table.add_column(column, no_wrap=column != "shows")
     for row in result["recipes"]:
@@ -83,7 +85,7 @@ def _show_recipe(row: dict, fields: dict) -> None:
     for target in row["targets"]:
         print_line(f"{_target_errors(target)}: {target['protocol']} ({target['source']})")
     if row["changes"]:
-        print_line(f"changes compared with {row['parent']}:")
+        print_line(f"changes from {row['parent']}:")
     for field, value in row["changes"].items():
         print_line(f"  {field} = {safe(str(value))}")
     print_line("every field:")
