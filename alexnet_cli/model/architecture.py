@@ -9,6 +9,7 @@ needs the network's shape walks this list: the torch network, the ONNX graph, ch
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Layer:
     Attributes:
         kind: conv, local-conv, dense, classifier, dropout, flatten, or a step of `Conv.then`.
         input, output: (C, H, W) or (units,).
-        options: the recipe's entry for a convolution or a hidden layer.
+        options: the recipe's `Conv` or `Dense`; None for other layers.
         parameters: shapes by name within the layer, in torch's order.
         groups: into how many groups, the columns, the layer's inputs are divided.
         products: multiplications for one image.
@@ -41,7 +42,7 @@ class Layer:
     kind: str
     input: Shape
     output: Shape
-    options: Conv | Dense | None = None
+    options: Any = None
     parameters: dict[str, Shape] = field(default_factory=dict)
     groups: int = 1
     products: int = 0

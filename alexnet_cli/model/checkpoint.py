@@ -332,5 +332,5 @@ def _checksum(tensors: dict[str, np.ndarray], header: dict) -> str:
     crc = zlib.crc32(json.dumps(about).encode())
     for name in sorted(tensors):
         crc = zlib.crc32(name.encode(), crc)
-        crc = zlib.crc32(tensors[name].reshape(-1).view(np.uint8), crc)
+        crc = zlib.crc32(tensors[name].reshape(-1).view(np.uint8).data, crc)
     return f"{crc:08x}"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from alexnet_cli.recipes.recipe import Recipe
 
@@ -26,7 +26,7 @@ class AveragedWeights:
 
     def __init__(self, net: nn.Module, recipe: Recipe):
         self.decay = recipe.ema_decay
-        self.parameters = list(net.parameters()) if self.decay else []
+        self.parameters: list[Tensor] = list(net.parameters()) if self.decay else []
         self.tensors = [parameter.detach().clone() for parameter in self.parameters]
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,11 +30,10 @@ class CeilConv2d(nn.Conv2d):
     """Convolution with the 2012 size rule: symmetric `padding`, plus zeros right and bottom."""
 
     def forward(self, x: Tensor) -> Tensor:
+        pad = int(self.padding[0])
         height, width = (
-            overhang(size, self.kernel_size[0], self.stride[0], self.padding[0])
-            for size in x.shape[-2:]
+            overhang(size, self.kernel_size[0], self.stride[0], pad) for size in x.shape[-2:]
         )
-        pad = self.padding[0]
         if height or width:
             x, pad = F.pad(x, (pad, pad + width, pad, pad + height)), 0
         if x.is_cuda and self.groups > 1:
@@ -46,6 +46,7 @@ class CeilConv2d(nn.Conv2d):
         cuDNN transposes grouped convolutions in channels-last back and forth: conv2, conv4 and
         conv5 in bfloat16 at batch 512 took 7.4 ms forward and backward, group by group 4.5 (H200).
         """
+        assert self.bias is not None
         parts = zip(
             x.chunk(self.groups, dim=1),
             self.weight.chunk(self.groups),
@@ -65,10 +66,11 @@ class TwoScaleConv2d(CeilConv2d):
         super().__init__(*arguments, **keywords)
         shape = (self.out_channels, 3, LOW_WINDOW, LOW_WINDOW)
         self.low_weight = nn.Parameter(torch.empty(shape))
+        self.blur: Tensor
         blur = torch.from_numpy(blur_window()).repeat(3, 1, 1, 1)
         self.register_buffer("blur", blur, persistent=False)
 
-    def forward(self, x: Tensor, image: Tensor) -> Tensor:
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:  # type: ignore[override]
         """Map activations and the image (N, 3, H, W) to the sum of both convolutions."""
         near, far, end = low_resolution_pads(image.shape[-1])
         image = F.pad(image, (near, far, near, far))
@@ -125,7 +127,7 @@ class LocalResponseNorm(nn.Module):
         num = squares.shape[2]
         before, after = (min(reach, num - 1) for reach in self.reach())
         padded = F.pad(squares, (0, 0, 0, 0, before, after))
-        total = sum(padded[:, :, i : i + num] for i in range(before + after + 1))
+        total: Any = sum(padded[:, :, i : i + num] for i in range(before + after + 1))
         scale = self.k + self.alpha * total.flatten(1, 2)
         return (x * _negative_power(scale, self.beta)).to(x.dtype)
 

@@ -10,7 +10,7 @@ weights.cu:146).
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -42,7 +42,7 @@ class PaperSGD(Optimizer):
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         assert closure is None, "the loss is not evaluated again"
         merged: dict[tuple[float, float, float], list[Tensor]] = {}
@@ -122,9 +122,11 @@ def state_tensors(optimizer: Optimizer, net: nn.Module) -> dict[str, list[Tensor
 
 def _in_parameter_layout(parameter: Tensor) -> Tensor:
     """Return the gradient in the parameter's memory layout, which the fused loop requires."""
-    if parameter.grad.stride() == parameter.stride():
-        return parameter.grad
-    return torch.empty_like(parameter).copy_(parameter.grad)
+    gradient = parameter.grad
+    assert gradient is not None
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def layer_of(name: str) -> str:

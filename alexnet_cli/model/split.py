@@ -5,6 +5,9 @@ other's activations, and autograd carries the gradients back the same way. The c
 summed, or concatenated, on the first device.
 """
 
+from functools import reduce
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -31,14 +34,17 @@ class SplitAlexNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map float (N, 3, H, W) on any device to logits (N, K) on the first."""
         inputs = [x.to(device, non_blocking=True) for device in self.devices]
-        stages = self.parts[0].stages
+        parts: Any = self.parts
+        stages = parts[0].stages
         for stage, names in enumerate(stages):
             if stage and (names[0] != "fc8" or self.recipe.split_classes):
                 inputs = self._exchange(inputs)
-            pairs = zip(self.parts, inputs, strict=True)
+            pairs = zip(parts, inputs, strict=True)
             inputs = [part.run_stage(stage, own) for part, own in pairs]
         scores = [part.to(self.devices[0]) for part in inputs]
-        return torch.cat(scores, dim=1) if self.recipe.split_classes else sum(scores)
+        if self.recipe.split_classes:
+            return torch.cat(scores, dim=1)
+        return reduce(torch.add, scores)
 
     def _exchange(self, outputs: list[Tensor]) -> list[Tensor]:
         """Copy all columns' activations to every device, column 0 first."""

@@ -43,7 +43,7 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[TensorProto] = []
 
-    def constant(self, name: str, shape: Shape, values: Callable[[], np.ndarray]) -> str:
+    def constant(self, name: str, shape: Shape, values: Callable[[], Any]) -> str:
         """Add a float32 constant; `values` is called only where values are wanted."""
         tensor = TensorProto(name=name, dims=shape, data_type=TensorProto.FLOAT)
         if self.with_values:
@@ -134,7 +134,7 @@ class NetworkGraph(Graph):
         for layer in layers_of(self.recipe, self.num_classes):
             x = self.add_layer(layer, x, image)
         self._probabilities(x)
-        sides = [BATCH, self.image_size, self.image_size, RGB]
+        sides: list[str | int | None] = [BATCH, self.image_size, self.image_size, RGB]
         return self.model(
             helper.make_tensor_value_info(INPUT, TensorProto.UINT8, sides),
             helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [BATCH, self.num_classes]),

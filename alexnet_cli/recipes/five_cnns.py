@@ -4,6 +4,7 @@ They have 64 kernels in conv1, and conv2 also reads a small blurred image.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from alexnet_cli.recipes.named_recipe import NamedRecipe, from_log
 from alexnet_cli.recipes.original_2012 import ORIGINAL_2012
@@ -13,7 +14,7 @@ STEM = ("conv1", "conv2")
 
 # The learning rates that the script of run 120 sets (run4.sh); for the others the notes say "the
 # same policy, 95 to 100 epochs".
-SCRIPTED = {
+SCRIPTED: dict[str, Any] = {
     "schedule": "milestones",
     "milestones": (
         Milestone(epoch=22, lr=1e-3, bias_lr=2e-3),

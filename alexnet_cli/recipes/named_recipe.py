@@ -27,11 +27,8 @@ class PublishedResult:
 
     def as_fractions(self) -> "PublishedResult":
         """Return the same result with its errors as fractions."""
-        top1, top5 = (
-            None if error is None else round(error / 100, 8)
-            for error in (self.top1_error, self.top5_error)
-        )
-        return replace(self, top1_error=top1, top5_error=top5)
+        top5 = None if self.top5_error is None else round(self.top5_error / 100, 8)
+        return replace(self, top1_error=round(self.top1_error / 100, 8), top5_error=top5)
 
 
 def from_log(

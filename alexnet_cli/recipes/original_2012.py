@@ -1,6 +1,7 @@
 """The runs of the 2012 code, with the schedules in the authors' notes."""
 
 from dataclasses import replace
+from typing import Any
 
 from alexnet_cli.recipes.named_recipe import TEST_2010, NamedRecipe, PublishedResult, from_log
 from alexnet_cli.recipes.recipe import PAPER, POOL, Milestone
@@ -8,7 +9,7 @@ from alexnet_cli.recipes.recipe import PAPER, POOL, Milestone
 
 def hand_set(
     drops: tuple[int, int, int], conv1: tuple[int | None, int], end: int, noise: int = 0
-) -> dict:
+) -> dict[str, Any]:
     """Return a hand-set schedule from the authors' notes: a tenth after each of `drops` epochs.
 
     Args:
@@ -16,14 +17,13 @@ def hand_set(
         noise: after how many epochs the color noise ends.
     """
     milestones = [Milestone(epoch=e, lr=r) for e, r in zip(drops, (1e-3, 1e-4, 1e-5), strict=True)]
-    low, rest = conv1
+    low, frozen = conv1
     if low:
         milestones.append(Milestone(epoch=low, lr=1e-5, layers=("conv1",)))
-    milestones.append(Milestone(epoch=rest, lr=0.0, layers=("conv1",)))
-    milestones = tuple(sorted(milestones, key=lambda milestone: milestone.epoch))
+    milestones.append(Milestone(epoch=frozen, lr=0.0, layers=("conv1",)))
     return {
         "schedule": "milestones",
-        "milestones": milestones,
+        "milestones": tuple(sorted(milestones, key=lambda milestone: milestone.epoch)),
         "epochs": end,
         "color_noise_epochs": noise,
     }

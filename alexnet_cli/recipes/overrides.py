@@ -75,7 +75,7 @@ def widen(recipe: Recipe, width: float) -> Recipe:
         return max(8, 8 * math.floor(count * width / 8 + 0.5))
 
     gain = 1 / math.sqrt(width)
-    convs = {
+    convs: dict[str, Any] = {
         name: replace(
             conv,
             filters=scaled(conv.filters),
@@ -83,7 +83,7 @@ def widen(recipe: Recipe, width: float) -> Recipe:
         )
         for name, conv in recipe.convs().items()
     }
-    denses = {
+    denses: dict[str, Any] = {
         name: replace(dense, units=scaled(dense.units), init_std=dense.init_std * gain)
         for name, dense in recipe.denses().items()
     }

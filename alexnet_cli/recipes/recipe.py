@@ -229,7 +229,7 @@ class Recipe:
 
     def flat(self) -> dict[str, Any]:
         """Return every field, with those of layers as `conv1.filters` and so on."""
-        flat = {}
+        flat: dict[str, Any] = {}
         for name, value in dataclasses.asdict(self).items():
             if isinstance(value, dict):
                 flat |= {f"{name}.{inner}": entry for inner, entry in value.items()}
