@@ -63,14 +63,10 @@ def read_model_info(path: Path) -> ModelInfo:
     try:
         return _check_skeleton(skeleton, path.stat().st_size)
     except (ValueError, RecipeError) as error:
-        raise not_exported(path, error) from error
-
-
-def not_exported(path: Path, reason: object) -> CheckpointError:
-    """Return the error for a model that `alexnet export` does not write."""
-    return CheckpointError(
-        f"{path}: an ONNX model, but not one of alexnet export ({on_one_line(str(reason))})."
-    )
+        raise CheckpointError(
+            f"{path}: an ONNX model, but not one of alexnet export ({on_one_line(str(error))}).",
+            hint="If another version of alexnet wrote it, export its checkpoint again.",
+        ) from error
 
 
 def _read_skeleton(path: Path) -> bytes:
