@@ -349,7 +349,7 @@ def test_gradient_is_the_slope_of_the_loss(name):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_table_of_layers_has_the_shapes_that_come_out(name):
+def test_listed_layers_have_the_shapes_of_the_outputs(name):
     recipe, shapes = RECIPES[name], {}
     net = draw_net(recipe)
     for layer, module in net.named_children():
@@ -392,7 +392,7 @@ def test_classifier_reads_the_maps_where_the_hidden_layers_are_left_out():
 
 
 @pytest.mark.parametrize("name", ["local layers", "low resolution", "bottleneck"])
-def test_every_layer_begins_with_the_weights_that_its_recipe_says(name):
+def test_every_layer_is_initialized_as_its_recipe_says(name):
     recipe = RECIPES[name]
     net = AlexNet(recipe, CLASSES)
     layers = {**recipe.convs(), **recipe.denses()}

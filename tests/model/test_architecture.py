@@ -36,7 +36,7 @@ def test_conv1_gives_55_for_224_to_227():
     assert [conv_output_size(size, 11, 4, 0) for size in (223, 228)] == [54, 56]
 
 
-def test_conv1_hangs_over_by_three_at_224():
+def test_conv1_reaches_three_pixels_beyond_224():
     assert [overhang(size, 11, 4, 0) for size in (224, 225, 226, 227)] == [3, 2, 1, 0]
 
 
@@ -74,7 +74,7 @@ def test_pool_size_is_that_of_torch_s_layer():
                 assert pool_output_size(size, window, stride) == shape[-1], (size, window, stride)
 
 
-def test_pool_windows_cover_every_pixel_and_each_begins_inside():
+def test_pool_windows_cover_every_pixel_and_each_starts_inside():
     for size, window in itertools.product(range(1, 30), range(1, 6)):
         for stride in range(1, min(window, size) + 1):
             if size > window - stride:

@@ -154,7 +154,7 @@ def test_shrunken_network_keeps_all_that_is_no_size(name):
         assert (copy.then, copy.local, copy.size) == (conv.then, conv.local, conv.size)
 
 
-def test_patches_of_cifar_stay_as_they_are():
+def test_crops_of_cifar_are_unchanged():
     assert shrink(CIFAR_13PCT).crop_size == 24
     assert shrink(CIFAR_RELU).crop_size == 32
 
@@ -164,7 +164,7 @@ def reaching(size: int) -> Recipe:
     return replace(PAPER, conv2=replace(PAPER.conv2, size=size))
 
 
-def test_patches_take_the_next_size_where_the_smallest_leaves_nothing():
+def test_crops_take_the_next_size_if_the_smallest_has_no_pixels_left():
     recipe = reaching(12)
 
     with pytest.raises(RecipeError, match="has no pixels"):
@@ -172,7 +172,7 @@ def test_patches_take_the_next_size_where_the_smallest_leaves_nothing():
     assert shrink(recipe).crop_size == 99
 
 
-def test_patches_stay_where_no_smaller_ones_fit():
+def test_crops_are_unchanged_if_no_smaller_ones_fit():
     recipe = shrink(reaching(20))
 
     assert recipe.crop_size == 224

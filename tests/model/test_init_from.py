@@ -65,19 +65,19 @@ def imported(recipe: Recipe, source: State, *, same_classes: bool = True) -> lis
 # --- which layers
 
 
-def test_layers_that_the_recipe_names_are_imported_and_no_others():
+def test_only_layers_that_the_recipe_names_are_copied():
     recipe = replace(SMALL, init_layers=("conv1", "conv3", "fc7"))
 
     assert imported(recipe, learned(SMALL)) == ["conv1", "conv3", "fc7"]
 
 
-def test_imported_layers_are_told_first_to_last_whatever_order_the_recipe_names():
+def test_copied_layers_are_listed_first_to_last_in_any_order_of_the_recipe():
     recipe = replace(SMALL, init_layers=("fc6", "conv2"))
 
     assert imported(recipe, learned(SMALL)) == ["conv2", "fc6"]
 
 
-def test_recipe_that_names_none_imports_every_layer_of_the_same_network():
+def test_recipe_that_names_none_copies_every_layer_of_the_same_network():
     assert imported(SMALL, learned(SMALL)) == list(LAYERS)
 
 
@@ -89,7 +89,7 @@ def test_classifier_of_another_number_of_classes_stays_as_drawn():
     assert imported(SMALL, learned(SMALL, CLASSES + 1)) == list(LAYERS[:-1])
 
 
-def test_classifier_that_the_recipe_names_is_imported_with_any_classes_of_its_shape():
+def test_classifier_that_the_recipe_names_is_copied_with_any_classes_of_its_shape():
     recipe = replace(SMALL, init_layers=("fc8",))
 
     assert imported(recipe, learned(SMALL), same_classes=False) == ["fc8"]
@@ -116,7 +116,7 @@ def test_layers_that_only_the_source_has_are_left_there():
     assert "conv4" not in imported(shorter, learned(SMALL))
 
 
-def test_another_size_of_patches_changes_only_the_first_connected_layer():
+def test_another_crop_size_changes_only_the_first_connected_layer():
     chosen = imported(replace(SMALL, crop_size=120), learned(SMALL))
 
     assert set(LAYERS) - set(chosen) == {"fc6"}
@@ -130,7 +130,7 @@ def test_weights_for_the_low_resolution_image_come_with_their_layer():
     assert imported(recipe, source) == ["conv2"]
 
 
-def test_layers_with_weights_of_their_own_at_every_position_are_imported():
+def test_layers_with_local_weights_are_copied():
     source = learned(CIFAR_13PCT)
 
     assert source["conv3.bias"].shape == (32, 36)
@@ -146,7 +146,7 @@ def test_layers_with_weights_of_their_own_at_every_position_are_imported():
         ("finetune-2012-from-2009", "pretrain-2009", 12, ["fc8"]),
     ],
 )
-def test_networks_of_section_6_begin_as_the_ones_before_them(begun, source, num_classes, fresh):
+def test_networks_of_section_6_start_from_the_ones_before_them(begun, source, num_classes, fresh):
     recipe = small(begun)
 
     chosen = imported(recipe, learned(small(source), num_classes), same_classes=False)
@@ -154,7 +154,7 @@ def test_networks_of_section_6_begin_as_the_ones_before_them(begun, source, num_
     assert [name for name in recipe.layer_names() if name not in chosen] == fresh
 
 
-def test_network_computes_with_what_was_imported():
+def test_network_computes_with_copied_weights():
     source, net = draw(SMALL, seed=1), draw(SMALL, seed=2)
     crops = 50 * torch.randn(2, 3, 72, 72, generator=torch.Generator().manual_seed(0))
 
@@ -163,7 +163,7 @@ def test_network_computes_with_what_was_imported():
     assert torch.equal(net.eval()(crops), source.eval()(crops))
 
 
-def test_source_is_not_changed_by_training_what_was_imported():
+def test_source_is_not_changed_by_training_the_copy():
     source = learned(SMALL)
     before = {name: tensor.copy() for name, tensor in source.items()}
     net = draw(SMALL)
@@ -238,5 +238,5 @@ def test_network_that_shares_no_layer_is_refused_by_the_recipes_name():
     assert message == "no layer of recipe mine has the same shape there."
 
 
-def test_nothing_to_import_from_is_refused():
+def test_source_without_common_layers_is_refused():
     assert "no layer" in refused(SMALL, {})

@@ -99,7 +99,7 @@ def test_network_of_one_column_reads_all_maps_everywhere():
     assert found["conv4"] == 384 * (384 * 3 * 3) + 384
 
 
-def test_describing_layers_gives_the_shapes_that_come_out():
+def test_listed_layers_have_the_shapes_of_the_outputs():
     net, shapes = draw_net(SMALL), {}
     for name, layer in net.named_children():
         layer.register_forward_hook(lambda _, __, y, name=name: shapes.update({name: y.shape[1:]}))
@@ -184,7 +184,7 @@ def test_first_weights_depend_on_the_seed_alone():
     assert not torch.equal(same, other)
 
 
-def test_first_scores_tell_classes_and_images_apart():
+def test_first_scores_differ_between_classes_and_images():
     net = AlexNet(widen(PAPER, 1 / 8), 10)
     initialize(net, seed=0)
     with torch.no_grad():

@@ -139,7 +139,7 @@ def test_all_weights_after_each_update_are_those_of_numpy(histories, step: int):
         np.testing.assert_allclose(ours[step][name], values, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-def test_every_update_moves_every_layer_but_those_at_rest(histories):
+def test_every_update_moves_every_layer_but_frozen_ones(histories):
     first, ours, _ = histories
     resting = {"conv1.weight", "conv1.bias", "fc7.weight", "fc7.bias"}
 

@@ -101,7 +101,7 @@ WARM = replace(LINEAR, warmup_epochs=2.0)
     ("num_epochs", "rate"),
     [(0, 1e-2), (2, 1e-2), (3, 1e-3), (4, 1e-3), (5, 1e-4), (7, 1e-5), (9, 1e-5), (50, 1e-5)],
 )
-def test_plateau_divides_the_rate_by_ten_up_to_its_drops(num_epochs: int, rate: float):
+def test_plateau_divides_the_learning_rate_by_ten_up_to_its_drops(num_epochs: int, rate: float):
     found = learning_rate(FLAT, num_epochs, [0.9] * num_epochs)
 
     assert found == pytest.approx(rate, rel=1e-12)
@@ -124,19 +124,19 @@ def test_plateau_divides_the_rate_by_ten_up_to_its_drops(num_epochs: int, rate: 
         (replace(FLAT, warmup_epochs=4.0), 4.0, 0.01),
     ],
 )
-def test_rate_rises_in_the_warmup_and_falls_to_zero(recipe, progress: float, rate: float):
+def test_learning_rate_rises_in_the_warmup_and_falls_to_zero(recipe, progress: float, rate: float):
     assert learning_rate(recipe, progress, []) == pytest.approx(rate, abs=1e-15)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_rate_to_an_end_takes_no_notice_of_errors(schedule: str):
+def test_decay_to_zero_ignores_errors(schedule: str):
     recipe = replace(WARM, schedule=schedule)
 
     assert learning_rate(recipe, 5.0, [0.9] * 5) == learning_rate(recipe, 5.0, [])
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 3])
-def test_cosine_rate_is_that_of_torch_s_scheduler(warmup: int):
+def test_cosine_is_that_of_torch_s_scheduler(warmup: int):
     recipe = replace(LINEAR, schedule="cosine", warmup_epochs=float(warmup))
     sgd = torch.optim.SGD([torch.zeros(1)], lr=0.5)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, T_max=10 - warmup)
@@ -151,7 +151,7 @@ def test_cosine_rate_is_that_of_torch_s_scheduler(warmup: int):
     assert found == pytest.approx(expected, abs=1e-15)
 
 
-def test_cosine_rate_rises_in_the_warmup_as_the_linear_one():
+def test_cosine_rises_in_the_warmup_as_the_linear_one():
     for progress in (0.0, 0.5, 1.9):
         rate = learning_rate(replace(WARM, schedule="cosine"), progress, [])
         assert rate == learning_rate(WARM, progress, []) < 0.5
@@ -219,7 +219,9 @@ STEPPED = replace(
         (100.0, 4e-5, 0.002),
     ],
 )
-def test_stepped_rates_are_those_of_run_170(progress: float, weights: float, biases: float):
+def test_stepped_learning_rates_are_those_of_run_170(
+    progress: float, weights: float, biases: float
+):
     rates = learning_rates_at(STEPPED, progress, [])
 
     assert rates.of("conv1", is_weight=True) == pytest.approx(weights, rel=1e-4)
@@ -227,7 +229,7 @@ def test_stepped_rates_are_those_of_run_170(progress: float, weights: float, bia
 
 
 @pytest.mark.parametrize(("factor", "steps"), [(1000.0, 4), (250.0, 4), (10.0, 2), (7.0, 9)])
-def test_stepped_rates_are_equally_long_and_equally_far_apart(factor: float, steps: int):
+def test_stepped_learning_rates_are_equally_long_and_equally_far_apart(factor: float, steps: int):
     recipe = replace(STEPPED, lr_factor=factor, lr_steps=steps, epochs=90)
     plateaus = np.geomspace(0.01, 0.01 / factor, steps).repeat(90 * 8 // steps)
 
@@ -236,14 +238,14 @@ def test_stepped_rates_are_equally_long_and_equally_far_apart(factor: float, ste
     np.testing.assert_allclose(found, plateaus, rtol=1e-12)
 
 
-def test_one_step_is_a_rate_that_stays():
+def test_one_step_is_a_constant_learning_rate():
     recipe = replace(STEPPED, lr_steps=1, bias_lr_steps=1)
 
     assert {learning_rates_at(recipe, epochs, []).weights for epochs in range(101)} == {0.01}
     assert {learning_rates_at(recipe, epochs, []).biases for epochs in range(101)} == {0.02}
 
 
-def test_exponential_rate_falls_along_a_straight_line_of_its_logarithm():
+def test_exponential_schedule_is_linear_in_the_logarithm():
     recipe = replace(STEPPED, schedule="exponential")
     progress = np.linspace(0, 100, 41)
     line = np.exp(np.interp(progress, [0, 100], np.log([0.01, 0.01 / 250])))
@@ -326,7 +328,7 @@ ORIGINAL = find_recipe("original-2012")
         (90.9, 1e-5, None),
     ],
 )
-def test_milestones_set_the_rates_of_run_145(epochs_done, weights, conv1):
+def test_milestones_set_the_learning_rates_of_run_145(epochs_done, weights, conv1):
     rates = learning_rates_at(ORIGINAL, epochs_done, [])
 
     assert rates.of("fc6", is_weight=True) == weights
@@ -335,7 +337,7 @@ def test_milestones_set_the_rates_of_run_145(epochs_done, weights, conv1):
     assert rates.of("conv1", is_weight=False) == (None if conv1 is None else 0.02)
 
 
-def test_layer_with_its_own_rate_follows_the_next_drop():
+def test_layer_with_its_own_learning_rate_follows_the_next_drop():
     milestones = (Milestone(epoch=1, lr=0.5, layers=("fc7",)), Milestone(epoch=2, lr=0.1))
     recipe = replace(PAPER, schedule="milestones", milestones=milestones)
 
@@ -368,7 +370,7 @@ def test_milestones_may_come_amid_an_epoch():
     ]
 
 
-def test_layers_may_have_their_own_rates_from_the_beginning():
+def test_layers_may_have_their_own_learning_rates_from_the_start():
     recipe = by_hand(
         Milestone(epoch=0, lr=1e-4, layers=("conv1", "conv2")), Milestone(epoch=3, lr=1e-3)
     )
@@ -378,7 +380,7 @@ def test_layers_may_have_their_own_rates_from_the_beginning():
     assert rates_of(recipe, "conv3", 0.0, 3.0) == [(0.01, 0.02), (1e-3, 0.02)]
 
 
-def test_rate_of_the_biases_is_that_of_the_last_event_that_names_one():
+def test_bias_lr_is_that_of_the_last_milestone_with_one():
     recipe = by_hand(
         Milestone(epoch=1, lr=1e-3, bias_lr=0.004),
         Milestone(epoch=2, lr=1e-4),
@@ -389,7 +391,7 @@ def test_rate_of_the_biases_is_that_of_the_last_event_that_names_one():
     assert biases == [0.02, 0.004, 0.004, 0.0005]
 
 
-def test_rate_of_the_biases_may_be_for_named_layers():
+def test_bias_lr_may_be_for_named_layers():
     recipe = by_hand(
         Milestone(epoch=1, lr=1e-3, layers=("conv5", "fc6"), bias_lr=0.002),
         Milestone(epoch=2, lr=1e-3, layers=("conv5",)),
@@ -403,13 +405,13 @@ def test_rate_of_the_biases_may_be_for_named_layers():
     assert rates_of(recipe, "fc7", 0.5, 1.5, 2.5, 3.5, 4.5) == others
 
 
-def test_biases_of_rate_zero_do_not_put_the_layer_to_rest():
+def test_bias_lr_of_zero_does_not_freeze_the_layer():
     recipe = by_hand(Milestone(epoch=1, lr=1e-3, layers=("conv2",), bias_lr=0.0))
 
     assert rates_of(recipe, "conv2", 1.0) == [(1e-3, 0.0)]
 
 
-def test_layer_at_rate_zero_rests_for_good():
+def test_layer_at_learning_rate_zero_stays_frozen():
     recipe = by_hand(
         Milestone(epoch=1, lr=0.0, layers=("conv1", "conv2")),
         Milestone(epoch=2, lr=1e-3, bias_lr=0.004),

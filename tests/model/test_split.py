@@ -89,7 +89,7 @@ def gradients(net: Network) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("devices", PLACES)
-def test_split_gives_the_scores_of_the_whole(devices):
+def test_split_computes_the_scores_of_the_whole(devices):
     whole, split = (net.eval() for net in pair(SMALL, devices))
     images = draw_batch()[0].to(devices[0])
 
@@ -97,7 +97,7 @@ def test_split_gives_the_scores_of_the_whole(devices):
 
 
 @pytest.mark.parametrize("devices", PLACES)
-def test_split_gives_the_gradients_of_the_whole(devices):
+def test_split_computes_the_gradients_of_the_whole(devices):
     whole, split = pair(NO_DROPOUT, devices)
 
     torch.testing.assert_close(gradients(split), gradients(whole), rtol=1e-5, atol=1e-5)
@@ -116,7 +116,7 @@ def test_split_learns_what_the_whole_learns(devices):
     assert not torch.allclose(whole["conv1.weight"], draw_state(NO_DROPOUT)["conv1.weight"])
 
 
-def test_columns_meet_only_where_the_paper_says():
+def test_columns_are_combined_only_where_the_paper_says():
     split, (images, _) = build(SMALL, (CPU, CPU)), draw_batch()
     before = [part.run_stage(0, images) for part in split.parts]
     with torch.no_grad():
@@ -299,7 +299,7 @@ def lively_pair(recipe: Recipe, num_classes: int) -> tuple[Network, Network]:
 
 @pytest.mark.parametrize("num_classes", [10, 11])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_split_gives_scores_and_gradients_of_the_whole_of_other_layers(name: str, num_classes: int):
+def test_split_computes_scores_and_gradients_of_other_layers(name: str, num_classes: int):
     whole, split = lively_pair(OPTIONS[name], num_classes)
     images, labels = draw_batch()
     scores, found = [], []

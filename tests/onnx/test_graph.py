@@ -175,7 +175,7 @@ def test_every_setting_of_the_network_reaches_the_graph(name: str):
     np.testing.assert_allclose(found, expect(RECIPES[name], images, 1), rtol=1e-4, atol=1e-6)
 
 
-def test_the_formulas_above_tell_the_settings_apart():
+def test_formulas_above_differ_between_the_settings():
     images = draw_images(2)
     paper = expect(SMALL, images, 1)
     assert paper.max() > 2 / CLASSES  # the softmax is not flat
@@ -337,7 +337,7 @@ def compare(recipe: Recipe, views: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_graph_gives_the_probabilities_of_torch_s_network(name: str):
+def test_graph_computes_the_probabilities_of_torch_s_network(name: str):
     found, expected = compare(OPTIONS[name], views=1)
 
     assert expected.max() > 1.5 / CLASSES  # the softmax is not flat
@@ -392,7 +392,7 @@ def test_model_computes_what_its_nodes_say(num: int):
     assert found.tolist() == expected
 
 
-def test_model_is_valid_and_says_which_versions_read_it():
+def test_model_is_valid_and_declares_its_versions():
     model = halves_swapped()
 
     onnx.checker.check_model(model, full_check=True)

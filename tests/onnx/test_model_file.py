@@ -4,7 +4,6 @@ import json
 import zlib
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -82,47 +81,32 @@ def test_exported_model_is_read(tmp_path):
 # --- the graph
 
 
-def with_extra(nodes: list, constants: dict, last: str, *, changed=lambda model: None):
-    """Return the model with `extra`, the mean of `last`, added to its probabilities."""
-    model = exported()
-    inner = model.graph
-    arrays = {name: array for name, array in constants.items() if not hasattr(array, "dims")}
-    inner.initializer.extend(from_array(np.array(a), n) for n, a in arrays.items())
-    inner.initializer.extend(a for n, a in constants.items() if n not in arrays)
-    inner.node[-1].output[0] = "softmax"
-    inner.node.extend(nodes)
-    inner.node.append(helper.make_node("ReduceMean", [last], ["extra"], keepdims=0))
-    inner.node.append(helper.make_node("Add", ["softmax", "extra"], ["probabilities"]))
-    changed(model)
-    return model
-
-
 def node(op: str, inputs: str, output: str, **attributes) -> onnx.NodeProto:
     return helper.make_node(op, inputs.split(), [output], **attributes)
 
 
-def ones(*shape: int) -> np.ndarray:
-    return np.ones(shape, np.float32)
+def changed(change) -> onnx.ModelProto:
+    """Return an exported model with one change."""
+    model = exported()
+    change(model)
+    return model
 
 
-def big(name: str, *dims: int, kind=TensorProto.FLOAT) -> TensorProto:
-    """Return a constant that declares a size and holds nothing."""
-    return TensorProto(name=name, data_type=kind, dims=dims)
+def with_extra(nodes: list, **constants: np.ndarray) -> onnx.ModelProto:
+    """Return the model with nodes that onnxruntime would run, and constants they read."""
+
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.node.extend(nodes)
+        model.graph.initializer.extend(from_array(a, name) for name, a in constants.items())
+
+    return changed(change)
 
 
-def doubled(times: int) -> list[onnx.NodeProto]:
-    return [node("Concat", f"v{i} v{i}", f"v{i + 1}", axis=0) for i in range(times)]
+def with_constant(constant: TensorProto) -> onnx.ModelProto:
+    return changed(lambda model: model.graph.initializer.append(constant))
 
 
-def pairs(num: int) -> list[list[onnx.NodeProto]]:
-    """Return values of 66 MB, each of which is no longer needed when the next one comes."""
-    return [
-        [node("Relu", "v14", f"r{i}"), node("ReduceMean", f"r{i}", f"m{i}", keepdims=0)]
-        for i in range(num)
-    ]
-
-
-def loop_body() -> onnx.GraphProto:
+def loop() -> onnx.NodeProto:
     infos = [("i", TensorProto.INT64), ("go", TensorProto.BOOL), ("a", TensorProto.FLOAT)]
     inputs = [helper.make_tensor_value_info(n, kind, [] if n != "a" else None) for n, kind in infos]
     outputs = [
@@ -130,34 +114,18 @@ def loop_body() -> onnx.GraphProto:
         helper.make_tensor_value_info("a2", TensorProto.FLOAT, None),
     ]
     nodes = [node("Identity", "go", "go2"), node("Concat", "a a", "a2", axis=0)]
-    return helper.make_graph(nodes, "body", inputs, outputs)
+    body = helper.make_graph(nodes, "body", inputs, outputs)
+    return helper.make_node("Loop", ["n", "", "v0"], ["y"], body=body)
 
 
-def products_of_images() -> list[onnx.NodeProto]:
-    """Return outer products of the images with themselves: one value for one image."""
-    steps = [
-        node("Cast", "images", "f", to=TensorProto.FLOAT),
-        node("ReduceMean", "f", "y0", axes=[1, 2, 3], keepdims=0),
-    ]
-    for i in range(1, 7):
-        steps += [node("Reshape", f"y{i - 1} s", f"c{i}"), node("Mul", f"c{i} y0", f"y{i}")]
-    return steps
-
-
-def add_function(model: onnx.ModelProto, domain: str = "own") -> None:
+def add_function(model: onnx.ModelProto, domain: str) -> None:
     opsets = [helper.make_opsetid("", 17)]
     body = [node("ConstantOfShape", "s", "y")]
     model.functions.append(helper.make_function(domain, "Relu", ["s"], ["y"], body, opsets))
-    model.opset_import.append(helper.make_opsetid("own", 1))
-
-
-def add_function_alone(model: onnx.ModelProto) -> None:
-    add_function(model, domain="")
-    del model.opset_import[1:]
 
 
 def add_sparse(model: onnx.ModelProto) -> None:
-    values = from_array(ones(1), "sparse")
+    values = from_array(np.ones(1, np.float32), "sparse")
     indices = from_array(np.array([0]), "indices")
     sparse = helper.make_sparse_tensor(values, indices, [30000, 30000])  # and no node needs it
     model.graph.sparse_initializer.append(sparse)
@@ -168,13 +136,6 @@ def add_sequence(model: onnx.ModelProto) -> None:
     model.graph.input.append(info)
 
 
-def changed(change, **about) -> onnx.ModelProto:
-    """Return an exported model with one change."""
-    model = exported(ABOUT | about)
-    change(model)
-    return model
-
-
 def without_values(model: onnx.ModelProto) -> None:
     """Leave a file that declares its constants and holds a few bytes."""
     for constant in model.graph.initializer:
@@ -182,10 +143,11 @@ def without_values(model: onnx.ModelProto) -> None:
             constant.raw_data = b""
 
 
-def as_input(kind: int, *sides) -> onnx.ModelProto:
-    def change(model):
-        value = helper.make_tensor_value_info("images", kind, ["batch", *sides])
-        model.graph.input[0].CopyFrom(value)
+def set_dims(name: str, *dims: int):
+    def change(model: onnx.ModelProto) -> None:
+        tensor = next(c for c in model.graph.initializer if c.name == name)
+        del tensor.dims[:]
+        tensor.dims.extend(dims)
 
     return changed(change)
 
@@ -194,6 +156,11 @@ def set_bounds(model: onnx.ModelProto) -> None:
     """Crop other pixels, as many as before."""
     constant = next(c for c in model.graph.initializer if c.name == "crop/starts")
     constant.CopyFrom(from_array(np.array([0, 1]), "crop/starts"))
+
+
+def as_input(kind: int, *sides: int) -> onnx.ModelProto:
+    value = helper.make_tensor_value_info("images", kind, ["batch", *sides])
+    return changed(lambda model: model.graph.input[0].CopyFrom(value))
 
 
 def with_recipe(*settings: str) -> onnx.ModelProto:
@@ -207,122 +174,43 @@ def with_recipe(*settings: str) -> onnx.ModelProto:
     return exported(ABOUT | {"recipe": recipe})
 
 
-SHAPE = {"s": np.array([800_000_000])}
-V = {"v0": ones(1000)}
-SQUARE = {"a": ones(1, 1, 1, 1), "w": ones(1, 1, 1, 1)}
+V = {"v0": np.ones(1000, np.float32)}
+DOUBLED = [node("Concat", f"v{i} v{i}", f"v{i + 1}", axis=0) for i in range(20)]
 HOSTILE = {
-    "ConstantOfShape": with_extra([node("ConstantOfShape", "s", "y")], SHAPE, "y"),
-    "Expand": with_extra([node("Expand", "v s", "y")], {**SHAPE, "v": ones(1)}, "y"),
-    "Tile": with_extra([node("Tile", "v s", "y")], {**SHAPE, "v": ones(1)}, "y"),
-    "Range": with_extra(
-        [node("Range", "z e o", "y")],
-        {"z": np.float32(0), "e": np.float32(8e8), "o": np.float32(1)},
-        "y",
+    "operator of a huge output": with_extra(
+        [node("ConstantOfShape", "s", "y")], s=np.array([800_000_000])
     ),
-    "Resize": with_extra(
-        [helper.make_node("Resize", ["a", "", "", "s"], ["y"])],
-        {"a": ones(1, 1, 1, 1), "s": np.array([1, 1, 28000, 28000])},
-        "y",
+    "operator of ours with a huge output": with_extra(
+        [node("Conv", "a a", "y", pads=[14000] * 4)], a=np.ones((1, 1, 1, 1), np.float32)
     ),
-    "Pad": with_extra(
-        [node("Pad", "v p", "y")], {"v": ones(1), "p": np.array([0, 8 * 10**8])}, "y"
+    "Concat of itself, again and again": with_extra(DOUBLED, **V),
+    "Loop": with_extra([loop()], n=np.array(20), **V),
+    "subgraph in an attribute of ours": changed(
+        lambda model: model.graph.node[4].attribute.extend(loop().attribute)
     ),
-    "MatMul of a column and a row": with_extra(
-        [node("MatMul", "a b", "y")], {"a": ones(28000, 1), "b": ones(1, 28000)}, "y"
+    "larger attribute of ours": changed(
+        lambda model: model.graph.node[4].attribute[0].ints.append(2**62)
     ),
-    "Add of a column and a row": with_extra(
-        [node("Add", "a b", "y")], {"a": ones(28000, 1), "b": ones(1, 28000)}, "y"
+    "two outputs": changed(lambda model: model.graph.node[4].output.append("i")),
+    "operator of others": changed(
+        lambda model: setattr(model.graph.node[4], "domain", "com.microsoft")
     ),
-    "Add to every image": with_extra(
-        [node("Cast", "images", "f", to=TensorProto.FLOAT), node("Add", "f a", "y")],
-        {"a": ones(40000, 1, 1, 1, 1)},
-        "y",
-    ),
-    "product of the images with themselves": with_extra(
-        products_of_images(), {"s": np.array([-1, 1])}, "y6"
-    ),
-    "Concat of itself, again and again": with_extra(doubled(20), V, "v20"),
-    "Concat, nothing kept": with_extra(
-        [*doubled(17), *(node("Relu", "v17", f"r{i}") for i in range(1500))], V, "r1499"
-    ),
-    "constants that are computed and kept": with_extra(
-        [*doubled(14), *chain.from_iterable(pairs(30))], V, "m29"
-    ),
-    "many steps over many values": with_extra(
-        [
-            node("Cast", "images", "f", to=TensorProto.FLOAT),
-            helper.make_node("Concat", ["f"] * 1000, ["r0"], axis=0),
-            *(node("Relu", f"r{i}", f"r{i + 1}") for i in range(1500)),
-        ],
-        {},
-        "r1500",
-    ),
-    "Conv of large pads": with_extra([node("Conv", "a w", "y", pads=[14000] * 4)], SQUARE, "y"),
-    "Conv of very large pads": with_extra(
-        [node("Conv", "a w", "y", pads=[2**62] * 4)], SQUARE, "y"
-    ),
-    "Conv of a large kernel": with_extra(
-        [node("Conv", "a w", "y", pads=[500] * 4)],
-        {"a": ones(1, 1, 1000, 1000), "w": ones(1, 1, 1000, 1000)},
-        "y",
-    ),
-    "MaxPool of a large window": with_extra(
-        [node("MaxPool", "a", "y", kernel_shape=[999, 999], pads=[900] * 4)],
-        {"a": ones(1, 1, 1000, 1000)},
-        "y",
-    ),
-    "MaxPool with indices": with_extra(
-        [helper.make_node("MaxPool", ["a"], ["y", "i"], kernel_shape=[1, 1])],
-        {"a": ones(1, 1, 4, 4)},
-        "y",
-    ),
-    "Loop": with_extra(
-        [helper.make_node("Loop", ["n", "", "v0"], ["y"], body=loop_body())],
-        {"n": np.array(20), **V},
-        "y",
-    ),
-    "function": with_extra(
-        [node("Relu", "s", "y", domain="own")], SHAPE, "y", changed=add_function
-    ),
-    "function by the name of an operator": with_extra(
-        [node("Relu", "v0", "y")], V, "y", changed=partial(add_function, domain="")
-    ),
-    "function and nothing else": changed(add_function_alone),
-    "operator of others": with_extra([node("Relu", "v0", "y", domain="com.microsoft")], V, "y"),
+    "function": changed(partial(add_function, domain="own")),
+    "function by the name of an operator": changed(partial(add_function, domain="")),
     "sparse constant": changed(add_sparse),
-    "constant of no values": with_extra([], {"v": big("v", 30000, 30000)}, "v"),
-    "constant larger than any memory": with_extra(
-        [node("Relu", "v", "y")], {"v": big("v", 2**40, 2**40)}, "y"
+    "constant of no values": with_constant(TensorProto(name="v", data_type=1, dims=[30000, 30000])),
+    "constant larger than any memory": set_dims("fc8.weight", 2**40, 2**40),
+    "constant of a negative size": set_dims("fc8.weight", -4),
+    "constant of words": with_constant(TensorProto(name="v", data_type=TensorProto.STRING)),
+    "shape of more values than it says": with_constant(
+        TensorProto(name="s", data_type=7, dims=[1], raw_data=bytes(2000))
     ),
-    "constant of a negative size": with_extra([node("Relu", "v", "y")], {"v": big("v", -4)}, "y"),
-    "constant of words": with_extra(
-        [node("Relu", "v", "y")], {"v": big("v", 2, kind=TensorProto.STRING)}, "y"
-    ),
-    "shape of no values": with_extra(
-        [node("Reshape", "v0 s", "y")], {**V, "s": big("s", 2, kind=TensorProto.INT64)}, "y"
-    ),
-    "shape of more values than it says": with_extra(
-        [node("Reshape", "v0 s", "y")],
-        {**V, "s": TensorProto(name="s", data_type=7, dims=[1], raw_data=bytes(2000))},
-        "y",
-    ),
-    "shape that is computed": with_extra(
-        [node("Concat", "one one", "s", axis=0), node("Reshape", "v0 s", "y")],
-        {**V, "one": np.array([-1])},
-        "y",
-    ),
-    "value of no origin": with_extra([node("Relu", "nowhere", "y")], {}, "y"),
-    "same name twice": with_extra([node("Relu", "v0", "y"), node("Tanh", "v0", "y")], V, "y"),
+    "same name twice": with_constant(TensorProto(name="fc8.bias", data_type=1, dims=[10])),
     "constant within a node": with_extra(
-        [node("Constant", "", "y", value=from_array(ones(3)))], {}, "y"
-    ),
-    "subgraph in an attribute of ours": with_extra(
-        [node("Relu", "v0", "y", b=loop_body())], V, "y"
+        [node("Constant", "", "y", value=from_array(np.ones(3, np.float32)))]
     ),
     "sequence as input": changed(add_sequence),
-    "cast to words": with_extra([node("Cast", "v0", "y", to=TensorProto.STRING)], V, "y"),
-    "operator without inputs": with_extra([node("Conv", "", "y")], {}, "y"),
-    "many nodes": with_extra([node("Relu", "v0", f"r{i}") for i in range(2001)], V, "r0"),
+    "many nodes": with_extra([node("Relu", "v0", f"r{i}") for i in range(2001)], **V),
     "a node less": changed(lambda model: model.graph.node.pop()),
     "no nodes": changed(lambda model: model.graph.ClearField("node")),
     "other bounds": changed(set_bounds),
@@ -336,7 +224,7 @@ HOSTILE = {
     "views of others": exported(ABOUT | {"views": 0}),
     "size that is no number": exported(ABOUT | {"image_size": 16.5}),
     "names that are no text": exported(ABOUT | {"classes": [[1, 2]] * 10}),
-    "nothing said of itself": exported([]),
+    "metadata of another kind": exported([]),
     "no recipe": exported({name: ABOUT[name] for name in ABOUT if name != "recipe"}),
     "recipe of another network": with_recipe("conv1.filters=16"),
     "recipe of many activations": with_recipe("conv1.filters=65536"),
@@ -354,7 +242,7 @@ def test_hostile_model_is_refused_before_it_is_opened(tmp_path, never_opened, mo
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        ("ConstantOfShape", "operator Softmax is"),
+        ("operator of others", "operator com.microsoft."),
         ("recipe of many activations", "more memory than is allowed"),
         ("recipe of a large kernel", "more time than is allowed"),
         ("no values", "larger than the file"),
@@ -363,13 +251,6 @@ def test_hostile_model_is_refused_before_it_is_opened(tmp_path, never_opened, mo
 )
 def test_reason_is_named(tmp_path, model: str, reason: str):
     assert reason in refused(write(tmp_path / "a.onnx", HOSTILE[model]))
-
-
-def test_first_other_operator_is_named(tmp_path):
-    model = exported()
-    model.graph.node[3].op_type, model.graph.node[3].domain = "Evil", "x"
-
-    assert "its operator x.Evil" in refused(write(tmp_path / "a.onnx", model))
 
 
 @pytest.fixture

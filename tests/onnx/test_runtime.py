@@ -53,7 +53,7 @@ def test_waiting_threads_of_a_session_sleep_after_a_moment(models):
 
 
 @pytest.mark.parametrize("views", [1, 10])
-def test_model_says_what_it_is(models, checkpoint, views: int):
+def test_model_info_is_that_of_the_checkpoint(models, checkpoint, views: int):
     _, origin = load_classifier(checkpoint, CPU)
 
     found = load_onnx(models[views], "cpu")

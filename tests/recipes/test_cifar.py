@@ -126,7 +126,7 @@ def test_figure_1_is_trained_without_any_regularisation_to_a_quarter_of_errors(n
 
 
 @pytest.mark.parametrize("name", LOCAL)
-def test_local_networks_are_trained_on_patches_for_all_their_epochs(name):
+def test_local_networks_are_trained_on_crops_for_all_their_epochs(name):
     recipe = find_recipe(name)
     assert (recipe.random_crop, recipe.mirror, recipe.color_noise) == (True, True, 0.0)
     assert (recipe.share_crops, recipe.until_train_error) == (1, 0.0)
@@ -145,7 +145,7 @@ def test_only_local_layers_and_the_classifier_decay(name):
 
 
 @pytest.mark.parametrize("name", FIGURE_1)
-def test_figure_1_keeps_its_rates(name):
+def test_figure_1_keeps_its_learning_rates(name):
     recipe = find_recipe(name)
     for done in (0.0, 50.0, recipe.epochs - 0.5):
         rates = learning_rates_at(recipe, done, [])
@@ -166,7 +166,9 @@ def test_figure_1_keeps_its_rates(name):
         (469.9, 1e-5, 2e-5),
     ],
 )
-def test_rates_of_the_local_networks_fall_by_ten_twice_at_the_end(name, done, weights, biases):
+def test_learning_rates_of_the_local_networks_fall_by_ten_twice_at_the_end(
+    name, done, weights, biases
+):
     recipe = find_recipe(name)
     rates = learning_rates_at(recipe, done, [])
     assert recipe.epochs == 470

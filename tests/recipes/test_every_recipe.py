@@ -16,8 +16,10 @@ from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.model.split import SplitAlexNet, load_whole_state, whole_state
 from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES, find_recipe
+from alexnet_cli.recipes.named_recipe import PublishedResult
 from alexnet_cli.recipes.overrides import widen
-from alexnet_cli.recipes.recipe import Recipe
+from alexnet_cli.recipes.recipe import PAPER, Recipe
+from alexnet_cli.recipes.small import DEMO, SMALL
 from alexnet_cli.training.run import train
 
 # The networks of whole photos; those of CIFAR-10 have no hidden layers.
@@ -42,6 +44,36 @@ def test_recipe_differs_from_its_parent_in_more_than_its_name(name):
     entry = NAMED_RECIPES[name]
     renamed = dataclasses.replace(entry.recipe, name=entry.parent)
     assert renamed != RECIPES[entry.parent]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_targets_are_percentages_with_a_source(name):
+    for target in NAMED_RECIPES[name].published:
+        assert 0 < target.top1_error < 100
+        assert target.top5_error is None or 0 < target.top5_error < target.top1_error
+        assert target.source.startswith(("paper", "log"))
+
+
+def test_target_as_fractions_is_exact():
+    target = PublishedResult("ilsvrc-2012", 40.664, 18.21, "ten views", "log").as_fractions()
+    assert (target.top1_error, target.top5_error) == (0.40664, 0.1821)
+
+
+@pytest.mark.parametrize(("recipe", "width"), [(SMALL, 3 / 8), (DEMO, 1 / 4)])
+def test_small_recipe_has_a_part_of_every_layer(recipe, width):
+    layers, whole = {**recipe.convs(), **recipe.denses()}, {**PAPER.convs(), **PAPER.denses()}
+    sizes = {name: getattr(layer, "filters", None) or layer.units for name, layer in layers.items()}
+    full = {name: getattr(layer, "filters", None) or layer.units for name, layer in whole.items()}
+
+    for name, size in full.items():
+        assert sizes[name] == pytest.approx(size * width, abs=4)  # multiples of 8
+        assert sizes[name] % 8 == 0
+
+
+@pytest.mark.parametrize("recipe", [SMALL, DEMO])
+def test_small_recipe_ends_by_itself(recipe):
+    assert recipe.schedule == "linear"
+    assert recipe.epochs <= 16
 
 
 # --- every recipe, shrunken, from training to ONNX

@@ -24,7 +24,7 @@ def test_fast_recipe_makes_a_third_of_the_papers_updates_and_ends_by_itself():
     assert is_finished(FAST, 60, [])
 
 
-def test_rates_of_the_fast_recipe_rise_for_an_epoch_and_fall_to_zero():
+def test_learning_rates_of_the_fast_recipe_rise_for_an_epoch_and_fall_to_zero():
     rates = [
         learning_rates_at(FAST, progress, []).weights for progress in (0.0, 0.5, 1.0, 30.5, 60.0)
     ]

@@ -86,7 +86,7 @@ RATES = [
 
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize(("done", "stem", "others", "biases"), RATES)
-def test_rates_are_those_of_the_script(name, done, stem, others, biases):
+def test_learning_rates_are_those_of_the_script(name, done, stem, others, biases):
     rates = learning_rates_at(find_recipe(name), done, [])
 
     for layer in STEM:

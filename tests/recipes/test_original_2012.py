@@ -76,7 +76,7 @@ def last_of(changes: list[tuple[int, float]], done: float) -> float:
 
 
 @pytest.mark.parametrize("name", LOGGED)
-def test_rates_of_every_layer_change_at_the_epochs_of_the_notes(name):
+def test_learning_rates_of_every_layer_change_at_the_epochs_of_the_notes(name):
     recipe, (weights, conv1, _, end) = find_recipe(name), LOGGED[name]
     by_epoch = sorted(weights + conv1, key=lambda change: change[0])
     for done in (step / 4 for step in range(4 * end)):
@@ -106,7 +106,7 @@ def test_rates_of_every_layer_change_at_the_epochs_of_the_notes(name):
         (94.9, 4e-5, 0.002),
     ],
 )
-def test_rates_of_run_170_fall_in_equal_steps_of_95_epochs(done, weights, biases):
+def test_learning_rates_of_run_170_fall_in_equal_steps_of_95_epochs(done, weights, biases):
     recipe = find_recipe("exp-schedule")
     rates = learning_rates_at(recipe, done, [])
     for layer in ("conv1", *OTHERS):
@@ -114,7 +114,7 @@ def test_rates_of_run_170_fall_in_equal_steps_of_95_epochs(done, weights, biases
         assert rates.of(layer, is_weight=False) == pytest.approx(biases, rel=1e-12)
 
 
-def test_run_170_is_run_145_but_for_its_rates_and_noise():
+def test_run_170_is_run_145_but_for_learning_rates_and_noise():
     recipe, original = find_recipe("exp-schedule"), find_recipe("original-2012")
     assert [layer.name for layer in layers_of(recipe, 10)] == [
         layer.name for layer in layers_of(original, 10)
@@ -154,5 +154,5 @@ def test_run_148_normalizes_nothing():
     assert names[:6] == ["conv1", "pool1", "relu1", "conv2", "relu2", "pool2"]
 
 
-def test_columns_without_communication_never_meet_before_the_classifier():
+def test_columns_without_communication_are_separate_up_to_the_classifier():
     assert AlexNet(widen(find_recipe("no-communication"), 1 / 16), 10).stages[1:] == [["fc8"]]

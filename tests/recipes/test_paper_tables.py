@@ -119,7 +119,7 @@ def test_five_networks_and_the_two_that_were_pretrained_make_the_seven():
 
 
 @pytest.mark.parametrize("name", NAMED_RECIPES)
-def test_recipes_are_for_known_sets_and_begin_from_recipes(name):
+def test_recipes_are_for_known_sets_and_start_from_recipes(name):
     entry = NAMED_RECIPES[name]
     assert bool(entry.init_from) == bool(entry.recipe.init_layers)
     assert entry.init_from is None or entry.init_from in RECIPES

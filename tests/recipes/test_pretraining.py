@@ -57,7 +57,7 @@ def test_sixth_convolution_comes_after_the_last_pooling_and_keeps_its_size(name)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_sixth_convolution_begins_as_the_notes_say(name):
+def test_sixth_convolution_is_initialized_as_in_the_notes(name):
     conv6 = find_recipe(name).conv6
     assert (conv6.init_std, conv6.init_bias, conv6.size, conv6.pad) == (0.03, 1.0, 3, 1)
     assert conv6.then == ("activation",)
@@ -95,7 +95,7 @@ def shapes(name: str, classes: int) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("name", CHAIN)
-def test_imported_layers_are_those_of_the_notes_and_fit_their_source(name):
+def test_init_layers_are_those_of_the_notes_and_fit_their_source(name):
     classes, source, source_classes, imported = CHAIN[name]
     ours, theirs = shapes(name, classes), shapes(source, source_classes)
 
@@ -151,7 +151,7 @@ RATES = {
     ("name", "done", "own", "others"),
     [(name, *row) for name, rows in RATES.items() for row in rows],
 )
-def test_rates_of_every_layer_are_those_of_the_notes(name, done, own, others):
+def test_learning_rates_of_every_layer_are_those_of_the_notes(name, done, own, others):
     rates = learning_rates_at(find_recipe(name), done, [])
 
     found = {n: (rates.of(n, is_weight=True), rates.of(n, is_weight=False)) for n in LAYERS}
@@ -167,6 +167,6 @@ def test_rates_of_every_layer_are_those_of_the_notes(name, done, own, others):
         ("finetune-2012-from-2009", 38, 52),
     ],
 )
-def test_noise_and_training_end_as_the_notes_say(name, noise, end):
+def test_noise_and_training_end_as_in_the_notes(name, noise, end):
     recipe = find_recipe(name)
     assert (recipe.color_noise_epochs, recipe.epochs) == (noise, end)

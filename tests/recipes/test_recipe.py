@@ -92,7 +92,7 @@ def test_recipe_with_every_field_changed_comes_back_from_json():
     assert Recipe.from_json(other.to_json()) == other
 
 
-def test_milestones_come_back_from_json_with_fractions_of_epochs_and_their_bias_rates():
+def test_milestones_come_back_from_json_with_fractions_of_epochs_and_their_bias_lrs():
     other = replace(
         PAPER,
         schedule="milestones",
@@ -165,7 +165,7 @@ def test_field_that_an_older_version_did_not_write_is_the_papers(path: str):
 
 
 @pytest.mark.parametrize("path", ["conv4", "fc6"])
-def test_json_with_a_layer_that_is_none_is_refused(path: str):
+def test_json_with_a_layer_of_another_type_is_refused(path: str):
     with pytest.raises(RecipeError, match="not a recipe of this version"):
         Recipe.from_json(changed(path, 3))
 
@@ -313,12 +313,12 @@ def test_low_resolution_without_a_conv2_of_its_own_column_is_refused(setting: st
         (["fc6.units=0", "init_layers=fc6"], "fc6"),
     ],
 )
-def test_import_of_a_layer_that_is_not_there_is_refused(settings: list[str], unknown: str):
+def test_init_layers_that_do_not_exist_are_refused(settings: list[str], unknown: str):
     with pytest.raises(RecipeError, match=f"init_layers: no layer {unknown}"):
         with_settings(PAPER, settings)
 
 
-def test_layers_that_are_there_may_be_imported():
+def test_init_layers_that_exist_are_allowed():
     settings = ["conv6.filters=256", "bottleneck.units=2048"]
     names = ["conv1", "conv6", "fc6", "bottleneck", "fc8"]
 
@@ -375,7 +375,7 @@ def test_width_of_one_is_the_recipe_itself():
     assert widen(PAPER, 1.0) == PAPER
 
 
-def test_narrow_layers_begin_with_larger_weights_so_that_sums_keep_their_size():
+def test_narrow_layers_start_with_larger_weights_so_that_sums_keep_their_size():
     found = widen(PAPER, 0.25)
 
     # A quarter of the inputs: twice the standard deviation. conv1's inputs are still RGB.
