@@ -1,5 +1,5 @@
 """`python -m alexnet_cli` is the `alexnet` command."""
 
-from alexnet_cli.cli import main
+from alexnet_cli.cli.app import main
 
 main()

@@ -4,8 +4,8 @@ AlexNetError                 1  failed
   UsageError                 2  the command line
     RecipeError              2  an unknown recipe or field
   InputError                 3  input is unusable
-    ReleaseError             3  the pictures prep was pointed at
-    ImageError               3  one picture
+    SourceError             3  the images prep was pointed at
+    ImageError               3  one image
     DatasetError             3  a prepared dataset: its shards, index or pixel statistics
     CheckpointError          3  a checkpoint, an ONNX model or a predictions file
   MachineError               4  disk, memory, device, permission, folder in use
@@ -13,19 +13,34 @@ AlexNetError                 1  failed
     LostReplicaError         4  another process of a run on several
   RejectedError              5  finished, but items were rejected beyond what was allowed
   DivergedError              6  the loss is no longer a number
-  ChildError                 1  a process that a command runs failed; its code is that one's
+  JobError                 1  a process that a command runs failed; its code is that one's
   Stopped                  130  stopped by a signal after saving (143 for SIGTERM, 129 for SIGHUP)
 
-A message is at most three lines: what failed and on which file; what is kept; the next command.
+An error is data: its problem (what failed, with which file), what is kept, and a hint (what to do
+next). `alexnet_cli/cli/error_boundary.py` makes the three lines of a message of them.
 """
 
+import copy
+from dataclasses import dataclass, field
+from typing import Any, Self
 
-def machine_fault_in_words(error: MemoryError | OSError) -> str:
-    """Return what to tell of a fault of the machine that nothing else has a word for."""
-    if isinstance(error, MemoryError):
-        return "out of memory. Close other programs, or use fewer --workers."
-    where = f"{on_one_line(str(error.filename))}: " if error.filename else ""
-    return f"{where}{error.strerror or error}"
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What to do next, by name. `alexnet_cli/cli/hints.py` has the sentences with their options.
+
+    Attributes:
+        name: a key of `HINTS` there.
+        values: what the sentence names, such as a path.
+    """
+
+    name: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def hint(name: str, **values: Any) -> Hint:
+    """Return the hint of that name, for an error that a command line option can avoid."""
+    return Hint(name, values)
 
 
 def on_one_line(name: str) -> str:
@@ -42,9 +57,40 @@ def some_names(names: list[str]) -> str:
 
 
 class AlexNetError(Exception):
-    """A fault to be shown to the user as it is, without a traceback."""
+    """An error to be shown to the user as it is, without a traceback.
+
+    Attributes:
+        problem: what failed, on which file; one sentence on one line, without option names.
+        kept: what is safe, in one sentence.
+        hint: what to do next: a sentence, or a `Hint` where it takes an option.
+    """
 
     exit_code = 1
+
+    def __init__(self, problem: str, *, kept: str | None = None, hint: str | Hint | None = None):
+        super().__init__(problem)
+        self.problem, self.kept, self.hint = problem, kept, hint
+
+    def __str__(self) -> str:
+        """Return the problem and what is kept; the command line adds the hint."""
+        return "\n".join(part for part in (self.problem, self.kept) if part)
+
+    def __reduce__(self) -> tuple:
+        """Travel between processes with every field, whatever a constructor takes."""
+        return _copied, (type(self), self.args, self.__dict__)
+
+    def replaced(self, **fields: Any) -> Self:
+        """Return the same error with other fields, to raise from this one."""
+        error = copy.copy(self)
+        for name, value in fields.items():
+            setattr(error, name, value)
+        return error
+
+
+def _copied(kind: type[AlexNetError], arguments: tuple, fields: dict) -> AlexNetError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(fields)
+    return error
 
 
 class UsageError(AlexNetError):
@@ -63,15 +109,15 @@ class InputError(AlexNetError):
     exit_code = 3
 
 
-class ReleaseError(InputError):
-    """The source of pictures is not a layout we read, or is damaged."""
+class SourceError(InputError):
+    """The source of images is not a layout we read, or is damaged."""
 
 
 class ImageError(InputError):
-    """One picture cannot become 256x256 RGB.
+    """One image cannot become 256x256 RGB.
 
     Attributes:
-        reason: one of `REASONS` in alexnet_cli/data/pictures/images.py.
+        reason: one of `REASONS` in alexnet_cli/data/images/resize.py.
     """
 
     def __init__(self, reason: str, detail: str):
@@ -94,6 +140,14 @@ class MachineError(AlexNetError):
     exit_code = 4
 
 
+def machine_error(error: MemoryError | OSError) -> MachineError:
+    """Return the error to report for a fault of the machine that nothing else explains."""
+    if isinstance(error, MemoryError):
+        return MachineError("out of memory.", hint=hint("less_memory"))
+    where = f"{on_one_line(str(error.filename))}: " if error.filename else ""
+    return MachineError(f"{where}{error.strerror or error}")
+
+
 class DeviceError(MachineError):
     """The device asked for is not here."""
 
@@ -114,15 +168,15 @@ class DivergedError(AlexNetError):
     exit_code = 6
 
 
-class ChildError(AlexNetError):
+class JobError(AlexNetError):
     """A process that a command runs failed: a step of demo or reproduce, or a run's replica.
 
     Attributes:
         exit_code: its own.
     """
 
-    def __init__(self, message: str, exit_code: int):
-        super().__init__(message)
+    def __init__(self, problem: str, exit_code: int, **fields: Any):
+        super().__init__(problem, **fields)
         self.exit_code = exit_code
 
 
@@ -133,6 +187,6 @@ class Stopped(AlexNetError):  # noqa: N818 - nothing is wrong
         exit_code: 128 + the signal's number.
     """
 
-    def __init__(self, message: str, signal_number: int):
-        super().__init__(message)
+    def __init__(self, problem: str, signal_number: int, **fields: Any):
+        super().__init__(problem, **fields)
         self.exit_code = 128 + signal_number

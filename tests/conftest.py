@@ -15,13 +15,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from alexnet_cli.cli import app
-from alexnet_cli.commands.pca import pca
-from alexnet_cli.commands.prep import PrepOptions, prep
-from alexnet_cli.commands.train import train
-from alexnet_cli.data.demo_release import write_demo_release
-from alexnet_cli.recipe import PAPER, Recipe
-from alexnet_cli.settings import widen
+from alexnet_cli.cli.app import app
+from alexnet_cli.data.demo.archives import write_demo_archives
+from alexnet_cli.data.pca import pca
+from alexnet_cli.prep.build import PrepOptions, prep
+from alexnet_cli.recipes.overrides import widen
+from alexnet_cli.recipes.recipe import PAPER, Recipe
+from alexnet_cli.training.run import train
 
 torch.set_num_threads(1)
 
@@ -46,15 +46,15 @@ def tiny_recipe() -> Recipe:
 
 @pytest.fixture(scope="session")
 def release(tmp_path_factory) -> Path:
-    """Generated pictures in the layout of the official archives: 10 classes, 60 train, 30 val."""
+    """Generated images in the layout of the official archives: 10 classes, 60 train, 30 val."""
     folder = tmp_path_factory.mktemp("release")
-    write_demo_release(folder, images_per_class=6, val_per_class=3, seed=7)
+    write_demo_archives(folder, images_per_class=6, val_per_class=3, seed=7)
     return folder
 
 
 @pytest.fixture(scope="session")
 def dataset(release, tmp_path_factory) -> Path:
-    """Shards of 25 pictures of the release at 112 pixels, with pixel statistics. Read only."""
+    """Shards of 25 images of the release at 112 pixels, with pixel statistics. Read only."""
     folder = tmp_path_factory.mktemp("datasets") / "tiny"
     prep(release, folder, PrepOptions(size=IMAGE_SIZE, shard_size=25), num_workers=1)
     pca(folder)
@@ -162,7 +162,7 @@ class Web:
 @pytest.fixture
 def web(monkeypatch, cache) -> Iterator[Callable[[Path], Web]]:
     """Put a folder behind HTTP: `web(folder).url`; waits between tries are left out."""
-    monkeypatch.setattr("alexnet_cli.data.remote.PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("alexnet_cli.data.remote.files.PAUSES", (0.0, 0.0, 0.0))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     opened = []
 

@@ -1,4 +1,4 @@
-"""What several test files need: pictures, files, and a progress that listens."""
+"""What several test files need: images, files, and a progress that listens."""
 
 import io
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from alexnet_cli.model.checkpoint import Checkpoint, Progressed, load_checkpoint
+from alexnet_cli.model.checkpoint import Checkpoint, TrainState, load_checkpoint
 from alexnet_cli.recipes.small import DEMO
 
 
@@ -55,8 +55,8 @@ def edit_index(folder: Path, change: Callable[[dict], None]) -> None:
     path.write_text(json.dumps(content))
 
 
-def picture(height: int, width: int, *, seed: int = 0) -> np.ndarray:
-    """Return smooth colours with edges and some noise, uint8 RGB (height, width, 3)."""
+def draw_image(height: int, width: int, *, seed: int = 0) -> np.ndarray:
+    """Return smooth colors with edges and some noise, uint8 RGB (height, width, 3)."""
     rng = np.random.default_rng([seed, height, width])
     small = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
     pixels = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
@@ -66,7 +66,7 @@ def picture(height: int, width: int, *, seed: int = 0) -> np.ndarray:
 
 
 def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options) -> bytes:
-    """Return a picture as a file."""
+    """Return an image as a file."""
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     file = io.BytesIO()
     image.save(file, kind, **options)
@@ -74,7 +74,7 @@ def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options) -> b
 
 
 def levels_apart(a: np.ndarray, b: np.ndarray) -> int:
-    """Return the largest difference of two pictures."""
+    """Return the largest difference of two images."""
     return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
@@ -88,7 +88,7 @@ def a_checkpoint(epoch: int) -> Checkpoint:
         pixels={},
         classes=[("n01", "one")],
         fingerprint="f",
-        progressed=Progressed(epoch=epoch),
+        train_state=TrainState(epoch=epoch),
     )
 
 
@@ -105,8 +105,8 @@ def assert_near(found: Path, expected: Path) -> None:
             np.testing.assert_allclose(
                 getattr(mine, kind)[name], tensor, rtol=1e-5, atol=1e-5, err_msg=f"{kind} {name}"
             )
-    assert mine.progressed.total_steps == theirs.progressed.total_steps
-    np.testing.assert_allclose(mine.progressed.val_errors, theirs.progressed.val_errors)
+    assert mine.train_state.total_steps == theirs.train_state.total_steps
+    np.testing.assert_allclose(mine.train_state.val_errors, theirs.train_state.val_errors)
 
 
 def alive(session: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""The house rules, read from the source with `ast`: floors, and where a library may be used."""
+"""The rules of the layout, read from the source: layers, and where libraries are used."""
 
 import ast
 import sys
@@ -12,45 +12,19 @@ PACKAGE = ROOT / "alexnet_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = [*FILES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "tools").rglob("*.py"))]
 
-# A module imports from its own floor or from those below it.
-FLOORS = [
-    ("", "errors", "metrics", "atomic", "cores", "disk", "progress", "limits", "events", "signals"),
-    ("recipe",),
-    ("recipes", "settings", "plot"),
+# A module imports from its own layer or from those below it.
+LAYERS = [
+    ("", "errors", "io"),
+    ("recipes",),
     ("data", "model"),
-    ("engine",),
-    ("commands",),
-    (
-        "cli",
-        "cli_data",
-        "cli_training",
-        "children",
-        "openmp",
-        "report",
-        "report_bench",
-        "report_training",
-        "report_verify",
-        "console",
-        "face",
-        "options",
-        "options_training",
-        "__main__",
-    ),
+    ("onnx", "distributed"),
+    ("prep", "training", "inference"),
+    ("figures", "bench", "reproduce"),
+    ("cli", "commands", "__main__"),
 ]
-FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
+LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 FENCES = [("data", "model"), ("model", "data")]
-ONLY_IN = {
-    "rich": {"console.py", "report.py", "report_bench.py", "report_training.py"},
-    "typer": {
-        "cli.py",
-        "cli_data.py",
-        "cli_training.py",
-        "face.py",
-        "options.py",
-        "options_training.py",
-    },
-    "click": set(),
-}
+ONLY_IN = {"rich": {"cli", "commands"}, "typer": {"cli", "commands"}, "click": set()}
 STANDARD = sys.stdlib_module_names
 
 
@@ -97,10 +71,10 @@ def libraries(nodes) -> set[str]:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_module_imports_only_from_its_floor_and_below(name):
-    floor = FLOOR_OF[top_part(name)]
+def test_module_imports_only_from_its_layer_and_below(name):
+    layer = LAYER_OF[top_part(name)]
     for other in own_imports(MODULES[name]):
-        assert FLOOR_OF[top_part(other)] <= floor, f"{name} imports {other}"
+        assert LAYER_OF[top_part(other)] <= layer, f"{name} imports {other}"
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -123,33 +97,36 @@ def test_imports_form_no_circle():
     assert not remaining
 
 
-@pytest.mark.parametrize(("library", "files"), ONLY_IN.items())
-def test_library_of_the_face_stays_in_its_files(library, files):
-    users = {path.name for path in FILES if library in libraries(ast.walk(tree_of(path)))}
-    assert users == files
+@pytest.mark.parametrize(("library", "folders"), ONLY_IN.items())
+def test_library_of_the_command_line_stays_in_its_folders(library, folders):
+    users = {n for n, path in MODULES.items() if library in libraries(ast.walk(tree_of(path)))}
+    assert {top_part(name) for name in users} <= folders
 
 
-FACE = [*(part for part in FLOORS[-1] if part != "__main__"), "errors", "signals", "__main__", ""]
+COMMAND_LINE = [name for name in MODULES if top_part(name) in LAYERS[-1]]
 
 
-@pytest.mark.parametrize("name", FACE)
-def test_face_loads_nothing_heavy(name):
+@pytest.mark.parametrize("name", COMMAND_LINE)
+def test_command_line_loads_nothing_heavy(name):
     light = {*STANDARD, "alexnet_cli", "typer", "rich"}
     assert libraries(tree_of(MODULES[name]).body) <= light
     below = {other for other in imported(tree_of(MODULES[name]).body) if "alexnet_cli." in other}
     parts = {top_part(other.removeprefix("alexnet_cli.")) for other in below}
-    assert parts <= {*FLOORS[-1], "errors", "signals", "__version__"}
+    assert parts <= {*LAYERS[-1], "errors", "io", "__version__"}
 
 
-@pytest.mark.parametrize("name", ["recipe", *FLOORS[0][1:]])
-def test_lowest_floors_need_numpy_at_most(name):
-    allowed = {*STANDARD, "alexnet_cli", *(() if name == "recipe" else ("numpy",))}
+LOWEST = [name for name in MODULES if top_part(name) in ("errors", "io", "recipes")]
+
+
+@pytest.mark.parametrize("name", LOWEST)
+def test_lowest_layers_load_the_standard_library_only(name):
+    allowed = {*STANDARD, "alexnet_cli", "filelock"}
     assert libraries(ast.walk(tree_of(MODULES[name]))) <= allowed
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("data")])
 def test_data_loads_torch_only_where_pixels_become_tensors(name):
-    assert name == "data.augment" or "torch" not in libraries(tree_of(MODULES[name]).body)
+    assert name == "data.transforms" or "torch" not in libraries(tree_of(MODULES[name]).body)
 
 
 def test_source_is_ascii():

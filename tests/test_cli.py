@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import alexnet_cli
-import alexnet_cli.commands.info as info_module
-from alexnet_cli import cli
+import alexnet_cli.inference.describe as info_module
+from alexnet_cli.cli import app as cli
 
 COMMANDS = Path(alexnet_cli.__file__).parent / "commands"
 VERBS = sorted(path.stem for path in COMMANDS.glob("*.py") if path.stem != "__init__")
@@ -20,7 +20,7 @@ def python(*arguments: str, **options) -> subprocess.CompletedProcess:
 
 def test_help_loads_neither_torch_nor_numpy():
     program = (
-        "import sys; from alexnet_cli.cli import app\n"
+        "import sys; from alexnet_cli.cli.app import app\n"
         "app(['--help'], standalone_mode=False)\n"
         "print([name for name in ('torch', 'numpy', 'onnx') if name in sys.modules])"
     )

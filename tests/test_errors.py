@@ -1,12 +1,15 @@
 import inspect
+import pickle
 import re
 import signal
+from pathlib import Path
 
 import pytest
 
 from alexnet_cli import errors
+from alexnet_cli.cli.error_boundary import EXIT_CODES
+from alexnet_cli.cli.hints import HINTS, message
 from alexnet_cli.errors import AlexNetError, ImageError, Stopped
-from alexnet_cli.face import EXIT_CODES
 
 CLASSES = {
     name: found
@@ -59,7 +62,7 @@ def test_stopped_exits_as_a_shell_reports_the_signal():
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (MemoryError(), "out of memory. Close"),
+        (MemoryError(), "out of memory.\nClose"),
         (OSError(28, "No space left on device"), "No space left on device"),
         (OSError(13, "Permission denied", "/a/b"), "/a/b: Permission denied"),
         (OSError(2, "No such file", "a\nb"), r"a\nb: No such file"),
@@ -67,7 +70,39 @@ def test_stopped_exits_as_a_shell_reports_the_signal():
     ],
 )
 def test_fault_of_the_machine_in_words(error, words):
-    assert errors.machine_fault_in_words(error).startswith(words)
+    assert message(errors.machine_error(error)).startswith(words)
+
+
+def test_message_is_problem_then_what_is_kept_then_hint():
+    error = AlexNetError("a.tar is cut.", kept="Shards are kept.", hint="Download it again.")
+    assert message(error) == "a.tar is cut.\nShards are kept.\nDownload it again."
+    assert str(error) == "a.tar is cut.\nShards are kept."
+
+
+def test_replaced_field_leaves_the_others_and_the_first_error_as_they_were():
+    error = errors.JobError("stopped", 5, kept="all")
+    other = error.replaced(problem="job 2: stopped")
+    assert (other.problem, other.kept, other.exit_code) == ("job 2: stopped", "all", 5)
+    assert (type(other), error.problem) == (errors.JobError, "stopped")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImageError("truncated", "at byte 7"),
+        Stopped("saved", signal.SIGTERM, kept="epoch 3", hint=errors.hint("less_memory")),
+        errors.JobError("eval failed", 3),
+    ],
+)
+def test_errors_travel_between_processes_whole(error):
+    copied = pickle.loads(pickle.dumps(error))
+    assert (type(copied), str(copied), vars(copied)) == (type(error), str(error), vars(error))
+
+
+def test_every_hint_has_a_sentence_and_every_sentence_is_used():
+    package = Path(errors.__file__).parent
+    text = "".join(path.read_text() for path in package.rglob("*.py") if path.name != "hints.py")
+    assert set(re.findall(r"\bhint\(\s*\"(\w+)\"", text)) == set(HINTS)
 
 
 @pytest.mark.parametrize(

@@ -29,32 +29,32 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alexnet_cli.commands import bench as bench_verb
-from alexnet_cli.commands import train as train_verb
-from alexnet_cli.commands.bench import Extent, Ways
-from alexnet_cli.commands.evaluate import evaluate
-from alexnet_cli.commands.pca import pca
-from alexnet_cli.cores import num_cores
-from alexnet_cli.data.demo_pictures import CLASSES, draw_numbered
-from alexnet_cli.data.passes import batches_of, order_of
-from alexnet_cli.data.readers import ThreadReader
+from alexnet_cli.bench import run as bench_verb
+from alexnet_cli.bench.clock import Clock
+from alexnet_cli.bench.kernels import NUM_SHOWN, Kernel, kernel_table
+from alexnet_cli.bench.measure import MEASUREMENTS
+from alexnet_cli.bench.run import Extent, Ways
+from alexnet_cli.bench.stages import AHEAD, MIN_EPOCH, draw_batch, drawn_stats, lengthen
+from alexnet_cli.data.batches.order import batches_of, order_of
+from alexnet_cli.data.batches.readers import ThreadReader
+from alexnet_cli.data.dataset_ref import stats_of
+from alexnet_cli.data.demo.images import CLASSES, draw_numbered
+from alexnet_cli.data.pca import pca
 from alexnet_cli.data.shards.dataset import Dataset, open_dataset
-from alexnet_cli.data.sources import stats_of
-from alexnet_cli.engine.bench.bench import MEASUREMENTS
-from alexnet_cli.engine.bench.clock import Clock
-from alexnet_cli.engine.bench.kernels import NUM_SHOWN, Kernel, kernel_table
-from alexnet_cli.engine.bench.stages import AHEAD, MIN_EPOCH, draw_batch, drawn_stats, lengthen
-from alexnet_cli.engine.devices.feed import open_reader, to_device
-from alexnet_cli.engine.devices.precision import PRECISIONS, allow_tf32
-from alexnet_cli.engine.devices.replicas import ALONE, Replicas
-from alexnet_cli.engine.training.learner import Learner, Place
+from alexnet_cli.distributed.precision import PRECISIONS, allow_tf32
+from alexnet_cli.distributed.prefetch import open_reader, to_device
+from alexnet_cli.distributed.replicas import ALONE, Replicas
 from alexnet_cli.errors import Stopped
-from alexnet_cli.model.checkpoint import Progressed, load_checkpoint, save_checkpoint
+from alexnet_cli.inference.evaluate import evaluate
+from alexnet_cli.io.cores import num_cores
+from alexnet_cli.model.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from alexnet_cli.model.layers import CeilConv2d, LocalResponseNorm
 from alexnet_cli.model.schedule import Rates
-from alexnet_cli.recipe import PAPER, Recipe
+from alexnet_cli.recipes.overrides import widen
+from alexnet_cli.recipes.recipe import PAPER, Recipe
 from alexnet_cli.recipes.small import DEMO
-from alexnet_cli.settings import widen
+from alexnet_cli.training import run as train_verb
+from alexnet_cli.training.train_step import Place, TrainStep
 
 ROOT = Path(__file__).resolve().parent.parent
 RATES = Rates(0.01, 0.02)
@@ -171,12 +171,12 @@ def build(
     precision: str = "fp32",
     compiled: bool = False,
     replicas: Replicas = ALONE,
-) -> Learner:
+) -> TrainStep:
     """Return a learner at the beginning of training."""
     place = Place(devices, precision, compiled, replicas)
-    learner = Learner(recipe, NUM_CLASSES, drawn_stats(check.size.image_size), place)
-    learner.begin()
-    return learner
+    train_step = TrainStep(recipe, NUM_CLASSES, drawn_stats(check.size.image_size), place)
+    train_step.begin()
+    return train_step
 
 
 def draw(check: Check, num: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -186,12 +186,12 @@ def draw(check: Check, num: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def update(learner: Learner, batch: tuple[Tensor, Tensor], step: int = 0) -> Tensor:
+def update(train_step: TrainStep, batch: tuple[Tensor, Tensor], step: int = 0) -> Tensor:
     """Make update number `step` + 1 and return the loss before it."""
-    device, num = learner.place.devices[0], len(batch[1])
+    device, num = train_step.place.devices[0], len(batch[1])
     tally = torch.zeros(3, dtype=torch.float64, device=device)
-    loss = learner.loss(batch, Progressed(step=step), num, tally)
-    learner.update(loss, RATES, step + 1)
+    loss = train_step.loss(batch, TrainState(step=step), num, tally)
+    train_step.update(loss, RATES, step + 1)
     return loss.detach()
 
 
@@ -201,9 +201,9 @@ class _NoData:
     classes, fingerprint = (), ""
 
 
-def state(learner: Learner) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def state(train_step: TrainStep) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return the whole network's weights and momentum buffers."""
-    checkpoint = learner.checkpoint(_NoData, Progressed(), {})
+    checkpoint = train_step.checkpoint(_NoData, TrainState(), {})
     return checkpoint.weights, checkpoint.velocity
 
 
@@ -216,7 +216,7 @@ def largest_difference(mine: dict[str, np.ndarray], other: dict[str, np.ndarray]
     )
 
 
-def compare(check: Check, what: str, mine: Learner, other: Learner, limits: tuple) -> None:
+def compare(check: Check, what: str, mine: TrainStep, other: TrainStep, limits: tuple) -> None:
     """Check weights and momentum buffers of two learners against limits for each."""
     names = ("weights", "momentum buffers")
     for name, a, b, limit in zip(names, state(mine), state(other), limits, strict=True):
@@ -321,7 +321,7 @@ def split(check: Check) -> None:
     halves = build(check, check.size.recipe, (check.device,) * 2)
     batch = draw(check, check.size.batch, check.device)
     for step in range(2):
-        losses = [update(learner, batch, step).item() for learner in (halves, whole)]
+        losses = [update(train_step, batch, step).item() for train_step in (halves, whole)]
         difference = abs(losses[0] / losses[1] - 1)
         check.check(f"loss of step {step + 1} within 1e-5", difference < 1e-5, difference)
     compare(check, "two updates of the whole network", halves, whole, (1e-4, 1e-3))
@@ -337,9 +337,9 @@ def masks(check: Check) -> None:
     recipe = replace(check.size.recipe, weight_decay=0.0)
     kept: dict[str, dict[str, np.ndarray]] = {}
     for name, step, num_devices in (("whole", 0, 1), ("split", 0, 2), ("next step", 1, 1)):
-        learner = build(check, recipe, (check.device,) * num_devices)
-        update(learner, draw(check, 2, check.device), step)
-        _, moved = state(learner)
+        train_step = build(check, recipe, (check.device,) * num_devices)
+        update(train_step, draw(check, 2, check.device), step)
+        _, moved = state(train_step)
         kept[name] = {
             "fc6": (moved["fc7.weight"] != 0).any(axis=0),
             "fc7": (moved["fc8.weight"] != 0).any(axis=0),
@@ -397,9 +397,9 @@ def precisions(check: Check) -> None:
         limits["tf32"] = limits["fp32"]  # a CPU has no TensorFloat-32
     batch = draw(check, check.size.batch, check.device)
     for precision, (least, most) in limits.items():
-        learner = build(check, check.size.recipe, (check.device,), precision=precision)
+        train_step = build(check, check.size.recipe, (check.device,), precision=precision)
         with rounding_noted(check.device) as errors:
-            update(learner, batch)
+            update(train_step, batch)
         what = f"training in {precision}: error of products between {least:g} and {most:g}"
         _check_rounding(check, what, errors, least, most)
     _check_evaluation(check, *limits["fp32"])
@@ -408,10 +408,10 @@ def precisions(check: Check) -> None:
 def _check_evaluation(check: Check, least: float, most: float) -> None:
     dataset = check.dataset(check.train_data)
     place = Place((check.device,))
-    learner = Learner(check.size.recipe, len(dataset.classes), stats_of(dataset), place)
-    learner.begin()
+    train_step = TrainStep(check.size.recipe, len(dataset.classes), stats_of(dataset), place)
+    train_step.begin()
     path = check.work / "untrained.safetensors"
-    save_checkpoint(path, learner.checkpoint(dataset, Progressed(), {}))
+    save_checkpoint(path, train_step.checkpoint(dataset, TrainState(), {}))
     allow_tf32("tf32")  # as torch begins; an evaluation must not rely on what was before it
     with rounding_noted(check.device) as errors:
         evaluate(path, check.train_data, num_views=1, device=check.device.type)
@@ -430,15 +430,15 @@ def synchronization(check: Check) -> None:
     """A step waits for nothing that the GPU does."""
     check.needs_cuda()
     for precision in ("fp32", "bf16"):
-        learner = build(check, check.size.recipe, (check.device,), precision=precision)
+        train_step = build(check, check.size.recipe, (check.device,), precision=precision)
         batch = draw(check, check.size.batch, check.device)
         tally = torch.zeros(3, dtype=torch.float64, device=check.device)
         found = "nothing"
         for step in range(5):
             torch.cuda.set_sync_debug_mode("error" if step > 1 else "default")
             try:
-                loss = learner.loss(batch, Progressed(step=step), len(batch[1]), tally)
-                learner.update(loss, RATES, step + 1)
+                loss = train_step.loss(batch, TrainState(step=step), len(batch[1]), tally)
+                train_step.update(loss, RATES, step + 1)
             except RuntimeError as error:
                 found = str(error).splitlines()[0][:200]
                 break
@@ -500,8 +500,8 @@ def nccl(check: Check) -> None:
             devices = (check.device,) * num_devices
             plain = build(check, check.size.recipe, devices)
             wrapped = build(check, check.size.recipe, devices, replicas=_GroupOfOne())
-            for learner in (plain, wrapped):
-                update(learner, batch)
+            for train_step in (plain, wrapped):
+                update(train_step, batch)
             compare(check, f"{backend}, {name}", wrapped, plain, (1e-5, 1e-4))
     finally:
         dist.destroy_process_group()
@@ -551,7 +551,7 @@ def resume(check: Check) -> None:
     runs = [
         load_checkpoint(run / "last.safetensors", with_velocity=True) for run in (stopped, straight)
     ]
-    at = [(run.progressed.epoch, run.progressed.total_steps) for run in runs]
+    at = [(run.train_state.epoch, run.train_state.total_steps) for run in runs]
     check.check("as many epochs and updates", at[0] == at[1] == (2, 2 * steps), at[0])
     losses = [
         json.loads((r / "log.jsonl").read_text().splitlines()[-1]) for r in (stopped, straight)
@@ -572,7 +572,7 @@ def _is_stopped(check: Check, run: Path, recipe: Recipe, where: dict) -> bool:
     try:
         train_verb.train(check.train_data, run, recipe, progress=progress, **where)
     except Stopped:
-        at = load_checkpoint(run / "last.safetensors", with_velocity=True).progressed
+        at = load_checkpoint(run / "last.safetensors", with_velocity=True).train_state
         passed = at.epoch == 1 and 0 < at.step < STEPS_RESUMED
         check.check("SIGTERM stops the run in its second epoch", passed, f"step {at.step}")
         return True
@@ -748,8 +748,8 @@ def compiled(check: Check) -> None:
         build(check, check.size.recipe, (check.device,), compiled=compiled)
         for compiled in (True, False)
     ]
-    for learner in learners:
-        update(learner, batch)
+    for train_step in learners:
+        update(train_step, batch)
     compare(check, "eager kernels' update", *learners, (1e-4, 1e-3))
     forget()
     torch.compiler.reset()

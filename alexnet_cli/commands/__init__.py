@@ -1,1 +1,1 @@
-"""One file per command: each exposes one function that does the work and returns a dataclass."""
+"""One file per command: its options and help, one call into a package, how its result is shown."""

@@ -1,201 +1,151 @@
-"""`alexnet bench`: how fast each stage of training is on this machine, and what limits it."""
+"""`alexnet bench`: the speed of each stage of training on this machine, and what limits it."""
 
-import gc
-import json
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from itertools import product
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated, Literal
 
-import torch
+import typer
+from rich.table import Table
 
-from alexnet_cli.atomic import write_bytes
-from alexnet_cli.data.shards.dataset import Dataset
-from alexnet_cli.data.sources import Location, open_source
-from alexnet_cli.engine.bench.bench import MEASUREMENTS, Bench, Extent
-from alexnet_cli.engine.bench.bench import bench as measure
-from alexnet_cli.engine.bench.words import kernels_text, limits, markdown, name_of_way, ratios
-from alexnet_cli.engine.devices.faults import told
-from alexnet_cli.engine.devices.launcher import on_replicas
-from alexnet_cli.engine.devices.layout import Layout, choose_layout
-from alexnet_cli.engine.devices.precision import (
-    PRECISIONS,
-    describe_precision,
-    warn_of_slow_bf16,
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.options import (
+    AsJson,
+    Columns,
+    Device,
+    RecipeName,
+    Replicated,
+    Settings,
+    find_source,
+    wanted_recipe,
 )
-from alexnet_cli.engine.devices.replicas import place_in_group
-from alexnet_cli.engine.training.learner import Place
-from alexnet_cli.errors import AlexNetError, MachineError, UsageError
-from alexnet_cli.progress import SILENT, Progress
-from alexnet_cli.recipe import Recipe
+from alexnet_cli.cli.tables import show
 
-CPU_BATCH = 16
-GRID_BATCHES = (128, 512, 2048)
-EVERYTHING = Extent()
-
-
-@dataclass(frozen=True, slots=True)
-class Ways:
-    """The ways to train that are to be measured, each with each; None for what is usual.
-
-    Attributes:
-        batches: pictures of an update; usually the recipe's, and 16 on a CPU.
-        precisions: usually fp32.
-        compiled: whether torch.compile makes the kernels; usually not.
-    """
-
-    batches: tuple[int, ...] | None = None
-    precisions: tuple[str, ...] | None = None
-    compiled: tuple[bool, ...] | None = None
-
-    def filled(self, recipe: Recipe, kind: str, *, every: bool) -> "Ways":
-        """Return what is meant on a kind of device; `every`: all the ways there are."""
-        usual = min(recipe.batch_size, CPU_BATCH) if kind == "cpu" else recipe.batch_size
-        return Ways(
-            self.batches or (GRID_BATCHES if every else (usual,)),
-            self.precisions or (PRECISIONS if every else ("fp32",)),
-            self.compiled or ((False, True) if every else (False,)),
-        )
-
-
-@dataclass(slots=True)
-class BenchResult:
-    """Everything that was measured.
-
-    Attributes:
-        benches: a `Bench` for each way to train, with "ratios" and "limits".
-        failures: ways that could not be measured, and why.
-        report: the files that were written.
-    """
-
-    benches: list[dict] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    report: list[str] = field(default_factory=list)
+NUM_KERNELS = 15
+NAME_WIDTH = 100
+UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 
 
 def bench(
-    location: Location | None,
-    recipe: Recipe,
-    ways: Ways,
-    *,
-    every: bool = False,
-    device: str = "auto",
-    num_devices: int | None = None,
-    columns: int | None = None,
-    extent: Extent = EVERYTHING,
-    out: Path | None = None,
-    progress: Progress = SILENT,
-) -> BenchResult | None:
-    """Measure ways to train, one after the other; only the first replica has a result.
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="[DATASET]", help="Made by prep; else drawn images.")
+    ] = None,
+    recipe: RecipeName = None,
+    settings: Settings = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="By default the recipe's; 16 on a CPU.")
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "tf32", "bf16"] | None, typer.Option(help="By default fp32.")
+    ] = None,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="By default not compiled.")
+    ] = None,
+    gpus: Replicated = None,
+    columns: Columns = None,
+    device: Device = "auto",
+    seconds: Annotated[float, typer.Option(min=0.01, help="Of each measurement.")] = 2.0,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this: reading, parts, step, shards, views, ..."),
+    ] = None,
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="Also profile a step, kernel by kernel.")
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Batches of 128 to 2048, all precisions, both kernels.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report's files; with --all bench.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure each stage of training here, what limits it, and torchvision's alexnet."""
+    wanted = wanted_recipe(recipe, settings or [], None)
+    source = find_source(dataset, False, None, False) if dataset else None
+    from alexnet_cli.bench import run as verb
 
-    Args:
-        location: a dataset; without one, pictures are noise and nothing is read.
-        every: measure all the ways; one that fails is noted, and the others go on.
-        extent: what is measured of each way, and for how long.
-        out: folder for bench.json and bench.md, and for kernels.txt and kernels.json if kernels
-            are measured.
-
-    Raises:
-        AlexNetError: the dataset or device cannot be used, or the only way failed.
-        UsageError: there is no measurement of a name in `extent.only`.
-    """
-    _check_names(extent)
-    layout = choose_layout(device, num_devices, columns, net_columns=recipe.columns)
-    ways = ways.filled(recipe, layout.kind, every=every)
-    all_ways = list(product(ways.batches, ways.precisions, ways.compiled))
-    first_bf16 = next((i for i, (_, name, _) in enumerate(all_ways, 1) if name == "bf16"), 0)
-    found, failures = [], []
-    for number, (batch, precision, compiled) in enumerate(all_ways, 1):
-        what = f"batch {batch}, {precision}{', compiled' * compiled}"
-        if len(all_ways) > 1:
-            progress.say(f"{number}/{len(all_ways)}: {what}")
-        resized = replace(recipe, batch_size=batch)
-        way = _Way(location, resized, precision, compiled, extent, warns=number == first_bf16)
-        try:
-            found.append(on_replicas(partial(_measure, way, layout, progress), layout))
-        except (AlexNetError, RuntimeError) as error:
-            if len(all_ways) == 1 or isinstance(error, UsageError):
-                raise
-            failures.append(f"{what}: {str(error).splitlines()[0][:200]}")
-            progress.say(failures[-1])
-        _tidy(compiled=compiled)
-    return _finish([entry for entry in found if entry], failures, out)
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    location: Location | None
-    recipe: Recipe
-    precision: str
-    compiled: bool
-    extent: Extent
-    warns: bool = False
+    ways = verb.Ways(
+        (batch,) if batch else None,
+        (precision,) if precision else None,
+        None if compiled is None else (compiled,),
+    )
+    how = {"every": every, "device": device, "num_devices": gpus, "columns": columns}
+    extent = verb.Extent(seconds, tuple(only or verb.MEASUREMENTS), kernels)
+    how |= {"extent": extent, "out": out or (Path("bench") if every else None)}
+    result = verb.bench(source, wanted, ways, **how, progress=console.ConsoleProgress())
+    if result:  # nothing from a replica that is not the first
+        show(asdict(result), as_json, show_bench)
 
 
-def _check_names(extent: Extent) -> None:
-    """Refuse measurements that do not exist."""
-    unknown = [name for name in extent.only if name not in MEASUREMENTS]
-    if unknown:
-        raise UsageError(f"--only {unknown[0]}: choose from {', '.join(MEASUREMENTS)}.")
+def show_bench(result: dict) -> None:
+    """A table for each way to train, then what limits it."""
+    for found in result["benches"]:
+        print_rich(_table(found))
+        for name, ratio in found["ratios"].items():
+            print_line(f"{safe(name)}: {ratio:.2f}")
+        for line in found["limits"]:
+            print_line(safe(line))
+        _show_kernels(found["kernels"])
+        for line in found["skipped"]:
+            print_line(f"[dim]not measured: {safe(line)}[/]")
+    for line in result["failures"]:
+        print_line(f"[bold red]failed[/] {safe(line)}")
+    for path in result["report"]:
+        print_line(safe(path))
 
 
-def _measure(way: _Way, layout: Layout, progress: Progress) -> Bench | None:
-    shown = progress if place_in_group().is_first else SILENT
-    dataset = _open(way, shown) if way.location else None
-    with layout.taken() as (devices, replicas):
-        place = Place(devices, way.precision, way.compiled, replicas)
-        shown.say(describe_precision(way.precision, devices[0]))
-        if way.warns:
-            warn_of_slow_bf16(way.precision, devices[0], shown)
-        smaller = f"Try --batch {max(1, way.recipe.batch_size // 2)}"
-        try:
-            with told(way.recipe.batch_size, smaller):
-                found = measure(way.recipe, dataset, place, way.extent, shown)
-        except RuntimeError as error:
-            if not way.compiled:
-                raise
-            what = str(error).strip().splitlines()[0][:160]
-            raise MachineError(f"torch.compile failed: {what}\nTry --no-compile") from error
-        return found if replicas.is_first else None
-
-
-def _open(way: _Way, progress: Progress) -> Dataset:
-    dataset = open_source(way.location, ("train",), at_once=True, progress=progress)
-    dataset.check_crop(way.recipe)
-    if len(dataset.split("train")) < way.recipe.batch_size:
-        raise UsageError(
-            f"--batch {way.recipe.batch_size}: {dataset.name} has "
-            f"{len(dataset.split('train'))} training pictures only."
+def _table(found: dict) -> Table:
+    how = f"batches of {found['batch']:,}, {found['precision']}"
+    if found["compile_seconds"] is not None:
+        how += f", compiled in {found['compile_seconds']:.0f} s"
+    table = Table(title=f"{found['recipe']}: {how}", caption=_machine(found))
+    table.add_column("stage")
+    for column in ("images/s", "torchvision's", "of the limit"):
+        table.add_column(column, justify="right")
+    limits = {"step": "step", "update": "update"}
+    for stage, speed in found["stages"].items():
+        used = found["used"].get(limits.get(stage, ""))
+        baseline = found["baseline"].get(stage)
+        table.add_row(
+            stage,
+            _speed(speed),
+            _speed(baseline) if baseline else "",
+            f"{used:.0%}" if used else "",
         )
-    return dataset
+    return table
 
 
-def _tidy(*, compiled: bool) -> None:
-    """Give back what one way held, before the next one begins."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if compiled:
-        torch.compiler.reset()
+def _show_kernels(kernels: list[dict]) -> None:
+    """Print the kernels that take most of a step; kernels.txt has all."""
+    if not kernels:
+        return
+    print_line("kernels of a step: share, ms, calls, name")
+    for kernel in kernels[:NUM_KERNELS]:
+        milliseconds, name = kernel["seconds"] * 1e3, safe(kernel["name"][:NAME_WIDTH])
+        print_line(f"{kernel['share']:6.1%} {milliseconds:9.3f} {kernel['calls']:6g}  {name}")
+    rest = sum(kernel["share"] for kernel in kernels[NUM_KERNELS:])
+    if rest:
+        print_line(f"{rest:6.1%} in {len(kernels) - NUM_KERNELS} more")
 
 
-def _finish(found: list[Bench], failures: list[str], out: Path | None) -> BenchResult | None:
-    if not found and not failures:
-        return None  # a replica that is not the first
-    rows = [{**asdict(b), "ratios": ratios(b), "limits": limits(b)} for b in found]
-    result = BenchResult(rows, failures)
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
-        files = {"bench.md": markdown(found, failures)}
-        if profiled := [b for b in found if b.kernels]:
-            files["kernels.txt"] = kernels_text(profiled)
-            tables = {name_of_way(b): [asdict(kernel) for kernel in b.kernels] for b in profiled}
-            files["kernels.json"] = _as_json(tables)
-        result.report = [str(out / name) for name in ("bench.json", *files)]
-        for name, text in {**files, "bench.json": _as_json(asdict(result))}.items():
-            write_bytes(out / name, text.encode())
-    return result
+def _speed(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
 
 
-def _as_json(content: dict) -> str:
-    return json.dumps(content, indent=1) + "\n"
+def _machine(found: dict) -> str:
+    count = found["replicas"] * found["split_over"]
+    device = f"{count} x {found['device']}" if count > 1 else found["device"]
+    parts = [safe(device), f"{found['threads']} threads", f"torch {found['torch']}"]
+    if found["roofline"]:
+        parts.append(f"{_amount(found['roofline']['products'])}FLOP/s in products")
+        parts.append(f"{_amount(found['roofline']['copy'])}B/s in copies")
+        parts.append(f"{found['flops']['step'] / 1e9:.2f} GFLOP an image and step")
+    return ", ".join(parts)
+
+
+def _amount(value: float) -> str:
+    for unit, letter in UNITS:
+        if value >= unit:
+            return f"{value / unit:.1f} {letter}"
+    return f"{value:.0f} "

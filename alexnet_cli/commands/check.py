@@ -1,124 +1,67 @@
-"""`alexnet check`: is this recipe's network right, and can it learn?"""
+"""`alexnet check`: activation statistics of a new network, and whether it overfits one batch."""
 
 import math
-from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import typer
+from rich.table import Table
 
-from alexnet_cli.data.augment import Augmenter
-from alexnet_cli.data.demo_pictures import draw_pictures
-from alexnet_cli.data.pictures.images import to_square
-from alexnet_cli.data.sources import Location, open_source, stats_of
-from alexnet_cli.engine.checks import RATE_FACTORS, Overfit, overfit
-from alexnet_cli.engine.probe import LayerSignal, first_patches, layer_signals, weakest
-from alexnet_cli.errors import DivergedError
-from alexnet_cli.model.alexnet import AlexNet, initialize
-from alexnet_cli.progress import SILENT, Progress
-from alexnet_cli.recipe import Recipe
-
-NUM_SIGNAL_IMAGES = 32
-NUM_OVERFIT_IMAGES = 10
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """What was found.
-
-    Attributes:
-        guess_loss: ln(classes), the loss of a guess.
-        first_loss: of the network as drawn.
-        signals: outputs of every layer as drawn.
-        faults: in words; none if all is well.
-    """
-
-    recipe: str
-    data: str
-    classes: int
-    guess_loss: float
-    first_loss: float
-    signals: list[LayerSignal]
-    overfit: Overfit
-    faults: list[str]
-
-    def to_json(self) -> dict:
-        """Return the result with the verdict; losses that are not finite become None."""
-        result = asdict(self)
-        losses = [loss if math.isfinite(loss) else None for loss in self.overfit.losses]
-        result["overfit"] |= {"learned": self.overfit.learned, "losses": losses}
-        return result
-
-    def raise_faults(self) -> None:
-        """Raise a DivergedError if there are any."""
-        if self.faults:
-            raise DivergedError(f"recipe {self.recipe}: {'; '.join(self.faults)}.")
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.options import (
+    AsJson,
+    Settings,
+)
+from alexnet_cli.cli.tables import show
 
 
 def check(
-    recipe: Recipe,
-    location: Location | None = None,
-    *,
-    steps: int = 300,
-    progress: Progress = SILENT,
-) -> CheckResult:
-    """Measure the activations of every layer, and overfit one batch.
+    recipe: Annotated[str, typer.Argument(help="Its name, or the recipe.json of a run.")] = "paper",
+    data: Annotated[
+        str | None, typer.Option(help="Dataset to take images from; drawn ones otherwise.")
+    ] = None,
+    settings: Settings = None,
+    steps: Annotated[int, typer.Option(min=1, help="Updates to learn one batch in.")] = 300,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the activations of every layer of a recipe, and overfit one batch."""
+    from alexnet_cli.recipes.catalog import find_recipe, load_recipe
+    from alexnet_cli.recipes.overrides import with_settings
 
-    Args:
-        location: a dataset with pixel statistics; drawn pictures otherwise.
-        steps: updates at most, at each rate.
+    found = load_recipe(Path(recipe)) if recipe.endswith(".json") else find_recipe(recipe)
+    wanted = with_settings(found, settings or [])
+    from alexnet_cli.data.remote.files import location
+    from alexnet_cli.training import check as verb
 
-    Raises:
-        InputError: the dataset cannot be used.
-    """
-    patches, labels, num_classes = (
-        _draw_patches(recipe) if location is None else _load_patches(recipe, location)
+    source = location(data) if data else None
+    result = verb.check(wanted, source, steps=steps, progress=console.ConsoleProgress())
+    show(result.to_json(), as_json, show_check)
+    result.raise_faults()
+
+
+def show_check(result: dict) -> None:
+    """Signals layer by layer, and the batch learned by heart."""
+    table = Table(title=f"{result['recipe']} as drawn, on {safe(result['data'])}")
+    for column in ("after", "scale", "spread", "silent"):
+        table.add_column(column, justify="right" if column != "after" else "left")
+    for row in result["signals"]:
+        numbers = (f"{row['scale']:.3g}", f"{row['spread']:.3g}", f"{row['silent']:.0%}")
+        table.add_row(row["name"], *numbers)
+    print_rich(table)
+    print_line("scale: root mean square; spread: between images; silent: zero for every image")
+    print_line(
+        f"first loss {result['first_loss']:.3f}; a guess has ln({result['classes']}) = "
+        f"{result['chance_loss']:.3f}"
     )
-    net = AlexNet(recipe, num_classes)
-    initialize(net, recipe.seed)
-    signals = layer_signals(net, patches)
-    with torch.no_grad():
-        first_loss = F.cross_entropy(net(patches), labels).item()
-    del net
-    few = slice(0, NUM_OVERFIT_IMAGES)
-    with progress.track("one batch by heart", len(RATE_FACTORS) * steps) as bar:
-        learned = overfit(recipe, num_classes, patches[few], labels[few], steps, bar)
-    return CheckResult(
-        recipe=recipe.name,
-        data=str(location) if location else "drawn pictures",
-        classes=num_classes,
-        guess_loss=math.log(num_classes),
-        first_loss=first_loss,
-        signals=signals,
-        overfit=learned,
-        faults=_faults(signals, learned),
+    one = result["overfit"]
+    verb = "learned" if one["learned"] else "[bold red]not learned[/]"
+    print_line(
+        f"{one['images']} images {verb} by heart in {len(one['losses'])} steps at rate "
+        f"{one['rate']:.2g}: loss {one['losses'][0]:.3f} to {_finite(one['losses'][-1]):.3f}"
     )
 
 
-def _faults(signals: list[LayerSignal], learned: Overfit) -> list[str]:
-    if learned.learned:
-        return []
-    return [
-        f"{learned.images} pictures are not learned by heart in {len(learned.losses)} steps "
-        f"(loss {learned.losses[-1]:.3f}); least is left of them after {weakest(signals).name}"
-    ]
-
-
-def _draw_patches(recipe: Recipe) -> tuple[Tensor, Tensor, int]:
-    """Draw pictures, and subtract their mean colour."""
-    jpegs, num_classes = draw_pictures(NUM_SIGNAL_IMAGES, seed=recipe.seed)
-    images = np.stack([to_square(jpeg, recipe.crop_size) for jpeg, _ in jpegs]).astype(np.float32)
-    images -= images.mean(axis=(0, 1, 2))
-    labels = torch.tensor([label for _, label in jpegs])
-    return torch.from_numpy(images).permute(0, 3, 1, 2), labels, num_classes
-
-
-def _load_patches(recipe: Recipe, location: Location) -> tuple[Tensor, Tensor, int]:
-    """Return the centre patches of the first training pictures."""
-    dataset = open_source(location, ("train",))
-    dataset.check_crop(recipe)
-    stats = stats_of(dataset)
-    augmenter = Augmenter(recipe, stats, torch.device("cpu"))
-    found = first_patches(dataset.split("train"), augmenter, NUM_SIGNAL_IMAGES)
-    return *found, len(dataset.classes)
+def _finite(value: float | None) -> float:
+    """Return what JSON has no number for as infinite."""
+    return math.inf if value is None else value

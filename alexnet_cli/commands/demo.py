@@ -1,126 +1,48 @@
-"""`alexnet demo`: the whole way on generated pictures, by the real commands one after the other."""
+"""`alexnet demo`: every step on generated images, by the real commands one after the other."""
 
-import tarfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
-from alexnet_cli.data.demo_release import VAL_TAR, write_demo_release
-from alexnet_cli.errors import InputError
-from alexnet_cli.progress import SILENT, Progress
+import typer
 
-NUM_SHOWN = 5
-RUNS = {
-    "first": (1, "The network of 2012 with a quarter of its kernels, from random weights."),
-    "second": (2, "The same recipe from other random weights."),
-}
-IMAGENET_COMMANDS = [
-    "alexnet prep /data/imagenet shards/ilsvrc2012",
-    "alexnet pca shards/ilsvrc2012",
-    "alexnet train shards/ilsvrc2012 --run runs/paper --gpus 2",
-    "alexnet eval runs/paper/best.safetensors shards/ilsvrc2012",
-]
-
-RunCommand = Callable[[list[str], str], dict]
-
-
-@dataclass(frozen=True, slots=True)
-class DemoResult:
-    """The results table.
-
-    Attributes:
-        rows: name, top1_error, top5_error and log_loss of each line.
-        next: command lines for the real data.
-    """
-
-    folder: str
-    seconds: float
-    rows: list[dict]
-    next: list[str]
-
-
-def unused_folder() -> Path:
-    """Return `demo`, or `demo-2`, `demo-3`, ... if that is taken."""
-    folder, number = Path("demo"), 2
-    while folder.exists():
-        folder, number = Path(f"demo-{number}"), number + 1
-    return folder
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.job import run_job
+from alexnet_cli.cli.options import (
+    AsJson,
+    Device,
+)
+from alexnet_cli.cli.tables import error_cells, error_table, show
 
 
 def demo(
-    folder: Path, run_command: RunCommand, *, device: str = "auto", progress: Progress = SILENT
-) -> DemoResult:
-    """Draw a release, then prep, pca, train, eval, ensemble, export and predict it.
+    folder: Annotated[Path | None, typer.Argument(help="New folder; by default demo.")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Show all of it working on generated images, in a few minutes."""
+    from alexnet_cli.reproduce import demo as verb
 
-    Args:
-        run_command: runs one `alexnet` command line, given its arguments and a sentence that says
-            what it is for, and returns its --json object.
+    def run_command(arguments: list[str], purpose: str) -> dict:
+        return run_job(arguments, purpose, quiet=as_json)
 
-    Raises:
-        InputError: the folder holds something.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is not empty; it is left as it is. Name a new folder.")
-    began = time.monotonic()
-    release, dataset, onnx = folder / "release", str(folder / "dataset"), str(folder / "model.onnx")
-    progress.say(
-        f"Drawing 1,200 labelled pictures of 10 classes into {release}, packed like ImageNet."
+    result = verb.demo(
+        folder or verb.unused_folder(),
+        run_command,
+        device=device,
+        progress=console.ConsoleProgress(),
     )
-    write_demo_release(release, progress=progress)
-    run_command(
-        ["prep", str(release), dataset],
-        "Resize every picture to 256x256 and pack them into shards, labels from the devkit.",
-    )
-    run_command(["pca", dataset], "The mean image and the RGB components of the colour noise.")
-    rows = []
-    for name in RUNS:
-        rows += _train_and_score(folder, dataset, name, device, run_command)
-    predictions = [str(folder / f"{name}.npz") for name in RUNS]
-    together = run_command(
-        ["ensemble", *predictions], "Two networks that differ only in their seed, averaged."
-    )
-    rows.append({"name": "both, ten views, averaged", **_errors(together)})
-    best = str(folder / "runs" / "first" / "best.safetensors")
-    run_command(
-        ["export", best, "-o", onnx], "One file for serving; cropping and mean are inside it."
-    )
-    pictures = folder / "pictures"
-    _take_pictures(release, pictures)
-    run_command(
-        ["predict", str(pictures), "--model", onnx, "--top", "3"],
-        "Classify pictures with that file; torch is not even imported.",
-    )
-    return DemoResult(str(folder), time.monotonic() - began, rows, IMAGENET_COMMANDS)
+    show(asdict(result), as_json, show_demo)
 
 
-def _train_and_score(
-    folder: Path, dataset: str, name: str, device: str, run_command: RunCommand
-) -> list[dict]:
-    seed, purpose = RUNS[name]
-    run, predictions = str(folder / "runs" / name), str(folder / f"{name}.npz")
-    where = [] if device == "auto" else ["--device", device]
-    run_command(
-        ["train", dataset, "--run", run, "--recipe", "demo", "--set", f"seed={seed}", *where],
-        purpose,
-    )
-    found = run_command(
-        ["eval", f"{run}/best.safetensors", dataset, "--predictions", predictions, *where],
-        "The centre of each validation picture, then the average over ten views of it.",
-    )
-    return [
-        {"name": f"{name}, centre view", **_errors(found["center"])},
-        {"name": f"{name}, ten views", **_errors(found)},
-    ]
-
-
-def _errors(found: dict) -> dict:
-    return {name: found[name] for name in ("top1_error", "top5_error", "log_loss")}
-
-
-def _take_pictures(release: Path, folder: Path) -> None:
-    """Copy the first validation pictures out of their archive."""
-    folder.mkdir()
-    with tarfile.open(release / VAL_TAR) as tar:
-        for member in tar.getmembers()[:NUM_SHOWN]:
-            (folder / Path(member.name).name).write_bytes(tar.extractfile(member).read())
+def show_demo(result: dict) -> None:
+    """The demo's results table, and what to type for ImageNet."""
+    table = error_table("what the demo reached, on generated validation images")
+    for row in result["rows"]:
+        table.add_row(safe(row["name"]), *error_cells(row))
+    print_rich(table)
+    print_line(f"{result['seconds']:.0f} s in all; everything is in {safe(result['folder'])}/")
+    print_line("\nThe same on ImageNet, with the three official archives in one folder:")
+    for line in result["next"]:
+        print_line(f"  {safe(line)}")

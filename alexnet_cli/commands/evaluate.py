@@ -1,106 +1,75 @@
-"""`alexnet eval`: a checkpoint on a split -> top-1 and top-5 error (paper sections 4.1 and 6)."""
+"""`alexnet eval`: top-1 and top-5 error of a checkpoint on a split (sections 4.1 and 6)."""
 
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
-from alexnet_cli.data.sources import Location
-from alexnet_cli.engine.classifier import build_classifier
-from alexnet_cli.engine.devices.faults import ANY_DEVICE, told
-from alexnet_cli.engine.devices.launcher import on_replicas
-from alexnet_cli.engine.devices.layout import Layout, choose_layout
-from alexnet_cli.engine.devices.precision import warn_of_slow_bf16
-from alexnet_cli.engine.devices.replicas import place_in_group
-from alexnet_cli.engine.inference import BATCH_SIZE, open_pair, predict_split, score_split
-from alexnet_cli.metrics import Scores, score
-from alexnet_cli.model.checkpoint import read_recipe
-from alexnet_cli.progress import SILENT, Progress
+import typer
 
-
-@dataclass(frozen=True, slots=True)
-class EvalResult:
-    """Errors are fractions; `center` is the centre view's, when several were averaged.
-
-    Attributes:
-        precision: of the forward pass: "fp32", "tf32" or "bf16".
-    """
-
-    checkpoint: str
-    dataset: str
-    split: str
-    images: int
-    views: int
-    precision: str
-    top1_error: float
-    top5_error: float
-    log_loss: float
-    center: Scores | None
-    predictions: str | None
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.options import (
+    AllowPipe,
+    AsJson,
+    CheckpointPath,
+    Classes,
+    Columns,
+    DatasetSource,
+    Device,
+    Precision,
+    Replicated,
+    Stream,
+    Views,
+    check_views,
+    find_source,
+)
+from alexnet_cli.cli.tables import VIEWS, error_cells, error_table, show
 
 
 def evaluate(
-    checkpoint_path: Path,
-    location: Location,
-    *,
-    split: str = "val",
-    num_views: int = 10,
-    predictions_path: Path | None = None,
-    device: str = "auto",
-    num_devices: int | None = None,
-    columns: int | None = None,
-    precision: str = "fp32",
-    progress: Progress = SILENT,
-) -> EvalResult | None:
-    """Measure a checkpoint on every image of a split, each exactly once, over any replicas.
+    checkpoint: CheckpointPath,
+    dataset: DatasetSource,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    stream: Stream = False,
+    classes: Classes = None,
+    allow_pipe: AllowPipe = False,
+    views: Views = 10,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Also save every image's probabilities, for ensemble.")
+    ] = None,
+    gpus: Replicated = None,
+    columns: Columns = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    as_json: AsJson = False,
+) -> None:
+    """Measure top-1 and top-5 error, center view and ten views."""
+    check_views(views)
+    source = find_source(dataset, stream, classes, allow_pipe)
+    from alexnet_cli.inference import evaluate as verb
 
-    Only the first of several replicas has a result.
-
-    Args:
-        precision: of the forward pass, one of `PRECISIONS`; probabilities are float32.
-
-    Raises:
-        AlexNetError: the checkpoint, the dataset or the device cannot be used, or they do not fit.
-    """
-    net_columns = read_recipe(checkpoint_path).columns
-    layout = choose_layout(device, num_devices, columns, net_columns=net_columns)
-    what = (checkpoint_path, location, split, num_views, predictions_path, precision)
-    return on_replicas(partial(_evaluate_here, *what, layout, progress), layout)
-
-
-def _evaluate_here(
-    checkpoint_path: Path,
-    location: Location,
-    split: str,
-    num_views: int,
-    predictions_path: Path | None,
-    precision: str,
-    layout: Layout,
-    progress: Progress,
-) -> EvalResult | None:
-    shown = progress if place_in_group().is_first else SILENT
-    checkpoint, dataset = open_pair(checkpoint_path, location, split, shown)
-    with layout.taken() as (devices, replicas), told(BATCH_SIZE, ANY_DEVICE):
-        warn_of_slow_bf16(precision, devices[0], shown)
-        classifier = build_classifier(checkpoint, devices, checkpoint_path, precision)
-        how = {"num_views": num_views, "replicas": replicas, "progress": shown}
-        if predictions_path:
-            weights_hash = checkpoint.weights_hash()
-            found = predict_split(classifier, dataset, split, weights_hash=weights_hash, **how)
-        else:
-            scores = score_split(classifier, dataset, split, **how)
-    if not replicas.is_first:
-        return None
-    if predictions_path:
-        found.save(predictions_path)
-        scores = [score(probs, found.labels) for probs in (found.probs, found.center_probs)]
-    return EvalResult(
-        checkpoint=str(checkpoint_path),
-        dataset=str(location),
+    result = verb.evaluate(
+        checkpoint,
+        source,
         split=split,
-        images=len(dataset.split(split)),
-        views=num_views,
+        num_views=views,
+        predictions_path=predictions,
+        device=device,
+        num_devices=gpus,
+        columns=columns,
         precision=precision,
-        **asdict(scores[0]),
-        center=scores[1] if num_views > 1 else None,
-        predictions=str(predictions_path) if predictions_path else None,
+        progress=console.ConsoleProgress(),
     )
+    if result:  # nothing from a replica that is not the first
+        show(asdict(result), as_json, show_eval)
+
+
+def show_eval(result: dict) -> None:
+    """The protocol and the errors."""
+    print_line(f"[bold]{safe(result['checkpoint'])}[/] on {safe(result['dataset'])}")
+    precision = "" if result["precision"] == "fp32" else f", {result['precision']}"
+    table = error_table(f"{result['split']}: {result['images']:,} images{precision}")
+    if result["center"]:
+        table.add_row("center view", *error_cells(result["center"]))
+    table.add_row(VIEWS[result["views"]], *error_cells(result))
+    print_rich(table)

@@ -1,193 +1,49 @@
-"""`alexnet export`: a checkpoint -> one ONNX file that takes pictures and gives probabilities."""
+"""`alexnet export`: a checkpoint becomes one ONNX file."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
-import numpy as np
-import onnx
-import torch
+import typer
 
-from alexnet_cli.atomic import PARTIAL_SUFFIX, write_bytes
-from alexnet_cli.engine.classifier import Classifier, load_classifier
-from alexnet_cli.engine.devices.faults import told
-from alexnet_cli.errors import CheckpointError, InputError
-from alexnet_cli.model.checkpoint import Checkpoint
-from alexnet_cli.model.onnx.graph import build_graph
-from alexnet_cli.model.onnx.session import METADATA_KEY, OnnxClassifier, load_onnx, seal
-from alexnet_cli.progress import SILENT, Progress
-
-CHECKED_BATCHES = (1, 3, 32)
-CHECKED_VIEWS = 1000  # that many pictures of one view, a tenth as many of ten
-NO_MEMORY = "No file was written. Close other programs, then run the same command again."
-MAX_DIFFERENCE = 1e-4
-MAX_TIE = 1e-6  # classes as near as that to the first may take its place
-
-
-@dataclass(frozen=True, slots=True)
-class ExportResult:
-    """What was written.
-
-    Attributes:
-        checked: pictures that torch and onnxruntime were compared on.
-        batches: the sizes of batches they came in.
-        max_abs_difference: between the probabilities, of all classes and pictures.
-        top1_differing: pictures whose most probable class is another, by a near tie.
-    """
-
-    onnx: str
-    checkpoint: str
-    views: int
-    classes: int
-    bytes: int
-    opset: int
-    checked: int
-    batches: list[int]
-    max_abs_difference: float
-    top1_differing: int
-
-
-@dataclass(slots=True)
-class _Comparison:
-    """What torch and onnxruntime say of the same pictures.
-
-    Attributes:
-        largest_gap: by how much less probable than torch's first class the other's first one is.
-    """
-
-    pictures: int = 0
-    largest_difference: float = 0.0
-    top1_differing: int = 0
-    largest_gap: float = 0.0
-
-    def add(self, expected: np.ndarray, found: np.ndarray) -> None:
-        """Take in probabilities (N, K)."""
-        gaps = expected.max(axis=1) - expected[np.arange(len(found)), found.argmax(axis=1)]
-        self.pictures += len(found)
-        difference = float(np.abs(found - expected).max())
-        self.largest_difference = float(np.maximum(self.largest_difference, difference))
-        self.top1_differing += int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())
-        self.largest_gap = max(self.largest_gap, float(gaps.max()))
-
-    def fault(self) -> str:
-        """Say why the two are not the same network; nothing if they are."""
-        if not self.largest_difference <= MAX_DIFFERENCE:
-            return (
-                f"its probabilities differ from torch's by {self.largest_difference:.2g}, more "
-                f"than {MAX_DIFFERENCE:g}"
-            )
-        if not self.largest_gap <= MAX_TIE:
-            return f"its first class is not torch's for {self.top1_differing} pictures"
-        return ""
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_line, safe
+from alexnet_cli.cli.options import (
+    AsJson,
+    CheckpointPath,
+    Views,
+    check_views,
+)
+from alexnet_cli.cli.tables import VIEWS, show
 
 
 def export(
-    checkpoint_path: Path,
-    onnx_path: Path,
-    *,
-    num_views: int = 1,
-    force: bool = False,
-    progress: Progress = SILENT,
-) -> ExportResult:
-    """Write the ONNX model, after comparing it with torch on random pictures.
+    checkpoint: CheckpointPath,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .onnx file to write.")],
+    views: Views = 1,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write an ONNX model that takes images and gives probabilities."""
+    check_views(views)
+    from alexnet_cli.inference import export as verb
 
-    Raises:
-        InputError: a file of that name exists and `force` is not set.
-        CheckpointError: the checkpoint cannot be used, or the model's probabilities differ.
-        MachineError: the memory is full; nothing is written.
-    """
-    if onnx_path.exists() and not force:
-        raise InputError(f"{onnx_path} exists; it is left as it is. Add --force to replace it.")
-    if not onnx_path.parent.is_dir():
-        raise InputError(f"{onnx_path.parent}: no such folder.")
-    with told(max(CHECKED_BATCHES), NO_MEMORY):
-        return _export(checkpoint_path, onnx_path, num_views, progress)
-
-
-def _export(
-    checkpoint_path: Path, onnx_path: Path, num_views: int, progress: Progress
-) -> ExportResult:
-    classifier, checkpoint = load_classifier(checkpoint_path, (torch.device("cpu"),))
-    model = build_graph(
-        checkpoint.recipe,
-        checkpoint.weights,
-        checkpoint.pixels["mean_image"],
-        views=num_views,
-        metadata={METADATA_KEY: json.dumps(_about(checkpoint, num_views))},
+    result = verb.export(
+        checkpoint, output, num_views=views, force=force, progress=console.ConsoleProgress()
     )
-    onnx.checker.check_model(model, full_check=True)
-    content = seal(model.SerializeToString())
-    compared = _write_checked(onnx_path, content, classifier, num_views, progress)
-    return ExportResult(
-        onnx=str(onnx_path),
-        checkpoint=str(checkpoint_path),
-        views=num_views,
-        classes=len(checkpoint.classes),
-        bytes=len(content),
-        opset=model.opset_import[0].version,
-        checked=compared.pictures,
-        batches=list(CHECKED_BATCHES),
-        max_abs_difference=compared.largest_difference,
-        top1_differing=compared.top1_differing,
+    show(asdict(result), as_json, show_export)
+
+
+def show_export(result: dict) -> None:
+    """The file, and how far it is from torch."""
+    views = VIEWS[result["views"]]
+    about = f"{result['bytes'] / 1e6:.0f} MB, {result['classes']} classes, {views}"
+    print_line(f"[bold]{safe(result['onnx'])}[/]: {about}, opset {result['opset']}")
+    differing = result["top1_differing"]
+    first = (
+        f"another first class for {differing} by a near tie" if differing else "same first class"
     )
-
-
-def _about(checkpoint: Checkpoint, num_views: int) -> dict:
-    return {
-        "classes": checkpoint.classes,
-        "image_size": len(checkpoint.pixels["mean_image"]),
-        "views": num_views,
-        "origin": {**checkpoint.origin(), "weights": checkpoint.weights_hash()},
-        "recipe": json.loads(checkpoint.recipe.to_json()),
-    }
-
-
-def _write_checked(
-    path: Path, content: bytes, classifier: Classifier, num_views: int, progress: Progress
-) -> _Comparison:
-    """Give the file its name only after its probabilities were found right."""
-    trial = path.with_name(f"{path.name}.check{PARTIAL_SUFFIX}")
-    try:
-        write_bytes(trial, content)
-        compared = _compare(classifier, _reopen(trial, path), num_views, progress)
-        if fault := compared.fault():
-            raise CheckpointError(f"{path}: {fault}. The file was not written.")
-        trial.replace(path)
-    finally:
-        trial.unlink(missing_ok=True)
-    return compared
-
-
-def _reopen(trial: Path, path: Path) -> OnnxClassifier:
-    """Open the model under the name it has until it is checked."""
-    try:
-        return load_onnx(trial, "cpu")
-    except CheckpointError as error:
-        why = str(error).replace(trial.name, path.name)
-        raise CheckpointError(f"{why}\nThe file was not written.") from error
-
-
-def _compare(
-    classifier: Classifier, exported: OnnxClassifier, num_views: int, progress: Progress
-) -> _Comparison:
-    rng, size, compared = np.random.default_rng(0), exported.image_size, _Comparison()
-    sizes = _batch_sizes(num_views)
-    with progress.track("check against torch", sum(sizes)) as bar:
-        for num_images in sizes:
-            images = _random_pictures(rng, num_images, size)
-            expected = classifier.probabilities(images, classifier.views(num_views)).mean(axis=0)
-            compared.add(expected, exported.probabilities(images))
-            bar.advance(num_images)
-    return compared
-
-
-def _batch_sizes(num_views: int) -> list[int]:
-    """Return a batch of every size, and large ones until there are pictures enough."""
-    missing, largest = CHECKED_VIEWS // num_views - sum(CHECKED_BATCHES), max(CHECKED_BATCHES)
-    return [*CHECKED_BATCHES, *[largest] * -(-missing // largest)]
-
-
-def _random_pictures(rng: np.random.Generator, num_images: int, size: int) -> np.ndarray:
-    """Draw blocky uint8 pictures; of flat noise a network would say the same each time."""
-    cells = rng.integers(0, 256, (num_images, 8, 8, 3), dtype=np.uint8)
-    return cells.repeat(size // 8 + 1, axis=1).repeat(size // 8 + 1, axis=2)[:, :size, :size]
+    print_line(
+        f"{result['checked']:,} images: probabilities within {result['max_abs_difference']:.1e} "
+        f"of torch's, {first}"
+    )

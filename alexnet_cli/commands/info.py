@@ -1,120 +1,51 @@
 """`alexnet info`: what a recipe, checkpoint, ONNX model or dataset is (paper section 3.5)."""
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import Annotated
 
-from alexnet_cli.data.cache import open_files
-from alexnet_cli.data.pixel_stats import FILE_NAME
-from alexnet_cli.data.remote import check_url, is_url
-from alexnet_cli.data.shards.index import Index, read_index
-from alexnet_cli.errors import CheckpointError, RecipeError, UsageError
-from alexnet_cli.recipe import Recipe
-from alexnet_cli.recipes import RECIPES, find_recipe
-from alexnet_cli.settings import with_settings
+import typer
+from rich.table import Table
 
-if TYPE_CHECKING:
-    from alexnet_cli.model.alexnet import LayerInfo
-
-PAPER_CLASSES = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkInfo:
-    """A network, and where it comes from.
-
-    Attributes:
-        kind: recipe, checkpoint or onnx.
-        input: channels, rows, columns of the patch the network reads.
-        about: origin and figures of a checkpoint or model.
-    """
-
-    kind: str
-    name: str
-    recipe: str
-    classes: int
-    input: tuple[int, int, int]
-    parameters: int
-    layers: "list[LayerInfo]"
-    about: dict
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetInfo:
-    """A prepared dataset: counts by split, and how it was made."""
-
-    kind: str
-    name: str
-    classes: int
-    splits: dict[str, dict[str, int]]
-    about: dict
+from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.options import (
+    AsJson,
+    Settings,
+)
+from alexnet_cli.cli.tables import show, split_table
 
 
 def info(
-    thing: str, *, settings: list[str] | None = None, num_classes: int = PAPER_CLASSES
-) -> NetworkInfo | DatasetInfo:
-    """Say what `thing` is: a recipe's name, a dataset folder or URL, a checkpoint, an ONNX model.
+    thing: Annotated[
+        str, typer.Argument(help="Recipe name, checkpoint, ONNX model, dataset folder or URL.")
+    ] = "paper",
+    settings: Settings = None,
+    classes: Annotated[int, typer.Option(min=1, help="For a recipe.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a recipe, checkpoint, model or dataset is."""
+    from alexnet_cli.inference import describe as verb
 
-    Args:
-        settings, num_classes: for recipes.
-
-    Raises:
-        UsageError: it is none of them.
-        InputError: the file or folder is damaged.
-        MachineError: the URL cannot be reached.
-    """
-    path = Path(thing)
-    if thing in RECIPES:
-        recipe = with_settings(find_recipe(thing), settings or [])
-        return _describe("recipe", thing, recipe, num_classes, {})
-    if settings:
-        raise UsageError("--set changes recipes; files are what they are.")
-    if path.is_dir():
-        return _describe_dataset(thing, path, read_index(path))
-    if is_url(thing):
-        files = open_files(check_url(thing))
-        files.fetch_stats()
-        return _describe_dataset(thing, files.folder, files.index)
-    if not path.is_file():
-        raise UsageError(f"{thing}: no such file, folder or recipe. Recipes: {', '.join(RECIPES)}.")
-    return _describe_onnx(path) if path.suffix == ".onnx" else _describe_checkpoint(path)
+    result = verb.info(thing, settings=settings, num_classes=classes)
+    show(asdict(result), as_json, show_info)
 
 
-def _describe(kind: str, name: str, recipe: Recipe, num_classes: int, about: dict) -> NetworkInfo:
-    from alexnet_cli.model.alexnet import describe_layers  # torch, which datasets do not need
-
-    layers = describe_layers(recipe, num_classes)
-    size = (3, recipe.crop_size, recipe.crop_size)
-    parameters = sum(layer.parameters for layer in layers)
-    return NetworkInfo(kind, name, recipe.name, num_classes, size, parameters, layers, about)
-
-
-def _describe_checkpoint(path: Path) -> NetworkInfo:
-    from alexnet_cli.model.checkpoint import load_checkpoint
-
-    checkpoint = load_checkpoint(path)
-    about = {**checkpoint.origin(), "best": checkpoint.progressed.best}
-    return _describe("checkpoint", str(path), checkpoint.recipe, len(checkpoint.classes), about)
+def show_info(result: dict) -> None:
+    """The network, a line a layer, or a dataset's splits; then everything known about it."""
+    print_line(f"[bold]{safe(result['name'])}[/]: {result['kind']}, {result['classes']:,} classes")
+    print_rich(_layer_table(result) if "layers" in result else split_table(result))
+    for name, value in result["about"].items():
+        print_line(f"  {name}: {safe(str(value))}")
 
 
-def _describe_onnx(path: Path) -> NetworkInfo:
-    from alexnet_cli.model.onnx.session import load_onnx
-
-    model = load_onnx(path, "cpu")
-    try:
-        recipe = Recipe.from_json(json.dumps(model.about["recipe"]))
-        about = {**model.about["origin"], "views": model.views, "image_size": model.image_size}
-    except (KeyError, TypeError, RecipeError) as error:
-        raise CheckpointError(f"{path}: its metadata does not say its recipe ({error}).") from error
-    return _describe("onnx", str(path), recipe, len(model.classes), about)
-
-
-def _describe_dataset(name: str, path: Path, index: Index) -> DatasetInfo:
-    splits = {
-        name: {**split.counts(), "bytes": sum(shard.num_bytes for shard in split.shards)}
-        for name, split in index.splits.items()
-    }
-    about = {**index.options, **index.source, "tool": index.tool}
-    about |= {"dataset": index.fingerprint(), "pixel_stats": (path / FILE_NAME).is_file()}
-    return DatasetInfo("dataset", name, len(index.classes), splits, about)
+def _layer_table(result: dict) -> Table:
+    size = " x ".join(map(str, result["input"]))
+    table = Table(title=f"recipe {safe(result['recipe'])}, input {size}")
+    for column in ("layer", "output", "parameters"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    for layer in result["layers"]:
+        shape = " x ".join(map(str, layer["output"]))
+        count = f"{layer['parameters']:,}" if layer["parameters"] else ""
+        table.add_row(layer["name"], shape, count)
+    table.add_section()
+    table.add_row("[bold]all[/]", "", f"[bold]{result['parameters']:,}[/]")
+    return table

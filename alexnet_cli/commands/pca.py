@@ -1,52 +1,44 @@
-"""`alexnet pca`: the training set's mean image and RGB principal components."""
+"""`alexnet pca`: the training set's mean image and RGB principal components (sections 2, 4.1)."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict
 
-from alexnet_cli.data.loader import Batch
-from alexnet_cli.data.passes import batches_of
-from alexnet_cli.data.pixel_stats import FILE_NAME, compute_pixel_stats
-from alexnet_cli.data.sources import Location, open_source
-from alexnet_cli.progress import SILENT, Progress
+from rich.table import Table
 
-BATCH_SIZE = 64
-
-
-@dataclass(frozen=True, slots=True)
-class PcaResult:
-    """What pca wrote: see `PixelStats` for units."""
-
-    file: str
-    images: int
-    mean_rgb: list[float]
-    eigenvalues: list[float]
-    eigenvectors: list[list[float]]
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_rich, safe
+from alexnet_cli.cli.options import (
+    AllowPipe,
+    AsJson,
+    Classes,
+    DatasetSource,
+    Stream,
+    find_source,
+)
+from alexnet_cli.cli.tables import show
 
 
-def pca(location: Location, *, progress: Progress = SILENT) -> PcaResult:
-    """Compute DATASET/pixel_stats.npz in one pass over the training images.
+def pca(
+    dataset: DatasetSource,
+    stream: Stream = False,
+    classes: Classes = None,
+    allow_pipe: AllowPipe = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute the mean image and the RGB principal components."""
+    source = find_source(dataset, stream, classes, allow_pipe)
+    from alexnet_cli.data import pca as verb
 
-    Of a dataset that is not a folder of ours it is written into the cache, where train finds it.
+    result = verb.pca(source, progress=console.ConsoleProgress())
+    show(asdict(result), as_json, show_pca)
 
-    Raises:
-        AlexNetError: the dataset is damaged, cannot be reached, or has no training images.
-    """
-    dataset = open_source(location, ("train",), at_once=True, progress=progress)
-    split = dataset.split("train")
 
-    def counted() -> Iterator[Batch]:
-        with progress.track("pca", len(split)) as bar:
-            for batch in batches_of(split, BATCH_SIZE):
-                yield batch
-                bar.advance(len(batch.labels))
-
-    stats = compute_pixel_stats(counted(), dataset.fingerprint)
-    path = dataset.folder / FILE_NAME
-    stats.save(path)
-    return PcaResult(
-        file=str(path),
-        images=stats.num_images,
-        mean_rgb=stats.mean_rgb.tolist(),
-        eigenvalues=stats.eigenvalues.tolist(),
-        eigenvectors=stats.eigenvectors.tolist(),
-    )
+def show_pca(result: dict) -> None:
+    """Mean color and components."""
+    table = Table(title=f"{safe(result['file'])}: {result['images']:,} images")
+    for column in ("", "red", "green", "blue", "std (gray levels)"):
+        table.add_column(column, justify="right")
+    table.add_row("mean", *(f"{value:.2f}" for value in result["mean_rgb"]), "")
+    for i, variance in enumerate(result["eigenvalues"]):
+        vector = (f"{row[i]:+.4f}" for row in result["eigenvectors"])
+        table.add_row(f"component {i + 1}", *vector, f"{variance**0.5:.2f}")
+    print_rich(table)

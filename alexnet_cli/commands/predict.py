@@ -1,218 +1,57 @@
-"""`alexnet predict`: pictures -> class names and probabilities, by a checkpoint or ONNX."""
+"""`alexnet predict`: class names and probabilities of image files."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import sys
 from pathlib import Path
+from typing import Annotated
 
-import numpy as np
+import typer
 
-from alexnet_cli.data.pictures.decoding import read_file
-from alexnet_cli.data.pictures.images import to_square
-from alexnet_cli.errors import (
-    CheckpointError,
-    ImageError,
-    InputError,
-    RejectedError,
-    UsageError,
-    on_one_line,
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_line, safe
+from alexnet_cli.cli.options import (
+    AsJson,
+    Device,
+    check_views,
 )
-from alexnet_cli.progress import SILENT, Progress
+from alexnet_cli.cli.tables import show
 
-PATCHES_AT_ONCE = 32  # pictures times views
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One class and its probability, 0..1."""
-
-    label: int
-    wnid: str
-    name: str
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class PicturePredictions:
-    """The most probable classes of one picture, or why there are none."""
-
-    image: str
-    predictions: list[Prediction]
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PredictResult:
-    """One entry a picture, in the order they were named."""
-
-    model: str
-    runtime: str
-    views: int
-    images: list[PicturePredictions]
-
-    def to_json(self) -> dict:
-        """Return what --json prints: an entry has predictions or an error, never both."""
-        entries = []
-        for entry in self.images:
-            row: dict = {"image": entry.image}
-            if entry.error is None:
-                row["predictions"] = [
-                    {"label": p.label, "wnid": p.wnid, "name": p.name, "probability": p.probability}
-                    for p in entry.predictions
-                ]
-            else:
-                row["error"] = entry.error
-            entries.append(row)
-        about = {"model": self.model, "runtime": self.runtime, "views": self.views}
-        return {**about, "images": entries}
-
-    def check_all_read(self) -> None:
-        """Raise for the exit code if pictures could not be read.
-
-        Raises:
-            InputError: none could be.
-            RejectedError: some could not.
-        """
-        bad = [entry for entry in self.images if entry.error]
-        if not bad:
-            return
-        count = f"{len(bad)} of {len(self.images)} pictures could not be read"
-        message = f"{count}, first {on_one_line(bad[0].image)}: {bad[0].error}"
-        raise InputError(message) if len(bad) == len(self.images) else RejectedError(message)
-
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """A checkpoint or an ONNX model behind one face."""
-
-    classes: list[tuple[str, str]]
-    image_size: int
-    views: int
-    runtime: str
-    probabilities: Callable[[np.ndarray], np.ndarray]
+BAR_WIDTH = 30
 
 
 def predict(
-    names: list[str],
-    model_path: Path | None = None,
-    *,
-    num_top: int = 5,
-    num_views: int | None = None,
-    device: str = "auto",
-    progress: Progress = SILENT,
-) -> PredictResult:
-    """Classify files, folders and globs of pictures.
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, globs.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Checkpoint or .onnx; by default the newest run here.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Classes to show an image.")] = 5,
+    views: Annotated[int | None, typer.Option(help="1, 9 or 10; .onnx models have theirs.")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Classify images."""
+    check_views(views)
+    from alexnet_cli.inference import predict as verb
 
-    Args:
-        model_path: a checkpoint, or an .onnx model (then torch is never imported); by default
-            the newest run below `runs/`.
-        num_views: 1, 9 or 10; an ONNX model has its own. By default 10.
-
-    Raises:
-        UsageError: a name that is no file, folder or matching glob.
-        CheckpointError: the model cannot be used.
-        MachineError: the memory is full, or the GPU failed.
-    """
-    paths = find_pictures(names)
-    model_path = model_path or newest_checkpoint(Path("runs"))
-    model = _load_model(model_path, num_views, device)
-    progress.say(
-        f"model {model_path} on {model.runtime}, {model.views} view{'s'[: model.views > 1]}"
+    result = verb.predict(
+        images,
+        model,
+        num_top=top,
+        num_views=views,
+        device=device,
+        progress=console.ConsoleProgress(),
     )
-    with progress.track("predict", len(paths)) as bar:
-        rows = []
-        batch_size = max(1, PATCHES_AT_ONCE // model.views)
-        for start in range(0, len(paths), batch_size):
-            part = paths[start : start + batch_size]
-            rows.extend(_predict_batch(model, part, num_top))
-            bar.advance(len(part))
-    return PredictResult(str(model_path), model.runtime, model.views, rows)
+    show(result.to_json(), as_json, show_predict)
+    result.check_all_read()
 
 
-def find_pictures(names: list[str]) -> list[Path]:
-    """Turn files, folders (their pictures, sorted) and globs into paths, in the order named.
-
-    Raises:
-        UsageError: a URL or standard input, or nothing matches.
-    """
-    paths: list[Path] = []
-    for name in names:
-        if name == "-" or "://" in name:
-            raise UsageError(f"{name}: not supported. Name files, folders or globs.")
-        path = Path(name)
-        if path.is_dir():
-            found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES]
-        elif path.exists() or not any(sign in name for sign in "*?["):
-            found = [path]
-        else:
-            found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
-        if not found:
-            raise UsageError(f"{name}: no pictures there.")
-        paths.extend(found)
-    return paths
-
-
-def newest_checkpoint(runs: Path) -> Path:
-    """Return the best checkpoint of the run that was written last.
-
-    Raises:
-        CheckpointError: there is no run.
-    """
-    found = sorted(runs.glob("*/best.safetensors"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise CheckpointError(
-            f"no run in {runs}/ here. Name a model: --model CKPT or --model FILE.onnx"
-        )
-    return found[-1]
-
-
-def _load_model(path: Path, num_views: int | None, device: str) -> _Model:
-    if path.suffix == ".onnx":
-        from alexnet_cli.model.onnx.session import load_onnx
-
-        onnx = load_onnx(path, device, PATCHES_AT_ONCE)
-        if num_views not in (None, onnx.views):
-            raise UsageError(f"--views {num_views}: {path} was exported with --views {onnx.views}.")
-        runtime = f"onnxruntime {onnx.provider.removesuffix('ExecutionProvider')}"
-        return _Model(onnx.classes, onnx.image_size, onnx.views, runtime, onnx.probabilities)
-    # Here, because torch takes two seconds to load and ONNX models do not need it.
-    from alexnet_cli.engine.classifier import load_classifier
-    from alexnet_cli.engine.devices.faults import ANY_DEVICE, told
-    from alexnet_cli.engine.devices.layout import choose_devices
-
-    with told(1, ANY_DEVICE):
-        classifier, checkpoint = load_classifier(path, choose_devices(device))
-    views = classifier.views(num_views or 10)
-
-    def probabilities(images: np.ndarray) -> np.ndarray:
-        with told(len(images), ANY_DEVICE):
-            return classifier.probabilities(images, views).mean(axis=0)
-
-    return _Model(
-        checkpoint.classes,
-        classifier.augmenter.image_size,
-        len(views),
-        f"torch {classifier.augmenter.device}",
-        probabilities,
-    )
-
-
-def _predict_batch(model: _Model, paths: list[Path], num_top: int) -> Iterator[PicturePredictions]:
-    pictures, errors = {}, {}
-    for path in paths:
-        try:
-            pictures[path] = to_square(read_file(path), model.image_size)
-        except ImageError as error:
-            errors[path] = str(error)
-    probs = model.probabilities(np.stack(list(pictures.values()))) if pictures else ()
-    rows = dict(zip(pictures, probs, strict=True))
-    for path in paths:
-        if path in errors:
-            yield PicturePredictions(str(path), [], errors[path])
-        else:
-            yield PicturePredictions(str(path), _most_probable(model, rows[path], num_top))
-
-
-def _most_probable(model: _Model, probs: np.ndarray, num_top: int) -> list[Prediction]:
-    order = np.argsort(-probs, kind="stable")[:num_top]
-    return [Prediction(int(k), *model.classes[k], float(probs[k])) for k in order]
+def show_predict(result: dict) -> None:
+    """Names and probabilities as bars, one block an image."""
+    block = "#" if "utf" not in (sys.stdout.encoding or "").lower() else "\u2588"
+    for entry in result["images"]:
+        print_line(f"[bold]{safe(entry['image'])}[/]")
+        if "error" in entry:
+            print_line(f"  [red]{safe(entry['error'])}[/]")
+        for row in entry.get("predictions", ()):
+            bar = block * round(BAR_WIDTH * row["probability"])
+            name = f"{safe(row['name'].split(',')[0])} ({safe(row['wnid'])})"
+            print_line(f"  {row['probability']:6.1%} [green]{bar:<{BAR_WIDTH}}[/] {name}")

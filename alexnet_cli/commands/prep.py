@@ -1,288 +1,123 @@
-"""`alexnet prep`: a release of pictures -> 256x256 JPEG shards (paper section 2)."""
+"""`alexnet prep`: any source of labeled images becomes 256x256 JPEG shards (paper section 2)."""
 
-from collections import Counter
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
-import alexnet_cli
-from alexnet_cli.atomic import write_bytes
-from alexnet_cli.cores import num_cores
-from alexnet_cli.data.releases import Release, read_release
-from alexnet_cli.data.shards.dataset import open_dataset, samples_name
-from alexnet_cli.data.shards.index import (
-    INDEX_NAME,
-    REJECTED_NAME,
-    FileRecord,
-    Index,
-    SplitIndex,
-    read_index,
-    write_index,
+import typer
+
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.options import (
+    AllowEmptyClass,
+    AsJson,
+    FollowLinks,
+    Layout,
 )
-from alexnet_cli.data.shards.writer import RECORDS, ShardRecord, ShardTask
-from alexnet_cli.data.streams.tar_source import TarSet
-from alexnet_cli.engine.interrupt import catch_signals
-from alexnet_cli.engine.prep.cluster import Cluster, connected
-from alexnet_cli.engine.prep.doubles import find_doubles, in_words
-from alexnet_cli.engine.prep.folder import another_dataset, entered, finish, forget
-from alexnet_cli.engine.prep.incoming import ORIGIN, bring, check_options
-from alexnet_cli.engine.prep.shard_plan import PrepOptions, plan_shards
-from alexnet_cli.engine.prep.side_files import (
-    read_rejected,
-    rejected_csv,
-    rejected_rows,
-    sample_index,
-)
-from alexnet_cli.engine.prep.work import PrepWork
-from alexnet_cli.errors import ReleaseError, on_one_line, some_names
-from alexnet_cli.progress import SILENT, Progress
+from alexnet_cli.cli.tables import show, split_table
 
-__all__ = ["PrepOptions", "PrepResult", "prep"]
-
-
-@dataclass(frozen=True, slots=True)
-class PrepResult:
-    """What prep found, wrote and rejected.
-
-    Attributes:
-        splits: found, written, rejected and shards (a count) of each split.
-        reasons: rejected pictures by reason.
-        ignored: entries that are no pictures at all, by kind.
-        doubles: pictures stored as the same JPEG as one of another class; known of a new dataset.
-        already_complete: the dataset was there, nothing was done.
-    """
-
-    dataset: str
-    layout: str
-    classes: int
-    splits: dict[str, dict[str, int]]
-    rejected: list[dict[str, str]]
-    reasons: dict[str, int]
-    ignored: dict[str, int]
-    doubles: list[dict[str, str]]
-    fingerprint: str
-    already_complete: bool
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="Folder with the archives, class folders, or another layout; or the URLs of "
+        "WebDataset tars, which are fetched: s3://bucket/train-{000..099}.tar"
+    ),
+]
+TarClasses = Annotated[
+    Path | None, typer.Option("--classes", help="With URLs: class names in label order.")
+]
+TarPipe = Annotated[
+    bool, typer.Option("--allow-pipe", help="Let SOURCE be pipe:COMMAND, run in a shell.")
+]
 
 
 def prep(
-    source: Path | TarSet,
-    folder: Path,
-    options: PrepOptions,
-    *,
-    layout: str | None = None,
-    check_md5: bool = False,
-    num_workers: int | None = None,
-    scheduler: str | None = None,
-    follow_links: bool = False,
-    allow_empty_class: bool = False,
-    force: bool = False,
-    progress: Progress = SILENT,
-) -> PrepResult:
-    """Write the shards and indexes of `source` into `folder`.
-
-    Their bytes do not depend on the number of workers, nor on how often prep was stopped.
-
-    Args:
-        source: a file or folder; or tars at URLs, which are fetched into `folder` for as long as
-            prep is at work.
-        layout: of the source, one of `LAYOUTS`; by default found out by looking.
-        check_md5: compare the official archives with their published MD5 first.
-        scheduler: address of a Dask scheduler, whose workers make the shards instead of ours.
-        follow_links: follow links that lead out of a folder of classes.
-        allow_empty_class: keep a class without a training picture, and its number.
-        force: begin even if the disk looks too small.
-
-    Raises:
-        ReleaseError, UsageError: the source, or the scheduler's address, cannot be used.
-        DatasetError: the folder holds something else, or no tar lies at a URL.
-        MachineError: the folder is in use or cannot be written, the disk is full or will be, the
-            network fails, a worker died, the cluster is lost or does not fit.
-        Stopped: by a signal. Finished tars and shards are kept, whatever is raised.
-    """
-    how = {"layout": layout, "md5": check_md5, "follow_links": follow_links}
-    folder = folder.absolute() if scheduler else folder  # its workers run somewhere else
-    with entered(folder):
-        here, origin = _bring(source, folder, options, how, progress, force)
-        if here is None:
-            return _complete(folder, ignored={})
-        here = here.absolute() if scheduler else here
-        with _cluster(scheduler, here, folder, progress) as cluster:
-            release = _read(here, folder, options, how, progress, allow_empty_class)
-            plan = _plan(release, options, follow_links, origin)
-            if (folder / INDEX_NAME).exists():
-                return _already_complete(folder, plan, release)
-            who = num_workers or num_cores(), cluster
-            return _make(folder, plan, release, who, force, allow_empty_class, progress)
-
-
-def _cluster(scheduler: str | None, source: Path, folder: Path, progress: Progress):
-    return connected(scheduler, source, folder, progress) if scheduler else nullcontext()
-
-
-def _read(
-    source: Path,
-    folder: Path,
-    options: PrepOptions,
-    how: dict,
-    progress: Progress,
-    allow_empty_class: bool,
-) -> Release:
-    release = read_release(
-        source,
-        folder / RECORDS / "spool",
-        val_fraction=options.val_fraction,
-        seed=options.seed,
-        progress=progress,
-        **how,
-    )
-    counts = ", ".join(f"{len(release.pictures[s]):,} {s}" for s in release.pictures)
-    progress.say(f"{source}: {release.layout}, {len(release.classes):,} classes, {counts}")
-    if not allow_empty_class:
-        release.check_classes()
-    return release
-
-
-def _bring(
-    source: Path | TarSet,
-    folder: Path,
-    options: PrepOptions,
-    how: dict,
-    progress: Progress,
-    force: bool,
-) -> tuple[Path | None, dict]:
-    """Return where the pictures lie on this disk, None if nothing is to do; and where from."""
-    if isinstance(source, TarSet):
-        check_options(source, how, options)
-        return bring(source, folder, options, progress, force=force)
-    return source, {}
-
-
-def _plan(release: Release, options: PrepOptions, follow_links: bool, origin: dict) -> dict:
-    how = {"follow_links": True} if follow_links else {}
-    about = {"layout": release.layout, "fingerprint": release.fingerprint(), **how, **origin}
-    return {"options": asdict(options), "source": about}
-
-
-def _make(
-    folder: Path,
-    plan: dict,
-    release: Release,
-    who: tuple[int, Cluster | None],
-    force: bool,
-    allow_empty_class: bool,
-    progress: Progress,
-) -> PrepResult:
-    """Make and publish all shards, by so many processes of ours or by a cluster."""
-    tasks = plan_shards(release, folder, PrepOptions(**plan["options"]))
-    with catch_signals() as interrupt:
-        work = PrepWork(folder, tasks, who[0], interrupt, progress, who[1])
-        work.make_all(plan, release, force=force)
-        _check_no_class_was_lost(folder, release, work.records, allow_empty_class, progress)
-        return _publish(folder, plan, release, tasks, work.records, progress)
-
-
-def _already_complete(folder: Path, plan: dict, release: Release) -> PrepResult:
-    """Accept a finished dataset of the same plan, refuse any other."""
-    index = read_index(folder)
-    # The same tars from a URL and in a folder make the same dataset.
-    source = {name: value for name, value in index.source.items() if name not in ORIGIN}
-    found = {"options": index.options, "source": source}
-    if found != plan:
-        raise another_dataset(folder, found, plan)
-    return _complete(folder, release.ignored)
-
-
-def _complete(folder: Path, ignored: dict[str, int]) -> PrepResult:
-    open_dataset(folder)  # every shard is there, with its size
-    finish(folder)
-    index = read_index(folder)
-    return _result(folder, ignored, index, read_rejected(folder), [], already_complete=True)
-
-
-def _publish(
-    folder: Path,
-    plan: dict,
-    release: Release,
-    tasks: list[ShardTask],
-    records: dict[str, ShardRecord],
-    progress: Progress,
-) -> PrepResult:
-    """Write the sample indexes, the rejects and, last, index.json."""
-    ordered = [records[task.name] for task in tasks]
-    splits, contents = {}, {}
-    for split in release.pictures:
-        mine = [r for task, r in zip(tasks, ordered, strict=True) if task.split == split]
-        splits[split] = SplitIndex(
-            found=len(release.pictures[split]),
-            written=sum(len(record.samples) for record in mine),
-            rejected=sum(len(record.rejected) for record in mine),
-            shards=tuple(record.shard for record in mine),
-        )
-        contents[samples_name(split)] = sample_index([record.samples for record in mine])
-    rejected = [row for task in tasks for row in rejected_rows(task, records[task.name])]
-    contents[REJECTED_NAME] = rejected_csv(rejected)
-    for name, content in contents.items():
-        write_bytes(folder / name, content)
-    files = {name: FileRecord.of(content) for name, content in contents.items()}
-    tool = f"alexnet {alexnet_cli.__version__}"
-    index = Index(plan["options"], plan["source"], release.classes, splits, tool, files=files)
-    write_index(folder, index)
-    finish(folder)
-    doubles = find_doubles(list(zip(tasks, ordered, strict=True)), progress)
-    if doubles:
-        progress.say(in_words(doubles))
-    return _result(folder, release.ignored, index, rejected, doubles, already_complete=False)
-
-
-def _check_no_class_was_lost(
-    folder: Path,
-    release: Release,
-    records: dict[str, ShardRecord],
-    allow_empty_class: bool,
-    progress: Progress,
+    source: Source,
+    dataset: Annotated[
+        Path | None, typer.Argument(help="New folder; by default shards/NAME of SOURCE.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default one a core.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Of a Dask cluster to do the work.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=8, max=4096, help="Side of the square images.")] = 256,
+    quality: Annotated[
+        int, typer.Option(min=1, max=100, help="JPEG quality; from 95 on with all color pixels.")
+    ] = 90,
+    shard_size: Annotated[int, typer.Option(min=1, help="Images a shard.")] = 1000,
+    val_fraction: Annotated[
+        float, typer.Option(min=0.0, max=0.99, help="Share of CLASS folders kept for validation.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the one shuffle of the training set.")] = 0,
+    layout: Layout = None,
+    classes: TarClasses = None,
+    allow_pipe: TarPipe = False,
+    check_md5: Annotated[
+        bool, typer.Option("--check-md5", help="Compare official archives with their MD5 first.")
+    ] = False,
+    max_bad: Annotated[int, typer.Option(min=0, help="Rejected images to accept with exit 0.")] = 0,
+    follow_links: FollowLinks = False,
+    allow_empty_class: AllowEmptyClass = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Begin even if the disk looks too small.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Publish nothing, or say which classes are empty, if a class has no training picture."""
-    train = [record for name, record in records.items() if name.startswith("train")]
-    written = {label for record in train for _, _, label, *_ in record.samples}
-    lost = [c.wnid for label, c in enumerate(release.classes) if label not in written]
-    if not lost:
-        return
-    shown = some_names(lost)
-    if allow_empty_class:
-        progress.say(
-            f"{len(lost)} classes have no training picture, but keep their number: {shown}"
+    """Resize ImageNet to 256x256 WebDataset shards."""
+    from alexnet_cli.prep import build as verb
+
+    if scheduler is not None and workers is not None:
+        raise typer.BadParameter("a cluster brings its own workers.", param_hint="--workers")
+    place = _find_source(source, classes, allow_pipe)
+    folder = dataset or Path("shards") / _name_of(place)
+    chosen = verb.PrepOptions(size, quality, shard_size, seed, val_fraction)
+    how = {"num_workers": workers, "scheduler": scheduler, "check_md5": check_md5, "force": force}
+    how |= {"layout": layout, "follow_links": follow_links, "allow_empty_class": allow_empty_class}
+    result = verb.prep(place, folder, chosen, **how, progress=console.ConsoleProgress())
+    show(asdict(result), as_json, show_prep)
+    _check_rejected(len(result.rejected), folder, max_bad)
+
+
+def _find_source(text: str, classes: Path | None, allow_pipe: bool):
+    """Return the path, or the tars at URLs, that SOURCE names."""
+    from alexnet_cli.data.remote.files import is_url
+    from alexnet_cli.data.remote.tar_set import PIPE, TarSet
+
+    if is_url(text) or text.startswith(PIPE):
+        return TarSet(text, classes, allow_pipe)
+    if classes or allow_pipe:
+        name = "--classes" if classes else "--allow-pipe"
+        raise typer.BadParameter("is for tars at URLs.", param_hint=name)
+    return Path(text)
+
+
+def _name_of(source) -> str:
+    """Return what a dataset is called after: a folder's name, or an archive's up to its dot."""
+    if not isinstance(source, Path):
+        raise typer.BadParameter("tars at URLs need the name of the folder.", param_hint="DATASET")
+    name = source.resolve().name
+    return name.partition(".")[0] if source.is_file() else name
+
+
+def _check_rejected(count: int, folder: Path, max_bad: int) -> None:
+    from alexnet_cli.errors import RejectedError
+
+    if count > max_bad:
+        raise RejectedError(
+            f"{count} images were rejected, listed in {folder / 'rejected.csv'}.\n"
+            f"The dataset is complete without them. To accept: --max-bad {count}"
         )
-        return
-    rows = [row for record in train for row in record.rejected]
-    source, _, reason, detail = next(r for r in rows if release.classes[r[1]].wnid in lost)
-    for name in records:
-        (folder / name).unlink(missing_ok=True)
-    forget(folder)
-    raise ReleaseError(
-        f"every training picture of {len(lost)} classes was rejected: {shown}.\n"
-        f"The first is {on_one_line(source)}: {reason} ({on_one_line(detail)}).\n"
-        "Nothing was written."
-    )
 
 
-def _result(
-    folder: Path,
-    ignored: dict[str, int],
-    index: Index,
-    rejected: list[dict[str, str]],
-    doubles: list[dict[str, str]],
-    *,
-    already_complete: bool,
-) -> PrepResult:
-    return PrepResult(
-        dataset=str(folder),
-        layout=index.source["layout"],
-        classes=len(index.classes),
-        splits={name: split.counts() for name, split in index.splits.items()},
-        rejected=rejected,
-        reasons=dict(Counter(row["reason"] for row in rejected)),
-        ignored=ignored,
-        doubles=doubles,
-        fingerprint=index.fingerprint(),
-        already_complete=already_complete,
-    )
+def show_prep(result: dict) -> None:
+    """Table of splits, then why images were rejected."""
+    print_line(f"[bold]{safe(result['dataset'])}[/]: {result['classes']:,} classes")
+    print_rich(split_table(result))
+    for kind, count in {**result["reasons"], **result["ignored"]}.items():
+        print_line(f"  {count:,} {kind}")
+    for row in result["rejected"][:5]:
+        print_line(f"  rejected {safe(row['source'])}: {row['reason']} ({safe(row['detail'])})")
+    if result["already_complete"]:
+        print_line("already complete: nothing was done")

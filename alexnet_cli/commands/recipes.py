@@ -1,72 +1,59 @@
-"""`alexnet recipes`: every recipe, what it changes, and the published figure it is held against."""
+"""`alexnet recipes`: every named recipe, what it changes, and the published result it aims at."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import asdict
+from typing import Annotated
 
-from alexnet_cli.recipe import Recipe
-from alexnet_cli.recipes import ENTRIES, RECIPES, Entry, Target, find_recipe
+import typer
+from rich.table import Table
 
-
-@dataclass(frozen=True, slots=True)
-class RecipeRow:
-    """One recipe.
-
-    Attributes:
-        changes: field -> value, of the fields in which it differs from its parent; inner fields
-            with a dot.
-        targets: published figures; errors are fractions.
-        commands: how to run it.
-    """
-
-    name: str
-    parent: str | None
-    about: str
-    data: str
-    changes: dict
-    targets: list[Target]
-    commands: list[str]
+from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.options import (
+    AsJson,
+)
+from alexnet_cli.cli.tables import show
 
 
-@dataclass(frozen=True, slots=True)
-class RecipesResult:
-    """All recipes, or one of them with every field."""
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show every field of this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the recipes with the published figures they are held against."""
+    from alexnet_cli.recipes import listing as verb
 
-    recipes: list[RecipeRow]
-    fields: dict | None
-
-
-def recipes(name: str | None = None) -> RecipesResult:
-    """List the recipes, or describe one of them.
-
-    Raises:
-        RecipeError: there is none of that name.
-    """
-    if name is None:
-        return RecipesResult([_row(entry) for entry in ENTRIES.values()], None)
-    fields = json.loads(find_recipe(name).to_json())
-    return RecipesResult([_row(ENTRIES[name])], fields)
+    show(asdict(verb.recipes(name)), as_json, show_recipes)
 
 
-def _row(entry: Entry) -> RecipeRow:
-    recipe = entry.recipe
-    run = f"runs/{recipe.name}"
-    # The CIFAR-10 figures are those of nine views of the test set.
-    views = " --split test --views 9" if entry.data == "cifar-10" else ""
-    begin = f" --init-from runs/{source}/last.safetensors" if (source := entry.begins_from) else ""
-    return RecipeRow(
-        name=recipe.name,
-        parent=entry.parent,
-        about=entry.about,
-        data=entry.data,
-        changes=_changes(recipe, RECIPES[entry.parent]) if entry.parent else {},
-        targets=[target.as_fractions() for target in entry.targets],
-        commands=[
-            f"alexnet train DATASET --run {run} --recipe {recipe.name}{begin}",
-            f"alexnet eval {run}/best.safetensors DATASET{views}",
-        ],
-    )
+def show_recipes(result: dict) -> None:
+    """One line a recipe and target; for a single one all of it."""
+    table = Table(caption="published error rates; alexnet recipes NAME shows their source")
+    for column in ("recipe", "shows", "data", "top-1 / top-5"):
+        table.add_column(column, no_wrap=column != "shows")
+    for row in result["recipes"]:
+        cells = [(t["data"], _target_errors(t)) for t in row["targets"]] or [(row["data"], "")]
+        table.add_row(row["name"], row["about"], *cells[0])
+        for cell in cells[1:]:
+            table.add_row("", "", *cell)
+    print_rich(table)
+    if result["fields"] is not None:
+        _show_recipe(result["recipes"][0], result["fields"])
 
 
-def _changes(recipe: Recipe, parent: Recipe) -> dict:
-    found, before = recipe.flat(), parent.flat()
-    return {key: value for key, value in found.items() if key != "name" and value != before[key]}
+def _target_errors(target: dict) -> str:
+    errors = (target["top1_error"], target["top5_error"])
+    return " / ".join("-" if error is None else f"{error:.1%}" for error in errors)
+
+
+def _show_recipe(row: dict, fields: dict) -> None:
+    for target in row["targets"]:
+        print_line(f"{_target_errors(target)}: {target['protocol']} ({target['source']})")
+    if row["changes"]:
+        print_line(f"changes against {row['parent']}:")
+    for field, value in row["changes"].items():
+        print_line(f"  {field} = {safe(str(value))}")
+    print_line("every field:")
+    for field, value in fields.items():
+        inner = value.items() if isinstance(value, dict) else None
+        shown = " ".join(f"{name}={part}" for name, part in inner) if inner else value
+        print_line(f"  {field}: {safe(str(shown))}")
+    for command in row["commands"]:
+        print_line(f"$ {command}")

@@ -1,135 +1,121 @@
-"""`alexnet reproduce`: a table of the paper, trained, measured, beside what was published."""
+"""`alexnet reproduce`: a table of the paper, trained and measured, beside the published figures."""
 
-from dataclasses import dataclass, field
+import shlex
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
-from alexnet_cli.data.sources import index_of
-from alexnet_cli.engine.devices.layout import choose_devices
-from alexnet_cli.engine.tables.estimate import Estimate, estimate_plan
-from alexnet_cli.engine.tables.jobs import Job, RunCommand, Shortcuts, TableDataset, run_job
-from alexnet_cli.engine.tables.plan import PlannedRow, plan_rows
-from alexnet_cli.engine.tables.race import Race
-from alexnet_cli.engine.tables.results import race_result, table_result, write_results
-from alexnet_cli.errors import UsageError
-from alexnet_cli.progress import SILENT, Progress
-from alexnet_cli.recipes.tables import (
-    FIGURE_1,
-    OFFICIAL_SETS,
-    RACERS,
-    TABLE_NAMES,
-    TABLES,
-    Racer,
-    choose_rows,
+import typer
+from rich.table import Table
+
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.job import run_job
+from alexnet_cli.cli.options import (
+    AsJson,
+    Device,
+    Settings,
 )
+from alexnet_cli.cli.tables import show
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to reproduce, from what, and how far.
+def reproduce(
+    table: Annotated[str, typer.Argument(help="ilsvrc-2010, ilsvrc-2012, ablations or figure-1.")],
+    data: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=DATASET", help="Such as ilsvrc-2012=shards/a.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of runs and results; by default results/TABLE.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Shorten every run.")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="ROW", help="Only this row.")] = None,
+    settings: Settings = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the commands with images, hours and disk.")
+    ] = False,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="2: one per column. More: that many replicas.")
+    ] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Train and measure a table of the paper, beside its figures."""
+    from alexnet_cli.reproduce import run as verb
 
-    Attributes:
-        data: (name, folder or URL) of each `--data` option.
-        only: names of rows; none for all.
-    """
+    shortcuts = verb.Shortcuts(epochs, tuple(settings or ()), device, gpus)
+    pairs = tuple(_parse_data(text) for text in data or ())
+    folder = out or Path("results") / table
+    request = verb.Request(table, pairs, folder, tuple(only or ()), shortcuts)
+    if dry_run:
+        estimate = verb.plan(request, progress=console.ConsoleProgress())
+        show(asdict(estimate), as_json, show_plan)
+        return
 
-    table: str
-    data: tuple[tuple[str, Path | str], ...]
-    out: Path
-    only: tuple[str, ...] = ()
-    shortcuts: Shortcuts = field(default_factory=Shortcuts)
+    def run_command(arguments: list[str], purpose: str) -> dict:
+        return run_job(arguments, purpose, quiet=as_json)
 
-
-def reproduce(request: Request, run_command: RunCommand, *, progress: Progress = SILENT) -> dict:
-    """Train what is missing, resume what was stopped, measure, and write results.md and .json.
-
-    Returns:
-        The content of results.json.
-
-    Raises:
-        UsageError: if the table, a row or a dataset is unknown, or no row has its datasets.
-        InputError: if a dataset or checkpoint cannot be used.
-        ChildError: if a command failed or was stopped.
-    """
-    _check_name(request.table)
-    datasets = _open_datasets(request, progress)
-    if request.table == FIGURE_1:
-        racers, dataset = _choose_racers(request), datasets.get("cifar-10")
-        if dataset is None:
-            raise UsageError("figure-1 needs CIFAR-10: --data cifar-10=DATASET")
-        laps = Race(dataset, request.out, request.shortcuts).run(racers, run_command)
-        return write_results(request.out, race_result(laps, dataset, request.shortcuts))
-    jobs, rows = _plan(request, datasets)
-    if not jobs:
-        raise UsageError(_nothing_to_do(request.table, rows))
-    found = {}
-    for number, job in enumerate(jobs, 1):
-        progress.say(f"job {number} of {len(jobs)}: {job.name}")
-        found[job.name] = run_job(job, run_command)
-    result = table_result(TABLES[request.table], rows, found, jobs, request.shortcuts)
-    return write_results(request.out, result)
+    result = verb.reproduce(request, run_command, progress=console.ConsoleProgress())
+    show(result, as_json, show_reproduce)
 
 
-def plan(request: Request, *, progress: Progress = SILENT) -> Estimate:
-    """Return the command lines of a reproduction with their images, hours and disk.
+def _parse_data(text: str) -> tuple[str, Path | str]:
+    from alexnet_cli.data.remote.files import location
 
-    Datasets that are not given are taken to have the published sizes.
-    """
-    _check_name(request.table)
-    datasets = _published_datasets() | _open_datasets(request, progress)
-    shortcuts = request.shortcuts
-    devices = choose_devices(shortcuts.device, shortcuts.num_devices, limit=None)
-    if request.table == FIGURE_1:
-        race = Race(datasets["cifar-10"], request.out, shortcuts)
-        jobs = race.jobs(_choose_racers(request))
-    else:
-        jobs, _ = _plan(request, datasets)
-    return estimate_plan(request.table, jobs, devices, progress)
+    name, equals, place = text.partition("=")
+    if not (name and equals and place):
+        raise typer.BadParameter(f"{text}: write NAME=DATASET.", param_hint="--data")
+    return name, location(place)
 
 
-def _check_name(table: str) -> None:
-    if table not in TABLE_NAMES:
-        raise UsageError(f"no table {table!r}. Tables: {', '.join(TABLE_NAMES)}.")
-
-
-def _plan(
-    request: Request, datasets: dict[str, TableDataset]
-) -> tuple[list[Job], list[PlannedRow]]:
-    rows = TABLES[request.table].choose(request.only)
-    return plan_rows(rows, datasets, request.out, request.shortcuts)
-
-
-def _choose_racers(request: Request) -> tuple[Racer, ...]:
-    return choose_rows({racer.recipe: racer for racer in RACERS}, request.only)
-
-
-def _open_datasets(request: Request, progress: Progress) -> dict[str, TableDataset]:
-    datasets = {}
-    for name, place in request.data:
-        if name not in OFFICIAL_SETS:
-            known = ", ".join(OFFICIAL_SETS)
-            raise UsageError(f"--data {name}={place}: no data set {name!r}. Known: {known}.")
-        index = index_of(place, progress)
-        counts = {split: entry.written for split, entry in index.splits.items()}
-        held_out = {split: count for split, count in counts.items() if split != "train"}
-        classes, fingerprint = len(index.classes), index.fingerprint()
-        datasets[name] = TableDataset(
-            name, str(place), counts["train"], held_out, classes, fingerprint
-        )
-    return datasets
-
-
-def _published_datasets() -> dict[str, TableDataset]:
-    return {
-        name: TableDataset(
-            name, f"shards/{name}", s.train, {"val": s.val, "test": s.test}, s.classes
-        )
-        for name, s in OFFICIAL_SETS.items()
-    }
-
-
-def _nothing_to_do(table: str, rows: list[PlannedRow]) -> str:
-    missing = sorted({name for row in rows for name in row.missing})
-    return (
-        f"{table}: no row has its data. Missing: {', '.join(missing)}.\n"
-        f"Give them: --data {missing[0]}=DATASET, or look at the plan: --dry-run"
+def show_plan(result: dict) -> None:
+    """The commands of a reproduction in the order in which they run, with their cost."""
+    for name, commands in result["to_prepare"].items():
+        print_line(f"[bold]first[/], with the archives or class folders of {name} in SOURCE:")
+        print_line(f"  $ {safe(commands)}")
+    for step in result["steps"]:
+        cost = [f"{step['images']:,} images", _hours(step["hours"]), _size(step["disk_bytes"])]
+        print_line(f"  $ alexnet {safe(shlex.join(step['command']))}")
+        print_line(f"    [dim]{', '.join(cost)}[/]")
+    rates = ", ".join(f"{name}: {rate:g}" for name, rate in result["rates"].items())
+    print_line(f"training images/s measured here on {' + '.join(result['devices'])}: {safe(rates)}")
+    hours = _hours(result["hours"])
+    print_line(f"in all {result['images']:,} images, {hours} one after the other")
+    print_line(
+        f"disk: {_size(result['disk_bytes'])} for runs and predictions, "
+        f"{_size(result['data_bytes'])} for the shards"
     )
+    print_line(
+        "Each command can be run by hand, on any machine that sees the folders, with its own"
+    )
+    print_line("GPUs (CUDA_VISIBLE_DEVICES=0,1 alexnet ...). reproduce takes up what is there.")
+
+
+def _hours(hours: float) -> str:
+    return f"{60 * hours:.0f} min" if hours < 1.5 else f"{hours:,.1f} h"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+
+
+def show_reproduce(result: dict) -> None:
+    """The table of results.md, and where the files are."""
+    from alexnet_cli.reproduce.results import describe_ratio, table_cells
+
+    for caveat in result["caveats"]:
+        print_line(f"[bold yellow]not the published experiment:[/] {safe(caveat)}")
+    cells = table_cells(result)
+    if "rows" in result:  # a terminal has no room for the paper's gain and the images
+        cells = [[row[column] for column in (0, 1, 2, 3, 5, 6, 8)] for row in cells]
+        cells[0][4] = "worse by"
+    header, *rows = cells
+    table = Table(title=result["title"])
+    for column in header:
+        table.add_column(column, no_wrap=column == "row")
+    for row in rows:
+        table.add_row(*row)
+    print_rich(table)
+    if "laps" in result:
+        print_line(describe_ratio(result))
+        print_line(safe(result["figure"]))
+    print_line(safe(result["results"]))

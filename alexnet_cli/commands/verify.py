@@ -1,113 +1,74 @@
-"""`alexnet verify`: is every byte of a dataset as prep wrote it? And its repair from the source."""
+"""`alexnet verify`: a dataset compared with its index, and repaired."""
 
-import time
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
-from alexnet_cli.cores import num_cores
-from alexnet_cli.data.shards.shard_audit import Finding
-from alexnet_cli.engine.folder_lock import locked
-from alexnet_cli.engine.prep.folder import in_use
-from alexnet_cli.engine.verify.audit import audit_dataset
-from alexnet_cli.engine.verify.rebuild import is_index, rebuild_samples, restore_index
-from alexnet_cli.engine.verify.repair import repair
-from alexnet_cli.errors import DatasetError
-from alexnet_cli.progress import SILENT, Progress
+import typer
+
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import print_line, safe
+from alexnet_cli.cli.options import (
+    AsJson,
+    DatasetPath,
+    Layout,
+)
+from alexnet_cli.cli.tables import show
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyResult:
-    """What verify found, and what it put right.
-
-    Attributes:
-        deep: every picture was decoded.
-        seconds: that the reading took.
-        findings: what is still wrong.
-        repaired: findings that are put right.
-        replaced: files that were made again, or removed because they were copies.
-        rebuilt: the indexes were to be made again from what is beside them.
-        repaired_from: the source of the repair, if one was asked for.
-    """
-
-    dataset: str
-    deep: bool
-    shards: int
-    samples: int
-    bytes: int
-    seconds: float
-    findings: list[Finding]
-    repaired: list[Finding]
-    replaced: list[str]
-    rebuilt: bool
-    repaired_from: str | None
-
-    def raise_findings(self) -> None:
-        """Raise a DatasetError if anything is wrong."""
-        if not self.findings:
-            return
-        num_files = len({finding.file for finding in self.findings})
-        raise DatasetError(
-            f"{self.dataset}: {len(self.findings)} findings in {num_files} files, first:\n"
-            f"{self.findings[0]}\n{self._remedy()}"
-        )
-
-    def _remedy(self) -> str:
-        if self.repaired_from:
-            return "A repair does not touch what is left: files that prep did not write."
-        if not self.rebuilt and all(is_index(finding.file) for finding in self.findings):
-            return f"Rebuild the indexes: alexnet verify {self.dataset} --rebuild"
-        return f"Rebuild what is damaged: alexnet verify {self.dataset} --repair SOURCE"
+def _local(text: str) -> Path:
+    if "://" in text or text.startswith("pipe:"):
+        raise typer.BadParameter("a repair fetches nothing. Put the tars into a folder, name that.")
+    return Path(text)
 
 
 def verify(
-    folder: Path,
-    *,
-    deep: bool = False,
-    rebuild: bool = False,
-    source: Path | None = None,
-    layout: str | None = None,
-    num_workers: int | None = None,
-    progress: Progress = SILENT,
-) -> VerifyResult:
-    """Compare every file of a dataset with what was recorded when it was made.
+    dataset: DatasetPath,
+    deep: Annotated[bool, typer.Option("--deep", help="Also decode every image.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make damaged indexes again, without the source.")
+    ] = False,
+    repair: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SOURCE",
+            parser=_local,
+            help="Make what is damaged again from these images.",
+        ),
+    ] = None,
+    layout: Layout = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="By default one a core.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that every byte of a dataset is as prep wrote it, and repair it."""
+    from alexnet_cli.prep import verify as verb
 
-    Args:
-        deep: also decode every picture.
-        rebuild: make damaged indexes again from what is whole beside them.
-        source: make what is damaged again from these pictures; the indexes as `rebuild` does.
-        layout: of the source, one of `LAYOUTS`; by default found out by looking.
+    how = {"deep": deep, "rebuild": rebuild, "source": repair, "layout": layout}
+    result = verb.verify(dataset, **how, num_workers=workers, progress=console.ConsoleProgress())
+    show(asdict(result), as_json, show_verify)
+    result.raise_findings()
 
-    Raises:
-        DatasetError: there is no index to trust, or the repair would not give the same bytes.
-        AlexNetError: as `repair`.
-        Stopped: by a signal.
-    """
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is not a folder. Name the folder of a dataset.")
-    with locked(folder, partial(in_use, folder)) if source or rebuild else nullcontext():
-        replaced = restore_index(folder) if source or rebuild else []
-        began = time.perf_counter()
-        audit = audit_dataset(folder, deep=deep, num_threads=num_workers, progress=progress)
-        seconds = time.perf_counter() - began
-        if rebuild:
-            replaced += rebuild_samples(folder, audit)
-        damaged = [finding for finding in audit.findings if finding.file not in replaced]
-        if source and damaged:
-            rest = replace(audit, findings=damaged)
-            how = {"layout": layout, "num_workers": num_workers or num_cores()}
-            replaced += repair(folder, source, rest, **how, progress=progress)
-    return VerifyResult(
-        dataset=str(folder),
-        deep=deep,
-        shards=audit.num_shards,
-        samples=audit.num_samples,
-        bytes=audit.num_bytes,
-        seconds=round(seconds, 3),
-        findings=[f for f in audit.findings if f.file not in replaced],
-        repaired=[f for f in audit.findings if f.file in replaced],
-        replaced=replaced,
-        rebuilt=rebuild,
-        repaired_from=str(source) if source else None,
+
+def show_verify(result: dict) -> None:
+    """Counts, then every finding, then what was put right."""
+    speed = result["bytes"] / 1e6 / result["seconds"] if result["seconds"] else 0.0
+    decoded = ", decoded" if result["deep"] else ""
+    print_line(
+        f"[bold]{safe(result['dataset'])}[/]: {result['shards']:,} shards, "
+        f"{result['samples']:,} samples{decoded}, {result['bytes'] / 1e6:,.0f} MB "
+        f"at {speed:,.0f} MB/s"
     )
+    for finding in result["findings"]:
+        print_line(f"  [red]{_words(finding)}[/]")
+    for finding in result["repaired"]:
+        print_line(f"  [green]repaired[/] {_words(finding)}")
+    if result["replaced"]:
+        print_line(f"replaced: {safe(', '.join(result['replaced']))}")
+    elif not result["findings"]:
+        print_line("every byte is as prep wrote it")
+
+
+def _words(finding: dict) -> str:
+    sample = f": sample {finding['key']}" if finding["key"] else ""
+    expected, found = finding["expected"], finding["found"]
+    return safe(f"{finding['file']}{sample}: {finding['what']}: expected {expected}, found {found}")

@@ -1,1 +1,1 @@
-"""What flows: a release of pictures, 256x256 JPEGs, shards, batches (paper section 2 and 4.1)."""
+"""Sources, images, shards and batches (paper sections 2 and 4.1)."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.atomic import write_atomically
-from alexnet_cli.data.loader import Batch
+from alexnet_cli.data.batches.loader import Batch
 from alexnet_cli.errors import DatasetError
+from alexnet_cli.io.atomic import write_atomically
 
 FILE_NAME = "pixel_stats.npz"
 
@@ -22,7 +22,7 @@ class PixelStats:
 
     Attributes:
         mean_image: float32 (H, W, 3), 0..255.
-        eigenvalues: float64 (3,), descending: variances along the components, grey levels squared.
+        eigenvalues: float64 (3,), descending: variances along the components, gray levels squared.
         eigenvectors: float64 (3, 3), components in columns, RGB in rows.
         num_images: how many training images were averaged.
         fingerprint: the dataset they came from.
@@ -36,7 +36,7 @@ class PixelStats:
 
     @property
     def mean_rgb(self) -> np.ndarray:
-        """float64 (3,): the mean colour, 0..255."""
+        """float64 (3,): the mean color, 0..255."""
         return self.mean_image.astype(np.float64).mean(axis=(0, 1))
 
     def save(self, path: Path) -> None:

@@ -1,1 +1,1 @@
-"""What learns: the network, its columns, update rule and checkpoints (paper sections 3-5)."""
+"""The network, its columns, update rule and checkpoints (paper sections 3-5)."""

@@ -18,8 +18,8 @@ import safetensors
 import safetensors.numpy
 
 import alexnet_cli
-from alexnet_cli.atomic import write_atomically
 from alexnet_cli.errors import CheckpointError, RecipeError
+from alexnet_cli.io.atomic import write_atomically
 from alexnet_cli.model.tensor_file import (
     AVERAGE,
     HEADER_BYTES,
@@ -29,14 +29,14 @@ from alexnet_cli.model.tensor_file import (
     read_tensors,
     without_parallel,
 )
-from alexnet_cli.recipe import Recipe
+from alexnet_cli.recipes.recipe import Recipe
 
 FORMAT = 1
 PIXEL_BYTES = 64 << 20  # at most, of mean image and components
 
 
 @dataclass(slots=True)
-class Progressed:
+class TrainState:
     """How far a run is: everything that decides what the next update does.
 
     Attributes:
@@ -66,7 +66,7 @@ class Progressed:
 
     @property
     def train_error(self) -> float:
-        """Top-1 error on the training patches of the current epoch so far."""
+        """Top-1 error on the training crops of the current epoch so far."""
         return self.num_wrong / max(self.num_seen, 1)
 
     def next_epoch(self, val: dict[str, float] | None, *, is_best: bool) -> None:
@@ -104,7 +104,7 @@ class Checkpoint:
     pixels: dict[str, np.ndarray]
     classes: list[tuple[str, str]]
     fingerprint: str
-    progressed: Progressed
+    train_state: TrainState
     velocity: dict[str, np.ndarray] = field(default_factory=dict)
     average: dict[str, np.ndarray] = field(default_factory=dict)
     began_from: dict[str, str] = field(default_factory=dict)
@@ -116,8 +116,8 @@ class Checkpoint:
             "tool": self.tool,
             "dataset": self.fingerprint,
             "recipe": self.recipe.name,
-            "epoch": str(self.progressed.epoch),
-            "step": str(self.progressed.total_steps),
+            "epoch": str(self.train_state.epoch),
+            "step": str(self.train_state.total_steps),
         }
         return origin | {f"began_from_{name}": text for name, text in self.began_from.items()}
 
@@ -158,7 +158,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "recipe": json.loads(checkpoint.recipe.to_json()),
         "classes": checkpoint.classes,
         "dataset": checkpoint.fingerprint,
-        "progressed": asdict(checkpoint.progressed),
+        "train_state": asdict(checkpoint.train_state),
         "began_from": checkpoint.began_from,
     }
     header["checksum"] = _checksum(tensors, header)
@@ -225,7 +225,7 @@ def _assemble(tensors: dict[str, np.ndarray], header: dict) -> Checkpoint:
         pixels=under(PIXELS),
         classes=[(wnid, name) for wnid, name in header["classes"]],
         fingerprint=header["dataset"],
-        progressed=Progressed(**header["progressed"]),
+        train_state=TrainState(**header["train_state"]),
         velocity=under(VELOCITY),
         average=under(AVERAGE),
         began_from=dict(header.get("began_from", {})),
@@ -239,7 +239,7 @@ def _check_size(path: Path, header: dict) -> None:
     Raises:
         ValueError: the file, which may have holes and take no room on the disk, is larger.
     """
-    from alexnet_cli.model.alexnet import parameter_shapes  # torch, which plans do not need
+    from alexnet_cli.model.network import parameter_shapes  # torch, which plans do not need
 
     recipe = Recipe.from_json(json.dumps(header["recipe"]))
     if not header["classes"]:

@@ -30,29 +30,29 @@ def pool_output_size(size: int, window: int, stride: int) -> int:
 
 
 def blur_pads(size: int) -> tuple[int, int]:
-    """Return the zeros before and after a picture that make blur and choice one convolution."""
+    """Return the zeros before and after an image that make blur and choice one convolution."""
     near = BLUR_TAPS // 2 - KEPT_FIRST
     last = (low_resolution_size(size) - 1) * KEPT_EVERY
     return near, last + BLUR_TAPS - near - size
 
 
 def low_resolution_pads(size: int) -> tuple[int, int, int]:
-    """Return `blur_pads`, and the zeros right and bottom that the small picture's windows read."""
+    """Return `blur_pads`, and the zeros right and bottom that the small image's windows read."""
     return *blur_pads(size), overhang(low_resolution_size(size), LOW_WINDOW, LOW_STRIDE, 0)
 
 
 def low_resolution_output_size(size: int) -> int:
-    """Return the side of what the windows of the small picture give: 224 -> 27."""
+    """Return the side of what the windows of the small image give: 224 -> 27."""
     return conv_output_size(low_resolution_size(size), LOW_WINDOW, LOW_STRIDE, 0)
 
 
 def low_resolution_size(size: int) -> int:
-    """Return the side of the small blurred picture: 224 -> 56."""
+    """Return the side of the small blurred image: 224 -> 56."""
     return math.ceil((size - KEPT_FIRST) / KEPT_EVERY)
 
 
 def blur_window() -> np.ndarray:
-    """Return the Gaussian, normalised: float32 (taps, taps)."""
+    """Return the Gaussian, normalized: float32 (taps, taps)."""
     line = np.exp(-0.5 * ((np.arange(BLUR_TAPS) - BLUR_TAPS // 2) / BLUR_STD) ** 2)
     line /= line.sum()
     return np.outer(line, line).astype(np.float32)

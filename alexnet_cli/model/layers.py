@@ -56,7 +56,7 @@ class CeilConv2d(nn.Conv2d):
 
 
 class TwoScaleConv2d(CeilConv2d):
-    """Convolution that reads a small blurred picture too, with weights of their own for it.
+    """Convolution that reads a small blurred image too, with weights of their own for it.
 
     As conv2 of the runs before 145 (2012: layers-137.cfg).
     """
@@ -68,11 +68,11 @@ class TwoScaleConv2d(CeilConv2d):
         blur = torch.from_numpy(blur_window()).repeat(3, 1, 1, 1)
         self.register_buffer("blur", blur, persistent=False)
 
-    def forward(self, x: Tensor, picture: Tensor) -> Tensor:
-        """Map activations and the picture (N, 3, H, W) to the sum of both convolutions."""
-        near, far, end = low_resolution_pads(picture.shape[-1])
-        picture = F.pad(picture, (near, far, near, far))
-        small = F.conv2d(picture, self.blur, stride=KEPT_EVERY, groups=3)
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:
+        """Map activations and the image (N, 3, H, W) to the sum of both convolutions."""
+        near, far, end = low_resolution_pads(image.shape[-1])
+        image = F.pad(image, (near, far, near, far))
+        small = F.conv2d(image, self.blur, stride=KEPT_EVERY, groups=3)
         low = F.conv2d(F.pad(small, (0, end, 0, end)), self.low_weight, None, LOW_STRIDE)
         return super().forward(x) + low
 
@@ -92,15 +92,15 @@ class LocalConv2d(nn.Module):
         self.bias = nn.Parameter(torch.empty(filters, positions))
 
     def forward(self, x: Tensor) -> Tensor:
-        patches = F.unfold(x, self.window, padding=self.pad)  # (N, C window^2, positions)
-        y = torch.einsum("ncp,fcp->nfp", patches, self.weight) + self.bias
+        crops = F.unfold(x, self.window, padding=self.pad)  # (N, C window^2, positions)
+        y = torch.einsum("ncp,fcp->nfp", crops, self.weight) + self.bias
         return y.unflatten(2, (self.side, self.side))
 
 
 class LocalResponseNorm(nn.Module):
-    """y = x * (k + alpha * sum of x^2 over `size` neighbouring channels)^-beta (section 3.3).
+    """y = x * (k + alpha * sum of x^2 over `size` neighboring channels)^-beta (section 3.3).
 
-    The window is centred, cut at the ends, and never crosses from one column to the next. alpha
+    The window is centerd, cut at the ends, and never crosses from one column to the next. alpha
     multiplies the plain sum: torch's own layer divides it by `size`.
     """
 

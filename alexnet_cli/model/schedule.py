@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from alexnet_cli.recipe import Event, Recipe
+from alexnet_cli.recipes.recipe import Event, Recipe
 
 
 @dataclass(frozen=True, slots=True)

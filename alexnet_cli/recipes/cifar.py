@@ -1,12 +1,12 @@
 """The networks the paper trained on CIFAR-10: Figure 1, and section 3.3's 13 % and 11 %.
 
-Pictures of 32 pixels (`alexnet prep --size 32`), the mean image subtracted, no colour noise.
+Images of 32 pixels (`alexnet prep --size 32`), the mean image subtracted, no color noise.
 """
 
 from dataclasses import replace
 
-from alexnet_cli.recipe import PAPER, POOL, Conv, Dense, Event
-from alexnet_cli.recipes.entry import Entry, Target
+from alexnet_cli.recipes.named_recipe import NamedRecipe, PublishedResult
+from alexnet_cli.recipes.recipe import PAPER, POOL, Conv, Dense, Event
 
 NO_CONV = replace(PAPER.conv5, filters=0)
 NO_DENSE = Dense(units=0, init_std=0.01, init_bias=0.0)
@@ -33,7 +33,7 @@ CIFAR_RELU = replace(
     fc7=NO_DENSE,
     random_crop=False,
     mirror=False,
-    colour_noise=0.0,
+    color_noise=0.0,
     learning_rate=0.001,
     bias_rate=2.0,
     weight_decay=0.0,
@@ -67,7 +67,7 @@ CIFAR_13PCT = replace(
     epochs=470,
 )
 
-# The same with response normalisation before each pooling layer; not in the released code, whose
+# The same with response normalization before each pooling layer; not in the released code, whose
 # author published these constants with a later version: size 5, 0.001 / 5, 0.75, k = 1.
 NORM_POOL = ("activation", "norm", "max-pool")
 CIFAR_11PCT = replace(
@@ -80,26 +80,26 @@ CIFAR_11PCT = replace(
     lrn_divided=True,
 )
 
-ENTRIES = [
-    Entry(
+NAMED_RECIPES = [
+    NamedRecipe(
         CIFAR_RELU,
         "paper",
         "six times as fast to 25 % training error as tanh (figure 1)",
         data="cifar-10",
     ),
-    Entry(CIFAR_TANH, "cifar-relu", "figure 1, the slower one", data="cifar-10"),
-    Entry(
+    NamedRecipe(CIFAR_TANH, "cifar-relu", "figure 1, the slower one", data="cifar-10"),
+    NamedRecipe(
         CIFAR_13PCT,
         "cifar-relu",
-        "four layers, without response normalisation",
+        "four layers, without response normalization",
         data="cifar-10",
-        targets=(Target("cifar-10", 13.0, None, NINE_VIEWS, "paper, section 3.3"),),
+        targets=(PublishedResult("cifar-10", 13.0, None, NINE_VIEWS, "paper, section 3.3"),),
     ),
-    Entry(
+    NamedRecipe(
         CIFAR_11PCT,
         "cifar-13pct",
-        "the same with response normalisation",
+        "the same with response normalization",
         data="cifar-10",
-        targets=(Target("cifar-10", 11.0, None, NINE_VIEWS, "paper, section 3.3"),),
+        targets=(PublishedResult("cifar-10", 11.0, None, NINE_VIEWS, "paper, section 3.3"),),
     ),
 ]

@@ -2,13 +2,13 @@
 
 Published figures are of a reduced CaffeNet on all of ILSVRC-2012, one run each: the tables of
 github.com/ducha-aiki/caffenet-benchmark, described in arXiv:1606.02228. Measured ones are of a
-quarter of the kernels on 10,000 pictures of 20 classes.
+quarter of the kernels on 10,000 images of 20 classes.
 """
 
 from dataclasses import replace
 
-from alexnet_cli.recipe import PAPER
-from alexnet_cli.recipes.entry import VAL_2012, Entry, Target
+from alexnet_cli.recipes.named_recipe import VAL_2012, NamedRecipe, PublishedResult
+from alexnet_cli.recipes.recipe import PAPER
 
 FAST = replace(
     PAPER,
@@ -21,18 +21,18 @@ FAST = replace(
     epochs=60,
     # BatchSize.md: batches of 128 and 256 end within 0.1 % at the paper's rate; 512 costs 0.2 % at
     # twice the rate, 1.6 % at the same. Half of the updates is half of the traffic of 61 million
-    # weights and velocities. Measured, at twice the rate: 6.6 % worse on 10,000 pictures, where
+    # weights and velocities. Measured, at twice the rate: 6.6 % worse on 10,000 images, where
     # updates are few; take 128 or 64 for so few.
     batch_size=256,
     # Over two epochs. Measured: an error of 50 % a tenth sooner, at the end no difference.
     average_decay=0.9999,
 )
 
-ENTRIES = [
-    Entry(
+NAMED_RECIPES = [
+    NamedRecipe(
         FAST,
         "paper",
         "the paper's error in a third of its updates; not run on ILSVRC yet",
-        targets=(Target("ilsvrc-2012", 40.7, 18.2, VAL_2012, "paper, table 2"),),
+        targets=(PublishedResult("ilsvrc-2012", 40.7, 18.2, VAL_2012, "paper, table 2"),),
     ),
 ]

@@ -8,9 +8,9 @@ batch files (1024 images) by the size of the set.
 
 from dataclasses import replace
 
-from alexnet_cli.recipe import Event
-from alexnet_cli.recipes.entry import VAL_2012, Entry, Target
-from alexnet_cli.recipes.original import ORIGINAL_2012
+from alexnet_cli.recipes.named_recipe import VAL_2012, NamedRecipe, PublishedResult
+from alexnet_cli.recipes.original_2012 import ORIGINAL_2012
+from alexnet_cli.recipes.recipe import Event
 
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 HIDDEN = ("fc6", "fc7")
@@ -31,7 +31,7 @@ PRETRAIN_2009 = replace(
         Event(epoch=1.18, rate=0.001),
     ),
     epochs=6,
-    colour_noise_epochs=0,
+    color_noise_epochs=0,
 )
 
 # Run 146-2011: 21,843 classes, half of them on each column, behind a linear layer of 2048 units.
@@ -68,7 +68,7 @@ FINETUNE_2012 = replace(
         Event(epoch=42, rate=1e-5),
     ),
     epochs=54,
-    colour_noise_epochs=38,
+    color_noise_epochs=38,
 )
 
 # Run 146-2012-2009: straight from Fall 2009; likely one of the seven of the paper's best row.
@@ -85,36 +85,38 @@ FINETUNE_2012_FROM_2009 = replace(
     epochs=52,
 )
 
-ENTRIES = [
-    Entry(
+NAMED_RECIPES = [
+    NamedRecipe(
         PRETRAIN_2009,
         "original-2012",
         "all of Fall 2009, 10,184 classes",
         data="fall-2009",
-        begins_from="original-2012",
+        init_from="original-2012",
     ),
-    Entry(
+    NamedRecipe(
         PRETRAIN_2011,
         "pretrain-2009",
         "all of Fall 2011, 21,843 classes",
         data="fall-2011",
-        begins_from="pretrain-2009",
+        init_from="pretrain-2009",
     ),
-    Entry(
+    NamedRecipe(
         FINETUNE_2012,
         "pretrain-2009",
         "1 CNN*: pre-trained on Fall 2011 (run 146-2012-2011)",
         targets=(
-            Target("ilsvrc-2012", 39.0, 16.6, VAL_2012, "paper, table 2"),
-            Target("ilsvrc-2012", 38.990, 16.622, VAL_2012, "log, run 146-2012-2011"),
+            PublishedResult("ilsvrc-2012", 39.0, 16.6, VAL_2012, "paper, table 2"),
+            PublishedResult("ilsvrc-2012", 38.990, 16.622, VAL_2012, "log, run 146-2012-2011"),
         ),
-        begins_from="pretrain-2011",
+        init_from="pretrain-2011",
     ),
-    Entry(
+    NamedRecipe(
         FINETUNE_2012_FROM_2009,
         "finetune-2012",
         "pre-trained on Fall 2009 only (run 146-2012-2009)",
-        targets=(Target("ilsvrc-2012", 39.100, 16.876, VAL_2012, "log, run 146-2012-2009"),),
-        begins_from="pretrain-2009",
+        targets=(
+            PublishedResult("ilsvrc-2012", 39.100, 16.876, VAL_2012, "log, run 146-2012-2009"),
+        ),
+        init_from="pretrain-2009",
     ),
 ]

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from alexnet_cli.recipe import PAPER
-from alexnet_cli.recipes.entry import Entry
-from alexnet_cli.settings import widen
+from alexnet_cli.recipes.named_recipe import NamedRecipe
+from alexnet_cli.recipes.overrides import widen
+from alexnet_cli.recipes.recipe import PAPER
 
-# For some ten thousand pictures and a CPU: three eighths of the kernels, a schedule that ends.
+# For some ten thousand images and a CPU: three eighths of the kernels, a schedule that ends.
 SMALL = replace(
     widen(PAPER, 0.375),
     name="small",
@@ -16,7 +16,7 @@ SMALL = replace(
     warmup_epochs=1.0,
 )
 
-# For the thousand generated pictures of `alexnet demo`: a quarter of the kernels.
+# For the thousand generated images of `alexnet demo`: a quarter of the kernels.
 DEMO = replace(
     widen(PAPER, 0.25),
     name="demo",
@@ -26,7 +26,7 @@ DEMO = replace(
     warmup_epochs=1.0,
 )
 
-ENTRIES = [
-    Entry(SMALL, "paper", "some ten thousand pictures and a CPU", data="your own"),
-    Entry(DEMO, "paper", "the generated pictures of alexnet demo", data="demo"),
+NAMED_RECIPES = [
+    NamedRecipe(SMALL, "paper", "some ten thousand images and a CPU", data="your own"),
+    NamedRecipe(DEMO, "paper", "the generated images of alexnet demo", data="demo"),
 ]

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_cli.commands.evaluate import evaluate
-from alexnet_cli.commands.export import ExportResult, export
-from alexnet_cli.commands.pca import pca
-from alexnet_cli.commands.prep import PrepOptions, prep
-from alexnet_cli.data.demo_pictures import CLASSES, draw_jpeg
+from alexnet_cli.data.demo.images import CLASSES, draw_jpeg
+from alexnet_cli.data.pca import pca
+from alexnet_cli.inference.evaluate import evaluate
+from alexnet_cli.inference.export import ExportResult, export
+from alexnet_cli.prep.build import PrepOptions, prep
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,13 @@ def unharmed() -> Callable[..., Callable[[], None]]:
 
 
 def draw(label: int, number: int = 0) -> bytes:
-    """Return the JPEG of one generated picture."""
+    """Return the JPEG of one generated image."""
     return draw_jpeg(CLASSES[label].draw, np.random.default_rng([label, number]))
 
 
 @pytest.fixture
 def class_folders(tmp_path) -> Path:
-    """Three pictures in each of two class folders."""
+    """Three images in each of two class folders."""
     folder = tmp_path / "folders"
     for label, name in enumerate(("cat", "dog")):
         (folder / name).mkdir(parents=True)
@@ -135,15 +135,15 @@ def two_class_dataset(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory) -> Path:
-    """A folder of pictures: b.jpg, a.JPEG, sub/c.png, and notes.txt, which is none. Read only."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory) -> Path:
+    """A folder of images: b.jpg, a.JPEG, sub/c.png, and notes.txt, which is none. Read only."""
+    folder = tmp_path_factory.mktemp("images")
     (folder / "sub").mkdir()
     (folder / "b.jpg").write_bytes(draw(0))
     (folder / "a.JPEG").write_bytes(draw(4))
     with Image.open(io.BytesIO(draw(7))) as image:
         image.save(folder / "sub" / "c.png")
-    (folder / "notes.txt").write_text("about the pictures")
+    (folder / "notes.txt").write_text("about the images")
     return folder
 
 
@@ -161,7 +161,7 @@ def onnx_model(exported) -> Path:
 
 @pytest.fixture(scope="session")
 def predictions(runs, dataset, tmp_path_factory) -> list[Path]:
-    """Predictions files of the two runs, centre view. Read only."""
+    """Predictions files of the two runs, center view. Read only."""
     paths = []
     for run in (runs.first, runs.second):
         paths.append(tmp_path_factory.mktemp("predictions") / f"{run.name}.npz")
@@ -174,7 +174,7 @@ def predictions(runs, dataset, tmp_path_factory) -> list[Path]:
 def needs_no_torch() -> Callable[..., None]:
     """Run a command line in a process of its own, which must not load torch."""
     program = (
-        "import sys; from alexnet_cli.cli import app\n"
+        "import sys; from alexnet_cli.cli.app import app\n"
         "app(sys.argv[1:], standalone_mode=False)\n"
         "sys.exit('torch' in sys.modules)"
     )

@@ -10,19 +10,19 @@ import pytest
 import torch
 from helpers import Listener
 
-from alexnet_cli.commands import bench as verb
-from alexnet_cli.engine.devices.layout import choose_layout
-from alexnet_cli.engine.devices.precision import SLOW_BF16
-from alexnet_cli.progress import SILENT
-from alexnet_cli.recipe import PAPER
+from alexnet_cli.bench import run as verb
+from alexnet_cli.distributed.device_plan import plan_devices
+from alexnet_cli.distributed.precision import SLOW_BF16
+from alexnet_cli.io.progress import SILENT
+from alexnet_cli.recipes.recipe import PAPER
 
 SMALL = ("--set", "width=0.03125", "--set", "crop_size=59", "--device", "cpu", "--seconds", 0.01)
 
 
 @pytest.fixture(autouse=True)
 def small_limits(monkeypatch):
-    monkeypatch.setattr("alexnet_cli.engine.bench.roofline.SIDE", {"cpu": 128})
-    monkeypatch.setattr("alexnet_cli.engine.bench.roofline.COPIED", {"cpu": 1 << 20})
+    monkeypatch.setattr("alexnet_cli.bench.roofline.SIDE", {"cpu": 128})
+    monkeypatch.setattr("alexnet_cli.bench.roofline.COPIED", {"cpu": 1 << 20})
 
 
 def test_figures_of_a_dataset_are_one_json_object(answer, dataset):
@@ -119,7 +119,7 @@ def test_missing_compiler_is_an_error_that_names_the_way_without(fails, monkeypa
 
 
 def tiny():
-    from alexnet_cli.settings import widen
+    from alexnet_cli.recipes.overrides import widen
 
     return replace(widen(PAPER, 1 / 32), crop_size=59)
 
@@ -140,7 +140,7 @@ def test_all_the_ways_on_a_gpu_are_eighteen():
 
 def test_work_of_a_replica_can_be_sent_to_its_process():
     way = verb._Way(Path("shards"), tiny(), "bf16", True, verb.Extent())
-    layout = choose_layout("cpu", 2, 1, net_columns=2)
+    layout = plan_devices("cpu", 2, 1, net_columns=2)
 
     sent = pickle.loads(pickle.dumps(partial(verb._measure, way, layout, SILENT)))
 
@@ -148,11 +148,11 @@ def test_work_of_a_replica_can_be_sent_to_its_process():
 
 
 def test_batch_larger_than_the_dataset_is_refused(fails, dataset):
-    assert "60 training pictures only" in fails(2, "bench", dataset, *SMALL, "--batch", 61).message
+    assert "60 training images only" in fails(2, "bench", dataset, *SMALL, "--batch", 61).message
 
 
-def test_pictures_smaller_than_the_patches_are_refused(fails, dataset):
-    assert "patches of 224" in fails(3, "bench", dataset, "--device", "cpu").message
+def test_images_smaller_than_the_patches_are_refused(fails, dataset):
+    assert "crops of 224" in fails(3, "bench", dataset, "--device", "cpu").message
 
 
 def test_missing_dataset_is_an_error(fails):

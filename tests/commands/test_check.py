@@ -1,4 +1,4 @@
-"""`alexnet check` on shrunken recipes and networks for CIFAR-10, drawn pictures and a dataset's."""
+"""`alexnet check` on shrunken recipes and networks for CIFAR-10, drawn images and a dataset's."""
 
 import io
 import json
@@ -12,17 +12,17 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from alexnet_cli.cli import app
-from alexnet_cli.model.alexnet import AlexNet, initialize
+from alexnet_cli.cli.app import app
+from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.recipes.cifar import CIFAR_13PCT
-from alexnet_cli.settings import with_settings
+from alexnet_cli.recipes.overrides import with_settings
 
 SMALL = ("paper", "--set", "width=0.0625", "--set", "crop_size=99", "--set", "learning_rate=0.03")
 FASTER = ("--set", "learning_rate=0.01", "--set", "conv1.filters=16", "--set", "conv2.filters=16")
 CIFAR = ("cifar-13pct", *FASTER)
 HOPELESS = (*CIFAR, "--set", "learning_rate=1e-9", "--steps", 5)
 KEYS = {
-    *("recipe", "data", "classes", "guess_loss", "first_loss"),
+    *("recipe", "data", "classes", "chance_loss", "first_loss"),
     *("signals", "overfit", "faults"),
 }
 
@@ -52,8 +52,8 @@ def of_cifar() -> dict:
 def test_json_has_signals_and_the_batch(of_paper):
     assert set(of_paper) == KEYS
     about = (of_paper["recipe"], of_paper["data"], of_paper["classes"])
-    assert about == ("paper", "drawn pictures", 10)
-    assert of_paper["guess_loss"] == pytest.approx(math.log(10))
+    assert about == ("paper", "drawn images", 10)
+    assert of_paper["chance_loss"] == pytest.approx(math.log(10))
     assert of_paper["first_loss"] == pytest.approx(math.log(10), abs=0.2)
     assert of_paper["overfit"]["learned"] is True
     assert of_paper["faults"] == []
@@ -83,7 +83,7 @@ def test_json_has_the_loss_before_every_update_of_the_batch(of_cifar):
 def test_table_shows_what_json_tells(of_cifar, shown):
     found, text = of_cifar, shown("check", *CIFAR)
 
-    assert "cifar-13pct as drawn, on drawn pictures" in text
+    assert "cifar-13pct as drawn, on drawn images" in text
     for signal in found["signals"]:
         (line,) = [line for line in text.splitlines() if f" {signal['name']} " in line]
         assert f"{signal['scale']:.3g}" in line
@@ -91,7 +91,7 @@ def test_table_shows_what_json_tells(of_cifar, shown):
         assert f"{signal['silent']:.0%}" in line
     assert f"first loss {found['first_loss']:.3f}; a guess has ln(10) = 2.303" in text
     steps = len(found["overfit"]["losses"])
-    assert f"10 pictures learned by heart in {steps} steps at rate 0.003" in text
+    assert f"10 images learned by heart in {steps} steps at rate 0.003" in text
 
 
 def test_same_command_finds_the_same_and_leaves_no_file(answer, of_cifar, tmp_path, monkeypatch):
@@ -101,7 +101,7 @@ def test_same_command_finds_the_same_and_leaves_no_file(answer, of_cifar, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_seed_draws_other_weights_and_pictures(of_cifar):
+def test_another_seed_draws_other_weights_and_images(of_cifar):
     other = check(*CIFAR, "--set", "seed=1")
 
     assert other["signals"] != of_cifar["signals"]
@@ -117,12 +117,12 @@ def test_split_classifier_and_a_linear_layer_can_be_checked(answer):
     assert found["overfit"]["learned"]
 
 
-# --- pictures of a dataset
+# --- images of a dataset
 
 
-def first_patches(dataset, count: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the first training pictures' centres minus that of the mean, and their labels."""
-    pictures, labels = [], []
+def first_crops(dataset, count: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the first training images' centers minus that of the mean, and their labels."""
+    images, labels = [], []
     for path in sorted(dataset.glob("train-*.tar")):
         with tarfile.open(path) as tar:
             for member in tar:
@@ -130,15 +130,15 @@ def first_patches(dataset, count: int, size: int) -> tuple[torch.Tensor, torch.T
                 if member.name.endswith(".cls"):
                     labels.append(int(content))
                 elif member.name.endswith(".jpg"):
-                    pictures.append(np.asarray(Image.open(io.BytesIO(content)), np.float32))
+                    images.append(np.asarray(Image.open(io.BytesIO(content)), np.float32))
     mean = np.load(dataset / "pixel_stats.npz")["mean_image"]
     near = (len(mean) - size) // 2
     far = near + size
-    patches = (np.stack(pictures[:count]) - mean)[:, near:far, near:far]
-    return torch.from_numpy(patches).permute(0, 3, 1, 2), torch.tensor(labels[:count])
+    crops = (np.stack(images[:count]) - mean)[:, near:far, near:far]
+    return torch.from_numpy(crops).permute(0, 3, 1, 2), torch.tensor(labels[:count])
 
 
-def test_pictures_of_a_dataset_are_the_centres_of_its_first(answer, dataset, unharmed):
+def test_images_of_a_dataset_are_the_centres_of_its_first(answer, dataset, unharmed):
     unchanged = unharmed(dataset)
 
     found = answer("check", *CIFAR, "--set", "seed=4", "--data", dataset)
@@ -147,10 +147,10 @@ def test_pictures_of_a_dataset_are_the_centres_of_its_first(answer, dataset, unh
     recipe = with_settings(CIFAR_13PCT, [*FASTER[1::2], "seed=4"])
     net = AlexNet(recipe, 10)
     initialize(net, recipe.seed)
-    patches, labels = first_patches(dataset, 32, 24)
+    crops, labels = first_crops(dataset, 32, 24)
     with torch.no_grad():
-        rms = net.conv1(patches).square().mean().sqrt().item()
-        scores = net.eval()(patches)
+        rms = net.conv1(crops).square().mean().sqrt().item()
+        scores = net.eval()(crops)
     assert found["signals"][0]["scale"] == pytest.approx(rms, rel=1e-3)
     for count, loss in ((32, found["first_loss"]), (10, found["overfit"]["losses"][0])):
         probs = scores[:count].double().softmax(dim=1)[torch.arange(count), labels[:count]]
@@ -158,19 +158,19 @@ def test_pictures_of_a_dataset_are_the_centres_of_its_first(answer, dataset, unh
     unchanged()
 
 
-def test_dataset_of_two_pictures_is_learned_by_heart(answer, two_class_dataset):
+def test_dataset_of_two_images_is_learned_by_heart(answer, two_class_dataset):
     found = answer("check", *CIFAR, "--data", two_class_dataset)
 
     assert found["classes"] == 2
-    assert found["guess_loss"] == pytest.approx(math.log(2))
+    assert found["chance_loss"] == pytest.approx(math.log(2))
     assert (found["overfit"]["images"], found["overfit"]["learned"]) == (2, True)
 
 
-def test_pictures_smaller_than_the_patches_are_refused(fails, dataset):
+def test_images_smaller_than_the_patches_are_refused(fails, dataset):
     failure = fails(3, "check", "paper", "--data", dataset)
 
-    assert "pictures of 112 pixels" in failure.message
-    assert "patches of 224" in failure.message
+    assert "images of 112 pixels" in failure.message
+    assert "crops of 224" in failure.message
     assert failure.stdout == ""
 
 
@@ -200,10 +200,10 @@ def test_recipe_that_cannot_learn_is_exit_6_after_its_table(fails, settings, lay
 
     failure = fails(6, "check", *CIFAR, *wrong, "--steps", 5)
 
-    assert "recipe cifar-13pct: 10 pictures are not learned by heart in 5 steps" in failure.message
+    assert "recipe cifar-13pct: 10 images are not learned by heart in 5 steps" in failure.message
     assert "(loss 2.30" in failure.message
     assert f"least is left of them after {layer}." in failure.message
-    assert "10 pictures not learned by heart in 5 steps" in failure.stdout
+    assert "10 images not learned by heart in 5 steps" in failure.stdout
     assert "cifar-13pct as drawn" in failure.stdout
 
 

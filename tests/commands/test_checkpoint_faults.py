@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from alexnet_cli.model import checkpoint as checkpoint_module
-from alexnet_cli.model.alexnet import AlexNet
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from alexnet_cli.model.network import AlexNet
 
 ON_CPU = ("--device", "cpu")
 
@@ -158,13 +158,16 @@ def test_other_architecture_shows_its_first_three_differences(fails, dataset, wh
     evaluated = fails(3, "eval", path, dataset, *ON_CPU)
     resumed = fails(3, "train", dataset, "--run", tmp_path, "--resume", *ON_CPU)
 
-    told = "; ".join(f"there is no {name}" for name in first)
+    friendly_oom_errors = "; ".join(f"there is no {name}" for name in first)
     for failure in (evaluated, resumed):
-        assert f"{path}: its tensors do not fit its recipe ({told}; ...)." in failure.message
+        assert (
+            f"{path}: its tensors do not fit its recipe ({friendly_oom_errors}; ...)."
+            in failure.message
+        )
 
 
 def test_names_of_data_parallelism_are_read_by_every_command(
-    answer, dataset, pictures, runs, whole, tmp_path
+    answer, dataset, images, runs, whole, tmp_path
 ):
     run = tmp_path / "run"
     run.mkdir()
@@ -175,7 +178,7 @@ def test_names_of_data_parallelism_are_read_by_every_command(
     found, expected = (answer("eval", file, dataset, *other) for file in (path, plain))
     assert found["top1_error"] == expected["top1_error"]
     assert found["log_loss"] == expected["log_loss"]
-    predicted = [answer("predict", pictures, "--model", p, *ON_CPU) for p in (path, plain)]
+    predicted = [answer("predict", images, "--model", p, *ON_CPU) for p in (path, plain)]
     assert predicted[0]["images"] == predicted[1]["images"]
     assert answer("info", path)["layers"] == answer("info", plain)["layers"]
     assert answer("train", dataset, "--run", run, "--resume", *ON_CPU)["steps"] == 8
@@ -256,7 +259,7 @@ PAYLOADS = {
 
 
 @pytest.mark.parametrize("name", PAYLOADS)
-def test_pickle_is_refused_by_every_command_and_not_run(fails, dataset, pictures, tmp_path, name):
+def test_pickle_is_refused_by_every_command_and_not_run(fails, dataset, images, tmp_path, name):
     sprung, run = tmp_path / "sprung", tmp_path / "run"
     run.mkdir()
     content = PAYLOADS[name](Trap(sprung))
@@ -267,7 +270,7 @@ def test_pickle_is_refused_by_every_command_and_not_run(fails, dataset, pictures
     for path in paths[:2]:
         fails(3, "info", path)
         fails(3, "eval", path, dataset, *ON_CPU)
-        fails(3, "predict", pictures, "--model", path, *ON_CPU)
+        fails(3, "predict", images, "--model", path, *ON_CPU)
         fails(3, "export", path, "-o", tmp_path / "model.onnx")
         fails(3, "ensemble", path, path, "--data", dataset, *ON_CPU)
         fails(3, *new, "--set", "crop_size=99", "--init-from", path, *ON_CPU)
@@ -279,12 +282,12 @@ def test_pickle_is_refused_by_every_command_and_not_run(fails, dataset, pictures
 # --- export
 
 
-def test_flipped_bit_of_an_exported_model_is_found(fails, onnx_model, pictures, tmp_path):
+def test_flipped_bit_of_an_exported_model_is_found(fails, onnx_model, images, tmp_path):
     content = bytearray(onnx_model.read_bytes())
     content[len(content) // 2] ^= 16  # of a weight, where nothing else would notice
     (tmp_path / "flipped.onnx").write_bytes(content)
 
-    message = fails(3, "predict", pictures, "--model", tmp_path / "flipped.onnx").message
+    message = fails(3, "predict", images, "--model", tmp_path / "flipped.onnx").message
 
     assert "its checksum does not match" in message
 

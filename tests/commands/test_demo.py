@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import alexnet_cli.commands.demo as demo_module
-from alexnet_cli import cli, cli_training
-from alexnet_cli.commands.demo import IMAGENET_COMMANDS, demo, unused_folder
-from alexnet_cli.data.demo_release import write_demo_release
+import alexnet_cli.reproduce.demo as demo_module
+from alexnet_cli.cli import app as cli
+from alexnet_cli.cli import app_training as cli_training
+from alexnet_cli.data.demo.archives import write_demo_archives
+from alexnet_cli.reproduce.demo import IMAGENET_COMMANDS, demo, unused_folder
 
 # What makes each command of the demo a matter of a second.
 SHRUNK = {
@@ -34,10 +35,10 @@ class Caller:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _few_pictures():
-    with pytest.MonkeyPatch.context() as patch:
-        few = partial(write_demo_release, images_per_class=2, val_per_class=2)
-        patch.setattr(demo_module, "write_demo_release", few)
+def _few_images():
+    with pytest.MonkeyPatch.context() as crop:
+        few = partial(write_demo_archives, images_per_class=2, val_per_class=2)
+        crop.setattr(demo_module, "write_demo_archives", few)
         yield
 
 
@@ -53,9 +54,9 @@ def result(caller, tmp_path_factory):
 
 def test_table_has_two_networks_and_their_average(result):
     assert [row["name"] for row in result.rows] == [
-        "first, centre view",
+        "first, center view",
         "first, ten views",
-        "second, centre view",
+        "second, center view",
         "second, ten views",
         "both, ten views, averaged",
     ]
@@ -76,7 +77,7 @@ def test_folder_holds_what_the_commands_made(result):
     folder = Path(result.folder)
     for name in ("dataset/index.json", "runs/second/best.safetensors", "model.onnx", "first.npz"):
         assert (folder / name).is_file()
-    assert len(list((folder / "pictures").iterdir())) == 5
+    assert len(list((folder / "images").iterdir())) == 5
 
 
 def test_commands_for_imagenet_are_real_command_lines(result, alexnet):

@@ -7,10 +7,10 @@ import pytest
 import torch
 from helpers import Listener
 
-from alexnet_cli.commands.ensemble import search_weights, weighted_sum
-from alexnet_cli.data.predictions import load_predictions
-from alexnet_cli.engine.devices.precision import SLOW_BF16
-from alexnet_cli.metrics import topk_credit
+from alexnet_cli.distributed.precision import SLOW_BF16
+from alexnet_cli.inference.ensemble import search_weights, weighted_sum
+from alexnet_cli.inference.metrics import topk_credit
+from alexnet_cli.inference.predictions import load_predictions
 
 ON_CPU = ("--device", "cpu")
 
@@ -118,7 +118,7 @@ def test_member_that_is_no_checkpoint_is_named(fails, checkpoint, dataset, tmp_p
 @pytest.fixture
 def never_run(monkeypatch):
     """A network that is run at all fails the test."""
-    monkeypatch.setattr("alexnet_cli.engine.inference.predict_split", pytest.fail)
+    monkeypatch.setattr("alexnet_cli.inference.predict_split.predict_split", pytest.fail)
 
 
 def test_bad_member_is_found_before_any_is_run(

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.commands.evaluate import evaluate
-from alexnet_cli.data.predictions import load_predictions
-from alexnet_cli.engine.devices.precision import BF16_INSTRUCTIONS, SLOW_BF16
-from alexnet_cli.model.alexnet import AlexNet
+from alexnet_cli.distributed.precision import BF16_INSTRUCTIONS, SLOW_BF16
+from alexnet_cli.inference.evaluate import evaluate
+from alexnet_cli.inference.predictions import load_predictions
+from alexnet_cli.model.network import AlexNet
 
 ON_CPU = ("--device", "cpu")
 
@@ -20,7 +20,7 @@ def ten(checkpoint, dataset, tmp_path_factory) -> dict:
     return asdict(evaluate(checkpoint, dataset, predictions_path=path, device="cpu"))
 
 
-def test_json_has_ten_views_and_the_centre(answer, checkpoint, dataset, ten):
+def test_json_has_ten_views_and_the_center(answer, checkpoint, dataset, ten):
     found = answer("eval", checkpoint, dataset, *ON_CPU)
     assert found == {**ten, "predictions": None}
     assert (found["images"], found["views"]) == (30, 10)
@@ -29,7 +29,7 @@ def test_json_has_ten_views_and_the_centre(answer, checkpoint, dataset, ten):
         assert errors["log_loss"] > 0
 
 
-def test_one_view_is_the_centre_of_ten(answer, checkpoint, dataset, ten):
+def test_one_view_is_the_center_of_ten(answer, checkpoint, dataset, ten):
     one = answer("eval", checkpoint, dataset, "--views", 1, *ON_CPU)
     assert one["views"] == 1
     assert one["center"] is None
@@ -41,7 +41,7 @@ def test_one_view_is_the_centre_of_ten(answer, checkpoint, dataset, ten):
 def test_table_shows_the_errors_in_percent(shown, checkpoint, dataset, ten):
     text = shown("eval", checkpoint, dataset, "--views", 1, *ON_CPU)
     assert "30 images" in " ".join(text.split())
-    row = next(line for line in text.splitlines() if "centre view" in line)
+    row = next(line for line in text.splitlines() if "center view" in line)
     assert f"{ten['center']['top1_error']:.2%}" in row
     assert f"{ten['center']['top5_error']:.2%}" in row
     assert f"{ten['center']['log_loss']:.4f}" in row
@@ -196,7 +196,7 @@ NO_HOST_MEMORY = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocat
 )
 @pytest.mark.parametrize("command", ["eval", "ensemble", "predict", "export"])
 def test_full_memory_and_failing_gpu_are_exit_4_with_advice(
-    fails, checkpoint, runs, dataset, pictures, tmp_path, monkeypatch, command, error
+    fails, checkpoint, runs, dataset, images, tmp_path, monkeypatch, command, error
 ):
     def fail(*_):
         raise error
@@ -206,7 +206,7 @@ def test_full_memory_and_failing_gpu_are_exit_4_with_advice(
     arguments = {
         "eval": (checkpoint, dataset, *ON_CPU),
         "ensemble": (checkpoint, other, "--data", dataset, *ON_CPU),
-        "predict": (pictures, "--model", checkpoint, *ON_CPU),
+        "predict": (images, "--model", checkpoint, *ON_CPU),
         "export": (checkpoint, "-o", tmp_path / "model.onnx"),
     }[command]
 

@@ -4,15 +4,15 @@ import numpy as np
 import onnx
 import pytest
 
-import alexnet_cli.commands.export as export_module
-from alexnet_cli.engine.classifier import load_classifier
-from alexnet_cli.engine.devices.layout import choose_devices
-from alexnet_cli.model.onnx.session import load_onnx
+import alexnet_cli.inference.export as export_module
+from alexnet_cli.distributed.device_plan import choose_devices
+from alexnet_cli.inference.classifier import load_classifier
+from alexnet_cli.onnx.runtime import load_onnx
 
 
 @pytest.fixture
 def quick_check(monkeypatch):
-    """Compare with torch on one picture only."""
+    """Compare with torch on one image only."""
     monkeypatch.setattr(export_module, "CHECKED_BATCHES", (1,))
     monkeypatch.setattr(export_module, "CHECKED_VIEWS", 1)
 
@@ -64,8 +64,8 @@ def test_exported_file_gives_torch_probabilities(checkpoint, onnx_model):
 def test_text_names_file_and_difference(shown, checkpoint, tmp_path, quick_check):
     text = shown("export", checkpoint, "-o", tmp_path / "model.onnx")
     assert "model.onnx" in text
-    assert "10 classes, centre view" in text
-    assert "1 pictures: probabilities within " in text
+    assert "10 classes, center view" in text
+    assert "1 images: probabilities within " in text
     assert "of torch's, same first class" in text
 
 
@@ -100,7 +100,7 @@ def test_probabilities_may_differ_by_rounding_only(found, fault):
     compared.add(np.array([[0.6, 0.4]]), np.array([[0.6, 0.4]]))
     assert fault in compared.fault()
     assert bool(compared.fault()) == bool(fault)
-    assert compared.pictures == 3
+    assert compared.images == 3
 
 
 @pytest.mark.parametrize(("gap", "is_fault"), [(8e-7, False), (8e-5, True)])
@@ -109,7 +109,7 @@ def test_another_first_class_is_a_fault_unless_the_two_are_as_good_as_equal(gap,
     first, second = 0.5 + gap / 2, 0.5 - gap / 2
     compared.add(np.array([[first, second]]), np.array([[second, first]]))
     assert compared.top1_differing == 1
-    expected = "its first class is not torch's for 1 pictures" if is_fault else ""
+    expected = "its first class is not torch's for 1 images" if is_fault else ""
     assert compared.fault() == expected
 
 
@@ -141,7 +141,7 @@ def test_three_views_and_no_output_are_refused(wrong_command_line, checkpoint, t
 
 
 def test_network_that_predict_would_refuse_is_not_written(fails, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("alexnet_cli.model.onnx.allowance.MEMORY_BYTES", 0)
+    monkeypatch.setattr("alexnet_cli.onnx.allowance.MEMORY_BYTES", 0)
 
     message = fails(3, "export", checkpoint, "-o", tmp_path / "a.onnx").message
 

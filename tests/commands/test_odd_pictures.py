@@ -11,14 +11,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from alexnet_cli.commands.prep import PrepOptions, prep
-from alexnet_cli.data.pictures.decoding import REASONS, decode
-from alexnet_cli.data.pictures.images import square, to_square
+from alexnet_cli.data.images.decode import REASONS, decode
+from alexnet_cli.data.images.resize import square, to_square
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.errors import ImageError
+from alexnet_cli.prep.build import PrepOptions, prep
 
 FILES = Path(__file__).parents[2] / "tools" / "torture" / "odd_files.py"
-MAX_LEVELS = 14  # grey levels on average: palettes, low quality
+MAX_LEVELS = 14  # gray levels on average: palettes, low quality
 
 
 def load() -> ModuleType:
@@ -45,9 +45,9 @@ def no_programs():
     def start(*_, **__):
         raise AssertionError("a program was started")
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as crop:
         for module, name in ((subprocess, "Popen"), (os, "system"), (os, "posix_spawn")):
-            patch.setattr(module, name, start)
+            crop.setattr(module, name, start)
         yield
 
 
@@ -61,13 +61,13 @@ def test_every_file_becomes_what_it_must(group, no_programs, capfd):
         assert file.outcome in (found, odd.EITHER), f"{file.name}: {found}"
         if found == odd.WRITTEN and file.drawn is not None:
             off = np.abs(pixels.astype(int) - square(file.drawn, 32)).mean()
-            assert off <= MAX_LEVELS, f"{file.name} is {off:.0f} grey levels off"
+            assert off <= MAX_LEVELS, f"{file.name} is {off:.0f} gray levels off"
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Some of every group, and good pictures, in two class folders."""
+    """Some of every group, and good images, in two class folders."""
     folder = tmp_path_factory.mktemp("odd")
     for label, name in enumerate(("ant", "bee")):
         (folder / name).mkdir()
@@ -115,6 +115,6 @@ def test_predict_decides_as_prep_does(alexnet, onnx_model, folder, prepared):
     assert refused == expected
 
 
-def test_a_picture_within_every_limit_is_decoded_whole():
+def test_a_image_within_every_limit_is_decoded_whole():
     pixels = odd.drawing(1500, 1000)  # more than a band
     np.testing.assert_array_equal(decode(odd.save(pixels, "BMP")), pixels)

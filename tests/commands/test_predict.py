@@ -30,10 +30,10 @@ def onnx_answer(answer, onnx_model):
     return call
 
 
-def test_json_has_the_most_probable_classes_in_order(answer, checkpoint, pictures):
-    found = answer("predict", pictures / "b.jpg", "--model", checkpoint, *ON_CPU)
+def test_json_has_the_most_probable_classes_in_order(answer, checkpoint, images):
+    found = answer("predict", images / "b.jpg", "--model", checkpoint, *ON_CPU)
     (entry,) = found["images"]
-    assert entry["image"] == str(pictures / "b.jpg")
+    assert entry["image"] == str(images / "b.jpg")
     assert len(entry["predictions"]) == 5
     assert all(set(row) == {"label", "wnid", "name", "probability"} for row in entry["predictions"])
     probabilities = [row["probability"] for row in entry["predictions"]]
@@ -42,37 +42,37 @@ def test_json_has_the_most_probable_classes_in_order(answer, checkpoint, picture
         assert row["wnid"] == f"n{90000001 + row['label']}"
 
 
-def test_top_says_how_many_classes_are_shown(onnx_answer, pictures):
-    (all_of_them,) = probabilities_of(onnx_answer(pictures / "b.jpg", "--top", 99))
+def test_top_says_how_many_classes_are_shown(onnx_answer, images):
+    (all_of_them,) = probabilities_of(onnx_answer(images / "b.jpg", "--top", 99))
     assert sum(all_of_them.values()) == pytest.approx(1, abs=1e-5)
     assert len(all_of_them) == 10
-    assert len(probabilities_of(onnx_answer(pictures / "b.jpg", "--top", 1))[0]) == 1
+    assert len(probabilities_of(onnx_answer(images / "b.jpg", "--top", 1))[0]) == 1
 
 
-def test_onnx_and_checkpoint_agree(answer, onnx_answer, checkpoint, pictures):
-    expected = answer("predict", pictures, "--model", checkpoint, "--top", 10, *ON_CPU)
-    found = onnx_answer(pictures, "--top", 10)
+def test_onnx_and_checkpoint_agree(answer, onnx_answer, checkpoint, images):
+    expected = answer("predict", images, "--model", checkpoint, "--top", 10, *ON_CPU)
+    found = onnx_answer(images, "--top", 10)
     assert found["views"] == expected["views"] == 10
     for mine, theirs in zip(probabilities_of(found), probabilities_of(expected), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-3)
 
 
-def test_one_view_differs_from_ten(answer, checkpoint, pictures):
-    arguments = ("predict", pictures / "b.jpg", "--model", checkpoint, *ON_CPU)
+def test_one_view_differs_from_ten(answer, checkpoint, images):
+    arguments = ("predict", images / "b.jpg", "--model", checkpoint, *ON_CPU)
     one, ten = answer(*arguments, "--views", 1), answer(*arguments)
     assert (one["views"], ten["views"]) == (1, 10)
     assert probabilities_of(one) != probabilities_of(ten)
 
 
-def test_files_folders_and_globs_keep_the_order_named(onnx_answer, pictures, monkeypatch):
-    found = onnx_answer(pictures / "sub" / "c.png", pictures, pictures / "*.jpg")
+def test_files_folders_and_globs_keep_the_order_named(onnx_answer, images, monkeypatch):
+    found = onnx_answer(images / "sub" / "c.png", images, images / "*.jpg")
     assert names_of(found) == ["c.png", "a.JPEG", "b.jpg", "c.png", "b.jpg"]
-    monkeypatch.chdir(pictures)
+    monkeypatch.chdir(images)
     assert names_of(onnx_answer("**/*.png", "?.JPEG")) == ["c.png", "a.JPEG"]
 
 
-def test_text_shows_names_percent_and_bars(shown, answer, onnx_model, pictures):
-    arguments = ("predict", pictures / "b.jpg", "--model", onnx_model, *ON_CPU)
+def test_text_shows_names_percent_and_bars(shown, answer, onnx_model, images):
+    arguments = ("predict", images / "b.jpg", "--model", onnx_model, *ON_CPU)
     best = answer(*arguments)["images"][0]["predictions"][0]
     text = shown(*arguments)
     row = next(line for line in text.splitlines() if best["wnid"] in line)
@@ -80,25 +80,25 @@ def test_text_shows_names_percent_and_bars(shown, answer, onnx_model, pictures):
     assert best["name"] in row
 
 
-def test_newest_run_here_is_used_and_named(alexnet, runs, pictures, tmp_path, monkeypatch):
+def test_newest_run_here_is_used_and_named(alexnet, runs, images, tmp_path, monkeypatch):
     for age, run in ((100, runs.second), (50, runs.first)):
         copy = shutil.copytree(run, tmp_path / "runs" / run.name)
         when = (copy / "best.safetensors").stat().st_mtime - age
         os.utime(copy / "best.safetensors", (when, when))
     monkeypatch.chdir(tmp_path)
-    result = alexnet("predict", pictures / "b.jpg", *ON_CPU, "--json")
+    result = alexnet("predict", images / "b.jpg", *ON_CPU, "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["model"] == str(Path("runs/first/best.safetensors"))
     assert "runs/first/best.safetensors" in result.stderr
 
 
-def test_no_run_here_asks_for_a_model(fails, pictures, tmp_path, monkeypatch):
+def test_no_run_here_asks_for_a_model(fails, images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "--model" in fails(3, "predict", pictures / "b.jpg", *ON_CPU).message
+    assert "--model" in fails(3, "predict", images / "b.jpg", *ON_CPU).message
 
 
-def test_one_missing_picture_is_a_row_with_its_reason(fails, onnx_model, pictures):
-    names = (pictures / "b.jpg", pictures / "none.jpg", pictures / "sub" / "c.png")
+def test_one_missing_image_is_a_row_with_its_reason(fails, onnx_model, images):
+    names = (images / "b.jpg", images / "none.jpg", images / "sub" / "c.png")
     failure = fails(5, "predict", *names, "--model", onnx_model, *ON_CPU, "--json")
     entries = json.loads(failure.stdout)["images"]
     assert [entry["image"] for entry in entries] == [str(name) for name in names]
@@ -106,21 +106,21 @@ def test_one_missing_picture_is_a_row_with_its_reason(fails, onnx_model, picture
     assert "predictions" not in entries[1]
     assert entries[0]["predictions"]
     assert entries[2]["predictions"]
-    assert "1 of 3 pictures" in failure.message
+    assert "1 of 3 images" in failure.message
 
 
-def test_bad_picture_is_shown_among_the_good(fails, onnx_model, pictures):
-    names = (pictures / "notes.txt", pictures / "b.jpg")
+def test_bad_image_is_shown_among_the_good(fails, onnx_model, images):
+    names = (images / "notes.txt", images / "b.jpg")
     failure = fails(5, "predict", *names, "--model", onnx_model, *ON_CPU)
     assert "not-an-image" in failure.stdout
     assert "%" in failure.stdout
 
 
-def test_only_bad_pictures_are_exit_3(fails, onnx_model, pictures):
-    names = (pictures / "none.jpg", pictures / "notes.txt")
+def test_only_bad_images_are_exit_3(fails, onnx_model, images):
+    names = (images / "none.jpg", images / "notes.txt")
     failure = fails(3, "predict", *names, "--model", onnx_model, *ON_CPU, "--json")
     assert all("error" in entry for entry in json.loads(failure.stdout)["images"])
-    assert "2 of 2 pictures" in failure.message
+    assert "2 of 2 images" in failure.message
 
 
 @pytest.mark.parametrize("name", ["https://example.org/cat.jpg", "file:///cat.jpg", "-"])
@@ -129,54 +129,52 @@ def test_urls_and_standard_input_are_refused(fails, onnx_model, name):
     assert "not supported" in failure.message
 
 
-def test_folder_or_glob_without_pictures_is_refused(fails, onnx_model, tmp_path):
+def test_folder_or_glob_without_images_is_refused(fails, onnx_model, tmp_path):
     for name in (tmp_path, tmp_path / "*.jpg"):
-        assert "no pictures there" in fails(2, "predict", name, "--model", onnx_model).message
+        assert "no images there" in fails(2, "predict", name, "--model", onnx_model).message
 
 
 @pytest.mark.parametrize("name", ["bad.onnx", "bad.safetensors"])
 @pytest.mark.parametrize("content", [b"", b"no model here"])
-def test_model_that_is_none_is_refused(fails, pictures, tmp_path, name, content):
+def test_model_that_is_none_is_refused(fails, images, tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    arguments = (pictures / "b.jpg", "--model", tmp_path / name, *ON_CPU)
+    arguments = (images / "b.jpg", "--model", tmp_path / name, *ON_CPU)
     assert f"{name}: not an" in fails(3, "predict", *arguments).message
 
 
 @pytest.mark.parametrize("name", ["none.onnx", "none.safetensors"])
-def test_missing_model_is_refused(fails, pictures, tmp_path, name):
-    arguments = (pictures / "b.jpg", "--model", tmp_path / name, *ON_CPU)
+def test_missing_model_is_refused(fails, images, tmp_path, name):
+    arguments = (images / "b.jpg", "--model", tmp_path / name, *ON_CPU)
     assert "no such file" in fails(3, "predict", *arguments).message
 
 
-def test_views_are_fixed_in_an_exported_model(fails, onnx_model, pictures):
-    arguments = (pictures / "b.jpg", "--model", onnx_model, "--views", 1, *ON_CPU)
+def test_views_are_fixed_in_an_exported_model(fails, onnx_model, images):
+    arguments = (images / "b.jpg", "--model", onnx_model, "--views", 1, *ON_CPU)
     assert "--views 10" in fails(2, "predict", *arguments).message
 
 
 @pytest.mark.parametrize(
     "wrong", [("--views", 3), ("--top", 0), ("--device", "banana"), ("--device", "CPU")]
 )
-def test_impossible_values_are_refused_by_the_parser(
-    wrong_command_line, onnx_model, pictures, wrong
-):
-    arguments = (pictures / "b.jpg", "--model", onnx_model, *wrong)
+def test_impossible_values_are_refused_by_the_parser(wrong_command_line, onnx_model, images, wrong):
+    arguments = (images / "b.jpg", "--model", onnx_model, *wrong)
     assert wrong[0] in wrong_command_line("predict", *arguments)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
 @pytest.mark.parametrize("model", ["onnx_model", "checkpoint"])
-def test_cuda_that_is_not_there_is_exit_4(fails, request, pictures, model):
+def test_cuda_that_is_not_there_is_exit_4(fails, request, images, model):
     path = request.getfixturevalue(model)
-    arguments = (pictures / "b.jpg", "--model", path, "--device", "cuda", "--json")
+    arguments = (images / "b.jpg", "--model", path, "--device", "cuda", "--json")
     failure = fails(4, "predict", *arguments)
     assert "--device cpu" in failure.message
     assert failure.stdout == ""
 
 
-def test_hostile_names_are_escaped(alexnet, onnx_model, pictures, tmp_path):
+def test_hostile_names_are_escaped(alexnet, onnx_model, images, tmp_path):
     name = "red\x1b[31m\nwarning [bold]x[dim] :smile:.jpg"
-    shutil.copy(pictures / "b.jpg", tmp_path / name)
-    (tmp_path / f"{name}.png").write_text("no picture")
+    shutil.copy(images / "b.jpg", tmp_path / name)
+    (tmp_path / f"{name}.png").write_text("no image")
     arguments = ("predict", tmp_path, "--model", onnx_model)
     text = alexnet(*arguments, *ON_CPU)
     assert text.exit_code == 5
@@ -187,28 +185,28 @@ def test_hostile_names_are_escaped(alexnet, onnx_model, pictures, tmp_path):
     assert Path(found["images"][0]["image"]).name == name
 
 
-def test_names_that_are_no_utf8_are_escaped(alexnet, onnx_model, pictures, tmp_path):
+def test_names_that_are_no_utf8_are_escaped(alexnet, onnx_model, images, tmp_path):
     name = os.fsdecode(b"caf\xe9.jpg")
-    shutil.copy(pictures / "b.jpg", tmp_path / name)
+    shutil.copy(images / "b.jpg", tmp_path / name)
     text = alexnet("predict", tmp_path, "--model", onnx_model, *ON_CPU)
     assert text.exit_code == 0
     assert r"caf\udce9.jpg" in text.stdout
 
 
-def test_picture_named_like_an_option_can_be_given(onnx_answer, pictures, tmp_path, monkeypatch):
-    shutil.copy(pictures / "b.jpg", tmp_path / "--help.jpg")
+def test_image_named_like_an_option_can_be_given(onnx_answer, images, tmp_path, monkeypatch):
+    shutil.copy(images / "b.jpg", tmp_path / "--help.jpg")
     monkeypatch.chdir(tmp_path)
     assert names_of(onnx_answer("./--help.jpg")) == ["--help.jpg"]
 
 
-def test_torch_is_never_loaded_for_onnx(needs_no_torch, onnx_model, pictures):
-    needs_no_torch("predict", pictures / "b.jpg", "--model", onnx_model, *ON_CPU)
+def test_torch_is_never_loaded_for_onnx(needs_no_torch, onnx_model, images):
+    needs_no_torch("predict", images / "b.jpg", "--model", onnx_model, *ON_CPU)
 
 
-def test_line_break_in_the_name_of_a_picture_found_in_a_folder_ends_no_line(
+def test_line_break_in_the_name_of_a_image_found_in_a_folder_ends_no_line(
     fails, onnx_model, tmp_path
 ):
-    (tmp_path / "a\nb.jpg").write_text("no picture")
+    (tmp_path / "a\nb.jpg").write_text("no image")
 
     message = fails(3, "predict", tmp_path, "--model", onnx_model).message
 

@@ -15,19 +15,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_cli.data.demo_pictures import CLASSES, draw_jpeg
-from alexnet_cli.data.releases import LAYOUTS
+from alexnet_cli.data.demo.images import CLASSES, draw_jpeg
 from alexnet_cli.data.shards import writer as shards
 from alexnet_cli.data.shards.dataset import open_dataset
-from alexnet_cli.engine.folder_lock import locked
-from alexnet_cli.engine.prep import cluster, shard_pool
+from alexnet_cli.data.sources.detect import LAYOUTS
+from alexnet_cli.io.folder_lock import locked
+from alexnet_cli.prep import cluster
+from alexnet_cli.prep import workers as shard_pool
 
 OPTIONS = ("--size", 112, "--shard-size", 25)  # those of the dataset in tests/conftest.py
 
 
 @pytest.fixture
-def one_bad_picture(class_folders) -> Path:
-    (class_folders / "cat" / "note.JPEG").write_text("not a picture at all")
+def one_bad_image(class_folders) -> Path:
+    (class_folders / "cat" / "note.JPEG").write_text("not an image at all")
     return class_folders
 
 
@@ -36,7 +37,7 @@ def prepared(dataset: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in dataset.iterdir() if path.suffix != ".npz"}
 
 
-def test_json_counts_every_picture_of_the_archives(answer, release, tmp_path):
+def test_json_counts_every_image_of_the_archives(answer, release, tmp_path):
     found = answer("prep", release, tmp_path / "new", *OPTIONS, "--workers", 1)
     assert found["classes"] == 10
     assert found["splits"] == {
@@ -86,9 +87,9 @@ def test_val_fraction_divides_class_folders(answer, class_folders, tmp_path):
     assert (splits["train"]["written"], splits["val"]["written"]) == (4, 2)
 
 
-def test_text_named_jpeg_is_counted_listed_and_exit_5(fails, one_bad_picture, tmp_path):
+def test_text_named_jpeg_is_counted_listed_and_exit_5(fails, one_bad_image, tmp_path):
     folder = tmp_path / "new"
-    failure = fails(5, "prep", one_bad_picture, folder, "--size", 64, "--workers", 1)
+    failure = fails(5, "prep", one_bad_image, folder, "--size", 64, "--workers", 1)
     assert "--max-bad 1" in failure.message
     assert "note.JPEG" in failure.stdout
     assert "not-an-image" in failure.stdout
@@ -97,9 +98,9 @@ def test_text_named_jpeg_is_counted_listed_and_exit_5(fails, one_bad_picture, tm
     assert row.startswith("train,cat/note.JPEG,not-an-image,")
 
 
-def test_rejects_are_accepted_up_to_max_bad(answer, one_bad_picture, tmp_path):
+def test_rejects_are_accepted_up_to_max_bad(answer, one_bad_image, tmp_path):
     arguments = ("--max-bad", 1, "--size", 64, "--workers", 1)
-    found = answer("prep", one_bad_picture, tmp_path / "new", *arguments)
+    found = answer("prep", one_bad_image, tmp_path / "new", *arguments)
     assert found["splits"]["train"] == {"found": 7, "written": 6, "rejected": 1, "shards": 1}
     assert found["reasons"] == {"not-an-image": 1}
 
@@ -163,8 +164,8 @@ def test_full_disk_names_the_file_and_the_same_command_goes_on(
         fsync(descriptor)
 
     arguments = ("prep", release, tmp_path / "new", *OPTIONS, "--workers", 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fill_up)
+    with monkeypatch.context() as crop:
+        crop.setattr(os, "fsync", fill_up)
         message = fails(4, *arguments).message
     assert "disk full: " in message
     assert "Finished shards are kept. Make room and run the same command again." in message
@@ -185,8 +186,8 @@ def test_stopped_prep_goes_on_with_the_same_command(
         return make_shard(task, is_stopping)
 
     arguments = ("prep", release, tmp_path / "new", *OPTIONS, "--workers", 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(shard_pool, "make_shard", stop_at_third)
+    with monkeypatch.context() as crop:
+        crop.setattr(shard_pool, "make_shard", stop_at_third)
         message = fails(130, *arguments).message
     assert "stopped: 2 of 5 shards are done; run the same command to go on." in message
     assert not list(tmp_path.rglob("*.partial"))
@@ -317,7 +318,7 @@ def start_prep(source: Path, folder: Path, *options: str) -> subprocess.Popen:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory) -> Path:
-    """Class folders of so many pictures that prep is at work for seconds."""
+    """Class folders of so many images that prep is at work for seconds."""
     folder = tmp_path_factory.mktemp("many")
     for label, name in enumerate(("cat", "dog")):
         (folder / name).mkdir()
@@ -459,12 +460,12 @@ def test_empty_class_is_refused_unless_it_is_allowed_to_keep_its_number(
     for name in ("ant", "eel"):
         (class_folders / name).mkdir()
     failure = fails(3, "prep", class_folders, tmp_path / "new", *OPTIONS)
-    assert "2 of 4 classes have no training picture: ant, eel" in failure.message
+    assert "2 of 4 classes have no training image: ant, eel" in failure.message
     result = alexnet(
         "prep", class_folders, tmp_path / "new", *OPTIONS, "--allow-empty-class", "--json"
     )
     assert result.exit_code == 0
-    assert "2 classes have no training picture, but keep their number: ant, eel" in result.stderr
+    assert "2 classes have no training image, but keep their number: ant, eel" in result.stderr
     split = open_dataset(tmp_path / "new").split("train")
     assert sorted(set(split.samples["label"].tolist())) == [1, 2]
 
@@ -474,10 +475,10 @@ def test_names_with_line_breaks_and_terminal_codes_are_escaped_and_keep_csv_and_
 ):
     empty, bad = class_folders / "em\npty\x1b[2J", class_folders / "cat" / 'b\n"\x1b[31m.jpg'
     empty.mkdir()
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     refused = fails(3, "prep", class_folders, tmp_path / "new\none", *OPTIONS).message
-    assert r"have no training picture: em\npty\x1b[2J" in refused
-    assert "Add pictures or remove those folders" in refused
+    assert r"have no training image: em\npty\x1b[2J" in refused
+    assert "Add images or remove those folders" in refused
     empty.rmdir()
     (class_folders / "on\nly").mkdir()
     shutil.copy(bad, class_folders / "on\nly" / "x\ny.jpg")
@@ -502,9 +503,9 @@ def test_class_of_rejects_alone_is_refused_unless_it_is_allowed(
 ):
     for number in range(7):
         (class_folders / f"x{number}").mkdir()
-        (class_folders / f"x{number}" / "1.JPEG").write_text("no picture")
+        (class_folders / f"x{number}" / "1.JPEG").write_text("no image")
     failure = fails(3, "prep", class_folders, tmp_path / "new", *OPTIONS)
-    assert "picture of 7 classes was rejected: x0, x1, x2, x3, x4, ..." in failure.message
+    assert "image of 7 classes was rejected: x0, x1, x2, x3, x4, ..." in failure.message
     assert not (tmp_path / "new").exists()
     options = (*OPTIONS, "--allow-empty-class", "--max-bad", 7)
     assert answer("prep", class_folders, tmp_path / "new", *options)["classes"] == 9
@@ -534,12 +535,12 @@ def test_links_that_lead_out_need_a_flag(answer, fails, class_folders, release, 
     assert "--follow-links is for class folders" in failure.message
 
 
-def test_picture_in_two_classes_is_reported(alexnet, class_folders, tmp_path):
+def test_image_in_two_classes_is_reported(alexnet, class_folders, tmp_path):
     shutil.copy(class_folders / "cat" / "0.JPEG", class_folders / "dog" / "again.JPEG")
     shutil.copy(class_folders / "cat" / "0.JPEG", class_folders / "cat" / "again.JPEG")
     result = alexnet("prep", class_folders, tmp_path / "new", *OPTIONS, "--json")
-    assert "warning: the same picture in two classes, 1 times" in result.stderr
-    (row,) = json.loads(result.stdout)["doubles"]
+    assert "warning: the same image in two classes, 1 times" in result.stderr
+    (row,) = json.loads(result.stdout)["duplicates"]
     assert {row["source"][:4], row["other"][:4]} == {"cat/", "dog/"}
 
 
@@ -551,9 +552,7 @@ def test_times_of_the_source_have_no_say(answer, class_folders, tmp_path):
     assert prepared(tmp_path / "now") == prepared(tmp_path / "then")
 
 
-def test_pictures_that_change_meanwhile_are_unreadable(
-    answer, class_folders, tmp_path, monkeypatch
-):
+def test_images_that_change_meanwhile_are_unreadable(answer, class_folders, tmp_path, monkeypatch):
     begin = shards.make_shard
 
     def change_first(task, *arguments):

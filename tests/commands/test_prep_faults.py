@@ -33,7 +33,7 @@ class Disk:
     def holds(self, path) -> bool:
         return str(path).startswith(str(self.below))
 
-    def meet(self, name: str, where) -> None:
+    def barrier(self, name: str, where) -> None:
         is_open = isinstance(where, int)
         path = str(Path(f"/proc/self/fd/{where}").readlink()) if is_open else str(where)
         if self.holds(path):
@@ -48,13 +48,13 @@ def watched_file(disk: Disk) -> type[io.FileIO]:
 
     class File(io.FileIO):
         def write(self, content):
-            disk.meet("write", self.fileno())
+            disk.barrier("write", self.fileno())
             return super().write(content)
 
         def close(self):
             try:
                 if not self.closed:
-                    disk.meet("close", self.fileno())
+                    disk.barrier("close", self.fileno())
             finally:
                 super().close()
 
@@ -69,7 +69,7 @@ def disk(tmp_path, monkeypatch) -> Disk:
 
     def open_file(file, mode="r", *arguments, **options):
         if mode == "wb" and disk.holds(file):
-            disk.meet("create", file)
+            disk.barrier("create", file)
             return io.BufferedWriter(file_kind(file, "w"))
         return real_open(file, mode, *arguments, **options)
 
@@ -78,7 +78,7 @@ def disk(tmp_path, monkeypatch) -> Disk:
 
         def call(where, *arguments, **options):
             try:
-                disk.meet(name, where)
+                disk.barrier(name, where)
             except OSError:
                 if name == "close":
                     real(where)
@@ -95,7 +95,7 @@ def disk(tmp_path, monkeypatch) -> Disk:
 
 @pytest.fixture
 def source(tmp_path) -> Path:
-    """A class of two pictures for training, so that one of them can be missed, and one of val."""
+    """A class of two images for training, so that one of them can be missed, and one of val."""
     for number, name in enumerate(("train/ant/1.png", "train/ant/2.png", "val/ant/1.png")):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def fail_call(alexnet, disk: Disk, number: int, *arguments):
     where = f"{number}: {disk.calls[number - 1]}: {result.output}"
     message = result.stderr.partition("error: ")[2]
     if result.exit_code not in (0, 5):
-        # Too many open files are no fault of the picture: the shard in the making is named.
+        # Too many open files are no fault of the image: the shard in the making is named.
         shard_is_named = disk.error == errno.EMFILE and ".tar: too many open" in message
         assert str(disk.below) in message or shard_is_named, where
         assert 1 <= message.count("\n") <= 3, where
@@ -153,7 +153,7 @@ def test_every_call_on_the_dataset_fails_once_and_nothing_is_lost(alexnet, sourc
             assert bytes_of(target) == whole, where
 
 
-def test_every_call_on_the_source_fails_once_and_no_picture_is_missed(
+def test_every_call_on_the_source_fails_once_and_no_image_is_missed(
     alexnet, source, tmp_path, disk
 ):
     target, arguments = tmp_path / "new", ("prep", source, tmp_path / "new", *OPTIONS)

@@ -13,7 +13,7 @@ import pytest
 LIMITED = (
     "import resource, sys; number, value = map(int, sys.argv[1:3]); del sys.argv[1:3]\n"
     "resource.setrlimit(number, (value, value))\n"
-    "from alexnet_cli.cli import main\n"
+    "from alexnet_cli.cli.app import main\n"
     "main()\n"
 )
 

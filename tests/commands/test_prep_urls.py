@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.commands.prep import PrepOptions, prep
-from alexnet_cli.engine.prep import shard_pool
+from alexnet_cli.prep import workers as shard_pool
+from alexnet_cli.prep.build import PrepOptions, prep
 
 OPTIONS = ("--size", 64, "--shard-size", 20, "--workers", 1)
 PATTERN = "{train-{000000..000002},val-{000000..000001}}.tar"
@@ -108,8 +108,8 @@ def test_tar_that_changes_at_its_server_is_noticed_not_mixed(
         return make_shard(task, is_stopping)
 
     arguments = ("prep", f"file://{own_tars}/{PATTERN}", tmp_path / "new", *OPTIONS)
-    with monkeypatch.context() as patch:
-        patch.setattr(shard_pool, "make_shard", stop_at_second)
+    with monkeypatch.context() as crop:
+        crop.setattr(shard_pool, "make_shard", stop_at_second)
         assert "1 of 5 shards are done" in fails(130, *arguments).message
     os.utime(own_tars / "val-000000.tar", (1, 1))
     check = unharmed(tmp_path / "new")
@@ -231,8 +231,8 @@ def test_disk_that_fills_up_while_tars_are_fetched_is_exit_4(
         raise OSError(28, "No space left on device")
 
     url = url_of(web(tars))
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+    with monkeypatch.context() as crop:
+        crop.setattr(os, "fsync", full)
         message = fails(4, "prep", url, tmp_path / "new", *OPTIONS).message
     assert ".tar: disk full" in message
     assert "Make room and run the same command again" in message
@@ -291,7 +291,7 @@ def test_class_of_rejects_keeps_the_tars_for_the_next_time(fails, answer, web, t
     (tmp_path / "spoilt").mkdir()
     with tarfile.open(tars / "train-000000.tar") as tar:
         jpeg = tar.extractfile(tar.next()).read()
-    members = {"a.jpg": jpeg, "a.cls": b"0", "b.jpg": b"no picture", "b.cls": b"1"}
+    members = {"a.jpg": jpeg, "a.cls": b"0", "b.jpg": b"no image", "b.cls": b"1"}
     with tarfile.open(tmp_path / "spoilt" / "train-0.tar", "w") as tar:
         for name, content in members.items():
             member = tarfile.TarInfo(name)
@@ -300,7 +300,7 @@ def test_class_of_rejects_keeps_the_tars_for_the_next_time(fails, answer, web, t
     server = web(tmp_path / "spoilt")
     arguments = ("prep", f"{server.url}/train-0.tar", tmp_path / "new", *OPTIONS)
     message = fails(3, *arguments).message
-    assert "every training picture of 1 classes was rejected: 1" in message
+    assert "every training image of 1 classes was rejected: 1" in message
     answer(*arguments, "--allow-empty-class", "--max-bad", 1)
     assert server.asked == ["train-0.tar"]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from alexnet_cli.recipes import RECIPES
+from alexnet_cli.recipes.catalog import RECIPES
 
 
 def test_json_lists_every_recipe_once(answer):
@@ -22,7 +22,7 @@ def test_only_the_differences_to_the_parent_are_listed(answer):
     assert rows["no-augmentation"]["changes"] == {
         "random_crop": False,
         "mirror": False,
-        "colour_noise": 0.0,
+        "color_noise": 0.0,
     }
 
 

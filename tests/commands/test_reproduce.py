@@ -12,15 +12,22 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from alexnet_cli import cli, cli_training
-from alexnet_cli.commands import reproduce as reproduce_verb
-from alexnet_cli.commands.prep import PrepOptions, prep
-from alexnet_cli.commands.reproduce import Request, Shortcuts, plan, reproduce
-from alexnet_cli.data.predictions import load_predictions
-from alexnet_cli.errors import ChildError
+from alexnet_cli.cli import app as cli
+from alexnet_cli.cli import app_training as cli_training
+from alexnet_cli.errors import JobError
+from alexnet_cli.inference.predictions import load_predictions
 from alexnet_cli.model.checkpoint import load_checkpoint
-from alexnet_cli.recipes import RECIPES
-from alexnet_cli.recipes.tables import FIGURE_1_TRIAL_EPOCHS, RACERS, TABLE_NAMES, TABLES, Racer
+from alexnet_cli.prep.build import PrepOptions, prep
+from alexnet_cli.recipes.catalog import RECIPES
+from alexnet_cli.recipes.paper_tables import (
+    FIGURE_1_TRIAL_EPOCHS,
+    RACERS,
+    TABLE_NAMES,
+    TABLES,
+    Racer,
+)
+from alexnet_cli.reproduce import run as reproduce_verb
+from alexnet_cli.reproduce.run import Request, Shortcuts, plan, reproduce
 
 SHRUNK = ("width=0.0625", "crop_size=99", "batch_size=16")
 SMALL = tuple(f"--set={setting}" for setting in SHRUNK)
@@ -46,7 +53,7 @@ class Caller:
         if self.verbs().count("train") == self.stop_at:
             assert arguments[arguments.index("--epochs") + 1] == str(EPOCHS)
             invoke([*arguments, "--epochs", "1"])
-            raise ChildError("`alexnet train` ended with exit code 143", 143)
+            raise JobError("`alexnet train` ended with exit code 143", 143)
         return invoke(arguments)
 
     def verbs(self) -> list[str]:
@@ -56,7 +63,7 @@ class Caller:
 def invoke(arguments: list[str]) -> dict:
     result = CliRunner().invoke(cli.app, [*arguments, "--json"])
     if result.exit_code:
-        raise ChildError(result.output, result.exit_code)
+        raise JobError(result.output, result.exit_code)
     return json.loads(result.stdout)
 
 
@@ -156,7 +163,7 @@ def test_plan_of_a_shortened_race_is_short(answer, tmp_path):
     assert [step["images"] for step in found["steps"]] == [2 * 50_000] * 3
 
 
-def test_plan_counts_the_published_pictures_where_none_are_given(answer, tmp_path):
+def test_plan_counts_the_published_images_where_none_are_given(answer, tmp_path):
     arguments = ("ilsvrc-2010", "--dry-run", "--device", "cpu", "--out", tmp_path / "out", *SMALL)
     found = answer("reproduce", *arguments)
     train, measure = found["steps"]
@@ -172,7 +179,7 @@ def test_plan_counts_the_published_pictures_where_none_are_given(answer, tmp_pat
     assert set(train) == {"name", "command", "images", "hours", "disk_bytes"}
 
 
-def test_plan_takes_the_pictures_that_are_given(answer, dataset, tmp_path):
+def test_plan_takes_the_images_that_are_given(answer, dataset, tmp_path):
     arguments = ("ablations", "--only", "tanh", "--data", f"ilsvrc-2012={dataset}", "--dry-run")
     place = ("--device", "cpu", "--out", tmp_path / "out")
     found = answer("reproduce", *arguments, *place, *SMALL)
@@ -182,7 +189,7 @@ def test_plan_takes_the_pictures_that_are_given(answer, dataset, tmp_path):
     assert str(dataset) in train["command"]
 
 
-def test_plan_takes_pictures_at_a_url_and_fetches_none(answer, web, cache, dataset, tmp_path):
+def test_plan_takes_images_at_a_url_and_fetches_none(answer, web, cache, dataset, tmp_path):
     server = web(dataset)
     arguments = ("ablations", "--only", "tanh", "--data", f"ilsvrc-2012={server.url}", "--dry-run")
 
@@ -211,7 +218,7 @@ def test_plan_begins_with_preparing_the_data_that_are_not_there(
     assert [arguments[0] for arguments in commands] == ["train", "eval"]
 
 
-def test_pictures_of_cifar_10_are_to_be_prepared_at_their_own_size(shown, tmp_path, monkeypatch):
+def test_images_of_cifar_10_are_to_be_prepared_at_their_own_size(shown, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     prepare, *_ = dry_run(shown, "figure-1", "--only", "cifar-relu")
     assert option(prepare, "--size") == "32"
@@ -262,7 +269,7 @@ def test_shortened_reproduction_says_all_it_is_not(finished, dataset):
     assert len(finished.result["caveats"]) == 4
     for text in ("2-epoch runs", "width=0.0625", "crop_size=99", str(dataset), "10 classes"):
         assert text in caveats
-    assert "measured on 30 pictures of val, not 50,000 of val" in caveats
+    assert "measured on 30 images of val, not 50,000 of val" in caveats
     for row, own in zip(finished.result["rows"], (91, 97), strict=True):
         assert (row["epochs"], row["recipe_epochs"]) == ([EPOCHS], [own])
         assert row["images_trained_on"] == [EPOCHS * 60]
@@ -293,7 +300,7 @@ def test_run_again_nothing_is_run(finished, dataset):
     assert again.commands == []
 
 
-def test_pictures_at_a_url_give_what_those_of_a_folder_give(
+def test_images_at_a_url_give_what_those_of_a_folder_give(
     finished, dataset, cache, tmp_path, answer, caller
 ):
     url, out = dataset.as_uri(), tmp_path / "out"
@@ -362,7 +369,7 @@ def test_average_of_networks_is_that_of_their_predictions(dataset, tmp_path):
 def test_stopped_reproduction_goes_on_to_the_same_results(finished, dataset, tmp_path):
     stopped, resumed = Caller(stop_at=2), Caller()
     request = two_rows(dataset, tmp_path / "out")
-    with pytest.raises(ChildError) as ended:
+    with pytest.raises(JobError) as ended:
         reproduce(request, stopped)
     assert ended.value.exit_code == 143
     assert stopped.verbs() == ["train", "eval", "train"]
@@ -461,7 +468,7 @@ def test_shortened_runs_are_trained_on_once_they_are_no_longer_to_be_short(datas
 
 @pytest.fixture
 def race(dataset, tmp_path, answer, caller):
-    """Race on the generated pictures; returns the result and the calls."""
+    """Race on the generated images; returns the result and the calls."""
 
     def run(*options) -> tuple[dict, list[list[str]]]:
         place = ("--data", f"cifar-10={dataset}", "--out", tmp_path / "out", "--device", "cpu")
@@ -485,7 +492,7 @@ def test_race_tries_every_rate_and_draws_the_curves(race, tmp_path, dataset):
         )
     assert found["ratio"] is None
     assert f"cifar-10 is {dataset}: 10 classes and 60" in " ".join(found["caveats"])
-    with Image.open(found["picture"]) as image:
+    with Image.open(found["figure"]) as image:
         assert (image.format, image.size) == ("PNG", (900, 560))
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {
         *("figure-1.png", "results.json", "results.md", "runs"),
@@ -586,18 +593,18 @@ def test_folder_that_is_no_dataset_is_refused(refused, tmp_path):
 
 @pytest.fixture
 def training_only(class_folders, tmp_path) -> Path:
-    """A dataset without held-out pictures."""
+    """A dataset without held-out images."""
     prep(class_folders, tmp_path / "shards", PrepOptions(size=112), num_workers=1)
     return tmp_path / "shards"
 
 
-def test_dataset_without_held_out_pictures_is_refused(refused, training_only):
+def test_dataset_without_held_out_images_is_refused(refused, training_only):
     message = refused(3, "ablations", "--data", f"ilsvrc-2012={training_only}")
     assert "nothing to measure on" in message
     assert "--val-fraction" in message
 
 
-def test_sets_to_pretrain_on_need_no_held_out_pictures(alexnet, dataset, training_only, tmp_path):
+def test_sets_to_pretrain_on_need_no_held_out_images(alexnet, dataset, training_only, tmp_path):
     names = {"ilsvrc-2012": dataset, "fall-2009": training_only, "fall-2011": training_only}
     data = [text for name, path in names.items() for text in ("--data", f"{name}={path}")]
     options = (*data, "--only", "1 CNN*", "--device", "cpu", *SMALL, "--out", tmp_path / "out")
@@ -618,12 +625,12 @@ def test_rows_whose_data_are_not_given_are_refused(refused, dataset):
     assert "Missing: fall-2009, fall-2011" in message
 
 
-def test_figure_1_without_its_pictures_is_refused(refused, dataset):
+def test_figure_1_without_its_images_is_refused(refused, dataset):
     message = refused(2, "figure-1", "--data", f"ilsvrc-2012={dataset}")
     assert "--data cifar-10=DATASET" in message
 
 
-@pytest.mark.parametrize("setting", ["colour=red", "width", "epochs=many"])
+@pytest.mark.parametrize("setting", ["color=red", "width", "epochs=many"])
 def test_unknown_setting_is_refused_before_anything_is_trained(refused, dataset, setting):
     data = ("--data", f"ilsvrc-2012={dataset}")
     assert f"--set {setting}" in refused(2, "ablations", *data, "--set", setting)
@@ -642,7 +649,7 @@ def test_plan_on_many_devices_has_the_commands_that_are_run(
 
     def note(arguments: list[str], purpose: str, **_) -> dict:
         run.append(arguments)
-        raise ChildError("not run", 3)
+        raise JobError("not run", 3)
 
     monkeypatch.setattr(cli_training, "run_child", note)
     data = ("--data", f"ilsvrc-2010={dataset}", "--only", "one-gpu", "--gpus", str(num_devices))
@@ -659,7 +666,7 @@ def test_plan_on_many_devices_has_the_commands_that_are_run(
 def test_failing_command_ends_the_reproduction_with_its_exit_code(
     dataset, tmp_path, alexnet, caller
 ):
-    # Patches of 224 pixels do not fit the pictures.
+    # Patches of 224 pixels do not fit the images.
     options = ("--data", f"ilsvrc-2012={dataset}", "--only", "paper", "--device", "cpu")
     result = alexnet("reproduce", "ablations", *options, "--out", tmp_path / "out")
     assert result.exit_code == 3

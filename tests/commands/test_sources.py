@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from helpers import Listener
 
-from alexnet_cli.commands.evaluate import evaluate
-from alexnet_cli.commands.pca import pca
-from alexnet_cli.commands.train import resume, train
+from alexnet_cli.data.pca import pca
 from alexnet_cli.data.pixel_stats import FILE_NAME
-from alexnet_cli.data.predictions import load_predictions
+from alexnet_cli.data.remote.tar_set import TarSet
 from alexnet_cli.data.shards.index import read_index
-from alexnet_cli.data.streams.tar_source import TarSet
 from alexnet_cli.errors import DatasetError
+from alexnet_cli.inference.evaluate import evaluate
+from alexnet_cli.inference.predictions import load_predictions
 from alexnet_cli.model.checkpoint import load_checkpoint
+from alexnet_cli.training.run import resume, train
 
 pytestmark = pytest.mark.usefixtures("cache")
 

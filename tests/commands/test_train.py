@@ -12,17 +12,17 @@ import pytest
 import torch
 from helpers import Listener
 
-from alexnet_cli.commands.train import train
-from alexnet_cli.console import ConsoleProgress
-from alexnet_cli.engine.devices.precision import SLOW_BF16
-from alexnet_cli.engine.training import trainer as trainer_module
-from alexnet_cli.engine.training.learner import Learner
-from alexnet_cli.engine.training.run_folder import RunFolder
-from alexnet_cli.model.alexnet import AlexNet, initialize
+from alexnet_cli.cli.console import ConsoleProgress
+from alexnet_cli.distributed.precision import SLOW_BF16
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from alexnet_cli.recipe import Event, Recipe
-from alexnet_cli.recipes import find_recipe
-from alexnet_cli.settings import widen
+from alexnet_cli.model.network import AlexNet, initialize
+from alexnet_cli.recipes.catalog import find_recipe
+from alexnet_cli.recipes.overrides import widen
+from alexnet_cli.recipes.recipe import Event, Recipe
+from alexnet_cli.training import trainer as trainer_module
+from alexnet_cli.training.run import train
+from alexnet_cli.training.run_directory import RunDirectory
+from alexnet_cli.training.train_step import TrainStep
 
 # As TINY in tests/conftest.py, said on the command line.
 SETTINGS = ["width=0.0625", "crop_size=99", "batch_size=16", "schedule=linear"]
@@ -63,8 +63,8 @@ def test_terminated_run_saves_and_resumes_to_the_same_weights(
         if line.startswith("epoch "):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(ConsoleProgress, "say", terminate)  # said after each epoch
+    with monkeypatch.context() as crop:
+        crop.setattr(ConsoleProgress, "say", terminate)  # said after each epoch
         message = fails(143, *arguments, *TINY, "--set", "seed=1", "--epochs", 2).message
     assert "--resume" in message
     assert answer(*arguments, "--resume")["epochs"] == 2
@@ -139,9 +139,9 @@ def test_missing_pixel_stats_name_the_command_that_makes_them(fails, dataset, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_pictures_smaller_than_the_patches_are_refused(fails, dataset, tmp_path):
+def test_images_smaller_than_the_patches_are_refused(fails, dataset, tmp_path):
     failure = fails(3, "train", dataset, "--run", tmp_path / "run", *ON_CPU)
-    assert "patches of 224" in failure.message
+    assert "crops of 224" in failure.message
     assert not (tmp_path / "run").exists()
 
 
@@ -191,7 +191,7 @@ def test_diverged_training_is_exit_6_and_publishes_nothing(fails, dataset, tmp_p
 def test_run_that_another_process_trains_is_left_as_it_is(fails, dataset, runs, unharmed):
     check = unharmed(runs.first)
 
-    with RunFolder(runs.first).locked():
+    with RunDirectory(runs.first).locked():
         resumed = fails(4, "train", dataset, "--run", runs.first, "--resume", *ON_CPU)
         begun = fails(4, "train", dataset, "--run", runs.first, *TINY, *ON_CPU)
 
@@ -226,8 +226,8 @@ def test_signal_in_validation_stops_before_its_end_and_resumes_to_the_same_run(
         calls.append(os.kill(os.getpid(), signal.SIGTERM))
         return real(*given)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer_module, "validate", validate)
+    with monkeypatch.context() as crop:
+        crop.setattr(trainer_module, "validate", validate)
         message = fails(143, *arguments, *TINY, "--set", "seed=1", "--epochs", 2).message
     assert "stopped and saved at epoch 1, step 4" in message
     assert not (tmp_path / "run" / "log.jsonl").exists()
@@ -237,7 +237,7 @@ def test_signal_in_validation_stops_before_its_end_and_resumes_to_the_same_run(
 
     resumed, expected = (last_of(run) for run in (tmp_path / "run", runs.first))
     assert_equal(resumed.weights, expected.weights)
-    assert resumed.progressed == expected.progressed
+    assert resumed.train_state == expected.train_state
 
 
 @pytest.mark.parametrize(
@@ -248,13 +248,13 @@ def test_signal_in_validation_stops_before_its_end_and_resumes_to_the_same_run(
 def test_checkpoints_within_an_epoch_are_as_often_as_asked_for(
     answer, dataset, tmp_path, monkeypatch, every, steps
 ):
-    saved, real = [], RunFolder.save
+    saved, real = [], RunDirectory.save
 
     def save(run, checkpoint, *, is_best):
-        saved.append(checkpoint.progressed.total_steps)
+        saved.append(checkpoint.train_state.total_steps)
         real(run, checkpoint, is_best=is_best)
 
-    monkeypatch.setattr(RunFolder, "save", save)
+    monkeypatch.setattr(RunDirectory, "save", save)
     answer("train", dataset, "--run", tmp_path / "run", *TINY, "--epochs", 1, *ON_CPU, *every)
 
     assert saved == steps
@@ -273,14 +273,14 @@ def test_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_when_there_is_r
             first.append((run / "last.safetensors").read_bytes())
         return real(descriptor)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
+    with monkeypatch.context() as crop:
+        crop.setattr(os, "fsync", fail)
         message = fails(4, *arguments, *TINY, "--set", "seed=1", "--epochs", 2).message
 
     assert "disk" in message
     assert "last.safetensors is kept" in message
     assert (run / "last.safetensors").read_bytes() == first[0]
-    assert last_of(run).progressed.epoch == 1
+    assert last_of(run).train_state.epoch == 1
     assert answer(*arguments, "--resume")["epochs"] == 2
     assert_equal(last_of(run).weights, last_of(runs.first).weights)
 
@@ -291,30 +291,30 @@ def test_log_that_cannot_be_written_is_said_and_training_goes_on(
     def fail(_run, _row):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(RunFolder, "add_row", fail)
+    monkeypatch.setattr(RunDirectory, "add_row", fail)
     arguments = ("--run", tmp_path / "run", *TINY, "--epochs", 2, *ON_CPU)
     result = alexnet("train", dataset, *arguments)
 
     assert result.exit_code == 0, result.output
-    told = "log.jsonl: could not be written (No space left on device); going on"
-    assert result.stderr.count(told) == 2
-    assert last_of(tmp_path / "run").progressed.epoch == 2
+    friendly_oom_errors = "log.jsonl: could not be written (No space left on device); going on"
+    assert result.stderr.count(friendly_oom_errors) == 2
+    assert last_of(tmp_path / "run").train_state.epoch == 2
 
 
 def test_full_memory_of_the_device_is_exit_4_with_a_smaller_batch(
     fails, answer, dataset, tmp_path, monkeypatch
 ):
     """In the third step; what was saved after the second is kept."""
-    run, real = tmp_path / "run", Learner.loss
+    run, real = tmp_path / "run", TrainStep.loss
     arguments = ("train", dataset, "--run", run, *ON_CPU)
 
-    def loss(learner, batch, at, *more):
+    def loss(train_step, batch, at, *more):
         if at.step == 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.25 GiB. GPU 0 ..")
-        return real(learner, batch, at, *more)
+        return real(train_step, batch, at, *more)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Learner, "loss", loss)
+    with monkeypatch.context() as crop:
+        crop.setattr(TrainStep, "loss", loss)
         message = fails(4, *arguments, *TINY, "--epochs", 1, "--save-steps", 1).message
 
     assert "out of memory with batches of 16 (2.25 GiB needed)" in message
@@ -407,8 +407,8 @@ def test_imported_and_fresh_layers_are_told(alexnet, dataset, checkpoint, tmp_pa
     result = alexnet("train", dataset, "--run", tmp_path / "run", *arguments, *ON_CPU)
 
     assert result.exit_code == 0, result.output
-    told = "imported: conv1, conv2, conv3, conv4, conv5; fresh: conv6, fc6, fc7, fc8"
-    assert told in result.stderr.splitlines()
+    friendly_oom_errors = "imported: conv1, conv2, conv3, conv4, conv5; fresh: conv6, fc6, fc7, fc8"
+    assert friendly_oom_errors in result.stderr.splitlines()
     assert "imported:" not in result.stdout
     assert result.stdout.startswith(str(tmp_path))
 
@@ -527,7 +527,7 @@ def test_resumed_run_keeps_where_its_layers_came_from(answer, dataset, begun, tm
     found = answer("train", dataset, "--run", run, "--resume", "--epochs", 2, *ON_CPU)
 
     assert found["epochs"] == 2
-    assert last_of(run).progressed.epoch == 2
+    assert last_of(run).train_state.epoch == 2
     assert last_of(run).began_from == last_of(begun).began_from != {}
 
 

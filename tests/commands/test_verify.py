@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from alexnet_cli.data.shards.index import FileRecord, read_index, write_index
-from alexnet_cli.engine.folder_lock import LOCK_NAME, locked
+from alexnet_cli.io.folder_lock import LOCK_NAME, locked
 
 
 @pytest.fixture
 def damaged(dataset, tmp_path) -> Path:
-    """A dataset with one flipped bit in a picture."""
+    """A dataset with one flipped bit in an image."""
     folder = Path(shutil.copytree(dataset, tmp_path / "damaged"))
     content = bytearray((folder / "val-000001.tar").read_bytes())
     content[1500] ^= 4
@@ -211,9 +211,9 @@ def without_assertions(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_commands_give_the_same_answers_under_python_minus_o(answer, dataset, onnx_model, pictures):
+def test_commands_give_the_same_answers_under_python_minus_o(answer, dataset, onnx_model, images):
     commands = [("verify", dataset), ("info", dataset)]
-    for arguments in (*commands, ("predict", pictures, "--model", onnx_model)):
+    for arguments in (*commands, ("predict", images, "--model", onnx_model)):
         finished = without_assertions(*arguments)
 
         assert finished.returncode == 0, finished.stderr

@@ -9,17 +9,17 @@ import pytest
 import webdataset
 from PIL import Image
 
-from alexnet_cli.progress import SILENT
+from alexnet_cli.io.progress import SILENT
 
 Sample = dict[str, object]
 
 
 def encoded(seed: int, height: int, width: int, kind: str = "jpeg") -> bytes:
-    """Return a picture file of smooth colours, of its own for each seed."""
+    """Return an image file of smooth colors, of its own for each seed."""
     corners = np.random.default_rng(seed).integers(0, 256, (2, 2, 3), np.uint8)
-    picture = Image.fromarray(corners).resize((width, height), Image.Resampling.BICUBIC)
+    image = Image.fromarray(corners).resize((width, height), Image.Resampling.BICUBIC)
     content = io.BytesIO()
-    picture.save(content, kind)
+    image.save(content, kind)
     return content.getvalue()
 
 
@@ -35,7 +35,7 @@ def samples(first: int, count: int, num_classes: int = 3, side: int = 32) -> Ite
 
 @pytest.fixture
 def encode() -> Callable[..., bytes]:
-    """Make a picture file: `encode(seed, height, width, kind)`."""
+    """Make an image file: `encode(seed, height, width, kind)`."""
     return encoded
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from alexnet_cli.commands.pca import pca
-from alexnet_cli.data.loader import Batch
+from alexnet_cli.data.batches.loader import Batch
+from alexnet_cli.data.pca import pca
 from alexnet_cli.data.pixel_stats import (
     FILE_NAME,
     PixelStats,
@@ -26,7 +26,7 @@ def batch_of(images: np.ndarray) -> Batch:
 
 
 def random_images(num: int, *, seed: int = 0) -> np.ndarray:
-    """Correlated colours, uint8 RGB (num, 10, 12, 3)."""
+    """Correlated colors, uint8 RGB (num, 10, 12, 3)."""
     rng = np.random.default_rng(seed)
     mixed = rng.normal(0, 1, (num, 10, 12, 3)) @ rng.normal(0, 25, (3, 3)) + (120, 100, 140)
     return mixed.clip(0, 255).astype(np.uint8)
@@ -34,7 +34,7 @@ def random_images(num: int, *, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def training_images(dataset) -> np.ndarray:
-    """Every training picture, read from the tars without our readers: float64 (N, H, W, 3)."""
+    """Every training image, read from the tars without our readers: float64 (N, H, W, 3)."""
     images = []
     for path in sorted(dataset.glob("train-*.tar")):
         with tarfile.open(path) as tar:
@@ -50,11 +50,11 @@ def stats(dataset) -> PixelStats:
     return load_pixel_stats(dataset, open_dataset(dataset).fingerprint)
 
 
-def test_the_mean_image_is_numpys_mean_over_all_training_pictures(stats, training_images):
+def test_the_mean_image_is_numpys_mean_over_all_training_images(stats, training_images):
     np.testing.assert_allclose(stats.mean_image, training_images.mean(axis=0), rtol=1e-6)
 
 
-def test_the_mean_colour_is_numpys_mean_over_all_pixels(stats, training_images):
+def test_the_mean_color_is_numpys_mean_over_all_pixels(stats, training_images):
     expected = training_images.reshape(-1, 3).mean(axis=0)
     np.testing.assert_allclose(stats.mean_rgb, expected, rtol=1e-6)
 
@@ -108,7 +108,7 @@ def test_rounding_makes_no_negative_variance():
     assert (values >= 0).all()
 
 
-def test_pictures_of_one_colour_have_no_variance():
+def test_images_of_one_color_have_no_variance():
     stats = compute_pixel_stats([batch_of(np.full((4, 8, 8, 3), 200, np.uint8))], "f")
     np.testing.assert_allclose(stats.eigenvalues, 0, atol=1e-9)
     np.testing.assert_array_equal(stats.mean_image, np.full((8, 8, 3), 200, np.float32))
@@ -122,17 +122,17 @@ def test_statistics_do_not_depend_on_the_batches():
     np.testing.assert_array_equal(parts.eigenvalues, whole.eigenvalues)
 
 
-def test_many_white_pictures_overflow_nothing():
+def test_many_white_images_overflow_nothing():
     white = np.full((300, 4, 4, 3), 255, np.uint8)
     stats = compute_pixel_stats([batch_of(white)] * 40, "f")
     np.testing.assert_array_equal(stats.mean_image, 255)
 
 
-def test_the_pictures_are_counted(stats):
+def test_the_images_are_counted(stats):
     assert stats.num_images == 60
 
 
-def test_no_picture_is_refused():
+def test_no_image_is_refused():
     with pytest.raises(DatasetError, match="no training image"):
         compute_pixel_stats([], "f")
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.model.alexnet import AlexNet, describe_layers, initialize, share_out
-from alexnet_cli.recipe import NORM_POOL, PAPER, POOL, Conv, Dense, Recipe
-from alexnet_cli.settings import widen
+from alexnet_cli.model.network import AlexNet, describe_layers, initialize, share_out
+from alexnet_cli.recipes.overrides import widen
+from alexnet_cli.recipes.recipe import NORM_POOL, PAPER, POOL, Conv, Dense, Recipe
 
 NARROW = replace(widen(PAPER, 1 / 16), crop_size=72)
 FC6, FC7 = replace(NARROW.fc6, dropout=0.0), replace(NARROW.fc7, dropout=0.0)
@@ -206,10 +206,10 @@ def expect_local_conv(x, weight, bias, conv):
     return y
 
 
-def expect_low_resolution(picture, weight):
+def expect_low_resolution(image, weight):
     """Blur rows, then columns; keep every fourth pixel from the third; convolve 5 x 5 by 2."""
     gauss = [math.exp(-0.5 * (tap / 4) ** 2) for tap in range(-4, 5)]
-    small = picture
+    small = image
     for _ in range(2):
         small, before = np.zeros((*small.shape[:3], len(range(2, small.shape[3], 4)))), small
         for i, pixel in enumerate(range(2, before.shape[3], 4)):
@@ -220,7 +220,7 @@ def expect_low_resolution(picture, weight):
     out = math.ceil((small.shape[2] - 5) / 2) + 1
     room = np.zeros((*small.shape[:2], 2 * out + 3, 2 * out + 3))
     room[:, :, : small.shape[2], : small.shape[3]] = small
-    y = np.empty((len(picture), len(weight), out, out))
+    y = np.empty((len(image), len(weight), out, out))
     for kernel, row, column in np.ndindex(y.shape[1:]):
         window = room[:, :, 2 * row : 2 * row + 5, 2 * column : 2 * column + 5]
         y[:, kernel, row, column] = (window * weight[kernel]).sum(axis=(1, 2, 3))
@@ -292,7 +292,7 @@ def expect_step(step, x, recipe):
 
 
 def expect_scores(net: AlexNet, x: np.ndarray) -> np.ndarray:
-    recipe, function, picture = net.recipe, FUNCTIONS[net.recipe.activation], x
+    recipe, function, image = net.recipe, FUNCTIONS[net.recipe.activation], x
     tensors = {name: p.detach().numpy() for name, p in net.named_parameters()}
     for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6"):
         conv = getattr(recipe, name)
@@ -305,7 +305,7 @@ def expect_scores(net: AlexNet, x: np.ndarray) -> np.ndarray:
                 else expect_conv(x, weight, bias, conv, groups)
             )
             if name == "conv2" and recipe.low_resolution:
-                x = x + expect_low_resolution(picture, tensors["conv2.low_weight"])
+                x = x + expect_low_resolution(image, tensors["conv2.low_weight"])
             for step in conv.then:
                 x = expect_step(step, x, recipe)
     x = x.reshape(len(x), -1)
@@ -432,7 +432,7 @@ def test_crop_size_at_which_both_paths_of_conv2_agree_is_accepted_and_no_other(c
 
 
 @pytest.mark.parametrize("crop_size", [72, 99, 224])
-def test_low_resolution_adds_weights_for_three_colours_and_no_biases(crop_size: int):
+def test_low_resolution_adds_weights_for_three_colors_and_no_biases(crop_size: int):
     recipe = replace(SMALL, crop_size=crop_size)
     plain, both = (
         sum(layer.parameters for layer in describe_layers(r, CLASSES))

@@ -12,13 +12,8 @@ import safetensors
 import safetensors.numpy
 
 from alexnet_cli.errors import CheckpointError
-from alexnet_cli.model.checkpoint import (
-    Checkpoint,
-    Progressed,
-    load_checkpoint,
-    save_checkpoint,
-)
-from alexnet_cli.recipe import PAPER
+from alexnet_cli.model.checkpoint import Checkpoint, TrainState, load_checkpoint, save_checkpoint
+from alexnet_cli.recipes.recipe import PAPER
 from alexnet_cli.recipes.small import DEMO
 
 # A file that ought to be read and is not one. Building it needs no network: names and shapes of
@@ -39,7 +34,7 @@ def build(**changes) -> Checkpoint:
         "pixels": {"mean_image": np.ones((2, 2, 3), np.float32), "eigenvalues": np.arange(3.0)},
         "classes": [("n01", "tench, Tinca"), ("n02", "\u00e9l\u00e9phant"), ("n03", 'a "b"\n')],
         "fingerprint": "0123456789abcdef",
-        "progressed": Progressed(3, 7, 99, [0.9, 1 / 3], {"epoch": 2}, 112, 60, 0.1 + 0.7),
+        "train_state": TrainState(3, 7, 99, [0.9, 1 / 3], {"epoch": 2}, 112, 60, 0.1 + 0.7),
     }
     return Checkpoint(**{**values, **changes})
 
@@ -82,7 +77,7 @@ def test_everything_comes_back_exactly(path: Path):
 
     for name in ("weights", "velocity", "pixels"):
         assert same(getattr(found, name), getattr(expected, name)), name
-    for name in ("recipe", "classes", "fingerprint", "progressed", "tool"):
+    for name in ("recipe", "classes", "fingerprint", "train_state", "tool"):
         assert getattr(found, name) == getattr(expected, name), name
 
 
@@ -209,7 +204,7 @@ def test_flipped_bit_is_noticed_wherever_it_is(path: Path):
         except CheckpointError:
             noticed += 1
         else:  # 1e-06 and 1E-06 are the same number
-            assert found.progressed == expected.progressed, position
+            assert found.train_state == expected.train_state, position
             assert (found.recipe, found.classes) == (expected.recipe, expected.classes), position
             assert (found.fingerprint, found.tool) == (expected.fingerprint, expected.tool)
             assert same(found.weights, expected.weights), position
@@ -287,7 +282,7 @@ def test_newer_format_asks_for_an_update(path: Path):
 
 
 @pytest.mark.parametrize(
-    "name", ["format", "tool", "recipe", "classes", "dataset", "progressed", "checksum"]
+    "name", ["format", "tool", "recipe", "classes", "dataset", "train_state", "checksum"]
 )
 def test_header_without_one_of_its_parts_is_refused(path: Path, name: str):
     edit(path, lambda header: header.pop(name))
@@ -302,7 +297,7 @@ def test_recipe_without_a_name_is_refused(path: Path):
 
 
 @pytest.mark.parametrize("value", [None, 3, "text", [], {}, [1], [["n01"]], {"epoch": []}])
-@pytest.mark.parametrize("name", ["format", "recipe", "classes", "progressed", "checksum"])
+@pytest.mark.parametrize("name", ["format", "recipe", "classes", "train_state", "checksum"])
 def test_header_with_a_value_of_another_kind_is_refused(path: Path, name: str, value):
     edit(path, lambda header: header.update({name: value}))
 
@@ -328,25 +323,25 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, number: float):
 
 
 def test_progress_averages_over_images():
-    at = Progressed(num_seen=40, num_wrong=24, loss_sum=30 * 1.0 + 10 * 3.0)
+    at = TrainState(num_seen=40, num_wrong=24, loss_sum=30 * 1.0 + 10 * 3.0)
 
     assert at.train_loss == pytest.approx(1.5)
     assert at.train_error == pytest.approx(0.6)
 
 
 def test_progress_before_the_first_image_is_zero():
-    assert (Progressed().train_loss, Progressed().train_error) == (0, 0)
+    assert (TrainState().train_loss, TrainState().train_error) == (0, 0)
 
 
 def test_next_epoch_starts_its_sums_again_and_keeps_the_total():
-    at = Progressed(step=1, total_steps=1, num_seen=30, num_wrong=15, loss_sum=30.0)
+    at = TrainState(step=1, total_steps=1, num_seen=30, num_wrong=15, loss_sum=30.0)
     at.next_epoch({"top1_error": 0.7, "top5_error": 0.4}, is_best=False)
 
-    assert at == Progressed(epoch=1, total_steps=1, val_errors=[0.7], train_errors=[0.5])
+    assert at == TrainState(epoch=1, total_steps=1, val_errors=[0.7], train_errors=[0.5])
 
 
 def test_best_epoch_is_noted_with_its_errors():
-    at = Progressed()
+    at = TrainState()
     at.next_epoch({"top1_error": 0.7, "top5_error": 0.4}, is_best=True)
     at.next_epoch({"top1_error": 0.8, "top5_error": 0.3}, is_best=False)
 
@@ -354,7 +349,7 @@ def test_best_epoch_is_noted_with_its_errors():
 
 
 def test_best_epoch_without_validation_has_no_errors():
-    at = Progressed()
+    at = TrainState()
     at.next_epoch(None, is_best=True)
 
     assert at.best == {"epoch": 1, "top1_error": None, "top5_error": None}

@@ -82,7 +82,7 @@ def test_pool_windows_cover_every_pixel_and_each_begins_inside():
                 assert starts[-1] < size <= starts[-1] + window, (size, window, stride)
 
 
-# --- the small blurred picture
+# --- the small blurred image
 
 
 def kept_pixels(size: int) -> list[int]:
@@ -90,7 +90,7 @@ def kept_pixels(size: int) -> list[int]:
     return [pixel for pixel in range(size) if pixel % 4 == 2]
 
 
-def test_small_picture_has_a_pixel_for_every_fourth_from_the_third():
+def test_small_image_has_a_pixel_for_every_fourth_from_the_third():
     assert low_resolution_size(224) == 56
     for size in CROP_SIZES:
         assert low_resolution_size(size) == len(kept_pixels(size)), size

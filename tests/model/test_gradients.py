@@ -13,15 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alexnet_cli.data.demo_pictures import draw_pictures
-from alexnet_cli.data.pictures.images import to_square
+from alexnet_cli.data.demo.images import draw_images
+from alexnet_cli.data.images.resize import to_square
 from alexnet_cli.errors import RecipeError
 from alexnet_cli.model import layers
-from alexnet_cli.model.alexnet import AlexNet, describe_layers, initialize
-from alexnet_cli.recipe import PAPER, Recipe
-from alexnet_cli.recipes import RECIPES, find_recipe
+from alexnet_cli.model.network import AlexNet, describe_layers, initialize
+from alexnet_cli.recipes.catalog import RECIPES, find_recipe
 from alexnet_cli.recipes.cifar import CIFAR_13PCT, CIFAR_RELU
-from alexnet_cli.settings import widen
+from alexnet_cli.recipes.overrides import widen
+from alexnet_cli.recipes.recipe import PAPER, Recipe
 
 CLASSES = 6
 MAX_GRADIENT_ERROR = 1e-4
@@ -46,7 +46,7 @@ class GradientCheck:
 
 
 def shrink(recipe: Recipe) -> Recipe:
-    """Return the recipe with a sixteenth of the kernels, on small patches."""
+    """Return the recipe with a sixteenth of the kernels, on small crops."""
     narrow = widen(recipe, SHRUNKEN_WIDTH)
     for size in SHRUNKEN_CROPS:
         if size < recipe.crop_size:
@@ -61,18 +61,18 @@ def shrink(recipe: Recipe) -> Recipe:
 
 
 def check_gradient(
-    recipe: Recipe, num_classes: int, patches: Tensor, labels: Tensor
+    recipe: Recipe, num_classes: int, crops: Tensor, labels: Tensor
 ) -> Iterator[GradientCheck]:
     """Yield a `GradientCheck` for every parameter of a shrunken copy, in float64.
 
     Args:
-        patches: (N, 3, H, W), at least as large as the shrunken copy's; their corners are taken.
+        crops: (N, 3, H, W), at least as large as the shrunken copy's; their corners are taken.
     """
     small = shrink(recipe)
     net = AlexNet(small, num_classes)
     initialize(net, small.seed)
     net.double().eval()
-    x = patches[:, :, : small.crop_size, : small.crop_size].double()
+    x = crops[:, :, : small.crop_size, : small.crop_size].double()
     F.cross_entropy(net(x), labels).backward()
     generator = torch.Generator().manual_seed(small.seed)
     for name, parameter in net.named_parameters():
@@ -105,10 +105,10 @@ def _changes(
 
 
 def draw_batch(size: int, count: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return noise of the scale of pictures, each of another class."""
+    """Return noise of the scale of images, each of another class."""
     generator = torch.Generator().manual_seed(0)
-    patches = 60 * torch.randn(count, 3, size, size, generator=generator)
-    return patches, torch.arange(count) % CLASSES
+    crops = 60 * torch.randn(count, 3, size, size, generator=generator)
+    return crops, torch.arange(count) % CLASSES
 
 
 def gradients(recipe: Recipe) -> dict[str, GradientCheck]:
@@ -206,12 +206,12 @@ def test_gradients_of_a_recipe_are_the_slopes(name):
     assert all(check.gradient != 0 for check in found.values())
 
 
-def test_gradients_are_those_of_the_corner_of_larger_patches():
-    patches, labels = draw_batch(99)
+def test_gradients_are_those_of_the_corner_of_larger_crops():
+    crops, labels = draw_batch(99)
 
-    whole = list(check_gradient(PAPER, CLASSES, patches, labels))
+    whole = list(check_gradient(PAPER, CLASSES, crops, labels))
 
-    assert whole == list(check_gradient(PAPER, CLASSES, patches[:, :, :72, :72], labels))
+    assert whole == list(check_gradient(PAPER, CLASSES, crops[:, :, :72, :72], labels))
 
 
 def test_another_seed_looks_along_another_direction():
@@ -236,7 +236,7 @@ BEFORE_NORM1 = {"conv1.weight", "conv1.bias"}
 
 @pytest.fixture
 def backward(monkeypatch):
-    """Put another gradient in place of the response normalisation's."""
+    """Put another gradient in place of the response normalization's."""
     right = layers._ResponseNorm.backward
 
     def put(change):
@@ -256,14 +256,14 @@ def test_gradient_that_is_half_of_the_right_one_is_found_in_the_layers_below(bac
     assert wrong(found) == BEFORE_NORM2
     for name in BEFORE_NORM2 - BEFORE_NORM1:
         assert found[name].error == pytest.approx(0.5, abs=0.01)
-    for name in BEFORE_NORM1:  # through both normalisations
+    for name in BEFORE_NORM1:  # through both normalizations
         assert found[name].error == pytest.approx(0.75, abs=0.01)
 
 
-def test_gradient_without_the_neighbours_share_is_found(backward):
+def test_gradient_without_the_neighbors_share_is_found(backward):
     backward(lambda right, ctx, grad: grad * ctx.saved_tensors[1] ** -ctx.norm.beta)
 
-    # Small where few channels are wide awake, as before the second normalisation.
+    # Small where few channels are wide awake, as before the second normalization.
     assert BEFORE_NORM1 <= wrong(gradients(PAPER)) <= BEFORE_NORM2
 
 
@@ -278,7 +278,7 @@ def test_gradient_that_is_wrong_in_one_channel_is_found(backward):
     assert wrong(gradients(PAPER)) == BEFORE_NORM2
 
 
-def test_gradient_that_is_wrong_in_conv1s_normalisation_only_is_found(backward):
+def test_gradient_that_is_wrong_in_conv1s_normalization_only_is_found(backward):
     recipe = replace(PAPER, conv2=replace(PAPER.conv2, then=("activation", "max-pool")))
     backward(lambda right, ctx, grad: 1.01 * right)
 
@@ -288,9 +288,9 @@ def test_gradient_that_is_wrong_in_conv1s_normalisation_only_is_found(backward):
 def test_gradient_that_never_comes_back_from_the_low_resolution_path_is_found(monkeypatch):
     real = layers.TwoScaleConv2d.forward
 
-    def forget(self, x, picture):
+    def forget(self, x, image):
         kept = self.low_weight.detach()
-        return real(self, x, picture) + 0 * kept.sum() + (self.low_weight - kept).sum()
+        return real(self, x, image) + 0 * kept.sum() + (self.low_weight - kept).sum()
 
     monkeypatch.setattr(layers.TwoScaleConv2d, "forward", forget)
 
@@ -299,11 +299,10 @@ def test_gradient_that_never_comes_back_from_the_low_resolution_path_is_found(mo
 
 def test_gradients_of_sigmoid_are_the_slopes():
     recipe = find_recipe("sigmoid")
-    jpegs, num_classes = draw_pictures(4, seed=recipe.seed)
+    jpegs, num_classes = draw_images(4, seed=recipe.seed)
     images = np.stack([to_square(jpeg, recipe.crop_size) for jpeg, _ in jpegs]).astype(np.float32)
-    patches = torch.from_numpy(images - images.mean(axis=(0, 1, 2))).permute(0, 3, 1, 2)
+    crops = torch.from_numpy(images - images.mean(axis=(0, 1, 2))).permute(0, 3, 1, 2)
     labels = torch.tensor([label for _, label in jpegs])
     assert (
-        wrong({c.parameter: c for c in check_gradient(recipe, num_classes, patches, labels)})
-        == set()
+        wrong({c.parameter: c for c in check_gradient(recipe, num_classes, crops, labels)}) == set()
     )

@@ -136,7 +136,7 @@ def test_norm_leaves_its_input_as_it_was():
 # --- the same in bfloat16, and compiled
 
 
-def test_norm_of_no_pictures_is_of_none():
+def test_norm_of_no_images_is_of_none():
     assert LocalResponseNorm(5, 0.3, 0.75, 2.0, columns=2)(draw(0, 8, 3, 3)).shape == (0, 8, 3, 3)
 
 
@@ -229,8 +229,8 @@ def expect_conv(x: np.ndarray, conv: nn.Conv2d) -> np.ndarray:
     for n, kernel, row, column in np.ndindex(y.shape):
         first = kernel // (outputs // conv.groups) * inputs
         top, left = row * stride, column * stride
-        patch = canvas[n, first : first + inputs, top : top + window, left : left + window]
-        y[n, kernel, row, column] = (patch * weight[kernel]).sum() + bias[kernel]
+        crop = canvas[n, first : first + inputs, top : top + window, left : left + window]
+        y[n, kernel, row, column] = (crop * weight[kernel]).sum() + bias[kernel]
     return y
 
 
@@ -374,52 +374,50 @@ def test_gradients_of_local_conv_are_its_slopes(window: int, pad: int):
     assert passes_gradcheck(layer, draw(2, 2, 4, 4, seed=9))
 
 
-# --- convolution that reads a small blurred picture too
+# --- convolution that reads a small blurred image too
 
 
-def expect_low(picture: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Blur the picture around every fourth pixel, then convolve what that leaves, 5 x 5 by 2."""
+def expect_low(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Blur the image around every fourth pixel, then convolve what that leaves, 5 x 5 by 2."""
     line = [math.exp(-((tap - 4) ** 2) / (2 * 4**2)) for tap in range(9)]
-    side = picture.shape[2]
+    side = image.shape[2]
     kept = range(2, side, 4)
-    small = np.zeros((*picture.shape[:2], len(kept), len(kept)))
+    small = np.zeros((*image.shape[:2], len(kept), len(kept)))
     for (i, row), (j, column) in itertools.product(enumerate(kept), repeat=2):
         for down, right in itertools.product(range(9), repeat=2):
             top, left = row + down - 4, column + right - 4
             if 0 <= top < side and 0 <= left < side:
                 share = line[down] * line[right] / sum(line) ** 2
-                small[:, :, i, j] += share * picture[:, :, top, left]
+                small[:, :, i, j] += share * image[:, :, top, left]
     starts = [0]
     while starts[-1] + 5 < len(kept):
         starts.append(starts[-1] + 2)
-    y = np.zeros((len(picture), len(weight), len(starts), len(starts)))
+    y = np.zeros((len(image), len(weight), len(starts), len(starts)))
     for (i, top), (j, left) in itertools.product(enumerate(starts), repeat=2):
-        patch = small[:, :, top : top + 5, left : left + 5]  # cut where it hangs over
+        crop = small[:, :, top : top + 5, left : left + 5]  # cut where it hangs over
         for kernel, taps in enumerate(weight):
-            y[:, kernel, i, j] = (patch * taps[:, : patch.shape[2], : patch.shape[3]]).sum(
-                (1, 2, 3)
-            )
+            y[:, kernel, i, j] = (crop * taps[:, : crop.shape[2], : crop.shape[3]]).sum((1, 2, 3))
     return y
 
 
 @pytest.mark.parametrize(
-    ("side", "picture_side", "stride", "groups"),
+    ("side", "image_side", "stride", "groups"),
     [
-        (8, 72, 1, 1),  # small picture 18, the last window hangs over by one
+        (8, 72, 1, 1),  # small image 18, the last window hangs over by one
         (8, 73, 1, 2),
-        (11, 99, 1, 2),  # small picture 25, exact
+        (11, 99, 1, 2),  # small image 25, exact
         (5, 32, 2, 1),
         (3, 34, 1, 1),
     ],
 )
-def test_two_scale_conv_adds_what_it_makes_of_the_small_picture(side, picture_side, stride, groups):
-    x, picture = draw(2, 4, side, side, seed=8), draw(2, 3, picture_side, picture_side, seed=9)
+def test_two_scale_conv_adds_what_it_makes_of_the_small_image(side, image_side, stride, groups):
+    x, image = draw(2, 4, side, side, seed=8), draw(2, 3, image_side, image_side, seed=9)
     layer = draw_parameters(TwoScaleConv2d(4, 6, 5, stride, 2, groups=groups))
 
-    found = layer(x, picture).detach()
+    found = layer(x, image).detach()
 
     expected = expect_conv(x.numpy(), layer)
-    expected += expect_low(picture.numpy(), layer.low_weight.detach().numpy())
+    expected += expect_low(image.numpy(), layer.low_weight.detach().numpy())
     # The blur's weights are float32.
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
@@ -437,7 +435,7 @@ def test_gradients_of_two_scale_conv_are_its_slopes():
     assert passes_gradcheck(layer, draw(1, 2, 2, 2, seed=8), draw(1, 3, 23, 23, seed=9))
 
 
-# --- normalisation over space
+# --- normalization over space
 
 
 def expect_spatial_norm(x: np.ndarray, norm: SpatialResponseNorm) -> np.ndarray:

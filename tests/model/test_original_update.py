@@ -11,12 +11,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from alexnet_cli.model.alexnet import AlexNet, initialize
+from alexnet_cli.model.network import AlexNet, initialize
+from alexnet_cli.model.optimizer import PaperSGD
 from alexnet_cli.model.schedule import rates_at
-from alexnet_cli.model.sgd import PaperSGD
-from alexnet_cli.recipe import Event
-from alexnet_cli.recipes import find_recipe
-from alexnet_cli.settings import widen
+from alexnet_cli.recipes.catalog import find_recipe
+from alexnet_cli.recipes.overrides import widen
+from alexnet_cli.recipes.recipe import Event
 
 CLASSES, NUM_STEPS = 5, 10
 # An update every tenth of an epoch: within ten of them the rates fall and rise, of all and of some,
@@ -68,17 +68,17 @@ def draw_net() -> AlexNet:
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return six pictures on the 0..255 scale minus a mean, and their classes."""
+    """Return six images on the 0..255 scale minus a mean, and their classes."""
     rng = np.random.default_rng(0)
-    pictures = rng.normal(0, 60, (6, 3, RECIPE.crop_size, RECIPE.crop_size))
-    return torch.from_numpy(pictures), torch.from_numpy(rng.integers(0, CLASSES, 6))
+    images = rng.normal(0, 60, (6, 3, RECIPE.crop_size, RECIPE.crop_size))
+    return torch.from_numpy(images), torch.from_numpy(rng.integers(0, CLASSES, 6))
 
 
 def mean_loss(net: AlexNet, step: int) -> torch.Tensor:
     """Return the loss of the batch; the same units are dropped at each call for a step."""
     torch.manual_seed(step)
-    pictures, labels = batch()
-    return F.cross_entropy(net(pictures), labels)
+    images, labels = batch()
+    return F.cross_entropy(net(images), labels)
 
 
 def gradients(values: Values, step: int) -> Values:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.limits import CHOICES
 from alexnet_cli.model.schedule import count_drops, is_finished, learning_rate, rates_at
-from alexnet_cli.recipe import PAPER, Event
-from alexnet_cli.recipes import find_recipe
+from alexnet_cli.recipes.catalog import find_recipe
+from alexnet_cli.recipes.recipe import PAPER, Event
+from alexnet_cli.recipes.validation import CHOICES
 
 # --- when the error stops improving
 

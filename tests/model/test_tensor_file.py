@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from alexnet_cli.errors import CheckpointError
-from alexnet_cli.model.checkpoint import Checkpoint, Progressed, load_checkpoint, save_checkpoint
+from alexnet_cli.model.checkpoint import Checkpoint, TrainState, load_checkpoint, save_checkpoint
 from alexnet_cli.model.tensor_file import read_header, read_tensors, without_parallel
 from alexnet_cli.recipes.small import DEMO
 
@@ -29,7 +29,7 @@ def path(tmp_path) -> Path:
     }
     pixels = {"mean_image": np.ones((2, 2, 3), np.float32), "eigenvalues": np.arange(3.0)}
     save_checkpoint(
-        path, Checkpoint(DEMO, WEIGHTS, pixels, [("n01", "a")], "f", Progressed(), **more)
+        path, Checkpoint(DEMO, WEIGHTS, pixels, [("n01", "a")], "f", TrainState(), **more)
     )
     return path
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.model.alexnet import AlexNet, describe_layers
+from alexnet_cli.model.network import AlexNet, describe_layers
+from alexnet_cli.model.optimizer import PaperSGD
 from alexnet_cli.model.schedule import rates_at
-from alexnet_cli.model.sgd import PaperSGD
-from alexnet_cli.recipe import Recipe
-from alexnet_cli.recipes import find_recipe
+from alexnet_cli.recipes.catalog import find_recipe
+from alexnet_cli.recipes.recipe import Recipe
 
 FIGURE_1 = ("cifar-relu", "cifar-tanh")
 LOCAL = ("cifar-13pct", "cifar-11pct")
@@ -97,7 +97,7 @@ def test_tanh_differs_from_relu_in_its_unit_only():
     assert dataclasses.replace(tanh, name=relu.name, activation="relu") == relu
 
 
-def test_normalisation_is_that_of_the_author_s_later_version():
+def test_normalization_is_that_of_the_author_s_later_version():
     recipe = find_recipe("cifar-11pct")
     assert (recipe.lrn_k, recipe.lrn_size, recipe.lrn_beta) == (1.0, 5, 0.75)
     assert recipe.lrn_alpha_per_square() == pytest.approx(0.001 / 5, rel=1e-14)
@@ -117,7 +117,7 @@ def test_first_weights_have_the_deviations_of_2012_and_biases_are_zero(names, st
 @pytest.mark.parametrize("name", FIGURE_1)
 def test_figure_1_is_trained_without_any_regularisation_to_a_quarter_of_errors(name):
     recipe = find_recipe(name)
-    assert (recipe.random_crop, recipe.mirror, recipe.colour_noise) == (False, False, 0.0)
+    assert (recipe.random_crop, recipe.mirror, recipe.color_noise) == (False, False, 0.0)
     assert (recipe.weight_decay, recipe.bias_decay) == (0.0, 0.0)
     assert recipe.denses() == {}
     assert recipe.until_train_error == 0.25
@@ -127,8 +127,8 @@ def test_figure_1_is_trained_without_any_regularisation_to_a_quarter_of_errors(n
 @pytest.mark.parametrize("name", LOCAL)
 def test_local_networks_are_trained_on_patches_for_all_their_epochs(name):
     recipe = find_recipe(name)
-    assert (recipe.random_crop, recipe.mirror, recipe.colour_noise) == (True, True, 0.0)
-    assert (recipe.share_patches, recipe.until_train_error) == (1, 0.0)
+    assert (recipe.random_crop, recipe.mirror, recipe.color_noise) == (True, True, 0.0)
+    assert (recipe.share_crops, recipe.until_train_error) == (1, 0.0)
 
 
 @pytest.mark.parametrize("name", LOCAL)

@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from alexnet_cli.commands.export import export
-from alexnet_cli.commands.train import train
 from alexnet_cli.data.shards.dataset import open_dataset
-from alexnet_cli.engine.classifier import build_classifier
-from alexnet_cli.engine.inference import predict_split
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.metrics import score
-from alexnet_cli.model.alexnet import AlexNet, describe_layers, initialize
+from alexnet_cli.inference.classifier import build_classifier
+from alexnet_cli.inference.export import export
+from alexnet_cli.inference.metrics import score
+from alexnet_cli.inference.predict_split import predict_split
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
-from alexnet_cli.model.parallel import SplitAlexNet, load_whole_state, whole_state
-from alexnet_cli.recipe import Recipe
-from alexnet_cli.recipes import ENTRIES, RECIPES, find_recipe
-from alexnet_cli.settings import widen
+from alexnet_cli.model.network import AlexNet, describe_layers, initialize
+from alexnet_cli.model.split import SplitAlexNet, load_whole_state, whole_state
+from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES, find_recipe
+from alexnet_cli.recipes.overrides import widen
+from alexnet_cli.recipes.recipe import Recipe
+from alexnet_cli.training.run import train
 
 # The networks of whole photos; those of CIFAR-10 have no hidden layers.
 HIDDEN = [name for name, recipe in RECIPES.items() if recipe.fc6.units]
@@ -37,9 +37,9 @@ def test_no_two_layers_of_a_recipe_share_a_name(name):
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("name", [n for n, entry in ENTRIES.items() if entry.parent])
+@pytest.mark.parametrize("name", [n for n, entry in NAMED_RECIPES.items() if entry.parent])
 def test_recipe_differs_from_its_parent_in_more_than_its_name(name):
-    entry = ENTRIES[name]
+    entry = NAMED_RECIPES[name]
     renamed = dataclasses.replace(entry.recipe, name=entry.parent)
     assert renamed != RECIPES[entry.parent]
 
@@ -53,10 +53,10 @@ def test_unknown_recipe_is_refused_with_the_known_ones():
 
 
 def shrink(name: str) -> Recipe:
-    """Return a recipe with few kernels on small patches, for a few short epochs from fresh weights.
+    """Return a recipe with few kernels on small crops, for a few short epochs from fresh weights.
 
-    Networks for small pictures keep their patches, and a quarter of their kernels: with fewer,
-    next to nothing of the picture comes through their first weights.
+    Networks for small images keep their crops, and a quarter of their kernels: with fewer,
+    next to nothing of the image comes through their first weights.
     """
     recipe = find_recipe(name)
     large = name in HIDDEN
@@ -74,7 +74,7 @@ def shrink(name: str) -> Recipe:
 
 
 def train_loss(checkpoint: Checkpoint, dataset: Path) -> float:
-    """Return the log loss on the centre of the training pictures, without dropout."""
+    """Return the log loss on the center of the training images, without dropout."""
     classifier = build_classifier(checkpoint, (torch.device("cpu"),), Path("a checkpoint"))
     found = predict_split(classifier, open_dataset(dataset), "train", num_views=1)
     return score(found.probs, found.labels).log_loss
@@ -82,7 +82,7 @@ def train_loss(checkpoint: Checkpoint, dataset: Path) -> float:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_trains_reloads_and_exports(name, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("alexnet_cli.commands.export.CHECKED_VIEWS", 36)
+    monkeypatch.setattr("alexnet_cli.inference.export.CHECKED_VIEWS", 36)
     train(dataset, tmp_path / "run", shrink(name), device="cpu")
     trained = load_checkpoint(tmp_path / "run" / "last.safetensors")
     fresh = AlexNet(shrink(name), 10)

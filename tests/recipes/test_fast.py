@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from alexnet_cli.model.alexnet import describe_layers
+from alexnet_cli.model.network import describe_layers
 from alexnet_cli.model.schedule import is_finished, rates_at
-from alexnet_cli.recipe import PAPER
-from alexnet_cli.recipes import ENTRIES
+from alexnet_cli.recipes.catalog import NAMED_RECIPES
 from alexnet_cli.recipes.fast import FAST
+from alexnet_cli.recipes.recipe import PAPER
 
 
-def test_fast_recipe_has_the_papers_network_and_pictures():
+def test_fast_recipe_has_the_papers_network_and_images():
     names = ("name", "batch_size", "schedule", "warmup_epochs", "epochs", "average_decay")
 
     assert replace(FAST, **{name: getattr(PAPER, name) for name in names}) == PAPER
@@ -31,6 +31,6 @@ def test_rates_of_the_fast_recipe_rise_for_an_epoch_and_fall_to_zero():
 
 
 def test_fast_recipe_is_held_against_the_papers_figure():
-    (target,) = ENTRIES["fast"].targets
+    (target,) = NAMED_RECIPES["fast"].targets
 
-    assert target in ENTRIES["paper"].targets
+    assert target in NAMED_RECIPES["paper"].targets

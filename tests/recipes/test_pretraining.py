@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from alexnet_cli.model.alexnet import AlexNet, describe_layers
+from alexnet_cli.model.network import AlexNet, describe_layers
 from alexnet_cli.model.schedule import rates_at
-from alexnet_cli.recipes import find_recipe
+from alexnet_cli.recipes.catalog import find_recipe
 
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 LAYERS = (*CONVS, "conv6", "fc6", "fc7", "fc8")
@@ -168,4 +168,4 @@ def test_rates_of_every_layer_are_those_of_the_notes(name, done, own, others):
 )
 def test_noise_and_training_end_as_the_notes_say(name, noise, end):
     recipe = find_recipe(name)
-    assert (recipe.colour_noise_epochs, recipe.epochs) == (noise, end)
+    assert (recipe.color_noise_epochs, recipe.epochs) == (noise, end)

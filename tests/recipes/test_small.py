@@ -2,7 +2,7 @@
 
 import pytest
 
-from alexnet_cli.recipe import PAPER
+from alexnet_cli.recipes.recipe import PAPER
 from alexnet_cli.recipes.small import DEMO, SMALL
 
 

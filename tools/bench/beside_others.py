@@ -28,7 +28,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
-from alexnet_cli.openmp import WAITING_VARIABLES, limit_busy_waiting
+from alexnet_cli.cli.openmp import WAITING_VARIABLES, limit_busy_waiting
 
 ROUND_WARM_UP_STEPS = 2
 
@@ -37,22 +37,22 @@ def train_on_request(options: argparse.Namespace) -> None:
     """Train for the seconds that each line of stdin asks for; answer with images/s."""
     import torch
 
-    from alexnet_cli.data.passes import batches_of
+    from alexnet_cli.data.batches.order import batches_of
     from alexnet_cli.data.pixel_stats import load_pixel_stats
     from alexnet_cli.data.shards.dataset import open_dataset
-    from alexnet_cli.engine.devices.feed import OnDevice, to_device
-    from alexnet_cli.engine.training.learner import Learner, Place
-    from alexnet_cli.model.checkpoint import Progressed
+    from alexnet_cli.distributed.prefetch import OnDevice, to_device
+    from alexnet_cli.model.checkpoint import TrainState
     from alexnet_cli.model.schedule import Rates
-    from alexnet_cli.recipes import find_recipe
+    from alexnet_cli.recipes.catalog import find_recipe
+    from alexnet_cli.training.train_step import Place, TrainStep
 
     torch.set_num_threads(options.threads)
     recipe, dataset = find_recipe(options.recipe), open_dataset(options.dataset)
     size = options.batch or recipe.batch_size
     cpu = torch.device("cpu")
     stats = load_pixel_stats(dataset.folder, dataset.fingerprint)
-    learner = Learner(recipe, len(dataset.classes), stats, Place((cpu,)))
-    learner.begin()
+    train_step = TrainStep(recipe, len(dataset.classes), stats, Place((cpu,)))
+    train_step.begin()
     split = dataset.split("train")
     tally = torch.zeros(3, dtype=torch.float64)
     rates = Rates(weights=1e-4, biases=1e-4)
@@ -64,9 +64,9 @@ def train_on_request(options: argparse.Namespace) -> None:
 
     def step(batch: OnDevice, number: int) -> int:
         num = len(batch[1])
-        loss = learner.loss(batch, Progressed(step=number), num, tally)
+        loss = train_step.loss(batch, TrainState(step=number), num, tally)
         tally.tolist()
-        learner.update(loss, rates, number + 1)
+        train_step.update(loss, rates, number + 1)
         return num
 
     feed = enumerate(batches())

@@ -1,6 +1,6 @@
-"""Which ONNX form of local response normalisation does onnxruntime run fastest?
+"""Which ONNX form of local response normalization does onnxruntime run fastest?
 
-Runs the paper's whole network, pictures to probabilities, once per form of its two LRN layers, one
+Runs the paper's whole network, images to probabilities, once per form of its two LRN layers, one
 form after the other in each round, and prints times and ratios to `stock`: torch.onnx.export of the
 same network with torch.nn.LocalResponseNorm. Takes two minutes on two cores:
 
@@ -20,10 +20,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from alexnet_cli.model.alexnet import AlexNet, initialize
-from alexnet_cli.model.onnx.graph import BATCH, INPUT, OUTPUT, build_graph
-from alexnet_cli.model.onnx.nodes import OPSET
-from alexnet_cli.recipe import PAPER
+from alexnet_cli.model.network import AlexNet, initialize
+from alexnet_cli.onnx.graph import BATCH, INPUT, OUTPUT, build_graph
+from alexnet_cli.onnx.nodes import OPSET
+from alexnet_cli.recipes.recipe import PAPER
 
 CLASSES, IMAGE_SIZE, CROP = 1000, 256, PAPER.crop_size
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -168,8 +168,8 @@ class StockNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         start = (IMAGE_SIZE - CROP) // 2
-        patches = images[:, start : start + CROP, start : start + CROP]
-        return self.net(patches.permute(0, 3, 1, 2).float() - self.mean).softmax(1)
+        crops = images[:, start : start + CROP, start : start + CROP]
+        return self.net(crops.permute(0, 3, 1, 2).float() - self.mean).softmax(1)
 
 
 def export_stock(net: AlexNet) -> bytes:

@@ -1,12 +1,12 @@
 """How fast is `alexnet prep` end to end, against its own arithmetic alone and against img2dataset?
 
-    python tools/bench/prep.py PICTURES [--copies 10] [--workers 2] [--rounds 3]
+    python tools/bench/prep.py IMAGES [--copies 10] [--workers 2] [--rounds 3]
                                [--img2dataset PYTHON] [--quality-only]
 
-PICTURES holds CLASS folders of full-size photos. `chain only` decodes, resizes and encodes the same
+IMAGES holds CLASS folders of full-size photos. `chain only` decodes, resizes and encodes the same
 bytes, read beforehand, in as many processes: nothing that prep does could be faster. With
---img2dataset, the Python of an environment that has img2dataset, it packs the same pictures from a
-file list: as many processes, 256-pixel centre crops, quality 90, WebDataset tars.
+--img2dataset, the Python of an environment that has img2dataset, it packs the same images from a
+file list: as many processes, 256-pixel center crops, quality 90, WebDataset tars.
 
 Before that it says how close our 256x256 pixels are to Pillow's, before they are packed: decoded in
 full, resized with Pillow's antialiased bicubic filter, cut at the same whole pixels.
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from alexnet_cli.data.pictures.images import IMAGE_SIZE, to_jpeg, to_square
+from alexnet_cli.data.images.resize import IMAGE_SIZE, to_jpeg, to_square
 
 PACK = """
 import sys
@@ -52,15 +52,15 @@ def psnr(path: Path) -> float:
     return 10 * math.log10(255**2 / error) if error else 99.0
 
 
-def show_quality(pictures: Path) -> None:
+def show_quality(images: Path) -> None:
     """Print mean and worst PSNR of the photos."""
-    found = [psnr(path) for path in sorted(pictures.rglob("*")) if path.is_file()]
+    found = [psnr(path) for path in sorted(images.rglob("*")) if path.is_file()]
     mean, worst = statistics.mean(found), min(found)
     print(f"{len(found)} photos: PSNR {mean:.1f} dB on average, {worst:.1f} dB at worst")
 
 
-def copy_pictures(source: Path, folder: Path, copies: int) -> list[Path]:
-    """Write every picture so many times into class folders, and return the files."""
+def copy_images(source: Path, folder: Path, copies: int) -> list[Path]:
+    """Write every image so many times into class folders, and return the files."""
     files = []
     for path in sorted(path for path in source.rglob("*") if path.is_file()):
         for number in range(copies):
@@ -82,7 +82,7 @@ def time_prep(folder: Path, scratch: Path, workers: int) -> float:
 
 
 def run_chain(paths: list[Path], queue) -> None:
-    """Decode, resize and encode pictures from memory, and tell how long it took."""
+    """Decode, resize and encode images from memory, and tell how long it took."""
     contents = [path.read_bytes() for path in paths]
     to_jpeg(to_square(contents[0]))
     began = time.perf_counter()
@@ -119,19 +119,19 @@ def time_img2dataset(python: str, files: list[Path], scratch: Path, workers: int
 def main() -> None:
     """Time every variant in turn and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("--copies", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--img2dataset", metavar="PYTHON")
     parser.add_argument("--quality-only", action="store_true", help="time nothing")
     options = parser.parse_args()
-    show_quality(options.pictures)
+    show_quality(options.images)
     if options.quality_only:
         return
     with tempfile.TemporaryDirectory() as work:
-        folder = Path(work) / "pictures"
-        files = copy_pictures(options.pictures, folder, options.copies)
+        folder = Path(work) / "images"
+        files = copy_images(options.images, folder, options.copies)
         variants = {
             "prep": partial(time_prep, folder),
             "chain only": partial(time_chain, files),

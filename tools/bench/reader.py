@@ -14,8 +14,8 @@ the cache of `alexnet train --cache raw`, which it builds in DATASET. Page fault
 process.
 
 Processor time is that of all threads of this process; a machine that others use too makes the
-images a second uncertain, but hardly that. With --memory, 100,000 pictures are read and the
-process's memory is shown on the way. With --start-up, an index of 1.28 million pictures in 1,281
+images a second uncertain, but hardly that. With --memory, 100,000 images are read and the
+process's memory is shown on the way. With --start-up, an index of 1.28 million images in 1,281
 shards is made, and the time to the first batch of it taken, in a process of its own.
 """
 
@@ -37,15 +37,15 @@ import simplejpeg
 import torch
 import webdataset
 
-from alexnet_cli.data.buffers import Buffers
-from alexnet_cli.data.loader import epoch_order, load_batches
-from alexnet_cli.data.process_reader import ProcessReader
-from alexnet_cli.data.raw_cache import with_raw_cache
-from alexnet_cli.data.readers import Reader, ThreadReader
+from alexnet_cli.data.batches.buffers import Buffers
+from alexnet_cli.data.batches.loader import epoch_order, load_batches
+from alexnet_cli.data.batches.process_reader import ProcessReader
+from alexnet_cli.data.batches.raw_cache import with_raw_cache
+from alexnet_cli.data.batches.readers import Reader, ThreadReader
 from alexnet_cli.data.shards.dataset import SAMPLE_DTYPE, Dataset, Split, open_dataset, samples_name
 from alexnet_cli.data.shards.index import FileRecord, Index, Shard, SplitIndex, write_index
 from alexnet_cli.data.shards.tar_layout import BLOCK, headers
-from alexnet_cli.data.synsets import ImageClass
+from alexnet_cli.data.sources.devkit import ImageClass
 
 
 class FreshBuffers(Buffers):
@@ -151,14 +151,14 @@ def show_speeds(dataset: Dataset, options: argparse.Namespace) -> None:
 
 
 def show_memory(split: Split, options: argparse.Namespace) -> None:
-    """Read the split again and again, and print the memory after 10,000 and more pictures."""
+    """Read the split again and again, and print the memory after 10,000 and more images."""
     order = np.resize(epoch_order(len(split), 0, 0), 100_000)
     seen, marks = 0, [10_000, 25_000, 50_000, 75_000, 100_000]
     for batch in load_batches(split, order, options.batch, num_threads=options.threads):
         seen += len(batch.labels)
         if seen >= marks[0]:
             marks.pop(0)
-            print(f"{seen:8,} pictures: {memory('RssAnon'):.1f} MB, all told {memory('VmRSS'):.1f}")
+            print(f"{seen:8,} images: {memory('RssAnon'):.1f} MB, all told {memory('VmRSS'):.1f}")
 
 
 def memory(field: str) -> float:
@@ -168,7 +168,7 @@ def memory(field: str) -> float:
 
 
 def make_large_index(folder: Path, num_samples: int, num_classes: int) -> None:
-    """Make a dataset of ImageNet's size whose shards hold one picture, again and again."""
+    """Make a dataset of ImageNet's size whose shards hold one image, again and again."""
     jpeg = simplejpeg.encode_jpeg(
         np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     )
@@ -195,7 +195,7 @@ FIRST_BATCH = """
 import sys, time
 from pathlib import Path
 from alexnet_cli.data.shards.dataset import open_dataset
-from alexnet_cli.data.loader import epoch_order, load_batches
+from alexnet_cli.data.batches.loader import epoch_order, load_batches
 began = time.perf_counter()
 split = open_dataset(Path(sys.argv[1])).split("train")
 next(load_batches(split, epoch_order(len(split), 0, 0), 128))
@@ -205,7 +205,7 @@ sys.stdout.flush()
 
 
 def show_start_up(options: argparse.Namespace) -> None:
-    """Print how long it takes to the first batch of 1.28 million pictures."""
+    """Print how long it takes to the first batch of 1.28 million images."""
     taken = []
     with tempfile.TemporaryDirectory(prefix="reader.") as folder:
         make_large_index(Path(folder), 1_281_167, 1000)
@@ -218,9 +218,7 @@ def show_start_up(options: argparse.Namespace) -> None:
             taken.append((opened, time.perf_counter() - began))
             process.communicate()
     opened, started = (statistics.median(times) for times in zip(*taken, strict=True))
-    print(
-        f"1,281,167 pictures: first batch {opened:.2f} s after opening, {started:.2f} after start"
-    )
+    print(f"1,281,167 images: first batch {opened:.2f} s after opening, {started:.2f} after start")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """How fast is a training step of our network, against the same one from torch's own parts?
 
-Times forward, backward and update on random patches, every variant once a round, the order turned
+Times forward, backward and update on random crops, every variant once a round, the order turned
 round by round; ratios are taken inside a round, and their median is printed.
 
     python tools/bench/train_step.py [--recipe paper] [--batch 128] [--rounds 5] [--threads 2]
@@ -25,12 +25,12 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from alexnet_cli.engine.devices.allocator import keep_freed_memory
-from alexnet_cli.engine.devices.precision import allow_tf32, autocast
-from alexnet_cli.model.alexnet import AlexNet, initialize
-from alexnet_cli.model.sgd import PaperSGD
-from alexnet_cli.recipe import Recipe
-from alexnet_cli.recipes import find_recipe
+from alexnet_cli.distributed.allocator import keep_freed_memory
+from alexnet_cli.distributed.precision import allow_tf32, autocast
+from alexnet_cli.model.network import AlexNet, initialize
+from alexnet_cli.model.optimizer import PaperSGD
+from alexnet_cli.recipes.catalog import find_recipe
+from alexnet_cli.recipes.recipe import Recipe
 
 CLASSES = 1000
 VARIANTS = "stock,stock-kept,fp32,bf16,compiled,compiled-bf16,torchvision,torchvision-bf16"

@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from alexnet_cli.engine.verify.audit import audit_dataset
-from alexnet_cli.progress import SILENT
+from alexnet_cli.io.progress import SILENT
+from alexnet_cli.prep.audit import audit_dataset
 
 
 def forget(shards: list[Path]) -> None:

@@ -1,4 +1,4 @@
-"""Sources of pictures for prep_io: small, because prep is run on them hundreds of times."""
+"""Sources of images for prep_io: small, because prep is run on them hundreds of times."""
 
 import io
 import tarfile
@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from alexnet_cli.data.demo_release import write_demo_release
+from alexnet_cli.data.demo.archives import write_demo_archives
 
 
 def make_folders(folder: Path) -> None:
-    """Draw nine pictures in train/CLASS and val/CLASS, some of them a folder deeper."""
+    """Draw nine images in train/CLASS and val/CLASS, some of them a folder deeper."""
     rng = np.random.default_rng(1)
     for name, count in (("train/ant", 4), ("train/bee/deep", 3), ("val/ant", 1), ("val/bee", 1)):
         (folder / name).mkdir(parents=True)
@@ -23,11 +23,11 @@ def make_folders(folder: Path) -> None:
 def make_archives(folder: Path) -> None:
     """Draw a small release in the layout of the official archives."""
     folder.mkdir()
-    write_demo_release(folder, images_per_class=2, val_per_class=1, seed=1)
+    write_demo_archives(folder, images_per_class=2, val_per_class=1, seed=1)
 
 
 def make_cifar(folder: Path) -> None:
-    """Write a CIFAR-10 archive of two classes and two pictures a file."""
+    """Write a CIFAR-10 archive of two classes and two images a file."""
     rng = np.random.default_rng(1)
     folder.mkdir()
     names = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]

@@ -1,7 +1,7 @@
-"""Hostile and odd picture files, all of our own making, each with what must become of it.
+"""Hostile and odd image files, all of our own making, each with what must become of it.
 
-`odd_files(large)` makes some 400 of them: half are good pictures of odd kinds, the others damaged,
-made to cost memory or time, or no pictures at all. With `large` there are bombs among them, 60 MB.
+`odd_files(large)` makes some 400 of them: half are good images of odd kinds, the others damaged,
+made to cost memory or time, or no images at all. With `large` there are bombs among them, 60 MB.
 
 H rows, W columns.
 """
@@ -49,7 +49,7 @@ ENCODED = {
         "+_l02u|IaeX_yy>&o(XAm%Y!Y39zzTVQ3Ktos2)wzz=T9rptql4zL7HAGZQ5P3+)a$9?UuvkdB$t=M1$5n=2C{ZE"
         "D7i`hN!#p^A;ZXRxs=ItKh|)m9s*DhFi}~Y1{T{shyC;;r}-Qa>2a}",
     ),
-    "lossless-grey": (
+    "lossless-gray": (
         EITHER,
         "c-s4a<Npx`F$P9PMg|nX%<=y)12+eQ1cL@6gCN8ITMQgP6>JO)=f7=Tn;mrxlZarTKlpzW0C9a8ga",
     ),
@@ -57,7 +57,7 @@ ENCODED = {
         REJECTED,
         "c-s4a<Npx`F$P9PMg|nXE%5&^kYJEt&|qW`WcYuJfdi<5je+4B+XmCdHM|Mg%n?!tNasi}&>#H22>`zSA>#",
     ),
-    "lossless-colour": (
+    "lossless-color": (
         EITHER,
         "c-s4a<NrGbKF5^&q*R6!1`zmvm_d+(L4rYpIY^MfU68>^km3IkAfJJmk&yuzFfp@m{J+J(!yLrm&fvrVlzjfL{`q"
         "hI#5cC>8@|aMzEMp)bJjePl*5?MmXm4`m}$9^3@6^G=F6%c_1viEMm;y`IqG<h|Nl(@hur3M",
@@ -92,10 +92,10 @@ class OddFile:
 
 
 def drawing(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """Return smooth colours, uint8 RGB (H, W, 3)."""
+    """Return smooth colors, uint8 RGB (H, W, 3)."""
     down, across = np.mgrid[:height, :width] / np.array([height, width])[:, None, None]
-    colours = np.stack([across, down, (across + down) / 2], axis=-1)
-    return (30 + 190 * colours).astype(np.uint8)
+    colors = np.stack([across, down, (across + down) / 2], axis=-1)
+    return (30 + 190 * colors).astype(np.uint8)
 
 
 def save(image: Image.Image | np.ndarray, kind: str, **options) -> bytes:
@@ -184,11 +184,11 @@ def jpeg_kinds() -> Iterator[OddFile]:
     for value in range(1, 9):
         yield good(f"orientation-{value}", save(image, "JPEG", quality=92, exif=orientation(value)))
     yield good("progressive", save(image, "JPEG", quality=92, progressive=True))
-    yield good("progressive-grey", save(image.convert("L"), "JPEG", progressive=True), None)
+    yield good("progressive-gray", save(image.convert("L"), "JPEG", progressive=True), None)
     yield good("optimized", save(image, "JPEG", quality=92, optimize=True))
     yield good("restarts", save(image, "JPEG", quality=92, restart_marker_blocks=1))
     yield good("progressive-restarts", save(image, "JPEG", progressive=True, restart_marker_rows=1))
-    yield good("grey", save(image.convert("L"), "JPEG"), None)
+    yield good("gray", save(image.convert("L"), "JPEG"), None)
     cmyk = save(image.convert("CMYK"), "JPEG", quality=95)
     yield good("cmyk", cmyk)
     yield good("cmyk-progressive", save(image.convert("CMYK"), "JPEG", progressive=True))
@@ -196,9 +196,9 @@ def jpeg_kinds() -> Iterator[OddFile]:
     yield good("cmyk-without-adobe", changed(cmyk, 0xEE, lambda _: None), None)
     yield good("rgb", save(image, "JPEG", quality=95, keep_rgb=True))
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    yield good("colour-profile", save(image, "JPEG", quality=92, icc_profile=srgb))
+    yield good("color-profile", save(image, "JPEG", quality=92, icc_profile=srgb))
     yield good("long-profile", save(image, "JPEG", quality=92, icc_profile=srgb + bytes(900_000)))
-    yield good("two-pictures", save(image, "MPO", save_all=True, append_images=[image]))
+    yield good("two-images", save(image, "MPO", save_all=True, append_images=[image]))
     thumbnail = b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0" + plain
     yield good("thumbnail", with_first(plain, segment(0xE1, thumbnail)))
     yield good("long-comments", with_first(plain, segment(0xFE, b"word " * 13_000) * 40))
@@ -304,7 +304,7 @@ def with_scans(jpeg: bytes, extra: bytes) -> bytes:
 
 
 def jpeg_costs(large: bool) -> Iterator[OddFile]:
-    """Make pictures that a decoder would work on for long, or not find room for."""
+    """Make images that a decoder would work on for long, or not find room for."""
     side = 4000 if large else 150
     flat = Image.new("RGB", (side, side), (90, 120, 33))
     progressive = save(flat, "JPEG", progressive=True)
@@ -328,8 +328,8 @@ def jpeg_costs(large: bool) -> Iterator[OddFile]:
     yield OddFile("jpeg-fill-bytes.JPEG", with_first(jpeg, b"\xff" * (side * 1000)), WRITTEN)
     yield OddFile("jpeg-large.JPEG", jpeg, WRITTEN, pixels)
     if large:
-        grey = simplejpeg.encode_jpeg(np.zeros((11_000, 11_000, 1), np.uint8), 50, "GRAY", "Gray")
-        yield OddFile("jpeg-11000-square.JPEG", grey, EITHER)
+        gray = simplejpeg.encode_jpeg(np.zeros((11_000, 11_000, 1), np.uint8), 50, "GRAY", "Gray")
+        yield OddFile("jpeg-11000-square.JPEG", gray, EITHER)
         wide = save(Image.new("RGB", (9000, 9000), "navy"), "JPEG", progressive=True)
         yield OddFile("jpeg-9000-square-progressive.JPEG", wide, EITHER)
         inks = save(Image.new("CMYK", (7000, 7000)), "JPEG", progressive=True)
@@ -356,10 +356,10 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def png(
-    width: int, height: int, bits: int, colour: int, rows: bytes, *more: bytes, laced=0
+    width: int, height: int, bits: int, color: int, rows: bytes, *more: bytes, laced=0
 ) -> bytes:
     """Return a PNG of filter-0 rows; `more` are chunks before them."""
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, laced)
+    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, laced)
     data = chunk(b"IDAT", zlib.compress(rows, 9))
     return SIGNATURE + chunk(b"IHDR", header) + b"".join(more) + data + chunk(b"IEND")
 
@@ -387,35 +387,35 @@ def laced_rows(pixels: np.ndarray) -> bytes:
 def png_kinds() -> Iterator[OddFile]:
     pixels = drawing()
     image = Image.fromarray(pixels)
-    grey = pixels.mean(axis=2).astype(np.uint8)
+    gray = pixels.mean(axis=2).astype(np.uint8)
 
     def good(name: str, content: bytes, drawn: np.ndarray | None = pixels) -> OddFile:
         return OddFile(f"png-{name}.PNG", content, WRITTEN, drawn)
 
-    grey_drawn = grey[..., None].repeat(3, axis=2)
+    gray_drawn = gray[..., None].repeat(3, axis=2)
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
-        drawn = {"1": None, "L": grey_drawn, "LA": grey_drawn, "P": None}.get(mode, pixels)
+        drawn = {"1": None, "L": gray_drawn, "LA": gray_drawn, "P": None}.get(mode, pixels)
         yield good(f"mode-{mode}", save(image.convert(mode), "PNG"), drawn)
-    for colours in (2, 4, 16, 250):
-        yield good(f"palette-{colours}", save(image.quantize(colours), "PNG"), None)
+    for colors in (2, 4, 16, 250):
+        yield good(f"palette-{colors}", save(image.quantize(colors), "PNG"), None)
     palette = image.quantize(200)
     yield good("palette-transparent", save(palette, "PNG", transparency=7), None)
     yield good("palette-alpha", save(palette, "PNG", transparency=bytes(range(200))), None)
     yield good("rgb-transparent", save(image, "PNG", transparency=(30, 30, 30)), None)
-    yield good("grey-transparent", save(image.convert("L"), "PNG", transparency=100), None)
+    yield good("gray-transparent", save(image.convert("L"), "PNG", transparency=100), None)
     clear = np.dstack([pixels, np.zeros((HEIGHT, WIDTH), np.uint8)])
     yield good("all-transparent", save(clear, "PNG"), np.full_like(pixels, 255))
     for laced in (0, 1):
         rows = laced_rows if laced else filtered
-        wide, wide_grey = pixels.astype(np.uint16) * 257, grey.astype(np.uint16) * 257
+        wide, wide_gray = pixels.astype(np.uint16) * 257, gray.astype(np.uint16) * 257
         alpha = np.full((HEIGHT, WIDTH, 1), 65_535, np.uint16)
-        for name, colour, samples, drawn in (
-            ("grey", 0, wide_grey, grey_drawn),
+        for name, color, samples, drawn in (
+            ("gray", 0, wide_gray, gray_drawn),
             ("rgb", 2, wide, pixels),
-            ("grey-alpha", 4, np.dstack([wide_grey, alpha]), grey_drawn),
+            ("gray-alpha", 4, np.dstack([wide_gray, alpha]), gray_drawn),
             ("rgba", 6, np.dstack([wide, alpha]), pixels),
         ):
-            content = png(WIDTH, HEIGHT, 16, colour, rows(samples), laced=laced)
+            content = png(WIDTH, HEIGHT, 16, color, rows(samples), laced=laced)
             yield good(f"16-bit-{name}-{'laced' if laced else 'plain'}", content, drawn)
         content = png(WIDTH, HEIGHT, 8, 2, rows(pixels), laced=laced)
         yield good(f"8-bit-{'laced' if laced else 'plain'}", content)
@@ -474,7 +474,7 @@ def png_damage() -> Iterator[OddFile]:
         ("width-0", (0, HEIGHT, 8, 2)),
         ("height-0", (WIDTH, 0, 8, 2)),
         ("bits-3", (WIDTH, HEIGHT, 3, 0)),
-        ("colour-5", (WIDTH, HEIGHT, 8, 5)),
+        ("color-5", (WIDTH, HEIGHT, 8, 5)),
         ("bits-1-rgb", (WIDTH, HEIGHT, 1, 2)),
         ("2147483647-square", (2**31 - 1, 2**31 - 1, 8, 2)),
         ("width-4294967295", (2**32 - 1, 1, 8, 2)),
@@ -515,8 +515,8 @@ def png_costs(large: bool) -> Iterator[OddFile]:
         bomb = SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", empty) + chunk(b"IEND")
         yield OddFile(f"png-{side}-square.png", bomb, REJECTED)
     if large:
-        for colour, channels in ((0, 1), (2, 3), (6, 4)):
-            bomb = png(9000, 9000, 8, colour, bytes((9000 * channels + 1) * 9000))
+        for color, channels in ((0, 1), (2, 3), (6, 4)):
+            bomb = png(9000, 9000, 8, color, bytes((9000 * channels + 1) * 9000))
             yield OddFile(f"png-9000-square-{channels}.png", bomb, EITHER)
         bomb = png(12_490, 12_490, 8, 0, bytes(12_491 * 12_490))
         yield OddFile("png-156-megapixels.png", bomb, REJECTED)
@@ -535,7 +535,7 @@ def gifs(large: bool) -> Iterator[OddFile]:
     for name, content in {
         "plain": plain,
         "87a": plain.replace(b"GIF89a", b"GIF87a", 1),
-        "grey": save(image.convert("L"), "GIF"),
+        "gray": save(image.convert("L"), "GIF"),
         "transparent": save(image.quantize(200), "GIF", transparency=3),
         "animated": save(image, "GIF", save_all=True, append_images=[black, image], loop=0),
         "disposed": save(image, "GIF", save_all=True, append_images=[black], disposal=2),
@@ -551,7 +551,7 @@ def gifs(large: bool) -> Iterator[OddFile]:
     many = 200_000 if large else 2000
     for name, content, outcome in (
         ("header", b"GIF89a", REJECTED),
-        ("no-picture", plain[:table] + b";", REJECTED),
+        ("no-image", plain[:table] + b";", REJECTED),
         ("no-palette", at(plain, 10, b"\0")[:13] + plain[table:], EITHER),
         ("size-0", at(plain, 6, b"\0\0\0\0"), EITHER),
         ("65535-square", at(plain, 6, b"\xff\xff\xff\xff"), REJECTED),
@@ -599,12 +599,12 @@ def webps() -> Iterator[OddFile]:
 
 
 def bmp(
-    width: int, height: int, bits: int, packing: int, data: bytes, colours: bytes = b""
+    width: int, height: int, bits: int, packing: int, data: bytes, colors: bytes = b""
 ) -> bytes:
-    fields = (40, width, height, 1, bits, packing, len(data), 0, 0, len(colours) // 4, 0)
-    start = 14 + 40 + len(colours)
+    fields = (40, width, height, 1, bits, packing, len(data), 0, 0, len(colors) // 4, 0)
+    start = 14 + 40 + len(colors)
     header = struct.pack("<2sIHHI", b"BM", start + len(data), 0, 0, start)
-    return header + struct.pack("<IiiHHIIiiII", *fields) + colours + data
+    return header + struct.pack("<IiiHHIIiiII", *fields) + colors + data
 
 
 def bmps(large: bool) -> Iterator[OddFile]:
@@ -616,10 +616,10 @@ def bmps(large: bool) -> Iterator[OddFile]:
     blue_first = np.ascontiguousarray(pixels[..., ::-1])
     upside = bmp(WIDTH, -HEIGHT, 24, 0, blue_first.tobytes())
     yield OddFile("bmp-top-down.bmp", upside, WRITTEN, pixels)
-    grey = bytes(value for level in range(256) for value in (level, level, level, 0))
+    gray = bytes(value for level in range(256) for value in (level, level, level, 0))
     runs = b"".join(b"\x40" + bytes((4 * y,)) + b"\0\0" for y in range(HEIGHT)) + b"\0\1"
-    yield OddFile("bmp-run-length-8.bmp", bmp(WIDTH, HEIGHT, 8, 1, runs, grey), WRITTEN)
-    yield OddFile("bmp-run-length-4.bmp", bmp(WIDTH, HEIGHT, 4, 2, runs, grey[:64]), WRITTEN)
+    yield OddFile("bmp-run-length-8.bmp", bmp(WIDTH, HEIGHT, 8, 1, runs, gray), WRITTEN)
+    yield OddFile("bmp-run-length-4.bmp", bmp(WIDTH, HEIGHT, 4, 2, runs, gray[:64]), WRITTEN)
     five = ((pixels[..., 0] >> 3).astype("<u2") << 10) | (pixels[..., 2] >> 3)
     yield OddFile("bmp-15-bit.bmp", bmp(WIDTH, HEIGHT, 16, 0, five.tobytes()), WRITTEN)
     plain = save(image, "BMP")
@@ -635,11 +635,11 @@ def bmps(large: bool) -> Iterator[OddFile]:
         ("bits-7", bmp(9, 9, 7, 0, bytes(999)), REJECTED),
         ("packing-9", bmp(9, 9, 24, 9, bytes(999)), REJECTED),
         ("start-beyond", at(plain, 10, b"\xff\xff\xff\x0f"), REJECTED),
-        ("colours-many", at(bmp(9, 9, 8, 0, bytes(999)), 46, b"\xff\xff\xff\x7f"), REJECTED),
+        ("colors-many", at(bmp(9, 9, 8, 0, bytes(999)), 46, b"\xff\xff\xff\x7f"), REJECTED),
         ("header-only", plain[:54], REJECTED),
-        ("run-length-ends", bmp(side, side, 8, 1, ends, grey), EITHER),
-        ("run-length-11000-square", bmp(11_000, 11_000, 8, 1, ends, grey), REJECTED),
-        ("run-length-jumps", bmp(side, side, 8, 1, b"\0\2\xff\xff" * 999, grey), EITHER),
+        ("run-length-ends", bmp(side, side, 8, 1, ends, gray), EITHER),
+        ("run-length-11000-square", bmp(11_000, 11_000, 8, 1, ends, gray), REJECTED),
+        ("run-length-jumps", bmp(side, side, 8, 1, b"\0\2\xff\xff" * 999, gray), EITHER),
     ):
         yield OddFile(f"bmp-odd-{name}.bmp", content, outcome)
 
@@ -669,22 +669,22 @@ def strip_tags(width: int, height: int, packing: int, data: bytes, *more, rows=N
 def tiffs(large: bool) -> Iterator[OddFile]:
     pixels = drawing()
     image = Image.fromarray(pixels)
-    grey = pixels.mean(axis=2).astype(np.uint8)
-    grey_drawn = grey[..., None].repeat(3, axis=2)
+    gray = pixels.mean(axis=2).astype(np.uint8)
+    gray_drawn = gray[..., None].repeat(3, axis=2)
 
     def good(name: str, content: bytes, drawn: np.ndarray | None = pixels) -> OddFile:
         return OddFile(f"tiff-{name}.tif", content, WRITTEN, drawn)
 
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB"):
-        drawn = None if mode in ("1", "P") else grey_drawn if mode in ("L", "LA") else pixels
+        drawn = None if mode in ("1", "P") else gray_drawn if mode in ("L", "LA") else pixels
         yield good(f"mode-{mode}", save(image.convert(mode), "TIFF"), drawn)
-    wide = grey.astype(np.uint16) * 257
-    yield good("16-bit", save(wide, "TIFF"), grey_drawn)
+    wide = gray.astype(np.uint16) * 257
+    yield good("16-bit", save(wide, "TIFF"), gray_drawn)
     big = Image.frombytes("I;16B", (WIDTH, HEIGHT), wide.astype(">u2").tobytes())
-    yield good("16-bit-big-endian", save(big, "TIFF"), grey_drawn)
-    yield OddFile("tiff-32-bit.tif", save(wide.astype(np.int32), "TIFF"), WRITTEN, grey_drawn)
-    yield OddFile("tiff-32-bit-low.tif", save(grey.astype(np.int32), "TIFF"), WRITTEN, grey_drawn)
-    for name, levels in (("low", grey / 255), ("wide", grey * 1.0), ("nan", grey * np.nan)):
+    yield good("16-bit-big-endian", save(big, "TIFF"), gray_drawn)
+    yield OddFile("tiff-32-bit.tif", save(wide.astype(np.int32), "TIFF"), WRITTEN, gray_drawn)
+    yield OddFile("tiff-32-bit-low.tif", save(gray.astype(np.int32), "TIFF"), WRITTEN, gray_drawn)
+    for name, levels in (("low", gray / 255), ("wide", gray * 1.0), ("nan", gray * np.nan)):
         yield OddFile(f"tiff-float-{name}.tif", save(levels.astype(np.float32), "TIFF"), EITHER)
     yield OddFile("tiff-32-bit-high.tif", save(wide.astype(np.int32) * 9999, "TIFF"), REJECTED)
     for packing in (
@@ -710,7 +710,7 @@ def tiffs(large: bool) -> Iterator[OddFile]:
     for share in (1, 40, 90):
         yield OddFile(f"tiff-bad-cut-{share}.tif", plain[: len(plain) * share // 100], REJECTED)
         yield OddFile(f"tiff-bad-lzw-{share}.tif", packed[: len(packed) * share // 100], REJECTED)
-    levels, loop = grey.tobytes(), struct.pack("<I", 8)
+    levels, loop = gray.tobytes(), struct.pack("<I", 8)
     count = struct.pack("<I", 8)
     for name, content, outcome in (
         ("own", strip_tags(WIDTH, HEIGHT, 1, levels), WRITTEN),
@@ -765,7 +765,7 @@ def other_formats() -> Iterator[OddFile]:
         "zeros": bytes(99_999),
         "noise": random.Random(2).randbytes(9999),
         "newline": b"\n",
-        "text": b"not a picture at all\n",
+        "text": b"not an image at all\n",
         "html": b"<!DOCTYPE html><html>404 Not Found</html>",
         "json": b'{"error": "rate limited"}',
         "lfs-pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",

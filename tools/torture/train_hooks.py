@@ -24,10 +24,10 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from alexnet_cli.engine.training import trainer
-from alexnet_cli.engine.training.learner import Learner
-from alexnet_cli.engine.training.run_folder import RunFolder
 from alexnet_cli.model import checkpoint
+from alexnet_cli.training import trainer
+from alexnet_cli.training.run_directory import RunDirectory
+from alexnet_cli.training.train_step import TrainStep
 
 if __name__ == "__main__":
     os.environ["TORTURE_MAIN"] = str(os.getpid())
@@ -76,7 +76,11 @@ def happens(place: str, number: int) -> None:
 
 
 def hook_steps() -> None:
-    real_loss, real_update, real_step = Learner.loss, Learner.update, trainer.Trainer._train_step
+    real_loss, real_update, real_step = (
+        TrainStep.loss,
+        TrainStep.update,
+        trainer.Trainer._train_step,
+    )
 
     def loss(self, batch, at, num, tally):
         self.torture_step = at.total_steps + 1
@@ -93,7 +97,7 @@ def hook_steps() -> None:
         if WHAT.get("soak") and self.at.total_steps % 250 == 0:
             note_size(self.at.total_steps)
 
-    Learner.loss, Learner.update, trainer.Trainer._train_step = loss, update, train_step
+    TrainStep.loss, TrainStep.update, trainer.Trainer._train_step = loss, update, train_step
 
 
 def note_size(step: int) -> None:
@@ -107,12 +111,12 @@ def note_size(step: int) -> None:
 def hook_validation() -> None:
     real = trainer.validate
 
-    def validate(learner, dataset, progress, is_asked):
+    def validate(train_step, dataset, progress, stop_requested):
         def asked():
             happens("val", trainer_of[-1].at.total_steps)
-            return is_asked()
+            return stop_requested()
 
-        return real(learner, dataset, progress, asked)
+        return real(train_step, dataset, progress, asked)
 
     trainer_of, real_init = [], trainer.Trainer.__init__
 
@@ -124,7 +128,7 @@ def hook_validation() -> None:
 
 
 def hook_saves() -> None:
-    real, number = RunFolder.save, [0]
+    real, number = RunDirectory.save, [0]
 
     def save(self, saved, *, is_best):
         number[0] += 1
@@ -133,7 +137,7 @@ def hook_saves() -> None:
             time.sleep(2)
         real(self, saved, is_best=is_best)
 
-    RunFolder.save = save
+    RunDirectory.save = save
 
 
 def hook_orders() -> None:
@@ -210,6 +214,6 @@ if WHAT["place"] == "disk":
     hook_disk()
 
 if __name__ == "__main__":
-    from alexnet_cli.cli import main
+    from alexnet_cli.cli.app import main
 
     sys.exit(main())

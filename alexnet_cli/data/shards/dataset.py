@@ -3,7 +3,7 @@
 DATASET/index.json            what was made, from what, and every file's size and SHA-256
 DATASET/train.samples.npy     one row a sample: where its JPEG lies, label, number (SAMPLE_DTYPE)
 DATASET/train-000000.tar ...  plain WebDataset tars
-DATASET/rejected.csv          source, reason, detail of every picture that is not in them
+DATASET/rejected.csv          source, reason, detail of every image that is not in them
 DATASET/pixel_stats.npz       written by `alexnet pca`
 DATASET/train-FINGERPRINT.raw decoded images, written by `alexnet train --cache raw`
 """
@@ -20,9 +20,9 @@ from alexnet_cli.data.shards.images import ShardImages, repair_advice
 from alexnet_cli.data.shards.index import INDEX_NAME, FileRecord, Index, Shard, read_index
 from alexnet_cli.data.shards.raw_images import RawCache, RawImages
 from alexnet_cli.data.shards.tar_layout import BLOCK
-from alexnet_cli.data.synsets import ImageClass
+from alexnet_cli.data.sources.devkit import ImageClass
 from alexnet_cli.errors import DatasetError
-from alexnet_cli.recipe import Recipe
+from alexnet_cli.recipes.recipe import Recipe
 
 _OLDER_FIELDS = [
     ("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("label", "<u4"), ("number", "<u4")
@@ -126,11 +126,11 @@ class Dataset:
         return self.origin or str(self.folder)
 
     def check_crop(self, recipe: Recipe) -> None:
-        """Raise a DatasetError if the pictures are smaller than the recipe's patches."""
+        """Raise a DatasetError if the images are smaller than the recipe's crops."""
         if recipe.crop_size > self.image_size:
             raise DatasetError(
-                f"{self.name} has pictures of {self.image_size} pixels; recipe {recipe.name} "
-                f"cuts patches of {recipe.crop_size}.\n"
+                f"{self.name} has images of {self.image_size} pixels; recipe {recipe.name} "
+                f"cuts crops of {recipe.crop_size}.\n"
                 "Make larger ones: alexnet prep SOURCE --size 256"
             )
 
@@ -143,7 +143,7 @@ class Dataset:
         split = self.splits.get(name)
         if split is None or not len(split):
             have = ", ".join(n for n, s in self.splits.items() if len(s)) or "none"
-            raise DatasetError(f"{self.name}: no split {name!r} with pictures. It has: {have}.")
+            raise DatasetError(f"{self.name}: no split {name!r} with images. It has: {have}.")
         return split
 
 

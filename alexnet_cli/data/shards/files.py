@@ -1,7 +1,7 @@
 """Shards in use: opened when first read, read by position, and looked at before any work begins.
 
 Not mapped into memory: a mapped shard that gets shorter, or whose disk fails, kills the process. A
-read says so, costs 3 us a picture, and lets other threads run while it waits.
+read says so, costs 3 us an image, and lets other threads run while it waits.
 """
 
 import os
@@ -16,9 +16,9 @@ import numpy as np
 
 from alexnet_cli.data.shards.index import Shard
 from alexnet_cli.data.shards.tar_layout import BLOCK
-from alexnet_cli.data.thread_map import thread_map
-from alexnet_cli.disk import advice_on, fault_in_words
 from alexnet_cli.errors import MachineError
+from alexnet_cli.io.disk import advice_on, fault_in_words
+from alexnet_cli.io.thread_map import thread_map
 
 NUM_THREADS = 16  # that look at shards before work begins; on a network each waits for its answer
 
@@ -27,7 +27,7 @@ class ShardFiles:
     """The bytes of some shards, for any number of threads.
 
     Shards stay open as far as the process may have so many files: ImageNet has 1,332 shards of
-    1,000 pictures, and on a network disk opening one anew for every picture would take longer than
+    1,000 images, and on a network disk opening one anew for every image would take longer than
     reading it.
     """
 

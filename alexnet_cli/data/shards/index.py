@@ -6,9 +6,9 @@ import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from alexnet_cli.atomic import write_bytes
-from alexnet_cli.data.synsets import ImageClass
+from alexnet_cli.data.sources.devkit import ImageClass
 from alexnet_cli.errors import DatasetError
+from alexnet_cli.io.atomic import write_bytes
 
 FORMAT = 1
 INDEX_NAME = "index.json"
@@ -80,7 +80,7 @@ class Index:
     files: dict[str, FileRecord] = field(default_factory=dict)
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits that change with any picture, label or class."""
+        """Return 16 hex digits that change with any image, label or class."""
         content = [asdict(entry) for entry in self.classes]
         content += [s.sha256 for split in self.splits.values() for s in split.shards]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_cli.data.shards.files import OpenFile
-from alexnet_cli.disk import advice_on, fault_in_words
 from alexnet_cli.errors import DatasetError, MachineError
+from alexnet_cli.io.disk import advice_on, fault_in_words
 
 ROW = np.dtype([("position", "<i8"), ("crc32", "<u4")])
 

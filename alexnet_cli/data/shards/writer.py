@@ -1,6 +1,6 @@
-"""Pictures -> one WebDataset tar: KEY.jpg, KEY.cls, KEY.json for each sample.
+"""Images -> one WebDataset tar: KEY.jpg, KEY.cls, KEY.json for each sample.
 
-Same pictures, same options, same bytes: owner, mode and mtime are fixed and keys are numbered by
+Same images, same options, same bytes: owner, mode and mtime are fixed and keys are numbered by
 the plan, never taken from file names (WebDataset would split those at their first dot). A shard
 gets its name only when it is whole; its record, which says it is done, comes after it.
 """
@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from alexnet_cli.atomic import read_sealed, write_atomically, write_sealed
-from alexnet_cli.data.pictures.images import to_jpeg, to_square
-from alexnet_cli.data.releases.release import Picture
+from alexnet_cli.data.images.resize import to_jpeg, to_square
 from alexnet_cli.data.shards.index import Shard
 from alexnet_cli.data.shards.tar_layout import BLOCK, end_of_tar, sample_members
+from alexnet_cli.data.sources.source import SourceImage
 from alexnet_cli.errors import ImageError
+from alexnet_cli.io.atomic import read_checksummed, write_atomically, write_checksummed
 
 RECORDS = ".prep"  # inside the dataset while prep is at work
 
@@ -32,8 +32,8 @@ class ShardTask:
     """One shard to make.
 
     Attributes:
-        first_number: the number of its first picture; keys count on from it, gaps included.
-        wnids: those of the pictures, for KEY.json; not all classes, of which a large dataset has
+        first_number: the number of its first image; keys count on from it, gaps included.
+        wnids: those of the images, for KEY.json; not all classes, of which a large dataset has
             half a megabyte, to be sent to a worker with each task.
     """
 
@@ -41,7 +41,7 @@ class ShardTask:
     split: str
     position: int
     first_number: int
-    pictures: tuple[Picture, ...]
+    images: tuple[SourceImage, ...]
     wnids: tuple[str, ...]
     size: int
     quality: int
@@ -55,9 +55,9 @@ class ShardTask:
         return self.folder / RECORDS / f"{self.name}.json"
 
     def fingerprint(self) -> str:
-        """Return a hash of all that decides the shard's bytes, but for the pictures' own."""
+        """Return a hash of all that decides the shard's bytes, but for the images' own."""
         parts = [self.name, self.first_number, self.size, self.quality, self.wnids]
-        parts += [(picture.source, picture.length, picture.label) for picture in self.pictures]
+        parts += [(image.source, image.length, image.label) for image in self.images]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -67,7 +67,7 @@ class ShardRecord:
 
     Attributes:
         samples: (offset, length, label, number, crc32) of each KEY.jpg.
-        rejected: (source, label, reason, detail) of each picture left out.
+        rejected: (source, label, reason, detail) of each image left out.
     """
 
     shard: Shard
@@ -76,10 +76,10 @@ class ShardRecord:
 
 
 def make_shard(task: ShardTask, is_stopping: Callable[[], bool] = lambda: False) -> ShardRecord:
-    """Decode, resize and pack the pictures of one shard; publish the tar, then its record.
+    """Decode, resize and pack the images of one shard; publish the tar, then its record.
 
     Args:
-        is_stopping: asked before each picture.
+        is_stopping: asked before each image.
 
     Raises:
         TaskStopped: it said yes.
@@ -87,45 +87,45 @@ def make_shard(task: ShardTask, is_stopping: Callable[[], bool] = lambda: False)
     samples, rejected = [], []
     with write_atomically(task.folder / task.name) as file:
         tar = _HashingWriter(file)
-        pictures = zip(task.pictures, task.wnids, strict=True)
-        for number, (picture, wnid) in enumerate(pictures, start=task.first_number):
+        images = zip(task.images, task.wnids, strict=True)
+        for number, (image, wnid) in enumerate(images, start=task.first_number):
             if is_stopping():
                 raise TaskStopped
             try:
-                jpeg = make_jpeg(picture, task.size, task.quality)
+                jpeg = make_jpeg(image, task.size, task.quality)
             except ImageError as error:
-                _check_source(error, picture, task.folder)
-                rejected.append((picture.source, picture.label, error.reason, error.detail))
+                _check_source(error, image, task.folder)
+                rejected.append((image.source, image.label, error.reason, error.detail))
                 continue
             samples.append(
-                (tar.num_bytes + BLOCK, len(jpeg), picture.label, number, zlib.crc32(jpeg))
+                (tar.num_bytes + BLOCK, len(jpeg), image.label, number, zlib.crc32(jpeg))
             )
             key = f"{task.split}-{number:08d}"
-            tar.write(sample_members(key, (jpeg, *_about(picture, wnid))))
+            tar.write(sample_members(key, (jpeg, *_about(image, wnid))))
         tar.write(end_of_tar(tar.num_bytes))
     shard = Shard(task.name, len(samples), tar.num_bytes, tar.digest.hexdigest())
     record = ShardRecord(shard, samples, rejected)
-    write_sealed(task.record_path, {"task": task.fingerprint(), **asdict(record)})
+    write_checksummed(task.record_path, {"task": task.fingerprint(), **asdict(record)})
     return record
 
 
-def _check_source(error: ImageError, picture: Picture, folder: Path) -> None:
-    """A copy of our own that the disk does not give back is no fault of the picture."""
+def _check_source(error: ImageError, image: SourceImage, folder: Path) -> None:
+    """A copy of our own that the disk does not give back is no fault of the image."""
     fault = error.__cause__
     # Pillow's own faults are OSErrors without a number.
-    if isinstance(fault, OSError) and fault.errno and folder in picture.path.parents:
+    if isinstance(fault, OSError) and fault.errno and folder in image.path.parents:
         raise fault
 
 
-def make_jpeg(picture: Picture, size: int, quality: int) -> bytes:
-    """Return a picture as it is stored.
+def make_jpeg(image: SourceImage, size: int, quality: int) -> bytes:
+    """Return an image as it is stored.
 
     Raises:
         ImageError: it cannot be, or its file is not the one that was listed.
     """
-    content = picture.read()
-    if picture.offset < 0 and len(content) != picture.length:
-        sizes = f"{picture.length} bytes listed, {len(content)} read"
+    content = image.read()
+    if image.offset < 0 and len(content) != image.length:
+        sizes = f"{image.length} bytes listed, {len(content)} read"
         raise ImageError("unreadable", f"changed while prep was at work: {sizes}")
     return to_jpeg(to_square(content, size), quality)
 
@@ -135,7 +135,7 @@ def read_record(task: ShardTask) -> ShardRecord | None:
 
     None if it is not of this very task, or if record and shard do not have the bytes they had.
     """
-    content = read_sealed(task.record_path)
+    content = read_checksummed(task.record_path)
     if content is None or content.pop("task", None) != task.fingerprint():
         return None
     shard = Shard(**content["shard"])
@@ -158,10 +158,10 @@ def _has_bytes(path: Path, shard: Shard) -> bool:
         return False
 
 
-def _about(picture: Picture, wnid: str) -> tuple[bytes, bytes]:
-    """Return KEY.cls and KEY.json of a picture."""
-    info = {"wnid": wnid, "source": picture.name}
-    return str(picture.label).encode("ascii"), json.dumps(info).encode("ascii")
+def _about(image: SourceImage, wnid: str) -> tuple[bytes, bytes]:
+    """Return KEY.cls and KEY.json of an image."""
+    info = {"wnid": wnid, "source": image.name}
+    return str(image.label).encode("ascii"), json.dumps(info).encode("ascii")
 
 
 class _HashingWriter:

@@ -11,10 +11,10 @@ import pytest
 from helpers import edit_index
 from PIL import Image
 
-from alexnet_cli.commands.prep import PrepOptions, prep
 from alexnet_cli.data.shards.dataset import OLDER_SAMPLE_DTYPE, open_dataset, read_samples
 from alexnet_cli.data.shards.index import Shard, SplitIndex, read_index
 from alexnet_cli.errors import DatasetError, MachineError
+from alexnet_cli.prep.build import PrepOptions, prep
 
 
 def forget_the_files(content: dict) -> None:
@@ -36,7 +36,7 @@ def test_a_split_knows_its_samples(dataset):
     assert {name: len(split) for name, split in splits.items()} == {"train": 60, "val": 30}
 
 
-def test_the_dataset_knows_the_size_of_its_pictures_and_its_classes(dataset):
+def test_the_dataset_knows_the_size_of_its_images_and_its_classes(dataset):
     opened = open_dataset(dataset)
     assert opened.image_size == 112
     assert [entry.wnid for entry in opened.classes] == [f"n{90000001 + i}" for i in range(10)]
@@ -134,7 +134,7 @@ def test_a_changed_sample_index_is_refused_with_the_remedy(copy, place):
         open_dataset(copy)
 
 
-def test_a_picture_of_which_one_bit_changed_is_not_given_out(copy):
+def test_a_image_of_which_one_bit_changed_is_not_given_out(copy):
     split = open_dataset(copy).split("train")
     shard, offset, length = split.samples[30].item()[:3]
     with (copy / split.shards[shard].name).open("r+b") as file:
@@ -188,7 +188,7 @@ def test_a_sample_index_that_points_outside_its_shard_is_refused(older, column, 
         open_dataset(older)
 
 
-def test_a_split_without_pictures_opens_but_cannot_be_asked_for(tmp_path):
+def test_a_split_without_images_opens_but_cannot_be_asked_for(tmp_path):
     for wnid in ("ant", "bee"):
         (tmp_path / "in" / wnid).mkdir(parents=True)
         Image.new("RGB", (40, 40)).save(tmp_path / "in" / wnid / "1.png")
@@ -230,7 +230,7 @@ def test_a_pickle_in_the_place_of_the_sample_index_is_not_loaded(older):
 
 
 def test_a_split_that_does_not_exist_is_refused_listing_those_that_do(dataset):
-    with pytest.raises(DatasetError, match=r"no split 'test' with pictures. It has: train, val"):
+    with pytest.raises(DatasetError, match=r"no split 'test' with images. It has: train, val"):
         open_dataset(dataset).split("test")
 
 

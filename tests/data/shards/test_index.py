@@ -6,7 +6,7 @@ from helpers import edit_index
 
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.data.shards.index import FORMAT, FileRecord, read_index
-from alexnet_cli.data.synsets import ImageClass
+from alexnet_cli.data.sources.devkit import ImageClass
 from alexnet_cli.errors import DatasetError
 
 
@@ -136,7 +136,7 @@ def test_shards_that_lead_elsewhere_or_have_no_size_are_refused(copy, part, valu
 
 
 @pytest.mark.parametrize("size", [0, -1, 1 << 20, 112.0, "112", None])
-def test_pictures_of_no_size_are_refused(copy, size):
+def test_images_of_no_size_are_refused(copy, size):
     edit_index(copy, lambda content: content["options"].update(size=size))
     with pytest.raises(DatasetError, match="damaged"):
         read_index(copy)

@@ -5,12 +5,7 @@ import zlib
 import numpy as np
 import pytest
 
-from alexnet_cli.data.shards.tar_layout import (
-    end_of_tar,
-    headers,
-    sample_members,
-    scan_samples,
-)
+from alexnet_cli.data.shards.tar_layout import end_of_tar, headers, sample_members, scan_samples
 
 
 def shard(members: dict[str, bytes]) -> bytes:

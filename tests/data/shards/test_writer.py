@@ -16,17 +16,11 @@ import webdataset
 from helpers import Listener, files_of
 from PIL import Image
 
-from alexnet_cli.commands.prep import PrepOptions, prep
-from alexnet_cli.data.releases.release import Picture
 from alexnet_cli.data.shards.dataset import open_dataset, read_index
-from alexnet_cli.data.shards.writer import (
-    RECORDS,
-    ShardTask,
-    TaskStopped,
-    make_shard,
-    read_record,
-)
-from alexnet_cli.errors import DatasetError, MachineError, ReleaseError
+from alexnet_cli.data.shards.writer import RECORDS, ShardTask, TaskStopped, make_shard, read_record
+from alexnet_cli.data.sources.source import SourceImage
+from alexnet_cli.errors import DatasetError, MachineError, SourceError
+from alexnet_cli.prep.build import PrepOptions, prep
 
 SMALL = PrepOptions(size=32, shard_size=5)
 
@@ -48,7 +42,7 @@ def write(root: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> Path:
-    """Class folders: 3 classes of 6 training and 2 validation pictures. Read only."""
+    """Class folders: 3 classes of 6 training and 2 validation images. Read only."""
     names = [f"train/{wnid}/{i}.png" for wnid in ("ant", "bee", "cat") for i in range(6)]
     names += [f"val/{wnid}/{i}.png" for wnid in ("ant", "bee", "cat") for i in range(2)]
     files = {name: png(seed) for seed, name in enumerate(names)}
@@ -57,7 +51,7 @@ def folders(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def small(folders, tmp_path_factory) -> Path:
-    """The shards of `folders`: four of training, two of validation pictures. Read only."""
+    """The shards of `folders`: four of training, two of validation images. Read only."""
     folder = tmp_path_factory.mktemp("small") / "dataset"
     prep(folders, folder, SMALL, num_workers=1)
     return folder
@@ -77,16 +71,16 @@ def sources_of(folder: Path, split: str = "train") -> list[str]:
 
 
 def a_task(root: Path, contents: list[bytes], *, first_number: int = 0) -> ShardTask:
-    """A task whose pictures lie in files 0, 1, ... and belong to the classes in turn."""
-    write(root / "pictures", {str(i): content for i, content in enumerate(contents)})
-    pictures = tuple(
-        Picture(f"{i}.png", root / "pictures" / str(i), -1, len(content), i % 3)
+    """A task whose images lie in files 0, 1, ... and belong to the classes in turn."""
+    write(root / "images", {str(i): content for i, content in enumerate(contents)})
+    images = tuple(
+        SourceImage(f"{i}.png", root / "images" / str(i), -1, len(content), i % 3)
         for i, content in enumerate(contents)
     )
     (root / "dataset").mkdir(exist_ok=True)
     (root / "dataset" / RECORDS).mkdir(exist_ok=True)
-    wnids = tuple(("ant", "bee", "cat")[picture.label] for picture in pictures)
-    return ShardTask(root / "dataset", "train", 7, first_number, pictures, wnids, 32, 90)
+    wnids = tuple(("ant", "bee", "cat")[image.label] for image in images)
+    return ShardTask(root / "dataset", "train", 7, first_number, images, wnids, 32, 90)
 
 
 def test_a_sample_is_a_jpeg_a_label_and_a_note_under_one_numbered_key(tmp_path):
@@ -112,7 +106,7 @@ def test_a_label_is_ascii_digits(tmp_path):
     assert [sample["cls"] for sample in samples] == [b"0", b"1", b"2", b"0"]
 
 
-def test_a_picture_is_stored_at_the_size_asked_for(tmp_path):
+def test_a_image_is_stored_at_the_size_asked_for(tmp_path):
     make_shard(a_task(tmp_path, [png(1)]))
     (sample,) = read_with_webdataset(tmp_path / "dataset", "train")
     assert Image.open(io.BytesIO(sample["jpg"])).size == (32, 32)
@@ -133,7 +127,7 @@ def test_a_shard_is_a_plain_ustar_archive(tmp_path):
     assert magics == {b"ustar\x0000"}
 
 
-def test_the_same_pictures_make_the_same_bytes(tmp_path):
+def test_the_same_images_make_the_same_bytes(tmp_path):
     contents = [png(1), png(2), b"no picture"]
     for name in ("a", "b"):
         make_shard(a_task(tmp_path / name, contents))
@@ -141,7 +135,7 @@ def test_the_same_pictures_make_the_same_bytes(tmp_path):
     assert a == b
 
 
-def test_a_rejected_picture_leaves_a_gap_in_the_keys(tmp_path):
+def test_a_rejected_image_leaves_a_gap_in_the_keys(tmp_path):
     make_shard(a_task(tmp_path, [png(1), b"no picture", png(2)]))
     samples = read_with_webdataset(tmp_path / "dataset", "train")
     assert [s["__key__"] for s in samples] == ["train-00000000", "train-00000002"]
@@ -170,12 +164,12 @@ def test_the_record_knows_size_and_sha256_of_the_shard(tmp_path):
     assert shard.sha256 == hashlib.sha256(content).hexdigest()
 
 
-def test_a_shard_may_end_up_without_a_picture(tmp_path):
+def test_a_shard_may_end_up_without_a_image(tmp_path):
     record = make_shard(a_task(tmp_path, [b"", b"no picture"]))
     assert (record.shard.num_samples, len(record.rejected)) == (0, 2)
 
 
-def test_a_finished_shard_is_recognised_by_its_record(tmp_path):
+def test_a_finished_shard_is_recognized_by_its_record(tmp_path):
     task = a_task(tmp_path, [png(1), b"", png(2)])
     assert read_record(task) is None
     record = make_shard(task)
@@ -227,21 +221,21 @@ def test_a_maker_that_is_asked_to_stop_leaves_nothing(tmp_path):
     assert files_of(task.folder) == {}
 
 
-def test_a_picture_that_changed_since_it_was_listed_is_unreadable(tmp_path):
+def test_a_image_that_changed_since_it_was_listed_is_unreadable(tmp_path):
     task = a_task(tmp_path, [png(1), png(2)])
-    (tmp_path / "pictures" / "1").write_bytes(png(3) + b"more")
+    (tmp_path / "images" / "1").write_bytes(png(3) + b"more")
     ((source, _, reason, detail),) = make_shard(task).rejected
     assert (source, reason) == ("1.png", "unreadable")
     assert "changed while prep was at work" in detail
 
 
 @pytest.mark.parametrize("is_copy", [True, False])
-def test_a_fault_of_our_own_copy_is_not_the_pictures(tmp_path, is_copy):
+def test_a_fault_of_our_own_copy_is_not_the_images(tmp_path, is_copy):
     task = a_task(tmp_path, [png(1)])
-    listed = task.pictures[0]
+    listed = task.images[0]
     path = (task.folder if is_copy else tmp_path) / "copies.bin"
     path.write_bytes(listed.path.read_bytes())
-    task = replace(task, pictures=(replace(listed, path=path, offset=0),))
+    task = replace(task, images=(replace(listed, path=path, offset=0),))
     path.unlink()
     if is_copy:
         with pytest.raises(FileNotFoundError, match=r"copies\.bin"):
@@ -273,8 +267,8 @@ def test_the_webdataset_library_decodes_every_sample(dataset):
     assert [sample["json"]["wnid"] for sample in samples] == [wnids[s["cls"]] for s in samples]
 
 
-def test_every_stored_picture_belongs_to_its_source(small, folders):
-    """The JPEG is close to the source's centre, so neither label nor picture is another's."""
+def test_every_stored_image_belongs_to_its_source(small, folders):
+    """The JPEG is close to the source's center, so neither label nor image is another's."""
     for sample in read_with_webdataset(small, "train"):
         note = json.loads(sample["json"])
         source = Image.open(folders / "train" / note["wnid"] / note["source"]).convert("RGB")
@@ -298,12 +292,12 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(folders, small, tmp_pa
         assert files_of(tmp_path / str(num_workers)) == files_of(small)
 
 
-def test_training_pictures_are_shuffled_and_validation_keeps_its_order(small, folders):
+def test_training_images_are_shuffled_and_validation_keeps_its_order(small, folders):
     assert sources_of(small) != sorted(sources_of(small))
     assert sources_of(small, "val") == sorted(sources_of(small, "val"))
 
 
-def test_another_seed_changes_the_order_but_not_the_pictures(folders, small, tmp_path):
+def test_another_seed_changes_the_order_but_not_the_images(folders, small, tmp_path):
     prep(folders, tmp_path / "out", replace(SMALL, seed=1), num_workers=1)
     assert sources_of(tmp_path / "out") != sources_of(small)
     assert sorted(sources_of(tmp_path / "out")) == sorted(sources_of(small))
@@ -311,7 +305,7 @@ def test_another_seed_changes_the_order_but_not_the_pictures(folders, small, tmp
 
 @pytest.fixture(scope="module")
 def flawed(folders, tmp_path_factory) -> Path:
-    """The pictures of `folders` with three broken ones among them."""
+    """The images of `folders` with three broken ones among them."""
     root = tmp_path_factory.mktemp("flawed")
     shutil.copytree(folders, root, dirs_exist_ok=True)
     broken = {"train/ant/2.png": b"", "train/cat/nul.png": b"text", "val/bee/0.png": png(1)[:900]}
@@ -325,7 +319,7 @@ def test_found_is_written_plus_rejected(flawed, tmp_path):
     assert result.reasons == {"empty": 1, "not-an-image": 1, "truncated": 1}
 
 
-def test_rejected_csv_lists_each_rejected_picture(flawed, tmp_path):
+def test_rejected_csv_lists_each_rejected_image(flawed, tmp_path):
     prep(flawed, tmp_path / "out", SMALL, num_workers=1)
     with (tmp_path / "out" / "rejected.csv").open(newline="", encoding="utf-8") as file:
         rows = {(row["split"], row["source"], row["reason"]) for row in csv.DictReader(file)}
@@ -336,7 +330,7 @@ def test_rejected_csv_lists_each_rejected_picture(flawed, tmp_path):
     }
 
 
-def test_keys_of_rejected_pictures_are_missing_and_no_others(flawed, tmp_path):
+def test_keys_of_rejected_images_are_missing_and_no_others(flawed, tmp_path):
     result = prep(flawed, tmp_path / "out", SMALL, num_workers=1)
     numbers = open_dataset(tmp_path / "out").split("train").samples["number"].tolist()
     assert len(set(numbers)) == result.splits["train"]["written"]
@@ -344,13 +338,11 @@ def test_keys_of_rejected_pictures_are_missing_and_no_others(flawed, tmp_path):
     assert set(numbers) < set(range(result.splits["train"]["found"]))
 
 
-def test_a_class_whose_pictures_are_all_rejected_stops_prep_and_leaves_no_dataset(
-    folders, tmp_path
-):
+def test_a_class_whose_images_are_all_rejected_stops_prep_and_leaves_no_dataset(folders, tmp_path):
     shutil.copytree(folders, tmp_path / "in")
     write(tmp_path / "in", {f"train/bee/{i}.png": b"text" for i in range(6)})
     with pytest.raises(
-        ReleaseError,
+        SourceError,
         match=r"1 classes was rejected: bee\.\nThe first is train/bee/.*: not-an-image",
     ):
         prep(tmp_path / "in", tmp_path / "out", SMALL, num_workers=1)
@@ -370,21 +362,21 @@ class Interrupting(Listener):
             raise KeyboardInterrupt
 
 
-def interrupt(source: Path, folder: Path, *, after: int) -> None:
+def stop_signal(source: Path, folder: Path, *, after: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         prep(source, folder, SMALL, num_workers=1, progress=Interrupting(after))
 
 
 @pytest.mark.parametrize("after", [1, 3, 6])
 def test_an_interrupted_prep_goes_on_to_the_same_bytes(folders, small, tmp_path, after):
-    interrupt(folders, tmp_path / "out", after=after)
+    stop_signal(folders, tmp_path / "out", after=after)
     assert not (tmp_path / "out" / "index.json").exists()
     prep(folders, tmp_path / "out", SMALL, num_workers=1)
     assert files_of(tmp_path / "out") == files_of(small)
 
 
 def test_going_on_makes_no_finished_shard_again(folders, tmp_path):
-    interrupt(folders, tmp_path / "out", after=3)
+    stop_signal(folders, tmp_path / "out", after=3)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.tar")}
     watcher = Interrupting(-1)
     prep(folders, tmp_path / "out", SMALL, num_workers=1, progress=watcher)
@@ -394,14 +386,14 @@ def test_going_on_makes_no_finished_shard_again(folders, tmp_path):
 
 
 def test_going_on_removes_what_a_killed_prep_left_half_written(folders, small, tmp_path):
-    interrupt(folders, tmp_path / "out", after=2)
+    stop_signal(folders, tmp_path / "out", after=2)
     write(tmp_path / "out", {"train-000002.tar.4711.partial": b"half", ".prep/x.1.partial": b""})
     prep(folders, tmp_path / "out", SMALL, num_workers=1)
     assert files_of(tmp_path / "out") == files_of(small)
 
 
 def test_going_on_with_other_options_is_refused_and_changes_nothing(folders, tmp_path):
-    interrupt(folders, tmp_path / "out", after=2)
+    stop_signal(folders, tmp_path / "out", after=2)
     before = files_of(tmp_path / "out")
     with pytest.raises(DatasetError, match="quality 90 there, 80 now"):
         prep(folders, tmp_path / "out", replace(SMALL, quality=80), num_workers=1)
@@ -478,11 +470,11 @@ def test_the_index_says_what_was_made_from_what_and_by_whom(small):
     assert index.tool.startswith("alexnet ")
 
 
-def test_bad_picture_in_a_copy_of_our_own_is_no_fault_of_the_disk(tmp_path):
+def test_bad_image_in_a_copy_of_our_own_is_no_fault_of_the_disk(tmp_path):
     copies = write(tmp_path / RECORDS, {"a": b"no picture", "b": png(1)})
     sizes = {"a": 10, "b": (copies / "b").stat().st_size}
-    pictures = tuple(Picture(name, copies / name, 0, size, 0) for name, size in sizes.items())
-    task = ShardTask(tmp_path, "train", 0, 0, pictures, ("ant",) * len(pictures), 32, 90)
+    images = tuple(SourceImage(name, copies / name, 0, size, 0) for name, size in sizes.items())
+    task = ShardTask(tmp_path, "train", 0, 0, images, ("ant",) * len(images), 32, 90)
     record = make_shard(task)
     assert [row[2] for row in record.rejected] == ["not-an-image"]
     (copies / "b").unlink()

@@ -1,0 +1,78 @@
+"""The `alexnet` command: its subcommands and its entry point.
+
+Each file in `commands` imports what it runs when it is called, so that `--help` loads neither torch
+nor numpy.
+"""
+
+from typing import Annotated
+
+import typer
+
+from alexnet_cli import __version__
+from alexnet_cli.cli import console
+from alexnet_cli.cli.error_boundary import EXIT_CODES, ErrorBoundary
+from alexnet_cli.cli.openmp import limit_busy_waiting
+from alexnet_cli.commands import (
+    bench,
+    check,
+    demo,
+    ensemble,
+    evaluate,
+    export,
+    info,
+    pca,
+    predict,
+    prep,
+    recipes,
+    reproduce,
+    train,
+    verify,
+)
+
+app = typer.Typer(
+    cls=ErrorBoundary,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print_line(f"alexnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """From ImageNet's archives to the results table of the 2012 AlexNet paper."""
+    console.setup()
+
+
+app.command()(prep.prep)
+app.command()(verify.verify)
+app.command()(pca.pca)
+app.command()(train.train)
+app.command()(reproduce.reproduce)
+app.command()(check.check)
+app.command()(bench.bench)
+app.command("eval")(evaluate.evaluate)
+app.command()(ensemble.ensemble)
+app.command()(predict.predict)
+app.command()(export.export)
+app.command()(info.info)
+app.command()(recipes.recipes)
+app.command()(demo.demo)
+
+
+def main() -> None:
+    """Entry point of the `alexnet` command."""
+    limit_busy_waiting()  # before a command imports torch; the processes it starts inherit it
+    app()

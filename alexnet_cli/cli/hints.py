@@ -1,0 +1,19 @@
+"""What to do next, with the options to type. Packages below name a hint: `errors.hint`."""
+
+from alexnet_cli.errors import AlexNetError, Hint
+
+HINTS: dict[str, str] = {
+    "less_memory": "Close other programs, or use fewer --workers.",
+    # data and prep
+    # model, recipes and onnx
+    # training, inference, distributed and bench
+    # reproduce
+}
+
+
+def message(error: AlexNetError) -> str:
+    """Return the lines of an error: its problem, what is kept, what to do next."""
+    hint = error.hint
+    if isinstance(hint, Hint):
+        hint = HINTS[hint.name].format(**hint.values)
+    return "\n".join(part for part in (error.problem, error.kept, hint) if part)

@@ -1,0 +1,56 @@
+"""`alexnet ARGUMENTS` as a process of its own, shown while it runs; its result is returned.
+
+demo and reproduce run the very commands that a person would type. A job that fails ends its parent
+with the same exit code. Signals to the parent are passed on, so that the job saves what it has.
+"""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from alexnet_cli.cli import console
+from alexnet_cli.cli.tables import RESULT_FILE
+from alexnet_cli.errors import JobError
+from alexnet_cli.io.signals import handling
+
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run_job(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
+    """Run a command, which shows its own result unless `quiet`, and return what --json prints.
+
+    Raises:
+        JobError: if the command failed or was stopped; it has printed why.
+    """
+    if not quiet:
+        shown = console.safe(shlex.join(arguments))
+        console.print_line(f"\n[dim]{console.safe(purpose)}[/]\n[bold cyan]$ alexnet {shown}[/]")
+        sys.stdout.flush()
+    command = [sys.executable, "-m", "alexnet_cli", *arguments]
+    with tempfile.TemporaryDirectory(prefix="alexnet-") as scratch:
+        result = Path(scratch, "result.json")
+        with (
+            # A group of its own: a terminal's Ctrl-C reaches it once, from here, and not twice.
+            subprocess.Popen(
+                command,
+                stdout=subprocess.DEVNULL if quiet else None,
+                process_group=0,
+                env=os.environ | {RESULT_FILE: str(result)},
+            ) as process,
+            handling(PASSED_ON, lambda number, _: process.send_signal(number)),
+        ):
+            code = process.wait()
+        if code:
+            code = code if code > 0 else 128 - code
+            raise JobError(
+                f"`alexnet {arguments[0]}` ended with exit code {code}, see above.",
+                code,
+                kept="Finished work is kept.",
+                hint="Run the same command to continue.",
+            )
+        return json.loads(result.read_text())

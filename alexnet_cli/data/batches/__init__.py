@@ -1,0 +1,1 @@
+"""A split and an order become uint8 batches in memory."""

@@ -1,0 +1,267 @@
+"""An image file of any kind, from anybody -> its pixels as uint8 RGB, or the reason why not.
+
+No file is trusted: its cost in memory and time is known from its header, or bounded while it is
+read, before it is paid. The format is told by the content, never by a name, no program is started,
+and nothing here needs signals or limits of the process, so it may run in any thread.
+
+Images are used as stored: an EXIF rotation is ignored, as in every published ImageNet figure. Of
+several images in a file the first is taken.
+"""
+
+import io
+import logging
+import os
+import stat
+import warnings
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from alexnet_cli.data.images.jpeg_header import ARITHMETIC, SCAN, JpegHeader, read_jpeg_header
+from alexnet_cli.data.images.strip_metadata import PNG_SIGNATURE, bare_jpeg, bare_png, check_tiff
+from alexnet_cli.data.images.to_rgb import rgb_pixels
+from alexnet_cli.data.images.truncation import check_loaded, check_opened
+from alexnet_cli.errors import ImageError
+from alexnet_cli.io.disk import is_ours
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs, it also raises
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+OUR_FORMATS = {b"\xff\xd8\xff": "JPEG", PNG_SIGNATURE: "PNG", b"GIF8": "GIF"}
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+OTHER_FORMATS = {
+    b"%!PS": "EPS",
+    b"\xc5\xd0\xd3\xc6": "EPS",
+    b"%PDF": "PDF",
+    b"<svg": "SVG",
+    b"<?xml": "XML or SVG",
+    b"8BPS": "PSD",
+    b"\0\0\0\x0cjP": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL": "JPEG XL",
+    b"II\xbc\x01": "JPEG XR",
+    b"\0\0\1\0": "ICO",
+    b"DDS ": "DDS",
+    b"P5": "PGM",
+    b"P6": "PPM",
+}
+REASONS = (
+    "empty",
+    "not-an-image",
+    "format-not-accepted",
+    "truncated",
+    "corrupt",
+    "too-many-pixels",
+    "unsupported-variant",
+    "unreadable",
+)
+STRIPS, TILES = 273, 324  # TIFF tags: where the pieces begin
+KINDS = (0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA)  # of JPEG frames that libjpeg-turbo can decode
+MAX_FILE_BYTES = 1 << 28  # a hundred million pixels that are not packed at all
+MAX_PIXELS = 1 << 27  # 134 million: 400 MB as RGB
+# Of a file and what is made of it, at its worst moment: a prep worker stays below 1 GiB.
+MAX_MEMORY = 880 << 20
+# What decoding a pixel takes at its worst moment, our RGB included; measured (peak resident size).
+BYTES_PER_PIXEL = {"PNG": 8, "GIF": 8, "BMP": 10, "TIFF": 16, "WEBP": 17}
+# Pixels times the scans they come in. A scan costs up to 0.7 ns a pixel, arithmetic coding up to
+# eight times that, so no JPEG takes more than some seconds; a usual one has at most ten scans.
+MAX_SCANNED_PIXELS = 1 << 32
+ARITHMETIC_COST = 8
+# Pillow decodes these in Python, about 0.5 us a pixel.
+MAX_RUN_LENGTH_PIXELS = 1 << 24
+# Pillow walks through what lies before and between the pixels in Python, some us a step. Of a
+# million pieces of nothing it would also make a list.
+MAX_READS = 1 << 20
+MAX_REREADS = 4  # the whole file so many times; an index can point at the same bytes for ever
+
+
+def read_file(path: Path) -> bytes:
+    """Read one image file whole.
+
+    Raises:
+        ImageError: it cannot be read, is not a plain file, or is larger than any image.
+    """
+    try:
+        # A pipe would make us wait for its other end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return _read_whole(descriptor)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError as error:
+        raise ImageError("unreadable", "no such file") from error
+    except OSError as error:
+        if is_ours(error):
+            raise
+        raise ImageError("unreadable", error.strerror or str(error)) from error
+
+
+def _read_whole(descriptor: int) -> bytes:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("unreadable", "not a file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ImageError("too-many-pixels", f"over {MAX_FILE_BYTES >> 20} MB")
+    content = os.read(descriptor, status.st_size)
+    while 0 < len(content) < status.st_size:
+        more = os.read(descriptor, status.st_size - len(content))
+        if not more:
+            break
+        content += more
+    return content
+
+
+def decode(content: bytes) -> np.ndarray:
+    """Decode an image file to uint8 RGB (H, W, 3).
+
+    simplejpeg takes the plain JPEGs; whatever it refuses (damage, other kinds) goes to Pillow,
+    whose word is final.
+
+    Raises:
+        ImageError: with one of `REASONS`.
+    """
+    if not content:
+        raise ImageError("empty", "0 bytes")
+    header = read_jpeg_header(content) if content[:2] == b"\xff\xd8" else None
+    try:
+        if header is not None:
+            _check_jpeg(header, len(content))
+            try:
+                return simplejpeg.decode_jpeg(content, colorspace="RGB")
+            except ValueError:
+                pass  # Pillow decides
+        return _decode_with_pillow(content, header)
+    except MemoryError as error:
+        raise ImageError("too-many-pixels", "out of memory") from error
+
+
+def _check_jpeg(header: JpegHeader, file_bytes: int) -> None:
+    """Refuse a JPEG that is of no kind we know, or would take too much memory or time."""
+    if header.precision != 8 or header.kind not in KINDS or not header.height:
+        detail = f"JPEG of kind {header.kind:x}, {header.precision} bits, {header.height} rows"
+        raise ImageError("unsupported-variant", detail)
+    width, height, scans = header.width, header.height, header.num_scans
+    ink = 4 if header.num_components == 4 else 0
+    _check_size(width, height, 3 + ink + _kept(header), file_bytes)
+    if not header.is_whole:
+        raise ImageError("truncated", "a color of the JPEG has no scan")
+    cost = ARITHMETIC_COST if header.kind in ARITHMETIC and not header.in_one_scan else 1
+    if width * height * scans * cost > MAX_SCANNED_PIXELS:
+        raise ImageError("too-many-pixels", f"{scans} scans of {width} x {height}")
+
+
+def _kept(header: JpegHeader) -> int:
+    """Return the bytes a pixel of coefficients that wait for the last scan, two each."""
+    return 0 if header.in_one_scan else 2 * header.num_components
+
+
+def _check_size(width: int, height: int, bytes_per_pixel: int, file_bytes: int = 0) -> None:
+    memory = file_bytes + width * height * bytes_per_pixel
+    if width * height > MAX_PIXELS or memory > MAX_MEMORY:
+        raise ImageError("too-many-pixels", f"{width} x {height}")
+
+
+class _MeteredFile(io.BytesIO):
+    """A file in memory that ends the patience with a reader who asks too often or too much."""
+
+    def __init__(self, content: bytes):
+        super().__init__(content)
+        self._reads = MAX_READS
+        self._bytes = MAX_REREADS * len(content) + (1 << 20)
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(size)
+        self._reads -= 1
+        self._bytes -= len(content)
+        if self._reads < 0 or self._bytes < 0:
+            raise ImageError("corrupt", "too much beside the pixels")
+        return content
+
+
+def _decode_with_pillow(content: bytes, header: JpegHeader | None) -> np.ndarray:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # corrupt EXIF and size hints; sizes are checked here
+            bare = _bare(content)
+            with Image.open(_MeteredFile(bare), formats=FORMATS) as image:
+                held = len(content) + (len(bare) if bare is not content else 0)
+                _check_opened(image, content, header, held)
+                check_opened(image)
+                pixels = rgb_pixels(image)
+                check_loaded(image, bare)
+                return pixels
+    except (ImageError, MemoryError):
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise _explain_unidentified(content) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError("too-many-pixels", _one_line(error)) from error
+    except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError...
+        raise ImageError(_reason(error), _one_line(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    said = str(error).lower()
+    if isinstance(error, NotImplementedError) or "unsupported" in said:
+        return "unsupported-variant"
+    return "truncated" if "truncated" in said else "corrupt"
+
+
+def _bare(content: bytes) -> bytes:
+    """Return a file without what could cost more than its pixels."""
+    if content.startswith(b"\xff\xd8"):
+        return bare_jpeg(content)
+    if content.startswith(PNG_SIGNATURE):
+        return bare_png(content)
+    if content[:2] in (b"II", b"MM"):
+        check_tiff(content)
+    return content
+
+
+def _check_opened(image: Image.Image, content: bytes, header: JpegHeader | None, held: int) -> None:
+    """Refuse an image by what its header says; no pixel has been decoded yet.
+
+    Args:
+        held: bytes of the file that are in memory, with what was made of it.
+    """
+    width, height = image.size
+    per_pixel = BYTES_PER_PIXEL.get(image.format)
+    if per_pixel is None:  # a JPEG, or several in one file
+        if header is None:
+            raise ImageError("corrupt", "a JPEG whose header cannot be followed")
+        per_pixel = 7 + _kept(header)
+    _check_size(width, height, per_pixel, held)
+    is_run_length = image.format == "BMP" and image.tile[0].codec_name == "bmp_rle"
+    if is_run_length and width * height > MAX_RUN_LENGTH_PIXELS:
+        raise ImageError("too-many-pixels", f"{width} x {height} in run-length code")
+    if image.format == "TIFF" and "jpeg" in str(image.info.get("compression")):
+        _check_jpeg_pieces(image, content)
+
+
+def _check_jpeg_pieces(image: Image.Image, content: bytes) -> None:
+    """Refuse a TIFF of JPEG pieces that have too many scans, or are the same piece again."""
+    width, height = image.size
+    starts = image.tag_v2.get(STRIPS) or image.tag_v2.get(TILES) or ()
+    pixels = width * height // max(1, len(starts))
+    if len(set(starts)) < len(starts) or pixels * content.count(SCAN) > MAX_SCANNED_PIXELS:
+        raise ImageError("too-many-pixels", f"scans of {width} x {height} in a TIFF")
+
+
+def _explain_unidentified(content: bytes) -> ImageError:
+    for magic, kind in OUR_FORMATS.items():
+        if content.startswith(magic):
+            return ImageError("corrupt", f"a {kind} header that cannot be read")
+    if content[:4] in TIFF_SIGNATURES:
+        return ImageError("unsupported-variant", "a TIFF that cannot be read")
+    name = next((name for magic, name in OTHER_FORMATS.items() if content.startswith(magic)), None)
+    if content[4:8] == b"ftyp":
+        name = content[8:12].decode("ascii", "replace").upper()
+    if name:
+        return ImageError("format-not-accepted", name)
+    return ImageError("not-an-image", f"starts with {content[:8]!r}")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120]

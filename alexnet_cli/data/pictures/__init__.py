@@ -1,1 +1,0 @@
-"""One picture: from a file of any kind to 256x256 RGB and JPEG (paper section 2)."""

@@ -1,0 +1,1 @@
+"""Datasets at URLs, fetched or streamed."""

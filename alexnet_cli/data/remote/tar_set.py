@@ -1,0 +1,161 @@
+"""Where tars without an index come from: files, URLs, and commands where the user allows them."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from alexnet_cli.data.remote.files import RemoteFile, check_url, is_url, size_and_tag
+from alexnet_cli.data.remote.tar_stream import Source
+from alexnet_cli.data.sources.labels import SPLITS
+from alexnet_cli.data.sources.webdataset import FILE
+from alexnet_cli.errors import DatasetError, MachineError, UsageError
+
+PIPE = "pipe:"
+MAX_TARS = 100_000
+NAME_IN_COMMAND = re.compile(r"[^\s/'\"|;&<>()=:]+\.tar(?!\w)")
+ENDING_SECONDS = 0.5  # that a command has to end after its last byte
+
+
+@dataclass(frozen=True, slots=True)
+class TarSet:
+    """Tars without our index, as the command line names them.
+
+    Attributes:
+        pattern: a folder, a tar, or names and URLs with {000..099} for several.
+        classes: a file with the name of each class.
+        allow_pipe: whether a name may be pipe: and a command.
+    """
+
+    pattern: str
+    classes: Path | None = None
+    allow_pipe: bool = False
+
+    def __str__(self) -> str:
+        return self.pattern
+
+    def names(self) -> list[str]:
+        """Return the tars in the order in which they are read.
+
+        Raises:
+            UsageError: the pattern is none, or means a command that is not allowed.
+            DatasetError: it names nothing.
+        """
+        path = Path(self.pattern)
+        if is_url(self.pattern) or self.pattern.startswith(PIPE):
+            names = self._expand()
+        elif path.is_dir():
+            names = sorted(str(entry) for entry in path.glob("*.tar"))
+        elif path.is_file():
+            names = [self.pattern]
+        else:
+            names = self._expand()
+        if not names:
+            raise DatasetError(f"{self.pattern}: no *.tar is there.")
+        if len(set(names)) < len(names):
+            raise UsageError(f"{self.pattern}: names a tar twice.")
+        return names
+
+    def _expand(self) -> list[str]:
+        import braceexpand  # not webdataset's expand_urls, which puts in environment variables
+
+        try:
+            names = list(islice(braceexpand.braceexpand(self.pattern), MAX_TARS + 1))
+        except ValueError as error:
+            raise UsageError(f"{self.pattern}: {error}.") from error
+        if len(names) > MAX_TARS:
+            raise UsageError(f"{self.pattern}: more than {MAX_TARS} tars.")
+        for name in names:
+            if name.startswith(PIPE) and not self.allow_pipe:
+                raise UsageError(
+                    f"{name}: a command; nothing was run.\nTo let it run in a shell: --allow-pipe"
+                )
+            if is_url(name) and not name.startswith(PIPE):
+                check_url(name)
+        return names
+
+
+def tar_name(name: str) -> str:
+    """Return a tar's own name; of a command, the last one in it that tells of a split."""
+    if name.startswith(PIPE):
+        sizes = [found for found in NAME_IN_COMMAND.findall(name) if FILE.fullmatch(found)]
+        if sizes:
+            return sizes[-1]
+    return name.rpartition("/")[2]
+
+
+def split_of(name: str) -> str:
+    """Return the split that a tar's name tells of; train if it tells of none."""
+    match = FILE.fullmatch(tar_name(name))
+    return SPLITS[match["split"]] if match else "train"
+
+
+def tar_size_and_tag(name: str) -> tuple[int | None, str]:
+    """Return a tar's size in bytes, and a text that changes with its content, without reading it.
+
+    The size is None, or the text empty, where it is unknown; of a command both are.
+
+    Raises:
+        DatasetError: if the tar does not exist.
+        MachineError: if its server does not answer.
+    """
+    if name.startswith(PIPE):
+        return None, ""
+    if is_url(name):
+        return size_and_tag(name)
+    try:
+        status = Path(name).stat()
+    except OSError as error:
+        raise DatasetError(f"{name}: {error.strerror}.") from error
+    return status.st_size, f"{Path(name).resolve()} {status.st_mtime_ns}"
+
+
+@contextmanager
+def open_tar(name: str, *, allow_pipe: bool) -> Iterator[Source]:
+    """Open a tar for one pass.
+
+    Raises:
+        MachineError: the disk, the network or the command fails.
+    """
+    if name.startswith(PIPE):
+        with _command(name, allow_pipe) as source:
+            yield source
+    elif is_url(name):
+        with RemoteFile(name) as source:
+            yield source
+    else:
+        with Path(name).open("rb") as source:
+            yield source
+
+
+@contextmanager
+def _command(name: str, allow_pipe: bool) -> Iterator[Source]:
+    if not allow_pipe:
+        raise UsageError(f"{name}: a command; nothing was run.")
+    from webdataset.gopen import gopen_pipe
+
+    pipe = gopen_pipe(name, "rb", 1 << 16)
+    try:
+        yield pipe
+        pipe.close()
+    except (OSError, DatasetError) as error:
+        if failed := _exit_code(pipe.proc):
+            raise MachineError(
+                f"{name}: the command failed, exit code {failed}.\n"
+                "Nothing of its tar is kept. Run the same command again to go on."
+            ) from error
+        raise
+    finally:
+        pipe.proc.kill()
+        pipe.stream.close()
+        pipe.proc.wait()
+
+
+def _exit_code(process: subprocess.Popen) -> int:
+    """Return what a command ended with; 0 of one that did well or still runs."""
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(ENDING_SECONDS)
+    return 0

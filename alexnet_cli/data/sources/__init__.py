@@ -1,0 +1,1 @@
+"""What people have: classes and labeled images of every layout."""

@@ -1,0 +1,169 @@
+"""CIFAR-10 and CIFAR-100, binary version: a label (CIFAR-100: a coarse and a fine one), pixels.
+
+Its images are 32x32 pixels without a file format; each is read as a lossless PNG.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from alexnet_cli.data.sources.codecs import CIFAR_BYTES
+from alexnet_cli.data.sources.devkit import ImageClass
+from alexnet_cli.data.sources.source import Source, SourceImage
+from alexnet_cli.data.sources.staging import StagedFile
+from alexnet_cli.errors import SourceError
+from alexnet_cli.io.tar import TAR_FAULTS, read_small_tar
+
+MAX_MEMBER_BYTES = 1 << 28
+MAX_CLASSES = 256  # a label is a byte
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One of the two sets.
+
+    Attributes:
+        label_bytes: before the pixels of each image; the last one is the label.
+    """
+
+    title: str
+    folder: str
+    archive: str
+    names: str
+    train: tuple[str, ...]
+    test: str
+    label_bytes: int
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (self.names, *self.train, self.test)
+
+
+VARIANTS = (
+    Variant(
+        "CIFAR-10",
+        "cifar-10-batches-bin",
+        "cifar-10-binary.tar.gz",
+        "batches.meta.txt",
+        tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
+        "test_batch.bin",
+        1,
+    ),
+    Variant(
+        "CIFAR-100",
+        "cifar-100-binary",
+        "cifar-100-binary.tar.gz",
+        "fine_label_names.txt",
+        ("train.bin",),
+        "test.bin",
+        2,
+    ),
+)
+PICKLED = ("cifar-10-python.tar.gz", "cifar-10-batches-py", "cifar-100-python.tar.gz")
+
+
+def read_cifar(source: Path, spool: Path) -> Source | None:
+    """List the images of CIFAR-10 or CIFAR-100; None if neither is in `source`.
+
+    Args:
+        source: the archive, the folder in it, or a folder that holds one of them.
+
+    Raises:
+        SourceError: a file is missing or cut, or it is the pickled version.
+    """
+    for variant in VARIANTS:
+        folder = next((f for f in (source, source / variant.folder) if _is_ours(f, variant)), None)
+        if folder is not None:
+            return _list(variant, _read_folder(folder, variant), folder, "", ())
+        archive = source if source.name == variant.archive else source / variant.archive
+        if archive.is_file():
+            content = _read_archive(archive, variant)
+            files = tuple(
+                StagedFile(spool / name, len(content[name]), partial(_write, content[name]))
+                for name in (*variant.train, variant.test)
+            )
+            return _list(variant, content, spool, f"{archive.name}/", files)
+    _refuse_pickled(source)
+    return None
+
+
+def _is_ours(folder: Path, variant: Variant) -> bool:
+    return any((folder / name).is_file() for name in (*variant.train, variant.test)) and (
+        folder.name == variant.folder or (folder / variant.names).is_file()
+    )
+
+
+def _refuse_pickled(source: Path) -> None:
+    for path in (source, *(source / name for name in PICKLED)):
+        if path.name in PICKLED and path.exists():
+            raise SourceError(
+                f"{path} is pickled, and nothing is ever unpickled here.\n"
+                "Download the binary version, cifar-10-binary.tar.gz or cifar-100-binary.tar.gz."
+            )
+
+
+def _read_folder(folder: Path, variant: Variant) -> dict[str, bytes]:
+    missing = [name for name in variant.files if not (folder / name).is_file()]
+    if missing:
+        raise SourceError(f"{folder}: {missing[0]} is missing. Unpack {variant.archive} again.")
+    return {name: (folder / name).read_bytes() for name in variant.files}
+
+
+def _read_archive(path: Path, variant: Variant) -> dict[str, bytes]:
+    try:
+        content = read_small_tar(path, partial(_key, variant), MAX_MEMBER_BYTES)
+    except TAR_FAULTS as error:
+        raise SourceError(f"{path}: cut or damaged ({error}). Download it again.") from error
+    missing = [name for name in variant.files if name not in content]
+    if missing:
+        raise SourceError(f"{path}: {missing[0]} is not inside. Download it again.")
+    return content
+
+
+def _key(variant: Variant, member: str) -> str | None:
+    name = member.rpartition("/")[2]
+    return name if name in variant.files else None
+
+
+def _write(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
+
+
+def _list(
+    variant: Variant,
+    content: dict[str, bytes],
+    folder: Path,
+    parent: str,
+    spool: tuple[StagedFile, ...],
+) -> Source:
+    """List the images; their files lie in `folder`, now or when the spool is made."""
+    names = content[variant.names].decode("ascii", "replace").split()
+    # Both sets number their classes in alphabetical order; sorting keeps our rule if one did not.
+    if not 0 < len(names) == len(set(names)) <= MAX_CLASSES:
+        raise SourceError(f"{parent}{variant.names}: {len(names)} names, or one of them twice.")
+    label_of = [sorted(names).index(name) for name in names]
+    images = {"train": [], "val": [], "test": []}
+    for file_name in (*variant.train, variant.test):
+        split = "test" if file_name == variant.test else "train"
+        path, records = folder / file_name, content[file_name]
+        for row, number in _numbers(path, records, variant):
+            if number >= len(names):
+                raise SourceError(f"{path}: image {row} has label {number} of {len(names)}.")
+            offset = row * (variant.label_bytes + CIFAR_BYTES) + variant.label_bytes
+            name = f"{path.stem}_{row:05d}.png"
+            label = label_of[number]
+            images[split].append(
+                SourceImage(name, path, offset, CIFAR_BYTES, label, parent, "cifar")
+            )
+    classes = tuple(ImageClass(name, name) for name in sorted(names))
+    return Source(f"{variant.title}, binary version", classes, images, {}, spool)
+
+
+def _numbers(path: Path, records: bytes, variant: Variant) -> Iterator[tuple[int, int]]:
+    """Yield (row, class number) of each image."""
+    size = variant.label_bytes + CIFAR_BYTES
+    if not records or len(records) % size:
+        raise SourceError(f"{path}: {len(records)} bytes are no multiple of {size}; it is cut.")
+    return enumerate(records[variant.label_bytes - 1 :: size])

@@ -1,0 +1,234 @@
+"""Kaggle's ILSVRC/Data/CLS-LOC: class folders to train on, flat validation images, their labels
+in a CSV. Read as a folder, or in place as the zip that Kaggle gives out.
+"""
+
+import csv
+import io
+import stat
+import sys
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from alexnet_cli.data.images.decode import MAX_FILE_BYTES
+from alexnet_cli.data.sources.codecs import ZIP_DEFLATED, ZIP_STORED
+from alexnet_cli.data.sources.devkit import ImageClass
+from alexnet_cli.data.sources.folders import (
+    check_classes,
+    class_folders,
+    is_clutter,
+    list_classes,
+    list_files,
+)
+from alexnet_cli.data.sources.source import Source, SourceImage, count_ignored
+from alexnet_cli.errors import SourceError, on_one_line
+
+INSIDE = ("ILSVRC", "Data", "CLS-LOC")
+ZIP_NAME = "imagenet-object-localization-challenge.zip"
+LABELS = "LOC_val_solution.csv"
+WORDS = "LOC_synset_mapping.txt"
+MAX_TEXT_BYTES = 1 << 26  # Kaggle's labels have 2 MB
+ENCRYPTED = 1  # a flag of a zip member
+UNLABELLED = -1  # until the CSV has been read
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a folder or a zip holds.
+
+    Attributes:
+        texts: LABELS and WORDS, those that are there.
+    """
+
+    layout: str
+    wnids: list[str]
+    train: list[SourceImage]
+    val: list[SourceImage]
+    texts: dict[str, bytes]
+
+
+def read_kaggle(source: Path) -> Source | None:
+    """List Kaggle's images; None if `source` does not hold them.
+
+    Args:
+        source: the zip, or a folder: CLS-LOC, Data, ILSVRC, or what holds ILSVRC or the zip.
+
+    Raises:
+        SourceError: the labels are missing or do not fit the images; the zip is damaged.
+    """
+    ignored: dict[str, int] = {}
+    archive = source if source.suffix == ".zip" else source / ZIP_NAME
+    if (folder := _find_folder(source)) is not None:
+        parts = _list_folder(folder, ignored)
+    elif archive.is_file():
+        parts = _list_zip(archive, ignored)
+    else:
+        _refuse_gzip(source)
+        return None
+    val = parts.val
+    if any(image.label == UNLABELLED for image in val):
+        val = _label(source, parts, ignored)
+    words = _read_words(parts.texts.get(WORDS, b""))
+    classes = tuple(ImageClass(wnid, words.get(wnid, wnid)) for wnid in parts.wnids)
+    return Source(parts.layout, classes, {"train": parts.train, "val": val}, ignored)
+
+
+def _find_folder(source: Path) -> Path | None:
+    """Return the CLS-LOC folder at or below `source`; any folder beside its LABELS will do."""
+    for depth in range(len(INSIDE) + 1):
+        folder = source.joinpath(*INSIDE[depth:])
+        named = depth < len(INSIDE) or folder.resolve().name == INSIDE[-1]
+        if (folder / "train").is_dir() and (folder / "val").is_dir():
+            return folder if named or (folder / LABELS).is_file() else None
+    return None
+
+
+def _refuse_gzip(source: Path) -> None:
+    """Kaggle's older download is a tar within gzip, which has no place to begin but the front."""
+    for path in (source, *sorted(source.glob("imagenet_object_localization*.tar.gz"))):
+        if path.name.startswith("imagenet_object_localization") and path.is_file():
+            raise SourceError(
+                f"{path} cannot be read in place.\nUnpack it (tar xzf) and name the folder."
+            )
+
+
+def _list_folder(folder: Path, ignored: dict[str, int]) -> _Parts:
+    wnids = class_folders(folder / "train")
+    train = list_classes(folder, "train", wnids, ignored)
+    if class_folders(folder / "val"):  # somebody has sorted them already
+        check_classes(folder, "val", wnids)
+        val = list_classes(folder, "val", wnids, ignored)
+    else:
+        val = [
+            SourceImage(name, path, -1, length, UNLABELLED, "val/")
+            for name, path, length in list_files(folder / "val", ignored)
+        ]
+    if (folder / "test").is_dir():
+        _ignore_test(ignored, len(list_files(folder / "test", {})))
+    # The texts lie beside ILSVRC, wherever inside it we were started.
+    texts = _read_texts([folder, *folder.resolve().parents[: len(INSIDE)]])
+    return _Parts("Kaggle's CLS-LOC folders", wnids, train, val, texts)
+
+
+def _ignore_test(ignored: dict[str, int], count: int) -> None:
+    count_ignored(ignored, "test image without a label", count)
+
+
+def _read_texts(places: list[Path]) -> dict[str, bytes]:
+    found = {}
+    for name in (LABELS, WORDS):
+        path = next((place / name for place in places if (place / name).is_file()), None)
+        if path is not None:
+            if path.stat().st_size > MAX_TEXT_BYTES:
+                raise SourceError(f"{path}: over {MAX_TEXT_BYTES >> 20} MB, not Kaggle's file.")
+            found[name] = path.read_bytes()
+    return found
+
+
+def _list_zip(path: Path, ignored: dict[str, int]) -> _Parts:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            found = {i.filename.rpartition("/")[2]: i for i in members if "LOC_" in i.filename}
+            texts = _read_texts([path.parent])
+            texts |= {n: _read_text(archive, found[n]) for n in (LABELS, WORDS) if n in found}
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise SourceError(f"{path}: cut or damaged ({error}). Download it again.") from error
+    train: dict[str, list[SourceImage]] = {}
+    val: list[SourceImage] = []
+    for member in members:
+        image = _zip_image(path, member, ignored)
+        if image is None:
+            continue
+        split, _, wnid = image.parent.rstrip("/").partition("/")
+        if split == "train" and wnid:
+            train.setdefault(wnid, []).append(image)
+        elif split == "val":
+            val.append(image)
+        elif split == "test":
+            _ignore_test(ignored, 1)
+    if not train:
+        raise SourceError(f"{path}: no {'/'.join(INSIDE)}/train inside. Is it Kaggle's zip?")
+    wnids = sorted(train)
+    labeled = [replace(p, label=label) for label, wnid in enumerate(wnids) for p in train[wnid]]
+    return _Parts(f"Kaggle's zip ({path.name})", wnids, labeled, val, texts)
+
+
+def _read_text(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    if member.file_size > MAX_TEXT_BYTES:
+        raise zipfile.BadZipFile(f"{member.filename} of {member.file_size} bytes")
+    return archive.read(member)
+
+
+def _zip_image(path: Path, member: zipfile.ZipInfo, ignored: dict[str, int]) -> SourceImage | None:
+    """Return the image that a member below CLS-LOC is; its parent is train/WNID/, val/ or test/.
+
+    Raises:
+        SourceError: it is packed in a way that we do not read.
+    """
+    _, inside, name = member.filename.partition(f"{'/'.join(INSIDE[1:])}/")
+    if not inside or member.is_dir():
+        return None
+    depth = 2 if name.startswith("train/") else 1
+    parts = name.split("/", depth)
+    if len(parts) <= depth or is_clutter(parts[-1]):
+        count_ignored(ignored, "hidden file")
+        return None
+    if stat.S_ISLNK(member.external_attr >> 16) or member.file_size > MAX_FILE_BYTES:
+        count_ignored(ignored, "zip member that is no plain image file")
+        return None
+    if member.flag_bits & ENCRYPTED or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise SourceError(
+            f"{path}: {on_one_line(name)} is encrypted, or packed by another method than zip's."
+        )
+    parent = sys.intern("/".join(parts[:-1]) + "/")
+    offset, length = member.header_offset, member.compress_size
+    return SourceImage(parts[-1], path, offset, length, UNLABELLED, parent, "zip")
+
+
+def _label(source: Path, parts: _Parts, ignored: dict[str, int]) -> list[SourceImage]:
+    """Give each validation image the label of its row."""
+    if LABELS not in parts.texts:
+        raise SourceError(
+            f"{source}: no {LABELS}, so the validation images have no labels.\n"
+            f"Put Kaggle's {LABELS} beside ILSVRC."
+        )
+    wnid_of = _read_labels(source, parts.texts[LABELS])
+    label_of = {wnid: label for label, wnid in enumerate(parts.wnids)}
+    labeled = []
+    for image in sorted(parts.val, key=lambda image: image.name):
+        image_id = image.name.rpartition(".")[0]
+        wnid = wnid_of.pop(image_id, None)
+        if wnid not in label_of:
+            why = "has no row" if wnid is None else f"is {wnid!r}, which is no class of train"
+            name = on_one_line(image.name)
+            raise SourceError(f"{source}: {name} {why} in {LABELS}.\nNothing was written.")
+        labeled.append(replace(image, label=label_of[wnid]))
+    count_ignored(ignored, f"row of {LABELS} without its image", len(wnid_of))
+    return labeled
+
+
+def _read_labels(source: Path, content: bytes) -> dict[str, str]:
+    """Return the wnid of each ImageId: the first word of its PredictionString (then come boxes)."""
+    text = io.StringIO(content.decode("utf-8-sig", "replace"), newline="")
+    rows = csv.DictReader(text, skipinitialspace=True)
+    wnids: dict[str, str] = {}
+    try:
+        missing = {"ImageId", "PredictionString"} - set(rows.fieldnames or ())
+        if missing:
+            raise SourceError(f"{source}: {LABELS} has no column {sorted(missing)[0]}.")
+        for row in rows:
+            wnid = ((row["PredictionString"] or "").split() or [""])[0]
+            if wnids.setdefault(row["ImageId"], wnid) != wnid:
+                name = on_one_line(str(row["ImageId"]))  # None of a short row
+                raise SourceError(f"{source}: {LABELS} gives {name} two classes.")
+    except csv.Error as error:
+        raise SourceError(f"{source}: {LABELS} is damaged ({error}).") from error
+    return wnids
+
+
+def _read_words(content: bytes) -> dict[str, str]:
+    """Return the words of each wnid; a line is `n01440764 tench, Tinca tinca`."""
+    lines = content.decode("utf-8-sig", "replace").splitlines()
+    pairs = (line.partition(" ") for line in lines)
+    return {wnid: words.strip() for wnid, _, words in pairs if words.strip()}

@@ -1,0 +1,105 @@
+"""Images copied out of files that cannot be read in place, so that a shuffle of all of them can.
+
+A spool file is made whole or not at all; a prep that was interrupted keeps those it has.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from alexnet_cli.errors import ImageError
+from alexnet_cli.io.atomic import write_atomically
+from alexnet_cli.io.disk import check_room, size_in_words
+from alexnet_cli.io.progress import Progress
+
+ENTRY = np.dtype("<u8")  # where a row's bytes end; those of the next begin there
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """One file to make.
+
+    Attributes:
+        num_bytes: about how large it becomes.
+        write: writes its content.
+    """
+
+    path: Path
+    num_bytes: int
+    write: Callable[[BinaryIO], None]
+
+
+def missing_bytes(files: Sequence[StagedFile]) -> int:
+    """Return about how many bytes the files have that are not there yet."""
+    return sum(file.num_bytes for file in files if not file.path.exists())
+
+
+def fill_staging(
+    files: Sequence[StagedFile],
+    progress: Progress,
+    check_stopped: Callable[[], None] = lambda: None,
+    *,
+    force: bool = False,
+) -> None:
+    """Make every file that is not there yet.
+
+    Args:
+        check_stopped: called between files; whatever it raises ends the work.
+        force: begin even if the disk looks too small.
+
+    Raises:
+        MachineError: the disk has not the room.
+    """
+    missing = [file for file in files if not file.path.exists()]
+    if not missing:
+        return
+    folder, needed = files[0].path.parent, missing_bytes(files)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not force:
+        check_room(
+            folder,
+            needed,
+            "copies of the images, gone when prep is done, need",
+            "Make room, or name a folder on another disk.",
+        )
+    progress.say(
+        f"copying images to {folder}: {size_in_words(needed)} more of disk, until prep is done"
+    )
+    with progress.track("copying", len(missing)) as bar:
+        for file in missing:
+            check_stopped()
+            with write_atomically(file.path) as output:
+                file.write(output)
+            bar.advance(note=file.path.name)
+
+
+def write_rows(file: BinaryIO, rows: Iterable[bytes], num_rows: int) -> None:
+    """Write a table of where each row lies, and the rows."""
+    bounds = np.zeros(num_rows + 1, ENTRY)
+    bounds[0] = bounds.nbytes
+    file.seek(bounds.nbytes)
+    for number, content in enumerate(rows):
+        file.write(content)
+        bounds[number + 1] = bounds[number] + len(content)
+    file.seek(0)
+    file.write(bounds.tobytes())
+
+
+def read_row(file: BinaryIO, row: int) -> bytes:
+    """Return one row of what `write_rows` wrote.
+
+    Raises:
+        ImageError: `truncated`.
+    """
+    file.seek(row * ENTRY.itemsize)
+    bounds = np.frombuffer(file.read(2 * ENTRY.itemsize), ENTRY)
+    if len(bounds) == 2:
+        start, end = bounds.tolist()
+        file.seek(start)
+        content = file.read(end - start)
+        if len(content) == end - start:
+            return content
+    raise ImageError("truncated", f"the spool ends before row {row}")

@@ -1,1 +1,0 @@
-"""Tars without an index of ours, read from their first byte to their last."""

@@ -1,0 +1,1 @@
+"""Where the network runs: devices, replicas, precision, and copies between them."""

@@ -1,0 +1,63 @@
+"""In which numbers convolutions and matrix products are computed: fp32, tf32 or bf16.
+
+| precision | products | sums | weights, velocity, loss, softmax |
+| fp32 | float32 | float32 | float32: the numbers of 2012 |
+| tf32 | 10 bits of fraction, where the device has TensorFloat-32 | float32 | float32 |
+| bf16 | bfloat16, 7 bits of fraction; activations too | float32 | float32 |
+
+fp16 is left out: its range needs a scaled loss, and every GPU since 2020 has bfloat16.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from alexnet_cli.io.progress import Progress
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+SLOW_BF16 = (
+    "warning: this CPU has no bfloat16 instructions; --precision bf16 emulates them and was "
+    "measured to be 3 to 9 times slower than fp32"
+)
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "avx10_2", "bf16")  # x86; ARM
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """Return the context of a forward pass; its scores are to become float32 before the loss."""
+    if precision == "bf16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def allow_tf32(precision: str) -> None:
+    """Switch TensorFloat-32 on or off for the whole process; torch's cuDNN begins with it on.
+
+    Afterwards torch's older and newer settings agree, so that both can be read.
+    """
+    is_tf32 = precision == "tf32"
+    # torch.compile reads the older names, and torch raises where the two disagree. The older ones
+    # are set first: they set the newer ones too, but to "none" where "ieee" is meant.
+    torch.backends.cudnn.allow_tf32 = is_tf32
+    torch.set_float32_matmul_precision("high" if is_tf32 else "highest")
+    for of_cudnn in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+        of_cudnn.fp32_precision = "tf32" if is_tf32 else "ieee"
+
+
+def describe_precision(precision: str, device: torch.device) -> str:
+    """Return the line that says which numbers are used."""
+    if precision == "fp32":
+        return f"precision fp32: float32 throughout on {device.type}, TensorFloat-32 off"
+    if precision == "bf16":
+        return "precision bf16: bfloat16 products and activations, float32 sums, weights and loss"
+    if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8:
+        return "precision tf32: TensorFloat-32 products, everything else float32"
+    return f"precision tf32: {device.type} has no TensorFloat-32 here, so it is float32"
+
+
+def warn_of_slow_bf16(precision: str, device: torch.device, progress: Progress) -> None:
+    """Say in one line if bf16 is emulated because the CPU has no instructions for it."""
+    if precision != "bf16" or device.type != "cpu":
+        return
+    found = torch.cpu.get_capabilities()
+    if not any(found.get(name) for name in BF16_INSTRUCTIONS):
+        progress.say(SLOW_BF16)

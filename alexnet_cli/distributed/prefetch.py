@@ -1,0 +1,133 @@
+"""Batches on their way to the device, ahead of the step that needs them; results on theirs back."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alexnet_cli.data.batches.buffers import Buffers
+from alexnet_cli.data.batches.loader import Batch
+from alexnet_cli.data.batches.process_reader import ProcessReader
+from alexnet_cli.data.batches.readers import Reader, ThreadReader
+from alexnet_cli.data.remote.stream import StreamSplit
+from alexnet_cli.data.shards.dataset import Split
+from alexnet_cli.data.transforms import sent
+
+OnDevice = tuple[Tensor, Tensor]
+MIN_PROCESSES = 4  # cores from which on processes read for a GPU
+
+
+def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[OnDevice]:
+    """Yield images uint8 (N, H, W, 3) and labels int64 (N,) on the device.
+
+    On a GPU each batch is copied from pinned memory on a stream of its own, while the step before
+    it computes. A batch is held until its copy is complete, so that its memory is not reused.
+    """
+    if device.type != "cuda":
+        for batch in batches:
+            yield torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
+        return
+    stream, ahead = torch.cuda.Stream(device), None
+    with HeldBatches() as held:
+        for batch in batches:
+            with torch.cuda.stream(stream):
+                copies = [sent(array, device) for array in (batch.images, batch.labels)]
+                copied = stream.record_event()
+            held.add(batch, copied)
+            if ahead:
+                yield _arrived(*ahead, device)
+            ahead = copies, copied
+        if ahead:
+            yield _arrived(*ahead, device)
+
+
+class HeldBatches:
+    """Batches whose copies to a GPU are under way."""
+
+    def __init__(self):
+        self._held: deque[tuple[Batch, torch.cuda.Event]] = deque()
+
+    def __enter__(self) -> "HeldBatches":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for _, copied in self._held:
+            copied.synchronize()
+        self._held.clear()
+
+    def add(self, batch: Batch, copied: torch.cuda.Event) -> None:
+        """Hold a batch until `copied`, and let go of those whose copies are complete."""
+        self._held.append((batch, copied))
+        while self._held and self._held[0][1].query():
+            self._held.popleft()
+
+
+@contextmanager
+def open_reader(
+    split: Split | StreamSplit, device: torch.device, num_threads: int
+) -> Iterator[Reader]:
+    """Open what reads a split's batches for a device, for any number of epochs.
+
+    For a GPU images are read straight into pinned memory, and where there are many cores, by
+    processes: threads that decode would keep the GIL from the thread that launches the GPU's work.
+    """
+    if device.type != "cuda":
+        with ThreadReader(num_threads) as reader:
+            yield reader
+    elif num_threads < MIN_PROCESSES or isinstance(split, StreamSplit):
+        with ThreadReader(num_threads, Buffers(_pinned_memory)) as reader:
+            yield reader
+    else:
+        pinned: list[np.ndarray] = []
+        with ProcessReader(split, num_threads, partial(_pin, pinned, device)) as reader:
+            try:
+                yield reader
+            finally:
+                torch.cuda.synchronize(device)
+                for block in pinned:
+                    torch.cuda.cudart().cudaHostUnregister(block.ctypes.data)
+
+
+def _pinned_memory(num_bytes: int) -> np.ndarray:
+    return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=True).numpy()
+
+
+def _pin(pinned: list[np.ndarray], device: torch.device, block: np.ndarray) -> None:
+    """Pin memory that other processes share; copies are slower, not wrong, where it cannot be."""
+    error = torch.cuda.cudart().cudaHostRegister(block.ctypes.data, block.nbytes, 0)
+    if int(error) == 0:
+        pinned.append(block)
+        return
+    with suppress(RuntimeError):  # CUDA reports the error once more, to whatever comes next
+        torch.zeros(1, device=device)
+
+
+def _arrived(copies: list[Tensor], copied: torch.cuda.Event, device: torch.device) -> OnDevice:
+    """Let the computing stream wait for a copy, and keep the memory until it is done with it."""
+    computing = torch.cuda.current_stream(device)
+    computing.wait_event(copied)
+    for copy in copies:
+        copy.record_stream(computing)
+    return copies[0], copies[1]
+
+
+def from_device(*tensors: Tensor) -> Callable[[], list[np.ndarray]]:
+    """Begin to copy tensors of one device, and return a call that waits for them and gives them.
+
+    It waits for no work that a GPU is given later.
+    """
+    copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    copied = None
+    if tensors[0].is_cuda:
+        copied = torch.cuda.current_stream(tensors[0].device).record_event()
+
+    def wait() -> list[np.ndarray]:
+        if copied:
+            copied.synchronize()
+        return [copy.numpy() for copy in copies]
+
+    return wait

@@ -1,1 +1,0 @@
-"""Where the network runs: which devices, how many replicas, in which numbers."""

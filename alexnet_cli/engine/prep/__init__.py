@@ -1,1 +1,0 @@
-"""Every picture of a release in a shard, once: planned, made by workers, through every stop."""

@@ -1,1 +1,0 @@
-"""The tables of the paper: planned, run, held against the published figures."""

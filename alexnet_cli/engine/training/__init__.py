@@ -1,1 +1,0 @@
-"""A run: its loop (paper section 5), its files, what it tells."""

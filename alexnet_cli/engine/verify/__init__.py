@@ -1,1 +1,0 @@
-"""A prepared dataset against its index, and what is damaged made again."""

@@ -1,0 +1,1 @@
+"""Trained networks at work: predictions, error rates, ensembles (paper section 6)."""

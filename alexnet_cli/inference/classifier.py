@@ -1,0 +1,121 @@
+"""A trained network with the pixels it subtracts: uint8 images in, class probabilities out.
+
+N images, V views, H and W the images' size (256), K classes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alexnet_cli.data.pixel_stats import PixelStats
+from alexnet_cli.data.transforms import Augmenter, View, views_of
+from alexnet_cli.distributed.allocator import keep_freed_memory
+from alexnet_cli.distributed.precision import allow_tf32, autocast
+from alexnet_cli.errors import CheckpointError
+from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
+from alexnet_cli.model.network import parameter_shapes
+from alexnet_cli.model.split import Network, build_network, load_whole_state
+
+
+@dataclass(slots=True)
+class Classifier:
+    """A network and how images are prepared for it, on one place.
+
+    Attributes:
+        precision: of the forward pass, one of `PRECISIONS`; probabilities are always float32.
+    """
+
+    net: Network
+    augmenter: Augmenter
+    precision: str = "fp32"
+
+    def probabilities(self, images: np.ndarray, views: list[View]) -> np.ndarray:
+        """Return the softmax of every view of uint8 RGB (N, H, W, 3), as float32 (V, N, K)."""
+        on_device = torch.from_numpy(images).to(self.augmenter.device)
+        return self.on_device(on_device, views).cpu().numpy()
+
+    @torch.inference_mode()
+    def on_device(self, images: Tensor, views: list[View]) -> Tensor:
+        """Return the same of images on the device, there; a GPU may not have done it yet."""
+        self.net.eval()
+        with autocast(self.augmenter.device, self.precision):
+            scores = [self.net(self.augmenter.view(images, view)).float() for view in views]
+        return torch.stack(scores).softmax(dim=2)
+
+    def views(self, num_views: int) -> list[View]:
+        """Return 1, 9 or 10 views of each image."""
+        return views_of(num_views, self.augmenter.image_size, self.augmenter.crop_size)
+
+
+def load_classifier(
+    path: Path, devices: tuple[torch.device, ...], precision: str = "fp32"
+) -> tuple[Classifier, Checkpoint]:
+    """Read a checkpoint and put its network on the devices.
+
+    Raises:
+        CheckpointError: it is damaged, or its tensors are not those of its recipe.
+    """
+    checkpoint = load_checkpoint(path)
+    return build_classifier(checkpoint, devices, path, precision), checkpoint
+
+
+def build_classifier(
+    checkpoint: Checkpoint, devices: tuple[torch.device, ...], path: Path, precision: str = "fp32"
+) -> Classifier:
+    """Put a checkpoint's network on the devices; `path` is for messages.
+
+    The precision holds for the whole process: with "fp32", cuDNN stops using TensorFloat-32.
+
+    Raises:
+        CheckpointError: its tensors are not those of its recipe.
+    """
+    allow_tf32(precision)
+    check_tensors(checkpoint, path)
+    keep_freed_memory()
+    net = build_network(checkpoint.recipe, len(checkpoint.classes), devices)
+    weights = {name: torch.from_numpy(tensor) for name, tensor in checkpoint.weights.items()}
+    load_whole_state(net, weights)
+    try:
+        stats = stats_of(checkpoint)
+    except KeyError as error:
+        raise CheckpointError(f"{path}: its tensors do not fit its recipe ({error}).") from error
+    return Classifier(net, Augmenter(checkpoint.recipe, stats, devices[0]), precision)
+
+
+def check_tensors(checkpoint: Checkpoint, path: Path) -> None:
+    """See that a checkpoint's weights are those of its recipe's network; `path` is for messages.
+
+    Raises:
+        CheckpointError: they are not, with the first three differences.
+    """
+    if differences := _differences(checkpoint):
+        text = "; ".join(differences[:3]) + ("; ..." if differences[3:] else "")
+        raise CheckpointError(f"{path}: its tensors do not fit its recipe ({text}).")
+
+
+def _differences(checkpoint: Checkpoint) -> list[str]:
+    """Say how the tensors differ from those of the recipe's network, before that takes memory."""
+    expected = parameter_shapes(checkpoint.recipe, len(checkpoint.classes))
+    found = {name: tensor.shape for name, tensor in checkpoint.weights.items()}
+    missing = [f"there is no {name}" for name in expected if name not in found]
+    others = [
+        f"{name} is {found[name]}, not {shape}"
+        for name, shape in expected.items()
+        if found.get(name, shape) != shape
+    ]
+    return missing + others + [f"{name} is none of it" for name in found if name not in expected]
+
+
+def stats_of(checkpoint: Checkpoint) -> PixelStats:
+    """Return the pixel statistics a checkpoint carries."""
+    pixels = checkpoint.pixels
+    return PixelStats(
+        pixels["mean_image"],
+        pixels["eigenvalues"],
+        pixels["eigenvectors"],
+        0,
+        checkpoint.fingerprint,
+    )

@@ -1,0 +1,218 @@
+"""`alexnet predict`: images -> class names and probabilities, by a checkpoint or ONNX."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_cli.data.images.decode import read_file
+from alexnet_cli.data.images.resize import to_square
+from alexnet_cli.errors import (
+    CheckpointError,
+    ImageError,
+    InputError,
+    RejectedError,
+    UsageError,
+    on_one_line,
+)
+from alexnet_cli.io.progress import SILENT, Progress
+
+CROPS_PER_BATCH = 32  # images times views
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One class and its probability, 0..1."""
+
+    label: int
+    wnid: str
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePredictions:
+    """The most probable classes of one image, or why there are none."""
+
+    image: str
+    predictions: list[Prediction]
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictResult:
+    """One entry an image, in the order they were named."""
+
+    model: str
+    runtime: str
+    views: int
+    images: list[ImagePredictions]
+
+    def to_json(self) -> dict:
+        """Return what --json prints: an entry has predictions or an error, never both."""
+        entries = []
+        for entry in self.images:
+            row: dict = {"image": entry.image}
+            if entry.error is None:
+                row["predictions"] = [
+                    {"label": p.label, "wnid": p.wnid, "name": p.name, "probability": p.probability}
+                    for p in entry.predictions
+                ]
+            else:
+                row["error"] = entry.error
+            entries.append(row)
+        about = {"model": self.model, "runtime": self.runtime, "views": self.views}
+        return {**about, "images": entries}
+
+    def check_all_read(self) -> None:
+        """Raise for the exit code if images could not be read.
+
+        Raises:
+            InputError: none could be.
+            RejectedError: some could not.
+        """
+        bad = [entry for entry in self.images if entry.error]
+        if not bad:
+            return
+        count = f"{len(bad)} of {len(self.images)} images could not be read"
+        message = f"{count}, first {on_one_line(bad[0].image)}: {bad[0].error}"
+        raise InputError(message) if len(bad) == len(self.images) else RejectedError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A checkpoint or an ONNX model behind one face."""
+
+    classes: list[tuple[str, str]]
+    image_size: int
+    views: int
+    runtime: str
+    probabilities: Callable[[np.ndarray], np.ndarray]
+
+
+def predict(
+    names: list[str],
+    model_path: Path | None = None,
+    *,
+    num_top: int = 5,
+    num_views: int | None = None,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> PredictResult:
+    """Classify files, folders and globs of images.
+
+    Args:
+        model_path: a checkpoint, or an .onnx model (then torch is never imported); by default
+            the newest run below `runs/`.
+        num_views: 1, 9 or 10; an ONNX model has its own. By default 10.
+
+    Raises:
+        UsageError: a name that is no file, folder or matching glob.
+        CheckpointError: the model cannot be used.
+        MachineError: the memory is full, or the GPU failed.
+    """
+    paths = find_images(names)
+    model_path = model_path or newest_checkpoint(Path("runs"))
+    model = _load_model(model_path, num_views, device)
+    progress.say(
+        f"model {model_path} on {model.runtime}, {model.views} view{'s'[: model.views > 1]}"
+    )
+    with progress.track("predict", len(paths)) as bar:
+        rows = []
+        batch_size = max(1, CROPS_PER_BATCH // model.views)
+        for start in range(0, len(paths), batch_size):
+            part = paths[start : start + batch_size]
+            rows.extend(_predict_batch(model, part, num_top))
+            bar.advance(len(part))
+    return PredictResult(str(model_path), model.runtime, model.views, rows)
+
+
+def find_images(names: list[str]) -> list[Path]:
+    """Turn files, folders (their images, sorted) and globs into paths, in the order named.
+
+    Raises:
+        UsageError: a URL or standard input, or nothing matches.
+    """
+    paths: list[Path] = []
+    for name in names:
+        if name == "-" or "://" in name:
+            raise UsageError(f"{name}: not supported. Name files, folders or globs.")
+        path = Path(name)
+        if path.is_dir():
+            found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES]
+        elif path.exists() or not any(sign in name for sign in "*?["):
+            found = [path]
+        else:
+            found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+        if not found:
+            raise UsageError(f"{name}: no images there.")
+        paths.extend(found)
+    return paths
+
+
+def newest_checkpoint(runs: Path) -> Path:
+    """Return the best checkpoint of the run that was written last.
+
+    Raises:
+        CheckpointError: there is no run.
+    """
+    found = sorted(runs.glob("*/best.safetensors"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise CheckpointError(
+            f"no run in {runs}/ here. Name a model: --model CKPT or --model FILE.onnx"
+        )
+    return found[-1]
+
+
+def _load_model(path: Path, num_views: int | None, device: str) -> _Model:
+    if path.suffix == ".onnx":
+        from alexnet_cli.onnx.runtime import load_onnx
+
+        onnx = load_onnx(path, device, CROPS_PER_BATCH)
+        if num_views not in (None, onnx.views):
+            raise UsageError(f"--views {num_views}: {path} was exported with --views {onnx.views}.")
+        runtime = f"onnxruntime {onnx.provider.removesuffix('ExecutionProvider')}"
+        return _Model(onnx.classes, onnx.image_size, onnx.views, runtime, onnx.probabilities)
+    # Here, because torch takes two seconds to load and ONNX models do not need it.
+    from alexnet_cli.distributed.device_plan import choose_devices
+    from alexnet_cli.distributed.oom_errors import ANY_DEVICE, friendly_oom_errors
+    from alexnet_cli.inference.classifier import load_classifier
+
+    with friendly_oom_errors(1, ANY_DEVICE):
+        classifier, checkpoint = load_classifier(path, choose_devices(device))
+    views = classifier.views(num_views or 10)
+
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        with friendly_oom_errors(len(images), ANY_DEVICE):
+            return classifier.probabilities(images, views).mean(axis=0)
+
+    return _Model(
+        checkpoint.classes,
+        classifier.augmenter.image_size,
+        len(views),
+        f"torch {classifier.augmenter.device}",
+        probabilities,
+    )
+
+
+def _predict_batch(model: _Model, paths: list[Path], num_top: int) -> Iterator[ImagePredictions]:
+    images, errors = {}, {}
+    for path in paths:
+        try:
+            images[path] = to_square(read_file(path), model.image_size)
+        except ImageError as error:
+            errors[path] = str(error)
+    probs = model.probabilities(np.stack(list(images.values()))) if images else ()
+    rows = dict(zip(images, probs, strict=True))
+    for path in paths:
+        if path in errors:
+            yield ImagePredictions(str(path), [], errors[path])
+        else:
+            yield ImagePredictions(str(path), _most_probable(model, rows[path], num_top))
+
+
+def _most_probable(model: _Model, probs: np.ndarray, num_top: int) -> list[Prediction]:
+    order = np.argsort(-probs, kind="stable")[:num_top]
+    return [Prediction(int(k), *model.classes[k], float(probs[k])) for k in order]

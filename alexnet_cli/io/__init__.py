@@ -1,0 +1,1 @@
+"""Files, locks, signals, threads and progress: what every other package stands on."""

@@ -1,0 +1,80 @@
+"""Files appear whole or not at all: temporary name, fsync, rename, fsync of the folder."""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+PARTIAL_SUFFIX = ".partial"
+
+
+@contextmanager
+def write_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that gets its name `path` only when the block ends without error.
+
+    An existing file at `path` stays as it is until then, and stays for good if the block raises.
+    """
+    # Threads, and processes of other machines, may write the same file at the same time.
+    writer = f"{secrets.token_hex(8)}.{os.getpid()}"
+    partial = path.with_name(f"{path.name}.{writer}{PARTIAL_SUFFIX}")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):  # the first fault is the one to be told
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):
+            error.filename = str(path)  # a full disk does not say whose file it was
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write one file atomically."""
+    with write_atomically(path) as file:
+        file.write(content)
+
+
+def write_checksummed(path: Path, content: dict) -> None:
+    """Write a dict as JSON below its SHA-256, atomically."""
+    text = json.dumps(content).encode("ascii")
+    write_bytes(path, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+
+
+def read_checksummed(path: Path) -> dict | None:
+    """Return what `write_checksummed` wrote; None if missing or different from its SHA-256."""
+    try:
+        seal, _, text = path.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    if hashlib.sha256(text).hexdigest().encode() != seal:
+        return None
+    return json.loads(text)
+
+
+def move_into_place(path: Path, target: Path) -> None:
+    """Give a whole file of the same disk its final name, replacing what had it."""
+    path.replace(target)
+    _sync_folder(target.parent)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove the half-written files of processes that are gone; the folder must be locked."""
+    for leftover in folder.rglob(f"*{PARTIAL_SUFFIX}"):
+        with suppress(OSError):
+            leftover.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

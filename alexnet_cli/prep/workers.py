@@ -1,0 +1,188 @@
+"""Shard tasks on worker processes, in whatever order they finish.
+
+A worker lets go of its shard between two images when the pipe to its parent closes: because prep
+was asked to stop, has failed, or is gone, however it went.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+
+from alexnet_cli.data.shards.writer import ShardRecord, ShardTask, TaskStopped, make_shard
+from alexnet_cli.errors import MachineError
+from alexnet_cli.io.atomic import PARTIAL_SUFFIX, remove_partial
+from alexnet_cli.io.stop_signal import StopSignal
+
+POLL_SECONDS = 0.2
+STOP_SECONDS = 8.0  # for the images that workers have in hand
+
+
+def run_tasks(
+    tasks: list[ShardTask], num_workers: int, stop_signal: StopSignal | None = None
+) -> Iterator[ShardRecord]:
+    """Yield the record of each task as it is done; with one worker in this process.
+
+    Ends early, and without a trace of unfinished shards, once a signal asked to stop.
+
+    Raises:
+        MachineError: if a worker cannot be started, or died. Finished shards are kept.
+    """
+    stop_signal = stop_signal or StopSignal()
+    if num_workers > 1:
+        yield from _run_on_workers(tasks, num_workers, stop_signal)
+        return
+    for task in tasks:
+        try:
+            yield make_shard(task, lambda: bool(stop_signal.signal_number))
+        except TaskStopped:
+            return
+
+
+def collect(
+    pending: set[Future],
+    stop_signal: StopSignal,
+    top_up: Callable[[set[Future]], None] = lambda pending: None,
+) -> Iterator[ShardRecord]:
+    """Yield what the tasks of any executor return, as they finish, until a signal asks to stop.
+
+    Args:
+        pending: the tasks handed in; those that are done leave the set.
+        top_up: called at every turn; it may add to the set, and raise what ends the work.
+    """
+    top_up(pending)
+    while pending and not stop_signal.signal_number:
+        done, _ = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
+        pending -= done
+        for future in done:
+            yield future.result()
+        top_up(pending)
+
+
+def _run_on_workers(
+    tasks: list[ShardTask], num_workers: int, stop_signal: StopSignal
+) -> Iterator[ShardRecord]:
+    # A fork server that has loaded it all once; workers start from it in milliseconds.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["alexnet_cli.data.shards.writer"])
+    reader, writer = context.Pipe(duplex=False)
+    workers: list[BaseProcess] = []
+    with _without_hangup():
+        pool = ProcessPoolExecutor(
+            num_workers, mp_context=context, initializer=_start_worker, initargs=(reader,)
+        )
+    try:
+        with _without_hangup(), starting():
+            pending = {pool.submit(make_shard_here, task) for task in tasks}
+        workers = multiprocessing.active_children()
+        yield from collect(pending, stop_signal)
+    except BrokenProcessPool as error:
+        time.sleep(POLL_SECONDS)  # a signal to the whole group reaches us too
+        if not stop_signal.signal_number:
+            pool.shutdown(wait=True)  # has the exit codes
+            raise _death(workers, tasks) from error
+    finally:
+        writer.close()
+        # Only the first shutdown can wait for the pool's own thread, which fails if we end before.
+        ending = threading.Thread(target=pool.shutdown, kwargs={"cancel_futures": True})
+        try:
+            ending.start()
+        except RuntimeError:  # no thread can be started, so no worker was either
+            pool.shutdown(wait=False, cancel_futures=True)
+        _end(workers)
+        if ending.ident:
+            ending.join()
+        reader.close()
+        for folder in {task.folder for task in tasks}:
+            remove_partial(folder)
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Translate the errors of threads and processes that a limit keeps from starting.
+
+    Raises:
+        MachineError: if one cannot be started.
+    """
+    try:
+        yield
+    except BrokenProcessPool:
+        raise
+    except (RuntimeError, EOFError, ConnectionError, BlockingIOError) as error:
+        raise MachineError(
+            "a prep worker cannot be started: too many processes or threads (ulimit -u).\n"
+            "Finished shards are kept. Run the same command to go on, with fewer --workers."
+        ) from error
+
+
+@contextmanager
+def _without_hangup() -> Iterator[None]:
+    """Start processes that a closed terminal leaves alone; the parent ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end(workers: list[BaseProcess]) -> None:
+    """Wait for the workers; end those that cannot let go, on a disk that hangs for example."""
+    alive = {worker.sentinel: worker for worker in workers}
+    deadline = time.monotonic() + STOP_SECONDS
+    while alive and (left := deadline - time.monotonic()) > 0:
+        for ended in connection.wait(list(alive), left):
+            del alive[ended]
+    for worker in alive.values():
+        worker.kill()
+
+
+def _death(workers: list[BaseProcess], tasks: list[ShardTask]) -> MachineError:
+    """Say which worker died of what; the pool has sent SIGTERM to the others."""
+    codes = {worker.pid: worker.exitcode for worker in workers if worker.exitcode}
+    pid = next((pid for pid, code in codes.items() if code != -signal.SIGTERM), None)
+    pid = pid or next(iter(codes), None)
+    code = codes.get(pid, 0)
+    how = f"of signal {-code}" if code < 0 else f"with code {code}"
+    left = [path.name for path in tasks[0].folder.glob(f"*.{pid}{PARTIAL_SUFFIX}")]
+    where = f" over {left[0].split('.')[0]}.tar" if left else ""
+    return MachineError(
+        f"a prep worker died {how}{where} (killed, or out of memory).\n"
+        "Finished shards are kept. Run the same command to go on, with fewer --workers."
+    )
+
+
+# --- in a worker
+
+_stopping = threading.Event()
+_working = threading.Lock()
+
+
+def _start_worker(pipe: connection.Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_watch_parent, args=(pipe,), daemon=True).start()
+
+
+def make_shard_here(task: ShardTask) -> ShardRecord:
+    """Make a shard in a worker; without a parent left, end with it."""
+    with _working:
+        try:
+            return make_shard(task, _stopping.is_set)
+        finally:
+            if not multiprocessing.parent_process().is_alive():
+                os._exit(1)
+
+
+def _watch_parent(pipe: connection.Connection) -> None:
+    """Let go of the shard when the pipe closes, and end when the parent is gone."""
+    pipe.poll(None)
+    _stopping.set()
+    multiprocessing.parent_process().join()
+    with _working:
+        os._exit(1)

@@ -1,0 +1,47 @@
+"""The named recipes: each a few changed fields, what it is for, and the figure it must reach."""
+
+from pathlib import Path
+
+from alexnet_cli.errors import RecipeError
+from alexnet_cli.recipes import (
+    cifar,
+    fast,
+    five_cnns,
+    original_2012,
+    paper,
+    pretraining,
+    small,
+)
+from alexnet_cli.recipes.named_recipe import NamedRecipe
+from alexnet_cli.recipes.recipe import Recipe
+
+FAMILIES = (paper, fast, original_2012, five_cnns, pretraining, cifar, small)
+NAMED_RECIPES: dict[str, NamedRecipe] = {
+    entry.recipe.name: entry for family in FAMILIES for entry in family.NAMED_RECIPES
+}
+RECIPES: dict[str, Recipe] = {name: entry.recipe for name, entry in NAMED_RECIPES.items()}
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe of that name.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    if name not in RECIPES:
+        raise RecipeError(f"no recipe {name!r}. Recipes: {', '.join(RECIPES)}.")
+    return RECIPES[name]
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read the recipe.json of a run.
+
+    Raises:
+        RecipeError: it is not there, or is none.
+    """
+    try:
+        return Recipe.from_json(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not a readable recipe ({error}).") from error
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error

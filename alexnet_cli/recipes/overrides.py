@@ -1,0 +1,84 @@
+"""A recipe with some of its fields changed: `--set field=value`, or all layers scaled."""
+
+import dataclasses
+import math
+from dataclasses import replace
+from typing import Any
+
+from alexnet_cli.errors import RecipeError
+from alexnet_cli.recipes.recipe import Recipe
+
+
+def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
+    """Return the recipe with `field=value` settings applied; `conv3.init_std=0.01` reaches inside.
+
+    `width=0.5` scales all layers.
+
+    Raises:
+        RecipeError: an unknown field or a value of the wrong kind.
+    """
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {setting}: write field=value, for example epochs=30.")
+        recipe = (
+            widen(recipe, _parse(path, text, 1.0))
+            if path == "width"
+            else _set(recipe, path.split("."), path, text)
+        )
+    return recipe
+
+
+def _set(target: Any, names: list[str], path: str, text: str) -> Any:
+    known = [field.name for field in dataclasses.fields(target)]
+    if names[0] not in known:
+        raise RecipeError(f"--set {path}={text}: no field {names[0]}. Fields: {', '.join(known)}.")
+    old = getattr(target, names[0])
+    inner = dataclasses.is_dataclass(old)
+    if inner != (len(names) == 2):
+        fields = ", ".join(f.name for f in dataclasses.fields(old)) if inner else "none"
+        raise RecipeError(f"--set {path}={text}: fields inside {names[0]}: {fields}.")
+    new = _set(old, names[1:], path, text) if inner else _parse(path, text, old)
+    return replace(target, **{names[0]: new})
+
+
+def _parse(path: str, text: str, old: Any) -> Any:
+    try:
+        if isinstance(old, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(old, tuple):
+            return tuple(name for name in text.split(",") if name)
+        value = type(old)(text)
+    except (ValueError, KeyError) as error:
+        raise RecipeError(f"--set {path}={text}: expected {type(old).__name__}.") from error
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"--set {path}={text}: expected a finite number.")
+    return value
+
+
+def widen(recipe: Recipe, width: float) -> Recipe:
+    """Return the recipe with every layer's kernels and units times `width`, in multiples of 8.
+
+    The initial weights grow by 1 / sqrt(width) where a layer's inputs became fewer, so that the
+    activations begin at the scale they have in the full network.
+    """
+    if not 0 < width <= 16:
+        raise RecipeError(f"width={width}: it must lie above 0 and up to 16.")
+
+    def scaled(count: int) -> int:
+        return max(8, 8 * math.floor(count * width / 8 + 0.5))
+
+    gain = 1 / math.sqrt(width)
+    convs = {
+        name: replace(
+            conv,
+            filters=scaled(conv.filters),
+            init_std=conv.init_std * (gain if name != "conv1" else 1.0),
+        )
+        for name, conv in recipe.convs().items()
+    }
+    denses = {
+        name: replace(dense, units=scaled(dense.units), init_std=dense.init_std * gain)
+        for name, dense in recipe.denses().items()
+    }
+    return replace(recipe, **convs, **denses, fc8_init_std=recipe.fc8_init_std * gain)

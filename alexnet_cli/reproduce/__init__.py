@@ -1,0 +1,1 @@
+"""The tables of the paper: planned, run, compared with the published figures."""

@@ -1,0 +1,254 @@
+"""A reproduction's figures beside the published ones: results.json, results.md, a figure.
+
+Errors are fractions in the JSON, percent in the table. Whatever makes a figure less than the real
+experiment (fewer epochs, other images, changed settings) stands above the table.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from alexnet_cli.figures.curves import Curve, draw_curves
+from alexnet_cli.io.atomic import write_atomically, write_bytes
+from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES
+from alexnet_cli.recipes.paper_tables import (
+    FIGURE_1,
+    FIGURE_1_GOAL,
+    FIGURE_1_RATIO,
+    OFFICIAL_SETS,
+    PaperTable,
+)
+from alexnet_cli.reproduce.jobs import Job, Shortcuts, TableDataset, trainings
+from alexnet_cli.reproduce.plan import PlannedRow
+from alexnet_cli.reproduce.race import Lap, best_lap
+
+Errors = tuple[float | None, float | None]
+NO_RATIO = "no ratio: fewer than two networks reached the goal"
+
+
+def table_result(
+    table: PaperTable,
+    rows: list[PlannedRow],
+    found: dict[str, dict],
+    jobs: list[Job],
+    shortcuts: Shortcuts,
+) -> dict:
+    """Return a table's result.
+
+    Args:
+        found: the result of each job by its name.
+    """
+    result = [_row_result(row, found) for row in rows]
+    errors = {row["name"]: row["ours"] for row in result}
+    for row in result:
+        ours, base = row["ours"], errors.get(row["baseline"])
+        row["gain"] = [a - b for a, b in zip(ours, base, strict=True)] if ours and base else None
+    datasets = {train.dataset.name: train.dataset for train in trainings(jobs)}.values()
+    caveats = [*_caveats(datasets, shortcuts), *_other_held_out(rows), *_other_data(rows)]
+    return {"title": table.title, "caveats": caveats, "rows": result}
+
+
+def _row_result(planned: PlannedRow, found: dict[str, dict]) -> dict:
+    row, dataset, trains = planned.row, planned.dataset, planned.trains
+    about = {
+        "name": row.name,
+        "members": list(row.members),
+        "paper": _fractions(row.paper),
+        "log": _logged(row.members, dataset, row.views),
+        "baseline": row.baseline,
+        "paper_gain": _fractions(row.paper_gain),
+        "missing": list(planned.missing),
+        "ours": None,
+    }
+    if planned.job is None:
+        return about
+    answer = found[planned.job.name]
+    errors = answer["center"] if row.views == 1 else answer
+    epochs = [found[train.name]["epochs"] for train in trains]
+    views = "center view" if row.views == 1 else "ten views"
+    return about | {
+        "ours": [errors["top1_error"], errors["top5_error"]],
+        "data": dataset.name,
+        "dataset": dataset.path,
+        "classes": dataset.classes,
+        "images": answer["images"],
+        "protocol": f"{views}, {dataset.split}",
+        "epochs": epochs,
+        "recipe_epochs": [RECIPES[member].epochs for member in row.members],
+        "images_trained_on": [done * dataset.train for done in epochs],
+    }
+
+
+def _logged(members: tuple[str, ...], dataset: TableDataset | None, views: int) -> list | None:
+    """Return what the notes of 2012 say of a row of one recipe on these data."""
+    if len(members) > 1 or dataset is None:
+        return None
+    start = "center" if views == 1 else "ten"
+    for target in NAMED_RECIPES[members[0]].targets:
+        same = target.data == dataset.name and target.protocol.startswith(start)
+        if same and target.source.startswith("log"):
+            return _fractions((target.top1_error, target.top5_error))
+    return None
+
+
+def _fractions(percent: Errors | None) -> list | None:
+    if percent is None:
+        return None
+    return [None if value is None else round(value / 100, 8) for value in percent]
+
+
+def _caveats(datasets: Iterable[TableDataset], shortcuts: Shortcuts) -> list[str]:
+    """Return in what this differs from the published experiment."""
+    caveats = []
+    if shortcuts.epochs:
+        caveats.append(f"{shortcuts.epochs}-epoch runs; the recipes' own epochs are in the table")
+    if shortcuts.settings:
+        caveats.append(f"changed settings: {', '.join(shortcuts.settings)}")
+    for dataset in datasets:
+        real = OFFICIAL_SETS[dataset.name]
+        is_close = abs(dataset.train - real.train) <= real.train / 100  # some counts are rounded
+        if dataset.classes != real.classes or not is_close:
+            caveats.append(
+                f"{dataset.name} is {dataset.path}: {dataset.classes:,} classes and "
+                f"{dataset.train:,} training images instead of "
+                f"{real.classes:,} and {real.train:,}"
+            )
+    return caveats
+
+
+def _other_held_out(rows: list[PlannedRow]) -> list[str]:
+    """Name the datasets whose measured split is not the published one."""
+    caveats = []
+    for dataset in {row.dataset.name: row.dataset for row in rows if row.dataset}.values():
+        real = OFFICIAL_SETS[dataset.name]
+        split, expected = ("test", real.test) if real.test else ("val", real.val)
+        found = dataset.held_out.get(dataset.split, 0)
+        if (dataset.split, found) != (split, expected):
+            caveats.append(
+                f"{dataset.name} is {dataset.path}: measured on {found:,} images of "
+                f"{dataset.split}, not {expected:,} of {split}"
+            )
+    return caveats
+
+
+def _other_data(rows: list[PlannedRow]) -> list[str]:
+    """Name the rows that are measured on another dataset than the published result."""
+    return [
+        f"{planned.row.name}: the paper's figure is of {planned.row.data[0]}, ours of "
+        f"{planned.dataset.name}"
+        for planned in rows
+        if planned.dataset and planned.dataset.name != planned.row.data[0]
+    ]
+
+
+def race_result(laps: list[list[Lap]], dataset: TableDataset, shortcuts: Shortcuts) -> dict:
+    """Return Figure 1's result: every lap, the best of each network, and their ratio."""
+    best = [best_lap(tried) for tried in laps]
+    ratio = best[1].epochs / best[0].epochs if len(best) == 2 and all(best) else None
+    return {
+        "title": f"Figure 1: epochs to {FIGURE_1_GOAL:.0%} training error",
+        "figure": FIGURE_1,
+        "caveats": _caveats([dataset], shortcuts),
+        "goal": FIGURE_1_GOAL,
+        "paper_ratio": FIGURE_1_RATIO,
+        "ratio": ratio,
+        "dataset": dataset.path,
+        "images": dataset.train,
+        "best": [
+            {"recipe": lap.recipe, "rate": lap.rate, "epochs": lap.epochs} for lap in best if lap
+        ],
+        "laps": [asdict(lap) for tried in laps for lap in tried],
+    }
+
+
+def write_results(out: Path, result: dict) -> dict:
+    """Write results.json and results.md, and for Figure 1 its figure; return the result."""
+    if "laps" in result:
+        figure = out / "figure-1.png"
+        image = draw_curves(_curves(result), goal=result["goal"], title=result["title"])
+        with write_atomically(figure) as file:
+            image.save(file, "PNG")
+        result["figure"] = str(figure)
+    result["results"] = str(out / "results.md")
+    write_bytes(out / "results.json", (json.dumps(result, indent=2) + "\n").encode())
+    write_bytes(out / "results.md", to_markdown(result).encode())
+    return result
+
+
+def _curves(result: dict) -> list[Curve]:
+    chosen = {(best["recipe"], best["rate"]) for best in result["best"]}
+    return [
+        Curve(
+            f"{lap['recipe'].removeprefix('cifar-')}, rate {lap['rate']:g}",
+            tuple(lap["train_errors"]),
+            group=lap["recipe"],
+            faint=(lap["recipe"], lap["rate"]) not in chosen,
+        )
+        for lap in result["laps"]
+    ]
+
+
+def to_markdown(result: dict) -> str:
+    """Return results.md."""
+    lines = [f"# {result['title']}", ""]
+    if result["caveats"]:
+        lines += ["**Not the published experiment.** These figures cannot be held against it:", ""]
+        lines += [f"* {caveat}" for caveat in result["caveats"]] + [""]
+    lines += [_explain(result), ""]
+    table = ["| " + " | ".join(cells) + " |" for cells in table_cells(result)]
+    lines += [table[0], "|---" * (table[0].count("|") - 1) + "|", *table[1:]]
+    if "laps" in result:
+        lines += ["", f"{describe_ratio(result)}. See figure-1.png."]
+    return "\n".join(lines) + "\n"
+
+
+def _explain(result: dict) -> str:
+    if "laps" in result:
+        return (
+            f"Training error over each epoch's updates; {result['images']:,} images, as they are."
+        )
+    return 'Top-1 / top-5 error in percent. "Worse by" is against the row named beside it.'
+
+
+def describe_ratio(result: dict) -> str:
+    """Return how many times as many epochs tanh needs as ReLU, ours and the paper's."""
+    ratio = f"ratio {result['ratio']:.1f}" if result["ratio"] is not None else NO_RATIO
+    return f"{ratio} (paper: about {result['paper_ratio']:g})"
+
+
+def table_cells(result: dict) -> list[list[str]]:
+    """Return the text of a result's table: its header, then its rows."""
+    if "laps" in result:
+        return [["network", "rate", "epochs", "to the goal", "last training error"]] + [
+            _lap_cells(lap) for lap in result["laps"]
+        ]
+    header = ["row", "paper", "2012 log", "ours", "worse by: paper", "ours"]
+    return [[*header, "epochs", "images", "protocol"], *map(_row_cells, result["rows"])]
+
+
+def _lap_cells(lap: dict) -> list[str]:
+    errors = lap["train_errors"]
+    reached = "not reached" if lap["epochs"] is None else f"{lap['epochs']:.1f}"
+    last = f"{errors[-1]:.1%}" if errors else ""
+    return [lap["recipe"], f"{lap['rate']:g}", str(len(errors)), reached, last]
+
+
+def _row_cells(row: dict) -> list[str]:
+    worse = f"{percent(row['gain'], sign=True)} ({row['baseline']})" if row["gain"] else ""
+    cells = [row["name"], percent(row["paper"]), percent(row["log"]), percent(row["ours"])]
+    cells += [percent(row["paper_gain"], sign=True), worse]
+    if not row["ours"]:
+        return [*cells, "", "", f"not run: no --data {', '.join(row['missing'])}"]
+    pairs = zip(row["epochs"], row["recipe_epochs"], strict=True)
+    epochs = ", ".join(f"{done} of {own}" for done, own in pairs)
+    measured = f"{row['protocol']} of {row['data']}, {row['images']:,} images"
+    return [*cells, epochs, f"{sum(row['images_trained_on']):,}", measured]
+
+
+def percent(errors: list | None, *, sign: bool = False) -> str:
+    """Return (top-1, top-5) fractions as percent; nothing for None."""
+    if errors is None:
+        return ""
+    form = "{:+.1f}" if sign else "{:.1f}"
+    return " / ".join("-" if e is None else form.format(100 * e) for e in errors)

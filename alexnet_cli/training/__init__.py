@@ -1,0 +1,1 @@
+"""A run: its loop (paper section 5), its files and its metrics."""

@@ -1,0 +1,57 @@
+"""The dropout masks of a train step (section 4.2), drawn once for the whole batch and all columns.
+
+Each layer's mask comes from a generator of its own, seeded by the step and the layer, and every
+dropout gets its rows and units of it. So one device, two devices and any number of replicas drop
+the same units, and so do eager and compiled kernels: torch's default generators would give two GPUs
+that are seeded alike the same mask for both columns.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from alexnet_cli.model.layers import UnscaledDropout
+from alexnet_cli.model.network import AlexNet
+from alexnet_cli.model.split import Network
+
+
+class DropoutMasks:
+    """Hands each dropout of a network its part of the masks of a step."""
+
+    def __init__(self, net: Network):
+        self._parts = [net] if isinstance(net, AlexNet) else list(net.parts)
+        devices = {parameter.device for parameter in net.parameters()}
+        self._generators = {device: torch.Generator(device) for device in devices}
+
+    def draw(self, rng: np.random.Generator, rows: slice, num: int) -> None:
+        """Draw the masks of one step.
+
+        Args:
+            rng: of the step; every replica has the same.
+            rows: this replica's rows of the batch.
+            num: images in the whole batch.
+        """
+        recipe = self._parts[0].recipe
+        for name, dense in recipe.denses().items():
+            if not dense.dropout:
+                continue
+            seed = int(rng.integers(1 << 62))
+            for dropout, device, units in self._dropouts(f"drop{recipe.number_of(name)}"):
+                generator = self._generators[device].manual_seed(seed)
+                mask = torch.empty(num, dense.units, dtype=torch.bool, device=device)
+                mask.bernoulli_(1.0 - dense.dropout, generator=generator)
+                dropout.mask = mask[rows, _share(units, dense.units, recipe.columns)]
+
+    def _dropouts(
+        self, name: str
+    ) -> Iterator[tuple[UnscaledDropout, torch.device, tuple[int, ...]]]:
+        """Yield the dropouts of one layer with their devices and the columns they hold."""
+        for part in self._parts:
+            yield part.get_submodule(name), next(part.parameters()).device, part.columns
+
+
+def _share(columns: tuple[int, ...], units: int, num_columns: int) -> slice:
+    """Return the units of some neighboring columns."""
+    share = units // num_columns
+    return slice(columns[0] * share, (columns[-1] + 1) * share)

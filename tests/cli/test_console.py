@@ -1,0 +1,95 @@
+import io
+import json
+import sys
+
+import pytest
+
+from alexnet_cli.cli import console
+from alexnet_cli.cli.console import ConsoleProgress, print_error, print_json, print_line, safe
+
+ERRORS = {"top1_error": 0.12345, "top5_error": 0.05, "log_loss": 0.5}
+CAT = {"label": 3, "wnid": "n0003", "name": "cat, house cat", "probability": 0.5}
+
+
+def stream(encoding: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
+
+
+def written(target: io.TextIOWrapper) -> str:
+    target.flush()
+    return target.buffer.getvalue().decode(target.encoding)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("cat.jpg", "cat.jpg"),
+        ("caf\u00e9.jpg", "caf\u00e9.jpg"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("two\nlines\r", r"two\nlines\r"),
+        ("\udce9.jpg", r"\udce9.jpg"),
+        ("\u202egpj.exe", r"\u202egpj.exe"),
+        ("[bold]not markup", "[bold]not markup"),
+        (":smile:", ":smile:"),
+    ],
+)
+def test_names_are_shown_as_they_are_or_escaped(capsys, name, shown):
+    print_line(f"<{safe(name)}>")
+    assert capsys.readouterr().out == f"<{shown}>\n"
+
+
+def test_error_is_at_most_three_lines_on_stderr(capsys):
+    print_error("one\ntwo\nthree\nfour")
+    shown = capsys.readouterr()
+    assert shown.err == "error: one\ntwo\nthree\n"
+    assert shown.out == ""
+
+
+def test_long_error_line_is_not_broken(capsys):
+    print_error("word " * 100)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_json_is_one_line(capsys):
+    print_json({"name": "two\nlines \udce9"})
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert json.loads(out) == {"name": "two\nlines \udce9"}
+
+
+def test_any_name_can_be_printed_on_any_terminal(monkeypatch):
+    out, err = stream("ascii"), stream("ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    console.setup()
+    print_line("caf\u00e9")
+    print_error("caf\u00e9")
+    assert written(out) == "caf\\xe9\n"
+    assert written(err) == "error: caf\\xe9\n"
+
+
+def test_without_a_terminal_progress_is_only_what_stays(capsys):
+    progress = ConsoleProgress()
+    with progress.track("epoch 1", 10) as bar:
+        bar.advance(5, note="loss 1.0")
+        progress.say("[half] way")
+        bar.advance(5)
+    shown = capsys.readouterr()
+    assert shown.err == "[half] way\n"
+    assert shown.out == ""
+
+
+def test_on_a_terminal_progress_draws_count_rate_and_note(monkeypatch):
+    terminal = stream("utf-8")
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "150")
+    with ConsoleProgress().track("epoch 1", 10) as bar:
+        for _ in range(10):
+            bar.advance(note="loss \x1b 1.0")
+    text = written(terminal)
+    assert "epoch 1" in text
+    assert "100%" in text
+    assert "/s" in text
+    assert r"loss \x1b 1.0" in text

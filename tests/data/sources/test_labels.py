@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import pytest
+
+from alexnet_cli.data.sources.labels import (
+    MAX_CLASSES,
+    LabeledClasses,
+    base_name,
+    check_held_out,
+    split_name,
+)
+from alexnet_cli.data.sources.source import SourceImage
+from alexnet_cli.errors import SourceError
+
+
+def gathered(*entries: tuple[str, int, str | None], names=None) -> LabeledClasses:
+    labels = LabeledClasses(names)
+    for split, label, wnid in entries:
+        labels.add(split, label, wnid, "here")
+    return labels
+
+
+def wnids(*entries: tuple[str, int, str | None], names=None) -> list[str]:
+    return [entry.wnid for entry in gathered(*entries, names=names).classes()]
+
+
+A, B, C = "n00000001", "n00000002", "n00000003"
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "wnid"),
+    [
+        ("n01440764_18.JPEG", "n01440764_18.JPEG", "n01440764"),
+        ("n01440764_18_n01440764.JPEG", "n01440764_18.JPEG", "n01440764"),
+        ("ILSVRC2012_val_00000293_n01440764.JPEG", "ILSVRC2012_val_00000293.JPEG", "n01440764"),
+        ("ILSVRC2012_val_00000293.JPEG", "ILSVRC2012_val_00000293.JPEG", None),
+        ("n0144_1.JPEG", "n0144_1.JPEG", None),
+        ("", "", None),
+    ],
+)
+def test_a_name_without_the_wnid_that_was_added_and_the_wnid(name, own, wnid):
+    assert split_name(name) == (own, wnid)
+
+
+@pytest.mark.parametrize("name", ["../../x.jpg", "/etc/x.jpg", "C:\\a\\x.jpg", "x.jpg"])
+def test_a_base_name_has_no_folder_in_it(name):
+    assert base_name(name) == "x.jpg"
+
+
+def test_wnids_that_sort_like_the_labels_name_the_classes():
+    assert wnids(("train", 1, B), ("train", 0, A), ("val", 1, None), ("val", 0, A)) == [A, B]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        (("train", 0, B), ("train", 1, A)),
+        (("train", 0, A), ("train", 1, None)),
+        (("train", 0, A), ("train", 0, B), ("train", 1, C)),
+        (("train", 0, A), ("train", 1, A)),
+        (("train", 0, A), ("train", 1, B), ("val", 0, B)),
+    ],
+    ids=["another order", "one without", "two in a class", "one in two classes", "val disagrees"],
+)
+def test_wnids_that_do_not_fit_the_labels_count_for_nothing(entries):
+    assert wnids(*entries) == ["0", "1"]
+
+
+def test_numbers_are_padded_so_that_they_sort():
+    assert wnids(*(("train", label, None) for label in range(11)))[:3] == ["00", "01", "02"]
+
+
+def test_given_names_are_words_beside_wnids_or_numbers():
+    by_wnid = gathered(("train", 0, A), ("train", 1, B), names=["tench", "goldfish"]).classes()
+    assert [(e.wnid, e.name) for e in by_wnid] == [(A, "tench"), (B, "goldfish")]
+    by_number = gathered(("train", 0, None), names=["tench", "goldfish"]).classes()
+    assert [(e.wnid, e.name) for e in by_number] == [("0", "tench"), ("1", "goldfish")]
+
+
+def test_given_names_that_begin_with_wnids_are_both():
+    names = [f"{A} tench, Tinca tinca", B]
+    friendly_oom_errors = [(A, "tench, Tinca tinca"), (B, B)]
+    for said in ((("train", 0, None),), (("train", 0, A), ("val", 1, B)), ()):
+        assert [
+            (e.wnid, e.name) for e in gathered(*said, names=names).classes()
+        ] == friendly_oom_errors
+
+
+@pytest.mark.parametrize(
+    ("entries", "names"),
+    [
+        ((("train", 0, B),), [f"{A} tench", f"{B} goldfish"]),
+        ((("train", 0, A), ("val", 1, C)), [f"{A} tench", f"{B} goldfish"]),
+        ((("train", 0, None),), [f"{B} goldfish", f"{A} tench"]),
+        ((("train", 0, None),), [f"{A} tench", "goldfish"]),
+    ],
+    ids=["train disagrees", "val disagrees", "another order", "one without"],
+)
+def test_given_wnids_that_do_not_fit_are_words(entries, names):
+    found = gathered(*entries, names=names).classes()
+    assert [(e.wnid, e.name) for e in found] == list(zip("01", names, strict=True))
+
+
+@pytest.mark.parametrize(("label", "says"), [(-1, "begin at 0"), (2, "2 classes end at 1")])
+def test_a_label_that_no_class_has_is_refused(label, says):
+    with pytest.raises(SourceError, match=f"here: label {label}, but .*{says}"):
+        gathered(("train", label, None), names=None if label < 0 else ["a", "b"])
+
+
+def test_a_held_out_label_beyond_training_is_refused():
+    images = {"train": [], "val": [SourceImage("a.jpg", Path("x"), 0, 1, 7, "v/")]}
+    with pytest.raises(SourceError, match=r"v/a.jpg: label 7, but the training labels end at 4"):
+        check_held_out(images, 5)
+
+
+@pytest.mark.parametrize("label", [MAX_CLASSES, 10**9, 10**18])
+def test_a_label_that_would_make_endless_classes_is_refused(label):
+    gathered(("train", MAX_CLASSES - 1, None))
+    with pytest.raises(SourceError, match="no set has so many classes"):
+        gathered(("train", label, None))

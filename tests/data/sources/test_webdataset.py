@@ -1,0 +1,207 @@
+"""Foreign WebDataset tars: labels and names from members, which are never used as paths."""
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from alexnet_cli.data.sources.source import Source
+from alexnet_cli.data.sources.webdataset import read_webdataset
+from alexnet_cli.errors import SourceError
+
+A, B = "n00000001", "n00000002"
+
+
+def write(path: Path, *members: tuple[str, bytes | str | int | dict]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, content in members:
+            if isinstance(content, dict):
+                content = json.dumps(content)
+            content = content if isinstance(content, bytes) else str(content).encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    write(
+        tmp_path / "train-000000.tar", ("b.jpg", b"1"), ("b.cls", 1), ("a.jpg", b"2"), ("a.cls", 0)
+    )
+    write(tmp_path / "train-000001.tar", ("c.jpeg", b"3"), ("c.cls", "0\n"))
+    write(
+        tmp_path / "val-000000.tar", ("e.png", b"4"), ("e.cls", 1), ("d.JPEG", b"5"), ("d.cls", 0)
+    )
+    return tmp_path
+
+
+def listed(release: Source, split: str) -> list[tuple[str, int, bytes]]:
+    return [(p.name, p.label, p.read()) for p in release.images[split]]
+
+
+def read(folder: Path) -> Source:
+    release = read_webdataset(folder)
+    assert release is not None
+    return release
+
+
+def with_val(folder: Path, *members) -> Path:
+    write(folder / "val-000000.tar", *members)
+    return folder
+
+
+def test_samples_are_listed_with_names_labels_and_bytes(folder):
+    release = read(folder)
+    assert listed(release, "train") == [("a.jpg", 0, b"2"), ("c.jpeg", 0, b"3"), ("b.jpg", 1, b"1")]
+    assert listed(release, "val") == [("d.JPEG", 0, b"5"), ("e.png", 1, b"4")]
+    assert release.images["val"][0].source == "val-000000.tar/d.JPEG"
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train-000000.tar", "train"),
+        ("imagenet1k-train-0000.tar", "train"),
+        ("imagenet1k-validation-07.tar", "val"),
+        ("validation-1.tar", "val"),
+        ("val.tar", "val"),
+        ("set_test_3.tar", "test"),
+    ],
+)
+def test_the_split_is_read_from_the_tars_name(tmp_path, name, split):
+    write(tmp_path / "train-x.tar", ("0.jpg", b""), ("0.cls", 0))
+    write(tmp_path / name, ("1.jpg", b""), ("1.cls", 0))
+    assert "1.jpg" in [p.name for p in read(tmp_path).images[split]]
+
+
+@pytest.mark.parametrize(
+    "name", ["images.tar", "ILSVRC2012_img_train_t3.tar", "n00000001.tar", "training.tar"]
+)
+def test_tars_of_other_names_are_none_of_ours(tmp_path, name):
+    (tmp_path / name).touch()
+    assert read_webdataset(tmp_path) is None
+
+
+def test_a_label_may_be_in_the_json(folder):
+    release = read(with_val(folder, ("x.jpg", b"1"), ("x.json", {"label": 1, "width": 500})))
+    assert listed(release, "val") == [("x.jpg", 1, b"1")]
+
+
+def test_the_file_name_in_the_json_is_the_images_own(folder):
+    note = {"label": 0, "filename": "n01440764/n01440764_18.JPEG"}
+    release = read(with_val(folder, ("x.jpg", b"1"), ("x.json", note), ("x.cls", 0)))
+    assert listed(release, "val") == [("n01440764_18.JPEG", 0, b"1")]
+
+
+def test_wnids_of_names_and_json_name_the_classes(folder):
+    samples = [(f"{A}_1.jpg", b""), (f"{A}_1.cls", 0), ("2.jpg", b""), ("2.cls", 1)]
+    write(folder / "train-000000.tar", *samples, ("2.json", {"wnid": B}))
+    (folder / "train-000001.tar").unlink()
+    assert [entry.wnid for entry in read(folder).classes] == [A, B]
+
+
+def test_classes_without_wnids_go_by_number(folder):
+    assert [entry.wnid for entry in read(folder).classes] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("classes.txt", "tench\r\ngoldfish\r\n"), ("classes.json", '["tench", "goldfish"]')],
+)
+def test_class_names_come_from_a_file_beside_the_tars(folder, name, content):
+    (folder / name).write_bytes(content.encode())
+    assert [entry.name for entry in read(folder).classes] == ["tench", "goldfish"]
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "[1, 2]", '["a"'])
+def test_a_file_of_class_names_that_is_none_is_refused(folder, content):
+    (folder / "classes.json").write_text(content)
+    with pytest.raises(SourceError, match=r"classes\.json"):
+        read(folder)
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ([("x.jpg", b"")], "'x': neither .cls nor a label"),
+        ([("x.jpg", b""), ("x.cls", -1)], "'x': neither .cls nor a label"),
+        ([("x.jpg", b""), ("x.cls", "dog")], "label 'dog' is not a whole number"),
+        ([("x.jpg", b""), ("x.cls", "")], "label '' is not a whole number"),
+        ([("x.jpg", b""), ("x.cls", "-2")], "label -2, but labels begin at 0"),
+        ([("x.jpg", b""), ("x.json", {"label": True})], "label 'True' is not"),
+        ([("x.jpg", b""), ("x.json", {"label": 1.0})], "label '1.0' is not"),
+        ([("x.jpg", b""), ("x.json", "{]")], "its .json cannot be read"),
+        ([("x.jpg", b""), ("x.json", "[" * 100_000)], "its .json cannot be read"),
+        ([("x.jpg", b""), ("x.cls", 2)], "label 2, but the training labels end at 1"),
+    ],
+)
+def test_a_label_that_cannot_be_is_refused_by_name(folder, members, says):
+    with pytest.raises(SourceError, match=says) as error:
+        read(with_val(folder, *members))
+    assert "val-000000.tar" in str(error.value)
+
+
+def test_test_samples_without_labels_are_ignored_and_counted(folder):
+    write(folder / "test-000000.tar", ("x.jpg", b""), ("y.jpg", b""), ("y.cls", -1))
+    release = read(folder)
+    assert "test" not in release.images
+    assert release.ignored == {"test image without a label": 2}
+
+
+def test_test_samples_with_labels_are_a_split(folder):
+    write(folder / "test-000000.tar", ("x.jpg", b"t"), ("x.cls", 1))
+    assert listed(read(folder), "test") == [("x.jpg", 1, b"t")]
+
+
+def test_samples_without_a_image_are_ignored_and_counted(folder):
+    release = read(with_val(folder, ("x.npy", b""), ("x.cls", 0), ("y.jpg", b"1"), ("y.cls", 0)))
+    assert listed(release, "val") == [("y.jpg", 0, b"1")]
+    assert release.ignored == {"sample without jpg, jpeg or png": 1}
+
+
+@pytest.mark.parametrize("key", ["../../x", "/etc/x", "deep/er/x", "a b\nc/x"])
+def test_member_names_are_never_paths(folder, key):
+    before = sorted(folder.parent.rglob("*"))
+    release = read(with_val(folder, (f"{key}.jpg", b"1"), (f"{key}.cls", 0)))
+    assert listed(release, "val") == [("x.jpg", 0, b"1")]
+    assert sorted(folder.parent.rglob("*")) == before
+
+
+def test_a_link_in_the_place_of_a_image_is_not_followed(folder):
+    with tarfile.open(folder / "val-000000.tar", "w") as tar:
+        member = tarfile.TarInfo("x.jpg")
+        member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(member)
+    release = read(folder)
+    assert release.images["val"] == []
+    assert release.ignored == {"tar member that is no plain file": 1}
+
+
+def test_equal_keys_in_two_tars_are_two_images(folder):
+    write(folder / "train-000001.tar", ("a.jpg", b"3"), ("a.cls", 0))
+    assert listed(read(folder), "train")[:2] == [("a.jpg", 0, b"2"), ("a.jpg", 0, b"3")]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_cut_tar_is_refused(folder, share):
+    path = folder / "train-000000.tar"
+    content = path.read_bytes().rstrip(b"\0")
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(SourceError, match=r"train-000000\.tar"):
+        read(folder)
+
+
+def test_a_pipe_is_not_waited_for(folder):
+    os.mkfifo(folder / "train-000002.tar")
+    assert len(read_webdataset(folder).images["train"]) == 3
+
+
+def test_class_names_nested_without_end_are_refused(folder):
+    (folder / "classes.json").write_text("[" * 100_000)
+    with pytest.raises(SourceError, match=r"classes\.json: not readable"):
+        read_webdataset(folder)

@@ -1,0 +1,207 @@
+"""Folders, URLs and tars open as the same thing: a dataset with classes, splits and a name."""
+
+import shutil
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from alexnet_cli.data.batches.order import batches_of
+from alexnet_cli.data.dataset_ref import index_of, open_source, stats_of
+from alexnet_cli.data.pixel_stats import FILE_NAME, load_pixel_stats
+from alexnet_cli.data.remote.tar_set import TarSet
+from alexnet_cli.data.shards.dataset import open_dataset, samples_name
+from alexnet_cli.data.shards.index import INDEX_NAME, read_index
+from alexnet_cli.errors import DatasetError, InputError, MachineError
+
+
+@pytest.fixture
+def copy(dataset, tmp_path) -> Path:
+    return Path(shutil.copytree(dataset, tmp_path / "tiny"))
+
+
+def assert_same(remote, local) -> None:
+    assert remote.fingerprint == local.fingerprint
+    assert remote.classes == local.classes
+    for name in local.splits:
+        order = {"shuffle": (1, 2)} if name == "train" else {}
+        pair = (batches_of(dataset.split(name), 7, **order) for dataset in (remote, local))
+        for mine, theirs in zip(*pair, strict=True):
+            assert (mine.images == theirs.images).all()
+            assert (mine.positions == theirs.positions).all()
+
+
+def test_folder_is_opened_as_it_is(dataset):
+    found = open_source(dataset, ("train",))
+    assert (found.folder, found.name) == (dataset, str(dataset))
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_dataset_at_a_url_is_the_folder(web, dataset, at_once):
+    server = web(dataset)
+    found = open_source(server.url, ("train", "val"), at_once=at_once)
+    assert found.name == server.url
+    assert sum(name.endswith(".tar") for name in server.asked) == (5 if at_once else 0)
+    assert_same(found, open_dataset(dataset))
+    assert len(server.asked) == len(set(server.asked))
+    assert stats_of(found).fingerprint == found.fingerprint
+
+
+def test_dataset_at_a_file_or_memory_url_is_the_folder(dataset, cache):
+    memory = fsspec.filesystem("memory")
+    for path in dataset.iterdir():
+        memory.pipe_file(f"/tiny/{path.name}", path.read_bytes())
+    for url in (f"file://{dataset}", "memory://tiny"):
+        assert_same(open_source(url, ("train", "val")), open_dataset(dataset))
+
+
+def test_index_of_a_url_is_that_of_the_folder_and_nothing_else_is_asked_for(web, dataset, tmp_path):
+    server = web(dataset)
+
+    assert index_of(server.url) == index_of(dataset) == read_index(dataset)
+
+    assert server.asked == [INDEX_NAME]
+    with pytest.raises(DatasetError, match=INDEX_NAME):
+        index_of(web(tmp_path).url)
+
+
+def test_only_the_splits_that_are_read_are_spoken_of(web, dataset, said):
+    open_source(web(dataset).url, ("val",), progress=said)
+    assert "2 of 2 shards" in said.lines[0]
+
+
+def test_fault_while_a_shard_is_first_read_is_told(web, dataset):
+    server = web(dataset)
+    found = open_source(server.url, ("val",))
+    name = found.split("val").shards[1].name
+    server.faults[name] = [500] * 30
+    with pytest.raises(MachineError, match=name):
+        list(batches_of(found.split("val"), 7))
+
+
+def test_sample_index_that_is_not_the_indexs_is_refused(web, copy):
+    path = copy / samples_name("train")
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match="SHA-256") as error:
+        open_source(web(copy).url, ("train",))
+    assert "train.samples.npy" in str(error.value)
+
+
+def test_sample_index_damaged_in_the_cache_is_fetched_anew(web, dataset):
+    server = web(dataset)
+    folder = open_source(server.url, ("train",)).folder
+    (folder / samples_name("train")).write_bytes(b"damaged")
+    assert_same(open_source(server.url, ("train",)), open_dataset(dataset))
+
+
+def test_missing_stats_name_the_url_and_computed_ones_are_kept(web, copy):
+    stats = (copy / FILE_NAME).read_bytes()
+    (copy / FILE_NAME).unlink()
+    server = web(copy)
+    found = open_source(server.url, ("train",))
+    with pytest.raises(DatasetError, match=f"alexnet pca {server.url}"):
+        stats_of(found)
+    (found.folder / FILE_NAME).write_bytes(stats)
+    assert stats_of(open_source(server.url, ("train",))).num_images == 60
+
+
+def test_older_dataset_without_records_of_its_files_is_fetched(web, copy):
+    index = read_index(copy)
+    index.files.clear()
+    (copy / INDEX_NAME).write_text(index.to_json())
+    assert_same(open_source(web(copy).url, ("train", "val")), open_dataset(copy))
+
+
+# --- tars
+
+
+def test_tars_are_streamed_only_if_that_is_asked_for(tars, cache):
+    for location in (tars, tars / "a-{0..3}.tar", "https://host/a-{0..3}.tar"):
+        with pytest.raises(DatasetError, match="--stream"):
+            open_source(location, ("train",))
+
+
+def test_splits_of_tars_are_told_by_their_names(tars, cache):
+    found = open_source(TarSet(str(tars)), ("train", "val"))
+    assert {name: len(split) for name, split in found.splits.items()} == {"train": 19, "val": 5}
+    assert found.image_size == 32
+    assert [entry.wnid for entry in found.classes] == ["0", "1", "2"]
+    assert found.folder.is_relative_to(cache)
+    assert found.streamed
+
+
+def test_commands_agree_on_what_the_dataset_is(tars, cache):
+    found = [open_source(TarSet(str(tars)), splits) for splits in (("train",), ("train", "val"))]
+    found.append(open_source(TarSet(str(tars)), ("val",)))
+    assert len({dataset.fingerprint for dataset in found}) == 1
+    assert len({dataset.folder for dataset in found}) == 1
+
+
+def test_fingerprint_changes_with_any_byte(tars, write_tar, cache):
+    before = open_source(TarSet(str(tars)), ("train",)).fingerprint
+    path = tars / "set-val-000000.tar"
+    content = bytearray(path.read_bytes())
+    content[700] ^= 1  # inside an image
+    path.write_bytes(content)
+    assert open_source(TarSet(str(tars)), ("train",)).fingerprint != before
+
+
+def test_split_that_no_tar_is_named_after_is_refused(tars, cache):
+    with pytest.raises(DatasetError, match="It has: train, val"):
+        open_source(TarSet(str(tars), _classes(tars)), ("test",))
+
+
+def _classes(tars: Path, count: int = 3) -> Path:
+    path = tars.parent / "names.txt"
+    path.write_text("".join(f"n0000000{label} word {label}\n" for label in range(count)))
+    return path
+
+
+def test_classes_come_from_a_file_with_wnids_and_val_alone_is_read(tars, cache):
+    found = open_source(TarSet(str(tars), _classes(tars)), ("val",))
+    assert [entry.wnid for entry in found.classes] == ["n00000000", "n00000001", "n00000002"]
+    assert found.classes[1].name == "word 1"
+    assert set(found.splits) == {"val"}
+
+
+def test_names_beside_the_tars_are_used_as_prep_uses_them(tars, cache):
+    (tars / "classes.txt").write_text("cat\ndog\nfrog\n")
+    found = open_source(TarSet(str(tars)), ("train",))
+    assert [(entry.wnid, entry.name) for entry in found.classes] == [
+        ("0", "cat"),
+        ("1", "dog"),
+        ("2", "frog"),
+    ]
+
+
+@pytest.mark.parametrize("wnids", [True, False])
+def test_label_beyond_the_classes_is_refused(tars, cache, wnids):
+    path = _classes(tars, 2)
+    if not wnids:
+        path.write_text("cat\ndog\n")
+    with pytest.raises(InputError, match="label 2, but the 2 classes end at 1"):
+        open_source(TarSet(str(tars), path), ("train",))
+
+
+def test_size_is_asked_for_or_the_images_or_the_papers(tars, write_tar, encode, cache):
+    assert open_source(TarSet(str(tars)), ("val",), image_size=48).image_size == 48
+    write_tar("set-val-000001.tar", [{"__key__": "a", "jpg": encode(1, 40, 41), "cls": 1}])
+    assert open_source(TarSet(str(tars)), ("val",)).image_size == 256
+
+
+def test_missing_stats_of_tars_name_the_command(tars, cache):
+    found = open_source(TarSet(str(tars)), ("train",))
+    with pytest.raises(DatasetError, match="alexnet pca --stream"):
+        stats_of(found)
+
+
+def test_stats_are_of_one_dataset(tars, dataset, cache):
+    found = open_source(TarSet(str(tars)), ("train",))
+    shutil.copy(dataset / FILE_NAME, found.folder)
+    with pytest.raises(DatasetError, match="made from dataset"):
+        stats_of(found)
+    stats = load_pixel_stats(dataset, open_dataset(dataset).fingerprint)
+    assert np.isfinite(stats.mean_image).all()

@@ -1,0 +1,228 @@
+"""Which devices are taken, with no, one and two GPUs in the machine."""
+
+import pytest
+import torch
+
+from alexnet_cli.distributed.device_plan import DevicePlan, choose_devices, plan_devices
+from alexnet_cli.errors import DeviceError, UsageError
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Make the machine have so many GPUs."""
+
+    def have(num_gpus: int) -> None:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+
+    return have
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "device", "num_devices", "chosen"),
+    [
+        (0, "auto", None, ["cpu"]),
+        (1, "auto", None, ["cuda:0"]),
+        (2, "auto", None, ["cuda:0"]),
+        (1, "auto", 1, ["cuda:0"]),
+        (2, "auto", 2, ["cuda:0", "cuda:1"]),
+        (1, "cuda", None, ["cuda:0"]),
+        (2, "cuda", 1, ["cuda:0"]),
+        (2, "cuda", 2, ["cuda:0", "cuda:1"]),
+        (0, "cpu", None, ["cpu"]),
+        (2, "cpu", None, ["cpu"]),
+        (0, "cpu", 1, ["cpu"]),
+        (0, "cpu", 2, ["cpu", "cpu"]),
+        (2, "cpu", 2, ["cpu", "cpu"]),
+    ],
+)
+def test_devices_are_chosen(machine, num_gpus, device, num_devices, chosen):
+    machine(num_gpus)
+
+    assert [str(found) for found in choose_devices(device, num_devices)] == chosen
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "device", "num_devices", "message"),
+    [
+        (0, "auto", 1, "1 GPU wanted, 0 found"),
+        (0, "auto", 2, "2 GPUs wanted, 0 found"),
+        (1, "auto", 2, "2 GPUs wanted, 1 found"),
+        (0, "cuda", None, "1 GPU wanted, 0 found"),
+        (0, "cuda", 2, "2 GPUs wanted, 0 found"),
+        (1, "cuda", 2, "2 GPUs wanted, 1 found"),
+    ],
+)
+def test_gpus_that_are_not_there_are_refused(machine, num_gpus, device, num_devices, message):
+    machine(num_gpus)
+
+    with pytest.raises(DeviceError, match=message) as caught:
+        choose_devices(device, num_devices)
+
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("num_devices", "hint"), [(1, "--device cpu"), (2, "--device cpu --gpus 2")]
+)
+def test_refusal_names_the_way_without_gpus(machine, num_devices, hint):
+    machine(0)
+
+    with pytest.raises(DeviceError) as caught:
+        choose_devices("cuda", num_devices)
+
+    assert str(caught.value).endswith(hint)
+
+
+@pytest.mark.parametrize("device", ["gpu", "CPU", "cuda:1", ""])
+def test_unknown_device_is_a_wrong_command_line(device):
+    with pytest.raises(UsageError, match="choose one of auto, cuda, cpu") as caught:
+        choose_devices(device)
+
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("num_devices", [-1, 0, 3, 8])
+def test_number_of_devices_the_network_does_not_split_over_is_refused(machine, num_devices):
+    machine(8)
+
+    with pytest.raises(UsageError, match=f"--gpus {num_devices}"):
+        choose_devices("auto", num_devices)
+
+
+# --- layouts
+
+GROUP = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+
+
+@pytest.fixture
+def torchrun(monkeypatch):
+    """Make this process one of so many on this machine; None for alone."""
+
+    def started(here: int | None) -> None:
+        for name in GROUP:
+            monkeypatch.delenv(name, raising=False)
+        if here is not None:
+            for name, value in zip(GROUP, (3, 2 * here, 1, here), strict=True):
+                monkeypatch.setenv(name, str(value))
+
+    return started
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "device", "num_devices", "columns", "net_columns", "layout"),
+    [
+        (0, "auto", None, None, 2, ("cpu", 1, 1)),
+        (0, "auto", None, 2, 2, ("cpu", 1, 1)),
+        (0, "cpu", 1, None, 2, ("cpu", 1, 1)),
+        (0, "cpu", 2, None, 2, ("cpu", 2, 1)),
+        (0, "cpu", 2, 1, 2, ("cpu", 1, 2)),
+        (0, "cpu", 3, 1, 2, ("cpu", 1, 3)),
+        (0, "cpu", 4, None, 2, ("cpu", 2, 2)),
+        (0, "cpu", 4, 2, 2, ("cpu", 2, 2)),
+        (0, "cpu", 4, 1, 2, ("cpu", 1, 4)),
+        (0, "cpu", 3, None, 1, ("cpu", 1, 3)),
+        (8, "auto", None, None, 2, ("cuda", 1, 1)),
+        (8, "auto", 2, None, 2, ("cuda", 2, 1)),
+        (8, "auto", 8, None, 2, ("cuda", 2, 4)),
+        (8, "cuda", 8, 1, 2, ("cuda", 1, 8)),
+        (8, "cuda", 8, None, 1, ("cuda", 1, 8)),
+        (8, "cpu", 8, 1, 2, ("cpu", 1, 8)),
+    ],
+)
+def test_devices_are_laid_out(
+    machine, torchrun, num_gpus, device, num_devices, columns, net_columns, layout
+):
+    machine(num_gpus)
+    torchrun(None)
+
+    found = plan_devices(device, num_devices, columns, net_columns=net_columns)
+
+    assert found == DevicePlan(*layout)
+
+
+@pytest.mark.parametrize(
+    ("here", "num_gpus", "device", "num_devices", "net_columns", "layout"),
+    [
+        (1, 0, "auto", None, 2, ("cpu", 1, 1)),
+        (1, 2, "auto", 2, 2, ("cuda", 2, 1)),
+        (2, 0, "cpu", None, 2, ("cpu", 1, 2)),
+        (2, 2, "auto", None, 2, ("cuda", 1, 2)),
+        (2, 4, "auto", 4, 2, ("cuda", 2, 2)),
+        (4, 8, "cuda", 4, 2, ("cuda", 1, 4)),
+        (8, 8, "auto", None, 1, ("cuda", 1, 8)),
+    ],
+)
+def test_processes_of_torchrun_are_the_replicas(
+    machine, torchrun, here, num_gpus, device, num_devices, net_columns, layout
+):
+    machine(num_gpus)
+    torchrun(here)
+
+    found = plan_devices(device, num_devices, None, net_columns=net_columns)
+
+    assert found == DevicePlan(*layout)
+
+
+@pytest.mark.parametrize(
+    ("here", "num_devices", "columns", "net_columns", "words"),
+    [
+        (None, 3, None, 2, "replicas of 2 devices do not fill them"),
+        (None, 5, 2, 2, "--gpus 5 --columns 1"),
+        (None, 2, 2, 1, "a replica of this network runs on 1 device."),
+        (None, 4, 3, 2, "on 1 device, or on 2, a column each"),
+        (2, 1, None, 2, "--gpus 1: a replica of this network runs on 1 device, or on 2"),
+        (2, 3, None, 2, "do not fill them"),
+        (2, 6, None, 2, "on 1 device, or on 2"),
+        (2, 4, None, 1, "a replica of this network runs on 1 device."),
+    ],
+)
+def test_devices_that_cannot_be_shared_out_are_refused(
+    machine, torchrun, here, num_devices, columns, net_columns, words
+):
+    machine(8)
+    torchrun(here)
+
+    with pytest.raises(UsageError) as caught:
+        plan_devices("auto", num_devices, columns, net_columns=net_columns)
+
+    assert words in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("here", "num_gpus", "num_devices", "message"),
+    [
+        (None, 2, 4, "4 GPUs wanted, 2 found"),
+        (None, 0, 4, "4 GPUs wanted, 0 found"),
+        (2, 1, None, "2 GPUs wanted, 1 found"),
+        (2, 2, 4, "4 GPUs wanted, 2 found"),
+    ],
+)
+def test_replicas_without_a_gpu_each_are_refused(
+    machine, torchrun, here, num_gpus, num_devices, message
+):
+    machine(num_gpus)
+    torchrun(here)
+
+    with pytest.raises(DeviceError, match=message):
+        plan_devices("auto", num_devices, 1, net_columns=2)
+
+
+def test_gpus_are_given_out_in_order():
+    layout = DevicePlan("cuda", 2, 3)
+
+    given = [str(device) for rank in range(3) for device in layout.devices(rank)]
+
+    assert given == [f"cuda:{number}" for number in range(6)]
+
+
+def test_replicas_on_the_cpu_share_it():
+    assert [str(device) for device in DevicePlan("cpu", 2, 4).devices(3)] == ["cpu", "cpu"]
+
+
+def test_layout_taken_alone_is_the_first_and_only_replica(torchrun):
+    torchrun(None)
+
+    with DevicePlan("cpu", 2, 1).taken() as (devices, replicas):
+        assert [str(device) for device in devices] == ["cpu", "cpu"]
+        assert (replicas.rank, replicas.count) == (0, 1)

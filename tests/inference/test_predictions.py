@@ -1,0 +1,162 @@
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet_cli.errors import CheckpointError, InputError
+from alexnet_cli.inference.predictions import Predictions, check_same_images, load_predictions
+
+
+def some_predictions(**changes) -> Predictions:
+    """Answers to six images of three classes."""
+    rng = np.random.default_rng(0)
+    whole = Predictions(
+        keys=tuple(f"val-{i:08d}" for i in range(6)),
+        probs=rng.dirichlet(np.ones(3), 6).astype(np.float32),
+        center_probs=rng.dirichlet(np.ones(3), 6).astype(np.float32),
+        labels=rng.integers(0, 3, 6),
+        classes=("ant", "bee", "b\u00e4r"),
+        fingerprint="0123456789abcdef",
+        split="val",
+        views=10,
+        weights_hash="w1",
+    )
+    return replace(whole, **changes)
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    """A predictions file that may be damaged."""
+    some_predictions().save(tmp_path / "p.npz")
+    return tmp_path / "p.npz"
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Predictions)])
+def test_everything_survives_saving(saved, name):
+    before, after = getattr(some_predictions(), name), getattr(load_predictions(saved), name)
+    assert type(after) is type(before)
+    np.testing.assert_array_equal(after, before)
+
+
+@pytest.mark.parametrize("name", ["probs", "center_probs", "labels"])
+def test_the_kind_of_numbers_survives_saving(saved, name):
+    assert getattr(load_predictions(saved), name).dtype == getattr(some_predictions(), name).dtype
+
+
+def test_the_file_opens_with_numpy_alone(saved):
+    with np.load(saved, allow_pickle=False) as content:
+        assert content["keys"].tolist() == list(some_predictions().keys)
+        assert content["probs"].shape == (6, 3)
+
+
+def test_saving_gives_the_name_asked_for_whatever_its_suffix(tmp_path):
+    some_predictions().save(tmp_path / "answers")
+    assert [path.name for path in tmp_path.iterdir()] == ["answers"]
+    assert load_predictions(tmp_path / "answers").split == "val"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.95])
+def test_a_file_cut_short_is_refused(saved, share):
+    os.truncate(saved, int(share * saved.stat().st_size))
+    with pytest.raises(CheckpointError, match="not a predictions file, or a damaged one"):
+        load_predictions(saved)
+
+
+def test_a_missing_file_is_refused_with_the_command_that_makes_one(tmp_path):
+    with pytest.raises(CheckpointError, match="alexnet eval CKPT DATASET --predictions"):
+        load_predictions(tmp_path / "none.npz")
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    (tmp_path / "p.npz").write_text("top-1: 40.7 %")
+    with pytest.raises(CheckpointError, match="not a predictions file"):
+        load_predictions(tmp_path / "p.npz")
+
+
+def test_a_pickle_is_not_loaded(tmp_path):
+    np.save(tmp_path / "p.npz", np.array([{"a": 1}]), allow_pickle=True)
+    (tmp_path / "p.npz.npy").rename(tmp_path / "p.npz")
+    with pytest.raises(CheckpointError, match="not a predictions file"):
+        load_predictions(tmp_path / "p.npz")
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (6, 2), (6,)])
+def test_probabilities_that_do_not_fit_images_and_classes_are_refused(tmp_path, shape):
+    some_predictions(probs=np.zeros(shape, np.float32)).save(tmp_path / "p.npz")
+    with pytest.raises(CheckpointError, match="do not fit its images and classes"):
+        load_predictions(tmp_path / "p.npz")
+
+
+@pytest.mark.parametrize("field", ["probs", "center_probs"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_probabilities_that_are_no_numbers_are_refused(tmp_path, field, number):
+    probs = getattr(some_predictions(), field).copy()
+    probs[3, 1] = number
+    some_predictions(**{field: probs}).save(tmp_path / "p.npz")
+    with pytest.raises(CheckpointError, match=r"p\.npz: its probabilities are not all finite"):
+        load_predictions(tmp_path / "p.npz")
+
+
+def test_probabilities_that_are_text_are_refused(tmp_path):
+    some_predictions(probs=np.full((6, 3), "many")).save(tmp_path / "p.npz")
+    with pytest.raises(CheckpointError, match=r"p\.npz: its probabilities are not all finite"):
+        load_predictions(tmp_path / "p.npz")
+
+
+@pytest.mark.parametrize(
+    "labels", [np.full(6, 3), np.full(6, -1), np.zeros(6), np.array(["ant"] * 6)]
+)
+def test_labels_that_are_none_of_the_classes_are_refused(tmp_path, labels):
+    some_predictions(labels=labels).save(tmp_path / "p.npz")
+    with pytest.raises(CheckpointError, match="its labels are none of its classes"):
+        load_predictions(tmp_path / "p.npz")
+
+
+def test_labels_of_other_images_are_refused(tmp_path):
+    some_predictions(labels=np.zeros(5, int)).save(tmp_path / "p.npz")
+    with pytest.raises(CheckpointError, match="do not fit its images"):
+        load_predictions(tmp_path / "p.npz")
+
+
+def test_networks_that_saw_the_same_images_pass():
+    members = [(f"{i}.npz", some_predictions(weights_hash=f"w{i}")) for i in range(3)]
+    check_same_images(members)
+
+
+def test_networks_may_differ_in_their_views():
+    check_same_images(
+        [
+            ("a.npz", some_predictions(views=1)),
+            ("b.npz", some_predictions(views=10, weights_hash="w2")),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"classes": ("ant", "bee", "cow")}, "classes"),
+        ({"split": "train"}, "split: train and val"),
+        ({"fingerprint": "f" * 16}, "dataset: ffffffffffffffff and 0123456789abcdef"),
+        ({"keys": tuple(f"val-{i:08d}" for i in range(1, 7))}, "images"),
+        ({"keys": (), "probs": np.zeros((0, 3), np.float32)}, "images"),
+    ],
+    ids=["classes", "split", "dataset", "images", "no image"],
+)
+def test_a_network_that_saw_something_else_is_named_with_the_difference(change, what):
+    others = [some_predictions(weights_hash="w2"), some_predictions(weights_hash="w3", **change)]
+    members = [("a.npz", some_predictions()), ("b.npz", others[0]), ("c.npz", others[1])]
+    with pytest.raises(InputError, match=f"^c.npz and a.npz differ in {what}"):
+        check_same_images(members)
+
+
+def test_the_same_network_twice_is_refused_naming_both_files():
+    members = [
+        ("a.npz", some_predictions()),
+        ("b.npz", some_predictions(weights_hash="w2")),
+        ("c.npz", some_predictions(weights_hash="w2", views=1)),
+    ]
+    with pytest.raises(InputError, match=r"c.npz and b.npz are the same network"):
+        check_same_images(members)

@@ -1,0 +1,194 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from alexnet_cli.io.atomic import (
+    move_into_place,
+    read_checksummed,
+    remove_partial,
+    write_atomically,
+    write_bytes,
+    write_checksummed,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_has_its_content_and_leaves_nothing_else(tmp_path):
+    write_bytes(tmp_path / "a.txt", b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_an_existing_file_is_replaced(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"old and longer")
+    write_bytes(tmp_path / "a.txt", b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+
+
+def test_the_name_shows_the_old_content_until_the_block_ends(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"old")
+    with write_atomically(tmp_path / "a.txt") as file:
+        file.write(b"new")
+        file.flush()
+        assert (tmp_path / "a.txt").read_bytes() == b"old"
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    with write_atomically(tmp_path / "a.txt") as first:
+        with write_atomically(tmp_path / "a.txt") as second:
+            second.write(b"second")
+        assert (tmp_path / "a.txt").read_bytes() == b"second"
+        first.write(b"first")
+    assert (tmp_path / "a.txt").read_bytes() == b"first"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def write_half_and_fail(path: Path, fault: BaseException) -> None:
+    with write_atomically(path) as file:
+        file.write(b"half")
+        raise fault
+
+
+@pytest.mark.parametrize(
+    "fault", [ValueError("ours"), KeyboardInterrupt(), MemoryError()], ids=repr
+)
+def test_a_fault_keeps_the_old_file_and_leaves_nothing(tmp_path, fault):
+    (tmp_path / "a.txt").write_bytes(b"old")
+    with pytest.raises(type(fault)):
+        write_half_and_fail(tmp_path / "a.txt", fault)
+    assert (tmp_path / "a.txt").read_bytes() == b"old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_fault_leaves_no_file_where_there_was_none(tmp_path):
+    with pytest.raises(ValueError, match="ours"):
+        write_half_and_fail(tmp_path / "a.txt", ValueError("ours"))
+    assert names(tmp_path) == []
+
+
+def test_content_is_on_disk_before_the_name_and_the_name_before_we_return(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+
+    def record_fsync(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        done.append(("fsync", "folder" if path.is_dir() else path.read_bytes()))
+        fsync(descriptor)
+
+    def record_replace(source, target):
+        done.append(("replace", Path(target).name))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "replace", record_replace)
+    write_bytes(tmp_path / "a.txt", b"new")
+    assert done == [("fsync", b"new"), ("replace", "a.txt"), ("fsync", "folder")]
+
+
+def test_a_full_disk_at_the_last_moment_keeps_the_old_file(tmp_path, monkeypatch):
+    def no_space(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "a.txt").write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        write_bytes(tmp_path / "a.txt", b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_fault_of_the_disk_names_the_file(tmp_path):
+    fault = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OSError, match="No space left") as error:
+        write_half_and_fail(tmp_path / "a.txt", fault)
+    assert error.value.filename == str(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_fault_when_it_gets_its_name_names_the_file_too(tmp_path, monkeypatch, call):
+    def fail(where, *_):
+        names_it = () if isinstance(where, int) else (str(where),)
+        raise OSError(errno.EIO, os.strerror(errno.EIO), *names_it)
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match="Input/output error") as error:
+        write_bytes(tmp_path / "a.txt", b"new")
+    assert error.value.filename == str(tmp_path / "a.txt")
+    assert names(tmp_path) == []
+
+
+def test_a_fault_of_the_folder_names_the_file_which_is_whole(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def fail(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == tmp_path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error") as error:
+        write_bytes(tmp_path / "a.txt", b"new")
+    assert error.value.filename == str(tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+
+
+def test_the_first_fault_is_told_when_tidying_up_fails_too(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(ValueError, match="ours"):
+        write_half_and_fail(tmp_path / "a.txt", ValueError("ours"))
+
+
+def test_a_missing_folder_is_the_fault_that_is_reported(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_bytes(tmp_path / "none" / "a.txt", b"new")
+
+
+def test_a_name_with_spaces_and_dots_is_kept(tmp_path):
+    write_bytes(tmp_path / "a b.c.d", b"new")
+    assert names(tmp_path) == ["a b.c.d"]
+
+
+def test_sealed_content_is_read_back(tmp_path):
+    write_checksummed(tmp_path / "a.json", {"a": [1, "\u00e9"]})
+    assert read_checksummed(tmp_path / "a.json") == {"a": [1, "\u00e9"]}
+
+
+def test_sealed_file_is_damaged_by_any_flipped_bit_and_any_cut(tmp_path):
+    write_checksummed(tmp_path / "a.json", {"a": 1})
+    whole = (tmp_path / "a.json").read_bytes()
+    for place in range(len(whole)):
+        for content in (
+            whole[:place],
+            whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :],
+        ):
+            (tmp_path / "a.json").write_bytes(content)
+            assert read_checksummed(tmp_path / "a.json") is None
+
+
+def test_sealed_file_that_is_missing_or_a_folder_is_none(tmp_path):
+    assert read_checksummed(tmp_path / "a.json") is None
+    assert read_checksummed(tmp_path) is None
+
+
+def test_moving_replaces_what_has_the_name(tmp_path):
+    (tmp_path / "a").write_bytes(b"new")
+    (tmp_path / "b").write_bytes(b"old")
+    move_into_place(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"new"
+    assert names(tmp_path) == ["b"]
+
+
+def test_half_written_files_are_removed_at_any_depth(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("a.tar.17.partial", "deep/b.17.partial", "c.tar"):
+        (tmp_path / name).touch()
+    remove_partial(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["c.tar"]

@@ -1,0 +1,17 @@
+import pytest
+
+from alexnet_cli.io.progress import SILENT
+
+
+def test_silence_says_nothing(capsys):
+    SILENT.say("a line")
+    with SILENT.track("work", 3) as tracker:
+        tracker.advance()
+        tracker.advance(2, note="a note")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+def test_silence_lets_faults_through():
+    with pytest.raises(KeyError, match="ours"), SILENT.track("work", 3):
+        raise KeyError("ours")
