@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-CLI = "alexnet_cli.cli"  # the module whose `app` is the command line
+CLI = "alexnet_cli.cli.app"  # the module whose `app` is the command line
 
 project = "alexnet"
 extensions = ["myst_parser"]

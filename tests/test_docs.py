@@ -11,7 +11,7 @@ from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from alexnet_cli.cli import app
+from alexnet_cli.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
