@@ -19,7 +19,7 @@ import safetensors
 import safetensors.numpy
 
 import alexnet_cli
-from alexnet_cli.errors import CheckpointError, RecipeError
+from alexnet_cli.errors import CheckpointError, RecipeError, on_one_line
 from alexnet_cli.io.atomic import write_atomically
 from alexnet_cli.model.architecture import parameter_shapes
 from alexnet_cli.recipes.recipe import Recipe
@@ -183,7 +183,8 @@ def load_checkpoint(path: Path, *, with_optimizer: bool = False) -> Checkpoint:
     try:
         if header["format"] > FORMAT:
             raise CheckpointError(
-                f"{path}: written by {header['tool']}, which is newer.", hint="Update alexnet."
+                f"{path}: written by {on_one_line(str(header['tool']))}, which is newer.",
+                hint="Update alexnet.",
             )
         _check_size(path, header)
         stored = _read_tensors(path)
@@ -191,7 +192,8 @@ def load_checkpoint(path: Path, *, with_optimizer: bool = False) -> Checkpoint:
         whole = _assemble(tensors, header)
         _check_tensors(whole)
     except (KeyError, TypeError, ValueError, RecipeError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint of this version ({error}).") from error
+        reason = on_one_line(str(error))
+        raise CheckpointError(f"{path}: not a checkpoint of this version ({reason}).") from error
     # Renamed tensors keep the checksum of their old names.
     if not any(header.get("checksum") == _checksum(t, header) for t in (tensors, stored)):
         raise CheckpointError(
@@ -199,7 +201,7 @@ def load_checkpoint(path: Path, *, with_optimizer: bool = False) -> Checkpoint:
         )
     checkpoint = whole if with_optimizer else whole.for_use()
     if name := checkpoint.not_finite():
-        raise CheckpointError(f"{path}: {name} holds numbers that are not finite.")
+        raise CheckpointError(f"{path}: {on_one_line(name)} has values that are not finite.")
     return checkpoint
 
 
@@ -247,8 +249,8 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
             for name in names:
                 if (dtype := file.get_slice(name).get_dtype()) not in READABLE:
                     raise CheckpointError(
-                        f"{path}: {name} is {DTYPES.get(dtype, dtype)}, not float32: it was "
-                        "converted after training.",
+                        f"{path}: {on_one_line(name)} is {DTYPES.get(dtype, dtype)}, not float32: "
+                        "it was converted after training.",
                         hint="Use the checkpoint that alexnet train wrote.",
                     )
             return {name: file.get_tensor(name) for name in names}

@@ -135,11 +135,6 @@ class LocalResponseNorm(nn.Module):
         """Return how many channels before and after its own a window holds."""
         return self.size // 2, (self.size - 1) // 2  # even sizes extend one further back
 
-    def extra_repr(self) -> str:
-        return (
-            f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, columns={self.columns}"
-        )
-
 
 @torch.compiler.assume_constant_result
 @cache
@@ -262,9 +257,6 @@ class SpatialResponseNorm(nn.Module):
         padded = F.pad(values, (before, after, before, after))
         return F.avg_pool2d(padded, self.size, 1, divisor_override=1)
 
-    def extra_repr(self) -> str:
-        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
-
 
 class ColumnLinear(nn.Linear):
     """A fully connected layer whose columns read their own inputs only.
@@ -310,6 +302,3 @@ class UnscaledDropout(nn.Module):
         if self.mask is None:
             return x * torch.empty_like(x).bernoulli_(1.0 - self.rate)
         return x * self.mask
-
-    def extra_repr(self) -> str:
-        return f"{self.rate}"

@@ -29,7 +29,7 @@ MAX_VALUES, MAX_PRODUCTS = 1 << 23, 15 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What the metadata of a model says.
+    """The metadata of an exported model.
 
     Attributes:
         classes: (wnid, name) in label order.
@@ -51,7 +51,7 @@ def add_checksum(content: bytes) -> bytes:
 
 
 def read_model_info(path: Path) -> ModelInfo:
-    """Check a model file without opening it, and return what its metadata says.
+    """Check a model file without opening it, and return its metadata.
 
     Raises:
         CheckpointError: if the file is damaged or is not a model that export writes.
@@ -177,7 +177,7 @@ def _check_skeleton(skeleton: bytes, file_bytes: int) -> ModelInfo:
 
 
 def _parse_metadata(metadata: dict[str, str]) -> ModelInfo:
-    """Return what a model says about itself.
+    """Return the metadata of an exported model.
 
     Raises:
         ValueError: if its metadata is not that of an exported model.

@@ -21,7 +21,7 @@ MACHINE_FAULT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class OnnxClassifier:
-    """A session, and what the file says about itself.
+    """An open model and its metadata.
 
     Attributes:
         path: for messages.
