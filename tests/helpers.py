@@ -2,14 +2,18 @@
 
 import io
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from alexnet_cli.cli.hints import message
+from alexnet_cli.errors import AlexNetError
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState, load_checkpoint
 from alexnet_cli.recipes.small import DEMO
 
@@ -32,6 +36,16 @@ class Listener:
     def advance(self, count: int = 1, note: str = "") -> None:
         self.done += count
         self.notes.append(note)
+
+
+@contextmanager
+def refused(kind: type[AlexNetError], pattern: str) -> Iterator[pytest.ExceptionInfo]:
+    """Expect an error that is shown as at most three lines, which match a pattern."""
+    with pytest.raises(kind) as caught:
+        yield caught
+    lines = message(caught.value)
+    assert re.search(pattern, lines), lines
+    assert lines.count("\n") < 3
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

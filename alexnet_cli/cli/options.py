@@ -38,7 +38,7 @@ Classes = Annotated[
 Layout = Annotated[
     Literal["archives", "kaggle", "parquet", "webdataset", "cifar", "synset-tars", "folders"]
     | None,
-    typer.Option(help="How SOURCE is laid out; by default found out by looking."),
+    typer.Option(help="Layout of SOURCE; by default it is recognized."),
 ]
 FollowLinks = Annotated[
     bool, typer.Option("--follow-links", help="Follow links that lead out of class folders.")

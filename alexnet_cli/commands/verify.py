@@ -26,31 +26,40 @@ def verify(
     dataset: DatasetPath,
     deep: Annotated[bool, typer.Option("--deep", help="Also decode every image.")] = False,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make damaged indexes again, without the source.")
+        bool, typer.Option("--rebuild", help="Make damaged indexes again from the shards.")
     ] = False,
     repair: Annotated[
         Path | None,
         typer.Option(
             metavar="SOURCE",
             parser=_local,
-            help="Make what is damaged again from these images.",
+            help="Make damaged files again from these images, which SOURCE of prep named.",
         ),
     ] = None,
     layout: Layout = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="By default one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of threads; by default one per core.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check that every byte of a dataset is as prep wrote it, and repair it."""
-    from alexnet_cli.prep import verify as verb
+    from alexnet_cli.prep.verify import verify as run
 
-    how = {"deep": deep, "rebuild": rebuild, "source": repair, "layout": layout}
-    result = verb.verify(dataset, **how, num_workers=workers, progress=console.ConsoleProgress())
+    result = run(
+        dataset,
+        deep=deep,
+        rebuild=rebuild,
+        source=repair,
+        layout=layout,
+        num_workers=workers,
+        progress=console.ConsoleProgress(),
+    )
     show(asdict(result), as_json, show_verify)
     result.raise_findings()
 
 
 def show_verify(result: dict) -> None:
-    """Counts, then every finding, then what was put right."""
+    """Show the counts, then every finding, then what was repaired."""
     speed = result["bytes"] / 1e6 / result["seconds"] if result["seconds"] else 0.0
     decoded = ", decoded" if result["deep"] else ""
     print_line(

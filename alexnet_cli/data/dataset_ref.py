@@ -25,11 +25,11 @@ from alexnet_cli.data.remote.stream import StreamSplit
 from alexnet_cli.data.remote.tar_set import TarSet, split_of
 from alexnet_cli.data.shards.dataset import Dataset, Split, open_dataset, read_samples, samples_name
 from alexnet_cli.data.shards.index import INDEX_COPY, INDEX_NAME, MAX_SIDE, Index, Shard, read_index
-from alexnet_cli.data.sources.devkit import ImageClass
 from alexnet_cli.data.sources.labels import WNID, LabeledClasses
 from alexnet_cli.data.sources.webdataset import names_beside, read_names
 from alexnet_cli.errors import DatasetError
 from alexnet_cli.io.progress import SILENT, Progress
+from alexnet_cli.types import ImageClass
 
 Location = Path | str | TarSet
 MIN_SIDE = 8

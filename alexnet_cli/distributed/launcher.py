@@ -31,7 +31,7 @@ from alexnet_cli.errors import (
     Stopped,
     machine_error,
 )
-from alexnet_cli.io.stop_signal import StopSignal, catch_signals
+from alexnet_cli.io.signals import StopSignal, catch_signals
 
 LOCALHOST = "127.0.0.1"
 GRACE_SECONDS = 8  # to end by itself when another one is lost; as long again before SIGKILL

@@ -1,4 +1,4 @@
-"""`alexnet verify`: is every byte of a dataset as prep wrote it? And its repair from the source."""
+"""`alexnet verify`: whether every byte of a dataset is as prep wrote it, and its repair."""
 
 import time
 from contextlib import nullcontext
@@ -7,28 +7,27 @@ from functools import partial
 from pathlib import Path
 
 from alexnet_cli.data.shards.verify import Finding
-from alexnet_cli.errors import DatasetError
+from alexnet_cli.errors import DatasetError, Hint, hint
 from alexnet_cli.io.cores import num_cores
 from alexnet_cli.io.folder_lock import locked
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.prep.audit import audit_dataset
 from alexnet_cli.prep.folder import in_use
-from alexnet_cli.prep.rebuild import is_index, rebuild_samples, restore_index
-from alexnet_cli.prep.repair import repair
+from alexnet_cli.prep.repair import is_index, rebuild_samples, repair, restore_index
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """What verify found, and what it put right.
+    """What verify found and repaired.
 
     Attributes:
         deep: every image was decoded.
-        seconds: that the reading took.
+        seconds: taken by reading.
         findings: what is still wrong.
-        repaired: findings that are put right.
+        repaired: findings that are repaired.
         replaced: files that were made again, or removed because they were copies.
         rebuilt: the indexes were to be made again from what is beside them.
-        repaired_from: the source of the repair, if one was asked for.
+        repaired_from: the source of the repair, if one was requested.
     """
 
     dataset: str
@@ -45,20 +44,20 @@ class VerifyResult:
 
     def raise_findings(self) -> None:
         """Raise a DatasetError if anything is wrong."""
-        if not self.findings:
-            return
-        num_files = len({finding.file for finding in self.findings})
-        raise DatasetError(
-            f"{self.dataset}: {len(self.findings)} findings in {num_files} files, first:\n"
-            f"{self.findings[0]}\n{self._remedy()}"
-        )
+        if self.findings:
+            num_files = len({finding.file for finding in self.findings})
+            raise DatasetError(
+                f"{self.dataset}: {len(self.findings)} findings in {num_files} files, first: "
+                f"{self.findings[0]}",
+                hint=self._remedy(),
+            )
 
-    def _remedy(self) -> str:
+    def _remedy(self) -> str | Hint:
         if self.repaired_from:
             return "A repair does not touch what is left: files that prep did not write."
         if not self.rebuilt and all(is_index(finding.file) for finding in self.findings):
-            return f"Rebuild the indexes: alexnet verify {self.dataset} --rebuild"
-        return f"Rebuild what is damaged: alexnet verify {self.dataset} --repair SOURCE"
+            return hint("rebuild", dataset=self.dataset)
+        return hint("repair", dataset=self.dataset)
 
 
 def verify(
@@ -77,15 +76,15 @@ def verify(
         deep: also decode every image.
         rebuild: make damaged indexes again from what is whole beside them.
         source: make what is damaged again from these images; the indexes as `rebuild` does.
-        layout: of the source, one of `LAYOUTS`; by default found out by looking.
+        layout: of the source, a key of `LAYOUTS`; None to recognize it.
 
     Raises:
-        DatasetError: there is no index to trust, or the repair would not give the same bytes.
+        DatasetError: if no index can be trusted, or the repair would not produce the same bytes.
         AlexNetError: as `repair`.
-        Stopped: by a signal.
+        Stopped: if a signal stopped it.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{folder} is not a folder. Name the folder of a dataset.")
+        raise DatasetError(f"{folder} is not a folder.", hint="Name the folder of a dataset.")
     with locked(folder, partial(in_use, folder)) if source or rebuild else nullcontext():
         replaced = restore_index(folder) if source or rebuild else []
         began = time.perf_counter()
@@ -95,9 +94,14 @@ def verify(
             replaced += rebuild_samples(folder, audit)
         damaged = [finding for finding in audit.findings if finding.file not in replaced]
         if source and damaged:
-            rest = replace(audit, findings=damaged)
-            how = {"layout": layout, "num_workers": num_workers or num_cores()}
-            replaced += repair(folder, source, rest, **how, progress=progress)
+            replaced += repair(
+                folder,
+                source,
+                replace(audit, findings=damaged),
+                layout=layout,
+                num_workers=num_workers or num_cores(),
+                progress=progress,
+            )
     return VerifyResult(
         dataset=str(folder),
         deep=deep,

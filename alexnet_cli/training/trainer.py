@@ -18,7 +18,7 @@ from alexnet_cli.distributed.prefetch import OnDevice, open_reader, to_device
 from alexnet_cli.distributed.replicas import in_group, num_reading_threads
 from alexnet_cli.errors import AlexNetError, DatasetError, DivergedError, MachineError, Stopped
 from alexnet_cli.io.progress import SILENT, Progress, Tracker
-from alexnet_cli.io.stop_signal import StopSignal, catch_signals, leave
+from alexnet_cli.io.signals import StopSignal, catch_signals, leave
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState
 from alexnet_cli.model.schedule import Rates, is_finished, rates_at
 from alexnet_cli.training.activations import explain_not_learning, first_crops, is_not_learning

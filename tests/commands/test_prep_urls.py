@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from alexnet_cli.prep import workers as shard_pool
-from alexnet_cli.prep.build import PrepOptions, prep
+from alexnet_cli.prep.build import prep
+from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
 OPTIONS = ("--size", 64, "--shard-size", 20, "--workers", 1)
 PATTERN = "{train-{000000..000002},val-{000000..000001}}.tar"
@@ -34,7 +35,7 @@ def tars(dataset, tmp_path_factory) -> Path:
 def local(tars, tmp_path_factory) -> Path:
     """What prep makes of them in a folder. Read only."""
     folder = tmp_path_factory.mktemp("local") / "new"
-    prep(tars, folder, PrepOptions(size=64, shard_size=20), num_workers=1)
+    prep(PrepRequest(tars, folder, PrepOptions(size=64, shard_size=20), workers=1))
     return folder
 
 

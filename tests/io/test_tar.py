@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_cli.io import tar as small_tar
-from alexnet_cli.io.tar import TAR_FAULTS, read_small_tar
+from alexnet_cli.io.tar import DamagedTarError, read_small_tar
 
 FILES = {"kit/a.txt": b"alpha" * 300, "kit/b.txt": b"beta", "kit/c.txt": b"c"}
 
@@ -59,24 +59,24 @@ def test_a_link_is_passed_over(tmp_path):
 @pytest.mark.parametrize("kind", [b"L", b"x"])
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_a_header_that_claims_gigabytes_is_not_read(tmp_path, pack, kind):
-    with pytest.raises(TAR_FAULTS, match="header of over 1 MB"):
+    with pytest.raises(DamagedTarError, match="header of over 1 MB"):
         read(tmp_path / "a.tar", pack(tar_of(FILES, start=header(3 << 30, kind))))
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_a_tar_that_unpacks_to_more_than_allowed_is_refused(tmp_path, monkeypatch, pack):
     monkeypatch.setattr(small_tar, "MAX_UNPACKED_BYTES", 20 << 20)
-    with pytest.raises(TAR_FAULTS, match="over 0 GB"):
+    with pytest.raises(DamagedTarError, match="over 0 GB"):
         read(tmp_path / "a.tar", pack(tar_of(FILES) + bytes(40 << 20)))
     member = tarfile.TarInfo("kit/large")
     member.size = 1 << 40
     start = member.tobuf(tarfile.GNU_FORMAT)
-    with pytest.raises(TAR_FAULTS, match="large"):
+    with pytest.raises(DamagedTarError, match="large"):
         read(tmp_path / "a.tar", pack(start))
 
 
 def test_a_cut_anywhere_is_noticed_where_gzip_has_its_checksum(tmp_path):
     content = gzip.compress(tar_of(FILES))
     for length in range(1, len(content)):
-        with pytest.raises(TAR_FAULTS):
+        with pytest.raises(DamagedTarError):
             read(tmp_path / "a.tar", content[:length])

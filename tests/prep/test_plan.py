@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.data.sources.devkit import ImageClass
 from alexnet_cli.data.sources.source import Source, SourceImage
 from alexnet_cli.prep.plan import PrepOptions, plan_shards
+from alexnet_cli.types import ImageClass
 
 
 def release(num_train: int, num_val: int = 3) -> Source:

@@ -33,7 +33,7 @@ from alexnet_cli.errors import (
 from alexnet_cli.inference.metrics import score
 from alexnet_cli.inference.predict_split import predict_with_checkpoint
 from alexnet_cli.io.progress import SILENT
-from alexnet_cli.io.stop_signal import StopSignal
+from alexnet_cli.io.signals import StopSignal
 from alexnet_cli.model.checkpoint import load_checkpoint
 from alexnet_cli.model.network import AlexNet, describe_layers
 from alexnet_cli.model.split import whole_state

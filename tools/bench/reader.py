@@ -45,7 +45,7 @@ from alexnet_cli.data.batches.readers import Reader, ThreadReader
 from alexnet_cli.data.shards.dataset import SAMPLE_DTYPE, Dataset, Split, open_dataset, samples_name
 from alexnet_cli.data.shards.index import FileRecord, Index, Shard, SplitIndex, write_index
 from alexnet_cli.data.shards.tar_layout import BLOCK, headers
-from alexnet_cli.data.sources.devkit import ImageClass
+from alexnet_cli.types import ImageClass
 
 
 class FreshBuffers(Buffers):

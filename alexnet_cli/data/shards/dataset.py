@@ -20,9 +20,9 @@ from alexnet_cli.data.shards.images import ShardImages, repair_advice
 from alexnet_cli.data.shards.index import INDEX_NAME, FileRecord, Index, Shard, read_index
 from alexnet_cli.data.shards.raw_images import RawCache, RawImages
 from alexnet_cli.data.shards.tar_layout import BLOCK
-from alexnet_cli.data.sources.devkit import ImageClass
 from alexnet_cli.errors import DatasetError
 from alexnet_cli.recipes.recipe import Recipe
+from alexnet_cli.types import ImageClass
 
 _OLDER_FIELDS = [
     ("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("label", "<u4"), ("number", "<u4")

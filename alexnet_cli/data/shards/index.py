@@ -6,9 +6,9 @@ import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from alexnet_cli.data.sources.devkit import ImageClass
 from alexnet_cli.errors import DatasetError
 from alexnet_cli.io.atomic import write_bytes
+from alexnet_cli.types import ImageClass
 
 FORMAT = 1
 INDEX_NAME = "index.json"

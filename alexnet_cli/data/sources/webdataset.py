@@ -1,12 +1,13 @@
-"""WebDataset tars that others made: KEY.jpg with KEY.cls or KEY.json, splits from the tars' names.
+"""WebDataset tars of other people: KEY.jpg with KEY.cls or KEY.json, split by the tars' names.
 
-Read in place. Members' names are only ever names.
+Read in place. Members' names are never used as paths.
 """
 
 import json
 import re
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
@@ -15,17 +16,16 @@ from alexnet_cli.data.sources.labels import (
     SPLITS,
     LabeledClasses,
     base_name,
-    check_held_out,
+    list_labeled,
     split_name,
 )
-from alexnet_cli.data.sources.source import Source, SourceImage, count_ignored
+from alexnet_cli.data.sources.source import Layout, Source, SourceImage, count_ignored
 from alexnet_cli.data.sources.tars import list_members
 from alexnet_cli.errors import SourceError
 
 # train-000000.tar, imagenet1k-validation-07.tar; ILSVRC2012_img_train_t3.tar is none of these.
 FILE = re.compile(rf"(?!ILSVRC)(.*[-_])?(?P<split>{'|'.join(SPLITS)})([-_.].*)?\.tar")
 IMAGES = ("jpg", "jpeg", "png", "webp")
-NOTES = ("cls", "json")
 MAX_NOTE_BYTES = 1 << 20
 NAMES_FILES = ("classes.txt", "classes.json")
 
@@ -34,7 +34,7 @@ def read_webdataset(folder: Path) -> Source | None:
     """List the samples of the tars in `folder`; None if no tar is named after a split.
 
     Raises:
-        SourceError: a tar is cut, a sample has no label, or one that no class can have.
+        SourceError: if a tar is cut, or a sample has no label, or one that no class can have.
     """
     if not folder.is_dir():
         return None
@@ -42,15 +42,9 @@ def read_webdataset(folder: Path) -> Source | None:
     if not tars:
         return None
     labels = LabeledClasses(names_beside(folder))
-    images, ignored = {"train": [], "val": []}, {}
-    for path in tars:
-        split = SPLITS[FILE.fullmatch(path.name)["split"]]
-        listed = _list_samples(split, path, labels, ignored)
-        if listed or split in images:
-            images.setdefault(split, []).extend(listed)
-    classes = labels.classes()
-    check_held_out(images, len(classes))
-    return Source(f"WebDataset ({tars[0].name}, ...)", classes, images, ignored)
+    files = [(SPLITS[FILE.fullmatch(path.name)["split"]], path) for path in tars]
+    layout = f"WebDataset ({tars[0].name}, ...)"
+    return list_labeled(layout, files, partial(_list_samples, labels), labels)
 
 
 def names_beside(folder: Path) -> list[str] | None:
@@ -60,11 +54,7 @@ def names_beside(folder: Path) -> list[str] | None:
 
 
 def read_names(path: Path) -> list[str]:
-    """Read the words for each label, one a line or as a JSON list.
-
-    Raises:
-        SourceError: the file holds anything else.
-    """
+    """Read the words for each label, one per line or as a JSON list."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         names = json.loads(text) if path.suffix == ".json" else text.splitlines()
@@ -76,7 +66,7 @@ def read_names(path: Path) -> list[str]:
 
 
 def _list_samples(
-    split: str, path: Path, labels: LabeledClasses, ignored: dict[str, int]
+    labels: LabeledClasses, split: str, path: Path, ignored: dict[str, int]
 ) -> list[SourceImage]:
     images = []
     with path.open("rb") as file:
@@ -86,20 +76,20 @@ def _list_samples(
                 count_ignored(ignored, "sample without jpg, jpeg or png")
                 continue
             where = f"{path}: {key[:80]!r}"
-            said, friendly_oom_errors = (
-                _read_note(file, members.get(extension)) for extension in NOTES
-            )
-            note = read_json(friendly_oom_errors, where)
-            label = read_label(said, note, where)
+            note = read_json(_read_note(file, members.get("json")), where)
+            label = read_label(_read_note(file, members.get("cls")), note, where)
             if label is None and split == "test":
                 count_ignored(ignored, "test image without a label")
                 continue
             if label is None:
-                raise SourceError(f"{where}: neither .cls nor a label in .json.")
+                raise SourceError(
+                    f"{where}: neither .cls nor a label in .json.",
+                    hint="Add one, or name another layout or folder.",
+                )
             name, wnid = name_and_wnid(shown.name, note)
             labels.add(split, label, wnid, where)
-            offset, parent = shown.offset_data, f"{path.name}/"
-            images.append(SourceImage(name, path, offset, shown.size, label, parent))
+            parent = f"{path.name}/"
+            images.append(SourceImage(name, path, shown.offset_data, shown.size, label, parent))
     return images
 
 
@@ -129,10 +119,10 @@ def _read_note(file: BinaryIO, member: tarfile.TarInfo | None) -> bytes | None:
 
 
 def read_json(content: bytes | None, where: str) -> dict:
-    """Return what a sample's .json tells; nothing if it has none, or one that is no object.
+    """Return the object in a sample's .json; {} if there is none, or another value.
 
     Raises:
-        SourceError: it is no JSON; `where` names the sample.
+        SourceError: if it is not JSON; `where` names the sample.
     """
     if content is None:
         return {}
@@ -147,21 +137,24 @@ def read_label(content: bytes | None, note: dict, where: str) -> int | None:
     """Return the label in a sample's .cls, else in its .json; None if there is none or it is -1.
 
     Raises:
-        SourceError: it is no whole number.
+        SourceError: if it is not a whole number.
     """
-    said = note.get("label")
+    label = note.get("label")
     if content is not None:
-        said = content[:20].decode("ascii", "replace").strip()
-    if said is None:
+        label = content[:20].decode("ascii", "replace").strip()
+    if label is None:
         return None
-    if isinstance(said, bool | float) or not re.fullmatch(r"-?\d+", str(said)):
-        raise SourceError(f"{where}: label {str(said)[:20]!r} is not a whole number.")
-    return None if int(said) == -1 else int(said)
+    if isinstance(label, bool | float) or not re.fullmatch(r"-?\d+", str(label)):
+        raise SourceError(f"{where}: label {str(label)[:20]!r} is not a whole number.")
+    return None if int(label) == -1 else int(label)
 
 
 def name_and_wnid(member: str, note: dict) -> tuple[str, str | None]:
     """Return the image's own name, which a note may have kept, and the wnid it belongs to."""
     kept = next((note[k] for k in ("filename", "source") if isinstance(note.get(k), str)), "")
     name, wnid = split_name(base_name(kept) or base_name(member))
-    said = note.get("wnid")
-    return name, said if isinstance(said, str) else wnid
+    noted = note.get("wnid")
+    return name, noted if isinstance(noted, str) else wnid
+
+
+LAYOUT = Layout("webdataset", "train-*.tar with jpg and cls", read_webdataset)

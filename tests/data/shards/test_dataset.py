@@ -14,7 +14,8 @@ from PIL import Image
 from alexnet_cli.data.shards.dataset import OLDER_SAMPLE_DTYPE, open_dataset, read_samples
 from alexnet_cli.data.shards.index import Shard, SplitIndex, read_index
 from alexnet_cli.errors import DatasetError, MachineError
-from alexnet_cli.prep.build import PrepOptions, prep
+from alexnet_cli.prep.build import prep
+from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
 
 def forget_the_files(content: dict) -> None:
@@ -192,7 +193,7 @@ def test_a_split_without_images_opens_but_cannot_be_asked_for(tmp_path):
     for wnid in ("ant", "bee"):
         (tmp_path / "in" / wnid).mkdir(parents=True)
         Image.new("RGB", (40, 40)).save(tmp_path / "in" / wnid / "1.png")
-    prep(tmp_path / "in", tmp_path / "out", PrepOptions(size=32), num_workers=1)
+    prep(PrepRequest(tmp_path / "in", tmp_path / "out", PrepOptions(size=32), workers=1))
     opened = open_dataset(tmp_path / "out")
     assert len(opened.splits["val"]) == 0
     with pytest.raises(DatasetError, match="It has: train"):

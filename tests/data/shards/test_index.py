@@ -6,8 +6,8 @@ from helpers import edit_index
 
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.data.shards.index import FORMAT, FileRecord, read_index
-from alexnet_cli.data.sources.devkit import ImageClass
 from alexnet_cli.errors import DatasetError
+from alexnet_cli.types import ImageClass
 
 
 def test_it_records_size_and_hash_of_the_files_beside_the_shards(dataset):

@@ -20,7 +20,8 @@ from alexnet_cli.data.shards.dataset import open_dataset, read_index
 from alexnet_cli.data.shards.writer import RECORDS, ShardTask, TaskStopped, make_shard, read_record
 from alexnet_cli.data.sources.source import SourceImage
 from alexnet_cli.errors import DatasetError, MachineError, SourceError
-from alexnet_cli.prep.build import PrepOptions, prep
+from alexnet_cli.prep.build import prep
+from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
 SMALL = PrepOptions(size=32, shard_size=5)
 
@@ -53,7 +54,7 @@ def folders(tmp_path_factory) -> Path:
 def small(folders, tmp_path_factory) -> Path:
     """The shards of `folders`: four of training, two of validation images. Read only."""
     folder = tmp_path_factory.mktemp("small") / "dataset"
-    prep(folders, folder, SMALL, num_workers=1)
+    prep(PrepRequest(folders, folder, SMALL, workers=1))
     return folder
 
 
@@ -282,13 +283,13 @@ def test_names_with_dots_spaces_newlines_and_other_bytes_survive(tmp_path):
     names = [b"a.b.tar.png", b"two words.png", b"line\nbreak.png", b"\xff\xfe.png", b"\xc3\xa4.png"]
     sources = [f"x.y z/{os.fsdecode(name)}" for name in names]
     write(tmp_path / "in", {source: png(i) for i, source in enumerate(sources)})
-    prep(tmp_path / "in", tmp_path / "out", SMALL, num_workers=1)
+    prep(PrepRequest(tmp_path / "in", tmp_path / "out", SMALL, workers=1))
     assert sorted(sources_of(tmp_path / "out")) == sorted(map(os.fsdecode, names))
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(folders, small, tmp_path):
     for num_workers in (2, 3):
-        prep(folders, tmp_path / str(num_workers), SMALL, num_workers=num_workers)
+        prep(PrepRequest(folders, tmp_path / str(num_workers), SMALL, workers=num_workers))
         assert files_of(tmp_path / str(num_workers)) == files_of(small)
 
 
@@ -298,7 +299,7 @@ def test_training_images_are_shuffled_and_validation_keeps_its_order(small, fold
 
 
 def test_another_seed_changes_the_order_but_not_the_images(folders, small, tmp_path):
-    prep(folders, tmp_path / "out", replace(SMALL, seed=1), num_workers=1)
+    prep(PrepRequest(folders, tmp_path / "out", replace(SMALL, seed=1), workers=1))
     assert sources_of(tmp_path / "out") != sources_of(small)
     assert sorted(sources_of(tmp_path / "out")) == sorted(sources_of(small))
 
@@ -313,14 +314,14 @@ def flawed(folders, tmp_path_factory) -> Path:
 
 
 def test_found_is_written_plus_rejected(flawed, tmp_path):
-    result = prep(flawed, tmp_path / "out", SMALL, num_workers=1)
+    result = prep(PrepRequest(flawed, tmp_path / "out", SMALL, workers=1))
     assert result.splits["train"] == {"found": 19, "written": 17, "rejected": 2, "shards": 4}
     assert result.splits["val"] == {"found": 6, "written": 5, "rejected": 1, "shards": 2}
     assert result.reasons == {"empty": 1, "not-an-image": 1, "truncated": 1}
 
 
 def test_rejected_csv_lists_each_rejected_image(flawed, tmp_path):
-    prep(flawed, tmp_path / "out", SMALL, num_workers=1)
+    prep(PrepRequest(flawed, tmp_path / "out", SMALL, workers=1))
     with (tmp_path / "out" / "rejected.csv").open(newline="", encoding="utf-8") as file:
         rows = {(row["split"], row["source"], row["reason"]) for row in csv.DictReader(file)}
     assert rows == {
@@ -331,7 +332,7 @@ def test_rejected_csv_lists_each_rejected_image(flawed, tmp_path):
 
 
 def test_keys_of_rejected_images_are_missing_and_no_others(flawed, tmp_path):
-    result = prep(flawed, tmp_path / "out", SMALL, num_workers=1)
+    result = prep(PrepRequest(flawed, tmp_path / "out", SMALL, workers=1))
     numbers = open_dataset(tmp_path / "out").split("train").samples["number"].tolist()
     assert len(set(numbers)) == result.splits["train"]["written"]
     assert numbers == sorted(numbers)
@@ -345,7 +346,7 @@ def test_a_class_whose_images_are_all_rejected_stops_prep_and_leaves_no_dataset(
         SourceError,
         match=r"1 classes was rejected: bee\.\nThe first is train/bee/.*: not-an-image",
     ):
-        prep(tmp_path / "in", tmp_path / "out", SMALL, num_workers=1)
+        prep(PrepRequest(tmp_path / "in", tmp_path / "out", SMALL, workers=1))
     assert files_of(tmp_path / "out") == {}
 
 
@@ -364,14 +365,14 @@ class Interrupting(Listener):
 
 def stop_signal(source: Path, folder: Path, *, after: int) -> None:
     with pytest.raises(KeyboardInterrupt):
-        prep(source, folder, SMALL, num_workers=1, progress=Interrupting(after))
+        prep(PrepRequest(source, folder, SMALL, workers=1), Interrupting(after))
 
 
 @pytest.mark.parametrize("after", [1, 3, 6])
 def test_an_interrupted_prep_goes_on_to_the_same_bytes(folders, small, tmp_path, after):
     stop_signal(folders, tmp_path / "out", after=after)
     assert not (tmp_path / "out" / "index.json").exists()
-    prep(folders, tmp_path / "out", SMALL, num_workers=1)
+    prep(PrepRequest(folders, tmp_path / "out", SMALL, workers=1))
     assert files_of(tmp_path / "out") == files_of(small)
 
 
@@ -379,7 +380,7 @@ def test_going_on_makes_no_finished_shard_again(folders, tmp_path):
     stop_signal(folders, tmp_path / "out", after=3)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.tar")}
     watcher = Interrupting(-1)
-    prep(folders, tmp_path / "out", SMALL, num_workers=1, progress=watcher)
+    prep(PrepRequest(folders, tmp_path / "out", SMALL, workers=1), watcher)
     assert len(before) == 3
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert "resuming: 3 of 6 shards are done" in watcher.lines
@@ -388,7 +389,7 @@ def test_going_on_makes_no_finished_shard_again(folders, tmp_path):
 def test_going_on_removes_what_a_killed_prep_left_half_written(folders, small, tmp_path):
     stop_signal(folders, tmp_path / "out", after=2)
     write(tmp_path / "out", {"train-000002.tar.4711.partial": b"half", ".prep/x.1.partial": b""})
-    prep(folders, tmp_path / "out", SMALL, num_workers=1)
+    prep(PrepRequest(folders, tmp_path / "out", SMALL, workers=1))
     assert files_of(tmp_path / "out") == files_of(small)
 
 
@@ -396,25 +397,27 @@ def test_going_on_with_other_options_is_refused_and_changes_nothing(folders, tmp
     stop_signal(folders, tmp_path / "out", after=2)
     before = files_of(tmp_path / "out")
     with pytest.raises(DatasetError, match="quality 90 there, 80 now"):
-        prep(folders, tmp_path / "out", replace(SMALL, quality=80), num_workers=1)
+        prep(PrepRequest(folders, tmp_path / "out", replace(SMALL, quality=80), workers=1))
     assert files_of(tmp_path / "out") == before
 
 
 def test_a_prep_that_could_not_even_write_its_plan_can_be_repeated(folders, small, tmp_path):
     (tmp_path / "out" / RECORDS).mkdir(parents=True)
-    prep(folders, tmp_path / "out", SMALL, num_workers=1)
+    prep(PrepRequest(folders, tmp_path / "out", SMALL, workers=1))
     assert files_of(tmp_path / "out") == files_of(small)
 
 
 def test_preparing_again_finds_the_dataset_complete_and_touches_nothing(folders, small):
     before = {path: path.stat().st_mtime_ns for path in small.rglob("*")}
-    result = prep(folders, small, SMALL, num_workers=1)
+    result = prep(PrepRequest(folders, small, SMALL, workers=1))
     assert result.already_complete
     assert {path: path.stat().st_mtime_ns for path in small.rglob("*")} == before
 
 
 def test_preparing_again_reports_the_same_counts(flawed, tmp_path):
-    first, second = (prep(flawed, tmp_path / "out", SMALL, num_workers=1) for _ in range(2))
+    first, second = (
+        prep(PrepRequest(flawed, tmp_path / "out", SMALL, workers=1)) for _ in range(2)
+    )
     assert not first.already_complete
     assert second == replace(first, already_complete=True)
 
@@ -425,7 +428,7 @@ def test_preparing_again_does_not_call_a_dataset_complete_that_lost_a_shard(
     shutil.copytree(small, tmp_path / "out")
     (tmp_path / "out" / "val-000001.tar").unlink()
     with pytest.raises(DatasetError, match=r"val-000001.tar: missing.*\n.*--repair SOURCE"):
-        prep(folders, tmp_path / "out", SMALL, num_workers=1)
+        prep(PrepRequest(folders, tmp_path / "out", SMALL, workers=1))
 
 
 @pytest.mark.parametrize(
@@ -433,25 +436,25 @@ def test_preparing_again_does_not_call_a_dataset_complete_that_lost_a_shard(
 )
 def test_a_dataset_of_other_options_is_refused_naming_the_option(folders, small, option, value):
     with pytest.raises(DatasetError, match=rf"{option} \d+ there, {value} now"):
-        prep(folders, small, replace(SMALL, **{option: value}), num_workers=1)
+        prep(PrepRequest(folders, small, replace(SMALL, **{option: value}), workers=1))
 
 
 def test_a_dataset_of_another_source_is_refused(flawed, small):
     with pytest.raises(DatasetError, match="holds another dataset"):
-        prep(flawed, small, SMALL, num_workers=1)
+        prep(PrepRequest(flawed, small, SMALL, workers=1))
 
 
 def test_a_folder_with_anything_else_in_it_is_refused_untouched(folders, tmp_path):
     write(tmp_path / "mine", {"thesis.tex": b"years of work"})
     with pytest.raises(DatasetError, match="not empty and not an alexnet dataset"):
-        prep(folders, tmp_path / "mine", SMALL, num_workers=1)
+        prep(PrepRequest(folders, tmp_path / "mine", SMALL, workers=1))
     assert files_of(tmp_path / "mine") == {"thesis.tex": b"years of work"}
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(folders, tmp_path):
     (tmp_path / "out").write_bytes(b"a file")
     with pytest.raises(MachineError, match="left as it is"):
-        prep(folders, tmp_path / "out", SMALL, num_workers=1)
+        prep(PrepRequest(folders, tmp_path / "out", SMALL, workers=1))
 
 
 def test_nothing_of_the_work_in_progress_remains(small):

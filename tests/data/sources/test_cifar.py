@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import refused
 from PIL import Image
 
 from alexnet_cli.data.sources.cifar import VARIANTS, Variant, read_cifar
@@ -47,10 +48,10 @@ def pack(folder: Path, path: Path) -> Path:
     return path
 
 
-def read(source: Path, spool: Path) -> Source:
-    release = read_cifar(source, spool)
+def read(source: Path, staging: Path) -> Source:
+    release = read_cifar(source, staging)
     assert release is not None
-    fill_staging(release.spool, SILENT)
+    fill_staging(release.staged, SILENT)
     return release
 
 
@@ -65,7 +66,7 @@ def folder(tmp_path, variant) -> Path:
 
 
 def test_every_image_has_its_label_and_pixels(folder, variant, tmp_path):
-    release = read(folder, tmp_path / "spool")
+    release = read(folder, tmp_path / "staging")
     assert {s: len(p) for s, p in release.images.items()} == {
         "train": PER_FILE * len(variant.train), "val": 0, "test": PER_FILE
     }  # fmt: skip
@@ -79,11 +80,11 @@ def test_every_image_has_its_label_and_pixels(folder, variant, tmp_path):
 
 
 def test_folder_and_archive_wherever_they_lie_give_the_same(folder, variant, tmp_path):
-    expected = read(folder, tmp_path / "spool")
+    expected = read(folder, tmp_path / "staging")
     (tmp_path / "packed").mkdir()
     archive = pack(folder, tmp_path / "packed" / variant.archive)
     for number, source in enumerate((folder.parent, archive, archive.parent)):
-        release = read(source, tmp_path / f"spool{number}")
+        release = read(source, tmp_path / f"staging{number}")
         assert release.fingerprint() == expected.fingerprint()
         for ours, theirs in zip(release.images["train"], expected.images["train"], strict=True):
             assert ours.read() == theirs.read()
@@ -102,9 +103,9 @@ def test_names_in_another_order_still_give_sorted_classes(tmp_path):
 
 def test_a_missing_file_is_named(folder, variant, tmp_path):
     (folder / variant.test).unlink()
-    with pytest.raises(SourceError, match=f"{variant.test} is missing"):
+    with refused(SourceError, f"{variant.test} is missing"):
         read_cifar(folder.parent, tmp_path / "s")
-    with pytest.raises(SourceError, match=f"{variant.test} is not inside"):
+    with refused(SourceError, f"{variant.test} is not inside"):
         read_cifar(pack(folder, tmp_path / variant.archive), tmp_path / "s")
 
 
@@ -112,7 +113,7 @@ def test_a_missing_file_is_named(folder, variant, tmp_path):
 def test_a_cut_file_is_named(folder, variant, tmp_path, length):
     path = folder / variant.train[0]
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(SourceError, match=rf"{path.name}: \d+ bytes are no multiple"):
+    with refused(SourceError, rf"{path.name}: \d+ bytes are no multiple"):
         read_cifar(folder, tmp_path / "s")
 
 
@@ -120,13 +121,13 @@ def test_a_cut_file_is_named(folder, variant, tmp_path, length):
 def test_a_cut_archive_is_refused(folder, variant, tmp_path, share):
     path = pack(folder, tmp_path / variant.archive)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(SourceError, match=f"{variant.archive}: cut or damaged"):
+    with refused(SourceError, f"{variant.archive}: cut or damaged"):
         read_cifar(path, tmp_path / "s")
 
 
 def test_a_label_beyond_the_names_is_refused_by_file_and_image(tmp_path):
     folder = write(tmp_path / TEN.folder, TEN, names=NAMES[:2])
-    with pytest.raises(SourceError, match=r"data_batch_1.bin: image 2 has label 2 of 2"):
+    with refused(SourceError, r"data_batch_1.bin: image 2 has label 2 of 2"):
         read_cifar(folder, tmp_path / "s")
 
 
@@ -135,7 +136,7 @@ def test_the_pickled_version_is_refused_with_the_name_of_the_other(tmp_path, nam
     path = tmp_path / name
     path.mkdir() if name.endswith("/") else path.touch()
     for source in (tmp_path, path):
-        with pytest.raises(SourceError, match=r"pickled.*\n.*cifar-10-binary\.tar\.gz"):
+        with refused(SourceError, r"pickled.*\n.*cifar-10-binary\.tar\.gz"):
             read_cifar(source, tmp_path / "s")
 
 
@@ -146,5 +147,5 @@ def test_another_folder_is_none_of_ours(tmp_path):
 @pytest.mark.parametrize("names", [(), ("cat", "dog", "cat"), ("cat",) * 5000])
 def test_names_that_cannot_be_those_of_the_classes_are_refused(tmp_path, names):
     folder = write(tmp_path / "source" / TEN.folder, TEN, names)
-    with pytest.raises(SourceError, match=rf"{TEN.names}: {len(names)} names"):
-        read_cifar(folder, tmp_path / "spool")
+    with refused(SourceError, rf"{TEN.names}: {len(names)} names"):
+        read_cifar(folder, tmp_path / "staging")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import refused
 
 from alexnet_cli.data.sources import parquet
 from alexnet_cli.data.sources.parquet import read_parquet
@@ -52,9 +53,9 @@ def source(tmp_path) -> Path:
 
 
 def read(source: Path, *, fill: bool = True) -> Source:
-    release = read_parquet(source, source.parent / "spool")
+    release = read_parquet(source, source.parent / "staging")
     if fill:
-        fill_staging(release.spool, SILENT)
+        fill_staging(release.staged, SILENT)
     return release
 
 
@@ -107,7 +108,7 @@ def test_test_rows_without_a_label_are_ignored_and_counted(source):
     release = read(source)
     assert "test" not in release.images
     assert release.ignored == {"test image without a label": 3}
-    assert [file.path.name[:4] for file in release.spool] == ["trai", "trai", "vali"]
+    assert [file.path.name[:4] for file in release.staged] == ["trai", "trai", "vali"]
 
 
 def test_test_rows_with_labels_are_a_split(source):
@@ -132,7 +133,7 @@ def test_a_path_is_only_ever_a_name(source, hostile):
     (found,) = release.images["val"]
     assert found.name in ("x.JPEG", "passwd", "x")
     assert found.read() == f"bytes of {hostile}".encode()
-    assert {path.name for path in (source.parent / "spool").iterdir()} == {
+    assert {path.name for path in (source.parent / "staging").iterdir()} == {
         f"{path.stem}.rows" for path in source.iterdir()
     }
 
@@ -153,13 +154,13 @@ def test_a_row_without_a_name_is_called_after_file_and_row(source):
 def test_a_label_that_no_class_has_is_refused_by_file_and_row(source, label, names, says):
     path = source / "train-00000-of-00002.parquet"
     write(path, [image(TRAIN[0][0]), image(TRAIN[1][0])], [0, label], names=names)
-    with pytest.raises(SourceError, match=f"{path.name}: {says}"):
+    with refused(SourceError, f"{path.name}: {says}"):
         read(source)
 
 
 def test_a_held_out_label_that_training_lacks_is_refused(source):
     write_rows(source / "validation-00000-of-00001.parquet", [("v.JPEG", 2)])
-    with pytest.raises(SourceError, match=r"v\.JPEG: label 2, but the training labels end at 1"):
+    with refused(SourceError, r"v\.JPEG: label 2, but the training labels end at 1"):
         read(source)
 
 
@@ -185,7 +186,7 @@ IMAGES = pa.array([image("a")], IMAGE)
 def test_other_columns_are_refused_by_name(source, columns, says):
     path = source / "train-00000-of-00002.parquet"
     write_other_columns(path, **columns)
-    with pytest.raises(SourceError, match=f"{path.name}: {says}"):
+    with refused(SourceError, f"{path.name}: {says}"):
         read(source)
 
 
@@ -193,7 +194,7 @@ def test_other_columns_are_refused_by_name(source, columns, says):
 def test_a_cut_file_is_refused_by_name(source, share):
     path = source / "train-00001-of-00002.parquet"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(SourceError, match=rf"{path.name}: the file is cut or damaged"):
+    with refused(SourceError, rf"{path.name}: the file is cut or damaged"):
         read(source)
 
 
@@ -203,20 +204,20 @@ def test_damaged_bytes_are_refused_when_they_are_copied(source):
     content[content.index(b"bytes of ") + 3] ^= 1
     path.write_bytes(content)
     release = read(source, fill=False)
-    with pytest.raises(SourceError, match=rf"{path.name}: the file is cut or damaged"):
-        fill_staging(release.spool, SILENT)
+    with refused(SourceError, rf"{path.name}: the file is cut or damaged"):
+        fill_staging(release.staged, SILENT)
 
 
 def test_a_file_that_changed_after_its_labels_were_listed_is_refused(source):
     release = read(source, fill=False)
     write_rows(source / "train-00001-of-00002.parquet", TRAIN[:2])
-    with pytest.raises(SourceError, match=r"train-00001-of-00002\.parquet: changed while prep"):
-        fill_staging(release.spool, SILENT)
+    with refused(SourceError, r"train-00001-of-00002\.parquet: changed while prep"):
+        fill_staging(release.staged, SILENT)
 
 
 def test_a_missing_part_is_named(source):
     (source / "train-00000-of-00002.parquet").unlink()
-    with pytest.raises(SourceError, match=r"1 of 2 train files are missing.*number 00000"):
+    with refused(SourceError, r"1 of 2 train files are missing.*number 00000"):
         read(source)
 
 
@@ -233,7 +234,7 @@ def test_a_image_whose_spool_is_gone_is_unreadable(source):
 
 def test_other_files_are_none_of_ours(tmp_path):
     (tmp_path / "notes.parquet").touch()
-    assert read_parquet(tmp_path, tmp_path / "spool") is None
+    assert read_parquet(tmp_path, tmp_path / "staging") is None
 
 
 def test_without_pyarrow_the_command_that_installs_it_is_shown(source, monkeypatch):
@@ -245,7 +246,7 @@ def test_without_pyarrow_the_command_that_installs_it_is_shown(source, monkeypat
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(MachineError, match="pip install pyarrow"):
+    with refused(MachineError, "pip install pyarrow"):
         read(source)
 
 
@@ -269,7 +270,7 @@ def test_parts_of_other_types_are_refused(source, bytes_kind, path_kind, says):
     kind = pa.struct([("bytes", bytes_kind), ("path", path_kind)])
     images = pa.array([None, None], kind)
     pq.write_table(pa.table({"image": images, "label": [0, 1]}), source / "train.parquet")
-    with pytest.raises(SourceError, match=says):
+    with refused(SourceError, says):
         read(source)
 
 
@@ -277,7 +278,7 @@ def test_two_columns_of_one_name_are_refused(source):
     columns = [pa.array([image("a")], IMAGE), pa.array([0]), pa.array([1])]
     table = pa.Table.from_arrays(columns, names=["image", "label", "label"])
     pq.write_table(table, source / "train.parquet")
-    with pytest.raises(SourceError, match="two columns are named label"):
+    with refused(SourceError, "two columns are named label"):
         read(source)
 
 
@@ -291,5 +292,5 @@ def test_images_packed_a_hundredfold_are_refused_before_they_are_unpacked(
     pq.write_table(table, path, compression=packing, use_dictionary=False)
     read(source)
     monkeypatch.setattr(parquet, "MAX_FILE_BYTES", 100_000)
-    with pytest.raises(SourceError, match=r"test\.parquet: [\d,]+ bytes of images would unpack"):
+    with refused(SourceError, r"test\.parquet: [\d,]+ bytes of images would unpack"):
         read(source, fill=False)

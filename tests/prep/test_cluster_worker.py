@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_cli.cli.hints import message
 from alexnet_cli.data.demo.images import CLASSES, draw_jpeg
 from alexnet_cli.data.shards.writer import RECORDS, ShardTask, TaskStopped, make_shard
 from alexnet_cli.data.sources.source import SourceImage
 from alexnet_cli.errors import MachineError
-from alexnet_cli.prep import cluster_task
-from alexnet_cli.prep.cluster_task import Job, check_worker, list_entries, make_shard_there
+from alexnet_cli.prep import cluster
+from alexnet_cli.prep.cluster import Job, check_worker, list_entries, make_shard_there
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_two_workers_may_make_one_shard_at_the_same_time(job):
 
 
 def test_shard_is_let_go_when_the_token_is_gone(job, monkeypatch):
-    monkeypatch.setattr(cluster_task, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.0)
     check_worker(job)
     (task,) = tasks_of(job, 1, copies=5)
     read, count = SourceImage.read, []
@@ -118,7 +119,7 @@ def test_between_two_looks_at_the_token_the_disk_is_left_alone(job, monkeypatch)
     check_worker(job)
     looks = []
     monkeypatch.setattr(Path, "read_bytes", lambda path: looks.append(path) or b"")
-    is_over = cluster_task._watch(job.token)
+    is_over = cluster._watch(job.token)
     assert [is_over() for _ in range(1000)] == [False] * 1000
     assert looks == [job.token] * len(looks)
     assert len(looks) < 10
@@ -128,9 +129,9 @@ def refusal(job: Job) -> str:
     with pytest.raises(MachineError) as caught:
         make_shard_there(job, tasks_of(job, 1)[0])
     assert caught.value.exit_code == 4
-    assert str(caught.value).count("\n") <= 2
-    assert "run the same command again" in str(caught.value).replace("\n", " ")
-    return str(caught.value)
+    assert message(caught.value).count("\n") <= 2
+    assert "run the same command again" in message(caught.value).replace("\n", " ")
+    return message(caught.value)
 
 
 def test_worker_without_the_dataset_is_refused_by_path(job):
@@ -142,7 +143,7 @@ def test_worker_that_cannot_write_is_refused(job, monkeypatch):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(cluster_task.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(cluster.tempfile, "TemporaryFile", refuse)
     assert f": {job.dataset}: Permission denied" in refusal(job)
 
 
@@ -160,7 +161,7 @@ def test_worker_with_another_source_is_refused_by_path(job):
     ],
 )
 def test_worker_with_another_version_is_refused_with_both(job, monkeypatch, versions, says):
-    monkeypatch.setattr(cluster_task.alexnet_cli, "__version__", "0.1.0")
+    monkeypatch.setattr(cluster.alexnet_cli, "__version__", "0.1.0")
     assert says in refusal(replace(job, versions={**job.versions, **versions}))
 
 
