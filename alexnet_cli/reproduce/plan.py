@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alexnet_cli.errors import InputError
+from alexnet_cli.errors import InputError, hint
 from alexnet_cli.recipes.catalog import NAMED_RECIPES, find_recipe
 from alexnet_cli.recipes.paper_tables import Row
 from alexnet_cli.reproduce.jobs import EnsembleJob, EvalJob, Job, Shortcuts, TableDataset, TrainJob
@@ -38,8 +38,8 @@ class Planner:
             missing |= {*_datasets_of_parents(member)} - {*self.datasets}
         if dataset is not None and not any(dataset.held_out.values()):
             raise InputError(
-                f"{dataset.path} has training images only, so nothing to measure on.\n"
-                "Make it again with --val-fraction 0.1, or with val/ beside train/."
+                f"{dataset.path} has training images only, so there is nothing to measure on.",
+                hint=hint("validation_split"),
             )
         if missing:
             return PlannedRow(row, dataset, missing=tuple(sorted(missing)))
