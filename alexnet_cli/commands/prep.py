@@ -19,37 +19,42 @@ from alexnet_cli.cli.tables import show, split_table
 Source = Annotated[
     str,
     typer.Argument(
-        help="Folder with the official archives, class folders, or another layout; or the URLs "
-        "of WebDataset tars, which are fetched: s3://bucket/train-{000..099}.tar"
+        help="Folder of ImageNet's archives, of class folders or of another layout; or URLs of "
+        "WebDataset tars, which are fetched: s3://bucket/train-{000..099}.tar"
     ),
 ]
 TarClasses = Annotated[
-    Path | None, typer.Option("--classes", help="File of class names in label order, for URLs.")
+    Path | None,
+    typer.Option("--classes", help="With URLs: file of class names, one per line, in label order."),
 ]
 TarPipe = Annotated[
     bool,
-    typer.Option("--allow-pipe", help="Allow pipe:COMMAND as SOURCE; the command runs in a shell."),
+    typer.Option("--allow-pipe", help="Allow SOURCE to be pipe:COMMAND, which runs in a shell."),
 ]
 
 
 def prep(
     source: Source,
     dataset: Annotated[
-        Path | None, typer.Argument(help="Folder to create; by default shards/NAME of SOURCE.")
+        Path | None,
+        typer.Argument(
+            help="New folder for the dataset; by default shards/NAME, with the name of SOURCE."
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Number of worker processes; by default one per core.")
+        int | None,
+        typer.Option(min=1, help="Number of worker processes; by default one per CPU core."),
     ] = None,
     scheduler: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Dask scheduler whose workers make the shards."),
     ] = None,
     size: Annotated[
-        int, typer.Option(min=8, max=4096, help="Height and width of the images in pixels.")
+        int, typer.Option(min=8, max=4096, help="Side of the square images in pixels.")
     ] = 256,
     quality: Annotated[
         int,
-        typer.Option(min=1, max=100, help="JPEG quality; from 95 on without chroma subsampling."),
+        typer.Option(min=1, max=100, help="JPEG quality; from 95 on without color subsampling."),
     ] = 90,
     shard_size: Annotated[
         int, typer.Option(min=1, help="Maximum number of images per shard.")
@@ -59,11 +64,14 @@ def prep(
         typer.Option(
             min=0.0,
             max=0.99,
-            help="Share of each class kept for validation, if SOURCE has no validation images.",
+            help="Fraction of each class to use for validation, if SOURCE has class folders only.",
         ),
     ] = 0.0,
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the shuffle of the training images.")
+        int,
+        typer.Option(
+            min=0, help="Seed of the shuffle that orders the training images in the shards."
+        ),
     ] = 0,
     layout: Layout = None,
     classes: TarClasses = None,
@@ -71,7 +79,7 @@ def prep(
     check_md5: Annotated[
         bool,
         typer.Option(
-            "--check-md5", help="Compare the official archives with their published MD5 first."
+            "--check-md5", help="First compare the official archives with their published MD5."
         ),
     ] = False,
     max_bad: Annotated[
@@ -80,16 +88,16 @@ def prep(
     follow_links: FollowLinks = False,
     allow_empty_class: AllowEmptyClass = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Begin even if the disk looks too small.")
+        bool, typer.Option("--force", help="Start even if the disk seems too small.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Resize ImageNet to 256x256 WebDataset shards."""
+    """Resize labeled images to 256x256 and pack them into WebDataset shards."""
     from alexnet_cli.prep.build import prep as run
     from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
     if scheduler is not None and workers is not None:
-        raise typer.BadParameter("a cluster brings its own workers.", param_hint="--workers")
+        raise typer.BadParameter("the workers are those of the cluster.", param_hint="--workers")
     place = _find_source(source, classes, allow_pipe)
     request = PrepRequest(
         source=place,
@@ -122,9 +130,9 @@ def _find_source(text: str, classes: Path | None, allow_pipe: bool):
 
 
 def _name_of(source) -> str:
-    """Return the name of a dataset: that of its source, up to the first dot of an archive's."""
+    """Return the default name of a dataset: that of the folder, or of the archive to its dot."""
     if not isinstance(source, Path):
-        raise typer.BadParameter("tars at URLs need the name of the folder.", param_hint="DATASET")
+        raise typer.BadParameter("tars at URLs need the name of a folder.", param_hint="DATASET")
     name = source.resolve().name
     return name.partition(".")[0] if source.is_file() else name
 
@@ -141,7 +149,7 @@ def _check_rejected(count: int, folder: Path, max_bad: int) -> None:
 
 
 def show_prep(result: dict) -> None:
-    """Show a table of the splits, then why images were rejected."""
+    """Print a table of the splits, then why images were rejected."""
     print_line(f"[bold]{safe(result['dataset'])}[/]: {result['classes']:,} classes")
     print_rich(split_table(result))
     for kind, count in {**result["reasons"], **result["ignored"]}.items():

@@ -25,26 +25,43 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    table: Annotated[str, typer.Argument(help="ilsvrc-2010, ilsvrc-2012, ablations or figure-1.")],
+    table: Annotated[
+        str,
+        typer.Argument(help="Table to reproduce: ilsvrc-2010, ilsvrc-2012, ablations or figure-1."),
+    ],
     data: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=DATASET", help="Such as ilsvrc-2012=shards/a.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DATASET",
+            help="Dataset for an official data set, such as ilsvrc-2012=shards/a.",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of runs and results; by default results/TABLE.")
+        Path | None, typer.Option(help="Folder for runs and results; by default results/TABLE.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Shorten every run.")] = None,
-    only: Annotated[list[str] | None, typer.Option(metavar="ROW", help="Only this row.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of epochs of every run, instead of the recipe's."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROW", help="Reproduce only this row; can be repeated."),
+    ] = None,
     settings: Settings = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the commands with images, hours and disk.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Show the commands with their images, hours and disk space."
+        ),
     ] = False,
     gpus: Annotated[
-        int | None, typer.Option(min=1, help="2: one per column. More: that many replicas.")
+        int | None,
+        typer.Option(min=1, help="Number of GPUs; 2 split the network, more are replicas."),
     ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Train and measure a table of the paper, beside its figures."""
+    """Train and evaluate a table of the paper, and compare with the published figures."""
     from alexnet_cli.reproduce import run as verb
 
     shortcuts = verb.Shortcuts(epochs, tuple(settings or ()), device, gpus)
@@ -132,7 +149,7 @@ def _plan_as_json(estimate: "Estimate") -> dict:
 
 
 def show_plan(result: dict) -> None:
-    """The commands of a reproduction in the order in which they run, with their cost."""
+    """Print the commands of a reproduction in order, with their cost."""
     for name, commands in result["to_prepare"].items():
         print_line(f"[bold]first[/], with the archives or class folders of {name} in SOURCE:")
         print_line(f"  $ {safe(commands)}")
@@ -151,7 +168,7 @@ def show_plan(result: dict) -> None:
     print_line(
         "Each command can be run by hand, on any machine that sees the folders, with its own"
     )
-    print_line("GPUs (CUDA_VISIBLE_DEVICES=0,1 alexnet ...). reproduce takes up what is there.")
+    print_line("GPUs (CUDA_VISIBLE_DEVICES=0,1 alexnet ...). reproduce uses what is complete.")
 
 
 def _hours(hours: float) -> str:
@@ -163,7 +180,7 @@ def _size(count: int) -> str:
 
 
 def show_reproduce(result: dict) -> None:
-    """The table of results.md, and where the files are."""
+    """Print the table of results.md and the paths of the files."""
     from alexnet_cli.reproduce.results import describe_ratio, table_cells
 
     for caveat in result["caveats"]:
