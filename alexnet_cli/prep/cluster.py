@@ -58,22 +58,13 @@ class Job:
     """What a worker must have in common with prep.
 
     Attributes:
-        entries: hash of the names in `source`.
         token: a file in the dataset for as long as prep is at work.
-        versions: of alexnet and the libraries that decide a shard's bytes.
-        trial: CRC-32 of an image drawn, decoded, resized and encoded.
+        facts: as `collect_facts` returns them on the machine of prep.
     """
 
     source: Path
-    entries: str
     token: Path
-    versions: dict[str, str]
-    trial: int
-
-    @classmethod
-    def of(cls, source: Path, token: Path) -> "Job":
-        """Return the job as this machine would do it."""
-        return cls(source, list_entries(source), token, own_versions(), try_image())
+    facts: dict[str, str]
 
     @property
     def dataset(self) -> Path:
@@ -87,9 +78,9 @@ class Cluster:
         self._client = client
         self._address = address
         self._job = job
-        self._threads = 0
-        self._looked = 0.0
-        self._seen = time.monotonic()
+        self._threads = 0  # how many tasks the workers run at once
+        self._looked = 0.0  # when they were counted
+        self._seen = time.monotonic()  # when there was one
 
     def run_tasks(self, tasks: list[ShardTask], stop_signal: StopSignal) -> Iterator[ShardRecord]:
         """Yield the record of each task as it is done.
@@ -172,7 +163,7 @@ def connected(address: str, source: Path, folder: Path, progress: Progress) -> I
     client = _connect(address)
     try:
         with _token(folder) as token:
-            job = Job.of(source, token)
+            job = Job(source, token, collect_facts(source))
             try:
                 found = _check_workers(client, job)
             except OSError as error:
@@ -285,59 +276,52 @@ def make_shard_there(job: Job, task: ShardTask) -> ShardRecord:
 
 def check_worker(job: Job) -> None:
     """Raise a MachineError if this worker has other folders or software than prep."""
-    host = socket.gethostname()
+    where = f"worker on {socket.gethostname()}"
+    again = "then run the same command again."
     path = job.dataset
     try:
         job.token.read_bytes()
         with tempfile.TemporaryFile(dir=job.token.parent) as file:
             file.write(b"writable")
         path = job.source
-        if list_entries(path) != job.entries:
-            raise FileNotFoundError(0, "something else, or nothing, is there")
+        own = collect_facts(path)
     except OSError as error:
         raise MachineError(
-            f"worker on {host}: {path}: {error.strerror}.",
+            f"{where}: {path}: {error.strerror}.",
             kept=SHARDS_KEPT,
-            hint="Mount SOURCE and DATASET on all machines under the same path, or stop that "
-            "worker; then run the same command again.",
+            hint=f"Mount SOURCE and DATASET there under the same path, or stop it; {again}",
         ) from error
-    own = own_versions()
-    for name in {**job.versions, **own}:
-        if own.get(name) != job.versions.get(name):
+    for name in {**job.facts, **own}:
+        here, there = job.facts.get(name, "missing"), own.get(name, "missing")
+        if there != here:
             raise MachineError(
-                f"worker on {host}: {name} {own.get(name, 'missing')} there, "
-                f"{job.versions.get(name, 'missing')} here, so that its shards may differ.",
+                f"{where}: {name} {there} there, {here} here, so that its shards may differ.",
                 kept=SHARDS_KEPT,
-                hint="Install the same everywhere, restart the worker, and run the same command "
-                "again.",
+                hint=f"Use the same folders and software on every worker; {again}",
             )
-    if try_image() != job.trial:
-        raise MachineError(
-            f"worker on {host}: the same image gets other bytes there than here.",
-            kept=SHARDS_KEPT,
-            hint="Leave out that machine, and run the same command again.",
-        )
     _fit.add(job.token)
 
 
-def list_entries(source: Path) -> str:
-    """Return a hash of the names in a folder, or a file's size; "" where there is nothing."""
-    if source.is_dir():
-        names = sorted(os.fsencode(path.name) for path in source.iterdir())
-        return hashlib.sha256(b"\0".join(names)).hexdigest()
-    return str(source.stat().st_size) if source.exists() else ""
-
-
-def own_versions() -> dict[str, str]:
-    """Return the versions of what decides a shard's bytes here."""
-    return {"alexnet": alexnet_cli.__version__, **{name: version(name) for name in LIBRARIES}}
-
-
-def try_image() -> int:
-    """Return the CRC-32 of one image drawn, decoded, resized and encoded on this machine."""
+def collect_facts(source: Path) -> dict[str, str]:
+    """Return what decides a shard's bytes on this machine: versions, a trial, what it reads."""
     rows, columns = np.arange(375)[:, None, None], np.arange(500)[None, :, None]
     pixels_HWC = (rows * rows // 7 + columns * (rows // 16) + np.array([0, 85, 170])) % 256
-    return zlib.crc32(to_jpeg(to_square(to_jpeg(pixels_HWC.astype(np.uint8)))))
+    trial = zlib.crc32(to_jpeg(to_square(to_jpeg(pixels_HWC.astype(np.uint8)))))
+    return {
+        "alexnet": alexnet_cli.__version__,
+        **{name: version(name) for name in LIBRARIES},
+        f"{source}:": list_entries(source),
+        "CRC-32 of a test image": f"{trial:08x}",
+    }
+
+
+def list_entries(source: Path) -> str:
+    """Return a folder's number of entries and a hash of their names, or a file's size."""
+    if source.is_dir():
+        names = sorted(os.fsencode(path.name) for path in source.iterdir())
+        digest = hashlib.sha256(b"\0".join(names)).hexdigest()[:16]
+        return f"{len(names)} entries ({digest})"
+    return f"{source.stat().st_size} bytes" if source.exists() else "nothing"
 
 
 def _watch(token: Path) -> Callable[[], bool]:

@@ -5,7 +5,6 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from alexnet_cli.io.progress import SILENT
 from alexnet_cli.io.signals import StopSignal
 from alexnet_cli.prep import cluster as cluster_module
 from alexnet_cli.prep.build import prep
-from alexnet_cli.prep.cluster import Job, connected
+from alexnet_cli.prep.cluster import collect_facts, connected
 from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
 distributed = pytest.importorskip("distributed", reason="Dask's distributed is not installed")
@@ -175,18 +174,13 @@ def test_worker_that_does_not_see_the_dataset_is_refused_before_any_work(
     assert f"{tmp_path / 'dataset'}: No such file or directory" in message
 
 
-def other_version(source: Path, token: Path) -> Job:
-    job = Job.of(source, token)
-    return replace(job, versions={**job.versions, "alexnet": "9.9"})
-
-
 def test_worker_that_joins_later_is_checked_by_its_first_task(
     scheduler, source, tmp_path, monkeypatch
 ):
-    class OtherJob:
-        of = staticmethod(other_version)
+    def other_facts(source: Path) -> dict[str, str]:
+        return {**collect_facts(source), "alexnet": "9.9"}
 
-    monkeypatch.setattr(cluster_module, "Job", OtherJob)
+    monkeypatch.setattr(cluster_module, "collect_facts", other_facts)
     monkeypatch.setattr(cluster_module, "_check_workers", lambda client, job: 0)
     with refused(MachineError, r"alexnet 0\.\S+ there, 9\.9 here"):
         prep(PrepRequest(source, tmp_path / "dataset", OPTIONS, scheduler=scheduler))

@@ -1,6 +1,7 @@
 """What a worker does, without a cluster."""
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,13 @@ from alexnet_cli.data.shards.writer import RECORDS, ShardTask, TaskStopped, make
 from alexnet_cli.data.sources.source import SourceImage
 from alexnet_cli.errors import MachineError
 from alexnet_cli.prep import cluster
-from alexnet_cli.prep.cluster import Job, check_worker, list_entries, make_shard_there
+from alexnet_cli.prep.cluster import (
+    Job,
+    check_worker,
+    collect_facts,
+    list_entries,
+    make_shard_there,
+)
 
 
 @pytest.fixture
@@ -31,7 +38,7 @@ def job_in(folder: Path) -> Job:
     (folder / RECORDS).mkdir(parents=True)
     token = folder / RECORDS / "cluster-17"
     token.touch()
-    return Job.of(folder.parent / "source", token)
+    return Job(folder.parent / "source", token, collect_facts(folder.parent / "source"))
 
 
 def tasks_of(job: Job, num_shards: int, copies: int = 1) -> list[ShardTask]:
@@ -149,7 +156,7 @@ def test_worker_that_cannot_write_is_refused(job, monkeypatch):
 
 def test_worker_with_another_source_is_refused_by_path(job):
     (job.source / "new.jpg").touch()
-    assert f": {job.source}: something else" in refusal(job)
+    assert re.search(f": {job.source}: 4 entries .* there, 3 entries .* here", refusal(job))
 
 
 @pytest.mark.parametrize(
@@ -162,22 +169,25 @@ def test_worker_with_another_source_is_refused_by_path(job):
 )
 def test_worker_with_another_version_is_refused_with_both(job, monkeypatch, versions, says):
     monkeypatch.setattr(cluster.alexnet_cli, "__version__", "0.1.0")
-    assert says in refusal(replace(job, versions={**job.versions, **versions}))
+    assert says in refusal(replace(job, facts={**job.facts, **versions}))
 
 
 def test_worker_with_a_library_that_prep_lacks_is_refused(job):
-    versions = {name: text for name, text in job.versions.items() if name != "simplejpeg"}
-    assert "missing here" in refusal(replace(job, versions=versions))
+    versions = {name: text for name, text in job.facts.items() if name != "simplejpeg"}
+    assert "missing here" in refusal(replace(job, facts=versions))
 
 
 def test_worker_that_computes_other_pixels_is_refused(job):
-    assert "other bytes there" in refusal(replace(job, trial=job.trial ^ 1))
+    facts = {**job.facts, "CRC-32 of a test image": "0"}
+    assert re.search(
+        r"CRC-32 of a test image \w{8} there, 0 here", refusal(replace(job, facts=facts))
+    )
 
 
 def test_entries_are_those_of_a_folder_the_size_of_a_file_and_empty_of_nothing(tmp_path):
     (tmp_path / "a").write_bytes(b"four")
-    assert list_entries(tmp_path / "a") == "4"
-    assert list_entries(tmp_path / "none") == ""
+    assert list_entries(tmp_path / "a") == "4 bytes"
+    assert list_entries(tmp_path / "none") == "nothing"
     before = list_entries(tmp_path)
     (tmp_path / os.fsdecode(b"\xff")).touch()
     assert list_entries(tmp_path) != before
