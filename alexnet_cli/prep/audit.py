@@ -32,20 +32,14 @@ from alexnet_cli.prep.publish import read_rejected
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The content of a dataset's folder, and what differs from the index.
+    """The content of a dataset's folder, and what differs from the index."""
 
-    Attributes:
-        index: None if it cannot be trusted; nothing else was read then.
-        num_bytes: of the shards that were read.
-        copies: shards that the index does not know, with the bytes of one it knows.
-    """
-
-    index: Index | None
+    index: Index | None  # None if it cannot be trusted; nothing else was read then
     findings: list[Finding]
     num_shards: int = 0
     num_samples: int = 0
-    num_bytes: int = 0
-    copies: tuple[str, ...] = ()
+    num_bytes: int = 0  # of the shards that were read
+    copies: tuple[str, ...] = ()  # shards that the index lacks, with the bytes of one it has
 
 
 def audit_dataset(
@@ -141,11 +135,7 @@ def _rejected(folder: Path, index: Index) -> list[Finding]:
 
 
 def _tasks(folder: Path, split: str, index: Index, rows: np.ndarray | None) -> list[AuditTask]:
-    """Return a task for each shard of a split.
-
-    Args:
-        rows: of its sample index, to decode the images; None to compare hashes only.
-    """
+    """Return a task for each shard of a split; without `rows`, to compare hashes only."""
     shards = index.splits[split].shards
     bounds = np.cumsum([0, *(shard.num_samples for shard in shards)]).tolist()
     side = index.options["size"]
@@ -178,11 +168,7 @@ def _audit_shards(tasks: list[AuditTask], num_threads: int, progress: Progress) 
 
 
 def _unknown_shards(folder: Path, owners: dict[str, str]) -> tuple[list[Finding], tuple[str, ...]]:
-    """Find the tars that no reader of this dataset should encounter.
-
-    Args:
-        owners: name of each shard of the index by its SHA-256.
-    """
+    """Find tars that the index lacks; `owners` has the names of its shards by SHA-256."""
     findings, copies = [], []
     for path in sorted(folder.glob("*.tar")):
         if path.name in owners.values():

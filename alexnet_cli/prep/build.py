@@ -28,26 +28,18 @@ from alexnet_cli.prep.publish import (
 
 @dataclass(frozen=True, slots=True)
 class PrepResult:
-    """What prep found, wrote and rejected.
-
-    Attributes:
-        splits: found, written, rejected and shards (a count) of each split.
-        reasons: rejected images by reason.
-        ignored: entries that are no images at all, by kind.
-        duplicates: images stored as the same JPEG as one of another class; of a new dataset.
-        already_complete: the dataset was there, nothing was done.
-    """
+    """What prep found, wrote and rejected."""
 
     dataset: str
     layout: str
     classes: int
-    splits: dict[str, dict[str, int]]
+    splits: dict[str, dict[str, int]]  # numbers found, written, rejected, and of shards
     rejected: list[dict[str, str]]
-    reasons: dict[str, int]
-    ignored: dict[str, int]
-    duplicates: list[dict[str, str]]
+    reasons: dict[str, int]  # rejected images by reason
+    ignored: dict[str, int]  # entries that are no images at all, by kind
+    duplicates: list[dict[str, str]]  # the same JPEG as of another class, in a new dataset
     fingerprint: str
-    already_complete: bool
+    already_complete: bool  # the dataset was there, nothing was done
 
 
 def prep(request: PrepRequest, progress: Progress = SILENT) -> PrepResult:

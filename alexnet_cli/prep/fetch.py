@@ -43,16 +43,11 @@ NOTHING = "Nothing was fetched or run."
 
 @dataclass(frozen=True, slots=True)
 class RemoteTar:
-    """A tar at a URL, or out of a command.
-
-    Attributes:
-        num_bytes: as its server says, None if it does not.
-        tag: a text that its server changes with the content, if there is one.
-    """
+    """A tar at a URL, or out of a command."""
 
     address: str
-    num_bytes: int | None
-    tag: str
+    num_bytes: int | None  # as its server says, None if it does not
+    tag: str  # a text that its server changes with the content, if there is one
 
     @property
     def name(self) -> str:
@@ -62,15 +57,11 @@ class RemoteTar:
 
 @dataclass(frozen=True, slots=True)
 class RemoteTars:
-    """All tars of a set, as their servers describe them now.
-
-    Attributes:
-        class_names: the words for each label, if the user has them.
-    """
+    """All tars of a set, as their servers describe them now."""
 
     source: TarSet
     tars: tuple[RemoteTar, ...]
-    class_names: list[str] | None
+    class_names: list[str] | None  # the words for each label, if the user has them
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with an address, size, tag or class name."""
@@ -80,16 +71,12 @@ class RemoteTars:
     def fetch(self, staging: Path, progress: Progress, *, force: bool = False) -> Path:
         """Fetch the tars that are not there yet and return the folder with all of them.
 
+        Complete tars are kept after any error.
+
         Args:
             staging: a folder that only this process writes to. It and its parent are removed if
                 they are empty at the end.
             force: begin even if the disk looks too small.
-
-        Raises:
-            SourceError: if a tar is cut or compressed, or changes meanwhile.
-            DatasetError: if a tar does not exist.
-            MachineError: if the network or a command fails, or the disk has no room.
-            OSError: if the disk fails. After all of these, complete tars are kept.
         """
         addresses = json.dumps([tar.address for tar in self.tars])
         folder = staging / hashlib.sha256(addresses.encode()).hexdigest()[:16]
@@ -112,14 +99,7 @@ class RemoteTars:
 
 
 def look_at(source: TarSet, progress: Progress) -> RemoteTars:
-    """Ask the servers of all tars for size and tag; nothing is fetched and no command is run.
-
-    Raises:
-        UsageError: if the set cannot be fetched, or its names do not say the split.
-        SourceError: if the file of class names cannot be used.
-        DatasetError: if a tar does not exist.
-        MachineError: if a server does not answer.
-    """
+    """Ask the servers of all tars for size and tag; nothing is fetched and no command is run."""
     addresses = _checked_addresses(source)
     class_names = None
     if source.classes:
@@ -196,11 +176,6 @@ def fetch_source(request: PrepRequest, progress: Progress) -> tuple[Path | None,
 
     Returns:
         The folder of the tars, None if the dataset is complete; and their entries in index.json.
-
-    Raises:
-        AlexNetError: as `look_at` and `RemoteTars.fetch`.
-        UsageError: if an option is for other sources.
-        DatasetError: if the dataset was made, or begun, of other tars or with other options.
     """
     source, folder = request.source, request.folder
     given = {

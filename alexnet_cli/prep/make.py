@@ -40,15 +40,11 @@ MARGIN = 1.05
 
 @dataclass(slots=True)
 class PrepWork:
-    """The shards of one prep: those that are done, and the making of the others.
-
-    Attributes:
-        num_workers: processes; None for one per core. They have no part where a cluster works.
-    """
+    """The shards of one prep: those that are done, and the making of the others."""
 
     folder: Path
     tasks: list[ShardTask]
-    num_workers: int | None
+    num_workers: int | None  # processes, where no cluster works; None for one per core
     stop_signal: StopSignal
     progress: Progress
     cluster: Cluster | None = None
@@ -57,11 +53,7 @@ class PrepWork:
     def make_all(
         self, plan: dict, staged: Sequence[StagedFile], *, force: bool
     ) -> list[tuple[ShardTask, ShardRecord]]:
-        """Find what is done, check that the rest fits on the disk, make it; return all.
-
-        Raises:
-            DatasetError, MachineError, SourceError, Stopped: as `prep`.
-        """
+        """Find what is done, check that the rest fits on the disk, make it; return all."""
         paths = {image.path for task in self.tasks for image in task.images if image.offset >= 0}
         stamps = {path: file_stamp(path) for path in paths if path.exists()}
         self._find_finished()

@@ -26,31 +26,18 @@ class PrepOptions:
 
 @dataclass(frozen=True, slots=True)
 class PrepRequest:
-    """One dataset to make.
+    """One dataset to make."""
 
-    Attributes:
-        source: a file or folder; or tars at URLs, which are fetched into `folder` until the shards
-            are complete.
-        folder: of the dataset.
-        layout: of the source, a key of `LAYOUTS`; None to recognize it.
-        workers: number of processes, by default one per core.
-        scheduler: address of a Dask scheduler, whose workers make the shards instead.
-        check_md5: compare the official archives with their published MD5 first.
-        follow_links: follow links that lead out of a folder of classes.
-        allow_empty_class: keep a class without a training image, and its number.
-        force: begin even if the disk looks too small.
-    """
-
-    source: Path | TarSet
-    folder: Path
+    source: Path | TarSet  # a file or folder; or tars at URLs, which are fetched into `folder`
+    folder: Path  # of the dataset
     options: PrepOptions = PrepOptions()
-    layout: str | None = None
-    workers: int | None = None
-    scheduler: str | None = None
-    check_md5: bool = False
-    follow_links: bool = False
-    allow_empty_class: bool = False
-    force: bool = False
+    layout: str | None = None  # of the source, a key of `LAYOUTS`; None to recognize it
+    workers: int | None = None  # number of processes; None for one per core
+    scheduler: str | None = None  # address of a Dask scheduler, whose workers make the shards
+    check_md5: bool = False  # compare the official archives with their published MD5 first
+    follow_links: bool = False  # follow links that lead out of a folder of classes
+    allow_empty_class: bool = False  # keep a class without a training image, and its number
+    force: bool = False  # begin even if the disk looks too small
 
 
 def plan_shards(source: Source, folder: Path, options: PrepOptions) -> list[ShardTask]:

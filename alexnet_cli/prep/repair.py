@@ -50,9 +50,6 @@ def restore_index(folder: Path) -> list[str]:
 
     Returns:
         The name of the file that was written, if one was.
-
-    Raises:
-        DatasetError: if neither can be trusted; nothing has changed.
     """
     paths = folder / INDEX_NAME, folder / INDEX_COPY
     if not any(path.is_file() for path in paths):
@@ -169,18 +166,13 @@ def _list_images(
 
 @dataclass(frozen=True, slots=True)
 class _Repair:
-    """The files to make, in a folder beside those that they replace.
-
-    Attributes:
-        damaged: names of the files to make.
-        tasks: those of all shards of the dataset.
-    """
+    """The files to make, in a folder beside those that they replace."""
 
     folder: Path
     staging: Path
     index: Index
-    damaged: set[str]
-    tasks: list[ShardTask]
+    damaged: set[str]  # names of the files to make
+    tasks: list[ShardTask]  # those of all shards of the dataset
 
     def make(self, num_workers: int, progress: Progress) -> list[str]:
         """Make every file and return their names; none of them is in its place yet."""

@@ -18,29 +18,19 @@ from alexnet_cli.prep.repair import is_index, rebuild_samples, repair, restore_i
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """What verify found and repaired.
-
-    Attributes:
-        deep: every image was decoded.
-        seconds: taken by reading.
-        findings: what is still wrong.
-        repaired: findings that are repaired.
-        replaced: files that were made again, or removed because they were copies.
-        rebuilt: the indexes were to be made again from what is beside them.
-        repaired_from: the source of the repair, if one was requested.
-    """
+    """What verify found and repaired."""
 
     dataset: str
-    deep: bool
+    deep: bool  # every image was decoded
     shards: int
     samples: int
     bytes: int
-    seconds: float
-    findings: list[Finding]
+    seconds: float  # taken by reading
+    findings: list[Finding]  # what is still wrong
     repaired: list[Finding]
-    replaced: list[str]
-    rebuilt: bool
-    repaired_from: str | None
+    replaced: list[str]  # files that were made again, or removed because they were copies
+    rebuilt: bool  # the indexes were to be made again from what is beside them
+    repaired_from: str | None  # the source of the repair, if one was requested
 
     def raise_findings(self) -> None:
         """Raise a DatasetError if anything is wrong."""

@@ -122,7 +122,7 @@ def test_truncated_archive_is_refused(fails, release, tmp_path, share):
     archive = tmp_path / "cut" / "ILSVRC2012_img_train.tar"
     os.truncate(archive, int(share * archive.stat().st_size))
     failure = fails(3, "prep", tmp_path / "cut", tmp_path / "new", "--workers", 1)
-    assert "ILSVRC2012_img_train.tar: the archive is cut or damaged" in failure.message
+    assert "ILSVRC2012_img_train.tar: cut or damaged" in failure.message
     assert not (tmp_path / "new").exists()
 
 
@@ -137,7 +137,7 @@ def test_folder_with_other_files_is_left_as_it_is(fails, release, tmp_path, unha
 def test_output_that_is_a_file_is_left_as_it_is(fails, release, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     message = fails(4, "prep", release, tmp_path / "thesis.txt").message
-    assert "is a file, not a folder; it is left as it is" in message
+    assert "is a file, not a folder.\nIt is left as it is." in message
     fails(4, "prep", release, tmp_path / "thesis.txt" / "below")
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
@@ -168,7 +168,7 @@ def test_full_disk_names_the_file_and_the_same_command_goes_on(
         crop.setattr(os, "fsync", fill_up)
         message = fails(4, *arguments).message
     assert "disk full: " in message
-    assert "Finished shards are kept. Make room and run the same command again." in message
+    assert "Finished shards are kept.\nMake room and run the same command again." in message
     assert str(tmp_path / "new") in message
     assert not list(tmp_path.rglob("*.partial"))
     answer(*arguments)
@@ -189,7 +189,7 @@ def test_stopped_prep_goes_on_with_the_same_command(
     with monkeypatch.context() as crop:
         crop.setattr(shard_pool, "make_shard", stop_at_third)
         message = fails(130, *arguments).message
-    assert "stopped: 2 of 5 shards are done; run the same command to go on." in message
+    assert "stopped: 2 of 5 shards are done.\nRun the same command to continue." in message
     assert not list(tmp_path.rglob("*.partial"))
     assert not (tmp_path / "new" / "index.json").exists()
     again = alexnet(*arguments)
@@ -237,7 +237,7 @@ def test_wrong_layout_says_what_it_needs(fails, class_folders, tmp_path):
 def test_source_that_is_no_path_is_exit_2(fails, tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     message = fails(2, "prep", "--", source, "new").message
-    assert re.search("nothing was (fetched or )?run", message)
+    assert re.search("(?i)nothing was (fetched or )?run", message)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -360,7 +360,7 @@ def test_signal_ends_prep_with_what_is_done_and_no_traces(many, tmp_path, number
         message = process.communicate(timeout=20)[1]
         assert time.monotonic() - began < 10
         assert process.returncode == 128 + number, message
-        assert "of 100 shards are done; run the same command to go on." in message
+        assert "of 100 shards are done.\nRun the same command to continue." in message
         assert "Traceback" not in message
         assert not list(tmp_path.rglob("*.partial"))
     finally:
@@ -483,7 +483,7 @@ def test_names_with_line_breaks_and_terminal_codes_are_escaped_and_keep_csv_and_
     (class_folders / "on\nly").mkdir()
     shutil.copy(bad, class_folders / "on\nly" / "x\ny.jpg")
     lost = fails(3, "prep", class_folders, tmp_path / "new\none", *OPTIONS).message
-    assert r"The first is on\nly/x\ny.jpg: not-an-image" in lost
+    assert r"the first is on\nly/x\ny.jpg: not-an-image" in lost
     assert "Nothing was written." in lost
     shutil.rmtree(class_folders / "on\nly")
 
@@ -532,7 +532,7 @@ def test_links_that_lead_out_need_a_flag(answer, fails, class_folders, release, 
     index = tmp_path / "with" / "index.json"
     assert json.loads(index.read_text())["source"]["follow_links"] is True
     failure = fails(2, "prep", release, tmp_path / "new", "--follow-links")
-    assert "--follow-links is for class folders" in failure.message
+    assert "Leave out --follow-links." in failure.message
 
 
 def test_image_in_two_classes_is_reported(alexnet, class_folders, tmp_path):

@@ -169,7 +169,7 @@ def test_prep_that_is_ended_while_it_fetches_goes_on(answer, web, tars, local, t
         process.wait()
     if number == signal.SIGTERM:
         assert process.returncode == 143
-        assert "run the same command to go on" in message
+        assert "Run the same command to continue" in message
     left = {path.name for path in (tmp_path / "new").iterdir()}
     assert left == ({".prep", ".lock"} if number == signal.SIGKILL else {".prep"})
     assert len(list(tmp_path.rglob("*.tar"))) == 4

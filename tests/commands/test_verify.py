@@ -87,7 +87,7 @@ def test_damaged_index_and_copy_are_exit_3_and_left_as_they_are(fails, without_i
     (without_index / ".index.json").unlink()
     check = unharmed(without_index)
     for options in (["--rebuild"], ["--repair", "anything"]):
-        assert "nothing was changed" in fails(3, "verify", without_index, *options).message
+        assert "Nothing was changed" in fails(3, "verify", without_index, *options).message
     check()
 
 

@@ -21,11 +21,7 @@ MAX_CLASSES = 256  # a label is a byte
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One of the two sets.
-
-    Attributes:
-        label_bytes: before the pixels of each image; the last one is the label.
-    """
+    """One of the two sets."""
 
     title: str
     folder: str
@@ -33,7 +29,7 @@ class Variant:
     names: str
     train: tuple[str, ...]
     test: str
-    label_bytes: int
+    label_bytes: int  # before the pixels of each image; the last one is the label
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -66,11 +62,7 @@ PICKLED = ("cifar-10-python.tar.gz", "cifar-10-batches-py", "cifar-100-python.ta
 def read_cifar(source: Path, staging: Path) -> Source | None:
     """List the images of CIFAR-10 or CIFAR-100; None if neither is in `source`.
 
-    Args:
-        source: the archive, the folder in it, or a folder that holds one of them.
-
-    Raises:
-        SourceError: if a file is missing or cut, or it is the pickled version.
+    `source` is the archive, the folder in it, or a folder that holds one of them.
     """
     for variant in VARIANTS:
         folder = next((f for f in (source, source / variant.folder) if _holds(f, variant)), None)

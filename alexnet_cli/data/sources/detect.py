@@ -111,7 +111,7 @@ def _check_source(source: Path, layout: str | None) -> None:
         return
     if URL.fullmatch(str(source)):
         raise UsageError(
-            f"{source}: not supported, nothing was fetched or run.", hint="Name a folder."
+            f"{source}: not supported.", kept="Nothing was fetched or run.", hint="Name a folder."
         )
     raise SourceError(f"{source} does not exist.", hint=NAME_A_FOLDER)
 

@@ -19,25 +19,15 @@ DOWNLOAD_AGAIN = "Download the development kit again."
 
 @dataclass(frozen=True, slots=True)
 class DevKit:
-    """The content of a development kit.
+    """The content of a development kit."""
 
-    Attributes:
-        classes: the leaf synsets in sorted-wnid order; positions are labels.
-        label_of_id: the label of each id that the kit's own files use for a class.
-        val_labels: the label of each validation image, in file-name order.
-    """
-
-    classes: tuple[ImageClass, ...]
-    label_of_id: dict[int, int]
-    val_labels: tuple[int, ...]
+    classes: tuple[ImageClass, ...]  # the leaf synsets in sorted-wnid order
+    label_of_id: dict[int, int]  # by the ids that the kit's own files use
+    val_labels: tuple[int, ...]  # of the validation images, in file-name order
 
 
 def read_devkit(path: Path) -> DevKit:
-    """Read `ILSVRC2012_devkit_t12.tar.gz` or its 2010 counterpart, in memory.
-
-    Raises:
-        SourceError: if a part is missing, damaged or contradicts another.
-    """
+    """Read `ILSVRC2012_devkit_t12.tar.gz` or its 2010 counterpart, in memory."""
     try:
         found = read_small_tar(path, _ending, MAX_MEMBER_BYTES)
     except DamagedTarError as error:

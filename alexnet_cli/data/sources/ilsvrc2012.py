@@ -24,11 +24,7 @@ MEGABYTE = 1_000_000
 
 
 def check_labels(source: Source) -> None:
-    """Compare the first validation images with their known labels, if these are the 1000 classes.
-
-    Raises:
-        SourceError: if a label is not the known one, so that all may be permuted.
-    """
+    """Raise a SourceError if the first validation images of the 1000 classes have other labels."""
     wnids = [entry.wnid for entry in source.classes]
     # Classes without wnids are named by number; the images' names then identify the set.
     by_number = wnids == [f"{label:03d}" for label in range(NUM_CLASSES)]

@@ -49,11 +49,7 @@ class _Parts:
 def read_kaggle(source: Path) -> Source | None:
     """List Kaggle's images; None if `source` does not hold them.
 
-    Args:
-        source: the zip, or a folder: CLS-LOC, Data, ILSVRC, or what holds ILSVRC or the zip.
-
-    Raises:
-        SourceError: if the labels are missing or do not fit the images, or the zip is damaged.
+    `source` is the zip, or a folder: CLS-LOC, Data, ILSVRC, or what holds ILSVRC or the zip.
     """
     ignored: dict[str, int] = {}
     archive = source if source.suffix == ".zip" else source / ZIP_NAME

@@ -38,12 +38,7 @@ NO_LABEL = -1
 
 
 def read_parquet(folder: Path, staging: Path) -> Source | None:
-    """List the rows of the parquet files in `folder` or `folder/data`; None if there are none.
-
-    Raises:
-        SourceError: if a file is missing, cut, of other columns, or has a label no class can have.
-        MachineError: if pyarrow is not installed.
-    """
+    """List the rows of the parquet files in `folder` or `folder/data`; None if there are none."""
     paths = _find(folder) or _find(folder / "data")
     if not paths:
         return None

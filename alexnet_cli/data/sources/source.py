@@ -17,28 +17,15 @@ from alexnet_cli.types import ImageClass
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """Where one image is stored; a source has a million of these.
+    """Where one image is stored; a source has a million of these."""
 
-    Attributes:
-        name: its own file name, the same in every layout: the path inside its class folder, or
-            the base name in an archive.
-        path: the file that holds it: the image itself, an archive, or a staged file.
-        offset: byte offset inside the archive (the row number in a staged file); -1 if the file
-            is the image.
-        length: bytes in that file; of a plain file, its size when it was listed; of a staged row,
-            the size of the file that the row comes from.
-        label: 0-based position in the source's classes.
-        parent: what comes before the name in this source; one string for many images.
-        codec: a key of `READERS`.
-    """
-
-    name: str
-    path: Path
-    offset: int
-    length: int
-    label: int
-    parent: str = ""
-    codec: str = ""
+    name: str  # the same in every layout: path inside its class folder, or base name in an archive
+    path: Path  # of the image itself, an archive, or a staged file
+    offset: int  # in bytes; a staged file's row number; -1 if the file is the image
+    length: int  # in bytes when it was listed; of a staged row, of the file it comes from
+    label: int  # 0-based position in the source's classes
+    parent: str = ""  # what precedes the name in this source; one string for many images
+    codec: str = ""  # a key of `READERS`
 
     @property
     def source(self) -> str:
@@ -65,20 +52,13 @@ class Source:
     The order of the images does not depend on the layout: training images are sorted by label and
     name, the others by name and label. The same images make the same shards however they are
     packed.
-
-    Attributes:
-        layout: a description for people.
-        classes: in label order (sorted wnids or folder names).
-        images: by split, "train", "val" and maybe "test".
-        ignored: number of entries that are not images at all (hidden files, links), by reason.
-        staged: files to be made before any image is read.
     """
 
-    layout: str
-    classes: tuple[ImageClass, ...]
-    images: dict[str, list[SourceImage]]
-    ignored: dict[str, int]
-    staged: tuple[StagedFile, ...] = ()
+    layout: str  # a description for people
+    classes: tuple[ImageClass, ...]  # in label order: sorted wnids or folder names
+    images: dict[str, list[SourceImage]]  # by split: "train", "val" and maybe "test"
+    ignored: dict[str, int]  # number of entries that are not images (hidden files, links)
+    staged: tuple[StagedFile, ...] = ()  # files to be made before any image is read
 
     def __post_init__(self) -> None:
         for split, listed in self.images.items():
@@ -110,40 +90,24 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """How to list the images of a source.
+    """How to list the images of a source."""
 
-    Attributes:
-        staging: folder for copies of images that cannot be read in place.
-        layout: a key of `LAYOUTS`; None to recognize it.
-        val_fraction: share of each class kept for validation, where the layout has no splits.
-        seed: of the draw of those images.
-        check_md5: compare the official archives with their published MD5 first.
-        follow_links: follow links that lead out of a folder of classes.
-    """
-
-    staging: Path
-    layout: str | None = None
-    val_fraction: float = 0.0
-    seed: int = 0
-    check_md5: bool = False
-    follow_links: bool = False
+    staging: Path  # folder for copies of images that cannot be read in place
+    layout: str | None = None  # a key of `LAYOUTS`; None to recognize it
+    val_fraction: float = 0.0  # of each class for validation, where the layout has no splits
+    seed: int = 0  # of the draw of those images
+    check_md5: bool = False  # compare the official archives with their published MD5 first
+    follow_links: bool = False  # follow links that lead out of a folder of classes
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A way to lay out a set of images.
+    """A way to lay out a set of images."""
 
-    Attributes:
-        name: as users type it.
-        needs: what must be there, for people.
-        read: returns the source in a folder or file, None if it has another layout.
-        options: names of the fields of `SourceOptions` that `read` takes as keywords.
-    """
-
-    name: str
-    needs: str
-    read: Callable[..., Source | None]
-    options: tuple[str, ...] = ()
+    name: str  # as users type it
+    needs: str  # what must be there, for people
+    read: Callable[..., Source | None]  # the source in a folder or file; None: another layout
+    options: tuple[str, ...] = ()  # the fields of `SourceOptions` that `read` takes as keywords
 
 
 def _label_and_name(image: SourceImage) -> tuple[int, str]:

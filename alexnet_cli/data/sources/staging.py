@@ -20,16 +20,11 @@ ENTRY = np.dtype("<u8")  # the byte at which a row ends and the next begins
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """One file to make.
-
-    Attributes:
-        num_bytes: about how large it becomes.
-        write: writes its content.
-    """
+    """One file to make."""
 
     path: Path
-    num_bytes: int
-    write: Callable[[BinaryIO], None]
+    num_bytes: int  # about
+    write: Callable[[BinaryIO], None]  # writes its content
 
 
 def missing_bytes(files: Sequence[StagedFile]) -> int:

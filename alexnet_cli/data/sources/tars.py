@@ -17,11 +17,7 @@ PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\3\4": "z
 def list_members(
     path: Path, file: BinaryIO, start: int, end: int, ignored: dict[str, int]
 ) -> Iterator[tarfile.TarInfo]:
-    """Yield the images and inner tars of the tar at `start`..`end` of `file`.
-
-    Raises:
-        SourceError: if the tar ends early, is damaged or compressed.
-    """
+    """Yield the images and inner tars of the tar at `start`..`end` of `file`."""
     file.seek(start)
     magic = file.read(8)
     packed = next((name for key, name in PACKED.items() if magic.startswith(key)), None)

@@ -31,11 +31,7 @@ NAMES_FILES = ("classes.txt", "classes.json")
 
 
 def read_webdataset(folder: Path) -> Source | None:
-    """List the samples of the tars in `folder`; None if no tar is named after a split.
-
-    Raises:
-        SourceError: if a tar is cut, or a sample has no label, or one that no class can have.
-    """
+    """List the samples of the tars in `folder`; None if no tar is named after a split."""
     if not folder.is_dir():
         return None
     tars = sorted(p for p in folder.iterdir() if FILE.fullmatch(p.name) and p.is_file())

@@ -203,7 +203,7 @@ def test_a_folder_with_nothing_we_read_is_told_what_we_read(tmp_path):
 )
 def test_what_is_no_path_is_a_wrong_command_line_and_nothing_runs(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
-    with refused(UsageError, "nothing was fetched or run"):
+    with refused(UsageError, "Nothing was fetched or run"):
         read_source(Path(source), SourceOptions(tmp_path / "s"))
     assert list(tmp_path.iterdir()) == []
 
