@@ -18,7 +18,7 @@ WORDS = {
     errno.ENFILE: "too many open files on this machine",
     errno.EAGAIN: "too many processes or threads (ulimit -u)",
 }
-ADVICE = {
+ADVICE: dict[int, str | Hint] = {
     errno.ENOSPC: "Make room and run the same command again.",
     errno.EDQUOT: "Make room within the quota and run the same command again.",
     errno.EFBIG: "Raise the limit and run the same command again.",
@@ -63,10 +63,10 @@ def check_room(
 
 def fault_in_words(error: OSError, folder: Path) -> str:
     """Return the file, or else the folder in use, and what is wrong with its disk."""
-    what = WORDS.get(error.errno) or error.strerror or str(error)
+    what = WORDS.get(error.errno or 0) or error.strerror or str(error)
     return f"{error.filename or folder}: {what}"
 
 
 def advice_on(error: OSError) -> str | Hint:
     """Return the hint of an error about a fault of the disk."""
-    return ADVICE.get(error.errno, "When the disk can be used again, run the same command.")
+    return ADVICE.get(error.errno or 0, "When the disk can be used again, run the same command.")

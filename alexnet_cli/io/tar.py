@@ -11,13 +11,17 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 BLOCK = tarfile.BLOCKSIZE
 MAX_HEADER_BYTES = 1 << 20  # of one member, its long name and pax records included
 MAX_UNPACKED_BYTES = 1 << 30
 PIECE = 1 << 20
-OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+OPENERS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
 # What tarfile and the decompressors raise on damage; from ValueError on, unintended by tarfile.
 _FAULTS = (
     tarfile.TarError,
@@ -40,10 +44,10 @@ class Header(tarfile.TarInfo):
     """A header that counts as the end of the tar only if it is all zeros."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "Header":
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
         try:
             return super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error
@@ -79,10 +83,10 @@ def read_members(
     try:
         file.seek(start)
         metered = _MeteredFile(file)
-        tar = tarfile.TarFile(fileobj=metered, tarinfo=Header)
+        tar = tarfile.TarFile(fileobj=metered, tarinfo=Header)  # type: ignore[arg-type]
         while (member := tar.next()) is not None:
             metered.left = MAX_HEADER_BYTES
-            tar.members.clear()  # an archive of ImageNet has 1.3 million
+            tar.members.clear()  # type: ignore[attr-defined] # 1.3 million of ImageNet
             if not position < tar.offset <= end:  # a negative size would lead back
                 raise tarfile.ReadError(f"{member.name[:80]!r} of {member.size} bytes")
             position = tar.offset

@@ -1,7 +1,7 @@
 """`alexnet prep`: a source of images -> 256x256 JPEG shards (paper section 2)."""
 
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from alexnet_cli.data.sources.detect import read_source
 from alexnet_cli.data.sources.source import Source, SourceOptions
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.io.signals import catch_signals
-from alexnet_cli.prep.cluster import connected
+from alexnet_cli.prep.cluster import Cluster, connected
 from alexnet_cli.prep.fetch import ORIGIN, fetch_source
 from alexnet_cli.prep.folder import another_dataset, entered, finish
 from alexnet_cli.prep.make import PrepWork
@@ -58,16 +58,17 @@ def prep(request: PrepRequest, progress: Progress = SILENT) -> PrepResult:
         request = replace(request, folder=request.folder.absolute())
     folder = request.folder
     with entered(folder):
-        path, origin = request.source, {}
-        if isinstance(path, TarSet):
-            path, origin = fetch_source(request, progress)
-        if path is None:
-            return _complete(folder, ignored={})
-        cluster_or_none = nullcontext()
+        origin: dict[str, str] = {}
+        path: Path | None
+        if isinstance(request.source, TarSet):
+            path, origin = fetch_source(request.source, request, progress)
+            if path is None:
+                return _complete(folder, ignored={})
+        else:
+            path = request.source
         if request.scheduler:
             path = path.absolute()
-            cluster_or_none = connected(request.scheduler, path, folder, progress)
-        with cluster_or_none as cluster:
+        with _cluster(request, path, progress) as cluster:
             source = _list_images(request, path, progress)
             plan = _plan(request, source, origin)
             if (folder / INDEX_NAME).exists():
@@ -81,6 +82,14 @@ def prep(request: PrepRequest, progress: Progress = SILENT) -> PrepResult:
                 finish(folder)
                 duplicates = find_duplicates(made, progress)
             return _result(folder, index, rejected, duplicates, source.ignored)
+
+
+def _cluster(
+    request: PrepRequest, path: Path, progress: Progress
+) -> AbstractContextManager[Cluster | None]:
+    if request.scheduler:
+        return connected(request.scheduler, path, request.folder, progress)
+    return nullcontext()
 
 
 def _list_images(request: PrepRequest, path: Path, progress: Progress) -> Source:

@@ -107,7 +107,7 @@ class Cluster:
         try:
             yield from collect(pending, stop_signal, top_up)
         except KilledWorker as error:
-            shard = error.task.partition(f"-{TOKEN}")[0]
+            shard = str(error.task).partition(f"-{TOKEN}")[0]
             raise MachineError(
                 f"{error.allowed_failures + 1} workers died one after another over {shard}, the "
                 f"last was {error.last_worker.address} (out of memory?).",

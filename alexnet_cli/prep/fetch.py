@@ -171,13 +171,15 @@ def _check_copy(tar: RemoteTar, copy: Path, num_bytes: int) -> None:
         raise error.replaced(problem=problem, kept=KEPT, hint=AGAIN) from error
 
 
-def fetch_source(request: PrepRequest, progress: Progress) -> tuple[Path | None, dict]:
+def fetch_source(
+    source: TarSet, request: PrepRequest, progress: Progress
+) -> tuple[Path | None, dict]:
     """Fetch the tars of a request into the dataset being made, unless the dataset is complete.
 
     Returns:
         The folder of the tars, None if the dataset is complete; and their entries in index.json.
     """
-    source, folder = request.source, request.folder
+    folder = request.folder
     given = {
         "layout": request.layout not in (None, LAYOUT.name),
         "check-md5": request.check_md5,
@@ -197,11 +199,10 @@ def fetch_source(request: PrepRequest, progress: Progress) -> tuple[Path | None,
     shown = PIPE if has_command else str(source)
     origin = dict(zip(ORIGIN, (shown, tars.fingerprint()), strict=True))
     is_complete = (folder / INDEX_NAME).exists()
+    found = read_checksummed(folder / RECORDS / PLAN_NAME)
     if is_complete:
         index = read_index(folder)
         found = {"options": index.options, "source": index.source}
-    else:
-        found = read_checksummed(folder / RECORDS / PLAN_NAME)
     if found is not None:
         _check_same(folder, found, asdict(request.options), origin)
     if is_complete:

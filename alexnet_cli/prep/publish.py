@@ -147,10 +147,9 @@ def find_duplicates(made: Made, progress: Progress = SILENT) -> list[dict[str, s
                     duplicates.append({"source": source, "other": first})
             bar.advance(len(own))
     if duplicates:
-        first = duplicates[0]
         progress.say(
             f"warning: the same image in two classes, {len(duplicates):,} times, "
-            f"the first {first['source']} and {first['other']}"
+            f"the first {duplicates[0]['source']} and {duplicates[0]['other']}"
         )
     return duplicates
 

@@ -69,19 +69,19 @@ def restore_index(folder: Path) -> list[str]:
     )
 
 
-def rebuild_samples(folder: Path, audit: Audit) -> list[str]:
+def rebuild_samples(folder: Path, index: Index, damaged: set[str]) -> list[str]:
     """Make damaged sample indexes again where every shard of their split is whole.
 
     Returns:
         The names of those that got the bytes they had.
     """
-    damaged, rebuilt = {finding.file for finding in audit.findings}, []
-    for split, record in audit.index.splits.items():
+    rebuilt = []
+    for split, record in index.splits.items():
         name = samples_name(split)
         if name not in damaged or damaged & {shard.name for shard in record.shards}:
             continue
         content = sample_index([scan_samples(folder / shard.name) for shard in record.shards])
-        if audit.index.files.get(name) == FileRecord.of(content):
+        if index.files.get(name) == FileRecord.of(content):
             write_bytes(folder / name, content)
             rebuilt.append(name)
     return rebuilt

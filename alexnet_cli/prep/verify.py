@@ -80,8 +80,9 @@ def verify(
         began = time.perf_counter()
         audit = audit_dataset(folder, deep=deep, num_threads=num_workers, progress=progress)
         seconds = time.perf_counter() - began
-        if rebuild:
-            replaced += rebuild_samples(folder, audit)
+        if rebuild and audit.index:
+            damaged_files = {finding.file for finding in audit.findings}
+            replaced += rebuild_samples(folder, audit.index, damaged_files)
         damaged = [finding for finding in audit.findings if finding.file not in replaced]
         if source and damaged:
             replaced += repair(

@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from alexnet_cli.data.shards.writer import ShardRecord, ShardTask, TaskStopped, make_shard
 from alexnet_cli.errors import MachineError, hint
@@ -132,7 +133,7 @@ def _without_hangup() -> Iterator[None]:
 
 def _end(workers: list[BaseProcess]) -> None:
     """Wait for the workers; kill those that do not end, because of a hung disk for example."""
-    alive = {worker.sentinel: worker for worker in workers}
+    alive: dict[Any, BaseProcess] = {worker.sentinel: worker for worker in workers}
     deadline = time.monotonic() + STOP_SECONDS
     while alive and (left := deadline - time.monotonic()) > 0:
         for ended in connection.wait(list(alive), left):
@@ -174,7 +175,8 @@ def make_shard_here(task: ShardTask) -> ShardRecord:
         try:
             return make_shard(task, _stopping.is_set)
         finally:
-            if not multiprocessing.parent_process().is_alive():
+            parent = multiprocessing.parent_process()
+            if parent is None or not parent.is_alive():
                 os._exit(1)
 
 
@@ -182,6 +184,7 @@ def _watch_parent(pipe: connection.Connection) -> None:
     """Abandon the shard when the pipe closes, and end with the parent process."""
     pipe.poll(None)
     _stopping.set()
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     with _working:
         os._exit(1)

@@ -393,13 +393,13 @@ def begin(folder: Path, origin: dict, **changed) -> None:
 def test_options_of_other_sources_are_refused(two_tars, folder, given, said):
     request = PrepRequest(two_tars, folder, OPTIONS)
     with refused(UsageError, f"Nothing was fetched.\nLeave out {said}"):
-        fetch_source(replace(request, **given), SILENT)
+        fetch_source(two_tars, replace(request, **given), SILENT)
     assert list(folder.iterdir()) == []
-    fetch_source(replace(request, layout="webdataset"), SILENT)
+    fetch_source(two_tars, replace(request, layout="webdataset"), SILENT)
 
 
 def test_tars_come_to_where_prep_works(two_tars, folder):
-    place, origin = fetch_source(PrepRequest(two_tars, folder, OPTIONS), SILENT)
+    place, origin = fetch_source(two_tars, PrepRequest(two_tars, folder, OPTIONS), SILENT)
     assert place.parent == folder / ".prep" / "tars"
     assert sorted(path.name for path in place.glob("*.tar")) == [
         "train-000000.tar",
@@ -407,12 +407,16 @@ def test_tars_come_to_where_prep_works(two_tars, folder):
     ]
     assert origin["fetched"] == two_tars.pattern
     begin(folder, origin)
-    assert fetch_source(PrepRequest(two_tars, folder, OPTIONS), SILENT) == (place, origin)
+    assert fetch_source(two_tars, PrepRequest(two_tars, folder, OPTIONS), SILENT) == (place, origin)
 
 
 def test_command_which_may_hold_a_key_is_not_recorded(tmp_path, tars, folder):
     command = f"pipe:KEY=secret cat {tmp_path}/tars/train-000000.tar"
-    _, origin = fetch_source(PrepRequest(TarSet(command, allow_pipe=True), folder, OPTIONS), SILENT)
+    _, origin = fetch_source(
+        TarSet(command, allow_pipe=True),
+        PrepRequest(TarSet(command, allow_pipe=True), folder, OPTIONS),
+        SILENT,
+    )
     assert "secret" not in json.dumps(origin)
 
 
@@ -425,24 +429,24 @@ def test_command_which_may_hold_a_key_is_not_recorded(tmp_path, tars, folder):
     ],
 )
 def test_folder_that_was_begun_with_others_is_left_as_it_is(two_tars, folder, given, options, word):
-    place, origin = fetch_source(PrepRequest(two_tars, folder, OPTIONS), SILENT)
+    place, origin = fetch_source(two_tars, PrepRequest(two_tars, folder, OPTIONS), SILENT)
     begin(folder, {**origin, **given}, **options)
     shutil.rmtree(place.parent)
     before = sorted(folder.rglob("*"))
     with refused(DatasetError, word):
-        fetch_source(PrepRequest(two_tars, folder, OPTIONS), SILENT)
+        fetch_source(two_tars, PrepRequest(two_tars, folder, OPTIONS), SILENT)
     assert sorted(folder.rglob("*")) == before
 
 
 def test_folder_that_was_begun_with_local_images_is_another(two_tars, folder):
     begin(folder, {})
     with refused(DatasetError, "another dataset: fetched None there"):
-        fetch_source(PrepRequest(two_tars, folder, OPTIONS), SILENT)
+        fetch_source(two_tars, PrepRequest(two_tars, folder, OPTIONS), SILENT)
 
 
 def test_nothing_is_left_of_what_could_not_be_fetched(two_tars, folder, tmp_path):
     (tmp_path / "tars" / "train-000000.tar").write_bytes(b"no tar")
     (tmp_path / "tars" / "val-000000.tar").write_bytes(b"no tar")
     with refused(SourceError, "truncated header"):
-        fetch_source(PrepRequest(two_tars, folder, OPTIONS, force=True), SILENT)
+        fetch_source(two_tars, PrepRequest(two_tars, folder, OPTIONS, force=True), SILENT)
     assert list(folder.iterdir()) == []

@@ -147,7 +147,7 @@ def test_image_that_is_rejected_now_makes_other_bytes(copy, release, monkeypatch
 
 def rebuilt(folder: Path) -> list[str]:
     found = audit_dataset(folder, deep=False, num_threads=1, progress=SILENT)
-    return rebuild_samples(folder, found)
+    return rebuild_samples(folder, found.index, {finding.file for finding in found.findings})
 
 
 def cut(path: Path) -> None:

@@ -14,6 +14,7 @@ import os
 import stat
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -219,7 +220,7 @@ def _bare(content: bytes) -> bytes:
     return content
 
 
-def _check_opened(image: Image.Image, content: bytes, header: JpegHeader | None, held: int) -> None:
+def _check_opened(image: Any, content: bytes, header: JpegHeader | None, held: int) -> None:
     """Refuse an image by its header; no pixel has been decoded yet.
 
     Args:
@@ -239,7 +240,7 @@ def _check_opened(image: Image.Image, content: bytes, header: JpegHeader | None,
         _check_jpeg_pieces(image, content)
 
 
-def _check_jpeg_pieces(image: Image.Image, content: bytes) -> None:
+def _check_jpeg_pieces(image: Any, content: bytes) -> None:
     """Refuse a TIFF of JPEG pieces that have too many scans or repeat."""
     width, height = image.size
     starts = image.tag_v2.get(STRIPS) or image.tag_v2.get(TILES) or ()

@@ -127,8 +127,8 @@ def resize_with_pillow(pixels: np.ndarray, size: int, across: Span, down: Span) 
         narrow = Image.fromarray(band).resize((size, len(band)), Image.Resampling.BICUBIC, box)
         whole.paste(narrow, (0, top))
         top += len(band)
-    box = (0, down[0], size, down[0] + down[1])
-    return np.asarray(whole.resize((size, size), Image.Resampling.BICUBIC, box))
+    rest = (0, down[0], size, down[0] + down[1])
+    return np.asarray(whole.resize((size, size), Image.Resampling.BICUBIC, rest))
 
 
 _resize = resize_with_simd if simd else resize_with_pillow

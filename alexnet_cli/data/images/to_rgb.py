@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -55,7 +56,7 @@ def _silence() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _bits_to_drop(image: Image.Image) -> int | None:
+def _bits_to_drop(image: Any) -> int | None:
     """Return the low bits that a wide gray image has beyond 8; None if it is not wide.
 
     `convert` would clip it at 255, so that a 16-bit image became white.
@@ -77,7 +78,7 @@ def _is_wide_negative(image: Image.Image) -> bool:
     return image.mode.startswith("I;16") and _tiff_tag(image, PHOTOMETRIC) == WHITE_IS_ZERO
 
 
-def _tiff_tag(image: Image.Image, number: int, default=None):
+def _tiff_tag(image: Any, number: int, default=None):
     return image.tag_v2.get(number, default) if image.format == "TIFF" else default
 
 

@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,7 +26,7 @@ PLANES = 284  # TIFF tag: 2 if each color has its own plane
 PIECE = 1 << 16  # compressed bytes, decompressed at once
 
 
-def check_opened(image: Image.Image) -> None:
+def check_opened(image: Any) -> None:
     """Raise an ImageError for an image without its palette, or pieces that do not cover it."""
     if image.format == "PNG" and image.mode == "P" and image.palette is None:
         raise ImageError("corrupt", "no palette")
@@ -73,9 +74,10 @@ def _num_unpacked(packed: list[memoryview], enough: int) -> int:
     """Return the decompressed size of the rows, counted up to `enough`."""
     unpacker, total = zlib.decompressobj(), 0
     for piece in _pieces(packed):
-        while piece and not unpacker.eof and total < enough:
-            total += len(unpacker.decompress(piece, 16 * PIECE))
-            piece = unpacker.unconsumed_tail
+        rest: memoryview | bytes = piece
+        while rest and not unpacker.eof and total < enough:
+            total += len(unpacker.decompress(rest, 16 * PIECE))
+            rest = unpacker.unconsumed_tail
     return total
 
 

@@ -29,7 +29,7 @@ def read_archives(folder: Path) -> Source | None:
             raise SourceError(
                 f"{folder}: no {what} beside the other archives.", hint="Add it and run again."
             )
-    train, val, devkit_path = found
+    train, val, devkit_path = (path for path in found if path)
     devkit = read_devkit(devkit_path)
     ignored: dict[str, int] = {}
     images = {

@@ -50,7 +50,7 @@ class LabeledClasses:
             SourceError: if no class can have this label; `where` names the image.
         """
         if label >= MAX_CLASSES:
-            raise SourceError(f"{where}: label {label}, but no set has so many classes.")
+            raise SourceError(f"{where}: label {label}, but no source has that many classes.")
         limit = len(self.names) if self.names else None
         if label < 0 or (limit is not None and label >= limit):
             what = f"the {limit} classes end at {limit - 1}" if limit else "labels begin at 0"
@@ -65,12 +65,13 @@ class LabeledClasses:
 
         Wnids count only if sorting them produces the labels; otherwise a label is its own name.
         """
-        named = [WNID_AND_WORDS.fullmatch(name) for name in self.names or ()]
-        if named and all(named) and self._agree([match[1] for match in named]):
-            return tuple(ImageClass(match[1], match[2] or match[1]) for match in named)
+        matches = [WNID_AND_WORDS.fullmatch(name) for name in self.names or ()]
+        named = [ImageClass(match[1], match[2] or match[1]) for match in matches if match]
+        if named and len(named) == len(matches) and self._agree([c.wnid for c in named]):
+            return tuple(named)
         num_classes = len(self.names or ()) or max(self._wnids, default=-1) + 1
         carried = [self._wnids.get(label, {None}) for label in range(num_classes)]
-        wnids = [next(iter(found)) for found in carried]
+        wnids = [next(iter(found)) or "" for found in carried]
         if None in set().union(*carried) or not self._agree(wnids):
             digits = len(str(max(num_classes - 1, 0)))
             wnids = [f"{label:0{digits}d}" for label in range(num_classes)]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
 from alexnet_cli.data.sources.labels import (
@@ -39,13 +39,13 @@ NO_LABEL = -1
 
 def read_parquet(folder: Path, staging: Path) -> Source | None:
     """List the rows of the parquet files in `folder` or `folder/data`; None if there are none."""
-    paths = _find(folder) or _find(folder / "data")
-    if not paths:
+    found = _find(folder) or _find(folder / "data")
+    if not found:
         return None
-    _check_none_is_missing(paths)
+    _check_none_is_missing(found)
     # Training files first: the first schema names the classes.
     files = sorted(
-        ((SPLITS[FILE.fullmatch(path.name)["split"]], path) for path in paths),
+        ((SPLITS[match["split"]], path) for path, match in found.items()),
         key=lambda entry: entry[0] != "train",
     )
     tables = {path: _open(path) for _, path in files}
@@ -67,20 +67,18 @@ def read_parquet(folder: Path, staging: Path) -> Source | None:
     return replace(source, staged=staged)
 
 
-def _find(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if FILE.fullmatch(path.name) and path.is_file())
+def _find(folder: Path) -> dict[Path, re.Match]:
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {p: match for p in paths if (match := FILE.fullmatch(p.name)) and p.is_file()}
 
 
-def _check_none_is_missing(files: list[Path]) -> None:
+def _check_none_is_missing(files: dict[Path, re.Match]) -> None:
     """Raise a SourceError if a split lacks one of the files that the names of the others count."""
-    for path in files:
-        match = FILE.fullmatch(path.name)
+    for path, match in files.items():
         if match["parts"] is None:
             continue
-        others = [FILE.fullmatch(other.name) for other in files]
-        same = {int(m["part"]) for m in others if (m["split"], m["parts"]) == match.group(1, 4)}
+        named = match["split"], match["parts"]
+        same = {int(m["part"]) for m in files.values() if (m["split"], m["parts"]) == named}
         lost = sorted(set(range(int(match["parts"]))) - same)
         if lost:
             raise SourceError(
@@ -147,7 +145,7 @@ def _damaged(path: Path, error: Exception) -> SourceError:
     return SourceError(f"{path}: the file is cut or damaged ({why}).", hint="Download it again.")
 
 
-def _class_names(metadata: dict[bytes, bytes] | None) -> list[str] | None:
+def _class_names(metadata: Any) -> list[str] | None:
     """Return the class names that Hugging Face's datasets library puts into a schema."""
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]

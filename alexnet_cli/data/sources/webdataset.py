@@ -23,7 +23,7 @@ from alexnet_cli.data.sources.source import Layout, Source, SourceImage, count_i
 from alexnet_cli.data.sources.tars import list_members
 from alexnet_cli.errors import SourceError
 
-# train-000000.tar, imagenet1k-validation-07.tar; ILSVRC2012_img_train_t3.tar is none of these.
+# train-000000.tar, imagenet1k-validation-07.tar; not ILSVRC2012_img_train_t3.tar
 FILE = re.compile(rf"(?!ILSVRC)(.*[-_])?(?P<split>{'|'.join(SPLITS)})([-_.].*)?\.tar")
 IMAGES = ("jpg", "jpeg", "png", "webp")
 MAX_NOTE_BYTES = 1 << 20

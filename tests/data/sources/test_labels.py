@@ -117,5 +117,5 @@ def test_a_held_out_label_beyond_training_is_refused():
 @pytest.mark.parametrize("label", [MAX_CLASSES, 10**9, 10**18])
 def test_a_label_that_would_make_endless_classes_is_refused(label):
     gathered(("train", MAX_CLASSES - 1, None))
-    with refused(SourceError, "no set has so many classes"):
+    with refused(SourceError, "no source has that many classes"):
         gathered(("train", label, None))
