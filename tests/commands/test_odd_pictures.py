@@ -118,6 +118,6 @@ def test_predict_decides_as_prep_does(alexnet, onnx_model, folder, prepared):
     assert refused == expected
 
 
-def test_a_image_within_every_limit_is_decoded_whole():
+def test_image_within_every_limit_is_decoded_whole():
     pixels = odd.drawing(1500, 1000)  # more than a band
     np.testing.assert_array_equal(decode(odd.save(pixels, "BMP")), pixels)

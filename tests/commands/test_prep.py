@@ -126,7 +126,7 @@ def test_truncated_archive_is_refused(fails, release, tmp_path, share):
     assert not (tmp_path / "new").exists()
 
 
-def test_folder_with_other_files_is_left_as_it_is(fails, release, tmp_path, unharmed):
+def test_folder_with_other_files_is_unchanged(fails, release, tmp_path, unharmed):
     (tmp_path / "mine" / "deep").mkdir(parents=True)
     (tmp_path / "mine" / "deep" / "thesis.txt").write_text("years of work")
     check = unharmed(tmp_path / "mine")
@@ -134,7 +134,7 @@ def test_folder_with_other_files_is_left_as_it_is(fails, release, tmp_path, unha
     check()
 
 
-def test_output_that_is_a_file_is_left_as_it_is(fails, release, tmp_path):
+def test_output_that_is_a_file_is_unchanged(fails, release, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     message = fails(4, "prep", release, tmp_path / "thesis.txt").message
     assert "is a file, not a folder.\nIt is left as it is." in message
@@ -152,7 +152,7 @@ def test_read_only_output_is_exit_4(fails, release, tmp_path, monkeypatch):
     assert str(tmp_path / "new") in failure.message
 
 
-def test_full_disk_names_the_file_and_the_same_command_goes_on(
+def test_full_disk_names_the_file_and_the_same_command_continues(
     fails, answer, release, dataset, tmp_path, monkeypatch
 ):
     fsync, calls = os.fsync, []
@@ -175,7 +175,7 @@ def test_full_disk_names_the_file_and_the_same_command_goes_on(
     assert prepared(tmp_path / "new") == prepared(dataset)
 
 
-def test_stopped_prep_goes_on_with_the_same_command(
+def test_stopped_prep_continues_with_the_same_command(
     fails, alexnet, release, dataset, tmp_path, monkeypatch
 ):
     make_shard = shard_pool.make_shard
@@ -367,7 +367,7 @@ def test_signal_ends_prep_with_what_is_done_and_no_traces(many, tmp_path, number
         end_group(process)
 
 
-def test_killed_worker_is_exit_4_that_says_of_what(many, tmp_path):
+def test_killed_worker_is_exit_4_that_names_the_cause(many, tmp_path):
     process = start_prep(many, tmp_path / "new", *LONG)
     try:
         os.kill(worker_of(process.pid), signal.SIGKILL)
@@ -544,7 +544,7 @@ def test_image_in_two_classes_is_reported(alexnet, class_folders, tmp_path):
     assert {row["source"][:4], row["other"][:4]} == {"cat/", "dog/"}
 
 
-def test_times_of_the_source_have_no_say(answer, class_folders, tmp_path):
+def test_file_times_of_the_source_do_not_matter(answer, class_folders, tmp_path):
     answer("prep", class_folders, tmp_path / "now", *OPTIONS)
     for number, path in enumerate(sorted(class_folders.rglob("*"))):
         os.utime(path, (number, (-1, 1 << 33)[number % 2]))

@@ -139,7 +139,9 @@ def wait_for(is_so, process: subprocess.Popen) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_prep_that_is_ended_while_it_fetches_goes_on(answer, web, tars, local, tmp_path, number):
+def test_prep_that_is_ended_while_it_fetches_continues_later(
+    answer, web, tars, local, tmp_path, number
+):
     server, speak = web(tars), threading.Event()
     answer_whole = server.answer
 

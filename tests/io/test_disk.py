@@ -58,7 +58,7 @@ def test_what_does_not_fit_is_refused_with_what_is_missing(tmp_path, monkeypatch
         (errno.EIO, "Input/output error", "run the same command"),
     ],
 )
-def test_fault_has_its_word_and_its_advice(tmp_path, number, words, advice):
+def test_disk_error_has_words_and_advice(tmp_path, number, words, advice):
     assert fault_in_words(fault(number), tmp_path).startswith(f"{tmp_path}: ")
     assert words in fault_in_words(fault(number), tmp_path)
     assert advice in message(MachineError("", hint=advice_on(fault(number))))
@@ -72,7 +72,7 @@ def test_fault_without_a_number_is_shown_as_it_is(tmp_path):
     assert fault_in_words(OSError("odd"), tmp_path) == f"{tmp_path}: odd"
 
 
-def test_faults_of_this_machine_are_not_the_files(tmp_path):
+def test_errors_of_this_machine_are_recognized(tmp_path):
     assert is_ours(fault(errno.EMFILE))
     assert not any(is_ours(fault(number)) for number in (errno.EIO, errno.EACCES, errno.ENOENT))
     assert set(WORDS) > {errno.ENFILE, errno.EPERM}

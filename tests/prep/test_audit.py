@@ -123,7 +123,7 @@ class Stopping(Listener):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_signal_stops_it_with_what_was_looked_at(dataset):
+def test_signal_stops_prep_with_what_was_looked_at(dataset):
     with refused(Stopped, r"1 of 5 shards were read.\nNothing was changed") as stop:
         audit(dataset, num_threads=1, progress=Stopping())
     assert stop.value.exit_code == 143

@@ -117,7 +117,7 @@ def test_killed_worker_does_not_change_a_byte(scheduler, source, expected, tmp_p
     assert files_of(folder) == expected
 
 
-def test_signal_ends_it_and_the_same_command_goes_on(
+def test_signal_ends_prep_and_the_same_command_continues(
     scheduler, source, expected, tmp_path, monkeypatch
 ):
     folder = tmp_path / "dataset"
@@ -214,7 +214,7 @@ def test_prep_that_takes_over_the_folder_ends_the_first(scheduler, source, tmp_p
     assert list(folder.glob("*.tar"))
 
 
-def test_shard_that_takes_its_workers_with_it_is_named(scheduler, source, tmp_path, monkeypatch):
+def test_shard_that_kills_its_workers_is_named(scheduler, source, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_module, "make_shard_there", lambda job, task: os._exit(1))
     allow_failures(scheduler, 0)
     try:
@@ -232,7 +232,7 @@ def allow_failures(scheduler: str, number: int) -> None:
         )
 
 
-def test_without_workers_it_ends_after_a_wait(deserted, source, tmp_path, monkeypatch):
+def test_prep_without_workers_ends_after_a_wait(deserted, source, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_module, "WAIT_SECONDS", 1.0)
     monkeypatch.setattr(cluster_module, "LOOK_SECONDS", 0.1)
     with refused(MachineError, "no worker is left, and none came within 1 s"):
@@ -241,7 +241,7 @@ def test_without_workers_it_ends_after_a_wait(deserted, source, tmp_path, monkey
     assert list((tmp_path / "dataset" / RECORDS).glob("cluster-*")) == []
 
 
-def test_lost_scheduler_ends_it(source, tmp_path):
+def test_lost_scheduler_ends_prep(source, tmp_path):
     with started(tmp_path / "lost", 0) as cluster:
         timer = threading.Timer(1.0, cluster.close)
         timer.start()
@@ -271,7 +271,7 @@ def test_no_tasks_need_no_workers(deserted, tmp_path):
 @pytest.mark.parametrize(
     "address", ["", "host", "tcp:/host:8786", "http://host:8787", "host:99999", "host:8786/a", ":1"]
 )
-def test_what_is_no_address_is_exit_2(source, tmp_path, address):
+def test_invalid_address_is_exit_2(source, tmp_path, address):
     with refused(UsageError, "expected HOST:PORT"):
         with connected(address, source, tmp_path, SILENT):
             pass
@@ -283,6 +283,6 @@ def test_address_without_scheduler_is_exit_4(source, tmp_path, monkeypatch):
     assert "127.0.0.1:9: no Dask scheduler answers there" in message
 
 
-def test_without_dask_it_says_what_to_install(source, tmp_path, monkeypatch):
+def test_missing_dask_error_says_what_to_install(source, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert "pip install distributed" in fault_of("host:8786", source, tmp_path / "dataset")

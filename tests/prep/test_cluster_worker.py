@@ -103,7 +103,7 @@ def test_two_workers_may_make_one_shard_at_the_same_time(job):
     assert names(job.dataset) == {task.name, task.record_path.name, job.token.name}
 
 
-def test_shard_is_let_go_when_the_token_is_gone(job, monkeypatch):
+def test_shard_is_abandoned_when_the_token_is_gone(job, monkeypatch):
     monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.0)
     check_worker(job)
     (task,) = tasks_of(job, 1, copies=5)
@@ -122,7 +122,7 @@ def test_shard_is_let_go_when_the_token_is_gone(job, monkeypatch):
     assert names(job.dataset) == set()
 
 
-def test_between_two_looks_at_the_token_the_disk_is_left_alone(job, monkeypatch):
+def test_token_is_read_at_most_once_per_interval(job, monkeypatch):
     check_worker(job)
     looks = []
     monkeypatch.setattr(Path, "read_bytes", lambda path: looks.append(path) or b"")

@@ -59,7 +59,7 @@ class Stopper(Listener):
             raise Stopped("stopped", 15)
 
 
-def test_tars_are_fetched_once_and_what_is_fetched_is_said(web, tars, staging):
+def test_tars_are_fetched_once_and_what_is_fetched_is_reported(web, tars, staging):
     server, listener = web(tars), Listener()
     folder = look_at(source(server.url), SILENT).fetch(staging, listener)
     assert copies(folder) == contents(tars)
@@ -74,7 +74,7 @@ def test_tars_are_fetched_once_and_what_is_fetched_is_said(web, tars, staging):
     assert len(listener.lines) == 1
 
 
-def test_bar_moves_while_a_tar_is_on_its_way(web, tars, staging, monkeypatch):
+def test_bar_advances_while_a_tar_is_fetched(web, tars, staging, monkeypatch):
     monkeypatch.setattr("alexnet_cli.data.remote.files.CHUNK_BYTES", 4096)
     monkeypatch.setattr("alexnet_cli.data.remote.cache.MB", 1000)
     listener = Listener()
@@ -84,7 +84,7 @@ def test_bar_moves_while_a_tar_is_on_its_way(web, tars, staging, monkeypatch):
     assert len(listener.notes) > size // 4096  # and one when it is there
 
 
-def test_commands_give_tars_as_well(tars, staging):
+def test_tars_come_from_commands_as_well(tars, staging):
     listener = Listener()
     pattern = f"pipe:cat {tars}/{{train-000000,val-000001}}.tar"
     folder = look_at(TarSet(pattern, allow_pipe=True), SILENT).fetch(staging, listener)
@@ -95,14 +95,14 @@ def test_commands_give_tars_as_well(tars, staging):
     assert (listener.what, listener.total, listener.done) == ("fetch", 2, 2)
 
 
-def test_url_beside_a_command_is_told_with_its_size(web, tars, staging):
+def test_url_beside_a_command_is_reported_with_its_size(web, tars, staging):
     listener = Listener()
     mixed = f"{{{web(tars).url}/train-000000.tar,pipe:cat {tars}/val-000000.tar}}"
     look_at(TarSet(mixed, allow_pipe=True), listener).fetch(staging, listener)
     assert "MB and 1 of unknown size" in listener.lines[0]
 
 
-def test_stopping_keeps_what_is_whole(web, tars, staging, monkeypatch):
+def test_stopping_keeps_complete_tars(web, tars, staging, monkeypatch):
     monkeypatch.setattr("alexnet_cli.data.remote.cache.NUM_THREADS", 1)
     server = web(tars)
     with pytest.raises(Stopped):
@@ -115,7 +115,7 @@ def test_stopping_keeps_what_is_whole(web, tars, staging, monkeypatch):
     assert all(server.asked.count(name) == 1 for name in kept)
 
 
-def test_half_a_tar_of_a_killed_prep_is_fetched_anew(web, tars, staging):
+def test_half_a_tar_of_a_killed_prep_is_fetched_again(web, tars, staging):
     server = web(tars)
     folder = look_at(source(server.url), SILENT).fetch(staging, SILENT)
     (folder / "train-000001.tar.99.abc.partial").write_bytes(b"half")
@@ -129,7 +129,7 @@ def test_half_a_tar_of_a_killed_prep_is_fetched_anew(web, tars, staging):
     assert not list(staging.rglob("*.partial"))
 
 
-def test_tar_that_changed_is_fetched_anew_and_the_set_is_another(tars, staging):
+def test_tar_that_changed_is_fetched_again_and_the_set_is_another(tars, staging):
     before = look_at(source(f"file://{tars}"), SILENT)
     folder = before.fetch(staging, SILENT)
     flip(tars / "val-000000.tar", 700)
@@ -202,7 +202,7 @@ def test_tar_that_is_cut_at_its_server_is_refused(web, tars, staging, share):
     assert "train-000001.tar" not in copies(staging)
 
 
-def test_hole_of_zeros_is_no_end(web, tars, staging):
+def test_hole_of_zeros_is_not_the_end(web, tars, staging):
     content = bytearray((tars / "train-000001.tar").read_bytes())
     with tarfile.open(tars / "train-000001.tar") as tar:
         hole = tar.getmembers()[6].offset
@@ -212,7 +212,7 @@ def test_hole_of_zeros_is_no_end(web, tars, staging):
         look_at(source(web(tars).url), SILENT).fetch(staging, SILENT)
 
 
-def test_tar_may_end_with_what_is_no_file(web, tars, staging):
+def test_tar_may_end_with_a_folder(web, tars, staging):
     with tarfile.open(tars / "train-000001.tar", "a") as tar:
         folder = tarfile.TarInfo("empty")
         folder.type = tarfile.DIRTYPE
@@ -227,7 +227,7 @@ def test_packed_tar_is_named_as_such(web, tars, staging):
         look_at(source(web(tars).url), SILENT).fetch(staging, SILENT)
 
 
-def test_fewer_bytes_than_announced_are_none(web, tars, staging, monkeypatch):
+def test_fewer_bytes_than_announced_are_refused(web, tars, staging, monkeypatch):
     found = look_at(source(f"file://{tars}", "train-000000.tar"), SILENT)
     whole = (tars / "train-000000.tar").stat().st_size
 
@@ -243,7 +243,7 @@ def test_fewer_bytes_than_announced_are_none(web, tars, staging, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["exit 3 #", "head -c 20000 {}; exit 3 #", "cat {}; exit 3 #"])
-def test_command_that_fails_is_a_fault_of_the_machine(tars, staging, command):
+def test_command_that_fails_is_a_machine_error(tars, staging, command):
     pattern = f"pipe:{command.format(tars / 'train-000000.tar')} train-000000.tar"
     with refused(MachineError, "exit code 3") as raised:
         look_at(TarSet(pattern, allow_pipe=True), SILENT).fetch(staging, SILENT)
@@ -251,7 +251,7 @@ def test_command_that_fails_is_a_fault_of_the_machine(tars, staging, command):
     assert not staging.exists()
 
 
-def test_command_that_ends_early_in_peace_gives_a_cut_tar(tars, staging):
+def test_command_that_ends_early_with_success_is_a_cut_tar(tars, staging):
     pattern = f"pipe:head -c 20000 {tars}/train-000000.tar"
     with refused(SourceError, "cut or damaged"):
         look_at(TarSet(pattern, allow_pipe=True), SILENT).fetch(staging, SILENT)
@@ -271,7 +271,7 @@ def test_command_that_ends_early_in_peace_gives_a_cut_tar(tars, staging):
         ("pipe:touch train-0.tar", "--allow-pipe"),
     ],
 )
-def test_names_are_checked_before_anybody_is_asked(pattern, word, monkeypatch, tmp_path):
+def test_names_are_checked_before_any_request(pattern, word, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tar_source, "size_and_tag", lambda _: pytest.fail("asked"))
     with refused(UsageError, word) as raised:
@@ -280,7 +280,7 @@ def test_names_are_checked_before_anybody_is_asked(pattern, word, monkeypatch, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_class_names_come_along(web, tars, staging, tmp_path):
+def test_class_names_are_copied(web, tars, staging, tmp_path):
     (tmp_path / "names.txt").write_text("tench\ngoldfish\n")
     (tmp_path / "other.json").write_text(json.dumps(["tench", "shark"]))
     url = web(tars).url
@@ -333,7 +333,7 @@ def test_disk_that_fills_up_leaves_nothing(web, tars, staging, monkeypatch):
     assert not staging.exists()
 
 
-def test_reader_of_our_output_that_is_gone_is_no_fault_of_the_disk(web, tars, staging):
+def test_broken_pipe_is_not_reported_as_a_disk_error(web, tars, staging):
     class Gone(Listener):
         def say(self, line):
             raise BrokenPipeError
@@ -342,7 +342,7 @@ def test_reader_of_our_output_that_is_gone_is_no_fault_of_the_disk(web, tars, st
         look_at(source(web(tars).url), SILENT).fetch(staging, Gone())
 
 
-def test_silent_server_cannot_hold_us(web, tars, staging, monkeypatch):
+def test_hung_server_cannot_block_prep(web, tars, staging, monkeypatch):
     monkeypatch.setattr("alexnet_cli.io.thread_map.STOP_SECONDS", 0.01)
     server, speak = web(tars), threading.Event()
     answer = server.answer
@@ -398,7 +398,7 @@ def test_options_of_other_sources_are_refused(two_tars, folder, given, said):
     fetch_source(two_tars, replace(request, layout="webdataset"), SILENT)
 
 
-def test_tars_come_to_where_prep_works(two_tars, folder):
+def test_tars_are_fetched_into_the_dataset(two_tars, folder):
     place, origin = fetch_source(two_tars, PrepRequest(two_tars, folder, OPTIONS), SILENT)
     assert place.parent == folder / ".prep" / "tars"
     assert sorted(path.name for path in place.glob("*.tar")) == [
@@ -428,7 +428,7 @@ def test_command_which_may_hold_a_key_is_not_recorded(tmp_path, tars, folder):
         ({}, {"quality": 80}, "another dataset: quality 80 there, 90 now"),
     ],
 )
-def test_folder_that_was_begun_with_others_is_left_as_it_is(two_tars, folder, given, options, word):
+def test_folder_of_other_tars_or_options_is_unchanged(two_tars, folder, given, options, word):
     place, origin = fetch_source(two_tars, PrepRequest(two_tars, folder, OPTIONS), SILENT)
     begin(folder, {**origin, **given}, **options)
     shutil.rmtree(place.parent)
@@ -444,7 +444,7 @@ def test_folder_that_was_begun_with_local_images_is_another(two_tars, folder):
         fetch_source(two_tars, PrepRequest(two_tars, folder, OPTIONS), SILENT)
 
 
-def test_nothing_is_left_of_what_could_not_be_fetched(two_tars, folder, tmp_path):
+def test_failed_fetch_leaves_nothing(two_tars, folder, tmp_path):
     (tmp_path / "tars" / "train-000000.tar").write_bytes(b"no tar")
     (tmp_path / "tars" / "val-000000.tar").write_bytes(b"no tar")
     with refused(SourceError, "truncated header"):

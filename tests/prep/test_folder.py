@@ -73,7 +73,7 @@ def test_claim_goes_on_with_the_same_plan_and_refuses_another(tmp_path):
         claim(tmp_path, {"options": {"size": 64}}, [task(tmp_path)])
 
 
-def test_claim_removes_half_written_files(tmp_path):
+def test_claim_removes_incomplete_files(tmp_path):
     claim(tmp_path, PLAN, [task(tmp_path)])
     (tmp_path / "train-000000.tar.17.partial").touch()
     (tmp_path / RECORDS / "x.17.partial").touch()
@@ -133,7 +133,7 @@ def failing(number: int):
     ("number", "words"),
     [(errno.ENOSPC, "disk full"), (errno.EDQUOT, "quota"), (errno.EFBIG, "ulimit -f")],
 )
-def test_fault_of_the_disk_names_the_folder_and_what_is_wrong(tmp_path, number, words):
+def test_disk_error_names_the_folder_and_what_is_wrong(tmp_path, number, words):
     with refused(MachineError, f"{tmp_path}.*{words}.*\nFinished shards are kept"):
         with entered(tmp_path / "a"):
             failing(number)()
@@ -146,7 +146,7 @@ def test_fault_before_anything_was_done_says_so(tmp_path, monkeypatch):
             pass
 
 
-def test_closed_pipe_is_no_fault_of_the_disk(tmp_path):
+def test_broken_pipe_is_not_reported_as_a_disk_error(tmp_path):
     with pytest.raises(BrokenPipeError), entered(tmp_path / "a"):
         raise BrokenPipeError
 
@@ -170,7 +170,7 @@ def test_plans_differ_in_what_either_of_them_has():
     assert differences(now, now) == ""
 
 
-def test_what_is_known_is_forgotten_but_not_what_was_fetched(tmp_path):
+def test_records_are_removed_but_fetched_tars_stay(tmp_path):
     for name in ("staging", TARS):
         (tmp_path / RECORDS / name).mkdir(parents=True)
         (tmp_path / RECORDS / name / "a").touch()

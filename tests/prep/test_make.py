@@ -74,7 +74,7 @@ def tars(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("after", [1, 2])
-def test_signal_stops_it_with_what_is_done_and_the_rest_is_made_later(source, tmp_path, after):
+def test_signal_stops_prep_with_what_is_done_and_the_rest_is_made_later(source, tmp_path, after):
     make(source, tmp_path / "whole")
     with refused(Stopped, f"stopped: {after} of 3 shards are done") as stop:
         make(source, tmp_path / "new", after=after)
@@ -108,7 +108,7 @@ def test_shard_whose_bytes_changed_is_made_again(source, tmp_path, place):
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff" * 80])
-def test_damaged_record_counts_for_nothing(source, tmp_path, content):
+def test_damaged_record_is_ignored(source, tmp_path, content):
     make(source, tmp_path / "new")
     (tmp_path / "new" / ".prep" / "train-000001.tar.json").write_bytes(content)
     assert make(source, tmp_path / "new") == ["resuming: 2 of 3 shards are done"]
@@ -208,7 +208,7 @@ def test_only_shards_that_are_missing_are_counted(tasks, tmp_path, disk):
     check_space(tmp_path, tasks[3:])
 
 
-def test_refusal_names_the_option_that_goes_on_all_the_same(tasks, tmp_path, disk):
+def test_refusal_names_the_option_that_overrides_it(tasks, tmp_path, disk):
     disk(1000)
     with refused(MachineError, f"{tmp_path}.*\nNothing was begun.*\n.*--force"):
         check_space(tmp_path, tasks)
@@ -250,13 +250,13 @@ def test_full_disk_says_how_much_more_is_needed(tasks, tmp_path, disk):
     ]
 
 
-def test_quota_has_its_word_and_what_is_to_be_written(tasks, tmp_path, disk):
+def test_used_up_quota_is_reported_with_the_room_needed(tasks, tmp_path, disk):
     disk(1 << 40)
     text = fault_lines(errno.EDQUOT, tmp_path, tasks)
     assert "the disk quota is used up: the shards still to be made need about" in text
 
 
-def test_room_that_cannot_be_asked_for_changes_nothing(tasks, tmp_path, monkeypatch):
+def test_unknown_free_space_is_no_error(tasks, tmp_path, monkeypatch):
     def fail(path):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -266,7 +266,7 @@ def test_room_that_cannot_be_asked_for_changes_nothing(tasks, tmp_path, monkeypa
     )
 
 
-def test_other_faults_need_no_room(tasks, tmp_path):
+def test_other_errors_name_no_room(tasks, tmp_path):
     assert "train-000002.tar: Input/output error.\nFinished" in fault_lines(
         errno.EIO, tmp_path, tasks
     )

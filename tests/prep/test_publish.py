@@ -31,12 +31,12 @@ def shard(first: int, *rows: tuple[str, int, int, int]) -> tuple[ShardTask, Shar
     return task, ShardRecord(Shard(task.name, len(rows), 0, ""), samples, [])
 
 
-def test_the_same_bytes_in_two_classes_are_found_across_shards():
+def test_same_bytes_in_two_classes_are_found_across_shards():
     done = [shard(0, ("1.jpg", 0, 50, 7), ("2.jpg", 1, 50, 8)), shard(10, ("3.jpg", 2, 50, 7))]
     assert find_duplicates(done) == [{"source": "3.jpg", "other": "1.jpg"}]
 
 
-def test_the_same_bytes_in_one_class_are_nothing_to_say():
+def test_same_bytes_in_one_class_are_no_duplicates():
     assert find_duplicates([shard(0, ("1.jpg", 1, 50, 7), ("2.jpg", 1, 50, 7))]) == []
 
 
@@ -44,7 +44,7 @@ def test_other_lengths_are_other_images():
     assert find_duplicates([shard(0, ("1.jpg", 0, 50, 7), ("2.jpg", 1, 51, 7))]) == []
 
 
-def test_each_further_class_is_one_more():
+def test_each_further_class_is_one_more_duplicate():
     rows = [(f"{label}.jpg", label, 50, 7) for label in (0, 1, 1, 2)]
     assert [row["source"] for row in find_duplicates([shard(0, *rows)])] == ["1.jpg", "2.jpg"]
 
@@ -83,7 +83,7 @@ def test_duplicates_are_those_that_comparing_every_pair_finds(seed):
     assert find_duplicates(done) == find_pair_by_pair(done)
 
 
-def test_search_shows_how_far_it_is():
+def test_search_reports_progress():
     listener = Listener()
 
     find_duplicates([shard(0, ("1.jpg", 0, 50, 7), ("2.jpg", 1, 50, 7))], listener)
@@ -91,7 +91,7 @@ def test_search_shows_how_far_it_is():
     assert (listener.what, listener.total, listener.done) == ("find duplicates", 4, 4)
 
 
-def test_search_takes_few_bytes_an_image():
+def test_search_takes_few_bytes_per_image():
     """An entry of a dictionary for each would take some 400."""
     done, per_shard = [], 1000
     for number in range(100):

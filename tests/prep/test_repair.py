@@ -56,7 +56,7 @@ def test_swapped_and_renamed_shards_come_back(copy, dataset, release):
     assert files_of(copy) == files_of(dataset)
 
 
-def test_shard_that_nothing_is_known_of_is_left(copy, release):
+def test_unknown_shard_is_kept(copy, release):
     (copy / "train-000009.tar").write_bytes(b"of somebody")
     assert put_right(copy, release) == []
     assert (copy / "train-000009.tar").read_bytes() == b"of somebody"
@@ -101,7 +101,7 @@ def test_too_small_a_disk_is_refused_untouched(copy, release, monkeypatch):
     assert files_of(copy) == before
 
 
-def test_what_a_killed_repair_left_goes(copy, dataset, release):
+def test_files_of_a_killed_repair_are_removed(copy, dataset, release):
     (copy / REPAIR_FOLDER).mkdir()
     (copy / REPAIR_FOLDER / "train-000001.tar").write_bytes(b"half")
     flip(copy / "train-000001.tar", 2000)
@@ -159,7 +159,7 @@ DAMAGES = [Path.unlink, partial(flip, place=200), cut]
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=["missing", "edited", "cut"])
 @pytest.mark.parametrize("name", ["index.json", ".index.json"])
-def test_index_and_copy_bring_each_other_back(copy, dataset, name, damage):
+def test_index_and_copy_restore_each_other(copy, dataset, name, damage):
     damage(copy / name)
     assert restore_index(copy) == [name]
     assert files_of(copy) == files_of(dataset)
@@ -179,7 +179,7 @@ def other_index(dataset) -> bytes:
     return replace(read_index(dataset), tool="another").to_json().encode()
 
 
-def test_two_damaged_ones_are_left_as_they_are(copy):
+def test_two_damaged_indexes_are_unchanged(copy):
     flip(copy / "index.json", 200)
     cut(copy / ".index.json")
     before = files_of(copy)
@@ -188,7 +188,7 @@ def test_two_damaged_ones_are_left_as_they_are(copy):
     assert files_of(copy) == before
 
 
-def test_folder_with_neither_is_no_dataset(tmp_path):
+def test_folder_without_an_index_is_no_dataset_to_rebuild(tmp_path):
     with refused(DatasetError, "so no dataset"):
         restore_index(tmp_path)
 
@@ -211,7 +211,7 @@ def test_sample_index_of_a_damaged_shard_waits_for_its_repair(copy, place):
     assert (copy / "train.samples.npy").read_bytes() == before
 
 
-def test_sample_index_that_would_get_other_bytes_is_left_as_it_is(copy, dataset):
+def test_sample_index_that_would_get_other_bytes_is_unchanged(copy, dataset):
     index = read_index(copy)
     files = {**index.files, "train.samples.npy": FileRecord.of(b"others")}
     write_index(copy, replace(index, files=files))

@@ -71,7 +71,7 @@ def test_signal_ends_it_early_without_a_trace_of_unfinished_shards(tmp_path, num
     assert names == {p.name.removesuffix(".json") for p in (tmp_path / "set" / RECORDS).iterdir()}
 
 
-def test_fault_of_a_task_ends_the_others(tmp_path):
+def test_error_of_a_task_ends_the_others(tmp_path):
     tasks = _tasks(tmp_path / "set", 20, copies=60)
     (tmp_path / "set" / "train-000000.tar").mkdir()  # in the way of the first
     with pytest.raises(OSError, match="train-000000"):

@@ -91,7 +91,9 @@ def _source_errors(source: Path) -> Iterator[None]:
     try:
         yield
     except SourceError as error:
-        raise error.replaced(kept=error.kept or "Nothing was written.") from error.__cause__
+        kept = error.kept or "Nothing was written."
+        advice = error.hint or "Correct or replace it, then run the same command again."
+        raise error.replaced(kept=kept, hint=advice) from error.__cause__
     except BrokenPipeError:  # of our output, not of the source
         raise
     except OSError as error:

@@ -39,7 +39,7 @@ def a_release(labels=FIRST_VAL_LABELS, wnids=WNIDS, *, num_train: int = 3) -> So
 
 
 @pytest.mark.parametrize("wnids", [WNIDS, NUMBERS], ids=["by wnid", "by number"])
-def test_the_known_labels_pass(wnids):
+def test_known_labels_pass(wnids):
     check_labels(a_release(wnids=wnids))
 
 
@@ -73,12 +73,12 @@ def test_other_classes_are_not_compared(wnids):
 
 
 def test_validation_images_of_other_names_are_not_compared():
-    release = a_release((0,))
-    release.images["val"] = [SourceImage("mine.jpg", Path("x"), -1, 1, 0)]
-    check_labels(release)
+    source = a_release((0,))
+    source.images["val"] = [SourceImage("mine.jpg", Path("x"), -1, 1, 0)]
+    check_labels(source)
 
 
-def test_other_counts_are_said_but_no_error():
+def test_other_counts_are_a_warning():
     listener = Listener()
     warn_of_counts(a_release(), listener)
     assert listener.lines == [
@@ -87,7 +87,7 @@ def test_other_counts_are_said_but_no_error():
     ]
 
 
-def test_counts_that_fit_and_other_classes_need_no_word(monkeypatch):
+def test_known_counts_and_other_classes_cause_no_warning(monkeypatch):
     listener = Listener()
     warn_of_counts(a_release(wnids=WNIDS[:20]), listener)
     warn_of_counts(a_release(wnids=NUMBERS), listener)  # a thousand classes of whatever set
@@ -116,20 +116,20 @@ def test_archives_of_the_known_md5_pass_with_progress(archives, monkeypatch):
     assert listener.lines == [f"MD5 as published: {TRAIN}, {VAL}"]
 
 
-def test_a_changed_archive_is_refused_with_both_md5(archives):
+def test_changed_archive_is_refused_with_both_md5(archives):
     archives[1].write_bytes(b"changed")
     with refused(SourceError, rf"{VAL}: its MD5 is [0-9a-f]{{32}}, not"):
         check_md5(archives, SILENT)
 
 
-def test_the_dogs_only_archive_under_the_name_of_the_whole_is_recognized(archives, monkeypatch):
+def test_dogs_only_archive_under_the_name_of_the_whole_is_recognized(archives, monkeypatch):
     archives[0].write_bytes(b"dogs")
     monkeypatch.setattr(ilsvrc2012, "DOGS_MD5", hashlib.md5(b"dogs").hexdigest())
     with refused(SourceError, "dogs only"):
         check_md5(archives, SILENT)
 
 
-def test_archives_whose_md5_nobody_published_are_named(tmp_path):
+def test_archives_without_a_published_md5_are_named(tmp_path):
     (tmp_path / "ILSVRC2010_images_val.tar").touch()
     listener = Listener()
     check_md5([tmp_path / "ILSVRC2010_images_val.tar"], listener)

@@ -59,8 +59,8 @@ def read(source: Path, *, fill: bool = True) -> Source:
     return release
 
 
-def listed(release: Source, split: str) -> list[tuple[str, int]]:
-    return [(p.name, p.label) for p in release.images[split]]
+def listed(source: Source, split: str) -> list[tuple[str, int]]:
+    return [(p.name, p.label) for p in source.images[split]]
 
 
 def test_rows_are_listed_with_their_names_labels_and_bytes(source):
@@ -82,7 +82,7 @@ def test_files_in_a_data_folder_are_found(source, tmp_path):
     assert listed(read(tmp_path / "hub"), "val") == sorted(VAL)
 
 
-def test_the_wnid_that_hugging_face_adds_to_a_name_is_taken_off(source):
+def test_wnid_that_hugging_face_adds_to_a_name_is_taken_off(source):
     rows = [(f"{name[:-5]}_{(A, B)[label]}.JPEG", label) for name, label in VAL]
     write_rows(source / "validation-00000-of-00001.parquet", rows)
     release = read(source)
@@ -119,7 +119,7 @@ def test_test_rows_with_labels_are_a_split(source):
 @pytest.mark.parametrize(
     "row", [None, {"bytes": None, "path": f"{A}_9.JPEG"}, {"bytes": b"", "path": None}]
 )
-def test_a_row_without_a_image_is_left_to_prep_to_reject(source, row):
+def test_row_without_an_image_is_left_to_prep_to_reject(source, row):
     write(source / "validation-00000-of-00001.parquet", [row, image(VAL[0][0])], [0, 1])
     release = read(source)
     assert sorted(found.read() for found in release.images["val"])[0] == b""
@@ -127,7 +127,7 @@ def test_a_row_without_a_image_is_left_to_prep_to_reject(source, row):
 
 
 @pytest.mark.parametrize("hostile", ["../../x.JPEG", "/etc/passwd", "a\\..\\x.JPEG", "https://h/x"])
-def test_a_path_is_only_ever_a_name(source, hostile):
+def test_path_is_only_ever_a_name(source, hostile):
     write(source / "validation-00000-of-00001.parquet", [image(hostile)], [0])
     release = read(source)
     (found,) = release.images["val"]
@@ -138,7 +138,7 @@ def test_a_path_is_only_ever_a_name(source, hostile):
     }
 
 
-def test_a_row_without_a_name_is_called_after_file_and_row(source):
+def test_row_without_a_name_is_called_after_file_and_row(source):
     write(source / "validation-00000-of-00001.parquet", [image(None)], [0])
     assert listed(read(source), "val") == [("validation-00000-of-00001_000000", 0)]
 
@@ -151,14 +151,14 @@ def test_a_row_without_a_name_is_called_after_file_and_row(source):
         (2, ["tench", "goldfish"], "row 1 .*label 2, but the 2 classes end at 1"),
     ],
 )
-def test_a_label_that_no_class_has_is_refused_by_file_and_row(source, label, names, says):
+def test_label_that_no_class_has_is_refused_by_file_and_row(source, label, names, says):
     path = source / "train-00000-of-00002.parquet"
     write(path, [image(TRAIN[0][0]), image(TRAIN[1][0])], [0, label], names=names)
     with refused(SourceError, f"{path.name}: {says}"):
         read(source)
 
 
-def test_a_held_out_label_that_training_lacks_is_refused(source):
+def test_held_out_label_that_training_lacks_is_refused(source):
     write_rows(source / "validation-00000-of-00001.parquet", [("v.JPEG", 2)])
     with refused(SourceError, r"v\.JPEG: label 2, but the training labels end at 1"):
         read(source)
@@ -191,7 +191,7 @@ def test_other_columns_are_refused_by_name(source, columns, says):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.99])
-def test_a_cut_file_is_refused_by_name(source, share):
+def test_cut_file_is_refused_by_name(source, share):
     path = source / "train-00001-of-00002.parquet"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with refused(SourceError, rf"{path.name}: the file is cut or damaged"):
@@ -208,14 +208,14 @@ def test_damaged_bytes_are_refused_when_they_are_copied(source):
         fill_staging(release.staged, SILENT)
 
 
-def test_a_file_that_changed_after_its_labels_were_listed_is_refused(source):
+def test_file_that_changed_after_its_labels_were_listed_is_refused(source):
     release = read(source, fill=False)
     write_rows(source / "train-00001-of-00002.parquet", TRAIN[:2])
     with refused(SourceError, r"train-00001-of-00002\.parquet: changed while prep"):
         fill_staging(release.staged, SILENT)
 
 
-def test_a_missing_part_is_named(source):
+def test_missing_part_is_named(source):
     (source / "train-00000-of-00002.parquet").unlink()
     with refused(SourceError, r"1 of 2 train files are missing.*number 00000"):
         read(source)
@@ -226,13 +226,13 @@ def test_listing_writes_nothing(source):
     assert [path.name for path in source.parent.iterdir()] == ["source"]
 
 
-def test_a_image_whose_spool_is_gone_is_unreadable(source):
+def test_image_whose_staged_file_is_missing_is_unreadable(source):
     release = read(source, fill=False)
     with pytest.raises(ImageError, match="unreadable"):
         release.images["train"][0].read()
 
 
-def test_other_files_are_none_of_ours(tmp_path):
+def test_other_files_are_not_recognized(tmp_path):
     (tmp_path / "notes.parquet").touch()
     assert read_parquet(tmp_path, tmp_path / "staging") is None
 

@@ -16,7 +16,7 @@ def files(folder, names: str = "abc", *, num_bytes: int = 10) -> list[StagedFile
     ]
 
 
-def test_every_file_is_made_and_its_disk_use_said(tmp_path):
+def test_every_file_is_made_and_its_disk_use_is_reported(tmp_path):
     listener = Listener()
     fill_staging(files(tmp_path, num_bytes=2_000_000), listener)
     assert {p.name: p.read_text() for p in (tmp_path / "staging").iterdir()} == {
@@ -35,7 +35,7 @@ def test_files_that_are_there_are_not_made_again(tmp_path):
     assert listener.notes == ["c"]
 
 
-def test_an_interrupted_file_is_not_there(tmp_path):
+def test_interrupted_file_is_not_there(tmp_path):
     def fail(file):
         file.write(b"half")
         raise KeyboardInterrupt
@@ -46,7 +46,7 @@ def test_an_interrupted_file_is_not_there(tmp_path):
     assert [p.name for p in (tmp_path / "staging").iterdir()] == ["a"]
 
 
-def test_a_wish_to_stop_is_heard_between_files(tmp_path):
+def test_stop_request_is_checked_between_files(tmp_path):
     wishes = iter([None, KeyboardInterrupt])
 
     def check():
@@ -63,7 +63,7 @@ def test_nothing_to_do_makes_no_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_without_room_is_refused_before_any_work(tmp_path, monkeypatch):
+def test_disk_without_room_is_refused_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 95, 5))
     with refused(MachineError, r"copies of the images.* 0\.0 MB more"):
         fill_staging(files(tmp_path), SILENT)
