@@ -4,7 +4,7 @@ import tarfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated, cast
 
 import typer
 
@@ -110,7 +110,8 @@ def _export_and_predict(folder: Path, archives: Path, run: partial) -> None:
     images.mkdir()
     with tarfile.open(archives / VAL_TAR) as tar:
         for member in tar.getmembers()[:NUM_PREDICTED]:
-            (images / Path(member.name).name).write_bytes(tar.extractfile(member).read())
+            content = cast(IO[bytes], tar.extractfile(member)).read()
+            (images / Path(member.name).name).write_bytes(content)
     run(
         ["predict", str(images), "--model", onnx, "--top", "3"],
         "Classify images with that file, without torch.",

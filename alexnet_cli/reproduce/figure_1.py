@@ -5,12 +5,13 @@ trained to the goal.
 """
 
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 
 from alexnet_cli.errors import DivergedError, JobError
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.paper_tables import FIGURE_1_GOAL, FIGURE_1_TRIAL_EPOCHS, Figure1Network
-from alexnet_cli.reproduce.jobs import RunJob, Shortcuts, TableDataset, TrainJob, finish_job
+from alexnet_cli.reproduce.jobs import Job, RunJob, Shortcuts, TableDataset, TrainJob, finish_job
 from alexnet_cli.training.run_directory import RunDirectory
 
 
@@ -60,9 +61,9 @@ class Figure1:
             shortcuts,
         )
 
-    def jobs(self, networks: tuple[Figure1Network, ...]) -> list[TrainJob]:
+    def jobs(self, networks: tuple[Figure1Network, ...]) -> list[Job]:
         """Return the trials of every network, and the rest of one of them, whichever is best."""
-        found = {}
+        found: dict[str, Job] = {}
         for network in networks:
             rest = self.job(network.recipe, network.learning_rates[0], self.shortcuts.epochs)
             for job in (*self.trials(network), replace(rest, follows_trial=True)):
@@ -119,5 +120,5 @@ def epochs_to(errors: tuple[float, ...], goal: float) -> float | None:
 
 def fastest_run(runs: list[LearningRateRun]) -> LearningRateRun | None:
     """Return the run of the fewest epochs; None if no run reached the goal."""
-    reached = [run for run in runs if run.epochs is not None]
-    return min(reached, key=lambda run: run.epochs, default=None)
+    reached = [(run.epochs, run) for run in runs if run.epochs is not None]
+    return min(reached, key=itemgetter(0), default=(None, None))[1]

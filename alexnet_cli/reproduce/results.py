@@ -61,7 +61,7 @@ def _row_result(planned: PlannedRow, found: dict[str, dict]) -> dict:
         "missing": list(planned.missing),
         "ours": None,
     }
-    if planned.job is None:
+    if planned.job is None or dataset is None:
         return about
     answer = found[planned.job.name]
     errors = answer["center"] if row.views == 1 else answer
@@ -147,7 +147,8 @@ def figure_1_result(
 ) -> dict:
     """Return Figure 1's result: every run, the best of each network, and their ratio."""
     best = [fastest_run(tried) for tried in runs]
-    ratio = best[1].epochs / best[0].epochs if len(best) == 2 and all(best) else None
+    epochs = [run.epochs for run in best if run and run.epochs]
+    ratio = epochs[1] / epochs[0] if len(epochs) == 2 else None
     return {
         "title": f"Figure 1: epochs to {FIGURE_1_GOAL:.0%} training error",
         "figure": FIGURE_1,
