@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.recipes.recipe import Recipe
+from alexnet_cli.types import PixelStats
 
 
 @dataclass(frozen=True, slots=True)

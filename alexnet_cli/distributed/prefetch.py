@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from alexnet_cli.data.batches.buffers import Buffers
-from alexnet_cli.data.batches.loader import Batch
 from alexnet_cli.data.batches.process_reader import ProcessReader
 from alexnet_cli.data.batches.readers import Reader, ThreadReader
 from alexnet_cli.data.remote.stream import StreamSplit
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.data.transforms import sent
+from alexnet_cli.types import Batch
 
 OnDevice = tuple[Tensor, Tensor]
 MIN_PROCESSES = 4  # cores from which on processes read for a GPU

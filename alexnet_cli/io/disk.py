@@ -4,7 +4,7 @@ import errno
 import shutil
 from pathlib import Path
 
-from alexnet_cli.errors import MachineError
+from alexnet_cli.errors import Hint, MachineError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 WORDS = {
@@ -43,21 +43,21 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def check_room(folder: Path, needed: int, what_needs: str, advice: str) -> None:
-    """Refuse to begin what does not fit.
+def check_room(
+    folder: Path, needed: int, what_needs: str, hint: str | Hint, kept: str | None = None
+) -> None:
+    """Raise a MachineError if the disk of a folder has not the bytes needed.
 
     Args:
-        what_needs: "the shards need".
-        advice: the last line of the refusal.
-
-    Raises:
-        MachineError: it does not.
+        what_needs: subject and verb of the problem, such as "the shards need".
     """
     free = free_bytes(folder)
     if needed > free:
         raise MachineError(
             f"{folder}: {what_needs} {size_in_words(needed)}, {size_in_words(free)} are free: "
-            f"{size_in_words(needed - free)} more are needed.\n{advice}"
+            f"{size_in_words(needed - free)} more are needed.",
+            kept=kept,
+            hint=hint,
         )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alexnet_cli.data.dataset_ref import index_of
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.distributed.device_plan import choose_devices
 from alexnet_cli.errors import UsageError
 from alexnet_cli.io.progress import SILENT, Progress
@@ -28,12 +28,12 @@ class Request:
     """What to reproduce, from what, and how far.
 
     Attributes:
-        data: (name, folder or URL) of each `--data` option.
+        data: name and dataset of each `--data` option.
         only: names of rows; none for all.
     """
 
     table: str
-    data: tuple[tuple[str, Path | str], ...]
+    data: tuple[tuple[str, DatasetRef], ...]
     out: Path
     only: tuple[str, ...] = ()
     shortcuts: Shortcuts = field(default_factory=Shortcuts)
@@ -108,7 +108,7 @@ def _open_datasets(request: Request, progress: Progress) -> dict[str, TableDatas
         if name not in OFFICIAL_SETS:
             known = ", ".join(OFFICIAL_SETS)
             raise UsageError(f"--data {name}={place}: no data set {name!r}. Known: {known}.")
-        index = index_of(place, progress)
+        index = DatasetRef.parse(place).read_index(progress)
         counts = {split: entry.written for split, entry in index.splits.items()}
         held_out = {split: count for split, count in counts.items() if split != "train"}
         classes, fingerprint = len(index.classes), index.fingerprint()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from helpers import Listener, flip
 
+from alexnet_cli.cli.hints import message
 from alexnet_cli.data.remote import tar_set as tar_source
 from alexnet_cli.data.remote.tar_set import TarSet
 from alexnet_cli.errors import DatasetError, MachineError, SourceError, Stopped, UsageError
@@ -183,7 +184,7 @@ def test_fault_that_stays_names_the_tar_and_keeps_the_others(
     with pytest.raises(error, match=word) as raised:
         found.fetch(spool, SILENT)
     assert f"{server.url}/train-000001.tar" in str(raised.value)
-    assert str(raised.value).count("\n") < 3
+    assert message(raised.value).count("\n") < 3
     assert list(copies(spool)) == ["train-000000.tar"]
     assert not list(spool.rglob("*.partial"))
 
@@ -243,7 +244,7 @@ def test_command_that_fails_is_a_fault_of_the_machine(tars, spool, command):
     pattern = f"pipe:{command.format(tars / 'train-000000.tar')} train-000000.tar"
     with pytest.raises(MachineError, match="exit code 3") as raised:
         look_at(TarSet(pattern, allow_pipe=True), SILENT).fetch(spool, SILENT)
-    assert "the same command again" in str(raised.value)
+    assert "the same command again" in raised.value.hint
     assert not spool.exists()
 
 
@@ -270,9 +271,10 @@ def test_command_that_ends_early_in_peace_gives_a_cut_tar(tars, spool):
 def test_names_are_checked_before_anybody_is_asked(pattern, word, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tar_source, "size_and_tag", lambda _: pytest.fail("asked"))
-    with pytest.raises(UsageError, match=word) as raised:
+    with pytest.raises(UsageError) as raised:
         look_at(TarSet(pattern), SILENT)
-    assert "secret" not in str(raised.value)
+    assert word in message(raised.value)
+    assert "secret" not in message(raised.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -308,8 +310,9 @@ def test_disk_without_room_is_refused_before_anything_is_fetched(web, tars, spoo
     usage = shutil.disk_usage(tars)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     found = look_at(source(server.url), SILENT)
-    with pytest.raises(MachineError, match=r"(?s)5 of 5 tars, still .* need .* --force"):
+    with pytest.raises(MachineError, match=r"5 of 5 tars, still .* need ") as raised:
         found.fetch(spool, SILENT)
+    assert "--force" in message(raised.value)
     assert server.asked == []
     assert not spool.exists()
     found.fetch(spool, SILENT, force=True)

@@ -1,7 +1,7 @@
-"""Processes that read the images of batches, into memory shared with this one.
+"""Processes that read the images of batches into memory shared with this process.
 
-Many threads that decode keep taking the GIL from the thread that launches a GPU's work. Processes
-do not: this one sends a line per chunk and reads a line back.
+Many threads that decode take the GIL from the thread that launches a GPU's work. Processes do not:
+this process sends one message per chunk of images and receives one.
 """
 
 import fcntl
@@ -23,30 +23,29 @@ import numpy as np
 from alexnet_cli.data.batches.buffers import Buffers
 from alexnet_cli.data.batches.readers import CHUNK, Reading
 from alexnet_cli.data.shards.dataset import Split
-from alexnet_cli.data.shards.images import ShardImages
-from alexnet_cli.data.shards.raw_images import RawImages
+from alexnet_cli.data.shards.images import RawImages, ShardImages
 from alexnet_cli.errors import AlexNetError, MachineError
 
-MAX_PROCESSES = 64  # their answers for all batches under way must fit into one pipe
+MAX_PROCESSES = 64  # their results for all batches in progress must fit into one pipe
 PIPE_BYTES = 1 << 20
-CHECK_SECONDS = 1.0  # between two looks at whether all processes are alive
-STOP_SECONDS = 1.0  # that processes have to finish what they began
-NICENESS = 5  # a thread that launches the work of a GPU goes before those that decode
+CHECK_SECONDS = 1.0  # between two checks that all processes are alive
+STOP_SECONDS = 1.0  # given to processes to finish what they started
+NICENESS = 5  # the thread that launches the work of a GPU has priority over decoding
 _TASK = struct.Struct("<4q")  # reading, offset and length of its block, first image; then rows
 
 
 class SharedBuffers(Buffers):
-    """A ring of memory that other processes can map too.
+    """A ring of memory that other processes can map.
 
     Attributes:
-        descriptor: of the memory, a file without a name; blocks lie one behind the other.
+        descriptor: of the memory, a file without a name, which holds one block after the other.
     """
 
     def __init__(self, on_new: Callable[[np.ndarray], None] = lambda block: None):
         super().__init__(self._map_new, max_free=None)
         self.descriptor = os.memfd_create("alexnet-batches")
         self._on_new, self._end = on_new, 0
-        self._blocks: list[np.ndarray] = []  # stay mapped, as they may be pinned
+        self._blocks: list[np.ndarray] = []  # they stay mapped, as they may be pinned
         self._places: dict[int, tuple[int, int]] = {}
 
     def _map_new(self, num_bytes: int) -> np.ndarray:
@@ -66,7 +65,7 @@ class SharedBuffers(Buffers):
 
 @dataclass(slots=True)
 class _ProcessReading:
-    """Images that processes are filling; kept by the reader until no process writes to them."""
+    """Images that processes are writing; the reader keeps it until they are done."""
 
     images: np.ndarray
     num_left: int
@@ -80,14 +79,14 @@ class _ProcessReading:
             raise self.faults[min(self.faults)]
 
     def cancel(self) -> None:
-        pass  # what was sent is read, which takes a fraction of a second
+        pass  # chunks that were sent are read, which takes a fraction of a second
 
 
 class ProcessReader:
     """Reads one split with processes.
 
     Attributes:
-        buffers: where images are read into; they may be held after the reader is closed.
+        buffers: the memory of the images, which may be kept after the reader is closed.
     """
 
     def __init__(
@@ -107,9 +106,9 @@ class ProcessReader:
         context = multiprocessing.get_context("spawn")
         tasks, self._tasks = context.Pipe(duplex=False)
         self._results, results = context.Pipe(duplex=False)
-        with suppress(OSError):  # a smaller pipe only makes us wait
+        with suppress(OSError):  # a smaller pipe is only slower
             fcntl.fcntl(self._tasks.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        # Kept here, because processes look them up by name while they start.
+        # Kept here, because processes find them by name while they start.
         self._locks = context.Lock(), context.Lock()
         layout = split.rows(np.arange(0)).dtype, split.image_size
         memory = _Shared(self.buffers)
@@ -145,7 +144,7 @@ class ProcessReader:
         os.close(self.buffers.descriptor)
 
     def start(self, split: Split, positions: np.ndarray) -> Reading:
-        """Begin to read; see `Reader`. The split is that of the constructor."""
+        """Start to read; see `Reader`. The split is that of the constructor."""
         self._check_alive()
         size, rows = split.image_size, split.rows(positions)
         images = self.buffers.empty((len(positions), size, size, 3))
@@ -164,7 +163,7 @@ class ProcessReader:
         return reading
 
     def _receive(self) -> None:
-        """Take the answer to one task."""
+        """Receive the result of one task."""
         while not self._results.poll(CHECK_SECONDS):
             self._check_alive()
         try:
@@ -191,7 +190,7 @@ class ProcessReader:
 
 
 class _Shared:
-    """Memory on its way to another process; it can only be sent while that process starts."""
+    """Shared memory as an argument of a process that starts; a descriptor can be sent only then."""
 
     def __init__(self, buffers: SharedBuffers):
         self.buffers = buffers
@@ -206,7 +205,7 @@ def _detach(sent) -> int:
 
 @dataclass(slots=True)
 class _Worker:
-    """What a process does: it reads the chunks of its tasks until the pipe is closed."""
+    """The work of a process: read the chunks of its tasks until the pipe is closed."""
 
     tasks: connection.Connection
     results: connection.Connection
@@ -227,7 +226,7 @@ class _Worker:
                 with self.taking:
                     task = self.tasks.recv_bytes()
                 self._read(task, blocks)
-            except (EOFError, BrokenPipeError):  # the reader was closed, or its process is gone
+            except (EOFError, BrokenPipeError):  # the reader was closed, or its process ended
                 return
 
     def _read(self, task: bytes, blocks: dict[tuple[int, int], np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""Threads that read the images of batches, into memory that is reused."""
+"""Readers of the images of batches: what a reader is, and the one that uses threads."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,29 +18,25 @@ class Reading(Protocol):
     """Images that are being read.
 
     Attributes:
-        images: uint8 RGB (N, H, W, 3), complete after `wait`. They may be held.
+        images: uint8 RGB (N, H, W, 3), complete after `wait`. They may be kept.
     """
 
     images: np.ndarray
 
     def wait(self) -> None:
-        """Return once all images are there; errors are those of reading the first bad chunk."""
+        """Return once all images are read; raises the error of the first chunk that failed."""
 
     def cancel(self) -> None:
-        """Do not begin what was not begun."""
+        """Do not start the chunks that have not been started."""
 
 
 class Reader(Protocol):
-    """Reads batches of one split, several at a time.
-
-    Attributes:
-        buffers: where images are read into.
-    """
+    """Reads batches of one split, several at a time, into memory of its buffers."""
 
     buffers: Buffers
 
     def start(self, split: Split, positions: np.ndarray) -> Reading:
-        """Begin to read some samples, int64 (N,) positions in their split."""
+        """Start to read the samples at some positions, int64 (N,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +54,7 @@ class _ThreadReading:
 
 
 class ThreadReader:
-    """Reads with threads of this process; decoding releases the GIL, what surrounds it does not."""
+    """Reads with threads; decoding releases the GIL, the code around it does not."""
 
     def __init__(self, num_threads: int | None = None, buffers: Buffers | None = None):
         self.buffers = buffers or Buffers()
@@ -71,14 +67,9 @@ class ThreadReader:
         self._pool.shutdown(cancel_futures=True)
 
     def start(self, split: Split, positions: np.ndarray) -> Reading:
-        """Begin to read; see `Reader`."""
-        size = split.image_size
-        images = self.buffers.empty((len(positions), size, size, 3))
-        rows = split.rows(positions)
-        futures = [
-            self._pool.submit(
-                split.images.read_into, rows[at : at + CHUNK], images[at : at + CHUNK]
-            )
-            for at in range(0, len(positions), CHUNK)
-        ]
+        """Start to read; see `Reader`."""
+        images = self.buffers.empty((len(positions), split.image_size, split.image_size, 3))
+        rows, read_into = split.rows(positions), split.images.read_into
+        chunks = [slice(first, first + CHUNK) for first in range(0, len(rows), CHUNK)]
+        futures = [self._pool.submit(read_into, rows[chunk], images[chunk]) for chunk in chunks]
         return _ThreadReading(images, futures)

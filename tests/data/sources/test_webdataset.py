@@ -87,8 +87,9 @@ def test_tars_of_other_names_are_none_of_ours(tmp_path, name):
     assert read_webdataset(tmp_path) is None
 
 
-def test_a_label_may_be_in_the_json(folder):
-    release = read(with_val(folder, ("x.jpg", b"1"), ("x.json", {"label": 1, "width": 500})))
+@pytest.mark.parametrize("note", [("x.json", {"label": 1, "width": 500}), ("x.txt", "1\n")])
+def test_a_label_may_be_in_the_json_or_the_text(folder, note):
+    release = read(with_val(folder, ("x.jpg", b"1"), note))
     assert listed(release, "val") == [("x.jpg", 1, b"1")]
 
 
@@ -128,8 +129,8 @@ def test_a_file_of_class_names_that_is_none_is_refused(folder, content):
 @pytest.mark.parametrize(
     ("members", "says"),
     [
-        ([("x.jpg", b"")], "'x': neither .cls nor a label"),
-        ([("x.jpg", b""), ("x.cls", -1)], "'x': neither .cls nor a label"),
+        ([("x.jpg", b"")], "'x': no label in .cls"),
+        ([("x.jpg", b""), ("x.cls", -1)], "'x': no label in .cls"),
         ([("x.jpg", b""), ("x.cls", "dog")], "label 'dog' is not a whole number"),
         ([("x.jpg", b""), ("x.cls", "")], "label '' is not a whole number"),
         ([("x.jpg", b""), ("x.cls", "-2")], "label -2, but labels begin at 0"),
