@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from alexnet_cli.data.batches.buffers import Buffers
-from alexnet_cli.data.batches.process_reader import ProcessReader
-from alexnet_cli.data.batches.readers import Reader, ThreadReader
+from alexnet_cli.data.batches.readers import ProcessReader, Reader, ThreadReader
 from alexnet_cli.data.remote.stream import StreamSplit
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.data.transforms import sent

@@ -9,8 +9,7 @@ import torch
 
 from alexnet_cli.data.batches.buffers import Buffers
 from alexnet_cli.data.batches.loader import epoch_order, load_batches
-from alexnet_cli.data.batches.process_reader import ProcessReader
-from alexnet_cli.data.batches.readers import ThreadReader
+from alexnet_cli.data.batches.readers import ProcessReader, ThreadReader
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.distributed.prefetch import (
     MIN_PROCESSES,

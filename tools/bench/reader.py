@@ -39,9 +39,8 @@ import webdataset
 
 from alexnet_cli.data.batches.buffers import Buffers
 from alexnet_cli.data.batches.loader import epoch_order, load_batches
-from alexnet_cli.data.batches.process_reader import ProcessReader
 from alexnet_cli.data.batches.raw_cache import with_raw_cache
-from alexnet_cli.data.batches.readers import Reader, ThreadReader
+from alexnet_cli.data.batches.readers import ProcessReader, Reader, ThreadReader
 from alexnet_cli.data.shards.dataset import SAMPLE_DTYPE, Dataset, Split, open_dataset, samples_name
 from alexnet_cli.data.shards.index import FileRecord, Index, Shard, SplitIndex, write_index
 from alexnet_cli.data.shards.tar_layout import BLOCK, header

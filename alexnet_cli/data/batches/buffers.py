@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-BATCHES_AHEAD = 3  # read while one is used
 MAX_FREE = 8  # blocks kept for reuse; batches read ahead take four, their consumer two or three
 
 

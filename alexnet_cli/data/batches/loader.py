@@ -7,14 +7,12 @@ batches too.
 N images of a batch, H and W the dataset's image size (256).
 """
 
-from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
 
 import numpy as np
 
-from alexnet_cli.data.batches.buffers import BATCHES_AHEAD
-from alexnet_cli.data.batches.readers import Reader, Reading, ThreadReader
+from alexnet_cli.data.batches.readers import Reader, Reading, ThreadReader, complete_in_order
 from alexnet_cli.data.remote.stream import StreamSplit
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.types import WHOLE_BATCH, Batch, BatchShard
@@ -81,18 +79,10 @@ def load_batches(
 ) -> Iterator[Batch]:
     """Yield the samples at the positions of `order` in batches; see `batches_of`."""
     with nullcontext(reader) if reader else ThreadReader(num_threads) as reader:
-        pending: deque[tuple[Batch, Reading]] = deque()
-        try:
-            for start in range(0, len(order), batch_size):
-                whole = order[start : start + batch_size]
-                pending.append(_start_batch(reader, split, whole[share.rows(len(whole))]))
-                if len(pending) > BATCHES_AHEAD:
-                    yield _finish_batch(*pending.popleft())
-            while pending:
-                yield _finish_batch(*pending.popleft())
-        finally:
-            for _, reading in pending:
-                reading.cancel()
+        parts = (order[first : first + batch_size] for first in range(0, len(order), batch_size))
+        yield from complete_in_order(
+            _start_batch(reader, split, part[share.rows(len(part))]) for part in parts
+        )
 
 
 def _start_batch(reader: Reader, split: Split, positions: np.ndarray) -> tuple[Batch, Reading]:
@@ -100,8 +90,3 @@ def _start_batch(reader: Reader, split: Split, positions: np.ndarray) -> tuple[B
     reading = reader.start(split, positions)
     labels = split.samples["label"][positions].astype(np.int64)
     return Batch(reading.images, labels, positions), reading
-
-
-def _finish_batch(batch: Batch, reading: Reading) -> Batch:
-    reading.wait()
-    return batch

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from alexnet_cli.data.batches.buffers import BATCHES_AHEAD, Buffers
+from alexnet_cli.data.batches.buffers import Buffers
+from alexnet_cli.data.batches.readers import ThreadReading, complete_in_order
 from alexnet_cli.data.images.resize import IMAGE_SIZE, to_square
 from alexnet_cli.data.remote.cache import cache_folder
 from alexnet_cli.data.remote.measure import TarMeasure, forget, image_size_of, measure_all
@@ -181,20 +182,39 @@ class StreamSplit:
             DatasetError: if a tar differs from its measure, or an image cannot be read.
             MachineError: if the disk, the network or a command fails.
         """
-        num_threads = num_threads or num_cores()
-        decoder = _Decoder(self.image_size, num_threads, buffers or Buffers())
-        with decoder, closing(_read_ahead(self._samples(shuffle), SAMPLES_AHEAD)) as samples:
+        buffers = buffers or Buffers()
+        samples = _read_ahead(self._samples(shuffle), SAMPLES_AHEAD)
+
+        def started() -> Iterator[tuple[Batch, ThreadReading]]:
             for first in range(0, len(self), batch_size):
                 num = min(batch_size, len(self) - first)
                 if first < first_step * batch_size:
                     deque(islice(samples, num), maxlen=0)
-                    continue
-                decoder.start(islice(samples, num), share.rows(num))
-                if decoder.num_ahead > BATCHES_AHEAD:
-                    yield decoder.finish()
+                else:
+                    yield self._start_batch(samples, num, share.rows(num), buffers, pool)
             deque(samples, maxlen=0)  # reads to the end of the last tar, where it is checked
-            while decoder.num_ahead:
-                yield decoder.finish()
+
+        with _DecodingPool(num_threads or num_cores()) as pool, closing(samples):
+            yield from complete_in_order(started())
+
+    def _start_batch(
+        self,
+        samples: Iterator[Placed],
+        num: int,
+        rows: slice,
+        buffers: Buffers,
+        pool: "_DecodingPool",
+    ) -> tuple[Batch, ThreadReading]:
+        """Take a batch of samples and start to decode those of `rows`."""
+        count = rows.stop - rows.start
+        images = buffers.empty((count, self.image_size, self.image_size, 3))
+        labels, positions = np.empty(count, np.int64), np.empty(count, np.int64)
+        futures = []
+        for row, placed in enumerate(islice(samples, num), -rows.start):
+            if 0 <= row < count:
+                labels[row], positions[row] = placed.sample.label, placed.position
+                futures.append(pool.decode(placed, images[row]))
+        return Batch(images, labels, positions), ThreadReading(images, futures)
 
     def _samples(self, shuffle: tuple[int, int] | None) -> Iterator[Placed]:
         """Yield all samples in the order of one epoch."""
@@ -284,59 +304,27 @@ def _read_ahead(items: Iterator[Any], count: int) -> Iterator[Any]:
         stopping.set()
 
 
-class _Decoder:
-    """Decodes batches in threads, some ahead of the one that is used.
+class _DecodingPool(ThreadPoolExecutor):
+    """Threads that decode images, and hold few encoded bytes meanwhile."""
 
-    Attributes:
-        num_ahead: number of batches started and not yet finished.
-    """
-
-    def __init__(self, image_size: int, num_threads: int, buffers: Buffers):
-        self._size, self._num_threads, self._buffers = image_size, num_threads, buffers
-        self._batches: deque[tuple[Batch, list[Future]]] = deque()
-        self._waiting: deque[tuple[Future, int]] = deque()
-        self._waiting_bytes = 0
-
-    def __enter__(self) -> "_Decoder":
-        self._pool = ThreadPoolExecutor(self._num_threads)
-        return self
+    def __init__(self, num_threads: int):
+        super().__init__(num_threads)
+        self._decoding: deque[tuple[Future, int]] = deque()
+        self._num_bytes = 0
 
     def __exit__(self, *_) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self.shutdown(cancel_futures=True)
 
-    @property
-    def num_ahead(self) -> int:
-        return len(self._batches)
-
-    def start(self, samples: Iterator[Placed], rows: slice) -> None:
-        """Take a batch of samples and start to decode those of `rows`."""
-        count = rows.stop - rows.start
-        images = self._buffers.empty((count, self._size, self._size, 3))
-        labels, positions = np.empty(count, np.int64), np.empty(count, np.int64)
-        futures = []
-        for row, placed in enumerate(samples, -rows.start):
-            if 0 <= row < count:
-                labels[row], positions[row] = placed.sample.label, placed.position
-                futures.append(self._decode(placed, images[row]))
-        self._batches.append((Batch(images, labels, positions), futures))
-
-    def finish(self) -> Batch:
-        """Return the oldest batch."""
-        batch, futures = self._batches.popleft()
-        for future in futures:
-            future.result()
-        return batch
-
-    def _decode(self, placed: Placed, image: np.ndarray) -> Future:
-        """Start to decode an image, after waiting while too many bytes are pending."""
+    def decode(self, placed: Placed, image: np.ndarray) -> Future:
+        """Start to decode an image, after waiting while too many bytes are held."""
         num_bytes = len(placed.sample.content)
-        while self._waiting and self._waiting_bytes + num_bytes > PENDING_BYTES:
-            future, done = self._waiting.popleft()
+        while self._decoding and self._num_bytes + num_bytes > PENDING_BYTES:
+            future, done = self._decoding.popleft()
             future.result()
-            self._waiting_bytes -= done
-        future = self._pool.submit(_decode_into, placed, image)
-        self._waiting.append((future, num_bytes))
-        self._waiting_bytes += num_bytes
+            self._num_bytes -= done
+        future = self.submit(_decode_into, placed, image)
+        self._decoding.append((future, num_bytes))
+        self._num_bytes += num_bytes
         return future
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from alexnet_cli.data.batches.loader import epoch_order, load_batches
-from alexnet_cli.data.batches.process_reader import ProcessReader
 from alexnet_cli.data.batches.raw_cache import with_raw_cache
+from alexnet_cli.data.batches.readers import ProcessReader
 from alexnet_cli.data.shards.dataset import Dataset, open_dataset
 from alexnet_cli.errors import DatasetError, MachineError, UsageError
 from tests.helpers import Listener, flip

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from alexnet_cli.data.batches.loader import epoch_order, load_batches
-from alexnet_cli.data.batches.process_reader import ProcessReader
+from alexnet_cli.data.batches.readers import ProcessReader
 from alexnet_cli.data.shards.dataset import Split, open_dataset
 from alexnet_cli.errors import DatasetError, MachineError
 from alexnet_cli.types import BatchShard
@@ -116,7 +116,7 @@ import sys, os
 from pathlib import Path
 import numpy as np
 from alexnet_cli.data.batches.loader import load_batches
-from alexnet_cli.data.batches.process_reader import ProcessReader
+from alexnet_cli.data.batches.readers import ProcessReader
 from alexnet_cli.data.shards.dataset import open_dataset
 if __name__ == "__main__":
     split = open_dataset(Path(sys.argv[1])).split("train")
