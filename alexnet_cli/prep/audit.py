@@ -6,7 +6,7 @@ Hashing and decoding let go of the interpreter, so threads keep all cores busy.
 import csv
 import hashlib
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -155,8 +155,7 @@ def _tasks(folder: Path, split: str, index: Index, rows: np.ndarray | None) -> l
 
 
 def _audit_shards(tasks: list[AuditTask], num_threads: int, progress: Progress) -> list[ShardAudit]:
-    audits, read_ahead = {}, num_threads < num_cores()
-    tasks = [replace(task, read_ahead=read_ahead) for task in tasks]
+    audits = {}
     total = sum(task.shard.num_samples for task in tasks)
     with catch_signals() as stop_signal, progress.track("verify", total) as bar:
 

@@ -14,7 +14,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,7 @@ class CachedFiles:
 
     def _copy(self, name: str, record: FileRecord | None, limit: int, *on_bytes: OnBytes) -> None:
         url = f"{self.url}/{name}"
-        with write_atomically(self.folder / name) as file, RemoteFile(url) as source:
+        with write_atomically(self.folder / name) as file, closing(RemoteFile(url)) as source:
             found = copy_bytes(source, file, limit, *on_bytes)
             if found != (record or found) or found.num_bytes > limit:
                 raise _WrongBytesError(url, record or FileRecord(limit, ""), found)
@@ -202,7 +202,7 @@ def open_files(url: str, progress: Progress = SILENT) -> CachedFiles:
 
 def _fetch_index(url: str, incoming: Path) -> tuple[Index, bytes]:
     path = incoming / INDEX_NAME
-    with path.open("wb") as file, RemoteFile(f"{url}/{INDEX_NAME}") as source:
+    with path.open("wb") as file, closing(RemoteFile(f"{url}/{INDEX_NAME}")) as source:
         copy_bytes(source, file, MAX_INDEX_BYTES)
     try:
         return read_index(incoming), path.read_bytes()

@@ -92,12 +92,6 @@ class RemoteFile:
             self._file.close()
             self._file = None
 
-    def __enter__(self) -> "RemoteFile":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
 
 def open_url(url: str) -> BinaryIO:
     """Open one connection; errors are those of its kind of file system."""

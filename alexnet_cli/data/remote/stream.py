@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from queue import Full, Queue
 from typing import Any
@@ -48,6 +48,7 @@ PENDING_BYTES = 1 << 25  # encoded images that wait to be decoded
 SAMPLES_AHEAD = 4  # samples that the reading thread reads ahead
 LARGE_PIXELS = 1 << 22
 MIN_SIDE = 8
+Placed = tuple[int, RawSample]  # a sample with its position in its split
 _one_large = threading.Lock()  # resizing a large image takes 10 bytes per pixel
 
 
@@ -131,15 +132,6 @@ def _common_side(measures: Sequence[TarMeasure]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """A sample with its position in its split."""
-
-    position: int
-    sample: RawSample
-    tar: str
-
-
-@dataclass(frozen=True, slots=True)
 class StreamSplit:
     """The samples of one split, read one after the other."""
 
@@ -210,10 +202,10 @@ class StreamSplit:
         images = buffers.empty((count, self.image_size, self.image_size, 3))
         labels, positions = np.empty(count, np.int64), np.empty(count, np.int64)
         futures = []
-        for row, placed in enumerate(islice(samples, num), -rows.start):
+        for row, (position, sample) in enumerate(islice(samples, num), -rows.start):
             if 0 <= row < count:
-                labels[row], positions[row] = placed.sample.label, placed.position
-                futures.append(pool.decode(placed, images[row]))
+                labels[row], positions[row] = sample.label, position
+                futures.append(pool.decode(sample, images[row]))
         return Batch(images, labels, positions), ThreadReading(images, futures)
 
     def _samples(self, shuffle: tuple[int, int] | None) -> Iterator[Placed]:
@@ -221,44 +213,43 @@ class StreamSplit:
         import webdataset  # loads torch, two seconds
 
         seed = f"{shuffle[0]} {shuffle[1]}" if shuffle else None
-        stages = [webdataset.SimpleShardList([tar.name for tar in self.tars], seed), self._placed]
-        if seed:
-            stages.append(lambda samples: _shuffled(samples, random.Random(seed)))
-        return iter(webdataset.DataPipeline(*stages))
+        shards = webdataset.SimpleShardList([tar.name for tar in self.tars], seed)
+        samples = iter(webdataset.DataPipeline(shards, self._placed))
+        return _shuffled(samples, random.Random(seed)) if seed else samples
 
     def _placed(self, listed: Iterator[dict]) -> Iterator[Placed]:
         """Yield the samples of each listed tar, checking that they are those measured."""
-        firsts = np.cumsum([0, *(len(tar.labels) for tar in self.tars)]).tolist()
-        known = {tar.name: (tar, first) for tar, first in zip(self.tars, firsts[:-1], strict=True)}
+        firsts = accumulate((len(tar.labels) for tar in self.tars), initial=0)
+        known = {tar.name: (tar, first) for tar, first in zip(self.tars, firsts, strict=False)}
         for entry in listed:
             tar, first = known[entry["url"]]
             try:
-                yield from self._placed_of(tar, first)
+                yield from self._samples_of(tar, first)
             except DatasetError:
                 forget(tar.name)
                 raise
 
-    def _placed_of(self, tar: TarMeasure, first: int) -> Iterator[Placed]:
+    def _samples_of(self, tar: TarMeasure, first: int) -> Iterator[Placed]:
         num = 0
         with open_tar(tar.name, allow_pipe=self.allow_pipe) as source:
             stream = TarStream(source, tar.name)
             for num, sample in enumerate(read_samples(stream), 1):
                 if num > len(tar.labels) or sample.label != tar.labels[num - 1]:
                     raise tar.changed(f"sample {num} is none that was measured")
-                yield Placed(first + num - 1, sample, tar.name)
+                yield first + num - 1, sample
             tar.check(num, stream.digest.hexdigest())
 
 
 def _shuffled(samples: Iterator[Placed], rng: random.Random) -> Iterator[Placed]:
-    """Yield samples out of a buffer that is bounded in bytes too, which webdataset's is not."""
-    buffer, held = [], 0
-    for sample in samples:
-        buffer.append(sample)
-        held += len(sample.sample.content)
-        while len(buffer) > BUFFER_SAMPLES or held > BUFFER_BYTES:
+    """Shuffle in a buffer that is bounded in bytes too, which webdataset's is not."""
+    buffer, num_bytes = [], 0
+    for placed in samples:
+        buffer.append(placed)
+        num_bytes += len(placed[1].content)
+        while len(buffer) > BUFFER_SAMPLES or num_bytes > BUFFER_BYTES:
             chosen = rng.randrange(len(buffer))
             buffer[chosen], buffer[-1] = buffer[-1], buffer[chosen]
-            held -= len(buffer[-1].sample.content)
+            num_bytes -= len(buffer[-1][1].content)
             yield buffer.pop()
     rng.shuffle(buffer)
     yield from buffer
@@ -315,22 +306,22 @@ class _DecodingPool(ThreadPoolExecutor):
     def __exit__(self, *_) -> None:
         self.shutdown(cancel_futures=True)
 
-    def decode(self, placed: Placed, image: np.ndarray) -> Future:
+    def decode(self, sample: RawSample, image: np.ndarray) -> Future:
         """Start to decode an image, after waiting while too many bytes are held."""
-        num_bytes = len(placed.sample.content)
+        num_bytes = len(sample.content)
         while self._decoding and self._num_bytes + num_bytes > PENDING_BYTES:
             future, done = self._decoding.popleft()
             future.result()
             self._num_bytes -= done
-        future = self.submit(_decode_into, placed, image)
+        future = self.submit(_decode_into, sample, image)
         self._decoding.append((future, num_bytes))
         self._num_bytes += num_bytes
         return future
 
 
-def _decode_into(placed: Placed, image: np.ndarray) -> None:
+def _decode_into(sample: RawSample, image: np.ndarray) -> None:
     """Decode an image into uint8 RGB (H, W, 3), resized and cropped as prep does."""
-    content = placed.sample.content
+    content = sample.content
     height, width = image_size_of(content)
     try:
         if (height, width) == image.shape[:2] and content[:2] == b"\xff\xd8":
@@ -340,6 +331,6 @@ def _decode_into(placed: Placed, image: np.ndarray) -> None:
             image[:] = to_square(content, len(image))
     except (ImageError, ValueError) as error:
         raise DatasetError(
-            f"{placed.tar}: sample {placed.sample.key[:80]!a} cannot be read ({error}).",
+            f"{sample.tar}: sample {sample.key[:80]!a} cannot be read ({error}).",
             hint="prep leaves such images out and counts them: alexnet prep FOLDER DATASET",
         ) from error

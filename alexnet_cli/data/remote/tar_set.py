@@ -3,7 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -121,11 +121,8 @@ def open_tar(name: str, *, allow_pipe: bool) -> Iterator[ByteSource]:
     if name.startswith(PIPE):
         with _command(name, allow_pipe) as source:
             yield source
-    elif is_url(name):
-        with RemoteFile(name) as source:
-            yield source
     else:
-        with Path(name).open("rb") as source:
+        with closing(RemoteFile(name)) if is_url(name) else Path(name).open("rb") as source:
             yield source
 
 

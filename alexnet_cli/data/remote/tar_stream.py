@@ -45,9 +45,11 @@ class RawSample:
     """An encoded image with its label.
 
     Attributes:
+        tar, key: where it is.
         wnid: the WordNet ID in its name or notes, if there is one.
     """
 
+    tar: str
     key: str
     content: bytes
     label: int
@@ -82,7 +84,7 @@ def _sample(tar: str, group: dict, image: str) -> RawSample:
         raise DatasetError(f"{where}: no label in .cls, .json or .txt.")
     if not 0 <= notes.label < MAX_CLASSES:
         raise DatasetError(f"{where}: label {notes.label}; labels are 0..{MAX_CLASSES - 1}.")
-    return RawSample(key, group[image], notes.label, notes.wnid)
+    return RawSample(tar, key, group[image], notes.label, notes.wnid)
 
 
 class TarStream:

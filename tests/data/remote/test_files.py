@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from contextlib import closing
 from pathlib import Path
 
 import fsspec
@@ -30,7 +31,7 @@ def folder(tmp_path) -> Path:
 
 def whole(url: str) -> bytes:
     target = io.BytesIO()
-    with RemoteFile(url) as source:
+    with closing(RemoteFile(url)) as source:
         record = copy_bytes(source, target, 1 << 30)
     assert record == FileRecord.of(target.getvalue())
     return target.getvalue()
@@ -147,7 +148,7 @@ def test_signal_to_stop_is_no_fault_of_the_network(web, folder, monkeypatch):
 
 def test_no_more_is_read_than_one_byte_too_many(web, folder):
     target = io.BytesIO()
-    with RemoteFile(f"{web(folder).url}/a.tar") as source:
+    with closing(RemoteFile(f"{web(folder).url}/a.tar")) as source:
         record = copy_bytes(source, target, 1000)
     assert record == FileRecord(1001, hashlib.sha256(CONTENT[:1001]).hexdigest())
 
@@ -155,7 +156,7 @@ def test_no_more_is_read_than_one_byte_too_many(web, folder):
 def test_reading_on_after_a_cut_begins_where_it_broke(web, folder):
     server = web(folder)
     server.faults["a.tar"] = ["cut"]
-    with RemoteFile(f"{server.url}/a.tar") as file:
+    with closing(RemoteFile(f"{server.url}/a.tar")) as file:
         parts = iter(lambda: file.read(100_000), b"")
         assert b"".join(parts) == CONTENT
     assert len(server.asked) == 2
