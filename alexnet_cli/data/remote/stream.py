@@ -1,8 +1,8 @@
 """Tars without an index, streamed: the samples of tars that others made, in batches.
 
-Every epoch is one pass over all tars: webdataset lists them and groups their members. Their order
-is drawn by (seed, epoch), and so is the order of the samples that are in a buffer at a time; unlike
-the indexed reader's that is no permutation of the whole set. Resuming within an epoch reads the
+Every epoch is one pass over all tars; webdataset lists them and groups their members. The order of
+the tars, and of the samples in a shuffle buffer, is drawn from (seed, epoch). Unlike that of an
+indexed dataset, it is not a uniform permutation of all samples. Resuming within an epoch reads the
 skipped samples again, without decoding them.
 
 N images of a batch, H and W the size that images are resized to.
@@ -235,7 +235,7 @@ class StreamSplit:
             stream = TarStream(source, tar.name)
             for num, sample in enumerate(read_samples(stream), 1):
                 if num > len(tar.labels) or sample.label != tar.labels[num - 1]:
-                    raise tar.changed(f"sample {num} is none that was measured")
+                    raise tar.changed(f"sample {num} differs from the measured one")
                 yield first + num - 1, sample
             tar.check(num, stream.digest.hexdigest())
 

@@ -21,7 +21,7 @@ _PLAIN_NAME = re.compile(r"[a-z]+(-\d{6,}\.tar)?")
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One tar as the index knows it."""
+    """The record of one tar."""
 
     name: str
     num_samples: int
@@ -31,7 +31,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A file beside the shards as the index knows it."""
+    """The record of a file beside the shards."""
 
     num_bytes: int
     sha256: str
@@ -52,7 +52,7 @@ class SplitIndex:
     shards: tuple[Shard, ...]
 
     def counts(self) -> dict[str, int]:
-        """Return found, written, rejected and the number of shards, as commands report them."""
+        """Return the counts that commands report."""
         return {
             "found": self.found,
             "written": self.written,
@@ -140,7 +140,7 @@ def _remedy(folder: Path) -> str | Hint:
 
 
 def _parse_index(content: dict) -> Index:
-    """Raise a ValueError, KeyError or TypeError for what cannot be an index of ours."""
+    """Return the index in a JSON object; raises ValueError, KeyError or TypeError if it is none."""
     splits = {
         name: SplitIndex(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
         for name, split in content["splits"].items()

@@ -134,7 +134,7 @@ def rewrite(path: Path, change) -> None:
     [
         (lambda members: members[:-2], "11 samples, 12 were measured"),
         (lambda members: [*members, ("x.jpg", b"x"), ("x.cls", b"0")], "sample 13"),
-        (lambda members: members[2:], "none that was measured"),
+        (lambda members: members[2:], "differs from the measured one"),
         (lambda members: [(n.replace("000111", "other"), c) for n, c in members], "other bytes"),
     ],
 )
