@@ -1,5 +1,6 @@
 """What several test files need: images, files, and a progress that listens."""
 
+import hashlib
 import io
 import json
 import re
@@ -61,11 +62,15 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-def edit_index(folder: Path, change: Callable[[dict], None]) -> None:
-    """Change index.json of a dataset."""
+def edit_index(folder: Path, change: Callable[[dict], None], *, sign: bool = False) -> None:
+    """Change index.json of a dataset; `sign` gives it the checksum of its new content."""
     path = folder / "index.json"
     content = json.loads(path.read_text())
     change(content)
+    if sign:
+        del content["checksum"]
+        text = json.dumps(content, sort_keys=True)
+        content["checksum"] = hashlib.sha256(text.encode()).hexdigest()
     path.write_text(json.dumps(content))
 
 

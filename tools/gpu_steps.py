@@ -35,9 +35,8 @@ from alexnet_cli.bench.kernels import NUM_SHOWN, Kernel, kernel_table
 from alexnet_cli.bench.measure import MEASUREMENTS
 from alexnet_cli.bench.run import Extent, Ways
 from alexnet_cli.bench.stages import AHEAD, MIN_EPOCH, draw_batch, drawn_stats, lengthen
-from alexnet_cli.data.batches.order import batches_of, order_of
+from alexnet_cli.data.batches.loader import batches_of, order_of
 from alexnet_cli.data.batches.readers import ThreadReader
-from alexnet_cli.data.dataset_ref import stats_of
 from alexnet_cli.data.demo.images import CLASSES, draw_numbered
 from alexnet_cli.data.pca import pca
 from alexnet_cli.data.shards.dataset import Dataset, open_dataset
@@ -408,7 +407,9 @@ def precisions(check: Check) -> None:
 def _check_evaluation(check: Check, least: float, most: float) -> None:
     dataset = check.dataset(check.train_data)
     place = Place((check.device,))
-    train_step = TrainStep(check.size.recipe, len(dataset.classes), stats_of(dataset), place)
+    train_step = TrainStep(
+        check.size.recipe, len(dataset.classes), dataset.load_pixel_stats(), place
+    )
     train_step.begin()
     path = check.work / "untrained.safetensors"
     save_checkpoint(path, train_step.checkpoint(dataset, TrainState(), {}))

@@ -12,7 +12,7 @@ import torch
 from alexnet_cli.bench.measure import MEASUREMENTS, Bench, Extent
 from alexnet_cli.bench.measure import bench as measure
 from alexnet_cli.bench.summary import kernels_text, limits, markdown, name_of_way, ratios
-from alexnet_cli.data.dataset_ref import Location, open_source
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.device_plan import DevicePlan, plan_devices
 from alexnet_cli.distributed.launcher import on_replicas
@@ -70,7 +70,7 @@ class BenchResult:
 
 
 def bench(
-    location: Location | None,
+    location: DatasetRef | Path | None,
     recipe: Recipe,
     ways: Ways,
     *,
@@ -120,7 +120,7 @@ def bench(
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    location: Location | None
+    location: DatasetRef | Path | None
     recipe: Recipe
     precision: str
     compiled: bool
@@ -156,7 +156,7 @@ def _measure(way: _Way, layout: DevicePlan, progress: Progress) -> Bench | None:
 
 
 def _open(way: _Way, progress: Progress) -> Dataset:
-    dataset = open_source(way.location, ("train",), at_once=True, progress=progress)
+    dataset = DatasetRef.parse(way.location).open(("train",), fetch_now=True, progress=progress)
     dataset.check_crop(way.recipe)
     if len(dataset.split("train")) < way.recipe.batch_size:
         raise UsageError(

@@ -34,10 +34,10 @@ def ensemble(
 ) -> None:
     """Average the class probabilities of several networks."""
     check_views(views)
-    from alexnet_cli.data.remote.files import location
+    from alexnet_cli.data.dataset_ref import DatasetRef
     from alexnet_cli.inference import ensemble as verb
 
-    source = location(data) if data else None
+    source = DatasetRef.parse(data) if data else None
     where = {"device": device, "num_devices": gpus, "precision": precision}
     where |= {"progress": console.ConsoleProgress()}
     result = verb.ensemble(members, source, split=split, num_views=views, weights=weights, **where)

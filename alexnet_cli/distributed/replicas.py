@@ -17,10 +17,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from alexnet_cli.data.batches.loader import Share
 from alexnet_cli.distributed.oom_errors import KEPT
 from alexnet_cli.errors import LostReplicaError
 from alexnet_cli.io.cores import num_cores
+from alexnet_cli.types import BatchShard
 
 TIMEOUT = timedelta(minutes=10)  # for one that hangs; one that died is noticed at once
 JOIN_TIMEOUT = timedelta(days=1)  # for the slowest replica to fetch or measure its data
@@ -46,9 +46,9 @@ class Replicas:
         return self.rank == 0
 
     @property
-    def share(self) -> Share:
+    def share(self) -> BatchShard:
         """The part of every batch that is this one's."""
-        return Share(self.rank, self.count)
+        return BatchShard(self.rank, self.count)
 
     def wrap(self, net: nn.Module, devices: tuple[torch.device, ...]) -> nn.Module:
         """Return what to call instead of `net` so that its gradients are those of all replicas.

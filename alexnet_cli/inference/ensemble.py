@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.data.dataset_ref import Location
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.errors import UsageError
 from alexnet_cli.inference.metrics import score, topk_credit
 from alexnet_cli.inference.predictions import Predictions, check_same_images, load_predictions
@@ -49,7 +49,7 @@ class EnsembleResult:
 
 def ensemble(
     paths: list[Path],
-    location: Location | None = None,
+    location: DatasetRef | Path | None = None,
     *,
     split: str = "val",
     num_views: int = 10,
@@ -107,7 +107,7 @@ def ensemble(
 def _check_members(
     paths: list[Path],
     files: dict[Path, Predictions],
-    location: Location,
+    location: DatasetRef | Path,
     split: str,
     num_views: int,
 ) -> None:

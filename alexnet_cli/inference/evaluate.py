@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from alexnet_cli.data.dataset_ref import Location
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.distributed.device_plan import DevicePlan, plan_devices
 from alexnet_cli.distributed.launcher import on_replicas
 from alexnet_cli.distributed.oom_errors import ANY_DEVICE, friendly_oom_errors
@@ -40,7 +40,7 @@ class EvalResult:
 
 def evaluate(
     checkpoint_path: Path,
-    location: Location,
+    location: DatasetRef | Path,
     *,
     split: str = "val",
     num_views: int = 10,
@@ -69,7 +69,7 @@ def evaluate(
 
 def _evaluate_here(
     checkpoint_path: Path,
-    location: Location,
+    location: DatasetRef | Path,
     split: str,
     num_views: int,
     predictions_path: Path | None,

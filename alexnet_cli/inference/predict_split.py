@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alexnet_cli.data.batches.loader import Batch
-from alexnet_cli.data.batches.order import batches_of
-from alexnet_cli.data.dataset_ref import Location, open_source
+from alexnet_cli.data.batches.loader import batches_of
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.transforms import View
 from alexnet_cli.distributed.oom_errors import ANY_DEVICE, friendly_oom_errors
@@ -21,13 +20,14 @@ from alexnet_cli.inference.metrics import Scores, score_sums, scores_from_sums
 from alexnet_cli.inference.predictions import Predictions
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
+from alexnet_cli.types import Batch
 
 BATCH_SIZE = 64
 
 
 def predict_with_checkpoint(
     path: Path,
-    location: Location,
+    location: DatasetRef | Path,
     split_name: str,
     *,
     num_views: int,
@@ -60,7 +60,7 @@ def predict_with_checkpoint(
 
 
 def announce_with_checkpoint(
-    path: Path, location: Location, split_name: str, *, num_views: int
+    path: Path, location: DatasetRef | Path, split_name: str, *, num_views: int
 ) -> Predictions:
     """Return what `predict_with_checkpoint` would, without probabilities: all its checks.
 
@@ -75,7 +75,7 @@ def announce_with_checkpoint(
 
 
 def open_pair(
-    path: Path, location: Location, split_name: str, progress: Progress = SILENT
+    path: Path, location: DatasetRef | Path, split_name: str, progress: Progress = SILENT
 ) -> tuple[Checkpoint, Dataset]:
     """Read a checkpoint and open a dataset whose classes and image size fit it.
 
@@ -85,7 +85,9 @@ def open_pair(
     checkpoint = load_checkpoint(path)
     check_tensors(checkpoint, path)
     size = len(checkpoint.pixels["mean_image"])
-    dataset = open_source(location, (split_name,), at_once=True, image_size=size, progress=progress)
+    dataset = DatasetRef.parse(location).open(
+        (split_name,), fetch_now=True, image_size=size, progress=progress
+    )
     _check_fit(path, checkpoint, dataset)
     return checkpoint, dataset
 

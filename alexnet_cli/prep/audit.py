@@ -6,7 +6,7 @@ Hashing and decoding release the interpreter's lock, so threads keep all cores b
 import csv
 import hashlib
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +147,6 @@ def _tasks(folder: Path, split: str, index: Index, rows: np.ndarray | None) -> l
 
 def _audit_shards(tasks: list[AuditTask], num_threads: int, progress: Progress) -> list[ShardAudit]:
     audits: dict[str, ShardAudit] = {}
-    tasks = [replace(task, read_ahead=num_threads < num_cores()) for task in tasks]
     total = sum(task.shard.num_samples for task in tasks)
     with catch_signals() as stop_signal, progress.track("verify", total) as bar:
 

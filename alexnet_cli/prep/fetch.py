@@ -20,8 +20,9 @@ from alexnet_cli.data.remote.files import OnBytes, copy_bytes, is_url
 from alexnet_cli.data.remote.tar_set import PIPE, TarSet, open_tar, tar_name, tar_size_and_tag
 from alexnet_cli.data.shards.index import INDEX_NAME, read_index
 from alexnet_cli.data.shards.writer import RECORDS
+from alexnet_cli.data.sources.samples import FILE
 from alexnet_cli.data.sources.tars import check_whole_tar
-from alexnet_cli.data.sources.webdataset import FILE, LAYOUT, NAMES_FILES, read_names
+from alexnet_cli.data.sources.webdataset import LAYOUT, NAMES_FILES, read_names
 from alexnet_cli.errors import DatasetError, MachineError, SourceError, UsageError, hint
 from alexnet_cli.io.atomic import (
     read_checksummed,

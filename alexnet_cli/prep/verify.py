@@ -46,8 +46,8 @@ class VerifyResult:
         if self.repaired_from:
             return "A repair does not touch what is left: files that prep did not write."
         if not self.rebuilt and all(is_index(finding.file) for finding in self.findings):
-            return hint("rebuild", dataset=self.dataset)
-        return hint("repair", dataset=self.dataset)
+            return hint("rebuild", folder=self.dataset)
+        return hint("repair_dataset", folder=self.dataset)
 
 
 def verify(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alexnet_cli.data.dataset_ref import index_of
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.distributed.device_plan import choose_devices
 from alexnet_cli.errors import UsageError, hint
 from alexnet_cli.io.progress import SILENT, Progress
@@ -33,7 +33,7 @@ class ReproduceRequest:
     """
 
     table: str
-    data: tuple[tuple[str, Path | str], ...]
+    data: tuple[tuple[str, DatasetRef], ...]
     out: Path
     only: tuple[str, ...] = ()
     shortcuts: Shortcuts = field(default_factory=Shortcuts)
@@ -118,7 +118,7 @@ def _open_datasets(request: ReproduceRequest, progress: Progress) -> dict[str, T
         if name not in OFFICIAL_SETS:
             known = ", ".join(OFFICIAL_SETS)
             raise UsageError(f"{name}={place}: no data set {name!r}. Known: {known}.")
-        index = index_of(place, progress)
+        index = DatasetRef.parse(place).read_index(progress)
         counts = {split: entry.written for split, entry in index.splits.items()}
         datasets[name] = TableDataset(
             name,

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_cli.data.batches.raw_cache import with_raw_cache
-from alexnet_cli.data.dataset_ref import Location, open_source, stats_of
-from alexnet_cli.data.pixel_stats import PixelStats
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.device_plan import DevicePlan, plan_devices
 from alexnet_cli.distributed.launcher import on_replicas
@@ -26,6 +25,7 @@ from alexnet_cli.training.checkpointer import SaveEvery
 from alexnet_cli.training.run_directory import RunDirectory
 from alexnet_cli.training.train_step import Place, TrainStep
 from alexnet_cli.training.trainer import Trainer
+from alexnet_cli.types import PixelStats
 
 __all__ = ["SaveEvery", "TrainResult", "Where", "resume", "train"]
 
@@ -77,7 +77,7 @@ class TrainResult:
 
 
 def train(
-    location: Location,
+    location: DatasetRef | Path,
     run_path: Path,
     recipe: Recipe,
     *,
@@ -109,7 +109,7 @@ def train(
 
 
 def resume(
-    location: Location,
+    location: DatasetRef | Path,
     run_path: Path,
     recipe: Recipe | None,
     num_epochs: int | None = None,
@@ -143,7 +143,7 @@ def _layout(recipe: Recipe, where: Where) -> DevicePlan:
 
 
 def _train_here(
-    location: Location,
+    location: DatasetRef | Path,
     run_path: Path,
     recipe: Recipe,
     init_from: Path | None,
@@ -174,7 +174,7 @@ def _train_here(
 
 
 def _resume_here(
-    location: Location,
+    location: DatasetRef | Path,
     run_path: Path,
     kept: Recipe,
     allow_data_change: bool,
@@ -219,12 +219,12 @@ def _check_begins(recipe: Recipe, init_from: Path | None) -> None:
 
 
 def _open(
-    location: Location, recipe: Recipe, where: Where, progress: Progress
+    location: DatasetRef | Path, recipe: Recipe, where: Where, progress: Progress
 ) -> tuple[Dataset, PixelStats]:
     shown = progress if place_in_group().is_main else SILENT
-    dataset = open_source(location, ("train", "val"), at_once=True, progress=shown)
+    dataset = DatasetRef.parse(location).open(("train", "val"), fetch_now=True, progress=shown)
     dataset.check_crop(recipe)
-    stats = stats_of(dataset)
+    stats = dataset.load_pixel_stats()
     if where.cache == "raw":
         dataset = with_raw_cache(dataset, ("train", "val"), shown)
     return dataset, stats

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.transforms import Augmenter
 from alexnet_cli.distributed.allocator import keep_freed_memory
@@ -30,6 +29,7 @@ from alexnet_cli.model.schedule import Rates
 from alexnet_cli.model.split import build_network, load_whole_state, whole_state
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.dropout_masks import DropoutMasks
+from alexnet_cli.types import PixelStats
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import torch
 
-from alexnet_cli.data.batches.order import batches_of
+from alexnet_cli.data.batches.loader import batches_of
 from alexnet_cli.data.batches.readers import Reader
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.prefetch import OnDevice, open_reader, to_device

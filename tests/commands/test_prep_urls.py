@@ -183,7 +183,7 @@ def test_prep_that_is_ended_while_it_fetches_continues_later(
 @pytest.mark.parametrize(
     ("fault", "code", "word"),
     [
-        (503, 4, "What was fetched is kept; run the same command again"),
+        (503, 4, "What was fetched is kept.\nRun the same command again"),
         ("refuse", 4, "after 4 tries"),
         (403, 4, "access denied"),
         (404, 3, "there is no such file"),
@@ -205,7 +205,7 @@ def test_server_that_does_not_answer_leaves_nothing(fails, web, tars, tmp_path):
     server = web(tars)
     server.close()
     message = fails(4, "prep", url_of(server), tmp_path / "new", *OPTIONS).message
-    assert "run the same command again" in message
+    assert "Run the same command again" in message
     assert not (tmp_path / "new").exists()
 
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from alexnet_cli.data.batches.loader import Batch
 from alexnet_cli.data.pca import pca
 from alexnet_cli.data.pixel_stats import (
     FILE_NAME,
-    PixelStats,
     compute_pixel_stats,
     load_pixel_stats,
     principal_components,
+    save_pixel_stats,
 )
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.errors import DatasetError
+from alexnet_cli.types import Batch, PixelStats
 
 
 def batch_of(images: np.ndarray) -> Batch:
@@ -139,7 +139,7 @@ def test_no_image_is_refused():
 
 def test_statistics_survive_saving_exactly(tmp_path):
     before = compute_pixel_stats([batch_of(random_images(5))], "0123456789abcdef")
-    before.save(tmp_path / FILE_NAME)
+    save_pixel_stats(before, tmp_path)
     after = load_pixel_stats(tmp_path, "0123456789abcdef")
     for name in ("mean_image", "eigenvalues", "eigenvectors"):
         mine, theirs = getattr(after, name), getattr(before, name)
@@ -163,20 +163,21 @@ def test_pca_twice_writes_the_same_numbers(dataset, stats, tmp_path):
 
 def test_statistics_of_another_dataset_are_refused_with_both_fingerprints(tmp_path):
     stats = compute_pixel_stats([batch_of(random_images(2))], "aaaa")
-    stats.save(tmp_path / FILE_NAME)
+    save_pixel_stats(stats, tmp_path)
     with pytest.raises(DatasetError, match="made from dataset aaaa, this one is bbbb"):
         load_pixel_stats(tmp_path, "bbbb")
 
 
 def test_missing_statistics_say_how_to_make_them(tmp_path):
-    with pytest.raises(DatasetError, match=f"alexnet pca {tmp_path}"):
+    with pytest.raises(DatasetError, match="is missing") as error:
         load_pixel_stats(tmp_path, "aaaa")
+    assert error.value.hint == f"Make it: alexnet pca {tmp_path}"
 
 
 @pytest.fixture
 def saved(tmp_path) -> Path:
     """A pixel statistics file that may be damaged."""
-    compute_pixel_stats([batch_of(random_images(2))], "aaaa").save(tmp_path / FILE_NAME)
+    save_pixel_stats(compute_pixel_stats([batch_of(random_images(2))], "aaaa"), tmp_path)
     return tmp_path / FILE_NAME
 
 
@@ -206,5 +207,5 @@ def test_a_failed_save_keeps_the_old_file(saved):
     stats = load_pixel_stats(saved.parent, "aaaa")
     unwritable = replace(stats, mean_image=iter(()), fingerprint=object())
     with pytest.raises((ValueError, TypeError, AttributeError)):
-        unwritable.save(saved)
+        save_pixel_stats(unwritable, saved.parent)
     assert saved.read_bytes() == before

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.data.pixel_stats import PixelStats, principal_components
+from alexnet_cli.data.pixel_stats import principal_components
 from alexnet_cli.data.transforms import (
     Augmenter,
     View,
@@ -17,6 +17,7 @@ from alexnet_cli.data.transforms import (
     views_of,
 )
 from alexnet_cli.recipes.recipe import PAPER
+from alexnet_cli.types import PixelStats
 
 SIZE, CROP = 12, 8  # offsets 0..4
 # Neither cropped at random, nor mirrored, nor tinted: each test switches on what it is about.

@@ -8,8 +8,7 @@ import torch
 
 from alexnet_cli.data.batches.buffers import MAX_FREE, Buffers
 from alexnet_cli.data.batches.loader import load_batches
-from alexnet_cli.data.batches.process_reader import ProcessReader, SharedBuffers
-from alexnet_cli.data.batches.readers import ThreadReader
+from alexnet_cli.data.batches.readers import ProcessReader, SharedBuffers, ThreadReader
 from alexnet_cli.data.shards.dataset import open_dataset
 
 HOLDS = {

@@ -1,5 +1,6 @@
 import io
 import os
+import shutil
 import threading
 import zlib
 from pathlib import Path
@@ -9,9 +10,12 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from alexnet_cli.data.batches.loader import Batch, Share, epoch_order, load_batches
+from alexnet_cli.data.batches.loader import batches_of, epoch_order, load_batches
+from alexnet_cli.data.dataset_ref import DatasetRef
+from alexnet_cli.data.remote.tar_set import TarSet
 from alexnet_cli.data.shards.dataset import Split, open_dataset
 from alexnet_cli.errors import DatasetError, MachineError
+from alexnet_cli.types import Batch, BatchShard
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +111,7 @@ def joined(
     split: Split, order: np.ndarray, batch_size: int, num_replicas: int, num_threads: int = 2
 ) -> list[Batch]:
     """Return the batches of all replicas, those of one step put together in the replicas' order."""
-    shares = [Share(rank, num_replicas) for rank in range(num_replicas)]
+    shares = [BatchShard(rank, num_replicas) for rank in range(num_replicas)]
     read = [
         load_batches(split, order, batch_size, share=s, num_threads=num_threads) for s in shares
     ]
@@ -148,7 +152,7 @@ def test_what_is_left_of_an_epoch_is_the_same_wherever_it_was_stopped(
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("num", [0, 1, 2, 5, 128])
 def test_shares_are_all_rows_in_order_and_differ_by_one_at_most(num, count):
-    parts = [range(num)[Share(rank, count).rows(num)] for rank in range(count)]
+    parts = [range(num)[BatchShard(rank, count).rows(num)] for rank in range(count)]
     assert [row for part in parts for row in part] == list(range(num))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -272,3 +276,45 @@ def test_the_order_differs_between_epochs_and_seeds():
 def test_every_sample_may_come_first():
     firsts = {int(epoch_order(5, 0, epoch)[0]) for epoch in range(60)}
     assert firsts == set(range(5))
+
+
+@pytest.fixture
+def both(dataset, tmp_path, cache):
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    for path in dataset.glob("*.tar"):
+        shutil.copy(path, folder)
+    streamed = DatasetRef(TarSet(str(folder))).open(("train", "val"))
+    return open_dataset(dataset), streamed
+
+
+def test_both_readers_give_the_same_batches_in_stored_order(both):
+    indexed, streamed = both
+    assert [c.wnid for c in indexed.classes] == [c.wnid for c in streamed.classes]
+    assert indexed.image_size == streamed.image_size
+    for name in ("train", "val"):
+        pair = (batches_of(dataset.split(name), 7) for dataset in both)
+        for mine, theirs in zip(*pair, strict=True):
+            assert (mine.images == theirs.images).all()
+            assert (mine.labels == theirs.labels).all()
+            assert (mine.positions == theirs.positions).all()
+
+
+def test_both_readers_give_every_sample_once_shuffled_and_go_on(both):
+    for dataset in both:
+        split = dataset.split("train")
+        whole = list(batches_of(split, 8, shuffle=(5, 2)))
+        found = np.concatenate([batch.positions for batch in whole])
+        assert sorted(found) == list(range(len(split)))
+        rest = list(batches_of(split, 8, shuffle=(5, 2), first_step=3, num_threads=1))
+        assert all((a.images == b.images).all() for a, b in zip(whole[3:], rest, strict=True))
+        share = list(batches_of(split, 8, shuffle=(5, 2), share=BatchShard(1, 2)))
+        assert all(
+            (b.labels == a.labels[4:]).all() for a, b in zip(whole[:-1], share[:-1], strict=True)
+        )
+
+
+def test_indexed_order_is_the_exact_permutation(both):
+    split = both[0].split("train")
+    found = np.concatenate([batch.positions for batch in batches_of(split, 8, shuffle=(5, 2))])
+    assert (found == epoch_order(len(split), 5, 2)).all()

@@ -11,16 +11,10 @@ import pytest
 from PIL import Image
 
 from alexnet_cli.data.remote import measure as measure_module
-from alexnet_cli.data.remote.measure import (
-    MAX_LABEL,
-    forget,
-    image_size_of,
-    measure_all,
-    read_samples,
-    square_side,
-)
+from alexnet_cli.data.remote.measure import forget, image_size_of, measure_all, square_side
 from alexnet_cli.data.remote.tar_set import open_tar
-from alexnet_cli.data.remote.tar_stream import TarStream
+from alexnet_cli.data.remote.tar_stream import TarStream, read_samples
+from alexnet_cli.data.sources.labels import MAX_CLASSES
 from alexnet_cli.errors import DatasetError, InputError
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -43,7 +37,7 @@ def test_measure_holds_counts_labels_keys_and_digest(tars):
     assert found.labels == tuple(number % 3 for number in range(100, 112))
     assert found.keys == tuple(f"{number:06d}" for number in range(100, 112))
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert (found.side, found.num_bare) == (32, 0)
+    assert found.side == 32
     assert sorted(found.wnids) == [(0, None), (1, None), (2, None)]
 
 
@@ -106,8 +100,8 @@ def test_label_is_found_where_others_put_it(write_tar, jpeg, fields, label):
         ({"cls": b"-1"}, "no label"),
         ({"cls": b"cat"}, "whole number"),
         ({"cls": b"1.5"}, "whole number"),
-        ({"cls": b"1000000000"}, f"0..{MAX_LABEL}"),
-        ({"cls": b"-2"}, f"0..{MAX_LABEL}"),
+        ({"cls": b"1000000000"}, f"0..{MAX_CLASSES - 1}"),
+        ({"cls": b"-2"}, f"0..{MAX_CLASSES - 1}"),
         ({"json": {"label": True}}, "whole number"),
         ({"json": b"{"}, "cannot be read"),
         ({"json": b"[" * 100_000}, "cannot be read"),
@@ -124,10 +118,9 @@ def test_sample_without_a_label_of_a_class_is_refused_by_key(write_tar, jpeg, fi
         measured(path)
 
 
-def test_samples_without_a_image_are_counted_and_passed_over(write_tar, jpeg):
+def test_samples_without_an_image_are_skipped(write_tar, jpeg):
     entries = [{"__key__": "a", "cls": 1}, {"__key__": "b", "jpg": jpeg, "cls": 2}]
-    found = measured(write_tar("a.tar", entries))
-    assert (found.keys, found.num_bare) == (("b",), 1)
+    assert measured(write_tar("a.tar", entries)).keys == ("b",)
 
 
 def test_wnids_are_learned_from_names_and_notes(write_tar, jpeg):

@@ -6,13 +6,8 @@ import tarfile
 
 import pytest
 
-from alexnet_cli.data.remote.tar_stream import (
-    HEADER_BYTES,
-    MAX_NOTE_BYTES,
-    MAX_PICTURE_BYTES,
-    TarStream,
-    key_and_extension,
-)
+from alexnet_cli.data.remote.tar_stream import HEADER_BYTES, TarStream
+from alexnet_cli.data.sources.samples import MAX_IMAGE_BYTES, MAX_NOTE_BYTES, key_and_extension
 from alexnet_cli.errors import DatasetError
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
@@ -119,7 +114,7 @@ def test_what_is_no_tar_is_refused(content):
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("a.jpg", MAX_PICTURE_BYTES), ("a.cls", MAX_NOTE_BYTES), ("a.jpg", 1 << 50)]
+    ("name", "size"), [("a.jpg", MAX_IMAGE_BYTES), ("a.cls", MAX_NOTE_BYTES), ("a.jpg", 1 << 50)]
 )
 def test_member_that_says_it_is_too_large_is_not_read(name, size):
     with pytest.raises(DatasetError, match="at most"):

@@ -3,33 +3,29 @@ import shutil
 import tarfile
 import zlib
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import edit_index
+from numpy.lib.recfunctions import repack_fields
 from PIL import Image
 
-from alexnet_cli.data.shards.dataset import OLDER_SAMPLE_DTYPE, open_dataset, read_samples
-from alexnet_cli.data.shards.index import Shard, SplitIndex, read_index
+from alexnet_cli.cli.hints import message
+from alexnet_cli.data.shards.dataset import open_dataset, read_samples
+from alexnet_cli.data.shards.index import FileRecord, Shard, SplitIndex, read_index
 from alexnet_cli.errors import DatasetError, MachineError
 from alexnet_cli.prep.build import prep
 from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
 
-def forget_the_files(content: dict) -> None:
-    """Leave what an index had before it recorded the files beside the shards."""
-    del content["files"], content["checksum"]
-
-
-@pytest.fixture
-def older(copy) -> Path:
-    """A dataset as earlier versions made it: nothing known of its sample indexes."""
-    edit_index(copy, forget_the_files)
-    for path in copy.glob("*.samples.npy"):
-        np.save(path, np.load(path)[list(OLDER_SAMPLE_DTYPE.names)].astype(OLDER_SAMPLE_DTYPE))
-    return copy
+def write_samples(folder: Path, samples: np.ndarray, **options) -> None:
+    """Replace the sample index of the training split, and record it in index.json."""
+    path = folder / "train.samples.npy"
+    np.save(path, samples, **options)
+    record = asdict(FileRecord.of(path.read_bytes()))
+    edit_index(folder, lambda content: content["files"].update({path.name: record}), sign=True)
 
 
 def test_a_split_knows_its_samples(dataset):
@@ -67,8 +63,9 @@ def test_where_names_shard_and_key(dataset):
 
 
 def test_a_folder_without_an_index_is_no_dataset_and_says_how_to_make_one(tmp_path):
-    with pytest.raises(DatasetError, match="alexnet prep SOURCE"):
+    with pytest.raises(DatasetError, match=r"no index\.json") as error:
         open_dataset(tmp_path)
+    assert error.value.hint == f"Make one: alexnet prep SOURCE {tmp_path}"
 
 
 def test_a_missing_shard_is_named(copy):
@@ -112,13 +109,6 @@ def test_a_sample_index_with_a_damaged_header_is_refused_or_means_the_same(copy)
                 np.testing.assert_array_equal(open_dataset(copy).split("train").samples, expected)
 
 
-def test_a_dataset_of_an_earlier_version_opens(older, dataset):
-    before, now = (open_dataset(folder).split("train") for folder in (older, dataset))
-    assert before.labels.tolist() == now.labels.tolist()
-    assert [bytes(before.jpeg(i)) for i in range(60)] == [bytes(now.jpeg(i)) for i in range(60)]
-    assert before.where(3) == now.where(3).replace(str(dataset), str(older))
-
-
 def test_a_sample_index_knows_the_checksum_of_every_jpeg(dataset):
     split = open_dataset(dataset).split("val")
     found = [zlib.crc32(split.jpeg(i)) for i in range(len(split))]
@@ -131,8 +121,9 @@ def test_a_changed_sample_index_is_refused_with_the_remedy(copy, place):
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DatasetError, match=r"train.samples.npy: changed since.*\n.*--rebuild"):
+    with pytest.raises(DatasetError, match=r"train.samples.npy: changed since") as error:
         open_dataset(copy)
+    assert message(error.value).endswith(f"alexnet verify {copy} --rebuild")
 
 
 def test_a_image_of_which_one_bit_changed_is_not_given_out(copy):
@@ -143,8 +134,9 @@ def test_a_image_of_which_one_bit_changed_is_not_given_out(copy):
         byte = file.read(1)[0]
         file.seek(offset + length // 2)
         file.write(bytes([byte ^ 1]))
-    with pytest.raises(DatasetError, match=r"train-00000030 is not what prep wrote.*\n.*--r"):
+    with pytest.raises(DatasetError, match=r"train-00000030 is not what prep wrote") as error:
         split.jpeg(30)
+    assert message(error.value).endswith(f"alexnet verify {copy} --repair SOURCE")
     assert len(split.jpeg(31)) == split.samples["length"][31]
 
 
@@ -164,7 +156,7 @@ def test_faults_of_all_shards_are_in_one_message(copy):
     for name in ("train-000000", "train-000001", "train-000002", "val-000000"):
         (copy / f"{name}.tar").unlink()
     shutil.copy(copy / "val-000001.tar", copy / "val-000002.tar")
-    with pytest.raises(DatasetError, match=r"train-000000.*train-000002.*; 2 more\.\n"):
+    with pytest.raises(DatasetError, match=r"train-000000.*train-000002.*; 2 more\.$"):
         open_dataset(copy)
 
 
@@ -180,13 +172,12 @@ def test_tars_of_somebody_else_do_not_disturb(copy):
         ("offset", (1 << 64) - 1000), ("label", 10), ("label", 1_000_000_000),
     ],
 )  # fmt: skip
-def test_a_sample_index_that_points_outside_its_shard_is_refused(older, column, value):
-    path = older / "train.samples.npy"
-    samples = np.load(path)
+def test_a_sample_index_that_points_outside_its_shard_is_refused(copy, column, value):
+    samples = np.load(copy / "train.samples.npy")
     samples[column][3] = value
-    np.save(path, samples)
+    write_samples(copy, samples)
     with pytest.raises(DatasetError, match=r"train.samples.npy: its rows do not fit"):
-        open_dataset(older)
+        open_dataset(copy)
 
 
 def test_a_split_without_images_opens_but_cannot_be_asked_for(tmp_path):
@@ -200,34 +191,38 @@ def test_a_split_without_images_opens_but_cannot_be_asked_for(tmp_path):
         opened.split("val")
 
 
-def test_a_sample_index_of_another_length_is_refused_with_both_counts(older):
-    path = older / "train.samples.npy"
-    np.save(path, np.load(path)[:-1])
+def test_a_sample_index_of_another_length_is_refused_with_both_counts(copy):
+    write_samples(copy, np.load(copy / "train.samples.npy")[:-1])
     with pytest.raises(DatasetError, match=r"59 samples, index\.json says 60"):
-        open_dataset(older)
+        open_dataset(copy)
 
 
 @pytest.mark.parametrize("shape", [(), (60, 1), (6, 10)])
-def test_a_sample_index_of_another_shape_is_refused(older, shape):
-    path = older / "train.samples.npy"
-    np.save(path, np.resize(np.load(path), shape))
+def test_a_sample_index_of_another_shape_is_refused(copy, shape):
+    write_samples(copy, np.resize(np.load(copy / "train.samples.npy"), shape))
     with pytest.raises(DatasetError, match=r"train.samples.npy: "):
-        open_dataset(older)
+        open_dataset(copy)
 
 
-def test_a_sample_index_of_one_row_without_a_list_is_refused(older):
-    path = older / "train.samples.npy"
-    np.save(path, np.load(path)[0])
+def test_a_sample_index_of_one_row_without_a_list_is_refused(copy):
+    write_samples(copy, np.load(copy / "train.samples.npy")[0])
     split = SplitIndex(1, 1, 0, (Shard("train-000000.tar", 1, 1 << 20, ""),))
-    index = replace(read_index(older), splits={"train": split})
+    index = replace(read_index(copy), splits={"train": split})
     with pytest.raises(DatasetError, match="its rows do not fit"):
-        read_samples(older, "train", index)
+        read_samples(copy, "train", index)
 
 
-def test_a_pickle_in_the_place_of_the_sample_index_is_not_loaded(older):
-    np.save(older / "train.samples.npy", np.array([{"a": 1}] * 60), allow_pickle=True)
+def test_a_sample_index_without_a_column_is_refused(copy):
+    samples = np.load(copy / "train.samples.npy")
+    write_samples(copy, repack_fields(samples[list(samples.dtype.names[:-1])]))
+    with pytest.raises(DatasetError, match="its rows do not fit"):
+        open_dataset(copy)
+
+
+def test_a_pickle_in_the_place_of_the_sample_index_is_not_loaded(copy):
+    write_samples(copy, np.array([{"a": 1}] * 60), allow_pickle=True)
     with pytest.raises(DatasetError, match=r"train.samples.npy: damaged"):
-        open_dataset(older)
+        open_dataset(copy)
 
 
 def test_a_split_that_does_not_exist_is_refused_listing_those_that_do(dataset):
@@ -239,5 +234,5 @@ def test_refusals_name_the_remedy_in_at_most_three_lines(copy):
     (copy / "train-000001.tar").unlink()
     with pytest.raises(DatasetError) as error:
         open_dataset(copy)
-    assert str(error.value).endswith(f"alexnet verify {copy} --repair SOURCE")
-    assert str(error.value).count("\n") < 3
+    assert message(error.value).endswith(f"alexnet verify {copy} --repair SOURCE")
+    assert message(error.value).count("\n") < 3

@@ -143,13 +143,12 @@ MORE = [
 Damage = Callable[[Path, np.random.Generator], None]
 
 
-@pytest.mark.parametrize("read_ahead", [False, True])
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("damage", [*ELEVEN, *MORE], ids=lambda damage: damage.__name__)
-def test_every_damage_at_any_place_is_found(dataset, shard, damage, seed, read_ahead):
+def test_every_damage_at_any_place_is_found(dataset, shard, damage, seed):
     damage(shard, np.random.default_rng([seed, 7]))
 
-    findings = audit(dataset, shard, read_ahead=read_ahead).findings
+    findings = audit(dataset, shard).findings
 
     assert findings
     assert {finding.file for finding in findings} == {SHARD}
@@ -175,12 +174,11 @@ def test_deep_names_the_image_that_is_damaged(dataset, shard, seed):
 
 
 @pytest.mark.parametrize("deep", [False, True])
-@pytest.mark.parametrize("read_ahead", [False, True])
 @pytest.mark.parametrize("size", [1000, 1 << 20])
-def test_whole_shards_raise_no_alarm(dataset, monkeypatch, size, read_ahead, deep):
+def test_whole_shards_raise_no_alarm(dataset, monkeypatch, size, deep):
     monkeypatch.setattr("alexnet_cli.data.shards.verify.HASHED_BYTES", size)
 
-    found = audit(dataset, dataset / SHARD, deep=deep, read_ahead=read_ahead)
+    found = audit(dataset, dataset / SHARD, deep=deep)
 
     assert found.findings == []
     assert found.sha256 == read_index(dataset).splits["train"].shards[1].sha256

@@ -88,8 +88,9 @@ def test_tars_of_other_names_are_not_recognized(tmp_path, name):
     assert read_webdataset(tmp_path) is None
 
 
-def test_label_may_be_in_the_json(folder):
-    source = read(with_val(folder, ("x.jpg", b"1"), ("x.json", {"label": 1, "width": 500})))
+@pytest.mark.parametrize("note", [("x.json", {"label": 1, "width": 500}), ("x.txt", "1\n")])
+def test_label_may_be_in_the_json_or_the_text(folder, note):
+    source = read(with_val(folder, ("x.jpg", b"1"), note))
     assert listed(source, "val") == [("x.jpg", 1, b"1")]
 
 
@@ -129,8 +130,8 @@ def test_file_of_class_names_that_is_none_is_refused(folder, content):
 @pytest.mark.parametrize(
     ("members", "says"),
     [
-        ([("x.jpg", b"")], "'x': neither .cls nor a label"),
-        ([("x.jpg", b""), ("x.cls", -1)], "'x': neither .cls nor a label"),
+        ([("x.jpg", b"")], "'x': no label in .cls"),
+        ([("x.jpg", b""), ("x.cls", -1)], "'x': no label in .cls"),
         ([("x.jpg", b""), ("x.cls", "dog")], "label 'dog' is not a whole number"),
         ([("x.jpg", b""), ("x.cls", "")], "label '' is not a whole number"),
         ([("x.jpg", b""), ("x.cls", "-2")], "label -2, but labels begin at 0"),

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_cli.data.batches.loader import Share, epoch_order, load_batches
-from alexnet_cli.data.batches.process_reader import ProcessReader
+from alexnet_cli.data.batches.loader import epoch_order, load_batches
+from alexnet_cli.data.batches.readers import ProcessReader
 from alexnet_cli.data.shards.dataset import Split, open_dataset
 from alexnet_cli.errors import DatasetError, MachineError
+from alexnet_cli.types import BatchShard
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def reader(train):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 40, 60, 100])
-@pytest.mark.parametrize("share", [Share(), Share(1, 3)])
+@pytest.mark.parametrize("share", [BatchShard(), BatchShard(1, 3)])
 def test_batches_are_those_of_threads(train, reader, batch_size, share):
     order = epoch_order(len(train), seed=3, epoch=batch_size)
     ours = load_batches(train, order, batch_size, share=share, reader=reader)
@@ -115,7 +116,7 @@ import sys, os
 from pathlib import Path
 import numpy as np
 from alexnet_cli.data.batches.loader import load_batches
-from alexnet_cli.data.batches.process_reader import ProcessReader
+from alexnet_cli.data.batches.readers import ProcessReader
 from alexnet_cli.data.shards.dataset import open_dataset
 if __name__ == "__main__":
     split = open_dataset(Path(sys.argv[1])).split("train")
