@@ -206,8 +206,8 @@ def test_values_outside_their_range_are_refused(wrong_command_line, option, valu
 
 
 def test_layouts_on_the_command_line_are_those_that_are_read(wrong_command_line):
-    said = wrong_command_line("prep", "anywhere", "new", "--layout", "lmdb")
-    assert all(f"'{name}'" in said for name in LAYOUTS)
+    message = wrong_command_line("prep", "anywhere", "new", "--layout", "lmdb")
+    assert all(f"'{name}'" in message for name in LAYOUTS)
 
 
 def test_layout_is_said_and_can_be_named(alexnet, release, tmp_path):
@@ -318,7 +318,7 @@ def start_prep(source: Path, folder: Path, *options: str) -> subprocess.Popen:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory) -> Path:
-    """Class folders of so many images that prep is at work for seconds."""
+    """Class folders of enough images to keep prep at work for seconds."""
     folder = tmp_path_factory.mktemp("many")
     for label, name in enumerate(("cat", "dog")):
         (folder / name).mkdir()

@@ -286,8 +286,8 @@ def test_url_needs_the_name_of_a_folder(wrong_command_line):
 
 @pytest.mark.parametrize("option", [("--classes", "names.txt"), ("--allow-pipe",)])
 def test_options_of_urls_are_for_urls(wrong_command_line, tars, option):
-    said = wrong_command_line("prep", tars, "new", *option)
-    assert "is for tars at URLs" in said
+    message = wrong_command_line("prep", tars, "new", *option)
+    assert "is for tars at URLs" in message
 
 
 def test_class_of_rejects_keeps_the_tars_for_the_next_time(fails, answer, web, tars, tmp_path):
@@ -313,8 +313,8 @@ def test_repair_takes_the_tars_in_a_folder_only(wrong_command_line, answer, web,
     whole = (tmp_path / "new" / "val-000000.tar").read_bytes()
     (tmp_path / "new" / "val-000000.tar").write_bytes(b"damaged")
     for source in ("https://host/train-0.tar", "pipe:touch ran"):
-        said = wrong_command_line("verify", tmp_path / "new", "--repair", source)
-        assert "a repair fetches nothing" in said
+        message = wrong_command_line("verify", tmp_path / "new", "--repair", source)
+        assert "a repair fetches nothing" in message
     found = answer("verify", tmp_path / "new", "--repair", tars)
     assert found["replaced"] == ["val-000000.tar"]
     assert (tmp_path / "new" / "val-000000.tar").read_bytes() == whole

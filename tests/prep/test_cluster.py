@@ -101,7 +101,7 @@ def kill_a_worker_over_its_shard(folder: Path) -> None:
         for path in folder.glob("*.tar.*.partial"):
             worker = int(path.suffixes[-2][1:])
             os.kill(worker, signal.SIGSTOP)
-            if path.exists():  # for good
+            if path.exists():  # so it cannot finish it
                 os.kill(worker, signal.SIGKILL)
                 return
             os.kill(worker, signal.SIGCONT)

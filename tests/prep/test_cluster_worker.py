@@ -160,16 +160,16 @@ def test_worker_with_another_source_is_refused_by_path(job):
 
 
 @pytest.mark.parametrize(
-    ("versions", "says"),
+    ("versions", "expected"),
     [
         ({"alexnet": "9.9"}, "alexnet 0.1.0 there, 9.9 here"),
         ({"simplejpeg": "9.9"}, " there, 9.9 here"),
         ({"other-resizer": "4.0"}, "other-resizer missing there, 4.0 here"),
     ],
 )
-def test_worker_with_another_version_is_refused_with_both(job, monkeypatch, versions, says):
+def test_worker_with_another_version_is_refused_with_both(job, monkeypatch, versions, expected):
     monkeypatch.setattr(cluster.alexnet_cli, "__version__", "0.1.0")
-    assert says in refusal(replace(job, facts={**job.facts, **versions}))
+    assert expected in refusal(replace(job, facts={**job.facts, **versions}))
 
 
 def test_worker_with_a_library_that_prep_lacks_is_refused(job):

@@ -124,8 +124,8 @@ def test_half_a_tar_of_a_killed_prep_is_fetched_again(web, tars, staging):
     os.truncate(folder / "val-000001.tar", 1000)
     look_at(source(server.url), SILENT).fetch(staging, SILENT)
     assert copies(staging) == contents(tars)
-    anew = ["train-000002.tar", "val-000000.tar", "val-000001.tar"]
-    assert sorted(server.asked[5:]) == anew
+    again_fetched = ["train-000002.tar", "val-000000.tar", "val-000001.tar"]
+    assert sorted(server.asked[5:]) == again_fetched
     assert not list(staging.rglob("*.partial"))
 
 
@@ -382,7 +382,7 @@ def begin(folder: Path, origin: dict, **changed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "option"),
     [
         ({"layout": "kaggle"}, "--layout"),
         ({"check_md5": True}, "--check-md5"),
@@ -390,9 +390,9 @@ def begin(folder: Path, origin: dict, **changed) -> None:
         ({"options": PrepOptions(val_fraction=0.1)}, "--val-fraction"),
     ],
 )
-def test_options_of_other_sources_are_refused(two_tars, folder, given, said):
+def test_options_of_other_sources_are_refused(two_tars, folder, given, option):
     request = PrepRequest(two_tars, folder, OPTIONS)
-    with refused(UsageError, f"Nothing was fetched.\nLeave out {said}"):
+    with refused(UsageError, f"Nothing was fetched.\nLeave out {option}"):
         fetch_source(two_tars, replace(request, **given), SILENT)
     assert list(folder.iterdir()) == []
     fetch_source(two_tars, replace(request, layout="webdataset"), SILENT)

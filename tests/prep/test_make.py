@@ -42,7 +42,7 @@ def source(tmp_path) -> Path:
 
 
 class Signalling(Listener):
-    """A progress that notes a signal after so many shards."""
+    """A progress that records a signal after some shards."""
 
     def __init__(self, stop_signal: StopSignal, after: int):
         super().__init__()
@@ -55,7 +55,7 @@ class Signalling(Listener):
 
 
 def make(source: Path, folder: Path, *, after: int = -1, force: bool = False) -> list[str]:
-    """Make the shards of a source; return what was said."""
+    """Make the shards of a source; return the lines reported."""
     stop_signal = StopSignal()
     progress = Signalling(stop_signal, after)
     with entered(folder):

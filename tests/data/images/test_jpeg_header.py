@@ -72,7 +72,7 @@ def test_progressive_jpeg_may_lack_what_refines_it():
 
 
 def plain_in_scans(*names: bytes) -> bytes:
-    """A plain JPEG that gives the components of each group a scan of their own."""
+    """A plain JPEG in which each group of components has its own scan."""
     before, _ = scans(jpeg())
     tables = (bytes([len(group)]) + b"".join(bytes([n, 0]) for n in group) for group in names)
     return before + b"".join(

@@ -183,7 +183,7 @@ def test_default_quality_is_90_with_halved_chroma():
 def test_edges_between_colors_stay_sharp_at_quality_95_only():
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:, 1::2] = (255, 0, 0)
-    pixels[:, ::2] = (0, 130, 0)  # nearly as bright: what tells them apart is their color
+    pixels[:, ::2] = (0, 130, 0)  # nearly as bright: only their color differs
     apart = {
         quality: levels_apart(decode(to_jpeg(pixels, quality)), pixels) for quality in (94, 95)
     }

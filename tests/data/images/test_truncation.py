@@ -96,7 +96,7 @@ def test_palette_png_without_its_palette_is_corrupt():
 
 
 def tiff(pixels: np.ndarray, *, height: int, planes: int = 1) -> bytes:
-    """An unpacked TIFF of strips of four rows; `height` is what it says."""
+    """An unpacked TIFF of strips of four rows; `height` is that of the header."""
     rows, width, bands = pixels.shape
     layers = np.moveaxis(pixels, -1, 0) if planes > 1 else pixels[None]
     strips = [layer[top : top + 4].tobytes() for layer in layers for top in range(0, rows, 4)]

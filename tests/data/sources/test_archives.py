@@ -82,7 +82,7 @@ def with_first_class(content: bytes, change: Callable[[list], None]) -> bytes:
 
 
 def listing(source: Source) -> dict[str, list[tuple[str, int, int, int]]]:
-    """What the images of a source are, wherever it lies."""
+    """Return the images of a source without the folder it is in."""
     return {
         split: [(p.source, p.offset, p.length, p.label) for p in images]
         for split, images in source.images.items()
@@ -414,13 +414,13 @@ def test_test_archive_without_its_ground_truth_is_ignored_and_counted(release, t
 
 
 @pytest.mark.parametrize(
-    ("labels", "says"),
+    ("labels", "pattern"),
     [("1\n2\n", "30 images, but .*ground_truth.txt labels 2"), ("99\n" * 30, "no class id")],
 )
 def test_ground_truth_that_does_not_fit_the_test_archive_is_refused(
-    release, tmp_path, labels, says
+    release, tmp_path, labels, pattern
 ):
-    with refused(SourceError, says):
+    with refused(SourceError, pattern):
         read_archives(with_test_set(release, tmp_path, labels=labels))
 
 

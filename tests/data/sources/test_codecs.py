@@ -19,7 +19,7 @@ CONTENT = b"0123456789" * 50
 
 
 def a_zip(path: Path, method: int, *, streamed: bool = False) -> tuple[int, int]:
-    """Write a zip of one member; returns where its header lies and its packed length."""
+    """Write a zip of one member; returns the offset of its header and its packed length."""
     buffer = io.BytesIO()
     target = _Unseekable(buffer) if streamed else buffer
     with zipfile.ZipFile(target, "w", method) as archive:

@@ -22,7 +22,7 @@ def rows(*, line_end: str = "\n") -> str:
 
 
 def files(solution: str | None) -> dict[str, bytes]:
-    """What Kaggle gives out; the content of an image is its name."""
+    """What Kaggle distributes; the content of an image is its name."""
     names = [f"train/{w}/{w}_{number}.JPEG" for w in WNIDS for number in (10, 2)]
     names += [f"val/{image_id}.JPEG" for image_id in VAL]
     names += ["test/ILSVRC2012_test_00000001.JPEG"]
@@ -122,7 +122,7 @@ def without_second(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("solution", "says"),
+    ("solution", "pattern"),
     [
         (None, r"no LOC_val_solution\.csv"),
         (without_second(rows()), r"ILSVRC2012_val_00000002\.JPEG has no row"),
@@ -134,8 +134,8 @@ def without_second(text: str) -> str:
         (rows().splitlines()[0] + "\nILSVRC2012_val_00000001\n", "00000001.JPEG is ''"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused_naming_the_first(write, tmp_path, solution, says):
-    with refused(SourceError, says) as error:
+def test_labels_that_do_not_fit_are_refused_naming_the_first(write, tmp_path, solution, pattern):
+    with refused(SourceError, pattern) as error:
         read_kaggle(write(tmp_path, solution))
     assert str(error.value).count("\n") <= 2
 

@@ -81,9 +81,9 @@ def test_given_names_are_words_beside_wnids_or_numbers():
 def test_given_names_that_begin_with_wnids_are_both():
     names = [f"{A} tench, Tinca tinca", B]
     friendly_oom_errors = [(A, "tench, Tinca tinca"), (B, B)]
-    for said in ((("train", 0, None),), (("train", 0, A), ("val", 1, B)), ()):
+    for images in ((("train", 0, None),), (("train", 0, A), ("val", 1, B)), ()):
         assert [
-            (e.wnid, e.name) for e in gathered(*said, names=names).classes()
+            (e.wnid, e.name) for e in gathered(*images, names=names).classes()
         ] == friendly_oom_errors
 
 
@@ -102,9 +102,9 @@ def test_given_wnids_that_do_not_fit_are_words(entries, names):
     assert [(e.wnid, e.name) for e in found] == list(zip("01", names, strict=True))
 
 
-@pytest.mark.parametrize(("label", "says"), [(-1, "begin at 0"), (2, "2 classes end at 1")])
-def test_label_that_no_class_has_is_refused(label, says):
-    with refused(SourceError, f"here: label {label}, but .*{says}"):
+@pytest.mark.parametrize(("label", "pattern"), [(-1, "begin at 0"), (2, "2 classes end at 1")])
+def test_label_that_no_class_has_is_refused(label, pattern):
+    with refused(SourceError, f"here: label {label}, but .*{pattern}"):
         gathered(("train", label, None), names=None if label < 0 else ["a", "b"])
 
 

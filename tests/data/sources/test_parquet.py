@@ -1,4 +1,4 @@
-"""Hugging Face's files: what is listed, what is refused, and what the spool holds."""
+"""Hugging Face's files: what is listed, what is refused, and what the staged files hold."""
 
 import builtins
 import json
@@ -144,17 +144,17 @@ def test_row_without_a_name_is_called_after_file_and_row(source):
 
 
 @pytest.mark.parametrize(
-    ("label", "names", "says"),
+    ("label", "names", "pattern"),
     [
         (-1, None, "row 1 .*label -1"),
         (None, None, "row 1 .*no label"),
         (2, ["tench", "goldfish"], "row 1 .*label 2, but the 2 classes end at 1"),
     ],
 )
-def test_label_that_no_class_has_is_refused_by_file_and_row(source, label, names, says):
+def test_label_that_no_class_has_is_refused_by_file_and_row(source, label, names, pattern):
     path = source / "train-00000-of-00002.parquet"
     write(path, [image(TRAIN[0][0]), image(TRAIN[1][0])], [0, label], names=names)
-    with refused(SourceError, f"{path.name}: {says}"):
+    with refused(SourceError, f"{path.name}: {pattern}"):
         read(source)
 
 
@@ -173,7 +173,7 @@ IMAGES = pa.array([image("a")], IMAGE)
 
 
 @pytest.mark.parametrize(
-    ("columns", "says"),
+    ("columns", "pattern"),
     [
         ({"image": IMAGES}, "no column label"),
         ({"label": [1]}, "no column image.bytes"),
@@ -183,10 +183,10 @@ IMAGES = pa.array([image("a")], IMAGE)
         ({"image": IMAGES, "label": [1.5]}, "label is double"),
     ],
 )
-def test_other_columns_are_refused_by_name(source, columns, says):
+def test_other_columns_are_refused_by_name(source, columns, pattern):
     path = source / "train-00000-of-00002.parquet"
     write_other_columns(path, **columns)
-    with refused(SourceError, f"{path.name}: {says}"):
+    with refused(SourceError, f"{path.name}: {pattern}"):
         read(source)
 
 
@@ -258,7 +258,7 @@ def test_pyarrow_is_loaded_for_parquet_alone():
 
 
 @pytest.mark.parametrize(
-    ("bytes_kind", "path_kind", "says"),
+    ("bytes_kind", "path_kind", "pattern"),
     [
         (pa.string(), pa.string(), "image.bytes is string"),
         (pa.int64(), pa.string(), "image.bytes is int64"),
@@ -266,11 +266,11 @@ def test_pyarrow_is_loaded_for_parquet_alone():
         (pa.binary(), pa.binary(), "image.path is binary"),
     ],
 )
-def test_parts_of_other_types_are_refused(source, bytes_kind, path_kind, says):
+def test_parts_of_other_types_are_refused(source, bytes_kind, path_kind, pattern):
     kind = pa.struct([("bytes", bytes_kind), ("path", path_kind)])
     images = pa.array([None, None], kind)
     pq.write_table(pa.table({"image": images, "label": [0, 1]}), source / "train.parquet")
-    with refused(SourceError, says):
+    with refused(SourceError, pattern):
         read(source)
 
 

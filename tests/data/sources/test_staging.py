@@ -47,11 +47,11 @@ def test_interrupted_file_is_not_there(tmp_path):
 
 
 def test_stop_request_is_checked_between_files(tmp_path):
-    wishes = iter([None, KeyboardInterrupt])
+    requests = iter([None, KeyboardInterrupt])
 
     def check():
-        if wish := next(wishes):
-            raise wish
+        if request := next(requests):
+            raise request
 
     with pytest.raises(KeyboardInterrupt):
         fill_staging(files(tmp_path), SILENT, check)

@@ -128,7 +128,7 @@ def test_file_of_class_names_that_is_none_is_refused(folder, content):
 
 
 @pytest.mark.parametrize(
-    ("members", "says"),
+    ("members", "pattern"),
     [
         ([("x.jpg", b"")], "'x': no label in .cls"),
         ([("x.jpg", b""), ("x.cls", -1)], "'x': no label in .cls"),
@@ -142,8 +142,8 @@ def test_file_of_class_names_that_is_none_is_refused(folder, content):
         ([("x.jpg", b""), ("x.cls", 2)], "label 2, but the training labels end at 1"),
     ],
 )
-def test_label_that_cannot_be_is_refused_by_name(folder, members, says):
-    with refused(SourceError, says) as error:
+def test_label_that_cannot_be_is_refused_by_name(folder, members, pattern):
+    with refused(SourceError, pattern) as error:
         read(with_val(folder, *members))
     assert "val-000000.tar" in str(error.value)
 
