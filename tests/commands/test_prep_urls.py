@@ -171,7 +171,7 @@ def test_prep_that_is_ended_while_it_fetches_continues_later(
         process.wait()
     if number == signal.SIGTERM:
         assert process.returncode == 143
-        assert "Run the same command to continue" in message
+        assert "the same command to" in message
     left = {path.name for path in (tmp_path / "new").iterdir()}
     assert left == ({".prep", ".lock"} if number == signal.SIGKILL else {".prep"})
     assert len(list(tmp_path.rglob("*.tar"))) == 4
@@ -266,7 +266,7 @@ def test_command_that_fails_leaves_nothing(fails, tars, tmp_path, command, code,
         (("https://host/folder/",), "tells its split"),
         (("https://host/train-0.tar?key=secret",), "nothing was fetched"),
         (("ftp://host/train-0.tar",), "nothing was fetched"),
-        (("https://host/train-0.tar", "--layout", "kaggle"), "--layout kaggle"),
+        (("https://host/train-0.tar", "--layout", "kaggle"), "--layout"),
         (("https://host/train-0.tar", "--val-fraction", 0.1), "--val-fraction"),
         (("https://host/train-0.tar", "--check-md5"), "--check-md5"),
         (("https://host/train-0.tar", "--follow-links"), "--follow-links"),
@@ -314,7 +314,7 @@ def test_repair_takes_the_tars_in_a_folder_only(wrong_command_line, answer, web,
     (tmp_path / "new" / "val-000000.tar").write_bytes(b"damaged")
     for source in ("https://host/train-0.tar", "pipe:touch ran"):
         message = wrong_command_line("verify", tmp_path / "new", "--repair", source)
-        assert "a repair fetches nothing" in message
+        assert "a repair reads local files" in message
     found = answer("verify", tmp_path / "new", "--repair", tars)
     assert found["replaced"] == ["val-000000.tar"]
     assert (tmp_path / "new" / "val-000000.tar").read_bytes() == whole
