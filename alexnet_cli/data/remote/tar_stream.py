@@ -9,7 +9,7 @@ import hashlib
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from alexnet_cli.data.sources.labels import MAX_CLASSES
 from alexnet_cli.data.sources.samples import (
@@ -107,8 +107,9 @@ class TarStream:
         """
         try:
             self._may_read = HEADER_BYTES
-            tar = tarfile.open(  # noqa: SIM115 - the caller closes the source
-                fileobj=self, mode="r|", bufsize=BUFFER_BYTES, tarinfo=_Header
+            source: Any = self
+            tar: Any = tarfile.open(  # noqa: SIM115 - the caller closes the source
+                fileobj=source, mode="r|", bufsize=BUFFER_BYTES, tarinfo=_Header
             )
             while (member := tar.next()) is not None:
                 self._may_read = self.num_bytes + member.size + HEADER_BYTES
@@ -140,7 +141,7 @@ class TarStream:
             raise DatasetError(f"{self.name}: {member.name[:80]!a} is {what} read.")
         return True
 
-    def _check_end(self, tar: tarfile.TarFile) -> None:
+    def _check_end(self, tar: Any) -> None:
         """Read to the last byte: there must be nothing but zeros."""
         self._in_members = False
         while content := tar.fileobj.read(BUFFER_BYTES):
@@ -155,12 +156,12 @@ class _Header(tarfile.TarInfo):
     """A header that ends the tar only if it is all zeros."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_Header":
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
         try:
             header = super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:
-            raise
         except tarfile.HeaderError as error:
+            if buf == bytes(tarfile.BLOCKSIZE):
+                raise
             raise tarfile.ReadError(str(error)) from error
         if header.type == tarfile.GNUTYPE_SPARSE:
             raise tarfile.ReadError(f"{header.name[:80]!a} is sparse")

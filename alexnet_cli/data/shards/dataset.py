@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -111,12 +112,12 @@ class Dataset:
     Attributes:
         folder: where its files are, pixel_stats.npz among them.
         origin: the URL or the tars that it was opened from; empty for a folder.
-        streamed: whether its splits are `StreamSplit`s.
+        splits: `Split`s, or `StreamSplit`s if it is streamed.
     """
 
     folder: Path
     classes: tuple[ImageClass, ...]
-    splits: dict[str, Split]
+    splits: dict[str, Any]
     image_size: int
     fingerprint: str
     origin: str = ""
@@ -129,11 +130,10 @@ class Dataset:
 
     def load_pixel_stats(self) -> PixelStats:
         """Read pixel_stats.npz; errors are those of `pixel_stats.load_pixel_stats`."""
-        if self.streamed:
-            make = hint("pca_of_tars", tars=self.name)
-        else:
-            make = f"Make it: alexnet pca {self.name}"
-        return load_pixel_stats(self.folder, self.fingerprint, make)
+        make = hint("pca_of_tars", tars=self.name) if self.streamed else None
+        return load_pixel_stats(
+            self.folder, self.fingerprint, make or f"Make it: alexnet pca {self.name}"
+        )
 
     def check_crop(self, recipe: Recipe) -> None:
         """Raise a DatasetError if the images are smaller than the recipe's crops."""

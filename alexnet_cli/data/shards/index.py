@@ -81,7 +81,7 @@ class Index:
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with any image, label or class."""
-        content = [asdict(entry) for entry in self.classes]
+        content: list[object] = [asdict(entry) for entry in self.classes]
         content += [s.sha256 for split in self.splits.values() for s in split.shards]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
