@@ -17,6 +17,8 @@ HINTS: dict[str, str] = {
     # model, recipes and onnx
     # training, inference, distributed and bench
     # reproduce
+    "dataset_of_table": "Name a dataset with --data {name}=DATASET, or see the plan: --dry-run",
+    "validation_split": "Prepare it again with --val-fraction 0.1, or with val/ beside train/.",
 }
 
 

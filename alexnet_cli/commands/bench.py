@@ -28,29 +28,38 @@ UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 
 def bench(
     dataset: Annotated[
-        str | None, typer.Argument(metavar="[DATASET]", help="Made by prep; else drawn images.")
+        str | None,
+        typer.Argument(
+            metavar="[DATASET]", help="Dataset that prep made; by default random images."
+        ),
     ] = None,
     recipe: RecipeName = None,
     settings: Settings = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="By default the recipe's; 16 on a CPU.")
+        int | None, typer.Option(min=1, help="Batch size; by default the recipe's, or 16 on a CPU.")
     ] = None,
     precision: Annotated[
-        Literal["fp32", "tf32", "bf16"] | None, typer.Option(help="By default fp32.")
+        Literal["fp32", "tf32", "bf16"] | None,
+        typer.Option(help="Arithmetic of the passes; by default fp32."),
     ] = None,
     compiled: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="By default not compiled.")
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile", help="Whether to compile the network with torch.compile."
+        ),
     ] = None,
     gpus: Replicated = None,
     columns: Columns = None,
     device: Device = "auto",
-    seconds: Annotated[float, typer.Option(min=0.01, help="Of each measurement.")] = 2.0,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Seconds per measurement.")] = 2.0,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Only this: reading, parts, step, shards, views, ..."),
+        typer.Option(
+            metavar="NAME", help="Measure only this stage: reading, parts, step, shards, views, ..."
+        ),
     ] = None,
     kernels: Annotated[
-        bool, typer.Option("--kernels", help="Also profile a step, kernel by kernel.")
+        bool, typer.Option("--kernels", help="Also profile the kernels of one train step.")
     ] = False,
     every: Annotated[
         bool, typer.Option("--all", help="Batches of 128 to 2048, all precisions, both kernels.")
@@ -60,7 +69,7 @@ def bench(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure each stage of training here, what limits it, and torchvision's alexnet."""
+    """Measure the speed of each stage of training, and of torchvision's alexnet beside it."""
     wanted = wanted_recipe(recipe, settings or [], None)
     source = find_source(dataset, False, None, False) if dataset else None
     from alexnet_cli.bench import run as verb

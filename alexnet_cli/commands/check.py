@@ -17,15 +17,23 @@ from alexnet_cli.cli.tables import show
 
 
 def check(
-    recipe: Annotated[str, typer.Argument(help="Its name, or the recipe.json of a run.")] = "paper",
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a recipe, or the recipe.json of a run.")
+    ] = "paper",
     data: Annotated[
-        str | None, typer.Option(help="Dataset to take images from; drawn ones otherwise.")
+        str | None,
+        typer.Option(help="Dataset to take images from; by default images are generated."),
     ] = None,
     settings: Settings = None,
-    steps: Annotated[int, typer.Option(min=1, help="Updates to learn one batch in.")] = 300,
+    steps: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Maximum number of updates to overfit one batch, per learning rate."
+        ),
+    ] = 300,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the activations of every layer of a recipe, and overfit one batch."""
+    """Measure activation statistics of every layer, and try to overfit one batch."""
     from alexnet_cli.recipes.catalog import find_recipe, load_recipe
     from alexnet_cli.recipes.overrides import with_settings
 
@@ -41,7 +49,7 @@ def check(
 
 
 def show_check(result: dict) -> None:
-    """Signals layer by layer, and the batch learned by heart."""
+    """Print the activation statistics of each layer and the result of overfitting."""
     table = Table(title=f"{result['recipe']} as drawn, on {safe(result['data'])}")
     for column in ("after", "scale", "spread", "silent"):
         table.add_column(column, justify="right" if column != "after" else "left")
@@ -51,17 +59,17 @@ def show_check(result: dict) -> None:
     print_rich(table)
     print_line("scale: root mean square; spread: between images; silent: zero for every image")
     print_line(
-        f"first loss {result['first_loss']:.3f}; a guess has ln({result['classes']}) = "
+        f"first loss {result['first_loss']:.3f}; chance level is ln({result['classes']}) = "
         f"{result['chance_loss']:.3f}"
     )
     one = result["overfit"]
     verb = "learned" if one["learned"] else "[bold red]not learned[/]"
     print_line(
-        f"{one['images']} images {verb} by heart in {len(one['losses'])} steps at rate "
+        f"{one['images']} images {verb} in {len(one['losses'])} steps at rate "
         f"{one['rate']:.2g}: loss {one['losses'][0]:.3f} to {_finite(one['losses'][-1]):.3f}"
     )
 
 
 def _finite(value: float | None) -> float:
-    """Return what JSON has no number for as infinite."""
+    """Return infinity for a loss that JSON cannot express."""
     return math.inf if value is None else value

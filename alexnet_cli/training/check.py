@@ -105,7 +105,7 @@ def _faults(signals: list[ActivationStatistics], learned: Overfit) -> list[str]:
     if learned.learned:
         return []
     return [
-        f"{learned.images} images are not learned by heart in {len(learned.losses)} steps "
+        f"{learned.images} images are not learned in {len(learned.losses)} steps "
         f"(loss {learned.losses[-1]:.3f}); least is left of them after {weakest(signals).name}"
     ]
 

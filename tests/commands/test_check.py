@@ -89,9 +89,9 @@ def test_table_shows_what_json_tells(of_cifar, shown):
         assert f"{signal['scale']:.3g}" in line
         assert f"{signal['spread']:.3g}" in line
         assert f"{signal['silent']:.0%}" in line
-    assert f"first loss {found['first_loss']:.3f}; a guess has ln(10) = 2.303" in text
+    assert f"first loss {found['first_loss']:.3f}; chance level is ln(10) = 2.303" in text
     steps = len(found["overfit"]["losses"])
-    assert f"10 images learned by heart in {steps} steps at rate 0.003" in text
+    assert f"10 images learned in {steps} steps at rate 0.003" in text
 
 
 def test_same_command_finds_the_same_and_leaves_no_file(answer, of_cifar, tmp_path, monkeypatch):
@@ -200,10 +200,10 @@ def test_recipe_that_cannot_learn_is_exit_6_after_its_table(fails, settings, lay
 
     failure = fails(6, "check", *CIFAR, *wrong, "--steps", 5)
 
-    assert "recipe cifar-13pct: 10 images are not learned by heart in 5 steps" in failure.message
+    assert "recipe cifar-13pct: 10 images are not learned in 5 steps" in failure.message
     assert "(loss 2.30" in failure.message
     assert f"least is left of them after {layer}." in failure.message
-    assert "10 images not learned by heart in 5 steps" in failure.stdout
+    assert "10 images not learned in 5 steps" in failure.stdout
     assert "cifar-13pct as drawn" in failure.stdout
 
 

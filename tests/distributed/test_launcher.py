@@ -115,7 +115,7 @@ def work(folder, is_faulty):
         if is_faulty and replicas.rank == 1:
             raise DatasetError("shard 3 is damaged")
         while True:
-            replicas.meet()
+            replicas.barrier()
             time.sleep(0.01)
 
 if __name__ == "__main__":

@@ -938,7 +938,7 @@ def means_of(dataset: Path, recipe: Recipe, run: Path, monkeypatch, curve_every:
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(journal_module, "Board", Curves)
+    monkeypatch.setattr(journal_module, "TensorBoardLogger", Curves)
     monkeypatch.setattr(journal_module, "CURVE_EVERY", curve_every)
     train(dataset, run, recipe, device="cpu", with_curves=True, progress=said)
     return points, [note for note in said.notes if note]
