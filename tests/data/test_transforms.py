@@ -20,7 +20,7 @@ from alexnet_cli.recipes.recipe import PAPER
 from alexnet_cli.types import PixelStats
 
 SIZE, CROP = 12, 8  # offsets 0..4
-# Neither cropped at random, nor mirrored, nor tinted: each test switches on what it is about.
+# Neither random crops, nor mirroring, nor color noise: each test enables what it is about.
 PLAIN = replace(PAPER, crop_size=CROP, random_crop=False, mirror=False, color_noise=0.0)
 COVARIANCE = np.array([[900.0, 400, 100], [400, 700, 250], [100, 250, 500]])
 

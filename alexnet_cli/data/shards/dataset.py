@@ -28,7 +28,7 @@ from alexnet_cli.data.shards.index import (
 )
 from alexnet_cli.data.shards.tar_layout import BLOCK
 from alexnet_cli.data.sources.devkit import ImageClass
-from alexnet_cli.errors import DatasetError, hint
+from alexnet_cli.errors import DatasetError, hint, on_one_line
 from alexnet_cli.io.thread_map import thread_map
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.types import PixelStats
@@ -111,7 +111,7 @@ class Dataset:
 
     Attributes:
         folder: where its files are, pixel_stats.npz among them.
-        origin: the URL or the tars that it was opened from; empty for a folder.
+        name: the folder, URL or tars that it was opened from.
         splits: `Split`s, or `StreamSplit`s if it is streamed.
     """
 
@@ -120,13 +120,8 @@ class Dataset:
     splits: dict[str, Any]
     image_size: int
     fingerprint: str
-    origin: str = ""
+    name: str
     streamed: bool = False
-
-    @property
-    def name(self) -> str:
-        """What the user called it."""
-        return self.origin or str(self.folder)
 
     def load_pixel_stats(self) -> PixelStats:
         """Read pixel_stats.npz; errors are those of `pixel_stats.load_pixel_stats`."""
@@ -173,7 +168,7 @@ def dataset_of(
     folder: Path,
     index: Index,
     samples: dict[str, np.ndarray],
-    origin: str = "",
+    url: str = "",
     fetch: Callable[[Shard], None] | None = None,
 ) -> Dataset:
     """Return the dataset of an index and the sample index of each split."""
@@ -182,7 +177,8 @@ def dataset_of(
         name: Split(name, folder, split.shards, samples[name], size, fetch)
         for name, split in index.splits.items()
     }
-    return Dataset(folder, index.classes, splits, size, index.fingerprint(), origin)
+    name = url or str(folder)
+    return Dataset(folder, index.classes, splits, size, index.fingerprint(), name)
 
 
 def _check_shards(folder: Path, index: Index, samples: dict[str, np.ndarray]) -> None:
@@ -254,7 +250,7 @@ def read_samples(folder: Path, name: str, index: Index) -> np.ndarray:
             samples = np.load(io.BytesIO(content), allow_pickle=False)
             fault = _samples_fault(samples, index.splits[name], len(index.classes))
     except Exception as error:  # numpy raises many kinds on a damaged header
-        raise _damaged(path, f"damaged or missing ({error})") from error
+        raise _damaged(path, f"damaged or missing ({on_one_line(str(error))})") from error
     if fault:
         raise _damaged(path, fault)
     return samples

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from alexnet_cli.data.sources.devkit import ImageClass
-from alexnet_cli.errors import DatasetError, Hint, hint
+from alexnet_cli.errors import DatasetError, Hint, hint, on_one_line
 from alexnet_cli.io.atomic import write_bytes
 
 FORMAT = 1
@@ -120,7 +120,8 @@ def read_index(folder: Path, name: str = INDEX_NAME) -> Index:
             )
         index = _parse_index(content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DatasetError(f"{path}: damaged ({error}).", hint=_remedy(folder)) from error
+        why = on_one_line(str(error))
+        raise DatasetError(f"{path}: damaged ({why}).", hint=_remedy(folder)) from error
     if content.pop("checksum", None) != _checksum(content):
         raise DatasetError(
             f"{path}: edited since it was written; its checksum does not match.",

@@ -110,7 +110,7 @@ def test_ground_truth_has_every_class_equally_often_in_mixed_order(release):
 
 
 def test_ground_truth_matches_the_images(release):
-    """Stripes are told apart by where the gray levels change, without the drawing code."""
+    """Stripes are recognized by the direction in which gray levels change."""
     wnid_of_id = {row["ILSVRC2012_ID"]: row["WNID"] for row in synsets_of(release)}
     names = {demo_class.wnid: demo_class.name for demo_class in CLASSES}
     checked = 0

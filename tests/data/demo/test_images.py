@@ -1,4 +1,4 @@
-"""The drawn images: no class is told by its color, every figure fills its image."""
+"""The drawn images: colors identify no class, and every figure fills its image."""
 
 import io
 

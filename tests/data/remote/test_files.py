@@ -1,4 +1,4 @@
-"""URLs: which are asked at all, what a bad network does, and which error says why not."""
+"""Files at URLs: which URLs are accepted, retries, and errors."""
 
 import hashlib
 import io
@@ -106,7 +106,7 @@ def test_lasting_error_names_the_url_in_three_lines(web, folder, fault, error, t
         whole(f"{server.url}/a.tar")
     assert f"{server.url}/a.tar" in str(raised.value)
     assert message(raised.value).count("\n") < 3
-    most = 9 if fault == "cut" else tries  # a part of the body is some progress, and begins anew
+    most = 9 if fault == "cut" else tries  # part of a body is progress, and resets the count
     assert tries <= len(server.asked) <= most
 
 

@@ -86,7 +86,7 @@ def test_tar_truncated_at_any_block_is_refused():
 
 def test_header_with_any_byte_changed_is_refused():
     content = tar(MEMBERS)
-    for position in (*range(0, 148, 7), *range(156, 512, 17)):  # its checksum lies between
+    for position in (*range(0, 148, 7), *range(156, 512, 17)):  # the checksum is between them
         damaged = bytearray(content)
         damaged[1024 + position] ^= 1
         with pytest.raises(DatasetError):

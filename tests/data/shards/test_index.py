@@ -143,6 +143,13 @@ def test_invalid_image_size_is_refused(copy, size):
         read_index(copy)
 
 
+def test_name_with_a_line_break_ends_no_line_of_the_message(copy):
+    edit_index(copy, lambda content: content["classes"][0].update({"a\nb": 1}))
+    with pytest.raises(DatasetError, match="damaged") as error:
+        read_index(copy)
+    assert "\n" not in error.value.problem
+
+
 PARTS = ("format", "classes", "splits", "options", "source", "tool", "files")
 
 

@@ -72,7 +72,7 @@ def sources_of(folder: Path, split: str = "train") -> list[str]:
 
 
 def a_task(root: Path, contents: list[bytes], *, first_number: int = 0) -> ShardTask:
-    """A task whose images lie in files 0, 1, ... and belong to the classes in turn."""
+    """Return a task whose images are files 0, 1, ... of the classes in turn."""
     write(root / "images", {str(i): content for i, content in enumerate(contents)})
     images = tuple(
         SourceImage(f"{i}.png", root / "images" / str(i), -1, len(content), i % 3)
@@ -115,7 +115,7 @@ def test_shard_is_a_plain_ustar_archive(tmp_path):
 
 
 def test_same_images_give_the_same_bytes(tmp_path):
-    contents = [png(1), png(2), b"no picture"]
+    contents = [png(1), png(2), b"no image"]
     for name in ("a", "b"):
         make_shard(a_task(tmp_path / name, contents))
     a, b = (files_of(tmp_path / name / "dataset") for name in ("a", "b"))
@@ -148,7 +148,7 @@ def test_record_contains_size_and_sha256_of_the_shard(tmp_path):
 
 
 def test_shard_may_be_empty(tmp_path):
-    record = make_shard(a_task(tmp_path, [b"", b"no picture"]))
+    record = make_shard(a_task(tmp_path, [b"", b"no image"]))
     assert (record.shard.num_samples, len(record.rejected)) == (0, 2)
 
 
@@ -443,7 +443,7 @@ def test_index_says_what_was_made_from_what_and_by_whom(small):
 
 
 def test_bad_image_in_a_staging_copy_is_rejected(tmp_path):
-    copies = write(tmp_path / RECORDS, {"a": b"no picture", "b": png(1)})
+    copies = write(tmp_path / RECORDS, {"a": b"no image", "b": png(1)})
     sizes = {"a": 10, "b": (copies / "b").stat().st_size}
     images = tuple(SourceImage(name, copies / name, 0, size, 0) for name, size in sizes.items())
     task = ShardTask(tmp_path, "train", 0, 0, images, ("ant",) * len(images), 32, 90)
