@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from alexnet_cli.data.remote.cache import open_files
 from alexnet_cli.data.remote.files import check_url, is_url
@@ -28,12 +27,12 @@ class DatasetRef:
     @classmethod
     def parse(
         cls,
-        text: str | Path | Self,
+        text: "str | Path | DatasetRef",
         *,
         stream: bool = False,
         classes: Path | None = None,
         allow_pipe: bool = False,
-    ) -> Self:
+    ) -> "DatasetRef":
         """Return the reference that a text, or a path, means.
 
         Args:
@@ -43,7 +42,7 @@ class DatasetRef:
         Raises:
             UsageError: if nothing is fetched from URLs of this kind.
         """
-        if isinstance(text, cls):
+        if isinstance(text, DatasetRef):
             return text
         if stream:
             return cls(TarSet(str(text), classes, allow_pipe))

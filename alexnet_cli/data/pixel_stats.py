@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.errors import DatasetError, Hint
+from alexnet_cli.errors import DatasetError, Hint, on_one_line
 from alexnet_cli.io.atomic import write_atomically
 from alexnet_cli.types import Batch, PixelStats
 
@@ -91,7 +91,8 @@ def load_pixel_stats(folder: Path, fingerprint: str, hint: str | Hint | None = N
                 str(content["fingerprint"]),
             )
     except Exception as error:  # zip, npy and key errors of a damaged file
-        raise DatasetError(f"{path}: damaged ({error}).", hint=hint) from error
+        why = on_one_line(str(error))
+        raise DatasetError(f"{path}: damaged ({why}).", hint=hint) from error
     if stats.fingerprint != fingerprint:
         raise DatasetError(
             f"{path}: made from dataset {stats.fingerprint}, this one is {fingerprint}.", hint=hint

@@ -9,6 +9,7 @@ N images, V views, H and W the dataset's image size (256), S the crop size (224)
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,9 +110,9 @@ class Augmenter:
         span = np.arange(self.crop_size)
         rows = offsets[:, :1] + span
         columns = offsets[:, 1:] + np.where(mirrored[:, None], span[::-1], span)
-        rows, columns = (copy_async(index, self.device) for index in (rows, columns))
-        batch = torch.arange(len(images), device=self.device)
-        return images[batch[:, None, None], rows[:, :, None], columns[:, None, :]]
+        batch = torch.arange(len(images), device=self.device)[:, None, None]
+        indexes = (rows[:, :, None], columns[:, None, :])
+        return images[batch, *(copy_async(index, self.device) for index in indexes)]
 
     def _center(self, crops: Tensor) -> Tensor:
         """Subtract the mean; uint8 (N, S, S, 3) -> float32 (N, 3, S, S) with channels last."""
@@ -135,6 +136,6 @@ def color_components(stats: PixelStats) -> np.ndarray:
     return stats.eigenvectors * np.sqrt(stats.eigenvalues)
 
 
-def _cut(images, view: View, size: int):
+def _cut(images: Any, view: View, size: int) -> Any:
     """Slice (..., H, W, 3) to (..., S, S, 3)."""
     return images[..., view.top : view.top + size, view.left : view.left + size, :]

@@ -11,7 +11,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 BLOCK = tarfile.BLOCKSIZE
 MAX_HEADER_BYTES = 1 << 20  # of one member, its long name and pax records included
@@ -44,12 +44,12 @@ class Header(tarfile.TarInfo):
     """A header that counts as the end of the tar only if it is all zeros."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         try:
             return super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise
         except tarfile.HeaderError as error:
+            if buf == bytes(BLOCK):
+                raise
             raise tarfile.ReadError(str(error)) from error
 
 

@@ -28,7 +28,7 @@ class ReproduceRequest:
     """What to reproduce, from which datasets, and how far.
 
     Attributes:
-        data: pairs of an official data set's name and a folder or URL.
+        data: pairs of an official data set's name and a dataset.
         only: names of rows; empty for all rows.
     """
 

@@ -33,7 +33,7 @@ def assert_same(remote, local) -> None:
             assert (mine.positions == theirs.positions).all()
 
 
-def test_folder_is_opened_as_it_is(dataset):
+def test_folder_keeps_its_path_and_name(dataset):
     found = DatasetRef.parse(dataset).open(("train",))
     assert (found.folder, found.name) == (dataset, str(dataset))
 
@@ -57,7 +57,7 @@ def test_dataset_at_a_file_or_memory_url_is_the_folder(dataset, cache):
         assert_same(DatasetRef.parse(url).open(("train", "val")), open_dataset(dataset))
 
 
-def test_index_of_a_url_is_that_of_the_folder_and_nothing_else_is_asked_for(web, dataset, tmp_path):
+def test_index_of_a_url_is_read_with_one_request(web, dataset, tmp_path):
     server = web(dataset)
 
     for place in (server.url, dataset):
@@ -68,12 +68,12 @@ def test_index_of_a_url_is_that_of_the_folder_and_nothing_else_is_asked_for(web,
         DatasetRef.parse(web(tmp_path).url).read_index()
 
 
-def test_only_the_splits_that_are_read_are_spoken_of(web, dataset, said):
+def test_only_splits_that_are_read_are_reported(web, dataset, said):
     DatasetRef.parse(web(dataset).url).open(("val",), progress=said)
     assert "2 of 2 shards" in said.lines[0]
 
 
-def test_fault_while_a_shard_is_first_read_is_told(web, dataset):
+def test_error_while_a_shard_is_fetched_names_the_shard(web, dataset):
     server = web(dataset)
     found = DatasetRef.parse(server.url).open(("val",))
     name = found.split("val").shards[1].name
@@ -82,7 +82,7 @@ def test_fault_while_a_shard_is_first_read_is_told(web, dataset):
         list(batches_of(found.split("val"), 7))
 
 
-def test_sample_index_that_is_not_the_indexs_is_refused(web, copy):
+def test_sample_index_that_differs_from_the_index_is_refused(web, copy):
     path = copy / samples_name("train")
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
@@ -92,14 +92,14 @@ def test_sample_index_that_is_not_the_indexs_is_refused(web, copy):
     assert "train.samples.npy" in str(error.value)
 
 
-def test_sample_index_damaged_in_the_cache_is_fetched_anew(web, dataset):
+def test_sample_index_damaged_in_the_cache_is_fetched_again(web, dataset):
     server = web(dataset)
     folder = DatasetRef.parse(server.url).open(("train",)).folder
     (folder / samples_name("train")).write_bytes(b"damaged")
     assert_same(DatasetRef.parse(server.url).open(("train",)), open_dataset(dataset))
 
 
-def test_missing_stats_name_the_url_and_computed_ones_are_kept(web, copy):
+def test_missing_pixel_stats_name_the_url_and_computed_ones_are_kept(web, copy):
     stats = (copy / FILE_NAME).read_bytes()
     (copy / FILE_NAME).unlink()
     server = web(copy)
@@ -114,14 +114,14 @@ def test_missing_stats_name_the_url_and_computed_ones_are_kept(web, copy):
 # --- tars
 
 
-def test_tars_are_streamed_only_if_that_is_asked_for(tars, cache):
+def test_tars_are_streamed_only_on_request(tars, cache):
     for location in (tars, tars / "a-{0..3}.tar", "https://host/a-{0..3}.tar"):
         with pytest.raises(DatasetError, match="tars without an index") as error:
             DatasetRef.parse(location).open(("train",))
         assert "--stream" in message(error.value)
 
 
-def test_splits_of_tars_are_told_by_their_names(tars, cache):
+def test_splits_of_tars_are_read_from_their_names(tars, cache):
     found = DatasetRef(TarSet(str(tars))).open(("train", "val"))
     assert {name: len(split) for name, split in found.splits.items()} == {"train": 19, "val": 5}
     assert found.image_size == 32
@@ -130,7 +130,7 @@ def test_splits_of_tars_are_told_by_their_names(tars, cache):
     assert found.streamed
 
 
-def test_commands_agree_on_what_the_dataset_is(tars, cache):
+def test_dataset_is_the_same_whatever_splits_are_opened(tars, cache):
     found = [
         DatasetRef(TarSet(str(tars))).open(splits) for splits in (("train",), ("train", "val"))
     ]
@@ -185,20 +185,20 @@ def test_label_beyond_the_classes_is_refused(tars, cache, wnids):
         DatasetRef(TarSet(str(tars), path)).open(("train",))
 
 
-def test_size_is_asked_for_or_the_images_or_the_papers(tars, write_tar, encode, cache):
+def test_image_size_is_given_or_that_of_the_images_or_the_papers(tars, write_tar, encode, cache):
     assert DatasetRef(TarSet(str(tars))).open(("val",), image_size=48).image_size == 48
     write_tar("set-val-000001.tar", [{"__key__": "a", "jpg": encode(1, 40, 41), "cls": 1}])
     assert DatasetRef(TarSet(str(tars))).open(("val",)).image_size == 256
 
 
-def test_missing_stats_of_tars_name_the_command(tars, cache):
+def test_missing_pixel_stats_of_tars_name_the_command(tars, cache):
     found = DatasetRef(TarSet(str(tars))).open(("train",))
     with pytest.raises(DatasetError, match="is missing") as error:
         found.load_pixel_stats()
     assert message(error.value).endswith(f"alexnet pca --stream '{tars}'")
 
 
-def test_stats_are_of_one_dataset(tars, dataset, cache):
+def test_pixel_stats_of_another_dataset_are_refused(tars, dataset, cache):
     found = DatasetRef(TarSet(str(tars))).open(("train",))
     shutil.copy(dataset / FILE_NAME, found.folder)
     with pytest.raises(DatasetError, match="made from dataset"):

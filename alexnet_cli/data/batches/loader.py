@@ -60,7 +60,7 @@ def batches_of(
             first_step=first_step,
             share=share,
             num_threads=num_threads,
-            buffers=reader and reader.buffers,
+            buffers=reader.buffers if reader else None,
         )
     order = order_of(split, shuffle)[first_step * batch_size :]
     return load_batches(

@@ -111,7 +111,7 @@ def _build(path: Path, dataset: Dataset, split: Split, progress: Progress) -> np
     crc32 = np.empty(len(split), "<u4")
     with progress.track(f"decode {split.name}", len(split)) as bar, write_atomically(path) as file:
         for batch in load_batches(split, np.arange(len(split)), BATCH_SIZE):
-            file.write(batch.images)
+            file.write(batch.images.data)
             crc32[batch.positions] = [zlib.crc32(image) for image in batch.images]
             bar.advance(len(batch.labels))
         file.write(crc32.tobytes() + _checksum(dataset, split, crc32))

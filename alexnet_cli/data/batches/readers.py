@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.reduction import DupFd
 from multiprocessing.synchronize import Lock
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class ThreadReader:
     def __enter__(self) -> "ThreadReader":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
     def start(self, split: Split, positions: np.ndarray) -> ThreadReading:
@@ -187,7 +188,7 @@ class ProcessReader:
     def __enter__(self) -> "ProcessReader":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._tasks.close()
         for process in self._processes:
             if process.pid:
@@ -253,7 +254,7 @@ class _Shared:
         return _detach, (DupFd(self.buffers.descriptor),)
 
 
-def _detach(sent) -> int:
+def _detach(sent: Any) -> int:
     return sent.detach()
 
 
@@ -265,7 +266,7 @@ class _Worker:
     results: connection.Connection
     taking: Lock
     answering: Lock
-    memory: _Shared | int
+    memory: Any  # a _Shared, which arrives as a descriptor
     source: ShardImages | RawImages
     dtype: np.dtype
     image_size: int

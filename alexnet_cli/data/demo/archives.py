@@ -109,7 +109,7 @@ def _meta_mat(ids: np.ndarray, images_per_class: int) -> bytes:
     return MAT_HEADER + mat.getvalue()[len(MAT_HEADER) :]
 
 
-def _write_tar(file: BinaryIO, members: Members) -> None:
+def _write_tar(file: BinaryIO | gzip.GzipFile, members: Members) -> None:
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, content in members:
             member = tarfile.TarInfo(name)

@@ -56,7 +56,7 @@ class RemoteFile:
 
     def __init__(self, url: str):
         self.url, self.position = url, 0
-        self._file: BinaryIO | None = None
+        self._file: Any = None
 
     def read(self, count: int) -> bytes:
         """Return at most `count` bytes; none at the end.
@@ -160,26 +160,27 @@ def _retry(url: str, action: Callable[[], Any]) -> Any:
         except AlexNetError:  # a signal requests a stop
             raise
         except Exception as error:  # each kind of file system has errors of its own
+            fault: BaseException = error
             if url.startswith("http") and isinstance(error, FileNotFoundError) and error.__cause__:
-                error = error.__cause__  # fsspec reports every HTTP error as a missing file
-            if pause is None or not _is_temporary(error):
-                raise _explain(url, error) from error
+                fault = error.__cause__  # fsspec reports every HTTP error as a missing file
+            if pause is None or not _is_temporary(fault):
+                raise _explain(url, fault) from fault
             time.sleep(pause)
     raise AssertionError("the last try returns or raises")
 
 
-def _status(error: Exception) -> int:
+def _status(error: BaseException) -> int:
     """Return the HTTP status of an answer; 0 if there was no answer."""
     status = getattr(error, "status", 0)
     return status if isinstance(status, int) else 0
 
 
-def _is_temporary(error: Exception) -> bool:
+def _is_temporary(error: BaseException) -> bool:
     refused = 400 <= _status(error) < 500 and _status(error) not in (408, 429)
     return not isinstance(error, LASTING) and not refused
 
 
-def _explain(url: str, error: Exception) -> AlexNetError:
+def _explain(url: str, error: BaseException) -> AlexNetError:
     status = _status(error)
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return DatasetError(f"{url}: there is no such file.", kept="Nothing of it is kept.")

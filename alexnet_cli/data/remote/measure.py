@@ -69,8 +69,9 @@ def measure_all(
         AlexNetError: as `read_samples`; the measures of finished tars are kept.
     """
     paths = dict(zip(names, thread_map(_record_path, names, NUM_THREADS), strict=True))
-    known = {name: _read_record(name, path) for name, path in paths.items()}
-    new = [name for name in names if known[name] is None]
+    records = {name: _read_record(name, path) for name, path in paths.items()}
+    known = {name: record for name, record in records.items() if record}
+    new = [name for name in names if name not in known]
     if new:
         progress.say(f"{len(new)} of {len(names)} tars are read once to count their samples")
 
@@ -106,7 +107,8 @@ def _read_record(name: str, path: Path) -> TarMeasure | None:
 
 
 def _measure(name: str, path: Path, allow_pipe: bool) -> TarMeasure:
-    labels, keys, wnids, sides = [], [], {}, set()
+    labels, keys, sides = [], [], set()
+    wnids: dict[tuple[int, str | None], None] = {}
     with open_tar(name, allow_pipe=allow_pipe) as source:
         tar = TarStream(source, name)
         for sample in read_samples(tar):

@@ -13,7 +13,7 @@ import json
 import random
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -97,8 +97,10 @@ def open_tars(
 def _explicit_classes(tars: TarSet) -> tuple[ImageClass, ...]:
     """Return the classes of a file whose lines are all `WNID words`."""
     names = read_names(tars.classes) if tars.classes else []
-    found = [WNID_AND_WORDS.fullmatch(name) for name in names]
-    return tuple(ImageClass(m[1], m[2] or m[1]) for m in found) if all(found) else ()
+    found = [m for name in names if (m := WNID_AND_WORDS.fullmatch(name))]
+    if len(found) < len(names):
+        return ()
+    return tuple(ImageClass(m[1], m[2] or m[1]) for m in found)
 
 
 def _classes(tars: TarSet, measures: Sequence[TarMeasure]) -> tuple[ImageClass, ...]:
@@ -207,14 +209,14 @@ class StreamSplit:
                 futures.append(pool.decode(sample, images[row]))
         return Batch(images, labels, positions), ThreadReading(images, futures)
 
-    def _samples(self, shuffle: tuple[int, int] | None) -> Iterator[Placed]:
+    def _samples(self, shuffle: tuple[int, int] | None) -> Generator[Placed]:
         """Yield all samples in the order of one epoch."""
         import webdataset  # loads torch, two seconds
 
         seed = f"{shuffle[0]} {shuffle[1]}" if shuffle else None
         shards = webdataset.SimpleShardList([tar.name for tar in self.tars], seed)
-        samples = iter(webdataset.DataPipeline(shards, self._placed))
-        return _shuffled(samples, random.Random(seed)) if seed else samples
+        pipeline = webdataset.DataPipeline(shards, self._placed)
+        yield from _shuffled(pipeline, random.Random(seed)) if seed else pipeline
 
     def _placed(self, listed: Iterator[dict]) -> Iterator[Placed]:
         """Yield the samples of each listed tar, checking that they are those measured."""
@@ -239,7 +241,7 @@ class StreamSplit:
             tar.check(num, stream.digest.hexdigest())
 
 
-def _shuffled(samples: Iterator[Placed], rng: random.Random) -> Iterator[Placed]:
+def _shuffled(samples: Iterable[Placed], rng: random.Random) -> Iterator[Placed]:
     """Shuffle in a buffer that is bounded in bytes too, which webdataset's is not."""
     buffer, num_bytes = [], 0
     for placed in samples:
@@ -254,7 +256,7 @@ def _shuffled(samples: Iterator[Placed], rng: random.Random) -> Iterator[Placed]
     yield from buffer
 
 
-def _read_ahead(items: Iterator[Any], count: int) -> Iterator[Any]:
+def _read_ahead(items: Generator[Any], count: int) -> Generator[Any]:
     """Run an iterator in its own daemon thread, `count` items ahead.
 
     A hung server cannot block shutdown then.
@@ -302,7 +304,7 @@ class _DecodingPool(ThreadPoolExecutor):
         self._decoding: deque[tuple[Future, int]] = deque()
         self._num_bytes = 0
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.shutdown(cancel_futures=True)
 
     def decode(self, sample: RawSample, image: np.ndarray) -> Future:

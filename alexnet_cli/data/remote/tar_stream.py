@@ -9,7 +9,7 @@ import hashlib
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from alexnet_cli.data.sources.labels import MAX_CLASSES
 from alexnet_cli.data.sources.samples import (
@@ -21,8 +21,8 @@ from alexnet_cli.data.sources.samples import (
     read_notes,
 )
 from alexnet_cli.errors import DatasetError
+from alexnet_cli.io.tar import MAX_HEADER_BYTES, Header
 
-HEADER_BYTES = 1 << 20  # maximum size of the headers of one member
 BUFFER_BYTES = 1 << 16
 _EXTENDED = (
     tarfile.XHDTYPE,
@@ -106,12 +106,13 @@ class TarStream:
             DatasetError: if the tar is cut or damaged, or a member is sparse or too large.
         """
         try:
-            self._may_read = HEADER_BYTES
-            tar = tarfile.open(  # noqa: SIM115 - the caller closes the source
-                fileobj=self, mode="r|", bufsize=BUFFER_BYTES, tarinfo=_Header
+            self._may_read = MAX_HEADER_BYTES
+            source: Any = self
+            tar: Any = tarfile.open(  # noqa: SIM115 - the caller closes the source
+                fileobj=source, mode="r|", bufsize=BUFFER_BYTES, tarinfo=_Header
             )
             while (member := tar.next()) is not None:
-                self._may_read = self.num_bytes + member.size + HEADER_BYTES
+                self._may_read = self.num_bytes + member.size + MAX_HEADER_BYTES
                 if member.isreg() and self._is_wanted(member):
                     yield member.name, tar.extractfile(member).read()
                 tar.members.clear()
@@ -140,7 +141,7 @@ class TarStream:
             raise DatasetError(f"{self.name}: {member.name[:80]!a} is {what} read.")
         return True
 
-    def _check_end(self, tar: tarfile.TarFile) -> None:
+    def _check_end(self, tar: Any) -> None:
         """Read to the last byte: there must be nothing but zeros."""
         self._in_members = False
         while content := tar.fileobj.read(BUFFER_BYTES):
@@ -151,19 +152,14 @@ class TarStream:
         return DatasetError(f"{self.name}: cut, damaged or compressed at {self.num_bytes}: {why}.")
 
 
-class _Header(tarfile.TarInfo):
-    """A header that ends the tar only if it is all zeros."""
+class _Header(Header):
+    """A header that is neither sparse nor longer than any real one."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_Header":
-        try:
-            header = super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(str(error)) from error
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
+        header = super().frombuf(buf, encoding, errors)
         if header.type == tarfile.GNUTYPE_SPARSE:
             raise tarfile.ReadError(f"{header.name[:80]!a} is sparse")
-        if header.type in _EXTENDED and header.size > HEADER_BYTES:
+        if header.type in _EXTENDED and header.size > MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {header.size} bytes")
         return header

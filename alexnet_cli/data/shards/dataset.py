@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from alexnet_cli.data.shards.index import (
     read_index,
 )
 from alexnet_cli.data.shards.tar_layout import BLOCK
-from alexnet_cli.errors import DatasetError, hint
+from alexnet_cli.errors import DatasetError, hint, on_one_line
 from alexnet_cli.io.thread_map import thread_map
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.types import ImageClass, PixelStats
@@ -109,30 +110,24 @@ class Dataset:
 
     Attributes:
         folder: where its files are, pixel_stats.npz among them.
-        origin: the URL or the tars that it was opened from; empty for a folder.
-        streamed: whether its splits are `StreamSplit`s.
+        name: the folder, URL or tars that it was opened from.
+        splits: `Split`s, or `StreamSplit`s if it is streamed.
     """
 
     folder: Path
     classes: tuple[ImageClass, ...]
-    splits: dict[str, Split]
+    splits: dict[str, Any]
     image_size: int
     fingerprint: str
-    origin: str = ""
+    name: str
     streamed: bool = False
-
-    @property
-    def name(self) -> str:
-        """What the user called it."""
-        return self.origin or str(self.folder)
 
     def load_pixel_stats(self) -> PixelStats:
         """Read pixel_stats.npz; errors are those of `pixel_stats.load_pixel_stats`."""
-        if self.streamed:
-            make = hint("pca_of_tars", tars=self.name)
-        else:
-            make = f"Make it: alexnet pca {self.name}"
-        return load_pixel_stats(self.folder, self.fingerprint, make)
+        make = hint("pca_of_tars", tars=self.name) if self.streamed else None
+        return load_pixel_stats(
+            self.folder, self.fingerprint, make or f"Make it: alexnet pca {self.name}"
+        )
 
     def check_crop(self, recipe: Recipe) -> None:
         """Raise a DatasetError if the images are smaller than the recipe's crops."""
@@ -172,7 +167,7 @@ def dataset_of(
     folder: Path,
     index: Index,
     samples: dict[str, np.ndarray],
-    origin: str = "",
+    url: str = "",
     fetch: Callable[[Shard], None] | None = None,
 ) -> Dataset:
     """Return the dataset of an index and the sample index of each split."""
@@ -181,7 +176,8 @@ def dataset_of(
         name: Split(name, folder, split.shards, samples[name], size, fetch)
         for name, split in index.splits.items()
     }
-    return Dataset(folder, index.classes, splits, size, index.fingerprint(), origin)
+    name = url or str(folder)
+    return Dataset(folder, index.classes, splits, size, index.fingerprint(), name)
 
 
 def _check_shards(folder: Path, index: Index, samples: dict[str, np.ndarray]) -> None:
@@ -253,7 +249,7 @@ def read_samples(folder: Path, name: str, index: Index) -> np.ndarray:
             samples = np.load(io.BytesIO(content), allow_pickle=False)
             fault = _samples_fault(samples, index.splits[name], len(index.classes))
     except Exception as error:  # numpy raises many kinds on a damaged header
-        raise _damaged(path, f"damaged or missing ({error})") from error
+        raise _damaged(path, f"damaged or missing ({on_one_line(str(error))})") from error
     if fault:
         raise _damaged(path, fault)
     return samples

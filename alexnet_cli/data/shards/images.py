@@ -18,7 +18,7 @@ import numpy as np
 import simplejpeg
 
 from alexnet_cli.data.shards.index import Shard
-from alexnet_cli.errors import AlexNetError, DatasetError, MachineError, hint
+from alexnet_cli.errors import AlexNetError, DatasetError, Hint, MachineError, hint
 from alexnet_cli.io.disk import advice_on, fault_in_words
 
 RAW_ROW = np.dtype([("position", "<i8"), ("crc32", "<u4")])
@@ -106,12 +106,14 @@ class ShardImages:
             return True
 
     def _changed(self, row: tuple) -> AlexNetError:
-        kind, what = DatasetError, f"{self.where(row)} is not what prep wrote: its CRC-32 differs"
-        if self.has_changed(row[0]):
-            kind, what = MachineError, f"{what}; the shard changed after it was first read"
+        what = f"{self.where(row)} is not what prep wrote: its CRC-32 differs"
+        advice: str | Hint = hint("repair_dataset", folder=self.folder)
         if self.is_fetched:
-            return kind(f"{what}.", hint="Remove the file; it will be fetched again.")
-        return kind(f"{what}.", hint=hint("repair_dataset", folder=self.folder))
+            advice = "Remove the file; it will be fetched again."
+        if self.has_changed(row[0]):
+            what += "; the shard changed after it was first read"
+            return MachineError(f"{what}.", hint=advice)
+        return DatasetError(f"{what}.", hint=advice)
 
     def _opened(self, shard: int) -> "_OpenFile":
         file = _OpenFile(os.open(self.paths[shard], os.O_RDONLY))

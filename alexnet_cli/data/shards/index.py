@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from alexnet_cli.errors import DatasetError, Hint, hint
+from alexnet_cli.errors import DatasetError, Hint, hint, on_one_line
 from alexnet_cli.io.atomic import write_bytes
 from alexnet_cli.types import ImageClass
 
@@ -81,7 +81,7 @@ class Index:
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with any image, label or class."""
-        content = [asdict(entry) for entry in self.classes]
+        content: list[object] = [asdict(entry) for entry in self.classes]
         content += [s.sha256 for split in self.splits.values() for s in split.shards]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
@@ -120,7 +120,8 @@ def read_index(folder: Path, name: str = INDEX_NAME) -> Index:
             )
         index = _parse_index(content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DatasetError(f"{path}: damaged ({error}).", hint=_remedy(folder)) from error
+        why = on_one_line(str(error))
+        raise DatasetError(f"{path}: damaged ({why}).", hint=_remedy(folder)) from error
     if content.pop("checksum", None) != _checksum(content):
         raise DatasetError(
             f"{path}: edited since it was written; its checksum does not match.",

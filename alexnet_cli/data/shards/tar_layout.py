@@ -8,6 +8,9 @@ import tarfile
 import zlib
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
+
+Sample = tuple[int, int, int, int, int]  # offset and length of a JPEG, label, number, crc32
 
 BLOCK = tarfile.BLOCKSIZE
 END_BYTES = 2 * BLOCK
@@ -49,19 +52,19 @@ def end_of_tar(num_bytes: int) -> bytes:
     return bytes(END_BYTES + -(num_bytes + END_BYTES) % tarfile.RECORDSIZE)
 
 
-def scan_samples(path: Path) -> list[tuple[int, int, int, int, int]]:
-    """Return (offset, length, label, number, crc32) of each sample of a shard.
+def scan_samples(path: Path) -> list[Sample]:
+    """Return the samples of a shard whose SHA-256 was compared; nothing else is checked."""
+    samples = []
+    with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        members = tar.getmembers()  # KEY.jpg, KEY.cls, KEY.json of each sample
+        for image, label in zip(members[::3], members[1::3], strict=True):
+            number = int(image.name.removesuffix(".jpg").rpartition("-")[2])
+            jpeg, digits = (_content(file, member) for member in (image, label))
+            place = image.offset_data, image.size
+            samples.append((*place, int(digits), number, zlib.crc32(jpeg)))
+    return samples
 
-    Nothing is checked: the caller has compared the shard's SHA-256.
-    """
-    samples: dict[str, list[int]] = {}
-    with tarfile.open(path, "r:") as tar:
-        for member in tar:
-            key, _, suffix = member.name.partition(".")
-            content = tar.extractfile(member).read()
-            if suffix == "jpg":
-                number = int(key.rpartition("-")[2])
-                samples[key] = [member.offset_data, member.size, 0, number, zlib.crc32(content)]
-            elif suffix == "cls":
-                samples[key][2] = int(content)
-    return [tuple(sample) for sample in samples.values()]
+
+def _content(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
+    file.seek(member.offset_data)
+    return file.read(member.size)

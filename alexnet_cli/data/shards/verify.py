@@ -5,8 +5,8 @@ import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import simplejpeg
@@ -78,8 +78,7 @@ def audit_shard(task: AuditTask, is_stopping: Callable[[], bool] = lambda: False
         with path.open("rb", buffering=0) as file:
             sha256, num_bytes = _hash(file, is_stopping)
             findings = _compare(shard, sha256, num_bytes)
-            if task.rows is not None:
-                findings += _decode_all(task, file, is_stopping)
+            findings += _decode_all(task, file, is_stopping)
             return ShardAudit(shard.name, sha256, num_bytes, findings)
     except FileNotFoundError:
         finding = Finding(shard.name, "", "the file", f"{shard.num_bytes} bytes", "no such file")
@@ -97,7 +96,7 @@ def _compare(shard: Shard, sha256: str, num_bytes: int) -> list[Finding]:
     ]
 
 
-def _hash(file: BinaryIO, is_stopping: Callable[[], bool]) -> tuple[str, int]:
+def _hash(file: FileIO, is_stopping: Callable[[], bool]) -> tuple[str, int]:
     """Return SHA-256 and size of a file."""
     digest, num_bytes, buffer = hashlib.sha256(), 0, memoryview(bytearray(HASHED_BYTES))
     if hasattr(os, "posix_fadvise"):  # not on macOS
@@ -108,10 +107,10 @@ def _hash(file: BinaryIO, is_stopping: Callable[[], bool]) -> tuple[str, int]:
     return digest.hexdigest(), num_bytes
 
 
-def _decode_all(task: AuditTask, file: BinaryIO, is_stopping: Callable[[], bool]) -> list[Finding]:
+def _decode_all(task: AuditTask, file: FileIO, is_stopping: Callable[[], bool]) -> list[Finding]:
     """Return the first images that do not decode as recorded, and the number of the others."""
     findings = []
-    for row in task.rows:
+    for row in () if task.rows is None else task.rows:
         if is_stopping():
             break
         file.seek(int(row["offset"]))

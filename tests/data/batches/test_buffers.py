@@ -79,7 +79,7 @@ def test_threads_never_get_the_same_memory():
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
-def test_no_batch_that_is_held_is_ever_overwritten(dataset, kind):
+def test_batch_that_is_kept_is_never_overwritten(dataset, kind):
     split = open_dataset(dataset).split("train")
     reader = ThreadReader(3) if kind == "threads" else ProcessReader(split, 2)
     holds, addresses, num_batches = list(HOLDS.values()), set(), 0

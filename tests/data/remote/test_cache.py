@@ -38,7 +38,7 @@ def left_over(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob("*.partial")]
 
 
-def test_place_of_the_cache_is_the_users_to_choose(monkeypatch, tmp_path):
+def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     monkeypatch.delenv("ALEXNET_CACHE")
@@ -49,7 +49,7 @@ def test_place_of_the_cache_is_the_users_to_choose(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / ".cache" / "alexnet"
 
 
-def test_shards_are_fetched_once_and_whole(web, dataset):
+def test_shards_are_fetched_once_and_completely(web, dataset):
     server = web(dataset)
     files = open_files(server.url)
     fetch_all(files)
@@ -64,7 +64,7 @@ def test_shards_are_fetched_once_and_whole(web, dataset):
     assert server.asked == [*asked, INDEX_NAME]
 
 
-def test_urls_and_datasets_have_folders_of_their_own(web, dataset, copy):
+def test_every_url_and_dataset_has_its_own_folder(web, dataset, copy):
     first = open_files(web(dataset).url)
     second = open_files(web(dataset).url)
     server = web(copy)
@@ -77,7 +77,7 @@ def test_urls_and_datasets_have_folders_of_their_own(web, dataset, copy):
 
 
 @pytest.mark.parametrize("fault", ["other", "cut", "refuse", 500])
-def test_fault_that_passes_leaves_no_trace(web, dataset, fault):
+def test_temporary_error_leaves_no_trace(web, dataset, fault):
     server = web(dataset)
     files = open_files(server.url)
     shard = shards_of(files)[0]
@@ -97,7 +97,7 @@ def test_fault_that_passes_leaves_no_trace(web, dataset, fault):
         (404, DatasetError, "no such file"),
     ],
 )
-def test_fault_that_stays_names_the_shard_and_leaves_nothing(web, dataset, fault, error, word):
+def test_lasting_error_names_the_shard_and_leaves_nothing(web, dataset, fault, error, word):
     server = web(dataset)
     files = open_files(server.url)
     shard = shards_of(files)[1]
@@ -146,7 +146,7 @@ def test_url_without_a_dataset_is_named(web, tmp_path):
         open_files(web(tmp_path).url)
 
 
-def test_what_was_fetched_is_used_without_a_network(web, dataset, said):
+def test_fetched_files_are_used_without_a_network(web, dataset, said):
     server = web(dataset)
     files = open_files(server.url)
     fetch_all(files)
@@ -157,7 +157,7 @@ def test_what_was_fetched_is_used_without_a_network(web, dataset, said):
     fetch_all(again)
 
 
-def test_many_at_once_fetch_each_shard_once(web, dataset):
+def test_threads_fetch_each_shard_once(web, dataset):
     server = web(dataset)
     files = open_files(server.url)
     shard = shards_of(files)[0]
@@ -166,7 +166,7 @@ def test_many_at_once_fetch_each_shard_once(web, dataset):
     assert server.asked.count(shard.name) == 1
 
 
-def test_half_written_file_of_a_killed_process_is_removed(web, dataset):
+def test_partial_file_of_a_killed_process_is_removed(web, dataset):
     files = open_files(web(dataset).url)
     shard = shards_of(files)[0]
     (files.folder / f"{shard.name}.abc.99.partial").write_bytes(b"half")
@@ -174,7 +174,7 @@ def test_half_written_file_of_a_killed_process_is_removed(web, dataset):
     assert not left_over(files.folder)
 
 
-def test_shard_cut_in_the_cache_is_fetched_anew(web, dataset):
+def test_shard_truncated_in_the_cache_is_fetched_again(web, dataset):
     files = open_files(web(dataset).url)
     shard = shards_of(files)[0]
     (files.folder / shard.name).write_bytes(b"short")
@@ -182,7 +182,7 @@ def test_shard_cut_in_the_cache_is_fetched_anew(web, dataset):
     assert (files.folder / shard.name).read_bytes() == (dataset / shard.name).read_bytes()
 
 
-def test_what_is_missing_is_said_in_megabytes(web, dataset, said, monkeypatch):
+def test_missing_shards_are_reported_in_megabytes(web, dataset, said, monkeypatch):
     files = open_files(web(dataset).url)
     shards = shards_of(files)
     files.fetch(shards[0])
@@ -196,7 +196,7 @@ def test_what_is_missing_is_said_in_megabytes(web, dataset, said, monkeypatch):
     assert "ALEXNET_CACHE" in error.value.hint
 
 
-def test_sample_index_and_stats_come_with_it(web, dataset):
+def test_sample_index_and_pixel_stats_are_fetched(web, dataset):
     files = open_files(web(dataset).url)
     files.read_samples("train")
     files.fetch_stats()
@@ -204,7 +204,7 @@ def test_sample_index_and_stats_come_with_it(web, dataset):
         assert (files.folder / name).read_bytes() == (dataset / name).read_bytes()
 
 
-def test_dataset_without_stats_has_none(web, copy):
+def test_dataset_without_pixel_stats_is_fetched(web, copy):
     (copy / FILE_NAME).unlink()
     files = open_files(web(copy).url)
     files.fetch_stats()

@@ -62,7 +62,7 @@ def test_limit_of_open_files_is_raised_for_the_shards_there_are(
     assert num_open() == before + min(3, allowed // 2)
 
 
-def test_limit_of_open_files_that_cannot_be_raised_is_kept_to(dataset, monkeypatch):
+def test_limit_of_open_files_that_cannot_be_raised_is_respected(dataset, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
@@ -74,7 +74,7 @@ def test_limit_of_open_files_that_cannot_be_raised_is_kept_to(dataset, monkeypat
     assert num_open() == before + 2
 
 
-def test_threads_share_it_though_files_come_and_go(dataset, monkeypatch):
+def test_threads_can_share_a_reader_of_few_open_files(dataset, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (2, 2))
     images = images_of(dataset)
     contents = [path.read_bytes() for path in images.paths]
@@ -86,7 +86,7 @@ def test_threads_share_it_though_files_come_and_go(dataset, monkeypatch):
         assert all(pool.map(read, range(600)))
 
 
-def test_file_that_gets_shorter_is_a_fault_of_the_machine(copy):
+def test_truncated_file_raises_a_machine_error(copy):
     images = images_of(copy)
     images.read(1, 0, 512)
     os.truncate(copy / "train-000001.tar", 600)
@@ -94,7 +94,7 @@ def test_file_that_gets_shorter_is_a_fault_of_the_machine(copy):
         images.read(1, 512, 900)
 
 
-def test_disk_that_fails_is_named_with_what_to_do(copy, monkeypatch):
+def test_disk_error_names_the_file_with_a_hint(copy, monkeypatch):
     def fail(*_):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -105,14 +105,14 @@ def test_disk_that_fails_is_named_with_what_to_do(copy, monkeypatch):
     assert error.value.hint == advice_on(error.value.__cause__)
 
 
-def test_file_that_goes_away_before_it_is_opened_is_named(copy):
+def test_file_removed_before_it_is_opened_is_named(copy):
     images = images_of(copy)
     (copy / "train-000000.tar").unlink()
     with pytest.raises(MachineError, match=r"train-000000.tar: No such file"):
         images.read(0, 0, 512)
 
 
-def test_only_a_file_that_was_written_to_has_changed(copy):
+def test_modified_and_missing_files_have_changed(copy):
     images = images_of(copy)
     for shard in range(3):
         images.read(shard, 0, 512)
@@ -121,7 +121,7 @@ def test_only_a_file_that_was_written_to_has_changed(copy):
     assert [images.has_changed(shard) for shard in range(3)] == [True, True, False]
 
 
-def test_whole_shards_have_no_faults(dataset):
+def test_intact_shards_have_no_faults(dataset):
     assert faults(dataset, dataset) == []
 
 
@@ -136,7 +136,7 @@ def test_every_missing_and_extra_shard_is_named(copy, dataset):
     ]
 
 
-def test_swapped_shards_of_the_same_size_are_told_by_their_first_sample(copy, dataset):
+def test_swapped_shards_of_the_same_size_are_found_by_their_first_sample(copy, dataset):
     one, other = copy / "train-000000.tar", copy / "train-000001.tar"
     size = max(one.stat().st_size, other.stat().st_size)
     split = open_dataset(dataset).split("train")
