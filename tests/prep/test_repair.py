@@ -96,7 +96,7 @@ def test_too_small_a_disk_is_refused_untouched(copy, release, monkeypatch):
     before = files_of(copy)
     usage = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with refused(MachineError, "the repair needs"):
+    with refused(MachineError, "the shards still to be made need"):
         put_right(copy, release)
     assert files_of(copy) == before
 
