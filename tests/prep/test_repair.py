@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers import Listener, files_of, flip, refused
+from helpers import Listener, draw_image, encoded, files_of, flip, refused
 
 import alexnet_cli.prep.repair as repair_module
 from alexnet_cli.data.images.resize import to_jpeg
@@ -131,7 +131,7 @@ def test_files_of_a_killed_repair_are_removed(copy, dataset, release):
 def test_rejected_images_are_tried_once_more_for_their_reasons(tmp_path):
     for name in ("ant", "bee"):
         (tmp_path / "in" / name).mkdir(parents=True)
-        (tmp_path / "in" / name / "1.jpg").write_bytes(draw())
+        (tmp_path / "in" / name / "1.jpg").write_bytes(encoded(draw_image(40, 40)))
     (tmp_path / "in" / "ant" / "2.jpg").write_bytes(b"text")
     (tmp_path / "in" / "bee" / "2.jpg").write_bytes(b"")
     prep(
@@ -143,12 +143,6 @@ def test_rejected_images_are_tried_once_more_for_their_reasons(tmp_path):
     (tmp_path / "out" / "rejected.csv").unlink()
     assert repaired(tmp_path / "out", tmp_path / "in") == ["rejected.csv"]
     assert files_of(tmp_path / "out") == before
-
-
-def draw() -> bytes:
-    import numpy as np
-
-    return to_jpeg(np.full((40, 40, 3), 99, np.uint8))
 
 
 def test_image_that_is_rejected_now_makes_other_bytes(copy, release, monkeypatch):
