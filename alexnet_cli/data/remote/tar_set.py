@@ -12,7 +12,7 @@ from alexnet_cli.data.remote.files import RemoteFile, check_url, is_url, size_an
 from alexnet_cli.data.remote.tar_stream import ByteSource
 from alexnet_cli.data.sources.labels import SPLITS
 from alexnet_cli.data.sources.samples import FILE
-from alexnet_cli.errors import AlexNetError, DatasetError, MachineError, UsageError, hint
+from alexnet_cli.errors import DatasetError, MachineError, UsageError, hint
 
 PIPE = "pipe:"
 MAX_TARS = 100_000
@@ -136,7 +136,7 @@ def _command(name: str, allow_pipe: bool) -> Iterator[ByteSource]:
     try:
         yield pipe
         pipe.close()
-    except (OSError, AlexNetError) as error:
+    except (OSError, DatasetError, MachineError) as error:
         if failed := _exit_code(pipe.proc):
             raise MachineError(
                 f"{name}: the command failed, exit code {failed}.",
