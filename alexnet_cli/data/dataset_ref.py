@@ -69,9 +69,7 @@ class DatasetRef:
                 have, or the paper's 256.
 
         Raises:
-            InputError: if it is no dataset, or a damaged one.
-            MachineError: if a disk or network fails.
-            UsageError: if the tars are not valid or not allowed.
+            AlexNetError: if it is not a dataset, is damaged, or cannot be read.
         """
         if isinstance(self.place, TarSet):
             return open_tars(self.place, splits, image_size, progress)
@@ -81,12 +79,7 @@ class DatasetRef:
         return open_dataset(self.place)
 
     def read_index(self, progress: Progress = SILENT) -> Index:
-        """Return the index of a folder or URL; nothing else is read.
-
-        Raises:
-            InputError: if it is no dataset, or a damaged one.
-            MachineError: if a disk or network fails.
-        """
+        """Return the index of a folder or URL; nothing else is read."""
         if isinstance(self.place, str):
             return open_files(self.place, progress).index
         return read_index(Path(str(self.place)))

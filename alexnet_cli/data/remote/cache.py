@@ -88,11 +88,7 @@ class CachedFiles:
         return dataset_of(self.folder, self.index, samples, self.url, self.fetch)
 
     def announce_missing(self, shards: Sequence[Shard], progress: Progress) -> tuple[Shard, ...]:
-        """Return the shards that are not in the cache, after reporting how many bytes they have.
-
-        Raises:
-            MachineError: if the cache's disk has no room for them.
-        """
+        """Return the shards that are not in the cache, after reporting how many bytes they have."""
         missing = tuple(s for s in shards if not self._has(s.name, s.num_bytes))
         advice = "Make room, or name another folder: ALEXNET_CACHE=FOLDER"
         announce(missing, f"{len(shards)} shards", self.url, self.folder, advice, progress)

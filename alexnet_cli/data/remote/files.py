@@ -48,14 +48,10 @@ def check_url(url: str) -> str:
 
 
 class RemoteFile:
-    """The bytes of a URL in their order.
-
-    Attributes:
-        position: number of bytes read.
-    """
+    """The bytes of a URL in their order."""
 
     def __init__(self, url: str):
-        self.url, self.position = url, 0
+        self._url, self._position = url, 0
         self._file: Any = None
 
     def read(self, count: int) -> bytes:
@@ -65,15 +61,15 @@ class RemoteFile:
             DatasetError: if there is no such file.
             MachineError: if the network fails at every try, or access is denied.
         """
-        content = _retry(self.url, lambda: self._try(count))
-        self.position += len(content)
+        content = _retry(self._url, lambda: self._try(count))
+        self._position += len(content)
         return content
 
     def _try(self, count: int) -> bytes:
         try:
             if self._file is None:
-                self._file = open_url(self.url)
-                self._skip(self.position)  # a server need not support ranges
+                self._file = open_url(self._url)
+                self._skip(self._position)  # a server need not support ranges
             return self._file.read(count)
         except Exception:
             self.close()
@@ -103,11 +99,7 @@ def open_url(url: str) -> BinaryIO:
 
 
 def size_and_tag(url: str) -> tuple[int | None, str]:
-    """Return a file's size in bytes, and its tag or time, if its server sends them.
-
-    Raises:
-        AlexNetError: as `RemoteFile.read`.
-    """
+    """Return a file's size in bytes, and its tag or time, if its server sends them."""
 
     def ask() -> dict:
         file_system, path = _file_system(url)

@@ -76,12 +76,7 @@ class Split:
         return [f"{self.name}-{number:08d}" for number in self.samples["number"].tolist()]
 
     def fetch_shards_of(self, positions: np.ndarray) -> None:
-        """Fetch the shards of some samples that are not in the cache yet.
-
-        Raises:
-            DatasetError: if the URL has no such shard, or one with other bytes than in the index.
-            MachineError: if the network or the disk fails.
-        """
+        """Fetch the shards of some samples, if they are not in the cache yet."""
         if self.fetch and not self.raw:
             for shard in np.unique(self.samples["shard"][positions]).tolist():
                 self.fetch(self.shards[shard])
@@ -96,12 +91,8 @@ class Split:
         return (self.raw.rows if self.raw else self.samples)[positions]
 
     def jpeg(self, position: int) -> bytes:
-        """Return the JPEG of one sample; errors are those of `ShardImages.read_into`."""
+        """Return the JPEG of one sample."""
         return self.jpegs.jpeg(self.samples[position].item())
-
-    def where(self, position: int) -> str:
-        """Return shard and key of one sample, for messages."""
-        return self.jpegs.where(self.samples[position].item())
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +114,7 @@ class Dataset:
     streamed: bool = False
 
     def load_pixel_stats(self) -> PixelStats:
-        """Read pixel_stats.npz; errors are those of `pixel_stats.load_pixel_stats`."""
+        """Read pixel_stats.npz."""
         make = hint("pca_of_tars", tars=self.name) if self.streamed else None
         return load_pixel_stats(
             self.folder, self.fingerprint, make or f"Make it: alexnet pca {self.name}"
@@ -195,13 +186,10 @@ def _check_shards(folder: Path, index: Index, samples: dict[str, np.ndarray]) ->
 def shard_faults(
     folder: Path, split: str, shards: Sequence[Shard], samples: np.ndarray
 ) -> list[str]:
-    """Check quickly that every shard of a split is there, has its size, and begins as it should.
+    """Return one text per shard that is missing, has another size or begin, or is not in the index.
 
     Args:
         samples: rows of the sample index, in stored order.
-
-    Returns:
-        One text per fault, each with the shard's name; shards unknown to the index are faults.
     """
     ends = np.cumsum([shard.num_samples for shard in shards], dtype=np.int64).tolist()
     firsts = [

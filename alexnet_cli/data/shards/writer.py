@@ -11,11 +11,10 @@ import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from alexnet_cli.data.images.resize import to_jpeg, to_square
 from alexnet_cli.data.shards.index import Shard
-from alexnet_cli.data.shards.tar_layout import BLOCK, end_of_tar, sample_members
+from alexnet_cli.data.shards.tar_layout import BLOCK, Sample, end_of_tar, sample_members
 from alexnet_cli.data.sources.source import SourceImage
 from alexnet_cli.errors import ImageError
 from alexnet_cli.io.atomic import read_checksummed, write_atomically, write_checksummed
@@ -66,12 +65,11 @@ class ShardRecord:
     """A finished shard: what the indexes need, and the images left out of it.
 
     Attributes:
-        samples: (offset, length, label, number, crc32) of each KEY.jpg.
         rejected: (source, label, reason, detail) of each image left out.
     """
 
     shard: Shard
-    samples: list[tuple[int, int, int, int, int]]
+    samples: list[Sample]
     rejected: list[tuple[str, int, str, str]]
 
 
@@ -84,9 +82,16 @@ def make_shard(task: ShardTask, is_stopping: Callable[[], bool] = lambda: False)
     Raises:
         TaskStopped: if `is_stopping` returned True.
     """
-    samples, rejected = [], []
+    samples: list[Sample] = []
+    rejected, num_bytes, digest = [], 0, hashlib.sha256()
     with write_atomically(task.folder / task.name) as file:
-        tar = _HashingWriter(file)
+
+        def add(content: bytes) -> None:
+            nonlocal num_bytes
+            file.write(content)
+            digest.update(content)
+            num_bytes += len(content)
+
         images = zip(task.images, task.wnids, strict=True)
         for number, (image, wnid) in enumerate(images, start=task.first_number):
             if is_stopping():
@@ -97,14 +102,13 @@ def make_shard(task: ShardTask, is_stopping: Callable[[], bool] = lambda: False)
                 _check_staging_copy(error, image, task.folder)
                 rejected.append((image.source, image.label, error.reason, error.detail))
                 continue
-            samples.append(
-                (tar.num_bytes + BLOCK, len(jpeg), image.label, number, zlib.crc32(jpeg))
-            )
+            place = num_bytes + BLOCK, len(jpeg)
+            samples.append((*place, image.label, number, zlib.crc32(jpeg)))
             key = f"{task.split}-{number:08d}"
             notes = json.dumps({"wnid": wnid, "source": image.name}).encode("ascii")
-            tar.write(sample_members(key, (jpeg, str(image.label).encode("ascii"), notes)))
-        tar.write(end_of_tar(tar.num_bytes))
-    shard = Shard(task.name, len(samples), tar.num_bytes, tar.digest.hexdigest())
+            add(sample_members(key, (jpeg, str(image.label).encode("ascii"), notes)))
+        add(end_of_tar(num_bytes))
+    shard = Shard(task.name, len(samples), num_bytes, digest.hexdigest())
     record = ShardRecord(shard, samples, rejected)
     write_checksummed(task.record_path, {"task": task.fingerprint(), **asdict(record)})
     return record
@@ -146,19 +150,5 @@ def read_record(task: ShardTask) -> ShardRecord | None:
                 return None
     except OSError:
         return None
-    samples, rejected = ([tuple(row) for row in content[name]] for name in ("samples", "rejected"))
+    samples, rejected = (list(map(tuple, content[name])) for name in ("samples", "rejected"))
     return ShardRecord(shard, samples, rejected)
-
-
-class _HashingWriter:
-    """Counts and hashes the bytes written to a file."""
-
-    def __init__(self, file: BinaryIO):
-        self._file = file
-        self.digest = hashlib.sha256()
-        self.num_bytes = 0
-
-    def write(self, content: bytes) -> None:
-        self.digest.update(content)
-        self.num_bytes += len(content)
-        self._file.write(content)

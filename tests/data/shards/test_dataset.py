@@ -56,7 +56,8 @@ def test_samples_are_those_a_plain_tar_reader_finds(dataset, name):
 
 def test_where_names_shard_and_key(dataset):
     split = open_dataset(dataset).split("val")
-    assert split.where(26) == f"{dataset / 'val-000001.tar'}: sample val-00000026"
+    where = split.jpegs.where(split.samples[26].item())
+    assert where == f"{dataset / 'val-000001.tar'}: sample val-00000026"
 
 
 def test_folder_without_an_index_is_refused_with_the_command(tmp_path):
