@@ -76,12 +76,12 @@ def _run_on_workers(
     context.set_forkserver_preload(["alexnet_cli.data.shards.writer"])
     reader, writer = context.Pipe(duplex=False)
     workers: list[BaseProcess] = []
-    with _without_hangup():
+    with _starting():
         pool = ProcessPoolExecutor(
             num_workers, mp_context=context, initializer=_start_worker, initargs=(reader,)
         )
     try:
-        with _without_hangup(), starting():
+        with _starting():
             pending = {pool.submit(make_shard_here, task) for task in tasks}
         workers = multiprocessing.active_children()
         yield from collect(pending, stop_signal)
@@ -107,8 +107,13 @@ def _run_on_workers(
 
 
 @contextmanager
-def starting() -> Iterator[None]:
-    """Raise a MachineError for threads and processes that a limit keeps from starting."""
+def _starting() -> Iterator[None]:
+    """Start processes that ignore a closed terminal, as the parent ends them.
+
+    Raises:
+        MachineError: if a limit of processes or threads prevents it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     try:
         yield
     except BrokenProcessPool:
@@ -119,14 +124,6 @@ def starting() -> Iterator[None]:
             kept=SHARDS_KEPT,
             hint=hint("fewer_workers"),
         ) from error
-
-
-@contextmanager
-def _without_hangup() -> Iterator[None]:
-    """Start processes that ignore a closed terminal; the parent ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-    try:
-        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from alexnet_cli.data.sources.staging import StagedFile
 from alexnet_cli.errors import ImageError, SourceError, UsageError, hint, some_names
 from alexnet_cli.io.disk import is_ours
 from alexnet_cli.types import ImageClass
+
+BY_LABEL = attrgetter("label", "name")
+BY_NAME = attrgetter("name", "label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Source:
 
     def __post_init__(self) -> None:
         for split, listed in self.images.items():
-            listed.sort(key=_label_and_name if split == "train" else _name_and_label)
+            listed.sort(key=BY_LABEL if split == "train" else BY_NAME)
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with any class, or any image's name, size or label."""
@@ -110,14 +114,6 @@ class Layout:
     options: tuple[str, ...] = ()  # the fields of `SourceOptions` that `read` takes as keywords
 
 
-def _label_and_name(image: SourceImage) -> tuple[int, str]:
-    return image.label, image.name
-
-
-def _name_and_label(image: SourceImage) -> tuple[str, int]:
-    return image.name, image.label
-
-
 def count_ignored(ignored: dict[str, int], reason: str, count: int = 1) -> None:
     """Count entries that are not images."""
     if count:
@@ -138,7 +134,7 @@ def split_off_val(
         raise UsageError(f"a share of {fraction} for validation.", hint=hint("val_fraction"))
     split: dict[str, list[SourceImage]] = {"train": [], "val": []}
     by_label: dict[int, list[SourceImage]] = {}
-    for image in sorted(images, key=_label_and_name):
+    for image in sorted(images, key=BY_LABEL):
         by_label.setdefault(image.label, []).append(image)
     rng = np.random.default_rng([seed, 0x7A1])
     for group in by_label.values():

@@ -1,4 +1,4 @@
-"""Bytes out of zips, spools and CIFAR's planes; a damaged one is a rejected image, no crash."""
+"""Bytes from zips, staged files and CIFAR's planes; a damaged image is rejected."""
 
 import io
 import random
