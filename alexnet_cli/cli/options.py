@@ -6,12 +6,16 @@ from typing import Annotated, Literal
 import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Device = Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="Where it runs.")]
+Device = Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="Device to compute on.")]
 Gpus = Annotated[
-    int | None, typer.Option(min=1, help="2 splits the network over two devices, a column each.")
+    int | None,
+    typer.Option(min=1, help="Number of GPUs: 2 splits the network, one column on each."),
 ]
 Views = Annotated[
-    int, typer.Option(help="1 (center), 9 (3 x 3), or 10 (corners, center, mirrored).")
+    int,
+    typer.Option(
+        help="Crops averaged per image: 1 (center), 9 (3 x 3), or 10 (corners, center, mirrored)."
+    ),
 ]
 
 
@@ -74,36 +78,55 @@ def find_source(text: str, stream: bool, classes: Path | None, allow_pipe: bool)
     return location(text)
 
 
-Run = Annotated[Path, typer.Option(help="Folder of the run, for example runs/paper.")]
-RecipeName = Annotated[str | None, typer.Option(help="By default paper; see alexnet recipes.")]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Same as --set epochs=N.")]
-InitFrom = Annotated[Path | None, typer.Option(help="Checkpoint whose layers the run begins with.")]
+Run = Annotated[Path, typer.Option(help="Folder of the run, such as runs/paper.")]
+RecipeName = Annotated[
+    str | None, typer.Option(help="Recipe to use, by default paper. List them: alexnet recipes.")
+]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="Number of epochs; same as --set epochs=N.")
+]
+InitFrom = Annotated[
+    Path | None, typer.Option(help="Checkpoint from which the run takes its first layers.")
+]
 Replicated = Annotated[
     int | None,
-    typer.Option("--gpus", min=1, help="2 hold a column each; 4 two replicas of that, and so on."),
+    typer.Option(
+        "--gpus", min=1, help="Number of GPUs: 2 hold one column each, 4 are two replicas of that."
+    ),
 ]
 Columns = Annotated[
-    int | None, typer.Option(min=1, max=2, help="1: every GPU a replica of the whole network.")
+    int | None,
+    typer.Option(
+        min=1,
+        max=2,
+        help="GPUs per copy of the network: 2 splits it as in the paper, 1 keeps it whole.",
+    ),
 ]
 Precision = Annotated[
     Literal["fp32", "tf32", "bf16"],
-    typer.Option(help="Arithmetic of the forward and backward passes; weights stay fp32."),
+    typer.Option(help="Arithmetic of the forward and backward passes; weights stay in fp32."),
 ]
-Compiled = Annotated[bool, typer.Option("--compile", help="Let torch.compile make the kernels.")]
+Compiled = Annotated[bool, typer.Option("--compile", help="Build the kernels with torch.compile.")]
 Cache = Annotated[
     Literal["raw"] | None,
-    typer.Option(help="raw: decode all images once into a file, 197 kB per image, and read that."),
+    typer.Option(
+        help="raw decodes all images once into a file of 197 kB per image and reads that."
+    ),
 ]
 SaveMinutes = Annotated[
-    float, typer.Option(min=0, help="Between checkpoints within an epoch; 0 for none.")
+    float, typer.Option(min=0, help="Minutes between checkpoints within an epoch; 0 disables them.")
 ]
-SaveSteps = Annotated[int, typer.Option(min=0, help="The same in updates.")]
+SaveSteps = Annotated[
+    int, typer.Option(min=0, help="Updates between checkpoints within an epoch; 0 disables them.")
+]
 Tensorboard = Annotated[
-    bool, typer.Option("--tensorboard", help="Also draw curves: RUN/tensorboard.")
+    bool, typer.Option("--tensorboard", help="Also write curves to RUN/tensorboard.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue the run from its last checkpoint.")
+]
 AllowDataChange = Annotated[
-    bool, typer.Option("--allow-data-change", help="With --resume: go on with other images.")
+    bool, typer.Option("--allow-data-change", help="With --resume: allow other images than before.")
 ]
 
 
@@ -117,6 +140,19 @@ def wanted_recipe(name: str | None, settings: list[str], epochs: int | None):
     return replace(wanted, epochs=epochs) if epochs else wanted
 
 
+def runtime_config(
+    device: str,
+    gpus: int | None = None,
+    columns: int | None = None,
+    precision: str = "fp32",
+    compiled: bool = False,
+):
+    """Return where and how a command computes, from its options."""
+    from alexnet_cli.distributed.runtime_config import RuntimeConfig
+
+    return RuntimeConfig(device, gpus, columns, precision, compiled)
+
+
 def check_views(views: int | None) -> None:
     if views not in (None, 1, 9, 10):
-        raise typer.BadParameter(f"{views} is none of 1, 9 and 10.", param_hint="--views")
+        raise typer.BadParameter(f"{views} is not 1, 9 or 10.", param_hint="--views")

@@ -22,7 +22,9 @@ def check(
         str | None, typer.Option(help="Dataset to take images from; drawn ones otherwise.")
     ] = None,
     settings: Settings = None,
-    steps: Annotated[int, typer.Option(min=1, help="Updates to learn one batch in.")] = 300,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Maximum number of updates to overfit one batch.")
+    ] = 300,
     as_json: AsJson = False,
 ) -> None:
     """Measure the activations of every layer of a recipe, and overfit one batch."""
@@ -32,36 +34,37 @@ def check(
     found = load_recipe(Path(recipe)) if recipe.endswith(".json") else find_recipe(recipe)
     wanted = with_settings(found, settings or [])
     from alexnet_cli.data.remote.files import location
-    from alexnet_cli.training import check as verb
+    from alexnet_cli.training.check import check as check_recipe
 
     source = location(data) if data else None
-    result = verb.check(wanted, source, steps=steps, progress=console.ConsoleProgress())
+    result = check_recipe(wanted, source, steps=steps, progress=console.ConsoleProgress())
     show(result.to_json(), as_json, show_check)
     result.raise_faults()
 
 
 def show_check(result: dict) -> None:
-    """Signals layer by layer, and the batch learned by heart."""
-    table = Table(title=f"{result['recipe']} as drawn, on {safe(result['data'])}")
-    for column in ("after", "scale", "spread", "silent"):
-        table.add_column(column, justify="right" if column != "after" else "left")
-    for row in result["signals"]:
-        numbers = (f"{row['scale']:.3g}", f"{row['spread']:.3g}", f"{row['silent']:.0%}")
+    """Show activation statistics layer by layer, and whether one batch was overfitted."""
+    table = Table(title=f"{result['recipe']}, untrained, on {safe(result['data'])}")
+    for column in ("layer", "rms", "std", "dead"):
+        table.add_column(column, justify="right" if column != "layer" else "left")
+    for row in result["layers"]:
+        numbers = (f"{row['rms']:.3g}", f"{row['std']:.3g}", f"{row['dead_fraction']:.0%}")
         table.add_row(row["name"], *numbers)
     print_rich(table)
-    print_line("scale: root mean square; spread: between images; silent: zero for every image")
+    print_line("rms: root mean square; std: between images; dead: outputs zero for every image")
     print_line(
-        f"first loss {result['first_loss']:.3f}; a guess has ln({result['classes']}) = "
+        f"first loss {result['first_loss']:.3f}; chance level is ln({result['classes']}) = "
         f"{result['chance_loss']:.3f}"
     )
     one = result["overfit"]
-    verb = "learned" if one["learned"] else "[bold red]not learned[/]"
+    verb = "overfitted" if one["learned"] else "[bold red]not overfitted[/]"
     print_line(
-        f"{one['images']} images {verb} by heart in {len(one['losses'])} steps at rate "
-        f"{one['rate']:.2g}: loss {one['losses'][0]:.3f} to {_finite(one['losses'][-1]):.3f}"
+        f"one batch of {one['images']} images {verb} in {len(one['losses'])} steps at learning "
+        f"rate {one['learning_rate']:.2g}: loss {one['losses'][0]:.3f} to "
+        f"{_finite(one['losses'][-1]):.3f}"
     )
 
 
 def _finite(value: float | None) -> float:
-    """Return what JSON has no number for as infinite."""
+    """Return infinity for None, which JSON has instead of it."""
     return math.inf if value is None else value

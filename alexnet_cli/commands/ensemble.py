@@ -15,6 +15,7 @@ from alexnet_cli.cli.options import (
     Precision,
     Views,
     check_views,
+    runtime_config,
 )
 from alexnet_cli.cli.tables import error_cells, error_table, show
 
@@ -33,17 +34,18 @@ def ensemble(
     """Average the probabilities of several networks."""
     check_views(views)
     from alexnet_cli.data.remote.files import location
-    from alexnet_cli.inference import ensemble as verb
+    from alexnet_cli.inference.ensemble import EnsembleRequest
+    from alexnet_cli.inference.ensemble import ensemble as average
 
     source = location(data) if data else None
-    where = {"device": device, "num_devices": gpus, "precision": precision}
-    where |= {"progress": console.ConsoleProgress()}
-    result = verb.ensemble(members, source, split=split, num_views=views, weights=weights, **where)
+    runtime = runtime_config(device, gpus, precision=precision)
+    request = EnsembleRequest(tuple(members), source, split, views, weights, runtime)
+    result = average(request, console.ConsoleProgress())
     show(asdict(result), as_json, show_ensemble)
 
 
 def show_ensemble(result: dict) -> None:
-    """Each member and the average."""
+    """Show each member and the average."""
     table = error_table(f"ensemble of {len(result['members'])}: {result['images']:,} images")
     for member, weight in zip(result["members"], result["weights"], strict=True):
         table.add_row(f"{safe(member['file'])} x {weight:.3g}", *error_cells(member))

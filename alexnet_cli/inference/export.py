@@ -1,4 +1,4 @@
-"""`alexnet export`: a checkpoint -> one ONNX file that takes images and gives probabilities."""
+"""`alexnet export`: a checkpoint -> one ONNX file that maps images to probabilities."""
 
 import json
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 import torch
 
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.oom_errors import friendly_oom_errors
-from alexnet_cli.errors import CheckpointError, InputError
+from alexnet_cli.errors import CheckpointError, InputError, hint
 from alexnet_cli.inference.classifier import Classifier, load_classifier
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, write_bytes
 from alexnet_cli.io.progress import SILENT, Progress
@@ -18,10 +19,10 @@ from alexnet_cli.onnx.graph import build_graph
 from alexnet_cli.onnx.runtime import METADATA_KEY, OnnxClassifier, load_onnx, seal
 
 CHECKED_BATCHES = (1, 3, 32)
-CHECKED_VIEWS = 1000  # that many images of one view, a tenth as many of ten
-NO_MEMORY = "No file was written. Close other programs, then run the same command again."
+CHECKED_VIEWS = 1000  # 1,000 images of one view, or 100 of ten views
+NOT_WRITTEN = "No file was written."
 MAX_DIFFERENCE = 1e-4
-MAX_TIE = 1e-6  # classes as near as that to the first may take its place
+MAX_TIE = 1e-6  # two classes whose probabilities differ less may be exchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,10 @@ class ExportResult:
     """What was written.
 
     Attributes:
-        checked: images that torch and onnxruntime were compared on.
-        batches: the sizes of batches they came in.
-        max_abs_difference: between the probabilities, of all classes and images.
-        top1_differing: images whose most probable class is another, by a near tie.
+        checked: number of images on which torch and onnxruntime were compared.
+        batches: batch sizes of the comparison.
+        max_abs_difference: of the probabilities, over all classes and images.
+        top1_differing: number of images whose most probable class differs, by a near tie.
     """
 
     onnx: str
@@ -49,10 +50,10 @@ class ExportResult:
 
 @dataclass(slots=True)
 class _Comparison:
-    """What torch and onnxruntime say of the same images.
+    """The differences between torch's and onnxruntime's probabilities of the same images.
 
     Attributes:
-        largest_gap: by how much less probable than torch's first class the other's first one is.
+        largest_gap: between torch's probabilities of its own and of onnxruntime's first class.
     """
 
     images: int = 0
@@ -61,7 +62,7 @@ class _Comparison:
     largest_gap: float = 0.0
 
     def add(self, expected: np.ndarray, found: np.ndarray) -> None:
-        """Take in probabilities (N, K)."""
+        """Compare probabilities (N, K) of a batch."""
         gaps = expected.max(axis=1) - expected[np.arange(len(found)), found.argmax(axis=1)]
         self.images += len(found)
         difference = float(np.abs(found - expected).max())
@@ -70,7 +71,7 @@ class _Comparison:
         self.largest_gap = max(self.largest_gap, float(gaps.max()))
 
     def fault(self) -> str:
-        """Say why the two are not the same network; nothing if they are."""
+        """Return why the two are not the same network; empty if they are."""
         if not self.largest_difference <= MAX_DIFFERENCE:
             return (
                 f"its probabilities differ from torch's by {self.largest_difference:.2g}, more "
@@ -92,22 +93,25 @@ def export(
     """Write the ONNX model, after comparing it with torch on random images.
 
     Raises:
-        InputError: a file of that name exists and `force` is not set.
-        CheckpointError: the checkpoint cannot be used, or the model's probabilities differ.
-        MachineError: the memory is full; nothing is written.
+        InputError: if the file exists and `force` is not set.
+        CheckpointError: if the checkpoint cannot be used, or the model's probabilities differ.
+        MachineError: if memory is full; nothing is written.
     """
     if onnx_path.exists() and not force:
-        raise InputError(f"{onnx_path} exists; it is left as it is. Add --force to replace it.")
+        raise InputError(
+            f"{onnx_path} exists.", kept="It is left as it is.", hint=hint("replace_file")
+        )
     if not onnx_path.parent.is_dir():
         raise InputError(f"{onnx_path.parent}: no such folder.")
-    with friendly_oom_errors(max(CHECKED_BATCHES), NO_MEMORY):
+    advice = "Close other programs, then run the same command again."
+    with friendly_oom_errors(max(CHECKED_BATCHES), advice, NOT_WRITTEN):
         return _export(checkpoint_path, onnx_path, num_views, progress)
 
 
 def _export(
     checkpoint_path: Path, onnx_path: Path, num_views: int, progress: Progress
 ) -> ExportResult:
-    classifier, checkpoint = load_classifier(checkpoint_path, (torch.device("cpu"),))
+    classifier, checkpoint = load_classifier(checkpoint_path, Runtime((torch.device("cpu"),)))
     model = build_graph(
         checkpoint.recipe,
         checkpoint.weights,
@@ -145,13 +149,13 @@ def _about(checkpoint: Checkpoint, num_views: int) -> dict:
 def _write_checked(
     path: Path, content: bytes, classifier: Classifier, num_views: int, progress: Progress
 ) -> _Comparison:
-    """Give the file its name only after its probabilities were found right."""
+    """Rename the file to its final name only after its probabilities were checked."""
     trial = path.with_name(f"{path.name}.check{PARTIAL_SUFFIX}")
     try:
         write_bytes(trial, content)
         compared = _compare(classifier, _reopen(trial, path), num_views, progress)
         if fault := compared.fault():
-            raise CheckpointError(f"{path}: {fault}. The file was not written.")
+            raise CheckpointError(f"{path}: {fault}.", kept=NOT_WRITTEN)
         trial.replace(path)
     finally:
         trial.unlink(missing_ok=True)
@@ -159,12 +163,12 @@ def _write_checked(
 
 
 def _reopen(trial: Path, path: Path) -> OnnxClassifier:
-    """Open the model under the name it has until it is checked."""
+    """Open the model by its temporary name."""
     try:
         return load_onnx(trial, "cpu")
     except CheckpointError as error:
-        why = str(error).replace(trial.name, path.name)
-        raise CheckpointError(f"{why}\nThe file was not written.") from error
+        problem = error.problem.replace(trial.name, path.name)
+        raise error.replaced(problem=problem, kept=NOT_WRITTEN) from error
 
 
 def _compare(
@@ -182,12 +186,12 @@ def _compare(
 
 
 def _batch_sizes(num_views: int) -> list[int]:
-    """Return a batch of every size, and large ones until there are images enough."""
+    """Return each size once, and the largest until there are enough images."""
     missing, largest = CHECKED_VIEWS // num_views - sum(CHECKED_BATCHES), max(CHECKED_BATCHES)
     return [*CHECKED_BATCHES, *[largest] * -(-missing // largest)]
 
 
 def _random_images(rng: np.random.Generator, num_images: int, size: int) -> np.ndarray:
-    """Draw blocky uint8 images; of flat noise a network would say the same each time."""
+    """Draw uint8 images of blocks; on white noise all predictions would be alike."""
     cells = rng.integers(0, 256, (num_images, 8, 8, 3), dtype=np.uint8)
     return cells.repeat(size // 8 + 1, axis=1).repeat(size // 8 + 1, axis=2)[:, :size, :size]

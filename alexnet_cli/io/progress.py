@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from alexnet_cli.errors import Hint
+
 
 class Tracker(Protocol):
     """One bar: how many of its items are done."""
@@ -18,8 +20,8 @@ class Tracker(Protocol):
 class Progress(Protocol):
     """Where long work reports to."""
 
-    def say(self, line: str) -> None:
-        """Show one line that stays."""
+    def say(self, line: str | Hint) -> None:
+        """Show one line that stays, or a hint in words."""
 
     def track(self, what: str, total: int):
         """Return a context manager that yields a `Tracker` over `total` items."""
@@ -31,7 +33,7 @@ class _SilentTracker:
 
 
 class _Silent:
-    def say(self, line: str) -> None:
+    def say(self, line: str | Hint) -> None:
         pass
 
     @contextmanager

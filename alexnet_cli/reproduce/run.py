@@ -5,6 +5,7 @@ from pathlib import Path
 
 from alexnet_cli.data.dataset_ref import index_of
 from alexnet_cli.distributed.device_plan import choose_devices
+from alexnet_cli.distributed.runtime_config import RuntimeConfig
 from alexnet_cli.errors import UsageError
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.recipes.paper_tables import (
@@ -77,7 +78,7 @@ def plan(request: Request, *, progress: Progress = SILENT) -> Estimate:
     _check_name(request.table)
     datasets = _published_datasets() | _open_datasets(request, progress)
     shortcuts = request.shortcuts
-    devices = choose_devices(shortcuts.device, shortcuts.num_devices, limit=None)
+    devices = choose_devices(RuntimeConfig(shortcuts.device, shortcuts.num_devices), limit=None)
     if request.table == FIGURE_1:
         race = Race(datasets["cifar-10"], request.out, shortcuts)
         jobs = race.jobs(_choose_racers(request))

@@ -8,10 +8,10 @@ import torch
 from alexnet_cli.bench import measure as bench_module
 from alexnet_cli.bench.measure import CLASSES, Bencher, Extent, bench, name_of, peak_memory
 from alexnet_cli.data.shards.dataset import open_dataset
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.replicas import Replicas
 from alexnet_cli.io.progress import SILENT
 from alexnet_cli.recipes.overrides import widen
-from alexnet_cli.training.train_step import Place
 
 CPU = torch.device("cpu")
 SHORT = Extent(0.01)
@@ -32,7 +32,7 @@ def recipe(tiny_recipe):
 
 
 def test_everything_is_measured_with_a_dataset(recipe, dataset):
-    found = bench(recipe, open_dataset(dataset), Place((CPU,)), SHORT, SILENT)
+    found = bench(recipe, open_dataset(dataset), Runtime((CPU,)), SHORT, SILENT)
 
     reading = ["read", "decode", "reader"]
     assert list(found.stages) == [*reading, *PARTS, "step", "step from shards", *VIEWS]
@@ -44,7 +44,7 @@ def test_everything_is_measured_with_a_dataset(recipe, dataset):
 
 
 def test_without_a_dataset_nothing_is_read(recipe):
-    found = bench(recipe, None, Place((CPU,), "bf16"), SHORT, SILENT)
+    found = bench(recipe, None, Runtime((CPU,), "bf16"), SHORT, SILENT)
 
     assert list(found.stages) == [*PARTS, "step", *VIEWS]
     assert (found.classes, found.dataset, found.precision) == (CLASSES, "", "bf16")
@@ -52,15 +52,15 @@ def test_without_a_dataset_nothing_is_read(recipe):
 
 
 def test_split_network_is_measured_too(recipe):
-    found = bench(recipe, None, Place((CPU, CPU)), SHORT, SILENT)
+    found = bench(recipe, None, Runtime((CPU, CPU)), SHORT, SILENT)
 
     assert found.split_over == 2
     assert found.stages["step"] > 0
 
 
 def test_replicas_that_share_a_batch_time_whole_steps_only(recipe, dataset):
-    bencher = Bencher(recipe, open_dataset(dataset), Place((CPU,)), SHORT, SILENT)
-    bencher.place = Place((CPU,), replicas=Replicas(0, 2))
+    bencher = Bencher(recipe, open_dataset(dataset), Runtime((CPU,)), SHORT, SILENT)
+    bencher.place = Runtime((CPU,), replicas=Replicas(0, 2))
 
     works = bencher._works()
 
@@ -69,7 +69,7 @@ def test_replicas_that_share_a_batch_time_whole_steps_only(recipe, dataset):
 
 
 def test_only_what_was_asked_for_is_measured(recipe, dataset):
-    found = bench(recipe, open_dataset(dataset), Place((CPU,)), Extent(0.01, ("step",)), SILENT)
+    found = bench(recipe, open_dataset(dataset), Runtime((CPU,)), Extent(0.01, ("step",)), SILENT)
 
     assert list(found.stages) == ["step"]
     assert found.roofline == found.used == {}
@@ -77,7 +77,7 @@ def test_only_what_was_asked_for_is_measured(recipe, dataset):
 
 
 def test_kernels_of_a_whole_step_are_profiled_if_asked_for(recipe):
-    found = bench(recipe, None, Place((CPU,)), Extent(0.01, (), with_kernels=True), SILENT)
+    found = bench(recipe, None, Runtime((CPU,)), Extent(0.01, (), with_kernels=True), SILENT)
 
     names = " ".join(kernel.name for kernel in found.kernels)
     assert "convolution" in names
@@ -90,7 +90,7 @@ def test_measurements_of_steps_that_are_too_slow_are_skipped_with_the_reason(
 ):
     monkeypatch.setattr(bench_module, "LIMIT_SECONDS", 1e-6)
 
-    found = bench(recipe, open_dataset(dataset), Place((CPU,)), Extent(1e-7), SILENT)
+    found = bench(recipe, open_dataset(dataset), Runtime((CPU,)), Extent(1e-7), SILENT)
 
     assert not found.stages
     reasons = "\n".join(found.skipped)
@@ -99,7 +99,7 @@ def test_measurements_of_steps_that_are_too_slow_are_skipped_with_the_reason(
 
 
 def test_loader_that_fails_is_noted_and_other_faults_are_raised(recipe, dataset, monkeypatch):
-    bencher = Bencher(recipe, open_dataset(dataset), Place((CPU,)), SHORT, SILENT)
+    bencher = Bencher(recipe, open_dataset(dataset), Runtime((CPU,)), SHORT, SILENT)
 
     class Failing:
         def __init__(self, message: str):
@@ -124,7 +124,7 @@ def test_gpu_memory_of_a_cpu_is_unknown():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_gpu_memory_of_a_step_is_measured(recipe):
-    found = bench(recipe, None, Place((torch.device("cuda", 0),)), Extent(0.01, ()), SILENT)
+    found = bench(recipe, None, Runtime((torch.device("cuda", 0),)), Extent(0.01, ()), SILENT)
 
     assert 0 < found.memory["allocated"] <= found.memory["reserved"]
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from alexnet_cli.cli.app_data import _find_source, _name_of
 
 from alexnet_cli.cli import app as cli
-from alexnet_cli.cli.app_data import _find_source, _name_of
 from alexnet_cli.data.remote.tar_set import TarSet
 
 

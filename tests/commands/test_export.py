@@ -3,9 +3,10 @@ import json
 import numpy as np
 import onnx
 import pytest
+from helpers import CPU
 
 import alexnet_cli.inference.export as export_module
-from alexnet_cli.distributed.device_plan import choose_devices
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.inference.classifier import load_classifier
 from alexnet_cli.onnx.runtime import load_onnx
 
@@ -53,7 +54,7 @@ def test_exported_file_passes_the_checker_and_says_where_it_is_from(onnx_model):
 
 
 def test_exported_file_gives_torch_probabilities(checkpoint, onnx_model):
-    classifier, _ = load_classifier(checkpoint, choose_devices("cpu"))
+    classifier, _ = load_classifier(checkpoint, Runtime((CPU,)))
     exported = load_onnx(onnx_model, "cpu")
     size = exported.image_size
     images = np.random.default_rng(5).integers(0, 256, (5, size, size, 3), dtype=np.uint8)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import Listener
+from helpers import Listener, train
 
 from alexnet_cli.cli.console import ConsoleProgress
 from alexnet_cli.distributed.precision import SLOW_BF16
@@ -20,7 +20,6 @@ from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import Event, Recipe
 from alexnet_cli.training import trainer as trainer_module
-from alexnet_cli.training.run import train
 from alexnet_cli.training.run_directory import RunDirectory
 from alexnet_cli.training.train_step import TrainStep
 
@@ -490,7 +489,7 @@ def begun(dataset, checkpoint, tmp_path_factory) -> Path:
     recipe = replace(
         widen(find_recipe("pretrain-2009"), 1 / 16), crop_size=99, batch_size=16, epochs=1
     )
-    train(dataset, run, recipe, init_from=checkpoint, device="cpu")
+    train(dataset, run, recipe, init_from=checkpoint)
     return run
 
 
@@ -672,9 +671,7 @@ def test_cpu_without_bfloat16_instructions_is_warned_of_once_and_training_goes_o
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     said = Listener()
 
-    result = train(
-        dataset, tmp_path / "run", tiny_recipe, device="cpu", precision="bf16", progress=said
-    )
+    result = train(dataset, tmp_path / "run", tiny_recipe, precision="bf16", progress=said)
 
     assert (result.epochs, result.precision) == (2, "bf16")
     assert said.lines.count(SLOW_BF16) == 1

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from alexnet_cli.cli import hints
 from alexnet_cli.distributed.device_plan import DevicePlan, choose_devices, plan_devices
 from alexnet_cli.errors import DeviceError, UsageError
 
@@ -70,7 +71,7 @@ def test_refusal_names_the_way_without_gpus(machine, num_devices, hint):
     with pytest.raises(DeviceError) as caught:
         choose_devices("cuda", num_devices)
 
-    assert str(caught.value).endswith(hint)
+    assert hints.message(caught.value).endswith(hint)
 
 
 @pytest.mark.parametrize("device", ["gpu", "CPU", "cuda:1", ""])
@@ -185,7 +186,7 @@ def test_devices_that_cannot_be_shared_out_are_refused(
     with pytest.raises(UsageError) as caught:
         plan_devices("auto", num_devices, columns, net_columns=net_columns)
 
-    assert words in str(caught.value)
+    assert words in hints.message(caught.value)
     assert caught.value.exit_code == 2
 
 

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import assert_near, read_last
+from helpers import assert_near, evaluate, read_last, resume, train
 
 from alexnet_cli.distributed.replicas import ALONE, in_group, num_local, was_restarted
 from alexnet_cli.errors import JobError
-from alexnet_cli.inference.evaluate import evaluate
 from alexnet_cli.recipes.recipe import Recipe
-from alexnet_cli.training.run import resume, train
 
 TWO = {"device": "cpu", "num_devices": 2, "columns": 1}
 NUM_STEPS = 4  # an epoch: 60 images, 16 a step
@@ -40,7 +38,7 @@ def recipe(tiny_recipe) -> Recipe:
 def straight(dataset, recipe, tmp_path_factory) -> Path:
     """The run of one process."""
     run = tmp_path_factory.mktemp("alone") / "run"
-    train(dataset, run, recipe, device="cpu")
+    train(dataset, run, recipe)
     return run
 
 

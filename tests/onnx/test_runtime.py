@@ -13,6 +13,7 @@ import torch
 from onnx import TensorProto, helper
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.errors import CheckpointError, DeviceError, InputError, MachineError
 from alexnet_cli.inference.classifier import load_classifier
 from alexnet_cli.inference.export import export
@@ -52,7 +53,7 @@ def test_waiting_threads_of_a_session_sleep_after_a_moment(models):
 
 @pytest.mark.parametrize("views", [1, 10])
 def test_model_says_what_it_is(models, checkpoint, views: int):
-    _, origin = load_classifier(checkpoint, CPU)
+    _, origin = load_classifier(checkpoint, Runtime(CPU))
 
     found = load_onnx(models[views], "cpu")
 
@@ -65,7 +66,7 @@ def test_model_says_what_it_is(models, checkpoint, views: int):
 @pytest.mark.parametrize("num_images", [1, 2, 5])
 @pytest.mark.parametrize("views", [1, 10])
 def test_probabilities_are_those_of_torch(models, checkpoint, views: int, num_images: int):
-    classifier, _ = load_classifier(checkpoint, CPU)
+    classifier, _ = load_classifier(checkpoint, Runtime(CPU))
     images = draw_images(num_images, classifier.augmenter.image_size)
 
     found = load_onnx(models[views], "cpu").probabilities(images)

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from helpers import a_checkpoint
 
+from alexnet_cli.cli import hints
 from alexnet_cli.errors import MachineError
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.recipes.small import DEMO
 from alexnet_cli.training import checkpointer as saver_module
-from alexnet_cli.training.checkpointer import Checkpointer, SaveEvery
+from alexnet_cli.training.checkpointer import Checkpointer, SaveInterval
 from alexnet_cli.training.run_directory import RunDirectory
 
 WAIT = 60  # seconds, for a thread that is stuck
@@ -28,7 +29,7 @@ def run(tmp_path) -> RunDirectory:
 @pytest.fixture
 def checkpointer(run):
     """A saver by neither time nor steps."""
-    checkpointer = Checkpointer(run, SaveEvery(0, 0))
+    checkpointer = Checkpointer(run, SaveInterval(0, 0))
     yield checkpointer
     checkpointer.close()
 
@@ -125,7 +126,7 @@ def clock(monkeypatch):
 
 
 def test_by_minutes_since_the_last_checkpoint(run, clock):
-    checkpointer = Checkpointer(run, SaveEvery(minutes=10))
+    checkpointer = Checkpointer(run, SaveInterval(minutes=10))
     clock[0] += 599
     assert not checkpointer.is_due()
     clock[0] += 1
@@ -141,7 +142,7 @@ def test_by_minutes_since_the_last_checkpoint(run, clock):
 
 
 def test_by_steps_since_the_last_checkpoint(run, clock):
-    checkpointer = Checkpointer(run, SaveEvery(minutes=0, steps=3))
+    checkpointer = Checkpointer(run, SaveInterval(minutes=0, steps=3))
     clock[0] += 1e9
     assert [checkpointer.is_due() for _ in range(4)] == [False, False, True, True]
 
@@ -152,7 +153,7 @@ def test_by_steps_since_the_last_checkpoint(run, clock):
 
 
 def test_by_whichever_comes_first(run, clock):
-    checkpointer = Checkpointer(run, SaveEvery(minutes=1, steps=2))
+    checkpointer = Checkpointer(run, SaveInterval(minutes=1, steps=2))
     assert [checkpointer.is_due(), checkpointer.is_due()] == [False, True]
     checkpointer.save(a_checkpoint(1), is_best=False)
     clock[0] += 60
@@ -161,7 +162,7 @@ def test_by_whichever_comes_first(run, clock):
 
 
 def test_not_at_all_where_neither_is_wanted(run, clock):
-    checkpointer = Checkpointer(run, SaveEvery(0, 0))
+    checkpointer = Checkpointer(run, SaveInterval(0, 0))
     clock[0] += 1e9
     assert not any(checkpointer.is_due() for _ in range(1000))
     checkpointer.close()
@@ -184,10 +185,10 @@ def full_disk(monkeypatch):
 
 
 def assert_told(error: MachineError, run: RunDirectory) -> str:
-    message = str(error)
+    message = hints.message(error)
     assert error.exit_code == 4
     assert message.startswith(str(run.last))
-    assert "disk" in message
+    assert "the checkpoint could not be written" in message
     assert "No space left on device" in message
     assert message.count("\n") < 3
     return message
@@ -227,7 +228,7 @@ def test_fault_is_told_at_the_next_step_or_checkpoint(run, checkpointer, full_di
     checkpointer.save(a_checkpoint(1), is_best=False)
     checkpointer._pool.submit(int).result(WAIT)  # behind it in the only thread
 
-    with pytest.raises(MachineError, match="disk"):
+    with pytest.raises(MachineError, match="could not be written"):
         checkpointer.is_due() if when == "is_due" else checkpointer.save(
             a_checkpoint(2), is_best=False
         )

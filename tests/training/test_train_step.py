@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from alexnet_cli.data.pixel_stats import PixelStats, load_pixel_stats
 from alexnet_cli.data.shards.dataset import open_dataset
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.checkpoint import TrainState
@@ -16,7 +17,7 @@ from alexnet_cli.model.optimizer import PaperSGD
 from alexnet_cli.model.schedule import Rates
 from alexnet_cli.model.split import whole_state
 from alexnet_cli.recipes.recipe import Recipe
-from alexnet_cli.training.train_step import Place, TrainStep
+from alexnet_cli.training.train_step import TrainStep
 
 CPU = torch.device("cpu")
 NUM_CLASSES = 10
@@ -43,7 +44,7 @@ def stats() -> PixelStats:
 
 def build(recipe: Recipe, stats: PixelStats, replicas: Replicas = ALONE, **place) -> TrainStep:
     place = {"devices": (CPU,), **place}
-    train_step = TrainStep(recipe, NUM_CLASSES, stats, Place(replicas=replicas, **place))
+    train_step = TrainStep(recipe, NUM_CLASSES, stats, Runtime(replicas=replicas, **place))
     train_step.begin()
     return train_step
 
@@ -128,7 +129,7 @@ def train_in_float64(recipe: Recipe, stats: PixelStats, devices: int, replicas: 
         images, labels = draw(7)
         at = replace(AT, step=step)
         for train_step in learners:
-            rows = train_step.place.replicas.share.rows(7)
+            rows = train_step.runtime.replicas.share.rows(7)
             train_step.sgd.zero_grad()
             train_step.loss((images[rows], labels[rows]), at, 7, zeros()).backward()
         for parameters in zip(
