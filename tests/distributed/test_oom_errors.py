@@ -19,7 +19,7 @@ ASYNC = "CUDA error: out of memory\nCUDA kernel errors might be asynchronously r
 LOST = "CUDA error: unspecified launch failure\nCUDA kernel errors might be asynchronously reported"
 
 
-def message(fault: Exception) -> str:
+def shown(fault: Exception) -> str:
     with pytest.raises(MachineError) as caught, friendly_oom_errors(128):
         raise fault
     assert caught.value.exit_code == 4
@@ -33,13 +33,13 @@ def message(fault: Exception) -> str:
     [
         (torch.OutOfMemoryError(CUDA), " (2.25 GiB needed, 1.19 GiB free)."),
         (RuntimeError(CPU), " (17179869184 bytes needed)."),
-        (torch.AcceleratorError(ASYNC), "of 128. What"),
-        (torch.OutOfMemoryError("full"), "of 128. What"),
+        (torch.AcceleratorError(ASYNC), "of 128.\nEverything saved before is kept."),
+        (torch.OutOfMemoryError("full"), "of 128.\nEverything saved before is kept."),
     ],
     ids=["cuda", "cpu", "reported late", "without a number"],
 )
 def test_full_memory_names_what_was_needed_and_a_smaller_batch(fault, facts):
-    said = message(fault)
+    said = shown(fault)
 
     assert "out of memory with batches of 128" in said
     assert facts in said
@@ -47,8 +47,8 @@ def test_full_memory_names_what_was_needed_and_a_smaller_batch(fault, facts):
     assert "--gpus 2 --columns 1" in said
 
 
-def test_gpu_that_fails_says_so_and_how_to_go_on():
-    said = message(torch.AcceleratorError(LOST))
+def test_failed_gpu_is_reported_with_how_to_resume():
+    said = shown(torch.AcceleratorError(LOST))
 
     assert said.startswith("the GPU failed (CUDA error: unspecified launch failure).")
     assert "--resume" in said

@@ -7,13 +7,13 @@ import torch
 from helpers import Listener
 
 from alexnet_cli.distributed.precision import (
-    PRECISIONS,
     SLOW_BF16,
     allow_tf32,
     autocast,
     describe_precision,
     warn_of_slow_bf16,
 )
+from alexnet_cli.distributed.runtime_config import PRECISIONS
 
 CPU = torch.device("cpu")
 
@@ -88,8 +88,8 @@ def test_cpu_without_bfloat16_instructions_is_warned_of(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
     listener = Listener()
 
-    warn_of_slow_bf16(precision, CPU, listener)
-    warn_of_slow_bf16(precision, torch.device("cuda", 0), listener)
+    warn_of_slow_bf16(precision, "cpu", listener)
+    warn_of_slow_bf16(precision, "cuda", listener)
 
     assert listener.lines == ([SLOW_BF16] if warns else [])
 

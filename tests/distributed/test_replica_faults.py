@@ -133,7 +133,7 @@ def test_used_run_folder_is_refused_at_once_with_its_own_message(started, datase
     said = process.communicate(timeout=240)[1]
 
     assert process.returncode == 3, said
-    assert "already holds a run; it is left as it is" in said
+    assert "already contains a run.\nIt is left as it is." in said
     assert "lost the others" not in said
     assert files_of(run) == before
 

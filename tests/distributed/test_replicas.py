@@ -12,10 +12,10 @@ import torch
 from helpers import assert_near, evaluate, read_last, resume, train
 
 from alexnet_cli.distributed.replicas import ALONE, in_group, num_local, was_restarted
-from alexnet_cli.errors import JobError
+from alexnet_cli.errors import Stopped
 from alexnet_cli.recipes.recipe import Recipe
 
-TWO = {"device": "cpu", "num_devices": 2, "columns": 1}
+TWO = {"num_devices": 2, "columns": 1}
 NUM_STEPS = 4  # an epoch: 60 images, 16 a step
 NUM_EPOCHS = 20  # a signal takes up to half a second to reach the replicas
 
@@ -49,7 +49,7 @@ def test_two_replicas_stopped_and_resumed_learn_what_one_process_does(
     run = tmp_path / "run"
     watcher = threading.Thread(target=_terminate_once, args=(run / "log.jsonl",))
     watcher.start()
-    with pytest.raises(JobError, match="stopped and saved") as caught:
+    with pytest.raises(Stopped, match="stopped and saved") as caught:
         train(dataset, run, recipe, **TWO)
     watcher.join()
     assert caught.value.exit_code == 128 + signal.SIGTERM
@@ -60,7 +60,7 @@ def test_two_replicas_stopped_and_resumed_learn_what_one_process_does(
     assert (found.replicas, found.steps) == (2, NUM_EPOCHS * NUM_STEPS)
     assert_near(run, straight)
     best = run / "best.safetensors"
-    alone, together = (evaluate(best, dataset, **how) for how in ({"device": "cpu"}, TWO))
+    alone, together = (evaluate(best, dataset, **how) for how in ({}, TWO))
     assert together.images == 30
     assert (together.top1_error, together.top5_error) == (alone.top1_error, alone.top5_error)
     assert together.log_loss == pytest.approx(alone.log_loss, rel=1e-6)
@@ -85,12 +85,12 @@ def test_one_process_is_alone(monkeypatch):
     assert num_local() == 1
     assert ALONE.is_main
     assert values.tolist() == [0, 1, 2]
-    assert ALONE.gather(values).tolist() == [[0, 1, 2]]
+    assert ALONE.all_gather(values).tolist() == [[0, 1, 2]]
     assert ALONE.wrap(net := torch.nn.Linear(1, 1), ()) is net
 
 
 @pytest.mark.parametrize("name", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])
-def test_run_knows_that_it_was_started_anew(monkeypatch, name):
+def test_restarted_run_is_recognized(monkeypatch, name):
     assert not was_restarted()
     monkeypatch.setenv(name, "0")
     assert not was_restarted()
