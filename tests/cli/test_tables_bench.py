@@ -1,6 +1,6 @@
-"""The figures of a bench on the screen."""
+"""The result of a benchmark on the screen."""
 
-from alexnet_cli.cli.tables_bench import show_bench
+from alexnet_cli.commands.bench import kernel_lines, show_bench
 
 FOUND = {
     "device": "a GPU", "replicas": 2, "split_over": 1, "threads": 8, "torch": "2.15",
@@ -8,14 +8,13 @@ FOUND = {
     "stages": {"update": 123456.0, "step": 9.876}, "baseline": {"step": 4.0},
     "roofline": {"products": 4.2e14, "copy": 3.1e12}, "flops": {"forward": 1e9, "step": 4.1356e9},
     "used": {"step": 0.25, "update": 0.8}, "ratios": {"step / torchvision's": 2.469},
-    "limits": ["the step: it takes 10 images/s"], "skipped": ["views: no"],
+    "limits": ["the step: it uses 10 images/s"], "skipped": ["views: no"],
     "kernels": [],
 }  # fmt: skip
 
 
 def shown(capsys, **changes) -> str:
-    result = {"benches": [{**FOUND, **changes}], "failures": ["batch 1: no"], "report": ["b/b.md"]}
-    show_bench(result)
+    show_bench(FOUND | changes)
     return " ".join(capsys.readouterr().out.split())
 
 
@@ -31,14 +30,12 @@ def test_machine_and_its_limits_are_named(capsys):
         assert words in text
 
 
-def test_ratios_limits_failures_and_files_follow(capsys):
+def test_ratios_limits_and_skipped_measurements_follow(capsys):
     text = shown(capsys)
     for words in (
         "torchvision's: 2.47",
-        "it takes 10",
+        "it uses 10",
         "not measured: views",
-        "failed batch 1",
-        "b/b.md",
     ):
         assert words in text
 
@@ -57,3 +54,8 @@ def test_what_was_not_measured_is_left_out(capsys):
     assert "FLOP" not in text
     assert "compiled" not in text
     assert "1 x" not in text
+
+
+def test_long_names_of_kernels_are_cut_to_the_width():
+    lines = kernel_lines([{"name": "x" * 50, "calls": 1.0, "seconds": 0.001, "share": 1.0}], 20)
+    assert lines[1] == "100.0%     1.000      1  " + "x" * 17 + "..."
