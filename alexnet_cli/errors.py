@@ -38,7 +38,7 @@ class Hint:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def hint(name: str, **values: Any) -> Hint:
+def hint(name: str, /, **values: Any) -> Hint:
     """Return the hint of that name, for an error that a command line option can avoid."""
     return Hint(name, values)
 

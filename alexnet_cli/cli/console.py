@@ -80,8 +80,9 @@ class _Bar:
         self._bars, self._task = bars, task
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        changes = {"note": safe(note)} if note else {}
-        self._bars.update(self._task, advance=count, **changes)
+        self._bars.advance(self._task, count)
+        if note:
+            self._bars.update(self._task, note=safe(note))
 
 
 class ConsoleProgress:

@@ -40,6 +40,8 @@ HINTS: dict[str, str] = {
     "whole_replicas": "For {gpus} replicas of one device each: --gpus {gpus} --columns 1",
     "without_compile": "Run it without --compile.",
     # reproduce
+    "dataset_of_table": "Name a dataset with --data {name}=DATASET, or see the plan: --dry-run",
+    "validation_split": "Prepare it again with --val-fraction 0.1, or with val/ beside train/.",
 }
 
 

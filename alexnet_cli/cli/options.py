@@ -6,15 +6,20 @@ from typing import Annotated, Literal
 import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Device = Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="Device to compute on.")]
+Device = Annotated[
+    Literal["auto", "cuda", "cpu"],
+    typer.Option(help="Device to run on; auto uses a GPU if there is one."),
+]
 Gpus = Annotated[
     int | None,
-    typer.Option(min=1, help="Number of GPUs: 2 splits the network, one column on each."),
+    typer.Option(
+        min=1, help="Number of GPUs; 2 splits the network as in the paper, one column on each."
+    ),
 ]
 Views = Annotated[
     int,
     typer.Option(
-        help="Crops averaged per image: 1 (center), 9 (3 x 3), or 10 (corners, center, mirrored)."
+        help="Crops to average: 1 (center), 9 (3 x 3) or 10 (corners and center, mirrored too)."
     ),
 ]
 
@@ -22,42 +27,60 @@ Views = Annotated[
 def _folder(text: str) -> Path:
     if "://" in text:
         raise typer.BadParameter(
-            f"{text} is a URL. Name a folder; what comes from a URL is checked as it comes."
+            f"{text} is a URL. Name a folder; files from a URL are checked while they are fetched."
         )
     return Path(text)
 
 
 DatasetPath = Annotated[
-    Path, typer.Argument(metavar="DATASET", parser=_folder, help="A folder made by prep.")
+    Path,
+    typer.Argument(metavar="DATASET", parser=_folder, help="Folder of a dataset that prep made."),
 ]
 DatasetSource = Annotated[
-    str, typer.Argument(metavar="DATASET", help="A folder made by prep, or its URL.")
+    str, typer.Argument(metavar="DATASET", help="Folder or URL of a dataset that prep made.")
 ]
 Stream = Annotated[
-    bool, typer.Option("--stream", help="DATASET is tars that prep did not make: name-{00..99}.tar")
+    bool,
+    typer.Option(
+        "--stream", help="Read DATASET as WebDataset tars that prep did not make: name-{00..99}.tar"
+    ),
 ]
 Classes = Annotated[
-    Path | None, typer.Option("--classes", help="With --stream: class names in label order.")
+    Path | None,
+    typer.Option(
+        "--classes", help="With --stream: file of class names, one per line, in label order."
+    ),
 ]
 Layout = Annotated[
     Literal["archives", "kaggle", "parquet", "webdataset", "cifar", "synset-tars", "folders"]
     | None,
-    typer.Option(help="How SOURCE is laid out; by default found out by looking."),
+    typer.Option(help="Layout of SOURCE; by default it is recognized."),
 ]
 FollowLinks = Annotated[
-    bool, typer.Option("--follow-links", help="Follow links that lead out of class folders.")
+    bool,
+    typer.Option(
+        "--follow-links", help="Follow symbolic links that lead out of the class folders."
+    ),
 ]
 AllowEmptyClass = Annotated[
-    bool, typer.Option("--allow-empty-class", help="Keep classes without an image, and numbers.")
+    bool,
+    typer.Option(
+        "--allow-empty-class",
+        help="Keep classes without images, so that labels keep their numbers.",
+    ),
 ]
 AllowPipe = Annotated[
-    bool, typer.Option("--allow-pipe", help="With --stream: run pipe:COMMAND in a shell.")
+    bool,
+    typer.Option("--allow-pipe", help="With --stream: allow pipe:COMMAND, which runs in a shell."),
 ]
 CheckpointPath = Annotated[
-    Path, typer.Argument(metavar="CKPT", help="A .safetensors file of a run.")
+    Path, typer.Argument(metavar="CKPT", help="Checkpoint of a run, a .safetensors file.")
 ]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a recipe's field.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Change one field of the recipe; can be repeated."
+    ),
 ]
 
 
@@ -78,20 +101,21 @@ def find_source(text: str, stream: bool, classes: Path | None, allow_pipe: bool)
     return location(text)
 
 
-Run = Annotated[Path, typer.Option(help="Folder of the run, such as runs/paper.")]
+Run = Annotated[Path, typer.Option(help="Folder for the run's files, for example runs/paper.")]
 RecipeName = Annotated[
-    str | None, typer.Option(help="Recipe to use, by default paper. List them: alexnet recipes.")
+    str | None,
+    typer.Option(help="Name of the recipe, by default paper; alexnet recipes lists them."),
 ]
 Epochs = Annotated[
-    int | None, typer.Option(min=1, help="Number of epochs; same as --set epochs=N.")
+    int | None, typer.Option(min=1, help="Number of epochs, instead of the recipe's.")
 ]
-InitFrom = Annotated[
-    Path | None, typer.Option(help="Checkpoint from which the run takes its first layers.")
-]
+InitFrom = Annotated[Path | None, typer.Option(help="Checkpoint whose layers initialize this run.")]
 Replicated = Annotated[
     int | None,
     typer.Option(
-        "--gpus", min=1, help="Number of GPUs: 2 hold one column each, 4 are two replicas of that."
+        "--gpus",
+        min=1,
+        help="Number of GPUs; 2 split the network as in the paper, 4 are two replicas of a pair.",
     ),
 ]
 Columns = Annotated[
@@ -106,31 +130,44 @@ Precision = Annotated[
     Literal["fp32", "tf32", "bf16"],
     typer.Option(help="Arithmetic of the forward and backward passes; weights stay in fp32."),
 ]
-Compiled = Annotated[bool, typer.Option("--compile", help="Build the kernels with torch.compile.")]
+Compiled = Annotated[
+    bool, typer.Option("--compile", help="Compile the network with torch.compile.")
+]
 Cache = Annotated[
     Literal["raw"] | None,
     typer.Option(
-        help="raw decodes all images once into a file of 197 kB per image and reads that."
+        help="raw decodes all images once into one file (197 kB per image) and reads that."
     ),
 ]
 SaveMinutes = Annotated[
-    float, typer.Option(min=0, help="Minutes between checkpoints within an epoch; 0 disables them.")
+    float,
+    typer.Option(
+        min=0, help="Minutes between checkpoints within an epoch; 0 saves at epoch ends only."
+    ),
 ]
 SaveSteps = Annotated[
-    int, typer.Option(min=0, help="Updates between checkpoints within an epoch; 0 disables them.")
+    int,
+    typer.Option(
+        min=0, help="Updates between checkpoints within an epoch; 0 saves at epoch ends only."
+    ),
 ]
 Tensorboard = Annotated[
-    bool, typer.Option("--tensorboard", help="Also write curves to RUN/tensorboard.")
+    bool, typer.Option("--tensorboard", help="Also write TensorBoard curves to RUN/tensorboard.")
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Continue the run from its last checkpoint.")
 ]
 AllowDataChange = Annotated[
-    bool, typer.Option("--allow-data-change", help="With --resume: allow other images than before.")
+    bool,
+    typer.Option(
+        "--allow-data-change",
+        help="With --resume: continue on another dataset of the same classes.",
+    ),
 ]
 
 
 def wanted_recipe(name: str | None, settings: list[str], epochs: int | None):
+    """Return the named recipe with the changes of the command line."""
     from dataclasses import replace
 
     from alexnet_cli.recipes.catalog import find_recipe
@@ -154,5 +191,6 @@ def runtime_config(
 
 
 def check_views(views: int | None) -> None:
+    """Raise BadParameter unless views is a supported number."""
     if views not in (None, 1, 9, 10):
         raise typer.BadParameter(f"{views} is not 1, 9 or 10.", param_hint="--views")

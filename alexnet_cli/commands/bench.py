@@ -32,14 +32,13 @@ def bench(
     dataset: Annotated[
         str | None,
         typer.Argument(
-            metavar="[DATASET]", help="A folder made by prep; by default random images."
+            metavar="[DATASET]", help="Dataset that prep made; by default random images."
         ),
     ] = None,
     recipe: RecipeName = None,
     settings: Settings = None,
     batch: Annotated[
-        int | None,
-        typer.Option(min=1, help="Images per update; by default the recipe's, 16 on a CPU."),
+        int | None, typer.Option(min=1, help="Batch size; by default the recipe's, or 16 on a CPU.")
     ] = None,
     precision: Precision = "fp32",
     compiled: Compiled = False,
@@ -55,11 +54,11 @@ def bench(
         ),
     ] = None,
     kernels: Annotated[
-        bool, typer.Option("--kernels", help="Also profile the kernels of a step.")
+        bool, typer.Option("--kernels", help="Also profile the kernels of one train step.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure each stage of training here, what limits it, and torchvision's alexnet."""
+    """Measure the speed of each stage of training, and of torchvision's alexnet beside it."""
     wanted = wanted_recipe(recipe, settings or [], None)
     source = find_source(dataset, False, None, False) if dataset else None
     from alexnet_cli.bench.measure import MEASUREMENTS

@@ -17,17 +17,23 @@ from alexnet_cli.cli.tables import show
 
 
 def check(
-    recipe: Annotated[str, typer.Argument(help="Its name, or the recipe.json of a run.")] = "paper",
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a recipe, or the recipe.json of a run.")
+    ] = "paper",
     data: Annotated[
-        str | None, typer.Option(help="Dataset to take images from; drawn ones otherwise.")
+        str | None,
+        typer.Option(help="Dataset to take images from; by default images are generated."),
     ] = None,
     settings: Settings = None,
     steps: Annotated[
-        int, typer.Option(min=1, help="Maximum number of updates to overfit one batch.")
+        int,
+        typer.Option(
+            min=1, help="Maximum number of updates to overfit one batch, per learning rate."
+        ),
     ] = 300,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the activations of every layer of a recipe, and overfit one batch."""
+    """Measure activation statistics of every layer, and try to overfit one batch."""
     from alexnet_cli.recipes.catalog import find_recipe, load_recipe
     from alexnet_cli.recipes.overrides import with_settings
 
@@ -43,7 +49,7 @@ def check(
 
 
 def show_check(result: dict) -> None:
-    """Show activation statistics layer by layer, and whether one batch was overfitted."""
+    """Print the activation statistics of each layer and the result of overfitting."""
     table = Table(title=f"{result['recipe']}, untrained, on {safe(result['data'])}")
     for column in ("layer", "rms", "std", "dead"):
         table.add_column(column, justify="right" if column != "layer" else "left")
@@ -66,5 +72,5 @@ def show_check(result: dict) -> None:
 
 
 def _finite(value: float | None) -> float:
-    """Return infinity for None, which JSON has instead of it."""
+    """Return infinity for a loss that JSON cannot express."""
     return math.inf if value is None else value

@@ -1,39 +1,121 @@
 """`alexnet demo`: every step on generated images, by the real commands one after the other."""
 
-from dataclasses import asdict
+import tarfile
+import time
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated, cast
 
 import typer
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.job import run_job
-from alexnet_cli.cli.options import (
-    AsJson,
-    Device,
-)
+from alexnet_cli.cli.options import AsJson, Device
 from alexnet_cli.cli.tables import error_cells, error_table, show
+from alexnet_cli.errors import InputError
+
+NUM_PREDICTED = 5
+RUNS = {
+    "first": (1, "The network of 2012 with a quarter of its kernels, from random weights."),
+    "second": (2, "The same recipe from other random weights."),
+}
+IMAGENET_COMMANDS = [
+    "alexnet prep /data/imagenet shards/ilsvrc2012",
+    "alexnet pca shards/ilsvrc2012",
+    "alexnet train shards/ilsvrc2012 --run runs/paper --gpus 2",
+    "alexnet eval runs/paper/best.safetensors shards/ilsvrc2012",
+]
 
 
 def demo(
-    folder: Annotated[Path | None, typer.Argument(help="New folder; by default demo.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(help="New folder for everything that is made; default: demo.")
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Show all of it working on generated images, in a few minutes."""
-    from alexnet_cli.reproduce import demo as verb
-
-    def run_command(arguments: list[str], purpose: str) -> dict:
-        return run_job(arguments, purpose, quiet=as_json)
-
-    result = verb.demo(
-        folder or verb.unused_folder(),
-        run_command,
-        device=device,
-        progress=console.ConsoleProgress(),
+    """Show every step on generated images, in a few minutes."""
+    folder = folder or unused_folder()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(
+            f"{folder} is not empty.", kept="It was left as it is.", hint="Name a new folder."
+        )
+    began = time.monotonic()
+    run = partial(run_job, quiet=as_json)
+    archives, dataset = _draw_archives(folder), str(folder / "dataset")
+    run(
+        ["prep", str(archives), dataset],
+        "Resize every image to 256x256 and pack them into shards, labels from the devkit.",
     )
-    show(asdict(result), as_json, show_demo)
+    run(["pca", dataset], "The mean image and the RGB components of the color noise.")
+    rows = []
+    for name, (seed, purpose) in RUNS.items():
+        rows += _train_and_evaluate(folder, name, ["--set", f"seed={seed}"], purpose, device, run)
+    average = run(
+        ["ensemble", *(str(folder / f"{name}.npz") for name in RUNS)],
+        "Two networks that differ only in their seed, averaged.",
+    )
+    rows.append(_row("both, ten views, averaged", average))
+    _export_and_predict(folder, archives, run)
+    result = {"folder": str(folder), "seconds": time.monotonic() - began, "rows": rows}
+    show(result | {"next": IMAGENET_COMMANDS}, as_json, show_demo)
+
+
+def unused_folder() -> Path:
+    """Return `demo`, or `demo-2`, `demo-3`, ... if that exists."""
+    folder, number = Path("demo"), 2
+    while folder.exists():
+        folder, number = Path(f"demo-{number}"), number + 1
+    return folder
+
+
+def _draw_archives(folder: Path) -> Path:
+    from alexnet_cli.data.demo.archives import write_demo_archives
+
+    archives, progress = folder / "archives", console.ConsoleProgress()
+    progress.say(
+        f"Drawing 1,200 labeled images of 10 classes into {archives}, packed like ImageNet."
+    )
+    write_demo_archives(archives, progress=progress)
+    return archives
+
+
+def _train_and_evaluate(
+    folder: Path, name: str, settings: list[str], purpose: str, device: str, run: partial
+) -> list[dict]:
+    run_folder, dataset = str(folder / "runs" / name), str(folder / "dataset")
+    where = [] if device == "auto" else ["--device", device]
+    run(["train", dataset, "--run", run_folder, "--recipe", "demo", *settings, *where], purpose)
+    predictions = ["--predictions", str(folder / f"{name}.npz")]
+    found = run(
+        ["eval", f"{run_folder}/best.safetensors", dataset, *predictions, *where],
+        "The center of each validation image, then the average over ten views of it.",
+    )
+    return [_row(f"{name}, center view", found["center"]), _row(f"{name}, ten views", found)]
+
+
+def _row(name: str, found: dict) -> dict:
+    return {"name": name} | {e: found[e] for e in ("top1_error", "top5_error", "log_loss")}
+
+
+def _export_and_predict(folder: Path, archives: Path, run: partial) -> None:
+    from alexnet_cli.data.demo.archives import VAL_TAR
+
+    onnx, images = str(folder / "model.onnx"), folder / "images"
+    run(
+        ["export", str(folder / "runs" / "first" / "best.safetensors"), "-o", onnx],
+        "One file for serving; cropping and mean are inside it.",
+    )
+    images.mkdir()
+    with tarfile.open(archives / VAL_TAR) as tar:
+        for member in tar.getmembers()[:NUM_PREDICTED]:
+            content = cast(IO[bytes], tar.extractfile(member)).read()
+            (images / Path(member.name).name).write_bytes(content)
+    run(
+        ["predict", str(images), "--model", onnx, "--top", "3"],
+        "Classify images with that file, without torch.",
+    )
 
 
 def show_demo(result: dict) -> None:

@@ -22,16 +22,18 @@ from alexnet_cli.cli.tables import error_cells, error_table, show
 
 def ensemble(
     members: Annotated[list[Path], typer.Argument(help="Checkpoints or predictions files (.npz).")],
-    data: Annotated[str | None, typer.Option(help="Dataset to run checkpoints on.")] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    data: Annotated[str | None, typer.Option(help="Dataset to evaluate checkpoints on.")] = None,
+    split: Annotated[str, typer.Option(help="Split of the dataset: train, val or test.")] = "val",
     views: Views = 10,
-    weights: Annotated[str, typer.Option(help="equal, search, or numbers: 0.5,1,1.")] = "equal",
+    weights: Annotated[
+        str, typer.Option(help="Weights of the members: equal, search, or numbers such as 0.5,1,1.")
+    ] = "equal",
     gpus: Gpus = None,
     device: Device = "auto",
     precision: Precision = "fp32",
     as_json: AsJson = False,
 ) -> None:
-    """Average the probabilities of several networks."""
+    """Average the class probabilities of several networks."""
     check_views(views)
     from alexnet_cli.data.remote.files import location
     from alexnet_cli.inference.ensemble import EnsembleRequest
@@ -45,7 +47,7 @@ def ensemble(
 
 
 def show_ensemble(result: dict) -> None:
-    """Show each member and the average."""
+    """Print the errors of each member and of the average."""
     table = error_table(f"ensemble of {len(result['members'])}: {result['images']:,} images")
     for member, weight in zip(result["members"], result["weights"], strict=True):
         table.add_row(f"{safe(member['file'])} x {weight:.3g}", *error_cells(member))

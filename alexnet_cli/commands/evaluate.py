@@ -30,13 +30,14 @@ from alexnet_cli.cli.tables import VIEWS, error_cells, error_table, show
 def evaluate(
     checkpoint: CheckpointPath,
     dataset: DatasetSource,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    split: Annotated[str, typer.Option(help="Split of the dataset: train, val or test.")] = "val",
     stream: Stream = False,
     classes: Classes = None,
     allow_pipe: AllowPipe = False,
     views: Views = 10,
     predictions: Annotated[
-        Path | None, typer.Option(help="Also save every image's probabilities, for ensemble.")
+        Path | None,
+        typer.Option(help="Also save the class probabilities of every image, for ensemble."),
     ] = None,
     gpus: Replicated = None,
     columns: Columns = None,
@@ -44,7 +45,7 @@ def evaluate(
     precision: Precision = "fp32",
     as_json: AsJson = False,
 ) -> None:
-    """Measure top-1 and top-5 error, center view and ten views."""
+    """Measure top-1 and top-5 error of the center crop and of ten crops."""
     check_views(views)
     source = find_source(dataset, stream, classes, allow_pipe)
     from alexnet_cli.inference.evaluate import EvalRequest
@@ -58,7 +59,7 @@ def evaluate(
 
 
 def show_eval(result: dict) -> None:
-    """Show the protocol and the errors."""
+    """Print the error rates."""
     print_line(f"[bold]{safe(result['checkpoint'])}[/] on {safe(result['dataset'])}")
     precision = "" if result["precision"] == "fp32" else f", {result['precision']}"
     table = error_table(f"{result['split']}: {result['images']:,} images{precision}")

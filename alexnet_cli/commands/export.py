@@ -21,10 +21,10 @@ def export(
     checkpoint: CheckpointPath,
     output: Annotated[Path, typer.Option("-o", "--output", help="The .onnx file to write.")],
     views: Views = 1,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write an ONNX model that takes images and gives probabilities."""
+    """Write one ONNX file that maps uint8 images to class probabilities."""
     check_views(views)
     from alexnet_cli.inference import export as verb
 
@@ -35,7 +35,7 @@ def export(
 
 
 def show_export(result: dict) -> None:
-    """The file, and how far it is from torch."""
+    """Print what was written and how much it differs from torch."""
     views = VIEWS[result["views"]]
     about = f"{result['bytes'] / 1e6:.0f} MB, {result['classes']} classes, {views}"
     print_line(f"[bold]{safe(result['onnx'])}[/]: {about}, opset {result['opset']}")

@@ -16,13 +16,14 @@ from alexnet_cli.cli.tables import show, split_table
 
 def info(
     thing: Annotated[
-        str, typer.Argument(help="Recipe name, checkpoint, ONNX model, dataset folder or URL.")
+        str,
+        typer.Argument(help="Name of a recipe, or a checkpoint, ONNX file, dataset folder or URL."),
     ] = "paper",
     settings: Settings = None,
-    classes: Annotated[int, typer.Option(min=1, help="For a recipe.")] = 1000,
+    classes: Annotated[int, typer.Option(min=1, help="Number of classes, for a recipe.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a recipe, checkpoint, model or dataset is."""
+    """Describe a recipe, checkpoint, ONNX model or dataset."""
     from alexnet_cli.inference import describe as verb
 
     result = verb.info(thing, settings=settings, num_classes=classes)
@@ -30,7 +31,7 @@ def info(
 
 
 def show_info(result: dict) -> None:
-    """The network, a line a layer, or a dataset's splits; then everything known about it."""
+    """Print one line per layer of a network or per split of a dataset, then its metadata."""
     print_line(f"[bold]{safe(result['name'])}[/]: {result['kind']}, {result['classes']:,} classes")
     print_rich(_layer_table(result) if "layers" in result else split_table(result))
     for name, value in result["about"].items():

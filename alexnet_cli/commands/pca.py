@@ -24,7 +24,7 @@ def pca(
     allow_pipe: AllowPipe = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compute the mean image and the RGB principal components."""
+    """Compute the mean image and the RGB principal components of the training images."""
     source = find_source(dataset, stream, classes, allow_pipe)
     from alexnet_cli.data import pca as verb
 
@@ -33,7 +33,7 @@ def pca(
 
 
 def show_pca(result: dict) -> None:
-    """Mean color and components."""
+    """Print the mean color and the principal components."""
     table = Table(title=f"{safe(result['file'])}: {result['images']:,} images")
     for column in ("", "red", "green", "blue", "std (gray levels)"):
         table.add_column(column, justify="right")

@@ -19,16 +19,24 @@ BAR_WIDTH = 30
 
 
 def predict(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, globs.")],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders or glob patterns.")
+    ],
     model: Annotated[
-        Path | None, typer.Option(help="Checkpoint or .onnx; by default the newest run here.")
+        Path | None,
+        typer.Option(
+            help="Checkpoint or .onnx file; by default the best checkpoint of the newest run."
+        ),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Classes to show an image.")] = 5,
-    views: Annotated[int | None, typer.Option(help="1, 9 or 10; .onnx models have theirs.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to show per image.")] = 5,
+    views: Annotated[
+        int | None,
+        typer.Option(help="Crops to average over: 1, 9 or 10; an .onnx file has its own number."),
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Classify images."""
+    """Classify image files."""
     check_views(views)
     from alexnet_cli.inference import predict as verb
 
@@ -45,7 +53,7 @@ def predict(
 
 
 def show_predict(result: dict) -> None:
-    """Names and probabilities as bars, one block an image."""
+    """Print names and probabilities with bars, one block per image."""
     block = "#" if "utf" not in (sys.stdout.encoding or "").lower() else "\u2588"
     for entry in result["images"]:
         print_line(f"[bold]{safe(entry['image'])}[/]")

@@ -19,57 +19,84 @@ from alexnet_cli.cli.tables import show, split_table
 Source = Annotated[
     str,
     typer.Argument(
-        help="Folder with the archives, class folders, or another layout; or the URLs of "
+        help="Folder of ImageNet's archives, of class folders or of another layout; or URLs of "
         "WebDataset tars, which are fetched: s3://bucket/train-{000..099}.tar"
     ),
 ]
 TarClasses = Annotated[
-    Path | None, typer.Option("--classes", help="With URLs: class names in label order.")
+    Path | None,
+    typer.Option("--classes", help="With URLs: file of class names, one per line, in label order."),
 ]
 TarPipe = Annotated[
-    bool, typer.Option("--allow-pipe", help="Let SOURCE be pipe:COMMAND, run in a shell.")
+    bool,
+    typer.Option("--allow-pipe", help="Allow SOURCE to be pipe:COMMAND, which runs in a shell."),
 ]
 
 
 def prep(
     source: Source,
     dataset: Annotated[
-        Path | None, typer.Argument(help="New folder; by default shards/NAME of SOURCE.")
+        Path | None,
+        typer.Argument(
+            help="New folder for the dataset; by default shards/NAME, with the name of SOURCE."
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; by default one a core.")
+        int | None,
+        typer.Option(min=1, help="Number of worker processes; by default one per CPU core."),
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Of a Dask cluster to do the work.")
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Dask scheduler whose workers make the shards."),
     ] = None,
-    size: Annotated[int, typer.Option(min=8, max=4096, help="Side of the square images.")] = 256,
+    size: Annotated[
+        int, typer.Option(min=8, max=4096, help="Side of the square images in pixels.")
+    ] = 256,
     quality: Annotated[
-        int, typer.Option(min=1, max=100, help="JPEG quality; from 95 on with all color pixels.")
+        int,
+        typer.Option(min=1, max=100, help="JPEG quality; from 95 on without color subsampling."),
     ] = 90,
-    shard_size: Annotated[int, typer.Option(min=1, help="Images a shard.")] = 1000,
+    shard_size: Annotated[
+        int, typer.Option(min=1, help="Maximum number of images per shard.")
+    ] = 1000,
     val_fraction: Annotated[
-        float, typer.Option(min=0.0, max=0.99, help="Share of CLASS folders kept for validation.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.99,
+            help="Fraction of each class to use for validation, if SOURCE has class folders only.",
+        ),
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the one shuffle of the training set.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Seed of the shuffle that orders the training images in the shards."
+        ),
+    ] = 0,
     layout: Layout = None,
     classes: TarClasses = None,
     allow_pipe: TarPipe = False,
     check_md5: Annotated[
-        bool, typer.Option("--check-md5", help="Compare official archives with their MD5 first.")
+        bool,
+        typer.Option(
+            "--check-md5", help="First compare the official archives with their published MD5."
+        ),
     ] = False,
-    max_bad: Annotated[int, typer.Option(min=0, help="Rejected images to accept with exit 0.")] = 0,
+    max_bad: Annotated[
+        int, typer.Option(min=0, help="Number of rejected images to accept with exit code 0.")
+    ] = 0,
     follow_links: FollowLinks = False,
     allow_empty_class: AllowEmptyClass = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Begin even if the disk looks too small.")
+        bool, typer.Option("--force", help="Start even if the disk seems too small.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Resize ImageNet to 256x256 WebDataset shards."""
+    """Resize labeled images to 256x256 and pack them into WebDataset shards."""
     from alexnet_cli.prep import build as verb
 
     if scheduler is not None and workers is not None:
-        raise typer.BadParameter("a cluster brings its own workers.", param_hint="--workers")
+        raise typer.BadParameter("the workers are those of the cluster.", param_hint="--workers")
     place = _find_source(source, classes, allow_pipe)
     folder = dataset or Path("shards") / _name_of(place)
     chosen = verb.PrepOptions(size, quality, shard_size, seed, val_fraction)
@@ -94,9 +121,9 @@ def _find_source(text: str, classes: Path | None, allow_pipe: bool):
 
 
 def _name_of(source) -> str:
-    """Return what a dataset is called after: a folder's name, or an archive's up to its dot."""
+    """Return the default name of a dataset: that of the folder, or of the archive to its dot."""
     if not isinstance(source, Path):
-        raise typer.BadParameter("tars at URLs need the name of the folder.", param_hint="DATASET")
+        raise typer.BadParameter("tars at URLs need the name of a folder.", param_hint="DATASET")
     name = source.resolve().name
     return name.partition(".")[0] if source.is_file() else name
 
@@ -106,13 +133,14 @@ def _check_rejected(count: int, folder: Path, max_bad: int) -> None:
 
     if count > max_bad:
         raise RejectedError(
-            f"{count} images were rejected, listed in {folder / 'rejected.csv'}.\n"
-            f"The dataset is complete without them. To accept: --max-bad {count}"
+            f"{count} images were rejected, listed in {folder / 'rejected.csv'}.",
+            kept="The dataset is complete without them.",
+            hint=f"To accept them: --max-bad {count}",
         )
 
 
 def show_prep(result: dict) -> None:
-    """Table of splits, then why images were rejected."""
+    """Print a table of the splits, then why images were rejected."""
     print_line(f"[bold]{safe(result['dataset'])}[/]: {result['classes']:,} classes")
     print_rich(split_table(result))
     for kind, count in {**result["reasons"], **result["ignored"]}.items():

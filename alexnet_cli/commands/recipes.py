@@ -14,17 +14,19 @@ from alexnet_cli.cli.tables import show
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Show every field of this one.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of a recipe, to show all its fields.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the recipes with the published figures they are held against."""
+    """List the named recipes with the published results they reproduce."""
     from alexnet_cli.recipes import listing as verb
 
     show(asdict(verb.recipes(name)), as_json, show_recipes)
 
 
 def show_recipes(result: dict) -> None:
-    """One line a recipe and target; for a single one all of it."""
+    """Print one line per recipe and published result; of a single recipe every field."""
     table = Table(caption="published error rates; alexnet recipes NAME shows their source")
     for column in ("recipe", "shows", "data", "top-1 / top-5"):
         table.add_column(column, no_wrap=column != "shows")
@@ -47,7 +49,7 @@ def _show_recipe(row: dict, fields: dict) -> None:
     for target in row["targets"]:
         print_line(f"{_target_errors(target)}: {target['protocol']} ({target['source']})")
     if row["changes"]:
-        print_line(f"changes against {row['parent']}:")
+        print_line(f"changes from {row['parent']}:")
     for field, value in row["changes"].items():
         print_line(f"  {field} = {safe(str(value))}")
     print_line("every field:")

@@ -1,9 +1,9 @@
 """`alexnet reproduce`: a table of the paper, trained and measured, beside the published figures."""
 
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -18,43 +18,65 @@ from alexnet_cli.cli.options import (
 )
 from alexnet_cli.cli.tables import show
 
+if TYPE_CHECKING:
+    from alexnet_cli.recipes.recipe import Recipe
+    from alexnet_cli.reproduce.estimate import Estimate
+    from alexnet_cli.reproduce.jobs import Job, Shortcuts, TableDataset
+
 
 def reproduce(
-    table: Annotated[str, typer.Argument(help="ilsvrc-2010, ilsvrc-2012, ablations or figure-1.")],
+    table: Annotated[
+        str,
+        typer.Argument(help="Table to reproduce: ilsvrc-2010, ilsvrc-2012, ablations or figure-1."),
+    ],
     data: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=DATASET", help="Such as ilsvrc-2012=shards/a.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DATASET",
+            help="Dataset for an official data set, such as ilsvrc-2012=shards/a.",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of runs and results; by default results/TABLE.")
+        Path | None, typer.Option(help="Folder for runs and results; by default results/TABLE.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Shorten every run.")] = None,
-    only: Annotated[list[str] | None, typer.Option(metavar="ROW", help="Only this row.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of epochs of every run, instead of the recipe's."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROW", help="Reproduce only this row; can be repeated."),
+    ] = None,
     settings: Settings = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the commands with images, hours and disk.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Show the commands with their images, hours and disk space."
+        ),
     ] = False,
     gpus: Annotated[
-        int | None, typer.Option(min=1, help="2: one per column. More: that many replicas.")
+        int | None,
+        typer.Option(min=1, help="Number of GPUs; 2 split the network, more are replicas."),
     ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Train and measure a table of the paper, beside its figures."""
+    """Train and evaluate a table of the paper, and compare with the published figures."""
     from alexnet_cli.reproduce import run as verb
 
     shortcuts = verb.Shortcuts(epochs, tuple(settings or ()), device, gpus)
     pairs = tuple(_parse_data(text) for text in data or ())
     folder = out or Path("results") / table
-    request = verb.Request(table, pairs, folder, tuple(only or ()), shortcuts)
+    request = verb.ReproduceRequest(table, pairs, folder, tuple(only or ()), shortcuts)
     if dry_run:
         estimate = verb.plan(request, progress=console.ConsoleProgress())
-        show(asdict(estimate), as_json, show_plan)
+        show(_plan_as_json(estimate), as_json, show_plan)
         return
-
-    def run_command(arguments: list[str], purpose: str) -> dict:
-        return run_job(arguments, purpose, quiet=as_json)
-
-    result = verb.reproduce(request, run_command, progress=console.ConsoleProgress())
+    result = verb.reproduce(
+        request,
+        lambda job: run_job(job_arguments(job), job.purpose, quiet=as_json),
+        progress=console.ConsoleProgress(),
+    )
     show(result, as_json, show_reproduce)
 
 
@@ -67,8 +89,67 @@ def _parse_data(text: str) -> tuple[str, Path | str]:
     return name, location(place)
 
 
+def job_arguments(job: "Job") -> list[str]:
+    """Return the command line of a job."""
+    from alexnet_cli.reproduce.jobs import EnsembleJob, TrainJob
+
+    if isinstance(job, EnsembleJob):
+        return ["ensemble", *(str(member.predictions) for member in job.evals)]
+    train = job if isinstance(job, TrainJob) else job.train
+    dataset = train.dataset
+    runtime = runtime_options(train.shortcuts, train.recipe)
+    if not isinstance(job, TrainJob):
+        command = ["eval", str(train.last), dataset.path, "--split", dataset.split]
+        return [*command, "--predictions", str(job.predictions), *runtime]
+    # Always with its epochs: a run that was shortened once must not stay short.
+    command = ["train", dataset.path, "--run", str(train.folder)]
+    command += ["--recipe", train.recipe_name, "--epochs", str(train.recipe.epochs)]
+    command += [f"--set={setting}" for setting in train.shortcuts.settings] + runtime
+    if train.resumes:
+        return [*command, "--resume"]
+    return [*command, "--init-from", str(train.parent.last)] if train.parent else command
+
+
+def runtime_options(shortcuts: "Shortcuts", recipe: "Recipe") -> list[str]:
+    """Return where train and eval run; on more devices than columns each holds a replica."""
+    options = ["--device", shortcuts.device] if shortcuts.device != "auto" else []
+    if shortcuts.num_devices:
+        options += ["--gpus", str(shortcuts.num_devices)]
+        options += ["--columns", "1"] if shortcuts.num_devices > recipe.columns else []
+    return options
+
+
+def prep_commands(dataset: "TableDataset") -> str:
+    """Return the command lines that prepare an official data set from its source."""
+    from alexnet_cli.recipes.paper_tables import OFFICIAL_SETS
+
+    command, official = f"alexnet prep SOURCE {dataset.path}", OFFICIAL_SETS[dataset.name]
+    if official.size != 256:
+        command += f" --size {official.size} --quality {official.quality}"
+    return f"{command} && alexnet pca {dataset.path}"
+
+
+def _plan_as_json(estimate: "Estimate") -> dict:
+    """Return the estimate with the command lines of its jobs and of the missing datasets."""
+    steps = [
+        {
+            "name": step.job.name,
+            "command": job_arguments(step.job),
+            "images": step.images,
+            "hours": step.hours,
+            "disk_bytes": step.disk_bytes,
+        }
+        for step in estimate.steps
+    ]
+    commands = {dataset.name: prep_commands(dataset) for dataset in estimate.to_prepare}
+    return asdict(replace(estimate, steps=[], to_prepare=[])) | {
+        "steps": steps,
+        "to_prepare": commands,
+    }
+
+
 def show_plan(result: dict) -> None:
-    """The commands of a reproduction in the order in which they run, with their cost."""
+    """Print the commands of a reproduction in order, with their cost."""
     for name, commands in result["to_prepare"].items():
         print_line(f"[bold]first[/], with the archives or class folders of {name} in SOURCE:")
         print_line(f"  $ {safe(commands)}")
@@ -87,7 +168,7 @@ def show_plan(result: dict) -> None:
     print_line(
         "Each command can be run by hand, on any machine that sees the folders, with its own"
     )
-    print_line("GPUs (CUDA_VISIBLE_DEVICES=0,1 alexnet ...). reproduce takes up what is there.")
+    print_line("GPUs (CUDA_VISIBLE_DEVICES=0,1 alexnet ...). reproduce uses what is complete.")
 
 
 def _hours(hours: float) -> str:
@@ -99,7 +180,7 @@ def _size(count: int) -> str:
 
 
 def show_reproduce(result: dict) -> None:
-    """The table of results.md, and where the files are."""
+    """Print the table of results.md and the paths of the files."""
     from alexnet_cli.reproduce.results import describe_ratio, table_cells
 
     for caveat in result["caveats"]:
@@ -115,7 +196,7 @@ def show_reproduce(result: dict) -> None:
     for row in rows:
         table.add_row(*row)
     print_rich(table)
-    if "laps" in result:
+    if "runs" in result:
         print_line(describe_ratio(result))
         print_line(safe(result["figure"]))
     print_line(safe(result["results"]))

@@ -58,13 +58,15 @@ def train(
     allow_pipe: AllowPipe = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train the network, on one device, split over two, or on many replicas."""
+    """Train the network on one device, split over two, or replicated over many."""
     if allow_data_change and not resume:
-        raise typer.BadParameter("is for --resume.", param_hint="--allow-data-change")
+        raise typer.BadParameter("requires --resume.", param_hint="--allow-data-change")
     if resume and init_from:
-        raise typer.BadParameter("a resumed run began already.", param_hint="--init-from")
+        raise typer.BadParameter(
+            "cannot change how a resumed run was initialized.", param_hint="--init-from"
+        )
     if cache and stream:
-        raise typer.BadParameter("needs a dataset that prep made.", param_hint="--cache")
+        raise typer.BadParameter("requires a dataset that prep made.", param_hint="--cache")
     wanted = wanted_recipe(recipe, settings or [], epochs)
     is_named = not resume or recipe is not None or bool(settings)
     ends = epochs or any(setting.startswith("epochs=") for setting in settings or [])
@@ -92,7 +94,7 @@ def train(
 
 
 def show_train(result: dict) -> None:
-    """Show where the run is and what it reached."""
+    """Print the folder of the run and its best validation errors."""
     best = result["best"]
     print_line(
         f"[bold]{safe(result['run'])}[/]: {result['epochs']} epochs, {result['steps']:,} steps"

@@ -18,7 +18,9 @@ from alexnet_cli.cli.tables import show
 
 def _local(text: str) -> Path:
     if "://" in text or text.startswith("pipe:"):
-        raise typer.BadParameter("a repair fetches nothing. Put the tars into a folder, name that.")
+        raise typer.BadParameter(
+            "a repair reads local files. Copy the tars into a folder and name it."
+        )
     return Path(text)
 
 
@@ -26,21 +28,26 @@ def verify(
     dataset: DatasetPath,
     deep: Annotated[bool, typer.Option("--deep", help="Also decode every image.")] = False,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make damaged indexes again, without the source.")
+        bool,
+        typer.Option(
+            "--rebuild", help="Rebuild damaged indexes from the shards, without the source."
+        ),
     ] = False,
     repair: Annotated[
         Path | None,
         typer.Option(
             metavar="SOURCE",
             parser=_local,
-            help="Make what is damaged again from these images.",
+            help="Make damaged shards again from the images they were made of.",
         ),
     ] = None,
     layout: Layout = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="By default one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of threads; by default one per CPU core.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that every byte of a dataset is as prep wrote it, and repair it."""
+    """Compare a dataset with the checksums in its index, and repair it."""
     from alexnet_cli.prep import verify as verb
 
     how = {"deep": deep, "rebuild": rebuild, "source": repair, "layout": layout}
@@ -50,7 +57,7 @@ def verify(
 
 
 def show_verify(result: dict) -> None:
-    """Counts, then every finding, then what was put right."""
+    """Print the counts, then every finding, then what was repaired."""
     speed = result["bytes"] / 1e6 / result["seconds"] if result["seconds"] else 0.0
     decoded = ", decoded" if result["deep"] else ""
     print_line(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 WIDTH, HEIGHT, MARGIN = 900, 560, 70
-COLOURS = ((31, 96, 180), (200, 70, 30), (40, 140, 70), (130, 80, 170))
-GREY, BLACK = (150, 150, 150), (30, 30, 30)
+COLORS = ((31, 96, 180), (200, 70, 30), (40, 140, 70), (130, 80, 170))
+GRAY, BLACK = (150, 150, 150), (30, 30, 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ def draw_curves(curves: list[Curve], *, goal: float, title: str) -> Image.Image:
     axes.draw_frame(title, goal)
     groups = list(dict.fromkeys(curve.group for curve in curves))
     for curve in curves:
-        axes.draw_curve(curve, COLOURS[groups.index(curve.group) % len(COLOURS)])
+        axes.draw_curve(curve, COLORS[groups.index(curve.group) % len(COLORS)])
     for position, curve in enumerate(curve for curve in curves if not curve.faint):
-        color = COLOURS[groups.index(curve.group) % len(COLOURS)]
+        color = COLORS[groups.index(curve.group) % len(COLORS)]
         axes.draw_key(position, curve.name, color)
     return image
 
@@ -66,11 +66,12 @@ class _Axes:
         self.draw.text((WIDTH // 2, HEIGHT - 25), "epochs", fill=BLACK, font=self.font, anchor="mm")
         (left, y), (right, _) = self._point(0, goal), self._point(self.num_epochs, goal)
         for x in range(int(left), int(right), 12):
-            self.draw.line([(x, y), (x + 6, y)], fill=GREY)
+            self.draw.line([(x, y), (x + 6, y)], fill=GRAY)
 
     def draw_curve(self, curve: Curve, color: tuple[int, int, int]) -> None:
         if curve.faint:
-            color = tuple((channel + 2 * 255) // 3 for channel in color)
+            red, green, blue = ((channel + 2 * 255) // 3 for channel in color)
+            color = (red, green, blue)
         # An epoch's error is a mean over it: it stands for the epoch's middle.
         points = [self._point(i + 0.5, error) for i, error in enumerate(curve.errors)]
         self.draw.line(points, fill=color, width=1 if curve.faint else 3, joint="curve")

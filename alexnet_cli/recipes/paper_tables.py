@@ -51,16 +51,16 @@ def choose_rows(rows: dict, names: Sequence[str]) -> tuple:
     """
     for name in names:
         if name not in rows:
-            raise UsageError(f"--only {name}: no such row. Rows: {', '.join(rows)}.")
+            raise UsageError(f"{name}: no such row. Rows: {', '.join(rows)}.")
     return tuple(row for name, row in rows.items() if not names or name in names)
 
 
 @dataclass(frozen=True, slots=True)
-class Racer:
-    """One curve of Figure 1: a recipe, and the rates it may choose from, the likeliest first."""
+class Figure1Network:
+    """One curve of Figure 1: a recipe and the learning rates to try, the likeliest first."""
 
     recipe: str
-    rates: tuple[float, ...]
+    learning_rates: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +68,16 @@ class OfficialSet:
     """Images and classes of a published set, for plans without it.
 
     Attributes:
-        prep: options that `alexnet prep` needs for it.
+        size: side of the images to make of it, pixels.
+        quality: of their JPEGs.
     """
 
     train: int
     val: int
     test: int
     classes: int
-    prep: str = ""
+    size: int = 256
+    quality: int = 90
 
 
 # Fall 2009 and 2011: sizes as published; classes as in the 2012 code's layers.
@@ -84,7 +86,7 @@ OFFICIAL_SETS = {
     "ilsvrc-2010": OfficialSet(1_261_406, 50_000, 150_000, 1000),
     "fall-2009": OfficialSet(8_900_000, 0, 0, 10_184),
     "fall-2011": OfficialSet(14_197_122, 0, 0, 21_843),
-    "cifar-10": OfficialSet(50_000, 0, 10_000, 10, "--size 32 --quality 100"),
+    "cifar-10": OfficialSet(50_000, 0, 10_000, 10, size=32, quality=100),
 }
 
 FIVE = ("five-cnns-120", "five-cnns-131", "five-cnns-135", "five-cnns-137", "original-2012")
@@ -145,10 +147,10 @@ TABLES = {
 
 FIGURE_1 = "figure-1"
 FIGURE_1_GOAL = 0.25
-FIGURE_1_TRIAL_EPOCHS = 5  # of every rate, before the best one goes on alone
+FIGURE_1_TRIAL_EPOCHS = 5  # of every learning rate, before the best one is trained to the goal
 FIGURE_1_RATIO = 6.0  # as printed: "six times faster"
-RACERS = (
-    Racer("cifar-relu", (0.004, 0.002, 0.008)),
-    Racer("cifar-tanh", (0.016, 0.008, 0.032)),
+FIGURE_1_NETWORKS = (
+    Figure1Network("cifar-relu", (0.004, 0.002, 0.008)),
+    Figure1Network("cifar-tanh", (0.016, 0.008, 0.032)),
 )
 TABLE_NAMES = (*TABLES, FIGURE_1)

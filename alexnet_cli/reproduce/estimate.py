@@ -12,7 +12,6 @@ from alexnet_cli.data.remote.files import is_url
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.io.progress import Progress
 from alexnet_cli.model.network import describe_layers
-from alexnet_cli.recipes.paper_tables import OFFICIAL_SETS
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.reproduce.jobs import VIEWS, EvalJob, Job, TableDataset, TrainJob, trainings
 from alexnet_cli.training.train_step import TrainStep
@@ -26,14 +25,13 @@ CPU_BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class JobEstimate:
-    """One command line and its cost.
+    """One job and its cost.
 
     Attributes:
         images: trained on, or passed forward, all views counted.
     """
 
-    name: str
-    command: list[str]
+    job: Job
     images: int
     hours: float
     disk_bytes: int
@@ -50,7 +48,7 @@ class Estimate:
             as fast as that many GPUs, so their exchange of gradients is left out.
         disk_bytes: of runs and predictions.
         data_bytes: of the datasets, about.
-        to_prepare: of datasets that are not there yet, the commands that make them.
+        to_prepare: the datasets that do not exist yet.
     """
 
     table: str
@@ -61,7 +59,7 @@ class Estimate:
     hours: float
     disk_bytes: int
     data_bytes: int
-    to_prepare: dict[str, str]
+    to_prepare: list[TableDataset]
 
 
 def estimate_plan(
@@ -85,7 +83,7 @@ def estimate_plan(
         hours=sum(cost.hours for cost in costs),
         disk_bytes=sum(cost.disk_bytes for cost in costs),
         data_bytes=sum(d.train + sum(d.held_out.values()) for d in datasets) * SHARD_BYTES,
-        to_prepare={d.name: _prepare(d) for d in datasets if not _exists(d)},
+        to_prepare=[d for d in datasets if not _exists(d)],
     )
 
 
@@ -104,7 +102,7 @@ def _estimate(job: Job, rates: dict[str, float]) -> JobEstimate:
             images = VIEWS * measured
             hours = FORWARD_SHARE * images / rates[_rate_key(train)] / 3600
             disk_bytes = 2 * 4 * dataset.classes * measured  # of all views, and of the center
-    return JobEstimate(job.name, job.command(), images, hours, disk_bytes)
+    return JobEstimate(job, images, hours, disk_bytes)
 
 
 def measure_training(recipe: Recipe, num_classes: int, devices: tuple[torch.device, ...]) -> float:
@@ -136,9 +134,3 @@ def _rate_key(train: TrainJob) -> str:
 
 def _exists(dataset: TableDataset) -> bool:
     return is_url(dataset.path) or Path(dataset.path).exists()
-
-
-def _prepare(dataset: TableDataset) -> str:
-    options = OFFICIAL_SETS[dataset.name].prep
-    prep = f"alexnet prep SOURCE {dataset.path}" + (f" {options}" if options else "")
-    return f"{prep} && alexnet pca {dataset.path}"

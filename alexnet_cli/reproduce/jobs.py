@@ -15,7 +15,6 @@ from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.run_directory import RunDirectory
 
 VIEWS = 10
-RunCommand = Callable[[list[str], str], dict]  # a command line and its purpose -> its JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +35,6 @@ class Shortcuts:
         """Return a recipe as it will be trained."""
         recipe = with_settings(recipe, list(self.settings))
         return replace(recipe, epochs=self.epochs) if self.epochs else recipe
-
-    def places(self, recipe: Recipe) -> list[str]:
-        """Return the options of `alexnet train` and `eval` for where a recipe's network runs.
-
-        On more devices than the network has columns each device holds a replica of the whole.
-        """
-        options = ["--device", self.device] if self.device != "auto" else []
-        if self.num_devices:
-            options += ["--gpus", str(self.num_devices)]
-            options += ["--columns", "1"] if self.num_devices > recipe.columns else []
-        return options
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +85,10 @@ class TrainJob:
         """Return the checkpoint to measure, and to resume from."""
         return RunDirectory(self.folder).last
 
-    def command(self) -> list[str]:
-        """Return the command line to run now.
-
-        It always has the epochs: a run that was shortened once must not stay short.
-        """
-        command = ["train", self.dataset.path, "--run", str(self.folder)]
-        command += ["--recipe", self.recipe_name, "--epochs", str(self.recipe.epochs)]
-        command += [f"--set={setting}" for setting in self.shortcuts.settings]
-        command += self.shortcuts.places(self.recipe)
-        if self.follows_trial or self.last.is_file():
-            return [*command, "--resume"]
-        return [*command, "--init-from", str(self.parent.last)] if self.parent else command
+    @property
+    def resumes(self) -> bool:
+        """Whether there is, or will be, a run to resume."""
+        return self.follows_trial or self.last.is_file()
 
     def find_result(self) -> dict | None:
         """Return the result of the finished run, or None if it must be trained.
@@ -145,12 +125,6 @@ class EvalJob:
     train: TrainJob
     predictions: Path
 
-    def command(self) -> list[str]:
-        """Return the command line to run."""
-        dataset, places = self.train.dataset, self.train.shortcuts.places(self.train.recipe)
-        command = ["eval", str(self.train.last), dataset.path, "--split", dataset.split]
-        return [*command, "--predictions", str(self.predictions), *places]
-
     def find_result(self) -> dict | None:
         """Return the errors of the predictions file.
 
@@ -182,12 +156,9 @@ class EnsembleJob:
     purpose: str
     evals: tuple[EvalJob, ...]
 
-    def command(self) -> list[str]:
-        """Return the command line to run."""
-        return ["ensemble", *(str(job.predictions) for job in self.evals)]
-
 
 Job = TrainJob | EvalJob | EnsembleJob
+RunJob = Callable[[Job], dict]  # runs a job as a command and returns its JSON
 
 
 def trainings(jobs: Iterable[Job]) -> list[TrainJob]:
@@ -195,14 +166,14 @@ def trainings(jobs: Iterable[Job]) -> list[TrainJob]:
     return [job for job in jobs if isinstance(job, TrainJob)]
 
 
-def run_job(job: Job, run_command: RunCommand) -> dict:
-    """Return the result of a job: of its output if that is complete, or else of its command."""
+def finish_job(job: Job, run_job: RunJob) -> dict:
+    """Return the result of a job: from its output if that is complete, otherwise by running it."""
     found = None if isinstance(job, EnsembleJob) else job.find_result()
     if found is not None:
         return found
     if isinstance(job, TrainJob) and job.is_unusable():
         set_aside(job.folder)
-    return run_command(job.command(), job.purpose)
+    return run_job(job)
 
 
 def set_aside(folder: Path) -> None:

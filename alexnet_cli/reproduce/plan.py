@@ -3,11 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar, cast
 
-from alexnet_cli.errors import InputError
+from alexnet_cli.errors import InputError, hint
 from alexnet_cli.recipes.catalog import NAMED_RECIPES, find_recipe
 from alexnet_cli.recipes.paper_tables import Row
 from alexnet_cli.reproduce.jobs import EnsembleJob, EvalJob, Job, Shortcuts, TableDataset, TrainJob
+
+AnyJob = TypeVar("AnyJob", TrainJob, EvalJob, EnsembleJob)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +36,14 @@ class Planner:
     def add_row(self, row: Row) -> PlannedRow:
         """Add the jobs of a row, or nothing where its datasets are missing."""
         dataset = next((self.datasets[name] for name in row.data if name in self.datasets), None)
-        missing = {row.data[0]} if dataset is None else set()
-        for member in row.members:
-            missing |= {*_datasets_of_parents(member)} - {*self.datasets}
-        if dataset is not None and not any(dataset.held_out.values()):
+        parents = {name for member in row.members for name in _datasets_of_parents(member)}
+        missing = parents - {*self.datasets} | ({row.data[0]} if dataset is None else set())
+        if dataset and not any(dataset.held_out.values()):
             raise InputError(
-                f"{dataset.path} has training images only, so nothing to measure on.\n"
-                "Make it again with --val-fraction 0.1, or with val/ beside train/."
+                f"{dataset.path} has training images only, so there is nothing to measure on.",
+                hint=hint("validation_split"),
             )
-        if missing:
+        if missing or dataset is None:
             return PlannedRow(row, dataset, missing=tuple(sorted(missing)))
         trains = tuple(self._add_train(member, dataset) for member in row.members)
         evals = tuple(self._add_eval(train) for train in trains)
@@ -50,9 +52,10 @@ class Planner:
 
     def _add_train(self, recipe_name: str, dataset: TableDataset) -> TrainJob:
         entry = NAMED_RECIPES[recipe_name]
-        parent = entry.init_from
-        if parent:
-            parent = self._add_train(parent, self.datasets[NAMED_RECIPES[parent].data])
+        parent = None
+        if entry.init_from:
+            parent_data = NAMED_RECIPES[entry.init_from].data
+            parent = self._add_train(entry.init_from, self.datasets[parent_data])
         name = recipe_name if dataset.name == entry.data else f"{recipe_name}-on-{dataset.name}"
         return self._add(
             TrainJob(
@@ -76,8 +79,8 @@ class Planner:
         name = "ensemble-" + row.name.replace(" ", "-").replace("*", "-pretrained")
         return self._add(EnsembleJob(name, f"Average {row.name}.", evals))
 
-    def _add(self, job: Job) -> Job:
-        return self.jobs.setdefault(job.name, job)
+    def _add(self, job: AnyJob) -> AnyJob:
+        return cast(AnyJob, self.jobs.setdefault(job.name, job))
 
 
 def _datasets_of_parents(recipe_name: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""A reproduction's figures beside the published ones: results.json, results.md, a figure.
+"""A reproduction's figures beside the published ones: results.json, results.md, figure-1.png.
 
-Errors are fractions in the JSON, percent in the table. Whatever makes a figure less than the real
-experiment (fewer epochs, other images, changed settings) stands above the table.
+Errors are fractions in the JSON, percent in the table. Every
+difference from the published experiment (epochs, images, settings) is listed above the table.
 """
 
 import json
@@ -19,9 +19,9 @@ from alexnet_cli.recipes.paper_tables import (
     OFFICIAL_SETS,
     PaperTable,
 )
+from alexnet_cli.reproduce.figure_1 import LearningRateRun, fastest_run
 from alexnet_cli.reproduce.jobs import Job, Shortcuts, TableDataset, trainings
 from alexnet_cli.reproduce.plan import PlannedRow
-from alexnet_cli.reproduce.race import Lap, best_lap
 
 Errors = tuple[float | None, float | None]
 NO_RATIO = "no ratio: fewer than two networks reached the goal"
@@ -61,7 +61,7 @@ def _row_result(planned: PlannedRow, found: dict[str, dict]) -> dict:
         "missing": list(planned.missing),
         "ours": None,
     }
-    if planned.job is None:
+    if planned.job is None or dataset is None:
         return about
     answer = found[planned.job.name]
     errors = answer["center"] if row.views == 1 else answer
@@ -81,7 +81,7 @@ def _row_result(planned: PlannedRow, found: dict[str, dict]) -> dict:
 
 
 def _logged(members: tuple[str, ...], dataset: TableDataset | None, views: int) -> list | None:
-    """Return what the notes of 2012 say of a row of one recipe on these data."""
+    """Return the errors that the logs of 2012 state for a row of one recipe on this data set."""
     if len(members) > 1 or dataset is None:
         return None
     start = "center" if views == 1 else "ten"
@@ -99,7 +99,7 @@ def _fractions(percent: Errors | None) -> list | None:
 
 
 def _caveats(datasets: Iterable[TableDataset], shortcuts: Shortcuts) -> list[str]:
-    """Return in what this differs from the published experiment."""
+    """Return the differences from the published experiment."""
     caveats = []
     if shortcuts.epochs:
         caveats.append(f"{shortcuts.epochs}-epoch runs; the recipes' own epochs are in the table")
@@ -142,10 +142,13 @@ def _other_data(rows: list[PlannedRow]) -> list[str]:
     ]
 
 
-def race_result(laps: list[list[Lap]], dataset: TableDataset, shortcuts: Shortcuts) -> dict:
-    """Return Figure 1's result: every lap, the best of each network, and their ratio."""
-    best = [best_lap(tried) for tried in laps]
-    ratio = best[1].epochs / best[0].epochs if len(best) == 2 and all(best) else None
+def figure_1_result(
+    runs: list[list[LearningRateRun]], dataset: TableDataset, shortcuts: Shortcuts
+) -> dict:
+    """Return Figure 1's result: every run, the best of each network, and their ratio."""
+    best = [fastest_run(tried) for tried in runs]
+    epochs = [run.epochs for run in best if run and run.epochs]
+    ratio = epochs[1] / epochs[0] if len(epochs) == 2 else None
     return {
         "title": f"Figure 1: epochs to {FIGURE_1_GOAL:.0%} training error",
         "figure": FIGURE_1,
@@ -156,15 +159,17 @@ def race_result(laps: list[list[Lap]], dataset: TableDataset, shortcuts: Shortcu
         "dataset": dataset.path,
         "images": dataset.train,
         "best": [
-            {"recipe": lap.recipe, "rate": lap.rate, "epochs": lap.epochs} for lap in best if lap
+            {"recipe": run.recipe, "learning_rate": run.learning_rate, "epochs": run.epochs}
+            for run in best
+            if run
         ],
-        "laps": [asdict(lap) for tried in laps for lap in tried],
+        "runs": [asdict(run) for tried in runs for run in tried],
     }
 
 
 def write_results(out: Path, result: dict) -> dict:
     """Write results.json and results.md, and for Figure 1 its figure; return the result."""
-    if "laps" in result:
+    if "runs" in result:
         figure = out / "figure-1.png"
         image = draw_curves(_curves(result), goal=result["goal"], title=result["title"])
         with write_atomically(figure) as file:
@@ -177,15 +182,15 @@ def write_results(out: Path, result: dict) -> dict:
 
 
 def _curves(result: dict) -> list[Curve]:
-    chosen = {(best["recipe"], best["rate"]) for best in result["best"]}
+    chosen = {(best["recipe"], best["learning_rate"]) for best in result["best"]}
     return [
         Curve(
-            f"{lap['recipe'].removeprefix('cifar-')}, rate {lap['rate']:g}",
-            tuple(lap["train_errors"]),
-            group=lap["recipe"],
-            faint=(lap["recipe"], lap["rate"]) not in chosen,
+            f"{run['recipe'].removeprefix('cifar-')}, learning rate {run['learning_rate']:g}",
+            tuple(run["train_errors"]),
+            group=run["recipe"],
+            faint=(run["recipe"], run["learning_rate"]) not in chosen,
         )
-        for lap in result["laps"]
+        for run in result["runs"]
     ]
 
 
@@ -193,18 +198,18 @@ def to_markdown(result: dict) -> str:
     """Return results.md."""
     lines = [f"# {result['title']}", ""]
     if result["caveats"]:
-        lines += ["**Not the published experiment.** These figures cannot be held against it:", ""]
+        lines += ["**Not the published experiment.** Do not compare these figures with it:", ""]
         lines += [f"* {caveat}" for caveat in result["caveats"]] + [""]
     lines += [_explain(result), ""]
     table = ["| " + " | ".join(cells) + " |" for cells in table_cells(result)]
     lines += [table[0], "|---" * (table[0].count("|") - 1) + "|", *table[1:]]
-    if "laps" in result:
+    if "runs" in result:
         lines += ["", f"{describe_ratio(result)}. See figure-1.png."]
     return "\n".join(lines) + "\n"
 
 
 def _explain(result: dict) -> str:
-    if "laps" in result:
+    if "runs" in result:
         return (
             f"Training error over each epoch's updates; {result['images']:,} images, as they are."
         )
@@ -219,19 +224,19 @@ def describe_ratio(result: dict) -> str:
 
 def table_cells(result: dict) -> list[list[str]]:
     """Return the text of a result's table: its header, then its rows."""
-    if "laps" in result:
-        return [["network", "rate", "epochs", "to the goal", "last training error"]] + [
-            _lap_cells(lap) for lap in result["laps"]
+    if "runs" in result:
+        return [["network", "learning rate", "epochs", "to the goal", "last training error"]] + [
+            _run_cells(run) for run in result["runs"]
         ]
     header = ["row", "paper", "2012 log", "ours", "worse by: paper", "ours"]
     return [[*header, "epochs", "images", "protocol"], *map(_row_cells, result["rows"])]
 
 
-def _lap_cells(lap: dict) -> list[str]:
-    errors = lap["train_errors"]
-    reached = "not reached" if lap["epochs"] is None else f"{lap['epochs']:.1f}"
+def _run_cells(run: dict) -> list[str]:
+    errors = run["train_errors"]
+    reached = "not reached" if run["epochs"] is None else f"{run['epochs']:.1f}"
     last = f"{errors[-1]:.1%}" if errors else ""
-    return [lap["recipe"], f"{lap['rate']:g}", str(len(errors)), reached, last]
+    return [run["recipe"], f"{run['learning_rate']:g}", str(len(errors)), reached, last]
 
 
 def _row_cells(row: dict) -> list[str]:
@@ -239,7 +244,7 @@ def _row_cells(row: dict) -> list[str]:
     cells = [row["name"], percent(row["paper"]), percent(row["log"]), percent(row["ours"])]
     cells += [percent(row["paper_gain"], sign=True), worse]
     if not row["ours"]:
-        return [*cells, "", "", f"not run: no --data {', '.join(row['missing'])}"]
+        return [*cells, "", "", f"not run: no {', '.join(row['missing'])}"]
     pairs = zip(row["epochs"], row["recipe_epochs"], strict=True)
     epochs = ", ".join(f"{done} of {own}" for done, own in pairs)
     measured = f"{row['protocol']} of {row['data']}, {row['images']:,} images"

@@ -1,4 +1,4 @@
-"""`alexnet reproduce`: a table of the paper, trained, measured, beside what was published."""
+"""A table or figure of the paper: what it needs is trained and measured, or its cost estimated."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,31 +6,31 @@ from pathlib import Path
 from alexnet_cli.data.dataset_ref import index_of
 from alexnet_cli.distributed.device_plan import choose_devices
 from alexnet_cli.distributed.runtime_config import RuntimeConfig
-from alexnet_cli.errors import UsageError
+from alexnet_cli.errors import UsageError, hint
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.recipes.paper_tables import (
     FIGURE_1,
+    FIGURE_1_NETWORKS,
     OFFICIAL_SETS,
-    RACERS,
     TABLE_NAMES,
     TABLES,
-    Racer,
+    Figure1Network,
     choose_rows,
 )
 from alexnet_cli.reproduce.estimate import Estimate, estimate_plan
-from alexnet_cli.reproduce.jobs import Job, RunCommand, Shortcuts, TableDataset, run_job
+from alexnet_cli.reproduce.figure_1 import Figure1
+from alexnet_cli.reproduce.jobs import Job, RunJob, Shortcuts, TableDataset, finish_job
 from alexnet_cli.reproduce.plan import PlannedRow, plan_rows
-from alexnet_cli.reproduce.race import Race
-from alexnet_cli.reproduce.results import race_result, table_result, write_results
+from alexnet_cli.reproduce.results import figure_1_result, table_result, write_results
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What to reproduce, from what, and how far.
+class ReproduceRequest:
+    """What to reproduce, from which datasets, and how far.
 
     Attributes:
-        data: (name, folder or URL) of each `--data` option.
-        only: names of rows; none for all.
+        data: pairs of an official data set's name and a folder or URL.
+        only: names of rows; empty for all rows.
     """
 
     table: str
@@ -40,7 +40,7 @@ class Request:
     shortcuts: Shortcuts = field(default_factory=Shortcuts)
 
 
-def reproduce(request: Request, run_command: RunCommand, *, progress: Progress = SILENT) -> dict:
+def reproduce(request: ReproduceRequest, run_job: RunJob, *, progress: Progress = SILENT) -> dict:
     """Train what is missing, resume what was stopped, measure, and write results.md and .json.
 
     Returns:
@@ -54,34 +54,44 @@ def reproduce(request: Request, run_command: RunCommand, *, progress: Progress =
     _check_name(request.table)
     datasets = _open_datasets(request, progress)
     if request.table == FIGURE_1:
-        racers, dataset = _choose_racers(request), datasets.get("cifar-10")
-        if dataset is None:
-            raise UsageError("figure-1 needs CIFAR-10: --data cifar-10=DATASET")
-        laps = Race(dataset, request.out, request.shortcuts).run(racers, run_command)
-        return write_results(request.out, race_result(laps, dataset, request.shortcuts))
+        return _reproduce_figure_1(request, datasets.get("cifar-10"), run_job)
     jobs, rows = _plan(request, datasets)
     if not jobs:
-        raise UsageError(_nothing_to_do(request.table, rows))
+        missing = sorted({name for row in rows for name in row.missing})
+        raise UsageError(
+            f"{request.table}: no row has its dataset; missing are {', '.join(missing)}.",
+            hint=hint("dataset_of_table", name=missing[0]),
+        )
     found = {}
     for number, job in enumerate(jobs, 1):
         progress.say(f"job {number} of {len(jobs)}: {job.name}")
-        found[job.name] = run_job(job, run_command)
+        found[job.name] = finish_job(job, run_job)
     result = table_result(TABLES[request.table], rows, found, jobs, request.shortcuts)
     return write_results(request.out, result)
 
 
-def plan(request: Request, *, progress: Progress = SILENT) -> Estimate:
-    """Return the command lines of a reproduction with their images, hours and disk.
+def _reproduce_figure_1(
+    request: ReproduceRequest, dataset: TableDataset | None, run_job: RunJob
+) -> dict:
+    networks = _choose_networks(request)
+    if dataset is None:
+        raise UsageError("figure-1 needs CIFAR-10.", hint=hint("dataset_of_table", name="cifar-10"))
+    runs = Figure1(dataset, request.out, request.shortcuts).run(networks, run_job)
+    return write_results(request.out, figure_1_result(runs, dataset, request.shortcuts))
 
-    Datasets that are not given are taken to have the published sizes.
+
+def plan(request: ReproduceRequest, *, progress: Progress = SILENT) -> Estimate:
+    """Return the jobs of a reproduction with their images, hours and disk.
+
+    Datasets that are not given are assumed to have the published sizes.
     """
     _check_name(request.table)
     datasets = _published_datasets() | _open_datasets(request, progress)
     shortcuts = request.shortcuts
     devices = choose_devices(RuntimeConfig(shortcuts.device, shortcuts.num_devices), limit=None)
     if request.table == FIGURE_1:
-        race = Race(datasets["cifar-10"], request.out, shortcuts)
-        jobs = race.jobs(_choose_racers(request))
+        figure = Figure1(datasets["cifar-10"], request.out, shortcuts)
+        jobs = figure.jobs(_choose_networks(request))
     else:
         jobs, _ = _plan(request, datasets)
     return estimate_plan(request.table, jobs, devices, progress)
@@ -93,28 +103,31 @@ def _check_name(table: str) -> None:
 
 
 def _plan(
-    request: Request, datasets: dict[str, TableDataset]
+    request: ReproduceRequest, datasets: dict[str, TableDataset]
 ) -> tuple[list[Job], list[PlannedRow]]:
     rows = TABLES[request.table].choose(request.only)
     return plan_rows(rows, datasets, request.out, request.shortcuts)
 
 
-def _choose_racers(request: Request) -> tuple[Racer, ...]:
-    return choose_rows({racer.recipe: racer for racer in RACERS}, request.only)
+def _choose_networks(request: ReproduceRequest) -> tuple[Figure1Network, ...]:
+    return choose_rows({network.recipe: network for network in FIGURE_1_NETWORKS}, request.only)
 
 
-def _open_datasets(request: Request, progress: Progress) -> dict[str, TableDataset]:
+def _open_datasets(request: ReproduceRequest, progress: Progress) -> dict[str, TableDataset]:
     datasets = {}
     for name, place in request.data:
         if name not in OFFICIAL_SETS:
             known = ", ".join(OFFICIAL_SETS)
-            raise UsageError(f"--data {name}={place}: no data set {name!r}. Known: {known}.")
+            raise UsageError(f"{name}={place}: no data set {name!r}. Known: {known}.")
         index = index_of(place, progress)
         counts = {split: entry.written for split, entry in index.splits.items()}
-        held_out = {split: count for split, count in counts.items() if split != "train"}
-        classes, fingerprint = len(index.classes), index.fingerprint()
         datasets[name] = TableDataset(
-            name, str(place), counts["train"], held_out, classes, fingerprint
+            name,
+            str(place),
+            train=counts["train"],
+            held_out={split: count for split, count in counts.items() if split != "train"},
+            classes=len(index.classes),
+            fingerprint=index.fingerprint(),
         )
     return datasets
 
@@ -126,11 +139,3 @@ def _published_datasets() -> dict[str, TableDataset]:
         )
         for name, s in OFFICIAL_SETS.items()
     }
-
-
-def _nothing_to_do(table: str, rows: list[PlannedRow]) -> str:
-    missing = sorted({name for row in rows for name in row.missing})
-    return (
-        f"{table}: no row has its data. Missing: {', '.join(missing)}.\n"
-        f"Give them: --data {missing[0]}=DATASET, or look at the plan: --dry-run"
-    )

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import alexnet_cli.reproduce.demo as demo_module
+import alexnet_cli.data.demo.archives as archives_module
 from alexnet_cli.cli import app as cli
-from alexnet_cli.cli import app_training as cli_training
+from alexnet_cli.commands import demo as demo_command
+from alexnet_cli.commands.demo import IMAGENET_COMMANDS, unused_folder
 from alexnet_cli.data.demo.archives import write_demo_archives
-from alexnet_cli.reproduce.demo import IMAGENET_COMMANDS, demo, unused_folder
 
 # What makes each command of the demo a matter of a second.
 SHRUNK = {
@@ -36,9 +36,9 @@ class Caller:
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_images():
-    with pytest.MonkeyPatch.context() as crop:
+    with pytest.MonkeyPatch.context() as patch:
         few = partial(write_demo_archives, images_per_class=2, val_per_class=2)
-        crop.setattr(demo_module, "write_demo_archives", few)
+        patch.setattr(archives_module, "write_demo_archives", few)
         yield
 
 
@@ -49,18 +49,23 @@ def caller() -> Caller:
 
 @pytest.fixture(scope="module")
 def result(caller, tmp_path_factory):
-    return demo(tmp_path_factory.mktemp("demo"), caller, device="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_command, "run_job", caller)
+        folder = str(tmp_path_factory.mktemp("demo"))
+        invoked = CliRunner().invoke(cli.app, ["demo", folder, "--device", "cpu", "--json"])
+    assert invoked.exit_code == 0, invoked.output
+    return json.loads(invoked.stdout)
 
 
 def test_table_has_two_networks_and_their_average(result):
-    assert [row["name"] for row in result.rows] == [
+    assert [row["name"] for row in result["rows"]] == [
         "first, center view",
         "first, ten views",
         "second, center view",
         "second, ten views",
         "both, ten views, averaged",
     ]
-    for row in result.rows:
+    for row in result["rows"]:
         assert 0 <= row["top5_error"] <= row["top1_error"] <= 1
 
 
@@ -74,22 +79,22 @@ def test_every_verb_is_shown_in_its_order(result, caller):
 
 
 def test_folder_holds_what_the_commands_made(result):
-    folder = Path(result.folder)
+    folder = Path(result["folder"])
     for name in ("dataset/index.json", "runs/second/best.safetensors", "model.onnx", "first.npz"):
         assert (folder / name).is_file()
     assert len(list((folder / "images").iterdir())) == 5
 
 
 def test_commands_for_imagenet_are_real_command_lines(result, alexnet):
-    assert result.next == IMAGENET_COMMANDS
-    for line in result.next:
+    assert result["next"] == IMAGENET_COMMANDS
+    for line in result["next"]:
         name, verb, *_ = line.split()
         assert name == "alexnet"
         assert alexnet(verb, "--help").exit_code == 0
 
 
 def test_command_line_prints_the_table_as_json(answer, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli_training, "run_child", Caller())
+    monkeypatch.setattr(demo_command, "run_job", Caller())
     found = answer("demo", tmp_path / "new", "--device", "cpu")
     assert found["rows"][-1]["name"] == "both, ten views, averaged"
     assert found["folder"] == str(tmp_path / "new")

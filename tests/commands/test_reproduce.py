@@ -13,25 +13,27 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from alexnet_cli.cli import app as cli
-from alexnet_cli.cli import app_training as cli_training
+from alexnet_cli.commands import reproduce as reproduce_command
+from alexnet_cli.commands.reproduce import job_arguments
 from alexnet_cli.errors import JobError
 from alexnet_cli.inference.predictions import load_predictions
 from alexnet_cli.model.checkpoint import load_checkpoint
 from alexnet_cli.prep.build import PrepOptions, prep
 from alexnet_cli.recipes.catalog import RECIPES
 from alexnet_cli.recipes.paper_tables import (
+    FIGURE_1_NETWORKS,
     FIGURE_1_TRIAL_EPOCHS,
-    RACERS,
     TABLE_NAMES,
     TABLES,
-    Racer,
+    Figure1Network,
 )
 from alexnet_cli.reproduce import run as reproduce_verb
-from alexnet_cli.reproduce.run import Request, Shortcuts, plan, reproduce
+from alexnet_cli.reproduce.jobs import Job
+from alexnet_cli.reproduce.run import ReproduceRequest, Shortcuts, plan, reproduce
 
 SHRUNK = ("width=0.0625", "crop_size=99", "batch_size=16")
 SMALL = tuple(f"--set={setting}" for setting in SHRUNK)
-TINY_RACE = ("--set=width=0.25", "--set=crop_size=32", "--set=batch_size=16")
+TINY_FIGURE_1 = ("--set=width=0.25", "--set=crop_size=32", "--set=batch_size=16")
 ROWS = ("original-2012", "no-lrn")
 EPOCHS = 2
 
@@ -56,6 +58,9 @@ class Caller:
             raise JobError("`alexnet train` ended with exit code 143", 143)
         return invoke(arguments)
 
+    def run(self, job: Job) -> dict:
+        return self(job_arguments(job), job.purpose)
+
     def verbs(self) -> list[str]:
         return [arguments[0] for arguments in self.commands]
 
@@ -71,13 +76,13 @@ def invoke(arguments: list[str]) -> dict:
 def caller(monkeypatch) -> Caller:
     """What runs the commands of `alexnet reproduce` in this process."""
     caller = Caller()
-    monkeypatch.setattr(cli_training, "run_child", caller)
+    monkeypatch.setattr(reproduce_command, "run_job", caller)
     return caller
 
 
-def two_rows(dataset: Path, out: Path) -> Request:
+def two_rows(dataset: Path, out: Path) -> ReproduceRequest:
     shortcuts = Shortcuts(EPOCHS, SHRUNK, device="cpu")
-    return Request("ablations", (("ilsvrc-2012", dataset),), out, ROWS, shortcuts)
+    return ReproduceRequest("ablations", (("ilsvrc-2012", dataset),), out, ROWS, shortcuts)
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class Finished:
 def finished(dataset, tmp_path_factory) -> Finished:
     """Read only."""
     out, caller = tmp_path_factory.mktemp("results") / "ablations", Caller()
-    return Finished(out, reproduce(two_rows(dataset, out), caller), caller)
+    return Finished(out, reproduce(two_rows(dataset, out), caller.run), caller)
 
 
 def option(arguments: list[str], name: str) -> str:
@@ -112,7 +117,7 @@ def printed_commands(text: str) -> list[list[str]]:
 
 
 def dry_run(shown, table: str, *more) -> list[list[str]]:
-    small = TINY_RACE if table == "figure-1" else (*SMALL, "--set=batch_size=2")
+    small = TINY_FIGURE_1 if table == "figure-1" else (*SMALL, "--set=batch_size=2")
     return printed_commands(shown("reproduce", table, "--dry-run", "--device=cpu", *small, *more))
 
 
@@ -150,15 +155,15 @@ def test_plan_of_figure_1_has_every_rates_trial_and_the_whole_of_one(shown, tmp_
     monkeypatch.chdir(tmp_path)
     commands = trainings(dry_run(shown, "figure-1", "--only", "cifar-tanh"))
     assert {option(arguments, "--recipe") for arguments in commands} == {"cifar-tanh"}
-    rates = RACERS[1].rates
+    rates = FIGURE_1_NETWORKS[1].learning_rates
     for rate, arguments in zip((*rates, rates[0]), commands, strict=True):
         assert f"--set=learning_rate={rate:g}" in arguments
     epochs = [FIGURE_1_TRIAL_EPOCHS] * len(rates) + [RECIPES["cifar-tanh"].epochs]
     assert [int(option(arguments, "--epochs")) for arguments in commands] == epochs
 
 
-def test_plan_of_a_shortened_race_is_short(answer, tmp_path):
-    options = ("--dry-run", "--epochs", "2", "--device", "cpu", "--out", tmp_path, *TINY_RACE)
+def test_plan_of_a_shortened_figure_1_is_short(answer, tmp_path):
+    options = ("--dry-run", "--epochs", "2", "--device", "cpu", "--out", tmp_path, *TINY_FIGURE_1)
     found = answer("reproduce", "figure-1", *options, "--only", "cifar-relu")
     assert [step["images"] for step in found["steps"]] == [2 * 50_000] * 3
 
@@ -227,7 +232,8 @@ def test_images_of_cifar_10_are_to_be_prepared_at_their_own_size(shown, tmp_path
 def test_plan_shows_that_a_stopped_run_will_be_resumed(dataset, finished):
     steps = plan(two_rows(dataset, finished.out)).steps
     for step in steps:
-        assert ("--resume" in step.command) == (step.command[0] == "train")
+        arguments = job_arguments(step.job)
+        assert ("--resume" in arguments) == (arguments[0] == "train")
 
 
 def test_printed_commands_can_be_pasted_whatever_the_folder_is_called(shown, tmp_path, monkeypatch):
@@ -296,7 +302,7 @@ def test_networks_are_trained_and_measured_in_turn(finished):
 
 def test_run_again_nothing_is_run(finished, dataset):
     again = Caller()
-    assert reproduce(two_rows(dataset, finished.out), again) == finished.result
+    assert reproduce(two_rows(dataset, finished.out), again.run) == finished.result
     assert again.commands == []
 
 
@@ -336,7 +342,7 @@ def test_lost_predictions_are_measured_again(finished, dataset):
     before = load_predictions(lost)
     lost.unlink()
     again = Caller()
-    assert reproduce(two_rows(dataset, finished.out), again) == finished.result
+    assert reproduce(two_rows(dataset, finished.out), again.run) == finished.result
     assert again.verbs() == ["eval"]
     np.testing.assert_array_equal(load_predictions(lost).probs, before.probs)
 
@@ -346,7 +352,7 @@ def test_predictions_of_other_weights_are_measured_again(finished, dataset):
     kept = mine.read_bytes()
     mine.write_bytes(other.read_bytes())
     again = Caller()
-    assert reproduce(two_rows(dataset, finished.out), again) == finished.result
+    assert reproduce(two_rows(dataset, finished.out), again.run) == finished.result
     assert again.verbs() == ["eval"]
     assert load_predictions(mine).weights_hash != load_predictions(other).weights_hash
     assert len(mine.read_bytes()) == len(kept)
@@ -354,11 +360,11 @@ def test_predictions_of_other_weights_are_measured_again(finished, dataset):
 
 def test_average_of_networks_is_that_of_their_predictions(dataset, tmp_path):
     data, only = (("ilsvrc-2012", dataset),), ("5 CNNs",)
-    request = Request("ilsvrc-2012", data, tmp_path, only, Shortcuts(1, SHRUNK, "cpu"))
+    request = ReproduceRequest("ilsvrc-2012", data, tmp_path, only, Shortcuts(1, SHRUNK, "cpu"))
     first, again = Caller(), Caller()
-    result = reproduce(request, first)
+    result = reproduce(request, first.run)
     assert first.verbs() == ["train"] * 5 + ["eval"] * 5 + ["ensemble"]
-    assert reproduce(request, again) == result
+    assert reproduce(request, again.run) == result
     assert again.verbs() == ["ensemble"]
     (row,) = result["rows"]
     found = [load_predictions(tmp_path / "predictions" / f"{name}.npz") for name in row["members"]]
@@ -370,12 +376,12 @@ def test_stopped_reproduction_goes_on_to_the_same_results(finished, dataset, tmp
     stopped, resumed = Caller(stop_at=2), Caller()
     request = two_rows(dataset, tmp_path / "out")
     with pytest.raises(JobError) as ended:
-        reproduce(request, stopped)
+        reproduce(request, stopped.run)
     assert ended.value.exit_code == 143
     assert stopped.verbs() == ["train", "eval", "train"]
     assert not (tmp_path / "out" / "results.json").exists()
 
-    result = reproduce(request, resumed)
+    result = reproduce(request, resumed.run)
 
     assert resumed.verbs() == ["train", "eval"]
     assert resumed.commands[0] == [*stopped.commands[-1], "--resume"]
@@ -455,8 +461,10 @@ def test_shortened_runs_are_trained_on_once_they_are_no_longer_to_be_short(datas
     data, settings = (("ilsvrc-2012", dataset),), (*SHRUNK, "epochs=2")
     results = [
         reproduce(
-            Request("ablations", data, tmp_path, ("paper",), Shortcuts(epochs, settings, "cpu")),
-            Caller(),
+            ReproduceRequest(
+                "ablations", data, tmp_path, ("paper",), Shortcuts(epochs, settings, "cpu")
+            ),
+            Caller().run,
         )
         for epochs in (1, None)
     ]
@@ -467,28 +475,29 @@ def test_shortened_runs_are_trained_on_once_they_are_no_longer_to_be_short(datas
 
 
 @pytest.fixture
-def race(dataset, tmp_path, answer, caller):
-    """Race on the generated images; returns the result and the calls."""
+def figure_1(dataset, tmp_path, answer, caller):
+    """Figure1 on the generated images; returns the result and the calls."""
 
     def run(*options) -> tuple[dict, list[list[str]]]:
         place = ("--data", f"cifar-10={dataset}", "--out", tmp_path / "out", "--device", "cpu")
-        return answer("reproduce", "figure-1", *place, *TINY_RACE, *options), caller.commands
+        return answer("reproduce", "figure-1", *place, *TINY_FIGURE_1, *options), caller.commands
 
     return run
 
 
-def test_race_tries_every_rate_and_draws_the_curves(race, tmp_path, dataset):
-    found, commands = race("--only", "cifar-relu", "--epochs", "2")
-    rates = list(RACERS[0].rates)
-    assert [lap["rate"] for lap in found["laps"]] == rates
+def test_figure_1_tries_every_rate_and_draws_the_curves(figure_1, tmp_path, dataset):
+    found, commands = figure_1("--only", "cifar-relu", "--epochs", "2")
+    rates = list(FIGURE_1_NETWORKS[0].learning_rates)
+    assert [run["learning_rate"] for run in found["runs"]] == rates
     assert [option(arguments, "--recipe") for arguments in commands] == ["cifar-relu"] * 3
-    for lap in found["laps"]:
-        log = tmp_path / "out" / "runs" / f"cifar-relu-{lap['rate']:g}" / "log.jsonl"
+    for run in found["runs"]:
+        log = tmp_path / "out" / "runs" / f"cifar-relu-{run['learning_rate']:g}" / "log.jsonl"
         rows = [json.loads(line) for line in log.read_text().splitlines()]
-        assert lap["train_errors"] == [row["train_top1_error"] for row in rows]
+        assert run["train_errors"] == [row["train_top1_error"] for row in rows]
         assert len(rows) == 2
         assert (
-            load_checkpoint(log.with_name("last.safetensors")).recipe.learning_rate == lap["rate"]
+            load_checkpoint(log.with_name("last.safetensors")).recipe.learning_rate
+            == run["learning_rate"]
         )
     assert found["ratio"] is None
     assert f"cifar-10 is {dataset}: 10 classes and 60" in " ".join(found["caveats"])
@@ -500,11 +509,18 @@ def test_race_tries_every_rate_and_draws_the_curves(race, tmp_path, dataset):
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == found
 
 
-def test_diverging_rate_does_not_end_the_race(race, tmp_path, monkeypatch):
-    monkeypatch.setattr(reproduce_verb, "RACERS", (Racer("cifar-relu", (1000.0, 0.004)),))
-    found, commands = race("--epochs", "2", "--set=weight_decay=10")  # 1000 * 10: off at once
-    diverged, kept = found["laps"]
-    assert diverged == {"recipe": "cifar-relu", "rate": 1000.0, "train_errors": [], "epochs": None}
+def test_diverging_rate_does_not_end_the_race(figure_1, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        reproduce_verb, "FIGURE_1_NETWORKS", (Figure1Network("cifar-relu", (1000.0, 0.004)),)
+    )
+    found, commands = figure_1("--epochs", "2", "--set=weight_decay=10")  # 1000 * 10: off at once
+    diverged, kept = found["runs"]
+    assert diverged == {
+        "recipe": "cifar-relu",
+        "learning_rate": 1000.0,
+        "train_errors": [],
+        "epochs": None,
+    }
     assert len(kept["train_errors"]) == 2
     assert len(commands) == 2
     text = (tmp_path / "out" / "results.md").read_text()
@@ -512,21 +528,21 @@ def test_diverging_rate_does_not_end_the_race(race, tmp_path, monkeypatch):
     assert "| cifar-relu | 0.004 | 2 |" in text
 
 
-def test_race_run_again_trains_nothing_and_tells_the_same(race, dataset, tmp_path, shown):
+def test_figure_1_run_again_trains_nothing_and_tells_the_same(figure_1, dataset, tmp_path, shown):
     options = ("--only", "cifar-tanh", "--epochs", "1")
-    first, commands = race(*options)
+    first, commands = figure_1(*options)
     num_commands = len(commands)
-    again, commands = race(*options)
+    again, commands = figure_1(*options)
     assert again == first
     assert len(commands) == num_commands == 3
     place = ("--data", f"cifar-10={dataset}", "--out", tmp_path / "out", "--device", "cpu")
-    text = shown("reproduce", "figure-1", *place, *TINY_RACE, *options)
+    text = shown("reproduce", "figure-1", *place, *TINY_FIGURE_1, *options)
     assert "no ratio: fewer than two networks reached the goal (paper: about 6)" in text
     assert "not reached" in text
 
 
-def test_shortened_race_says_so(race):
-    found, _ = race("--only", "cifar-relu", "--epochs", "1")
+def test_shortened_figure_1_says_so(figure_1):
+    found, _ = figure_1("--only", "cifar-relu", "--epochs", "1")
     caveats = " ".join(found["caveats"])
     assert "1-epoch runs" in caveats
     assert "width=0.25" in caveats
@@ -564,7 +580,7 @@ def test_unknown_table_is_refused_with_the_known_ones(refused, dry):
 def test_unknown_row_is_refused_with_the_known_ones(refused, dataset, dry, table, known):
     data = ("--data", f"ilsvrc-2012={dataset}", "--data", f"cifar-10={dataset}")
     message = refused(2, table, *data, "--only", "vgg", *dry)
-    assert "--only vgg: no such row" in message
+    assert "vgg: no such row" in message
     assert known in message
 
 
@@ -622,7 +638,7 @@ def test_table_without_data_is_refused_with_what_to_give(refused, table):
 
 def test_rows_whose_data_are_not_given_are_refused(refused, dataset):
     message = refused(2, "ilsvrc-2012", "--only", "1 CNN*", "--data", f"ilsvrc-2012={dataset}")
-    assert "Missing: fall-2009, fall-2011" in message
+    assert "missing are fall-2009, fall-2011" in message
 
 
 def test_figure_1_without_its_images_is_refused(refused, dataset):
@@ -651,7 +667,7 @@ def test_plan_on_many_devices_has_the_commands_that_are_run(
         run.append(arguments)
         raise JobError("not run", 3)
 
-    monkeypatch.setattr(cli_training, "run_child", note)
+    monkeypatch.setattr(reproduce_command, "run_job", note)
     data = ("--data", f"ilsvrc-2010={dataset}", "--only", "one-gpu", "--gpus", str(num_devices))
 
     commands = dry_run(shown, "ablations", *data, "--out", str(out))

@@ -7,9 +7,9 @@ from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES
 from alexnet_cli.recipes.paper_tables import (
     FIGURE_1,
     FIGURE_1_GOAL,
+    FIGURE_1_NETWORKS,
     FIGURE_1_RATIO,
     OFFICIAL_SETS,
-    RACERS,
     TABLE_NAMES,
     TABLES,
 )
@@ -136,14 +136,17 @@ def test_counts_are_those_of_the_published_sets():
 
 def test_figure_1_is_a_race_of_relu_and_tanh_to_a_quarter_of_errors():
     assert (FIGURE_1_GOAL, FIGURE_1_RATIO) == (0.25, 6.0)
-    assert [racer.recipe for racer in RACERS] == ["cifar-relu", "cifar-tanh"]
-    assert [NAMED_RECIPES[racer.recipe].data for racer in RACERS] == ["cifar-10", "cifar-10"]
+    assert [network.recipe for network in FIGURE_1_NETWORKS] == ["cifar-relu", "cifar-tanh"]
+    assert [NAMED_RECIPES[network.recipe].data for network in FIGURE_1_NETWORKS] == [
+        "cifar-10",
+        "cifar-10",
+    ]
 
 
-@pytest.mark.parametrize("racer", RACERS, ids=lambda racer: racer.recipe)
-def test_racer_tries_a_lower_and_a_higher_rate_than_its_likeliest(racer):
-    first, *others = racer.rates
-    assert min(racer.rates) > 0
+@pytest.mark.parametrize("network", FIGURE_1_NETWORKS, ids=lambda network: network.recipe)
+def test_racer_tries_a_lower_and_a_higher_rate_than_its_likeliest(network):
+    first, *others = network.learning_rates
+    assert min(network.learning_rates) > 0
     assert min(others) < first < max(others)
 
 
@@ -163,7 +166,7 @@ def test_named_rows_are_chosen_in_the_order_of_the_table():
 
 
 def test_unknown_row_is_refused_with_the_known_ones():
-    known = r"--only 9 CNNs: no such row\. Rows: 1 CNN, 1 CNN, text, 5 CNNs, 1 CNN\*, 7 CNNs\*\."
+    known = r"9 CNNs: no such row\. Rows: 1 CNN, 1 CNN, text, 5 CNNs, 1 CNN\*, 7 CNNs\*\."
     with pytest.raises(UsageError, match=known) as refusal:
         TABLES["ilsvrc-2012"].choose(["1 CNN", "9 CNNs"])
     assert refusal.value.exit_code == 2

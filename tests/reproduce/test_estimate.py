@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from alexnet_cli.commands.reproduce import job_arguments, prep_commands
 from alexnet_cli.distributed.precision import allow_tf32
 from alexnet_cli.io.progress import SILENT
 from alexnet_cli.model.network import AlexNet
@@ -51,7 +52,7 @@ def estimate(*jobs: Job, devices: int = 1) -> Estimate:
 
 
 def hours_of(estimate: Estimate) -> dict[str, float]:
-    return {step.name: step.hours for step in estimate.steps}
+    return {step.job.name: step.hours for step in estimate.steps}
 
 
 # --- images
@@ -59,7 +60,7 @@ def hours_of(estimate: Estimate) -> dict[str, float]:
 
 def test_images_are_those_trained_on_and_every_view_measured(small):
     found = estimate(train("t", small), measure("e", small), AVERAGE)
-    images = {step.name: step.images for step in found.steps}
+    images = {step.job.name: step.images for step in found.steps}
     assert images == {"t": 6 * 1000, "e": 10 * 300, "x": 0}
     assert found.images == 9000
 
@@ -125,12 +126,12 @@ def test_plan_is_listed_in_order_with_the_commands_to_run(small):
     first = train("a", small)
     jobs = [first, replace(train("b", small), parent=first), measure("c", small)]
     found = estimate(*jobs, train("t", small))
-    assert [step.name for step in found.steps] == ["a", "b", "c", "t"]
-    assert found.steps[1].command == [
+    assert [step.job.name for step in found.steps] == ["a", "b", "c", "t"]
+    assert job_arguments(found.steps[1].job) == [
         *("train", "absent/a", "--run", "b", "--recipe", "paper", "--epochs", "6"),
         *("--init-from", "a/last.safetensors"),
     ]
-    assert found.steps[2].command[:3] == ["eval", "t/last.safetensors", "absent/a"]
+    assert job_arguments(found.steps[2].job)[:3] == ["eval", "t/last.safetensors", "absent/a"]
     assert (found.table, found.devices) == ("a table", ["cpu"])
 
 
@@ -203,7 +204,8 @@ def test_sets_that_are_not_there_are_to_be_prepared(small, tmp_path):
         for name in ("ilsvrc-2012", "fall-2009", "cifar-10")
     ]
     fall, cifar = tmp_path / "fall-2009", tmp_path / "cifar-10"
-    assert estimate(*steps, *steps).to_prepare == {
+    missing = estimate(*steps, *steps).to_prepare
+    assert {dataset.name: prep_commands(dataset) for dataset in missing} == {
         "fall-2009": f"alexnet prep SOURCE {fall} && alexnet pca {fall}",
         "cifar-10": f"alexnet prep SOURCE {cifar} --size 32 --quality 100 && alexnet pca {cifar}",
     }
@@ -212,8 +214,8 @@ def test_sets_that_are_not_there_are_to_be_prepared(small, tmp_path):
 @pytest.mark.parametrize("name", OFFICIAL_SETS)
 def test_commands_that_prepare_a_set_can_be_run(small, tmp_path, alexnet, name):
     dataset = TableDataset(name, str(tmp_path / name), 1000, {"val": 300}, 10)
-    commands = estimate(measure("e", small, dataset)).to_prepare[name]
-    for command in commands.split(" && "):
+    (missing,) = estimate(measure("e", small, dataset)).to_prepare
+    for command in prep_commands(missing).split(" && "):
         program, *arguments = shlex.split(command)
         assert program == "alexnet"
         # It lacks nothing but the files: exit 3, not 2.

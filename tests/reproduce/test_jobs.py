@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alexnet_cli.commands.reproduce import job_arguments
 from alexnet_cli.errors import CheckpointError, JobError
 from alexnet_cli.inference.metrics import score
 from alexnet_cli.inference.predictions import Predictions, load_predictions
@@ -20,7 +21,7 @@ from alexnet_cli.reproduce.jobs import (
     Shortcuts,
     TableDataset,
     TrainJob,
-    run_job,
+    finish_job,
     set_aside,
 )
 from alexnet_cli.reproduce.plan import plan_rows
@@ -61,9 +62,10 @@ class Commands:
     purposes: list[str] = field(default_factory=list)
     stop_after: int | None = None
 
-    def __call__(self, arguments: list[str], purpose: str) -> dict:
+    def __call__(self, job: Job) -> dict:
+        arguments = job_arguments(job)
         self.calls.append(arguments)
-        self.purposes.append(purpose)
+        self.purposes.append(job.purpose)
         return {"train": self._train, "eval": self._eval, "ensemble": self._ensemble}[arguments[0]](
             arguments
         )
@@ -164,7 +166,7 @@ def average(measure) -> EnsembleJob:
 @pytest.fixture
 def run(commands):
     """Run jobs in turn; returns their results."""
-    return lambda *jobs: [run_job(job, commands) for job in jobs]
+    return lambda *jobs: [finish_job(job, commands) for job in jobs]
 
 
 def longer(job: TrainJob, epochs: int = 9) -> TrainJob:
@@ -181,7 +183,7 @@ def with_train(job: EvalJob, train: TrainJob) -> EvalJob:
 def test_job_gives_what_its_command_gave(run, commands, train, measure, average):
     assert run(train, measure, average) == [{"epochs": EPOCHS}, {"call": 2}, {"call": 3}]
     assert commands.verbs() == ["train", "eval", "ensemble"]
-    assert commands.calls[1:] == [measure.command(), average.command()]
+    assert commands.calls[1:] == [job_arguments(measure), job_arguments(average)]
     assert commands.purposes == ["Train a.", "Measure a.", "Average."]
 
 
@@ -272,12 +274,12 @@ def test_jobs_run_again_after_their_dataset_changed(run, commands, dataset, trai
 
 
 def test_failed_command_leaves_its_job_to_be_done(run, train, measure, commands):
-    def fail(arguments: list[str], purpose: str) -> dict:
-        raise JobError(arguments[0], 3)
+    def fail(job: Job) -> dict:
+        raise JobError(job.name, 3)
 
     run(train)
     with pytest.raises(JobError, match="eval"):
-        run_job(measure, fail)
+        finish_job(measure, fail)
     run(train, measure)
     assert commands.verbs() == ["train", "eval"]
 
@@ -338,7 +340,7 @@ def test_run_whose_folder_is_lost_is_begun_again(run, commands, train):
     train.last.unlink()
     train.folder.rmdir()
     run(train)
-    assert commands.calls[1] == commands.calls[0] == train.command()[:-1]
+    assert commands.calls[1] == commands.calls[0] == job_arguments(train)[:-1]
 
 
 def test_damaged_checkpoint_ends_the_reproduction(run, commands, train):
@@ -383,7 +385,7 @@ def test_run_whose_parent_was_begun_again_is_begun_again(run, commands, dataset,
 
 def test_run_whose_parent_is_the_same_is_trained_on(run, commands, train, child, out):
     run(train, child, train, longer(child))
-    assert commands.calls[2:] == [longer(child).command()]
+    assert commands.calls[2:] == [job_arguments(longer(child))]
     assert commands.calls[2][-1] == "--resume"
     assert weights(out) == {"a": 1, "b": 3}
 
@@ -418,7 +420,7 @@ def test_run_that_begins_with_nothing_is_trained_on(run, commands, train, out):
 def stop(job: TrainJob) -> None:
     """Run a training that is stopped and saved after an epoch."""
     with pytest.raises(JobError):
-        run_job(job, Commands(stop_after=1))
+        finish_job(job, Commands(stop_after=1))
 
 
 def test_stopped_run_is_resumed(run, commands, train, child, out):
@@ -509,7 +511,7 @@ BEGIN = ["--recipe", "paper", "--epochs", "3"]
 
 
 def test_new_run_is_begun(train):
-    assert train.command() == ["train", "shards/a", "--run", str(train.folder), *BEGIN]
+    assert job_arguments(train) == ["train", "shards/a", "--run", str(train.folder), *BEGIN]
 
 
 def test_run_with_a_checkpoint_is_resumed(train, child):
@@ -517,25 +519,28 @@ def test_run_with_a_checkpoint_is_resumed(train, child):
         command = ["train", "shards/a", "--run", str(job.folder), *BEGIN, "--resume"]
         job.folder.mkdir(parents=True)
         job.last.touch()
-        assert job.command() == command
+        assert job_arguments(job) == command
 
 
 def test_run_stopped_before_its_first_checkpoint_is_begun_again(train):
-    before = train.command()
+    before = job_arguments(train)
     train.folder.mkdir(parents=True)
     (train.folder / "recipe.json").touch()
-    assert train.command() == before
+    assert job_arguments(train) == before
 
 
 def test_new_run_begins_with_the_last_checkpoint_of_its_parent(child):
-    assert child.command()[-2:] == ["--init-from", str(child.parent.folder / "last.safetensors")]
+    assert job_arguments(child)[-2:] == [
+        "--init-from",
+        str(child.parent.folder / "last.safetensors"),
+    ]
 
 
 def test_rest_of_a_trial_is_planned_as_resumed(train):
-    assert replace(train, follows_trial=True).command() == [*train.command(), "--resume"]
+    assert job_arguments(replace(train, follows_trial=True)) == [*job_arguments(train), "--resume"]
 
 
 def test_looking_at_a_command_line_writes_nothing(out, train, child, measure, average):
     jobs: list[Job] = [train, child, measure, average]
-    assert [job.command()[0] for job in jobs] == ["train", "train", "eval", "ensemble"]
+    assert [job_arguments(job)[0] for job in jobs] == ["train", "train", "eval", "ensemble"]
     assert not out.exists()

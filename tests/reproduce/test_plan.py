@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_cli.commands.reproduce import job_arguments, runtime_options
 from alexnet_cli.distributed.device_plan import plan_devices
 from alexnet_cli.errors import InputError, RecipeError
 from alexnet_cli.recipes.catalog import RECIPES
@@ -39,7 +40,7 @@ def of_kind(jobs: dict[str, Job], kind: type[Job]) -> list[str]:
 
 
 def option(job: Job, name: str) -> str:
-    command = job.command()
+    command = job_arguments(job)
     return command[command.index(name) + 1]
 
 
@@ -110,12 +111,12 @@ def test_runs_have_a_folder_each(table):
 def test_network_is_trained_on_its_data_and_its_last_epoch_is_measured():
     jobs, _ = make_plan("ablations", "no-lrn")
     train, measure = jobs.values()
-    assert train.command() == [
+    assert job_arguments(train) == [
         *("train", "shards/ilsvrc-2012", "--run", "out/runs/no-lrn", "--recipe", "no-lrn"),
         *("--epochs", "97"),
     ]
     assert train.folder == Path("out/runs/no-lrn")
-    assert measure.command() == [
+    assert job_arguments(measure) == [
         *("eval", "out/runs/no-lrn/last.safetensors", "shards/ilsvrc-2012", "--split", "val"),
         *("--predictions", "out/predictions/no-lrn.npz"),
     ]
@@ -129,7 +130,7 @@ def test_average_reads_the_predictions_of_its_networks():
     jobs, rows = make_plan("ilsvrc-2012", "5 CNNs")
     average = rows["5 CNNs"].job
     files = [option(jobs[f"eval-{name}"], "--predictions") for name in FIVE]
-    assert average.command() == ["ensemble", *files]
+    assert job_arguments(average) == ["ensemble", *files]
     assert average.purpose.endswith(".")
 
 
@@ -143,10 +144,10 @@ def test_jobs_read_what_those_before_them_write(table):
             if job.parent:
                 assert option(job, "--init-from") == str(job.parent.last)
         elif isinstance(job, EvalJob):
-            assert job.command()[1] == str(job.train.last)
+            assert job_arguments(job)[1] == str(job.train.last)
             assert option(job, "--predictions") == str(job.predictions)
         else:
-            assert job.command()[1:] == [str(measure.predictions) for measure in job.evals]
+            assert job_arguments(job)[1:] == [str(measure.predictions) for measure in job.evals]
 
 
 # --- networks that begin from others
@@ -163,7 +164,7 @@ def test_pretrained_network_begins_from_a_chain_of_runs():
 
 def test_links_of_the_chain_are_trained_on_sets_of_their_own():
     jobs, _ = make_plan("ilsvrc-2012", "1 CNN*")
-    found = [jobs[name].command()[1] for name in of_kind(jobs, TrainJob)]
+    found = [job_arguments(jobs[name])[1] for name in of_kind(jobs, TrainJob)]
     names = ("ilsvrc-2012", "fall-2009", "fall-2011", "ilsvrc-2012")
     assert found == [f"shards/{name}" for name in names]
 
@@ -208,15 +209,15 @@ def test_without_data_nothing_is_planned():
 def test_row_falls_back_to_its_second_set_in_a_run_of_its_own_name():
     own, _ = make_plan("ablations", "one-gpu", data=datasets("ilsvrc-2010", "ilsvrc-2012"))
     other, rows = make_plan("ablations", "one-gpu", data=datasets("ilsvrc-2012"))
-    assert own["train-one-gpu"].command()[1] == "shards/ilsvrc-2010"
+    assert job_arguments(own["train-one-gpu"])[1] == "shards/ilsvrc-2010"
     assert own["train-one-gpu"].folder == Path("out/runs/one-gpu")
     assert list(other) == ["train-one-gpu-on-ilsvrc-2012", "eval-one-gpu-on-ilsvrc-2012"]
     train, measure = other.values()
-    assert train.command()[1:6] == [
+    assert job_arguments(train)[1:6] == [
         *("shards/ilsvrc-2012", "--run", "out/runs/one-gpu-on-ilsvrc-2012", "--recipe", "one-gpu"),
     ]
     assert train.folder == Path("out/runs/one-gpu-on-ilsvrc-2012")
-    assert measure.command()[1] == "out/runs/one-gpu-on-ilsvrc-2012/last.safetensors"
+    assert job_arguments(measure)[1] == "out/runs/one-gpu-on-ilsvrc-2012/last.safetensors"
     assert option(measure, "--predictions") == "out/predictions/one-gpu-on-ilsvrc-2012.npz"
     assert rows["one-gpu"].dataset.name == "ilsvrc-2012"
 
@@ -231,7 +232,7 @@ def test_network_that_is_begun_from_is_trained_on_its_own_data():
     row = Row("tuned on 2010", ("finetune-2012",), ("ilsvrc-2010",))
     (*chain, tune, _), _ = plan_rows([row], ALL, OUT, Shortcuts())
     assert tune.name == "train-finetune-2012-on-ilsvrc-2010"
-    assert chain[0].command()[1:4] == ["shards/ilsvrc-2012", "--run", "out/runs/original-2012"]
+    assert job_arguments(chain[0])[1:4] == ["shards/ilsvrc-2012", "--run", "out/runs/original-2012"]
 
 
 def without_held_out(name: str) -> dict[str, TableDataset]:
@@ -277,8 +278,8 @@ def test_shortcuts_are_passed_on_to_every_training():
     settings = ("width=0.0625", "crop_size=99")
     jobs, _ = make_plan("ilsvrc-2012", shortcuts=Shortcuts(3, settings, "cpu", 2))
     for name in of_kind(jobs, TrainJob):
-        *_, recipe = jobs[name].command()[:6]
-        assert jobs[name].command()[6:14] == [
+        *_, recipe = job_arguments(jobs[name])[:6]
+        assert job_arguments(jobs[name])[6:14] == [
             *("--epochs", "3", "--set=width=0.0625", "--set=crop_size=99"),
             *("--device", "cpu", "--gpus", "2"),
         ]
@@ -288,14 +289,14 @@ def test_shortcuts_are_passed_on_to_every_training():
 def test_measurements_run_in_the_same_place_and_are_told_no_settings():
     jobs, _ = make_plan("ilsvrc-2012", shortcuts=Shortcuts(3, ("width=0.5",), "cpu", 2))
     for name in of_kind(jobs, EvalJob):
-        arguments = jobs[name].command()
+        arguments = job_arguments(jobs[name])
         assert arguments[-4:] == ["--device", "cpu", "--gpus", "2"]
         assert not [text for text in arguments if text.startswith(("--set", "--epochs"))]
 
 
 def test_averages_of_predictions_need_no_place():
     _, rows = make_plan("ilsvrc-2012", "5 CNNs", shortcuts=Shortcuts(3, (), "cuda", 2))
-    arguments = rows["5 CNNs"].job.command()
+    arguments = job_arguments(rows["5 CNNs"].job)
     assert all(text.endswith(".npz") for text in arguments[1:])
 
 
@@ -304,7 +305,7 @@ def test_without_shortcuts_only_the_recipes_own_epochs_are_passed(table):
     jobs, _ = make_plan(table)
     for job in jobs.values():
         shortcuts = ("--epochs", "--set", "--device", "--gpus")
-        given = [text for text in job.command() if text.startswith(shortcuts)]
+        given = [text for text in job_arguments(job) if text.startswith(shortcuts)]
         assert given == (["--epochs"] if isinstance(job, TrainJob) else [])
         if isinstance(job, TrainJob):
             assert option(job, "--epochs") == str(RECIPES[job.recipe.name].epochs)
@@ -332,7 +333,7 @@ def test_network_of_one_column_has_replicas_where_others_are_split():
     jobs, _ = make_plan("ablations", "one-gpu", "paper", shortcuts=Shortcuts(num_devices=2))
     for kind in ("train", "eval"):
         assert option(jobs[f"{kind}-paper"], "--gpus") == "2"
-        assert "--columns" not in jobs[f"{kind}-paper"].command()
+        assert "--columns" not in job_arguments(jobs[f"{kind}-paper"])
         assert option(jobs[f"{kind}-one-gpu"], "--gpus") == "2"
         assert option(jobs[f"{kind}-one-gpu"], "--columns") == "1"
 
@@ -351,15 +352,15 @@ def test_network_of_one_column_has_replicas_where_others_are_split():
 )
 def test_network_has_a_replica_on_each_of_more_devices_than_columns(recipe, num_devices, places):
     shortcuts = Shortcuts(num_devices=num_devices)
-    assert shortcuts.places(RECIPES[recipe]) == places
+    assert runtime_options(shortcuts, RECIPES[recipe]) == places
     on_cpu = Shortcuts(device="cpu", num_devices=num_devices)
-    assert on_cpu.places(RECIPES[recipe]) == ["--device", "cpu", *places]
+    assert runtime_options(on_cpu, RECIPES[recipe]) == ["--device", "cpu", *places]
 
 
 @pytest.mark.parametrize("recipe", ["paper", "one-gpu"])
 @pytest.mark.parametrize("num_devices", range(1, 10))
 def test_device_layout_accepts_what_a_plan_passes_on(recipe, num_devices):
-    places = Shortcuts(device="cpu", num_devices=num_devices).places(RECIPES[recipe])
+    places = runtime_options(Shortcuts(device="cpu", num_devices=num_devices), RECIPES[recipe])
     columns = 1 if "--columns" in places else None
 
     layout = plan_devices("cpu", num_devices, columns, net_columns=RECIPES[recipe].columns)

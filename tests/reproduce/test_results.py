@@ -9,12 +9,12 @@ from PIL import Image
 
 from alexnet_cli.recipes.catalog import RECIPES
 from alexnet_cli.recipes.paper_tables import OFFICIAL_SETS, TABLES, PaperTable, Row
+from alexnet_cli.reproduce.figure_1 import LearningRateRun
 from alexnet_cli.reproduce.jobs import EnsembleJob, Shortcuts, TableDataset, TrainJob
 from alexnet_cli.reproduce.plan import plan_rows
-from alexnet_cli.reproduce.race import Lap
 from alexnet_cli.reproduce.results import (
+    figure_1_result,
     percent,
-    race_result,
     table_result,
     to_markdown,
     write_results,
@@ -160,7 +160,7 @@ def test_row_without_its_data_is_there_without_figures():
     assert row["paper"] == [0.39, 0.166]
     assert rows_of(found)["1 CNN"]["missing"] == []
     (line,) = [line for line in table_lines(to_markdown(found)) if "1 CNN*" in line]
-    assert cells(line)[-1] == "not run: no --data fall-2009, fall-2011"
+    assert cells(line)[-1] == "not run: no fall-2009, fall-2011"
     assert cells(line)[3] == ""
 
 
@@ -340,36 +340,38 @@ def test_fractions_are_shown_as_percent(errors, sign, text):
 # --- figure 1
 
 RELU = [
-    Lap("cifar-relu", 0.004, (0.6, 0.4, 0.2), 2.25),
-    Lap("cifar-relu", 0.002, (0.7, 0.5, 0.3), None),
-    Lap("cifar-relu", 0.008, (0.5, 0.2), 1.25),
+    LearningRateRun("cifar-relu", 0.004, (0.6, 0.4, 0.2), 2.25),
+    LearningRateRun("cifar-relu", 0.002, (0.7, 0.5, 0.3), None),
+    LearningRateRun("cifar-relu", 0.008, (0.5, 0.2), 1.25),
 ]
 TANH = [
-    Lap("cifar-tanh", 0.016, (0.8, 0.6, 0.4, 0.2), 3.25),
-    Lap("cifar-tanh", 0.008, (0.9, 0.8, 0.7, 0.6), None),
+    LearningRateRun("cifar-tanh", 0.016, (0.8, 0.6, 0.4, 0.2), 3.25),
+    LearningRateRun("cifar-tanh", 0.008, (0.9, 0.8, 0.7, 0.6), None),
 ]
 
 
-def race(laps: list[list[Lap]], dataset: TableDataset = REAL["cifar-10"], shortcuts=None) -> dict:
-    return race_result(laps, dataset, shortcuts or Shortcuts())
+def figure_1(
+    runs: list[list[LearningRateRun]], dataset: TableDataset = REAL["cifar-10"], shortcuts=None
+) -> dict:
+    return figure_1_result(runs, dataset, shortcuts or Shortcuts())
 
 
 def test_ratio_is_that_of_the_fastest_of_each_network():
-    found = race([RELU, TANH])
+    found = figure_1([RELU, TANH])
     assert found["ratio"] == pytest.approx(3.25 / 1.25)
     assert found["paper_ratio"] == 6.0
     assert found["goal"] == 0.25
     assert found["best"] == [
-        {"recipe": "cifar-relu", "rate": 0.008, "epochs": 1.25},
-        {"recipe": "cifar-tanh", "rate": 0.016, "epochs": 3.25},
+        {"recipe": "cifar-relu", "learning_rate": 0.008, "epochs": 1.25},
+        {"recipe": "cifar-tanh", "learning_rate": 0.016, "epochs": 3.25},
     ]
-    assert [lap["rate"] for lap in found["laps"]] == [0.004, 0.002, 0.008, 0.016, 0.008]
+    assert [run["learning_rate"] for run in found["runs"]] == [0.004, 0.002, 0.008, 0.016, 0.008]
     assert found["caveats"] == []
     assert (found["images"], found["dataset"]) == (50_000, "shards/c")
 
 
 def test_network_that_never_arrives_leaves_no_ratio():
-    found = race([RELU, TANH[1:]])
+    found = figure_1([RELU, TANH[1:]])
     assert found["ratio"] is None
     assert [best["recipe"] for best in found["best"]] == ["cifar-relu"]
     assert "no ratio: fewer than two networks reached the goal (paper: about 6)" in to_markdown(
@@ -378,17 +380,17 @@ def test_network_that_never_arrives_leaves_no_ratio():
 
 
 def test_one_network_alone_has_no_ratio():
-    assert race([RELU])["ratio"] is None
+    assert figure_1([RELU])["ratio"] is None
 
 
-def test_race_on_other_images_says_so():
+def test_figure_1_on_other_images_says_so():
     dataset = replace(REAL["cifar-10"], train=60)
-    (caveat,) = race([RELU, TANH], dataset)["caveats"]
+    (caveat,) = figure_1([RELU, TANH], dataset)["caveats"]
     assert "60 training images instead of 10 and 50,000" in caveat
 
 
-def test_shortened_or_changed_race_says_so():
-    found = race([RELU, TANH], shortcuts=Shortcuts(3, ("width=0.5",)))
+def test_shortened_or_changed_figure_1_says_so():
+    found = figure_1([RELU, TANH], shortcuts=Shortcuts(3, ("width=0.5",)))
     assert [text.split(";")[0] for text in found["caveats"]] == [
         "3-epoch runs",
         "changed settings: width=0.5",
@@ -399,8 +401,8 @@ def test_shortened_or_changed_race_says_so():
         assert f"\n* {caveat}\n" in text
 
 
-def test_table_of_the_race_has_a_line_for_every_rate():
-    text = to_markdown(race([RELU, TANH]))
+def test_table_of_the_figure_1_has_a_line_for_every_rate():
+    text = to_markdown(figure_1([RELU, TANH]))
     lines = table_lines(text)
     assert {line.count("|") for line in lines} == {6}
     assert cells(lines[2]) == ["cifar-relu", "0.004", "3", "2.2", "20.0%"]
@@ -412,8 +414,8 @@ def test_table_of_the_race_has_a_line_for_every_rate():
 
 
 def test_lap_without_an_epoch_has_a_line_too():
-    lap = Lap("cifar-relu", 0.004, (), None)
-    line = table_lines(to_markdown(race([[lap]])))[-1]
+    run = LearningRateRun("cifar-relu", 0.004, (), None)
+    line = table_lines(to_markdown(figure_1([[run]])))[-1]
     assert cells(line) == ["cifar-relu", "0.004", "0", "not reached", ""]
 
 
@@ -430,11 +432,11 @@ def test_results_of_a_table_are_read_back_as_they_were(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"results.json", "results.md"}
 
 
-def test_results_of_the_race_come_with_a_image(tmp_path):
-    found = write_results(tmp_path, race([RELU, TANH]))
+def test_results_of_the_figure_1_come_with_a_image(tmp_path):
+    found = write_results(tmp_path, figure_1([RELU, TANH]))
     read = json.loads((tmp_path / "results.json").read_text())
     assert read == json.loads(json.dumps(found))
-    assert read["laps"][0]["train_errors"] == [0.6, 0.4, 0.2]
+    assert read["runs"][0]["train_errors"] == [0.6, 0.4, 0.2]
     assert read["figure"] == str(tmp_path / "figure-1.png")
     with Image.open(tmp_path / "figure-1.png") as image:
         assert image.format == "PNG"
@@ -443,15 +445,17 @@ def test_results_of_the_race_come_with_a_image(tmp_path):
 
 @pytest.mark.parametrize("others", [[], RELU])
 def test_rate_that_diverged_at_once_is_in_the_results_of_the_race(tmp_path, others):
-    found = write_results(tmp_path, race([[Lap("cifar-relu", 0.016, (), None), *others]]))
-    assert json.loads((tmp_path / "results.json").read_text())["laps"][0]["train_errors"] == []
+    found = write_results(
+        tmp_path, figure_1([[LearningRateRun("cifar-relu", 0.016, (), None), *others]])
+    )
+    assert json.loads((tmp_path / "results.json").read_text())["runs"][0]["train_errors"] == []
     assert "| cifar-relu | 0.016 | 0 | not reached |" in (tmp_path / "results.md").read_text()
     assert len(found["best"]) == bool(others)
     assert (tmp_path / "figure-1.png").is_file()
 
 
 def test_winners_are_drawn_dark_and_the_others_light(tmp_path):
-    write_results(tmp_path, race([RELU[:2]]))
+    write_results(tmp_path, figure_1([RELU[:2]]))
     with Image.open(tmp_path / "figure-1.png") as image:
         first = image.load()[450, 266]  # the winner, 0.4 in the middle of the second epoch
         second = [image.load()[450, row] for row in range(200, 220)]  # the other, 0.5

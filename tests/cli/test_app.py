@@ -9,6 +9,8 @@ import pytest
 import alexnet_cli
 import alexnet_cli.inference.describe as info_module
 from alexnet_cli.cli import app as cli
+from alexnet_cli.commands.prep import _find_source, _name_of
+from alexnet_cli.data.remote.tar_set import TarSet
 
 COMMANDS = Path(alexnet_cli.__file__).parent / "commands"
 VERBS = sorted(path.stem for path in COMMANDS.glob("*.py") if path.stem != "__init__")
@@ -122,3 +124,29 @@ def test_output_that_is_not_utf8_is_escaped(tmp_path):
     finished = python(*command, capture_output=True, env=environment)
     assert finished.returncode == 3
     assert r"caf\xe9" in finished.stderr
+
+
+def test_datasets_come_first_among_the_commands():
+    names = [command.callback.__name__ for command in cli.app.registered_commands]
+    assert names[:3] == ["prep", "verify", "pca"]
+
+
+def test_dataset_is_called_after_a_folder_or_an_archive_up_to_its_dot(tmp_path):
+    (tmp_path / "v1.2").mkdir()
+    (tmp_path / "cifar.tar.gz").touch()
+    assert _name_of(tmp_path / "v1.2") == "v1.2"
+    assert _name_of(tmp_path / "cifar.tar.gz") == "cifar"
+    assert _name_of(Path()) == Path.cwd().name
+
+
+def test_paths_stay_paths_and_urls_and_commands_are_tars():
+    assert _find_source("images", None, False) == Path("images")
+    for text in ("s3://bucket/train-{0..9}.tar", "{s3://a,s3://b}/train-0.tar", "pipe:cat a"):
+        assert _find_source(text, None, True) == TarSet(text, None, True)
+
+
+def test_recipe_and_settings_are_checked_before_anything_is_read(alexnet, tmp_path):
+    result = alexnet("train", tmp_path / "no", "--run", tmp_path / "run", "--recipe", "vgg")
+    assert result.exit_code == 2
+    assert "no recipe 'vgg'" in result.stderr
+    assert not (tmp_path / "run").exists()

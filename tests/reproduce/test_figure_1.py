@@ -1,4 +1,4 @@
-"""Figure 1: when a curve reaches the goal, which rate goes on alone, and which network wins."""
+"""Figure 1: when a curve reaches the goal, which learning rate is best, and which network wins."""
 
 import json
 import math
@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alexnet_cli.commands.reproduce import job_arguments
 from alexnet_cli.errors import JobError
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState, save_checkpoint
 from alexnet_cli.recipes.catalog import RECIPES, find_recipe
 from alexnet_cli.recipes.overrides import with_settings
-from alexnet_cli.recipes.paper_tables import FIGURE_1_GOAL, FIGURE_1_TRIAL_EPOCHS, Racer
+from alexnet_cli.recipes.paper_tables import FIGURE_1_GOAL, FIGURE_1_TRIAL_EPOCHS, Figure1Network
+from alexnet_cli.reproduce.figure_1 import Figure1, LearningRateRun, epochs_to, fastest_run
 from alexnet_cli.reproduce.jobs import Shortcuts, TableDataset, TrainJob
-from alexnet_cli.reproduce.race import Lap, Race, best_lap, epochs_to
 
 RELU, TANH = "cifar-relu", "cifar-tanh"
 OWN = RECIPES[RELU].epochs
@@ -59,24 +60,24 @@ def test_goal_that_is_not_reached_has_no_epoch(errors):
     assert epochs_to(errors, 0.25) is None
 
 
-# --- which rate wins
+# --- which learning_rate wins
 
 
-def lap(rate: float, epochs: float | None) -> Lap:
-    return Lap(RELU, rate, (0.9,), epochs)
+def run(learning_rate: float, epochs: float | None) -> LearningRateRun:
+    return LearningRateRun(RELU, learning_rate, (0.9,), epochs)
 
 
 def test_fewest_epochs_win():
-    laps = [lap(0.1, 7.5), lap(0.2, 3.25), lap(0.3, None), lap(0.4, 3.5)]
-    assert best_lap(laps) == laps[1]
+    runs = [run(0.1, 7.5), run(0.2, 3.25), run(0.3, None), run(0.4, 3.5)]
+    assert fastest_run(runs) == runs[1]
 
 
-@pytest.mark.parametrize("laps", [[], [lap(0.1, None), lap(0.2, None)]])
-def test_nobody_wins_where_nobody_arrives(laps):
-    assert best_lap(laps) is None
+@pytest.mark.parametrize("runs", [[], [run(0.1, None), run(0.2, None)]])
+def test_nobody_wins_where_nobody_arrives(runs):
+    assert fastest_run(runs) is None
 
 
-# --- how a race is run
+# --- how a figure_1 is run
 
 
 @dataclass
@@ -86,13 +87,14 @@ class TrainStep:
     A run goes on from where its log ends, until the goal, the curve's end or --epochs.
 
     Attributes:
-        curves: by recipe and rate; at an error of `DIVERGES` the command fails as train does.
+        curves: by recipe and learning rate; at an error of `DIVERGES` the command fails.
     """
 
     curves: dict[tuple[str, float], tuple[float, ...]]
     calls: list[list[str]] = field(default_factory=list)
 
-    def __call__(self, arguments: list[str], purpose: str) -> dict:
+    def __call__(self, job: TrainJob) -> dict:
+        arguments = job_arguments(job)
         self.calls.append(arguments)
         curve = self.curves[option(arguments, "--recipe"), float(setting(arguments, "learning_"))]
         goal = float(setting(arguments, "until_train_error"))
@@ -117,7 +119,7 @@ class TrainStep:
         return {"epochs": len(errors)}
 
     def trained(self) -> list[tuple[float, int]]:
-        """Return the rate and the --epochs of every call."""
+        """Return the learning_rate and the --epochs of every call."""
         return [
             (float(setting(call, "learning_rate")), int(option(call, "--epochs")))
             for call in self.calls
@@ -157,14 +159,18 @@ def dataset() -> TableDataset:
 
 
 @pytest.fixture
-def race(tmp_path, dataset):
-    """Run one network at some rates with known curves; returns the laps and what was trained."""
+def figure_1(tmp_path, dataset):
+    """Run one network with known curves; returns its runs and what was trained."""
 
     def run(curves: dict[float, tuple[float, ...]], shortcuts: Shortcuts | None = None):
-        train_step = TrainStep({(RELU, rate): curve for rate, curve in curves.items()})
-        racers = (Racer(RELU, tuple(curves)),)
-        (laps,) = Race(dataset, tmp_path / "out", shortcuts or Shortcuts()).run(racers, train_step)
-        return laps, train_step.trained()
+        train_step = TrainStep(
+            {(RELU, learning_rate): curve for learning_rate, curve in curves.items()}
+        )
+        networks = (Figure1Network(RELU, tuple(curves)),)
+        (runs,) = Figure1(dataset, tmp_path / "out", shortcuts or Shortcuts()).run(
+            networks, train_step
+        )
+        return runs, train_step.trained()
 
     return run
 
@@ -174,150 +180,154 @@ def falling(epochs: int) -> tuple[float, ...]:
     return tuple(np.linspace(0.9, 0.25, epochs).tolist())
 
 
-def test_every_rate_is_tried_and_the_best_goes_on_alone_to_the_goal(race):
-    laps, trained = race({0.004: falling(14), 0.002: falling(20), 0.008: falling(11)})
+def test_every_rate_is_tried_and_the_best_goes_on_alone_to_the_goal(figure_1):
+    runs, trained = figure_1({0.004: falling(14), 0.002: falling(20), 0.008: falling(11)})
     assert FIGURE_1_TRIAL_EPOCHS == 5
     assert trained == [(0.004, 5), (0.002, 5), (0.008, 5), (0.008, OWN)]
-    assert [entry.rate for entry in laps] == [0.004, 0.002, 0.008]
-    assert [len(entry.train_errors) for entry in laps] == [5, 5, 11]
-    assert [entry.epochs for entry in laps] == [None, None, pytest.approx(10.5)]
-    assert best_lap(laps).rate == 0.008
+    assert [entry.learning_rate for entry in runs] == [0.004, 0.002, 0.008]
+    assert [len(entry.train_errors) for entry in runs] == [5, 5, 11]
+    assert [entry.epochs for entry in runs] == [None, None, pytest.approx(10.5)]
+    assert fastest_run(runs).learning_rate == 0.008
 
 
-def test_of_equal_rates_the_likeliest_goes_on(race):
-    _, trained = race({0.004: falling(9), 0.002: falling(9)})
+def test_of_equal_rates_the_likeliest_goes_on(figure_1):
+    _, trained = figure_1({0.004: falling(9), 0.002: falling(9)})
     assert trained[2:] == [(0.004, OWN)]
 
 
-def test_rate_that_arrives_while_it_is_tried_can_win(race):
-    laps, _ = race({0.004: (0.9, 0.65, 0.25), 0.008: (0.9, 0.45, 0.05), 0.002: falling(9)})
-    assert [entry.epochs for entry in laps] == [pytest.approx(2.5), pytest.approx(2.0), None]
-    assert [len(entry.train_errors) for entry in laps] == [3, 3, 5]
-    assert best_lap(laps).rate == 0.008
+def test_rate_that_arrives_while_it_is_tried_can_win(figure_1):
+    runs, _ = figure_1({0.004: (0.9, 0.65, 0.25), 0.008: (0.9, 0.45, 0.05), 0.002: falling(9)})
+    assert [entry.epochs for entry in runs] == [pytest.approx(2.5), pytest.approx(2.0), None]
+    assert [len(entry.train_errors) for entry in runs] == [3, 3, 5]
+    assert fastest_run(runs).learning_rate == 0.008
 
 
-def test_first_to_arrive_wins_even_if_another_has_less_error_after(race):
-    laps, _ = race({0.004: (0.9, 0.24), 0.008: (0.9, 0.8, 0.1)})
-    assert best_lap(laps).rate == 0.004
+def test_first_to_arrive_wins_even_if_another_has_less_error_after(figure_1):
+    runs, _ = figure_1({0.004: (0.9, 0.24), 0.008: (0.9, 0.8, 0.1)})
+    assert fastest_run(runs).learning_rate == 0.004
 
 
-def test_best_rate_may_never_arrive(race):
-    laps, trained = race({0.004: (0.8,) * OWN, 0.002: (0.7,) * OWN})
+def test_best_rate_may_never_arrive(figure_1):
+    runs, trained = figure_1({0.004: (0.8,) * OWN, 0.002: (0.7,) * OWN})
     assert trained[-1] == (0.002, OWN)
-    assert [len(entry.train_errors) for entry in laps] == [5, OWN]
-    assert best_lap(laps) is None
+    assert [len(entry.train_errors) for entry in runs] == [5, OWN]
+    assert fastest_run(runs) is None
 
 
 @pytest.mark.parametrize("epochs", [1, 4, 5])
-def test_race_shortened_to_a_trial_is_over_after_it(race, epochs):
-    laps, trained = race({0.004: falling(12), 0.002: falling(9)}, Shortcuts(epochs))
+def test_figure_1_shortened_to_a_trial_is_over_after_it(figure_1, epochs):
+    runs, trained = figure_1({0.004: falling(12), 0.002: falling(9)}, Shortcuts(epochs))
     assert trained == [(0.004, epochs), (0.002, epochs)]
-    assert [len(entry.train_errors) for entry in laps] == [epochs] * 2
+    assert [len(entry.train_errors) for entry in runs] == [epochs] * 2
 
 
-def test_shortened_race_ends_the_best_rate_early(race):
-    laps, trained = race({0.004: falling(12), 0.002: falling(9)}, Shortcuts(7))
+def test_shortened_figure_1_ends_the_best_rate_early(figure_1):
+    runs, trained = figure_1({0.004: falling(12), 0.002: falling(9)}, Shortcuts(7))
     assert trained == [(0.004, 5), (0.002, 5), (0.002, 7)]
-    assert [len(entry.train_errors) for entry in laps] == [5, 7]
+    assert [len(entry.train_errors) for entry in runs] == [5, 7]
 
 
-def test_race_shortened_by_a_setting_is_no_longer_than_it_says(race):
-    laps, _ = race({0.004: falling(12), 0.002: falling(9)}, Shortcuts(settings=("epochs=3",)))
-    assert [len(entry.train_errors) for entry in laps] == [3, 3]
+def test_figure_1_shortened_by_a_setting_is_no_longer_than_it_says(figure_1):
+    runs, _ = figure_1({0.004: falling(12), 0.002: falling(9)}, Shortcuts(settings=("epochs=3",)))
+    assert [len(entry.train_errors) for entry in runs] == [3, 3]
 
 
-def test_lap_is_the_curve_of_its_log(race):
-    ((found,), _) = race({0.004: (0.9, 0.5, 0.3, 0.2, 0.1)})
-    assert found == Lap(RELU, 0.004, (0.9, 0.5, 0.3, 0.2), epochs=pytest.approx(3.0))
+def test_lap_is_the_curve_of_its_log(figure_1):
+    ((found,), _) = figure_1({0.004: (0.9, 0.5, 0.3, 0.2, 0.1)})
+    assert found == LearningRateRun(RELU, 0.004, (0.9, 0.5, 0.3, 0.2), epochs=pytest.approx(3.0))
 
 
-def test_networks_race_one_after_the_other(tmp_path, dataset):
+def test_networks_figure_1_one_after_the_other(tmp_path, dataset):
     curves = {(RELU, 0.1): falling(6), (RELU, 0.2): falling(7)}
     curves |= {(TANH, 0.1): falling(40), (TANH, 0.2): falling(30)}
     train_step = TrainStep(curves)
-    racers = (Racer(RELU, (0.1, 0.2)), Racer(TANH, (0.1, 0.2)))
-    laps = Race(dataset, tmp_path / "out", Shortcuts()).run(racers, train_step)
+    networks = (Figure1Network(RELU, (0.1, 0.2)), Figure1Network(TANH, (0.1, 0.2)))
+    runs = Figure1(dataset, tmp_path / "out", Shortcuts()).run(networks, train_step)
     recipes = [option(call, "--recipe") for call in train_step.calls]
     assert recipes == [RELU] * 3 + [TANH] * 3
     assert train_step.trained()[2::3] == [(0.1, OWN), (0.2, OWN)]
-    found = [[(entry.recipe, entry.rate) for entry in tried] for tried in laps]
+    found = [[(entry.recipe, entry.learning_rate) for entry in tried] for tried in runs]
     assert found == [[(RELU, 0.1), (RELU, 0.2)], [(TANH, 0.1), (TANH, 0.2)]]
-    assert [best_lap(tried).epochs for tried in laps] == pytest.approx([5.5, 29.5])
+    assert [fastest_run(tried).epochs for tried in runs] == pytest.approx([5.5, 29.5])
 
 
-# --- a race run again, stopped, or failing
+# --- a figure_1 run again, stopped, or failing
 
 
-def test_race_run_again_trains_nothing(tmp_path, dataset):
+def test_figure_1_run_again_trains_nothing(tmp_path, dataset):
     train_step = TrainStep({(RELU, 0.1): falling(8), (RELU, 0.2): falling(7)})
-    racers = (Racer(RELU, (0.1, 0.2)),)
-    race = Race(dataset, tmp_path / "out", Shortcuts())
-    first, again = (race.run(racers, train_step) for _ in range(2))
+    networks = (Figure1Network(RELU, (0.1, 0.2)),)
+    figure_1 = Figure1(dataset, tmp_path / "out", Shortcuts())
+    first, again = (figure_1.run(networks, train_step) for _ in range(2))
     assert again == first
     assert len(train_step.calls) == 3
 
 
-def test_shortened_race_is_completed_by_one_that_is_not(tmp_path, dataset):
+def test_shortened_figure_1_is_completed_by_one_that_is_not(tmp_path, dataset):
     train_step = TrainStep({(RELU, 0.1): falling(8), (RELU, 0.2): falling(7)})
-    racers = (Racer(RELU, (0.1, 0.2)),)
-    Race(dataset, tmp_path / "out", Shortcuts(2)).run(racers, train_step)
-    (laps,) = Race(dataset, tmp_path / "out", Shortcuts()).run(racers, train_step)
+    networks = (Figure1Network(RELU, (0.1, 0.2)),)
+    Figure1(dataset, tmp_path / "out", Shortcuts(2)).run(networks, train_step)
+    (runs,) = Figure1(dataset, tmp_path / "out", Shortcuts()).run(networks, train_step)
     assert train_step.trained() == [(0.1, 2), (0.2, 2), (0.1, 5), (0.2, 5), (0.2, OWN)]
     assert ["--resume" in call for call in train_step.calls] == [False] * 2 + [True] * 3
-    assert [len(entry.train_errors) for entry in laps] == [5, 7]
+    assert [len(entry.train_errors) for entry in runs] == [5, 7]
 
 
-def test_race_stopped_between_two_rates_goes_on_with_the_second(tmp_path, dataset):
+def test_figure_1_stopped_between_two_rates_goes_on_with_the_second(tmp_path, dataset):
     train_step = TrainStep({(RELU, 0.1): falling(8)})
-    racers = (Racer(RELU, (0.1, 0.2)),)
-    race = Race(dataset, tmp_path / "out", Shortcuts())
-    with pytest.raises(KeyError):  # nothing is known of the second rate yet
-        race.run(racers, train_step)
+    networks = (Figure1Network(RELU, (0.1, 0.2)),)
+    figure_1 = Figure1(dataset, tmp_path / "out", Shortcuts())
+    with pytest.raises(KeyError):  # nothing is known of the second learning_rate yet
+        figure_1.run(networks, train_step)
     train_step.curves[RELU, 0.2] = falling(7)
-    (laps,) = race.run(racers, train_step)
+    (runs,) = figure_1.run(networks, train_step)
     assert train_step.trained() == [(0.1, 5), (0.2, 5), (0.2, 5), (0.2, OWN)]
-    assert [entry.epochs is not None for entry in laps] == [False, True]
+    assert [entry.epochs is not None for entry in runs] == [False, True]
 
 
 @pytest.mark.parametrize("before", [(), (0.9,), (0.9, 0.88, 0.87)])
-def test_diverging_rate_does_not_end_the_race(race, before):
-    laps, trained = race({0.004: (*before, DIVERGES), 0.002: falling(10), 0.001: falling(8)})
+def test_diverging_rate_does_not_end_the_race(figure_1, before):
+    runs, trained = figure_1({0.004: (*before, DIVERGES), 0.002: falling(10), 0.001: falling(8)})
     assert trained == [(0.004, 5), (0.002, 5), (0.001, 5), (0.001, OWN)]
-    assert laps[0] == Lap(RELU, 0.004, before, None)
-    assert best_lap(laps).rate == 0.001
+    assert runs[0] == LearningRateRun(RELU, 0.004, before, None)
+    assert fastest_run(runs).learning_rate == 0.001
 
 
-def test_race_whose_rates_all_diverge_has_no_winner(race):
-    laps, _ = race({0.004: (DIVERGES,), 0.002: (DIVERGES,)})
-    assert laps == [Lap(RELU, rate, (), None) for rate in (0.004, 0.002)]
+def test_figure_1_whose_rates_all_diverge_has_no_winner(figure_1):
+    runs, _ = figure_1({0.004: (DIVERGES,), 0.002: (DIVERGES,)})
+    assert runs == [
+        LearningRateRun(RELU, learning_rate, (), None) for learning_rate in (0.004, 0.002)
+    ]
 
 
-def test_best_rate_that_diverges_after_its_trial_keeps_its_epochs(race):
-    laps, _ = race({0.004: (*falling(12)[:8], DIVERGES), 0.002: falling(30)})
-    assert [len(entry.train_errors) for entry in laps] == [8, 5]
-    assert best_lap(laps) is None
+def test_best_rate_that_diverges_after_its_trial_keeps_its_epochs(figure_1):
+    runs, _ = figure_1({0.004: (*falling(12)[:8], DIVERGES), 0.002: falling(30)})
+    assert [len(entry.train_errors) for entry in runs] == [8, 5]
+    assert fastest_run(runs) is None
 
 
 @pytest.mark.parametrize("exit_code", [1, 3, 4, 130, 143])
 def test_command_that_fails_otherwise_ends_the_race(tmp_path, dataset, exit_code):
-    def fail(arguments: list[str], purpose: str) -> dict:
+    def fail(_job: TrainJob) -> dict:
         raise JobError("see above", exit_code)
 
     with pytest.raises(JobError) as ended:
-        Race(dataset, tmp_path, Shortcuts()).run((Racer(RELU, (0.1,)),), fail)
+        Figure1(dataset, tmp_path, Shortcuts()).run((Figure1Network(RELU, (0.1,)),), fail)
     assert ended.value.exit_code == exit_code
 
 
-# --- one lap's job
+# --- one run's job
 
 
-def race_job(recipe: str, rate: float, epochs: int | None, dataset, out, shortcuts) -> TrainJob:
-    return Race(dataset, out, shortcuts).job(recipe, rate, epochs)
+def figure_1_job(
+    recipe: str, learning_rate: float, epochs: int | None, dataset, out, shortcuts
+) -> TrainJob:
+    return Figure1(dataset, out, shortcuts).job(recipe, learning_rate, epochs)
 
 
 def test_lap_is_trained_at_its_rate_to_the_goal(dataset, tmp_path):
-    job = race_job(RELU, 0.004, None, dataset, tmp_path, Shortcuts())
-    assert job.command() == [
+    job = figure_1_job(RELU, 0.004, None, dataset, tmp_path, Shortcuts())
+    assert job_arguments(job) == [
         *("train", dataset.path, "--run", f"{tmp_path}/runs/cifar-relu-0.004", "--recipe", RELU),
         *("--epochs", str(OWN), "--set=learning_rate=0.004", "--set=until_train_error=0.25"),
     ]
@@ -333,7 +343,7 @@ def test_lap_is_trained_at_its_rate_to_the_goal(dataset, tmp_path):
 
 def test_rate_that_goes_on_does_so_in_its_folder_as_a_job_of_its_own(dataset, tmp_path):
     trial, rest = (
-        race_job(RELU, 0.004, limit, dataset, tmp_path, Shortcuts()) for limit in (5, None)
+        figure_1_job(RELU, 0.004, limit, dataset, tmp_path, Shortcuts()) for limit in (5, None)
     )
     assert trial.folder == rest.folder
     assert trial.name == "train-cifar-relu-0.004-for-5" != rest.name
@@ -342,8 +352,8 @@ def test_rate_that_goes_on_does_so_in_its_folder_as_a_job_of_its_own(dataset, tm
 
 def test_shortcuts_are_passed_on_and_leave_rate_and_goal_alone(dataset, tmp_path):
     settings = ("learning_rate=9.0", "until_train_error=0.9", "crop_size=24")
-    job = race_job(RELU, 0.004, 7, dataset, tmp_path, Shortcuts(2, settings, "cpu", 1))
-    arguments = job.command()
+    job = figure_1_job(RELU, 0.004, 7, dataset, tmp_path, Shortcuts(2, settings, "cpu", 1))
+    arguments = job_arguments(job)
     assert setting(arguments, "learning_rate") == "0.004"
     assert setting(arguments, "until_train_error") == "0.25"
     assert setting(arguments, "crop_size") == "24"
@@ -356,8 +366,8 @@ def test_shortcuts_are_passed_on_and_leave_rate_and_goal_alone(dataset, tmp_path
 
 def test_laps_have_a_folder_each(dataset, tmp_path):
     jobs = [
-        race_job(recipe, rate, None, dataset, tmp_path, Shortcuts())
+        figure_1_job(recipe, learning_rate, None, dataset, tmp_path, Shortcuts())
         for recipe in (RELU, TANH)
-        for rate in (0.004, 0.002, 0.0005, 0.016)
+        for learning_rate in (0.004, 0.002, 0.0005, 0.016)
     ]
     assert len({job.name for job in jobs}) == len({job.folder for job in jobs}) == 8
