@@ -5,6 +5,7 @@ It is the network of a later paper: no response normalization, no groups, other 
 
 import io
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +94,7 @@ class Baseline:
         """
         workers = num_cores() if num_workers is None else num_workers
         factor = 1 if num >= LARGE_BATCH else PREFETCH_FACTOR
-        options = {}
+        options: dict[str, Any] = {}
         if workers:
             # Spawned, because a forked process could wait for the locks of this one's threads.
             options = {"prefetch_factor": factor, "multiprocessing_context": "spawn"}
@@ -111,7 +112,7 @@ class Baseline:
         try:
             return self.clock.stretch(lambda: self._step(*next(batches)), max(1, workers * factor))
         finally:
-            batches = None  # the last reference; this ends the workers and waits for them
+            del batches  # the last reference; this ends the workers and waits for them
 
     def _step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         images = images.to(self.device, non_blocking=True)

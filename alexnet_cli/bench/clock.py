@@ -110,7 +110,8 @@ class Clock:
         Raises:
             TooSlowError: if the minimum number of rounds would exceed the limit.
         """
-        rounds, began = [], time.perf_counter()
+        rounds: list[list[float]] = []
+        began = time.perf_counter()
         while len(rounds) < FEWEST + 1 or time.perf_counter() - began < self.seconds:
             rounds.append([self.time(work) for work in works])
             if len(rounds) == 2:

@@ -14,7 +14,7 @@ from alexnet_cli.bench.stages import MARGIN, Steps, draw_batch, drawn_stats, mea
 from alexnet_cli.bench.summary import describe_loader, limits, ratios
 from alexnet_cli.bench.views import measure_views
 from alexnet_cli.data.dataset_ref import stats_of
-from alexnet_cli.data.shards.dataset import Dataset
+from alexnet_cli.data.shards.dataset import Dataset, Split
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.io.cores import num_cores
 from alexnet_cli.io.progress import Progress
@@ -102,8 +102,9 @@ class Bencher:
         self.train_step = TrainStep(recipe, num_classes, stats, runtime)
         self.train_step.begin()
         share = runtime.replicas.share.rows(recipe.batch_size)
-        batch = draw_batch(share.stop - share.start, len(stats.mean_image), num_classes)
-        on_device = tuple(torch.from_numpy(array).to(runtime.device) for array in batch)
+        images, labels = draw_batch(share.stop - share.start, len(stats.mean_image), num_classes)
+        device = runtime.device
+        on_device = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
         self.steps = Steps(self.train_step, self.clock, recipe.batch_size, on_device)
         self.found = BenchResult(
             device=name_of(runtime.device),
@@ -194,10 +195,15 @@ class Bencher:
         self.found.memory = peak_memory(self.runtime.devices)
         return seconds
 
+    @property
+    def split(self) -> Split:
+        """The training images of the dataset, for measurements that need one."""
+        assert self.dataset is not None
+        return self.dataset.split("train")
+
     def _reading(self) -> None:
-        split = self.dataset.split("train")
-        self.found.stages |= measure_reading(split, self.clock)
-        self.found.stages["reader"] = self.steps.reader(split)
+        self.found.stages |= measure_reading(self.split, self.clock)
+        self.found.stages["reader"] = self.steps.reader(self.split)
 
     def _parts(self) -> None:
         self.found.stages |= self.steps.parts()
@@ -223,7 +229,7 @@ class Bencher:
         return self._baseline
 
     def _shards(self) -> None:
-        self.found.stages["step from shards"] = self.steps.from_shards(self.dataset.split("train"))
+        self.found.stages["step from shards"] = self.steps.from_shards(self.split)
 
     def _views(self) -> None:
         images = self.steps.batch[0]
@@ -254,9 +260,9 @@ class Bencher:
         self.found.kernels = measure_kernels(self.steps.on_drawn(), self.runtime.device)
 
     def _baseline_from_jpegs(self) -> None:
-        found, split = self.found, self.dataset.split("train")
+        found = self.found
         try:
-            taken = self.baseline().from_jpegs(split, found.batch, self.recipe.crop_size)
+            taken = self.baseline().from_jpegs(self.split, found.batch, self.recipe.crop_size)
         except RuntimeError as error:
             if not any(what in str(error) for what in LOADER_FAULTS):
                 raise

@@ -61,7 +61,7 @@ def bench(request: BenchRequest, progress: Progress = SILENT) -> BenchResult | N
 def _bench(request: BenchRequest, plan: DevicePlan, progress: Progress) -> BenchResult | None:
     shown = progress if place_in_group().is_main else SILENT
     recipe = request.recipe
-    dataset = _open(request, shown) if request.dataset else None
+    dataset = _open(request.dataset, recipe, shown) if request.dataset else None
     smaller = hint("smaller_bench_batch", batch=max(1, recipe.batch_size // 2))
     with plan.joined() as runtime:
         shown.say(describe_precision(runtime.precision, runtime.device))
@@ -79,9 +79,8 @@ def _bench(request: BenchRequest, plan: DevicePlan, progress: Progress) -> Bench
         return found if runtime.replicas.is_main else None
 
 
-def _open(request: BenchRequest, progress: Progress) -> Dataset:
-    recipe = request.recipe
-    dataset = open_source(request.dataset, ("train",), at_once=True, progress=progress)
+def _open(location: Location, recipe: Recipe, progress: Progress) -> Dataset:
+    dataset = open_source(location, ("train",), at_once=True, progress=progress)
     dataset.check_crop(recipe)
     if (num := len(dataset.split("train"))) < recipe.batch_size:
         raise UsageError(

@@ -3,7 +3,7 @@
 N images of a batch, S their side.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -130,7 +130,7 @@ class Steps:
 
         return step
 
-    def batches(self, split: Split) -> Iterator[OnDevice]:
+    def batches(self, split: Split) -> Generator[OnDevice, None, None]:
         """Yield full batches in random order, epoch after epoch."""
         share, epoch = self.train_step.runtime.replicas.share, 0
         with open_reader(split, self.device, num_reading_threads()) as reader:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch.distributed as dist
@@ -88,7 +89,7 @@ def run_replicas(target: Callable[[], Any], count: int) -> Any:
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     store = dist.TCPStore(LOCALHOST, 0, is_master=True, wait_for_workers=False)
     pipes = [torch.multiprocessing.Pipe(duplex=False) for _ in range(count)]
-    started = []
+    started: list[BaseProcess] = []
 
     def end_all(number: int) -> None:
         for process in started:
@@ -185,8 +186,8 @@ def _receive(reader: connection.Connection) -> _Outcome | None:
 
 
 def _find_dead(
-    outcomes: list[_Outcome | None], codes: list[int], first: int | None
-) -> tuple[int, int] | None:
+    outcomes: list[_Outcome | None], codes: list[int | None], first: int | None
+) -> tuple[int, int | None] | None:
     """Return rank and exit code of the replica that died.
 
     The first process that failed may have failed because it lost the one that died.
@@ -198,21 +199,21 @@ def _find_dead(
 
 
 def _conclude(
-    outcomes: list[_Outcome | None], died: tuple[int, int] | None, signal_number: int
+    outcomes: list[_Outcome | None], died: tuple[int, int | None] | None, signal_number: int
 ) -> Any:
     """Return the result of rank 0, or raise the error that ended the run."""
-    failed = [outcome for outcome in outcomes if outcome and outcome.error]
-    if not failed and not died:
-        return outcomes[0].result  # a signal may have arrived when everything was done
-    failed.sort(key=lambda outcome: outcome.is_loss)  # a lost replica is an effect, not the cause
-    if failed and not failed[0].is_loss:
-        raise failed[0].error
-    if signal_number:
+    errors = [outcome.error for outcome in outcomes if outcome and outcome.error]
+    causes = [error for error in errors if not isinstance(error, LostReplicaError)]
+    if causes:
+        raise causes[0]
+    if (errors or died) and signal_number:
         raise Stopped("stopped.", signal_number, kept=KEPT)
     if died:
         rank, code = died
-        how = f"of signal {-code}" if code < 0 else f"with code {code}"
+        how = f"of signal {-code}" if code and code < 0 else f"with code {code}"
         raise LostReplicaError(
             f"replica {rank} of {len(outcomes)} died {how}, and the others were ended.", hint=AGAIN
         )
-    raise failed[0].error
+    if errors:
+        raise errors[0]
+    return outcomes[0] and outcomes[0].result  # a signal may have arrived when all was done

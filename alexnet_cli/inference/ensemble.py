@@ -106,18 +106,12 @@ def _predict_checkpoints(
     # Imported here, because an ensemble of predictions files does not need torch.
     from alexnet_cli.distributed.device_plan import Runtime, choose_devices
     from alexnet_cli.distributed.oom_errors import friendly_oom_errors
+    from alexnet_cli.inference import predict_split as splits
     from alexnet_cli.inference.classifier import build_classifier
-    from alexnet_cli.inference.predict_split import (
-        BATCH_SIZE,
-        FREE_MEMORY,
-        check_classes,
-        check_fit,
-        pack_predictions,
-        predict_split,
-    )
     from alexnet_cli.model.checkpoint import load_checkpoint
     from alexnet_cli.model.tensor_file import read_header
 
+    assert request.dataset is not None
     config, split, num_views = request.runtime, request.split, request.num_views
     runtime = Runtime(choose_devices(config, progress=progress), config.precision)
     headers = {path: read_header(path) for path in request.members if path not in found}
@@ -131,16 +125,16 @@ def _predict_checkpoints(
                 checksum = headers[path]["checksum"]
             except (LookupError, TypeError, ValueError) as error:
                 raise CheckpointError(f"{path}: its header is damaged ({error!r}).") from error
-            check_classes(path, wnids, dataset)
+            splits.check_classes(path, wnids, dataset)
             nothing = [np.zeros((0, len(wnids)), np.float32)]
-            expected = pack_predictions(dataset, split, num_views, checksum, nothing)
+            expected = splits.pack_predictions(dataset, split, num_views, checksum, nothing)
         announced.append((str(path), expected))
     check_same_images(announced)
     for path in headers:
         checkpoint = load_checkpoint(path)
-        check_fit(path, checkpoint, dataset)
-        with friendly_oom_errors(BATCH_SIZE, FREE_MEMORY):
-            found[path] = predict_split(
+        splits.check_fit(path, checkpoint, dataset)
+        with friendly_oom_errors(splits.BATCH_SIZE, splits.FREE_MEMORY):
+            found[path] = splits.predict_split(
                 build_classifier(checkpoint, runtime, path),
                 dataset,
                 split,

@@ -16,7 +16,7 @@ from alexnet_cli.io.atomic import PARTIAL_SUFFIX, write_bytes
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.onnx.graph import build_graph
-from alexnet_cli.onnx.runtime import METADATA_KEY, OnnxClassifier, load_onnx, seal
+from alexnet_cli.onnx.runtime import METADATA_KEY, load_onnx, seal
 
 CHECKED_BATCHES = (1, 3, 32)
 CHECKED_VIEWS = 1000  # 1,000 images of one view, or 100 of ten views
@@ -46,40 +46,6 @@ class ExportResult:
     batches: list[int]
     max_abs_difference: float
     top1_differing: int
-
-
-@dataclass(slots=True)
-class _Comparison:
-    """The differences between torch's and onnxruntime's probabilities of the same images.
-
-    Attributes:
-        largest_gap: between torch's probabilities of its own and of onnxruntime's first class.
-    """
-
-    images: int = 0
-    largest_difference: float = 0.0
-    top1_differing: int = 0
-    largest_gap: float = 0.0
-
-    def add(self, expected: np.ndarray, found: np.ndarray) -> None:
-        """Compare probabilities (N, K) of a batch."""
-        gaps = expected.max(axis=1) - expected[np.arange(len(found)), found.argmax(axis=1)]
-        self.images += len(found)
-        difference = float(np.abs(found - expected).max())
-        self.largest_difference = float(np.maximum(self.largest_difference, difference))
-        self.top1_differing += int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())
-        self.largest_gap = max(self.largest_gap, float(gaps.max()))
-
-    def fault(self) -> str:
-        """Return why the two are not the same network; empty if they are."""
-        if not self.largest_difference <= MAX_DIFFERENCE:
-            return (
-                f"its probabilities differ from torch's by {self.largest_difference:.2g}, more "
-                f"than {MAX_DIFFERENCE:g}"
-            )
-        if not self.largest_gap <= MAX_TIE:
-            return f"its first class is not torch's for {self.top1_differing} images"
-        return ""
 
 
 def export(
@@ -121,7 +87,14 @@ def _export(
     )
     onnx.checker.check_model(model, full_check=True)
     content = seal(model.SerializeToString())
-    compared = _write_checked(onnx_path, content, classifier, num_views, progress)
+    trial = onnx_path.with_name(f"{onnx_path.name}.check{PARTIAL_SUFFIX}")
+    try:  # the file gets its name after its probabilities were checked
+        write_bytes(trial, content)
+        expected, found = _predict_both(classifier, trial, onnx_path, num_views, progress)
+        _check_equal(expected, found, onnx_path)
+        trial.replace(onnx_path)
+    finally:
+        trial.unlink(missing_ok=True)
     return ExportResult(
         onnx=str(onnx_path),
         checkpoint=str(checkpoint_path),
@@ -129,10 +102,10 @@ def _export(
         classes=len(checkpoint.classes),
         bytes=len(content),
         opset=model.opset_import[0].version,
-        checked=compared.images,
+        checked=len(found),
         batches=list(CHECKED_BATCHES),
-        max_abs_difference=compared.largest_difference,
-        top1_differing=compared.top1_differing,
+        max_abs_difference=float(np.abs(found - expected).max()),
+        top1_differing=int((found.argmax(axis=1) != expected.argmax(axis=1)).sum()),
     )
 
 
@@ -146,43 +119,44 @@ def _about(checkpoint: Checkpoint, num_views: int) -> dict:
     }
 
 
-def _write_checked(
-    path: Path, content: bytes, classifier: Classifier, num_views: int, progress: Progress
-) -> _Comparison:
-    """Rename the file to its final name only after its probabilities were checked."""
-    trial = path.with_name(f"{path.name}.check{PARTIAL_SUFFIX}")
+def _predict_both(
+    classifier: Classifier, trial: Path, path: Path, num_views: int, progress: Progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return torch's and onnxruntime's probabilities (N, K) of the same random images."""
     try:
-        write_bytes(trial, content)
-        compared = _compare(classifier, _reopen(trial, path), num_views, progress)
-        if fault := compared.fault():
-            raise CheckpointError(f"{path}: {fault}.", kept=NOT_WRITTEN)
-        trial.replace(path)
-    finally:
-        trial.unlink(missing_ok=True)
-    return compared
-
-
-def _reopen(trial: Path, path: Path) -> OnnxClassifier:
-    """Open the model by its temporary name."""
-    try:
-        return load_onnx(trial, "cpu")
+        exported = load_onnx(trial, "cpu")
     except CheckpointError as error:
         problem = error.problem.replace(trial.name, path.name)
         raise error.replaced(problem=problem, kept=NOT_WRITTEN) from error
-
-
-def _compare(
-    classifier: Classifier, exported: OnnxClassifier, num_views: int, progress: Progress
-) -> _Comparison:
-    rng, size, compared = np.random.default_rng(0), exported.image_size, _Comparison()
-    sizes = _batch_sizes(num_views)
+    rng, sizes = np.random.default_rng(0), _batch_sizes(num_views)
+    expected, found = [], []
     with progress.track("check against torch", sum(sizes)) as bar:
         for num_images in sizes:
-            images = _random_images(rng, num_images, size)
-            expected = classifier.probabilities(images, classifier.views(num_views)).mean(axis=0)
-            compared.add(expected, exported.probabilities(images))
+            images = _random_images(rng, num_images, exported.image_size)
+            views = classifier.probabilities(images, classifier.views(num_views))
+            expected.append(views.mean(axis=0))
+            found.append(exported.probabilities(images))
             bar.advance(num_images)
-    return compared
+    return np.concatenate(expected), np.concatenate(found)
+
+
+def _check_equal(expected: np.ndarray, found: np.ndarray, path: Path) -> None:
+    """Check that two networks assign the same probabilities (N, K), but for rounding.
+
+    Raises:
+        CheckpointError: if they do not.
+    """
+    difference = np.abs(found - expected).max()
+    chosen = found.argmax(axis=1)
+    gap = (expected.max(axis=1) - expected[np.arange(len(found)), chosen]).max()
+    if not difference <= MAX_DIFFERENCE:
+        fault = f"differ from torch's by {difference:.2g}, more than {MAX_DIFFERENCE:g}"
+        raise CheckpointError(f"{path}: its probabilities {fault}.", kept=NOT_WRITTEN)
+    if not gap <= MAX_TIE:
+        num = (chosen != expected.argmax(axis=1)).sum()
+        raise CheckpointError(
+            f"{path}: its first class is not torch's for {num} images.", kept=NOT_WRITTEN
+        )
 
 
 def _batch_sizes(num_views: int) -> list[int]:

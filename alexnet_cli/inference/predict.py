@@ -121,7 +121,7 @@ def predict(
     views = f"{model.views} view{'s' if model.views > 1 else ''}"
     progress.say(f"model {model_path} on {model.runtime}, {views}")
     with progress.track("predict", len(paths)) as bar:
-        rows = []
+        rows: list[ImagePredictions] = []
         batch_size = max(1, CROPS_PER_BATCH // model.views)
         for start in range(0, len(paths), batch_size):
             part = paths[start : start + batch_size]
@@ -171,9 +171,12 @@ def _load_model(path: Path, num_views: int | None, device: str) -> _Model:
 
         onnx = load_onnx(path, device, CROPS_PER_BATCH)
         if num_views not in (None, onnx.views):
-            raise UsageError(f"{num_views} views: {path} was exported with {onnx.views}.")
-        runtime = f"onnxruntime {onnx.provider.removesuffix('ExecutionProvider')}"
-        return _Model(onnx.classes, onnx.image_size, onnx.views, runtime, onnx.probabilities)
+            raise UsageError(
+                f"{num_views} views: {path} was exported with {onnx.views}.",
+                hint=hint("exported_views", views=onnx.views),
+            )
+        engine = f"onnxruntime {onnx.provider.removesuffix('ExecutionProvider')}"
+        return _Model(onnx.classes, onnx.image_size, onnx.views, engine, onnx.probabilities)
     # Imported here, because torch takes two seconds to load and ONNX models do not need it.
     from alexnet_cli.distributed.device_plan import Runtime, choose_devices
     from alexnet_cli.distributed.oom_errors import friendly_oom_errors
@@ -216,4 +219,5 @@ def _predict_batch(model: _Model, paths: list[Path], num_top: int) -> Iterator[I
 
 def _most_probable(model: _Model, probs: np.ndarray, num_top: int) -> list[Prediction]:
     order = np.argsort(-probs, kind="stable")[:num_top]
-    return [Prediction(int(k), *model.classes[k], float(probs[k])) for k in order]
+    named = ((int(k), *model.classes[k], float(probs[k])) for k in order)
+    return [Prediction(label, wnid, name, prob) for label, wnid, name, prob in named]

@@ -6,6 +6,7 @@ N images, K classes.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,19 +41,20 @@ class Predictions:
 
     def save(self, path: Path) -> None:
         """Write a predictions file atomically; create its folder if it is missing."""
-        about = {"classes": self.classes, "dataset": self.fingerprint, "split": self.split}
-        about |= {"views": self.views, "weights": self.weights_hash}
-        center = {"center_probs": self.center_probs} if self.views > 1 else {}
+        about = {
+            "classes": self.classes,
+            "dataset": self.fingerprint,
+            "split": self.split,
+            "views": self.views,
+            "weights": self.weights_hash,
+        }
+        arrays: dict[str, Any] = {"keys": np.array(self.keys), "probs": self.probs}
+        if self.views > 1:
+            arrays["center_probs"] = self.center_probs
+        arrays |= {"labels": self.labels, "about": json.dumps(about)}
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(path) as file:
-            np.savez(
-                file,
-                keys=np.array(self.keys),
-                probs=self.probs,
-                **center,
-                labels=self.labels,
-                about=json.dumps(about),
-            )
+            np.savez(file, **arrays)
 
 
 def load_predictions(path: Path) -> Predictions:

@@ -102,11 +102,9 @@ def train(request: TrainRequest, progress: Progress = SILENT) -> TrainResult | N
             diverges, a signal arrives, or a replica is lost.
     """
     run = RunDirectory(request.run)
-    if not request.resume:
-        _check_init_from(request)
     if was_restarted() and run.last.is_file():
         request = replace(request, resume=True)
-    recipe = _recipe_to_resume(request) if request.resume else request.recipe
+    recipe = _recipe_to_resume(request) if request.resume else _recipe_to_begin(request)
     plan = plan_devices(request.runtime, recipe.columns, progress)
     if not request.resume and place_in_group().is_main:
         run.check_unused()
@@ -117,13 +115,17 @@ def train(request: TrainRequest, progress: Progress = SILENT) -> TrainResult | N
         raise error.replaced(kept=KEPT, hint=hint("resume")) from error
 
 
-def _check_init_from(request: TrainRequest) -> None:
-    if request.recipe.imports and request.init_from is None:
+def _recipe_to_begin(request: TrainRequest) -> Recipe:
+    recipe = request.recipe
+    if recipe is None:
+        raise UsageError("a new run needs a recipe.")
+    if recipe.imports and request.init_from is None:
         raise UsageError(
-            f"recipe {request.recipe.name} begins with layers of another network: "
-            f"{', '.join(request.recipe.imports)}.",
+            f"recipe {recipe.name} begins with layers of another network: "
+            f"{', '.join(recipe.imports)}.",
             hint=hint("name_init_from"),
         )
+    return recipe
 
 
 def _recipe_to_resume(request: TrainRequest) -> Recipe:

@@ -8,7 +8,7 @@ import math
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -222,7 +222,7 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Validate, log, and write the checkpoints."""
         state = self.state
-        row = {
+        row: dict[str, Any] = {
             "epoch": state.epoch + 1,
             "steps": state.total_steps,
             "learning_rate": self._rates(state.step - 1).weights,

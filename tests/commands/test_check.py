@@ -83,7 +83,7 @@ def test_json_has_the_loss_before_every_update_of_the_batch(of_cifar):
 def test_table_shows_what_json_tells(of_cifar, shown):
     found, text = of_cifar, shown("check", *CIFAR)
 
-    assert "cifar-13pct untrained, on drawn images" in text
+    assert "cifar-13pct, untrained, on drawn images" in text
     for row in found["layers"]:
         (line,) = [line for line in text.splitlines() if f" {row['name']} " in line]
         assert f"{row['rms']:.3g}" in line
