@@ -99,7 +99,7 @@ class Baseline:
             # Spawned, because a forked process could wait for the locks of this one's threads.
             options = {"prefetch_factor": factor, "multiprocessing_context": "spawn"}
             options |= {"timeout": TIMEOUT_SECONDS}
-        batches = iter(
+        batches: Any = iter(
             data.DataLoader(
                 JpegDataset(split, crop_size),
                 num,
@@ -112,7 +112,7 @@ class Baseline:
         try:
             return self.clock.stretch(lambda: self._step(*next(batches)), max(1, workers * factor))
         finally:
-            del batches  # the last reference; this ends the workers and waits for them
+            batches = None  # the last reference; this ends the workers and waits for them
 
     def _step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         images = images.to(self.device, non_blocking=True)
