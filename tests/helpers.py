@@ -1,11 +1,15 @@
 """What several test files need: images, files, and a progress that listens."""
 
+import importlib.machinery
+import importlib.util
 import io
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -185,3 +189,13 @@ def left_of(session: int, seconds: float = 10.0) -> list[int]:
     while (found := alive(session)) and time.monotonic() < deadline:
         time.sleep(0.05)
     return found
+
+
+def load_tool(name: str) -> ModuleType:
+    """Import a program of tools/, which has no name that Python could import."""
+    path = str(Path(__file__).parent.parent / "tools" / name)
+    loader = importlib.machinery.SourceFileLoader(name, path)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    sys.modules[name] = module  # where dataclasses look for it
+    loader.exec_module(module)
+    return module

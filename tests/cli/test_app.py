@@ -103,20 +103,6 @@ def test_debug_shows_where_a_bug_is(alexnet, monkeypatch):
     assert 'raise ValueError("boom")' in result.stderr
 
 
-@pytest.mark.parametrize("as_json", [("--json",), ()])
-def test_reader_that_is_gone_ends_the_command_quietly(dataset, as_json):
-    reader, writer = os.pipe()
-    os.close(reader)
-    try:
-        command = ("-m", "alexnet_cli", "pca", str(dataset), *as_json)
-        buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
-        finished = python(*command, stdout=writer, stderr=subprocess.PIPE, env=buffered)
-    finally:
-        os.close(writer)
-    assert finished.returncode == 141
-    assert finished.stderr == ""
-
-
 def test_output_that_is_not_utf8_is_escaped(tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     missing = str(tmp_path / "caf\u00e9")

@@ -1,7 +1,5 @@
 """tools/gpu_check: steps that hang, die or fail are recorded, and the others go on."""
 
-import importlib.machinery
-import importlib.util
 import json
 import subprocess
 import sys
@@ -9,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from helpers import load_tool
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -30,18 +29,9 @@ for line in sys.stdin:
 """
 
 
-def load(name: str, path: Path):
-    """Import a program of tools/, which has no name that Python could import."""
-    loader = importlib.machinery.SourceFileLoader(name, str(path))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
-    sys.modules[name] = module  # where dataclasses look for it
-    loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def gpu_check(monkeypatch, tmp_path):
-    module = load("gpu_check", ROOT / "tools" / "gpu_check")
+    module = load_tool("gpu_check")
     program = tmp_path / "steps.py"
     program.write_text(textwrap.dedent(PROGRAM))
     monkeypatch.setattr(module, "PROGRAM", program)
@@ -104,12 +94,12 @@ def test_steps_that_no_time_is_left_for_are_not_run_and_not_right(gpu_check, tmp
 
 @pytest.fixture(scope="module")
 def gpu_steps():
-    yield load("gpu_steps", ROOT / "tools" / "gpu_steps.py")
-    del sys.modules["gpu_steps"]
+    yield load_tool("gpu_steps.py")
+    del sys.modules["gpu_steps.py"]
 
 
 def test_every_step_has_a_limit(gpu_steps):
-    module = load("gpu_check", ROOT / "tools" / "gpu_check")
+    module = load_tool("gpu_check")
 
     assert list(module.STEPS) == list(gpu_steps.STEPS)
 
