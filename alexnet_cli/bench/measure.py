@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -94,7 +95,6 @@ class Bencher:
         self.progress = progress
         limit = max(LIMIT_SECONDS, 2 * seconds)
         self.clock = Clock(runtime.devices, seconds, runtime.replicas, limit)
-        self._baseline: Baseline | None = None
         for device in _gpus(runtime.devices):
             torch.cuda.reset_peak_memory_stats(device)
         num_classes = len(dataset.classes) if dataset else CLASSES
@@ -211,22 +211,17 @@ class Bencher:
     def _steps(self) -> None:
         found, works = self.found, [self.steps.on_drawn()]
         if self.has_baseline():
-            works.append(self.baseline().on_drawn(found.batch, self.recipe.crop_size))
+            works.append(self.baseline.on_drawn(found.batch, self.recipe.crop_size))
         ours, *of_baseline = (found.batch * rate for rate in self.clock.rates(*works))
         found.stages["step"] = ours
         if of_baseline:
             found.baseline["step"] = of_baseline[0]
 
+    @cached_property
     def baseline(self) -> Baseline:
-        """Return torchvision's network in training, which is built once."""
-        if self._baseline is None:
-            self._baseline = Baseline(
-                self.found.classes,
-                self.clock,
-                self.runtime.precision,
-                compiled=self.runtime.compiled,
-            )
-        return self._baseline
+        """Torchvision's network in training."""
+        precision, compiled = self.runtime.precision, self.runtime.compiled
+        return Baseline(self.found.classes, self.clock, precision, compiled=compiled)
 
     def _shards(self) -> None:
         self.found.stages["step from shards"] = self.steps.from_shards(self.split)
@@ -262,7 +257,7 @@ class Bencher:
     def _baseline_from_jpegs(self) -> None:
         found = self.found
         try:
-            taken = self.baseline().from_jpegs(self.split, found.batch, self.recipe.crop_size)
+            taken = self.baseline.from_jpegs(self.split, found.batch, self.recipe.crop_size)
         except RuntimeError as error:
             if not any(what in str(error) for what in LOADER_FAULTS):
                 raise

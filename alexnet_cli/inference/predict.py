@@ -1,7 +1,7 @@
 """`alexnet predict`: images -> class names and probabilities, by a checkpoint or ONNX model."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -54,19 +54,10 @@ class PredictResult:
 
     def to_json(self) -> dict:
         """Return the result as JSON: each entry has predictions or an error, never both."""
-        entries = []
-        for entry in self.images:
-            row: dict = {"image": entry.image}
-            if entry.error is None:
-                row["predictions"] = [
-                    {"label": p.label, "wnid": p.wnid, "name": p.name, "probability": p.probability}
-                    for p in entry.predictions
-                ]
-            else:
-                row["error"] = entry.error
-            entries.append(row)
-        about = {"model": self.model, "runtime": self.runtime, "views": self.views}
-        return {**about, "images": entries}
+        result = asdict(self)
+        for entry in result["images"]:
+            del entry["error" if entry["error"] is None else "predictions"]
+        return result
 
     def check_all_read(self) -> None:
         """Raise an error if images could not be read.

@@ -65,8 +65,7 @@ def check_classes(path: Path, wnids: list[str], dataset: Dataset) -> None:
     advice = hint("name_classes") if dataset.streamed else None
     if len(wnids) != len(theirs):
         raise CheckpointError(
-            f"{path}: made for {len(wnids)} classes, {dataset.name} has {len(theirs)}.",
-            hint=advice,
+            f"{path}: made for {len(wnids)} classes, {dataset.name} has {len(theirs)}.", hint=advice
         )
     for label, (mine, other) in enumerate(zip(wnids, theirs, strict=True)):
         if mine != other:
@@ -199,12 +198,7 @@ def predict_split(
     shape = (len(dataset.split(split_name)), len(dataset.classes))
     arrays = [np.zeros(shape, np.float32) for _ in range(2 if num_views > 1 else 1)]
     probabilities = _probabilities(
-        classifier,
-        dataset,
-        split_name,
-        num_views=num_views,
-        replicas=replicas,
-        progress=progress,
+        classifier, dataset, split_name, num_views=num_views, replicas=replicas, progress=progress
     )
     for positions, found in probabilities:
         for array, probs in zip(arrays, found, strict=True):
@@ -215,11 +209,7 @@ def predict_split(
 
 
 def pack_predictions(
-    dataset: Dataset,
-    split_name: str,
-    num_views: int,
-    weights_hash: str,
-    arrays: list[np.ndarray],
+    dataset: Dataset, split_name: str, num_views: int, weights_hash: str, arrays: list[np.ndarray]
 ) -> Predictions:
     """Return predictions with averaged probabilities first in `arrays`, the center view's last."""
     split = dataset.split(split_name)

@@ -4,8 +4,7 @@ import resource
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,23 +21,31 @@ class MetricsLogger:
 
     def __init__(self, run: RunDirectory, progress: Progress, *, tensorboard: bool = False):
         self.run, self.progress, self.tensorboard = run, progress, tensorboard
-        self.curves = TensorBoardLogger(None)
+        self._writer: Any = None
         self._last_drawn = 0
 
     @contextmanager
     def opened(self, num_updates: int) -> Iterator[None]:
-        """Draw curves from an update on until the block ends, if TensorBoard was requested.
+        """Draw curves until the block ends, if TensorBoard was requested.
+
+        Args:
+            num_updates: what an earlier process drew after this update is dropped.
 
         Raises:
             UsageError: if TensorBoard is not installed.
         """
-        folder = self.run.curves if self.tensorboard else None
-        self.curves = TensorBoardLogger(folder, num_updates)
         self._last_drawn = num_updates
-        try:
+        if not self.tensorboard:
             yield
-        finally:
-            self.curves.close()
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UsageError(
+                "TensorBoard is not installed.", hint="Install it: pip install tensorboard"
+            ) from error
+        with SummaryWriter(self.run.curves, purge_step=num_updates or None) as self._writer:
+            yield
 
     def log_step(self, step: int, loss: float, lr: float) -> None:
         """Draw the mean loss of the epoch so far, once in every `CURVE_EVERY` updates.
@@ -46,18 +53,28 @@ class MetricsLogger:
         Call this after each update at which the loss was read.
         """
         if step // CURVE_EVERY > self._last_drawn // CURVE_EVERY:
-            self.curves.add(step, {"loss": loss, "lr": lr})
+            self.draw(step, {"loss": loss, "lr": lr})
             self._last_drawn = step
 
     def log_epoch(self, row: dict) -> None:
         """Append the metrics of a finished epoch to the log and the curves."""
         try:
             self.run.add_row(row)
-            self.curves.add(row["steps"], row)
+            self.draw(row["steps"], row)
         except OSError as error:
             self.progress.say(
                 f"{self.run.log}: could not be written ({error.strerror}); training continues"
             )
+
+    def draw(self, step: int, values: dict) -> None:
+        """Draw numbers; those of a nested object, such as `val`, as `val/NAME`."""
+        if self._writer is None:
+            return
+        for name, value in values.items():
+            if isinstance(value, dict):
+                self.draw(step, {f"{name}/{inner}": number for inner, number in value.items()})
+            else:
+                self._writer.add_scalar(name, value, step)
 
     def report_epoch(
         self, row: dict, num_epochs: int, *, is_best: bool, seconds_left: float
@@ -76,45 +93,6 @@ def _time_left(seconds: float) -> str:
         return ""
     hours, minutes = divmod(round(seconds / 60), 60)
     return f", {hours} h {minutes} min left" if hours else f", {minutes} min left"
-
-
-class TensorBoardLogger:
-    """Writes numbers for TensorBoard by the number of updates; nothing without a folder."""
-
-    def __init__(self, folder: Path | None, first_step: int = 0):
-        """Open the writer.
-
-        Args:
-            first_step: what an earlier process drew from here on is dropped.
-
-        Raises:
-            UsageError: if TensorBoard is not installed.
-        """
-        self._writer = None
-        if folder is None:
-            return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UsageError(
-                "TensorBoard is not installed.", hint="Install it: pip install tensorboard"
-            ) from error
-        self._writer = SummaryWriter(folder, purge_step=first_step or None)
-
-    def add(self, step: int, values: dict) -> None:
-        """Draw numbers; those of a nested object, such as `val`, as `val/NAME`."""
-        if self._writer is None:
-            return
-        for name, value in values.items():
-            if isinstance(value, dict):
-                self.add(step, {f"{name}/{inner}": number for inner, number in value.items()})
-            else:
-                self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Write what is buffered."""
-        if self._writer is not None:
-            self._writer.close()
 
 
 class Throughput:

@@ -122,11 +122,11 @@ def test_failed_loader_is_noted_and_other_errors_are_raised(recipe, dataset, mon
         def from_jpegs(self, *_):
             raise RuntimeError(self.message)
 
-    monkeypatch.setattr(bencher, "_baseline", Failing("DataLoader timed out after 60 seconds"))
+    monkeypatch.setattr(bencher, "baseline", Failing("DataLoader timed out after 60 seconds"))
     bencher._baseline_from_jpegs()
     assert "its loader failed (DataLoader timed out" in bencher.found.skipped[-1]
 
-    monkeypatch.setattr(bencher, "_baseline", Failing("CUDA error: illegal memory access"))
+    monkeypatch.setattr(bencher, "baseline", Failing("CUDA error: illegal memory access"))
     with pytest.raises(RuntimeError, match="illegal"):
         bencher._baseline_from_jpegs()
 

@@ -1,4 +1,6 @@
 import json
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -7,7 +9,9 @@ from helpers import CPU
 
 import alexnet_cli.inference.export as export_module
 from alexnet_cli.distributed.device_plan import Runtime
+from alexnet_cli.errors import CheckpointError
 from alexnet_cli.inference.classifier import load_classifier
+from alexnet_cli.inference.export import _check_equal
 from alexnet_cli.onnx.runtime import load_onnx
 
 
@@ -96,22 +100,17 @@ def test_model_that_differs_gets_no_file(fails, checkpoint, tmp_path, monkeypatc
     ],
 )
 def test_probabilities_may_differ_by_rounding_only(found, fault):
-    compared = export_module._Comparison()
-    compared.add(np.array([[0.6, 0.4], [0.3, 0.7]]), np.array(found))
-    compared.add(np.array([[0.6, 0.4]]), np.array([[0.6, 0.4]]))
-    assert fault in compared.fault()
-    assert bool(compared.fault()) == bool(fault)
-    assert compared.images == 3
+    with pytest.raises(CheckpointError, match=fault) if fault else nullcontext():
+        _check_equal(np.array([[0.6, 0.4], [0.3, 0.7]]), np.array(found), Path("a.onnx"))
 
 
 @pytest.mark.parametrize(("gap", "is_fault"), [(8e-7, False), (8e-5, True)])
-def test_another_first_class_is_a_fault_unless_the_two_are_as_good_as_equal(gap, is_fault):
-    compared = export_module._Comparison()
-    first, second = 0.5 + gap / 2, 0.5 - gap / 2
-    compared.add(np.array([[first, second]]), np.array([[second, first]]))
-    assert compared.top1_differing == 1
-    expected = "its first class is not torch's for 1 images" if is_fault else ""
-    assert compared.fault() == expected
+def test_another_first_class_is_a_fault_unless_the_two_are_nearly_equal(gap, is_fault):
+    expected = np.array([[0.6, 0.4], [0.5 + gap / 2, 0.5 - gap / 2]])
+    found = np.array([[0.6, 0.4], [0.5 - gap / 2, 0.5 + gap / 2]])
+    match = "its first class is not torch's for 1 images"
+    with pytest.raises(CheckpointError, match=match) if is_fault else nullcontext():
+        _check_equal(expected, found, Path("a.onnx"))
 
 
 def test_model_that_differs_leaves_the_old_file(

@@ -3,6 +3,7 @@
 import json
 import resource
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from helpers import CPU, Listener
 from alexnet_cli.errors import UsageError
 from alexnet_cli.io.progress import SILENT
 from alexnet_cli.training import metrics_logger
-from alexnet_cli.training.metrics_logger import MetricsLogger, TensorBoardLogger, Throughput
+from alexnet_cli.training.metrics_logger import MetricsLogger, Throughput
 from alexnet_cli.training.run_directory import RunDirectory
 
 ROW = {
@@ -88,7 +89,7 @@ def test_curves_have_a_point_in_every_twenty_steps_at_which_a_loss_was_read(
     points = []
     logger = MetricsLogger(RunDirectory(tmp_path), SILENT)
     with logger.opened(first):
-        monkeypatch.setattr(logger.curves, "add", lambda step, _: points.append(step))
+        monkeypatch.setattr(logger, "draw", lambda step, _: points.append(step))
         for step in read:
             logger.log_step(step, 2.0, 0.01)
 
@@ -98,14 +99,19 @@ def test_curves_have_a_point_in_every_twenty_steps_at_which_a_loss_was_read(
 # --- TensorBoard
 
 
+def draw(folder: Path, first: int, rows: dict[int, dict]) -> None:
+    logger = MetricsLogger(RunDirectory(folder), SILENT, tensorboard=True)
+    with logger.opened(first):
+        for step, values in rows.items():
+            logger.draw(step, values)
+
+
 def test_numbers_are_drawn_by_number_of_updates(tmp_path):
     pytest.importorskip("tensorboard")
-    curves = TensorBoardLogger(tmp_path)
-    curves.add(20, {"train_loss": 2.5, "val": {"top1_error": 0.5}})
-    curves.add(40, {"train_loss": 2.25})
-    curves.close()
+    first = {"train_loss": 2.5, "val": {"top1_error": 0.5}}
+    draw(tmp_path, 0, {20: first, 40: {"train_loss": 2.25}})
 
-    assert read_back(tmp_path) == {
+    assert read_back(tmp_path / "tensorboard") == {
         "train_loss": [(20, 2.5), (40, 2.25)],
         "val/top1_error": [(20, 0.5)],
     }
@@ -113,25 +119,24 @@ def test_numbers_are_drawn_by_number_of_updates(tmp_path):
 
 def test_resumed_run_draws_what_it_repeats_only_once(tmp_path):
     pytest.importorskip("tensorboard")
-    for first, values in ((0, (1.0, 2.0, 3.0)), (2, (5.0, 6.0))):
-        curves = TensorBoardLogger(tmp_path, first)
-        for step, value in enumerate(values, start=first or 1):
-            curves.add(step, {"loss": value})
-        curves.close()
+    draw(tmp_path, 0, {step: {"loss": float(step)} for step in (1, 2, 3)})
+    draw(tmp_path, 2, {step: {"loss": 3.0 + step} for step in (2, 3)})
 
-    assert read_back(tmp_path) == {"loss": [(1, 1.0), (2, 5.0), (3, 6.0)]}
+    assert read_back(tmp_path / "tensorboard") == {"loss": [(1, 1.0), (2, 5.0), (3, 6.0)]}
 
 
-def test_no_folder_draws_nothing(tmp_path):
-    curves = TensorBoardLogger(None)
-    curves.add(1, {"loss": 1.0})
-    curves.close()
+def test_nothing_is_drawn_without_tensorboard(tmp_path):
+    logger = MetricsLogger(RunDirectory(tmp_path), SILENT)
+    with logger.opened(0):
+        logger.draw(1, {"loss": 1.0})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_package_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(UsageError) as caught:
-        TensorBoardLogger(tmp_path)
+    logger = MetricsLogger(RunDirectory(tmp_path), SILENT, tensorboard=True)
+    with pytest.raises(UsageError) as caught, logger.opened(0):
+        pytest.fail("TensorBoard is missing")
     assert caught.value.hint == "Install it: pip install tensorboard"
 
 
