@@ -209,7 +209,8 @@ class Bencher:
         self.found.stages |= self.steps.parts()
 
     def _steps(self) -> None:
-        found, works = self.found, [self.steps.on_drawn()]
+        found = self.found
+        works = [self.steps.on_drawn()]
         if self.has_baseline():
             works.append(self.baseline.on_drawn(found.batch, self.recipe.crop_size))
         ours, *of_baseline = (found.batch * rate for rate in self.clock.rates(*works))
@@ -241,7 +242,8 @@ class Bencher:
 
     def _compare_with_roofline(self) -> None:
         """Note the shares of the roofline that steps and updates reach, if both were measured."""
-        found, stages = self.found, self.found.stages
+        found = self.found
+        stages = self.found.stages
         if not found.roofline:
             return
         if "step" in stages:

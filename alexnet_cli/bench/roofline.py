@@ -45,7 +45,8 @@ def update_bytes(recipe: Recipe, num_classes: int) -> int:
 def measure_products(clock: Clock, precision: str) -> float:
     """Return operations per second of a product of large square matrices."""
     device = clock.devices[0]
-    side, dtype = SIDE[device.type], torch.bfloat16 if precision == "bf16" else torch.float32
+    side = SIDE[device.type]
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     # Random values, because a GPU has higher clocks on constant ones than in training.
     a, b, out = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(3))
     return 2 * side**3 * clock.rate(lambda: torch.mm(a, b, out=out))

@@ -66,7 +66,9 @@ class Steps:
 
     def parts(self) -> dict[str, float]:
         """Return images per second of each part of a step, on one replica."""
-        train_step, rng, kept = self.train_step, np.random.default_rng(0), {}
+        train_step = self.train_step
+        rng = np.random.default_rng(0)
+        kept = {}
         images, labels = self.batch
         train_step.net.train()
 
@@ -132,7 +134,8 @@ class Steps:
 
     def batches(self, split: Split) -> Generator[OnDevice, None, None]:
         """Yield full batches in random order, epoch after epoch."""
-        share, epoch = self.train_step.runtime.replicas.share, 0
+        share = self.train_step.runtime.replicas.share
+        epoch = 0
         with open_reader(split, self.device, num_reading_threads()) as reader:
             while True:
                 batches = batches_of(

@@ -31,7 +31,8 @@ def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[OnDevi
         for batch in batches:
             yield torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
         return
-    stream, ahead = torch.cuda.Stream(device), None
+    stream = torch.cuda.Stream(device)
+    ahead = None
     with HeldBatches() as held:
         for batch in batches:
             with torch.cuda.stream(stream):

@@ -128,7 +128,8 @@ def _predict_both(
     except CheckpointError as error:
         problem = error.problem.replace(trial.name, path.name)
         raise error.replaced(problem=problem, kept=NOT_WRITTEN) from error
-    rng, sizes = np.random.default_rng(0), _batch_sizes(num_views)
+    rng = np.random.default_rng(0)
+    sizes = _batch_sizes(num_views)
     expected, found = [], []
     with progress.track("check against torch", sum(sizes)) as bar:
         for num_images in sizes:
@@ -161,7 +162,8 @@ def _check_equal(expected: np.ndarray, found: np.ndarray, path: Path) -> None:
 
 def _batch_sizes(num_views: int) -> list[int]:
     """Return each size once, and the largest until there are enough images."""
-    missing, largest = CHECKED_VIEWS // num_views - sum(CHECKED_BATCHES), max(CHECKED_BATCHES)
+    missing = CHECKED_VIEWS // num_views - sum(CHECKED_BATCHES)
+    largest = max(CHECKED_BATCHES)
     return [*CHECKED_BATCHES, *[largest] * -(-missing // largest)]
 
 

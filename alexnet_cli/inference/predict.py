@@ -198,7 +198,7 @@ def _predict_batch(model: _Model, paths: list[Path], num_top: int) -> Iterator[I
         try:
             images[path] = to_square(read_file(path), model.image_size)
         except ImageError as error:
-            errors[path] = str(error)
+            errors[path] = error.problem
     probs = model.probabilities(np.stack(list(images.values()))) if images else ()
     rows = dict(zip(images, probs, strict=True))
     for path in paths:

@@ -11,7 +11,6 @@ from alexnet_cli.data.batches.loader import Batch
 from alexnet_cli.data.batches.order import batches_of
 from alexnet_cli.data.dataset_ref import Location, open_source
 from alexnet_cli.data.shards.dataset import Dataset
-from alexnet_cli.data.transforms import View
 from alexnet_cli.distributed.prefetch import from_device, to_device
 from alexnet_cli.distributed.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError, DivergedError, hint
@@ -75,37 +74,6 @@ def check_classes(path: Path, wnids: list[str], dataset: Dataset) -> None:
             )
 
 
-def _averages(
-    classifier: Classifier,
-    views: list[View],
-    batches: Iterable[Batch],
-    before_batch: Callable[[], None],
-) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Yield every batch's positions and probabilities (N, K).
-
-    These are the mean over the views and, with several views, also those of the center view. The
-    results of a batch are awaited after the next one was launched, so that a GPU is never idle.
-    """
-    center, done = views.index(classifier.augmenter.center), []
-    copied: deque[np.ndarray] = deque()  # positions of batches that are being copied
-
-    def note_positions() -> Iterator[Batch]:
-        for batch in batches:
-            copied.append(batch.positions)
-            yield batch
-
-    for images, _ in to_device(note_positions(), classifier.augmenter.device):
-        before_batch()
-        probs_VNK = classifier.on_device(images, views)
-        found = [probs_VNK.mean(dim=0), probs_VNK[center]] if len(views) > 1 else [probs_VNK[0]]
-        done.append((copied.popleft(), from_device(*found)))
-        if len(done) > 1:
-            positions, wait = done.pop(0)
-            yield positions, wait()
-    for positions, wait in done:
-        yield positions, wait()
-
-
 def _probabilities(
     classifier: Classifier,
     dataset: Dataset,
@@ -116,22 +84,48 @@ def _probabilities(
     progress: Progress,
     before_batch: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Yield positions and probabilities of this replica's share of a split, as `_averages`.
+    """Yield positions and probabilities (N, K) of this replica's batches of a split.
+
+    These are the mean over the views and, with several views, also those of the center view. The
+    results of a batch are awaited after the next one was launched, so that a GPU is never idle.
 
     Raises:
         DatasetError: if the split is empty or damaged.
         DivergedError: if the network's scores overflow.
     """
-    split, views = dataset.split(split_name), classifier.views(num_views)
+    split = dataset.split(split_name)
+    views = classifier.views(num_views)
+    center = views.index(classifier.augmenter.center)
     what = f"{split_name}, {num_views} view{'s' if num_views > 1 else ''}"
     size = BATCH_SIZE * replicas.world_size
+    read: deque[np.ndarray] = deque()  # positions of batches that are being copied
+    launched: deque[tuple[np.ndarray, Callable[[], list[np.ndarray]]]] = deque()
+
+    def note_positions(batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            read.append(batch.positions)
+            yield batch
+
     with progress.track(what, -(-len(split) // replicas.world_size)) as bar:
-        batches = batches_of(split, size, share=replicas.share)
-        for positions, probs in _averages(classifier, views, batches, before_batch):
+
+        def finish() -> tuple[np.ndarray, list[np.ndarray]]:
+            positions, wait = launched.popleft()
+            probs = wait()
             if not np.isfinite(probs[0]).all():
                 raise DivergedError(f"the network's scores of {split_name} are not finite")
-            yield positions, probs
             bar.advance(len(positions))
+            return positions, probs
+
+        batches = note_positions(batches_of(split, size, share=replicas.share))
+        for images, _ in to_device(batches, classifier.augmenter.device):
+            before_batch()
+            probs_VNK = classifier.on_device(images, views)
+            found = [probs_VNK.mean(dim=0), probs_VNK[center]] if num_views > 1 else [probs_VNK[0]]
+            launched.append((read.popleft(), from_device(*found)))
+            if len(launched) > 1:
+                yield finish()
+        while launched:
+            yield finish()
 
 
 def score_split(

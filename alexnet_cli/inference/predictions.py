@@ -91,7 +91,8 @@ def load_predictions(path: Path) -> Predictions:
 
 def _fault(found: Predictions) -> str:
     """Return why the contents are invalid; empty if they are valid."""
-    shape, labels = (len(found.keys), len(found.classes)), found.labels
+    shape = (len(found.keys), len(found.classes))
+    labels = found.labels
     if not found.probs.shape == found.center_probs.shape == shape or labels.shape != shape[:1]:
         return "its probabilities do not fit its images and classes"
     if labels.dtype.kind != "i" or ((labels < 0) | (labels >= shape[1])).any():

@@ -52,7 +52,9 @@ def first_crops(split: Split, augmenter: Augmenter, count: int) -> tuple[Tensor,
 def activation_statistics(net: AlexNet, crops: Tensor) -> list[ActivationStatistics]:
     """Return the statistics of every layer, without dropout; crops (N, 3, H, W)."""
     net.eval()
-    found, x, image = [], crops, crops
+    found = []
+    x = crops
+    image = crops
     for stage in net.stages:
         for name in stage:
             x = net.run_layer(name, x, image)
@@ -113,7 +115,8 @@ def weakest(layers: list[ActivationStatistics]) -> ActivationStatistics:
 def explain_not_learning(loss: float, epochs: int, net: Network, crops: Tensor) -> list[str]:
     """Return two lines: the loss is at chance level, and the layer after which images are alike."""
     layers = statistics_on_cpu(net, crops)
-    weak, scores = weakest(layers), layers[-1]
+    weak = weakest(layers)
+    scores = layers[-1]
     chance = f"ln {net.num_classes} = {math.log(net.num_classes):.3f}"
     return [
         f"Loss {loss:.3f} is still at chance level ({chance}) after {epochs} "

@@ -175,7 +175,8 @@ def _overfit_at(
     net: AlexNet, lr: float, crops: Tensor, labels: Tensor, steps: int, bar: Tracker
 ) -> list[float]:
     """Return the loss before each update."""
-    sgd, losses = PaperSGD(net, net.recipe), []
+    sgd = PaperSGD(net, net.recipe)
+    losses = []
     for _ in range(steps):
         loss = F.cross_entropy(net(crops), labels)
         losses.append(loss.item())

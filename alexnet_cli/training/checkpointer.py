@@ -29,7 +29,8 @@ class Checkpointer:
         self.run, self.interval = run, interval
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future | None = None
-        self._saved_at, self._steps = time.monotonic(), 0
+        self._saved_at = time.monotonic()
+        self._steps = 0
 
     def is_due(self) -> bool:
         """Count an update; return whether a checkpoint is due after it.
@@ -54,7 +55,8 @@ class Checkpointer:
             MachineError: if the previous checkpoint could not be written.
         """
         self.wait()
-        self._saved_at, self._steps = time.monotonic(), 0
+        self._saved_at = time.monotonic()
+        self._steps = 0
         self._writing = self._pool.submit(self._write, checkpoint, is_best=is_best)
 
     def wait(self) -> None:

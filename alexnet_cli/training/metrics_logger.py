@@ -104,12 +104,19 @@ class Throughput:
     """
 
     def __init__(self, device: torch.device):
-        self.device, self.images, self.seconds = device, 0, 0.0
-        self._began, self._images, self._waited, self._elapsed = 0.0, 0, 0.0, 0.0
+        self.device = device
+        self.images = 0
+        self.seconds = 0.0
+        self._began = 0.0
+        self._images = 0
+        self._waited = 0.0
+        self._elapsed = 0.0
 
     def begin_epoch(self) -> None:
         """Begin an epoch, or the rest of one."""
-        self._began, self._images, self._waited = time.perf_counter(), 0, 0.0
+        self._began = time.perf_counter()
+        self._images = 0
+        self._waited = 0.0
 
     def count(self, num_images: int) -> None:
         """Count the images of a step."""

@@ -129,7 +129,8 @@ def _recipe_to_begin(request: TrainRequest) -> Recipe:
 
 
 def _recipe_to_resume(request: TrainRequest) -> Recipe:
-    kept, wanted = RunDirectory(request.run).recipe_of_last(), request.recipe
+    kept = RunDirectory(request.run).recipe_of_last()
+    wanted = request.recipe
     kept = replace(kept, epochs=request.num_epochs) if request.num_epochs else kept
     if wanted is None or replace(wanted, epochs=kept.epochs) == kept:
         return kept
@@ -152,7 +153,8 @@ def _short(value: Any) -> str:
 def _begin(
     request: TrainRequest, recipe: Recipe, plan: DevicePlan, progress: Progress
 ) -> TrainResult | None:
-    run, is_main = RunDirectory(request.run), place_in_group().is_main
+    run = RunDirectory(request.run)
+    is_main = place_in_group().is_main
     dataset, stats = _open_data(request, recipe, progress)
     source = load_checkpoint(request.init_from) if request.init_from else None
     if is_main:
@@ -174,7 +176,8 @@ def _begin(
 def _resume(
     request: TrainRequest, recipe: Recipe, plan: DevicePlan, progress: Progress
 ) -> TrainResult | None:
-    run, is_main = RunDirectory(request.run), place_in_group().is_main
+    run = RunDirectory(request.run)
+    is_main = place_in_group().is_main
     with run.locked() if is_main else nullcontext():
         last = run.load_last()
         check_tensors(last, run.last)

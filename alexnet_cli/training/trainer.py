@@ -171,7 +171,8 @@ class Trainer:
         if is_read:
             self._read_tally()  # before the update, which must not use a loss of NaN
         self.train_step.update(loss, rates, state.total_steps + 1)
-        state.step, state.total_steps = done, state.total_steps + 1
+        state.step = done
+        state.total_steps += 1
         self.throughput.count(num)
         note = ""
         if is_read:
@@ -242,7 +243,8 @@ class Trainer:
         self.logger.report_epoch(row, self.recipe.epochs, is_best=is_best, seconds_left=left)
         if self.replicas.is_main and self._is_not_learning(row):
             crops, _ = first_crops(self.split, self.train_step.augmenter, 64)
-            loss, net = row["train_loss"], self.train_step.net
+            loss = row["train_loss"]
+            net = self.train_step.net
             for line in explain_not_learning(loss, row["epoch"], net, crops):
                 self.progress.say(line)
             recipe, data = self.run.recipe, self.dataset.name

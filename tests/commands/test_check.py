@@ -80,7 +80,7 @@ def test_json_has_the_loss_before_every_update_of_the_batch(of_cifar):
     assert len(one["losses"]) < 300
 
 
-def test_table_shows_what_json_tells(of_cifar, shown):
+def test_table_shows_the_values_of_json(of_cifar, shown):
     found, text = of_cifar, shown("check", *CIFAR)
 
     assert "cifar-13pct, untrained, on drawn images" in text
@@ -158,7 +158,7 @@ def test_images_of_a_dataset_are_the_centres_of_its_first(answer, dataset, unhar
     unchanged()
 
 
-def test_dataset_of_two_images_is_learned_by_heart(answer, two_class_dataset):
+def test_dataset_of_two_images_is_overfitted(answer, two_class_dataset):
     found = answer("check", *CIFAR, "--data", two_class_dataset)
 
     assert found["classes"] == 2
@@ -166,7 +166,7 @@ def test_dataset_of_two_images_is_learned_by_heart(answer, two_class_dataset):
     assert (found["overfit"]["images"], found["overfit"]["learned"]) == (2, True)
 
 
-def test_images_smaller_than_the_patches_are_refused(fails, dataset):
+def test_images_smaller_than_the_crops_are_refused(fails, dataset):
     failure = fails(3, "check", "paper", "--data", dataset)
 
     assert "images of 112 pixels" in failure.message
@@ -253,7 +253,7 @@ def test_json_of_a_batch_that_diverged_is_json(alexnet):
     json.loads(result.stdout, parse_constant=refuse)
 
 
-def test_advice_of_a_run_that_guesses_checks_the_same_network(alexnet, dataset, tmp_path):
+def test_advice_of_a_run_at_chance_level_checks_the_same_network(alexnet, dataset, tmp_path):
     changes = ("width=0.0625", "crop_size=99", "batch_size=16", "learning_rate=1e-9")
     settings = [f"--set={change}" for change in changes]
     run = ("train", dataset, "--run", tmp_path / "run", "--epochs", 1, "--device", "cpu")

@@ -22,7 +22,7 @@ def quick_check(monkeypatch):
     monkeypatch.setattr(export_module, "CHECKED_VIEWS", 1)
 
 
-def test_json_says_how_near_to_torch_it_is(answer, checkpoint, tmp_path):
+def test_json_has_the_difference_from_torch(answer, checkpoint, tmp_path):
     path = tmp_path / "model.onnx"
     found = answer("export", checkpoint, "-o", path)
     assert found["onnx"] == str(path)
@@ -47,7 +47,7 @@ def test_views_are_inside_the_file(answer, checkpoint, tmp_path, quick_check):
     assert load_onnx(path, "cpu").views == 10
 
 
-def test_exported_file_passes_the_checker_and_says_where_it_is_from(onnx_model):
+def test_exported_file_passes_the_checker_and_has_its_origin(onnx_model):
     model = onnx.load(onnx_model)
     onnx.checker.check_model(model, full_check=True)
     about = json.loads({entry.key: entry.value for entry in model.metadata_props}["alexnet"])

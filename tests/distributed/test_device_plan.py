@@ -22,7 +22,7 @@ from alexnet_cli.errors import DeviceError, UsageError
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Make the machine have so many GPUs."""
+    """Set the number of GPUs of the machine."""
 
     def have(num_gpus: int) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
@@ -109,7 +109,7 @@ GROUP = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 @pytest.fixture
 def torchrun(monkeypatch):
-    """Make this process one of so many on this machine; None for alone."""
+    """Make this process one of several on this machine; None for no group."""
 
     def started(here: int | None) -> None:
         for name in GROUP:

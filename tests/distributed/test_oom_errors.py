@@ -79,7 +79,7 @@ def test_other_faults_stay_as_they_are(fault):
     assert caught.value is fault
 
 
-def test_real_allocation_that_is_too_large_is_told():
+def test_real_allocation_that_is_too_large_is_reported():
     with pytest.raises(MachineError, match=r"281474976710656 bytes needed"):
         with friendly_oom_errors(128):
             torch.empty(1 << 46)

@@ -115,7 +115,7 @@ def test_line_names_the_precision_and_what_it_comes_to(precision: str, words: st
     assert words in line
 
 
-def test_line_tells_a_gpu_with_tensorfloat_32_from_one_without(monkeypatch):
+def test_line_distinguishes_gpus_with_and_without_tensorfloat_32(monkeypatch):
     lines = []
     for capability in ((7, 5), (8, 0)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)

@@ -11,9 +11,12 @@ import pytest
 import torch
 from helpers import assert_near, evaluate, read_last, resume, train
 
-from alexnet_cli.distributed.replicas import ALONE, in_group, num_local, was_restarted
-from alexnet_cli.errors import Stopped
+from alexnet_cli.cli.hints import message
+from alexnet_cli.distributed.replicas import AGAIN, ALONE, in_group, num_local, was_restarted
+from alexnet_cli.errors import LostReplicaError, Stopped
+from alexnet_cli.inference import evaluate as evaluate_module
 from alexnet_cli.recipes.recipe import Recipe
+from alexnet_cli.training import run as train_module
 
 TWO = {"num_devices": 2, "columns": 1}
 NUM_STEPS = 4  # an epoch: 60 images, 16 a step
@@ -96,3 +99,20 @@ def test_restarted_run_is_recognized(monkeypatch, name):
     assert not was_restarted()
     monkeypatch.setenv(name, "2")
     assert was_restarted()
+
+
+def test_lost_replica_advises_to_resume_in_train_only(
+    dataset, recipe, checkpoint, tmp_path, monkeypatch
+):
+    def lose(*_):
+        raise LostReplicaError("replica 1 of 2 died", hint=AGAIN)
+
+    monkeypatch.setattr(train_module, "on_replicas", lose)
+    monkeypatch.setattr(evaluate_module, "on_replicas", lose)
+    with pytest.raises(LostReplicaError) as in_train:
+        train(dataset, tmp_path / "run", recipe)
+    with pytest.raises(LostReplicaError) as in_eval:
+        evaluate(checkpoint, dataset)
+
+    assert "--resume" in message(in_train.value)
+    assert message(in_eval.value) == f"replica 1 of 2 died\n{AGAIN}"

@@ -77,7 +77,7 @@ def nine_crops(images: np.ndarray, crop: int) -> list[np.ndarray]:
     return [images[:, top:, left:][:, :crop, :crop] for top in starts for left in starts]
 
 
-def test_nine_views_are_three_by_three_patches_and_none_mirrored(loaded, images):
+def test_nine_views_are_three_by_three_crops_and_not_mirrored(loaded, images):
     classifier, checkpoint = loaded
 
     found = classifier.probabilities(images, classifier.views(9))

@@ -128,7 +128,7 @@ def test_statistics_of_two_images_are_those_computed_by_hand():
 
     assert list(found) == ["conv1", "relu1", "flatten", "fc6", "relu6", "drop6", "fc8"]
     expected = {
-        # (3, -1) and (0, -1): squares 9 + 1 + 0 + 1; the first map lies 1.5 from its mean.
+        # (3, -1) and (0, -1): squares 9 + 1 + 0 + 1; the first map is 1.5 from its mean.
         "conv1": (math.sqrt(11 / 4), math.sqrt(2.25 / 2), 0.0),
         "relu1": (1.5, math.sqrt(2.25 / 2), 0.5),
         "flatten": (1.5, math.sqrt(2.25 / 2), 0.5),

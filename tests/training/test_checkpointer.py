@@ -1,4 +1,4 @@
-"""Checkpoints written by a thread: in order, one at a time, and their faults told."""
+"""Checkpoints written by a thread: in order, one at a time, and their errors."""
 
 import os
 import threading
@@ -66,7 +66,7 @@ def epoch_of(path) -> int:
 # --- written meanwhile
 
 
-def test_training_goes_on_while_a_checkpoint_is_written(run, checkpointer, gate):
+def test_training_continues_while_a_checkpoint_is_written(run, checkpointer, gate):
     checkpointer.save(a_checkpoint(1), is_best=False)
     gate.wait_until_it_begins()
 
@@ -184,7 +184,7 @@ def full_disk(monkeypatch):
     return fill
 
 
-def assert_told(error: MachineError, run: RunDirectory) -> str:
+def shown_error(error: MachineError, run: RunDirectory) -> str:
     message = hints.message(error)
     assert error.exit_code == 4
     assert message.startswith(str(run.last))
@@ -194,7 +194,7 @@ def assert_told(error: MachineError, run: RunDirectory) -> str:
     return message
 
 
-def test_full_disk_keeps_the_checkpoint_before_and_says_how_to_go_on(run, checkpointer, full_disk):
+def test_full_disk_keeps_the_checkpoint_before_and_advises_to_resume(run, checkpointer, full_disk):
     checkpointer.save(a_checkpoint(1), is_best=False)
     checkpointer.wait()
     before = run.last.read_bytes()
@@ -204,7 +204,7 @@ def test_full_disk_keeps_the_checkpoint_before_and_says_how_to_go_on(run, checkp
     with pytest.raises(MachineError) as caught:
         checkpointer.wait()
 
-    message = assert_told(caught.value, run)
+    message = shown_error(caught.value, run)
     assert f"{run.last} is kept" in message
     assert "--resume" in message
     assert run.last.read_bytes() == before
@@ -217,13 +217,13 @@ def test_full_disk_at_the_first_checkpoint_does_not_promise_one(run, checkpointe
     with pytest.raises(MachineError) as caught:
         checkpointer.wait()
 
-    message = assert_told(caught.value, run)
+    message = shown_error(caught.value, run)
     assert "is kept" not in message
     assert "--resume" not in message
 
 
 @pytest.mark.parametrize("when", ["save", "is_due"])
-def test_fault_is_told_at_the_next_step_or_checkpoint(run, checkpointer, full_disk, when):
+def test_error_is_raised_at_the_next_step_or_checkpoint(run, checkpointer, full_disk, when):
     full_disk()
     checkpointer.save(a_checkpoint(1), is_best=False)
     checkpointer._pool.submit(int).result(WAIT)  # behind it in the only thread
@@ -234,7 +234,7 @@ def test_fault_is_told_at_the_next_step_or_checkpoint(run, checkpointer, full_di
         )
 
 
-def test_fault_is_told_once(run, checkpointer, full_disk):
+def test_error_is_raised_once(run, checkpointer, full_disk):
     full_disk()
     checkpointer.save(a_checkpoint(1), is_best=False)
     with pytest.raises(MachineError):
@@ -243,7 +243,7 @@ def test_fault_is_told_once(run, checkpointer, full_disk):
     checkpointer.wait()
 
 
-def test_fault_that_is_none_of_the_disk_is_told_as_it_is(run, checkpointer):
+def test_error_other_than_of_the_disk_is_raised_unchanged(run, checkpointer):
     checkpointer.save(replace(a_checkpoint(1), weights={"a.weight": object()}), is_best=False)
 
     with pytest.raises(TypeError, match="data-type"):

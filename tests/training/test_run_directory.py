@@ -142,7 +142,7 @@ def test_second_holder_of_a_run_is_refused_with_its_path(run):
     assert "--run" in message
 
 
-def test_second_run_in_a_folder_is_told_that_it_is_in_use_before_and_after_a_checkpoint(run):
+def test_second_run_in_a_folder_is_refused_before_and_after_a_checkpoint(run):
     with run.locked():
         assert "--run" in no_entry(run)
         run.save(a_checkpoint(1), is_best=True)
@@ -426,7 +426,7 @@ def test_rows_after_dropping_some_are_those_that_were_kept(run):
 
 
 def test_row_that_was_cut_by_a_full_disk_leaves_no_trace(run):
-    """The kernel writes as much as there is room for, here as a limit says, and then refuses."""
+    """The kernel writes up to a limit, and then refuses."""
     run.add_row({"epoch": 1})
     program = (
         "import resource, signal, sys\n"

@@ -111,7 +111,7 @@ def test_empty_share_has_a_gradient_of_zero_and_counts_nothing(tiny_recipe, stat
 
 
 def double(train_step: TrainStep) -> TrainStep:
-    """Let a learner compute in float64, where the order of sums does not show."""
+    """Make a train step compute in float64, where the order of sums does not matter."""
     train_step.net.double()
     train_step.sgd = PaperSGD(train_step.net, train_step.recipe)
     augment = train_step.augmenter.random
@@ -121,26 +121,26 @@ def double(train_step: TrainStep) -> TrainStep:
 
 def train_in_float64(recipe: Recipe, stats: PixelStats, devices: int, replicas: int) -> dict:
     """Return the weights after six updates, the replicas' gradients averaged by hand."""
-    learners = [
+    train_steps = [
         double(build(recipe, stats, Pretended(rank, replicas), devices=(CPU,) * devices))
         for rank in range(replicas)
     ]
     for step in range(6):
         images, labels = draw(7)
         at = replace(AT, step=step)
-        for train_step in learners:
+        for train_step in train_steps:
             rows = train_step.runtime.replicas.share.rows(7)
             train_step.sgd.zero_grad()
             train_step.loss((images[rows], labels[rows]), at, 7, zeros()).backward()
         for parameters in zip(
-            *(train_step.net.parameters() for train_step in learners), strict=True
+            *(train_step.net.parameters() for train_step in train_steps), strict=True
         ):
             mean = sum(parameter.grad for parameter in parameters) / replicas
             for parameter in parameters:
                 parameter.grad = mean.clone()
-        for train_step in learners:
+        for train_step in train_steps:
             train_step.sgd.step(Rates(1e-3, 2e-3))
-    return whole_state(learners[0].net)
+    return whole_state(train_steps[0].net)
 
 
 @pytest.mark.parametrize(("devices", "replicas"), [(2, 1), (1, 2), (1, 3), (2, 2)])
@@ -241,7 +241,7 @@ def test_draws_depend_on_the_seed(tiny_recipe, stats):
 
 
 @pytest.mark.parametrize(("last", "noises"), [(0, [True] * 3), (2, [True, True, False])])
-def test_color_noise_lasts_as_long_as_the_recipe_says(
+def test_color_noise_ends_after_the_epochs_of_the_recipe(
     tiny_recipe, stats, monkeypatch, last, noises
 ):
     train_step = build(replace(tiny_recipe, color_noise_epochs=last), stats)
@@ -321,9 +321,7 @@ def test_checkpoint_is_a_copy(tiny_recipe, stats, average_decay, num_devices):
 
 @pytest.mark.parametrize("average_decay", [0.0, 0.9])
 @pytest.mark.parametrize("num_devices", [1, 2])
-def test_learner_that_is_restored_learns_on_bit_for_bit(
-    tiny_recipe, stats, average_decay, num_devices
-):
+def test_restored_train_step_continues_bit_for_bit(tiny_recipe, stats, average_decay, num_devices):
     recipe, place = replace(tiny_recipe, average_decay=average_decay), {"devices": (CPU,) * 2}
     place["devices"] = place["devices"][:num_devices]
     straight = build(recipe, stats, **place)

@@ -25,7 +25,6 @@ from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.errors import (
-    CheckpointError,
     DatasetError,
     DivergedError,
     InputError,
@@ -36,7 +35,7 @@ from alexnet_cli.errors import (
 from alexnet_cli.inference import predict_split
 from alexnet_cli.inference.metrics import score
 from alexnet_cli.io.progress import SILENT
-from alexnet_cli.model.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from alexnet_cli.model.checkpoint import load_checkpoint
 from alexnet_cli.model.network import AlexNet, describe_layers
 from alexnet_cli.model.split import whole_state
 from alexnet_cli.recipes.recipe import Event, Recipe
@@ -50,7 +49,7 @@ NUM_STEPS = 4  # an epoch: 60 images, 16 a step
 
 
 class Bell:
-    """A progress that raises a signal after so many updates, or after an epoch is reported."""
+    """A progress that raises a signal after a number of updates, or when an epoch is reported."""
 
     def __init__(self, *, step: int = 0, epoch: int = 0, number: int = signal.SIGTERM):
         self.step, self.epoch, self.number = step, epoch, number
@@ -65,7 +64,7 @@ class Bell:
         yield self
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        if note:  # a training step; validation says none
+        if note:  # a train step; validation has no note
             self.num_steps += 1
             if self.num_steps == self.step:
                 signal.raise_signal(self.number)
@@ -175,7 +174,7 @@ def test_run_stopped_again_and_again_resumes_to_the_run_never_stopped(
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopped_run_says_by_what_and_how_to_go_on(
+def test_stopped_run_reports_the_signal_and_how_to_resume(
     dataset, recipe, tmp_path, number, exit_code: int
 ):
     stopped = stop(dataset, tmp_path / "run", recipe, Bell(step=2, number=number))
@@ -205,8 +204,8 @@ def test_run_whose_disk_failed_after_an_epoch_resumes_to_the_run_never_stopped(
             raise OSError(28, "No space left on device")
         done.append(real_fsync(descriptor))
 
-    with monkeypatch.context() as crop:
-        crop.setattr(os, "fsync", fail)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
         with pytest.raises((OSError, MachineError), match="No space"):
             resume(dataset, run, None)
 
@@ -215,16 +214,7 @@ def test_run_whose_disk_failed_after_an_epoch_resumes_to_the_run_never_stopped(
     assert_same_run(run, straight)
 
 
-def test_finished_run_is_left_as_it_is_by_resuming(dataset, straight, tmp_path):
-    run = shutil.copytree(straight, tmp_path / "run")
-
-    result = resume(dataset, run, None)
-
-    assert_same_run(run, straight)
-    assert (result.epochs, result.steps, result.images_per_second) == (2, 2 * NUM_STEPS, None)
-
-
-def test_run_on_two_devices_goes_on_on_one(dataset, recipe, tmp_path):
+def test_run_on_two_devices_is_resumed_on_one(dataset, recipe, tmp_path):
     train(dataset, tmp_path / "straight", plain(recipe))
     bell = Bell(step=NUM_STEPS + 2)
     with pytest.raises(Stopped):
@@ -269,14 +259,14 @@ def test_network_of_one_column_on_two_devices_is_refused_before_the_run_begins(
 # --- what is learned
 
 
-def test_network_learns_its_training_images_by_heart(dataset, recipe, tmp_path):
+def test_network_overfits_its_training_images(dataset, recipe, tmp_path):
     still = replace(plain(recipe), random_crop=False, mirror=False, color_noise=0.0)
 
     train(dataset, tmp_path / "run", replace(still, epochs=20))
 
     log = read_log(tmp_path / "run")
     assert log[0]["train_loss"] > 2
-    assert log[-1]["train_loss"] < 1.5  # ln 10 = 2.3 is guessing
+    assert log[-1]["train_loss"] < 1.5  # chance level is ln 10 = 2.3
     assert log[-1]["train_top1_error"] < 0.5
 
 
@@ -305,8 +295,8 @@ def test_first_update_is_that_of_the_paper_on_the_first_batch(dataset, recipe, t
         labels.append(target.clone())
         return real_loss(scores, target, **how)
 
-    with pytest.MonkeyPatch.context() as crop:
-        crop.setattr(F, "cross_entropy", note_labels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(F, "cross_entropy", note_labels)
         RunDirectory(tmp_path / "run").create(recipe)
         trainer.train()
 
@@ -322,7 +312,7 @@ def test_first_update_is_that_of_the_paper_on_the_first_batch(dataset, recipe, t
         torch.testing.assert_close(after[name], before[name] + step, rtol=1e-5, atol=1e-6)
 
 
-def test_no_two_updates_draw_the_same_patches_and_masks(dataset, recipe, tmp_path):
+def test_no_two_updates_draw_the_same_crops_and_masks(dataset, recipe, tmp_path):
     """Masks are drawn from the generator that crops are drawn from."""
     masks = []
     for seed in (0, 1):
@@ -340,7 +330,7 @@ def test_no_two_updates_draw_the_same_patches_and_masks(dataset, recipe, tmp_pat
 # --- what is kept
 
 
-def test_log_has_a_row_an_epoch_with_the_rate_of_its_last_update(straight, recipe):
+def test_log_has_a_row_per_epoch_with_the_learning_rate_of_its_last_update(straight, recipe):
     log = read_log(straight)
 
     assert [(row["epoch"], row["steps"]) for row in log] == [(1, NUM_STEPS), (2, 2 * NUM_STEPS)]
@@ -366,7 +356,7 @@ def test_epoch_that_is_no_better_than_the_best_does_not_replace_it(dataset, reci
     assert result.best["epoch"] == 1
 
 
-def test_best_scores_what_the_log_says(dataset, runs):
+def test_best_checkpoint_has_the_scores_of_the_log(dataset, runs):
     path = runs.first / "best.safetensors"
 
     found = predict_checkpoint(path, dataset, "val", 1)
@@ -432,24 +422,6 @@ def test_run_is_kept_from_other_processes_while_it_trains(dataset, recipe, tmp_p
     assert epochs == [("epoch 1/1", 4), ("epoch 2/2", 4)]
     with run.locked():
         pass
-
-
-def test_existing_run_is_refused_and_left_as_it_is(dataset, straight, recipe, tmp_path):
-    run = shutil.copytree(straight, tmp_path / "run")
-
-    with pytest.raises(InputError, match="already contains a run"):
-        train(dataset, run, replace(recipe, seed=7))
-
-    assert_same_run(run, straight)
-
-
-def test_resuming_with_another_recipe_is_refused(dataset, straight, recipe, tmp_path):
-    run = shutil.copytree(straight, tmp_path / "run")
-
-    with pytest.raises(CheckpointError, match=r"momentum 0\.9, not 0\.8"):
-        resume(dataset, run, replace(recipe, momentum=0.8))
-
-    assert_same_run(run, straight)
 
 
 # --- a goal
@@ -535,11 +507,11 @@ class Lines(Bell):
 
 
 def notices(lines: list[str]) -> list[str]:
-    """Return the lines that say a run does not learn."""
+    """Return the lines that report a run that is not learning."""
     return [line for line in lines if "still at chance level" in line]
 
 
-def test_run_that_does_not_learn_says_so_when_a_quarter_of_its_epochs_is_over(
+def test_run_that_is_not_learning_is_reported_after_a_quarter_of_its_epochs(
     dataset, recipe, tmp_path
 ):
     said, slow = Lines(), replace(recipe, learning_rate=1e-9, epochs=8)
@@ -560,7 +532,7 @@ def test_run_that_does_not_learn_says_so_when_a_quarter_of_its_epochs_is_over(
     assert said.lines[-1].endswith(f"alexnet check {recipe_path} --data {dataset}")
 
 
-def test_run_that_does_not_learn_is_noticed_as_well_after_it_was_resumed(dataset, recipe, tmp_path):
+def test_run_that_is_not_learning_is_reported_after_it_was_resumed(dataset, recipe, tmp_path):
     slow, straight, rest = replace(recipe, learning_rate=1e-9, epochs=8), Lines(), Lines()
     train(dataset, tmp_path / "straight", slow, progress=straight)
     first = Lines(epoch=4)
@@ -571,9 +543,7 @@ def test_run_that_does_not_learn_is_noticed_as_well_after_it_was_resumed(dataset
     assert notices(first.lines) + notices(rest.lines) == notices(straight.lines)
 
 
-def test_notice_of_a_run_that_does_not_learn_tells_how_far_its_scores_differ(
-    dataset, recipe, tmp_path
-):
+def test_report_of_a_run_that_is_not_learning_has_the_std_of_its_scores(dataset, recipe, tmp_path):
     """By numpy, from the checkpoint: the center crops of the first images in stored order."""
     said = Lines()
     slow = replace(recipe, learning_rate=1e-9, epochs=1)
@@ -672,14 +642,6 @@ def test_diverging_run_keeps_its_last_checkpoint(dataset, recipe, tmp_path, monk
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
-def test_rate_that_is_far_too_high_publishes_nothing(dataset, recipe, tmp_path):
-    with pytest.raises(DivergedError) as caught:
-        train(dataset, tmp_path / "run", replace(recipe, learning_rate=1000.0))
-
-    assert "--set learning_rate=" in hints.message(caught.value)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.json", "diverged.json"}
-
-
 def test_network_that_overflows_in_validation_publishes_nothing(
     dataset, recipe, tmp_path, monkeypatch
 ):
@@ -770,7 +732,7 @@ def test_run_that_begins_again_has_its_own_rows_only(dataset, tiny_recipe, tmp_p
     assert run.rows()[0]["train_loss"] < 9
 
 
-def test_run_whose_disk_failed_in_its_first_checkpoint_says_how_to_begin_with_its_weights(
+def test_run_whose_first_checkpoint_failed_advises_to_begin_with_its_weights(
     dataset, tiny_recipe, tmp_path, monkeypatch
 ):
     real, done = os.fsync, []
@@ -780,8 +742,8 @@ def test_run_whose_disk_failed_in_its_first_checkpoint_says_how_to_begin_with_it
             raise OSError(28, "No space left on device")
         done.append(real(descriptor))
 
-    with monkeypatch.context() as crop:
-        crop.setattr(os, "fsync", fail)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
         with pytest.raises(MachineError, match="No space"):
             train(dataset, tmp_path / "run", tiny_recipe)
 
@@ -850,7 +812,7 @@ def test_average_changes_what_is_validated_and_not_what_is_learned(
 
 
 @pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors"])
-def test_averaged_checkpoint_scores_what_the_log_says(dataset, averaged, name: str):
+def test_averaged_checkpoint_has_the_scores_of_the_log(dataset, averaged, name: str):
     epoch = load_checkpoint(averaged / name).train_state.epoch
 
     found = predict_checkpoint(averaged / name, dataset, "val", 1)
@@ -899,7 +861,7 @@ def damage_last_image(dataset: Path, recipe: Recipe) -> tuple[Path, bytes]:
 
 
 def test_shard_that_fails_in_the_middle_costs_no_step(dataset, straight, recipe, tmp_path):
-    """Another byte in the image that comes last: three steps are saved, and gone on from."""
+    """Another byte in the image that comes last: three steps are saved, and resumed from."""
     damaged = shutil.copytree(dataset, tmp_path / "damaged")
     shard, whole = damage_last_image(damaged, recipe)
 
@@ -913,7 +875,7 @@ def test_shard_that_fails_in_the_middle_costs_no_step(dataset, straight, recipe,
     assert_same_run(tmp_path / "run", straight)
 
 
-# --- losses that are read every so many steps, as on a GPU
+# --- losses that are not read at every step, as on a GPU
 
 
 def read_every(monkeypatch, steps: int) -> None:
@@ -940,9 +902,9 @@ def means_of(dataset: Path, recipe: Recipe, run: Path, monkeypatch, curve_every:
 def test_curves_and_bar_show_losses_of_the_steps_at_which_they_are_read(
     dataset, recipe, tmp_path, monkeypatch, every
 ):
-    """Epochs of four steps; a loss is read at every so many of them, and at the last."""
-    with monkeypatch.context() as crop:
-        true, all_notes = means_of(dataset, recipe, tmp_path / "all", crop, 1)
+    """Epochs of four steps; a loss is read at some of them, and at the last."""
+    with monkeypatch.context() as patch:
+        true, all_notes = means_of(dataset, recipe, tmp_path / "all", patch, 1)
     read_every(monkeypatch, every)
 
     points, notes = means_of(dataset, recipe, tmp_path / "some", monkeypatch, 3)
@@ -1005,19 +967,6 @@ def unlike_average(dataset, recipe, tmp_path) -> Trainer:
     for tensor in trainer.train_step.average.tensors:
         tensor.normal_(0.0, 0.02)
     return trainer
-
-
-def test_validation_errors_are_those_of_the_checkpoint_that_would_be_best(
-    unlike_average, dataset, tmp_path
-):
-    found, _ = unlike_average._validate()
-
-    best = unlike_average.train_step.checkpoint(unlike_average.dataset, TrainState(), {}).for_use()
-    save_checkpoint(tmp_path / "best.safetensors", best)
-    predictions = predict_checkpoint(tmp_path / "best.safetensors", dataset, "val", 1)
-    scores = score(predictions.probs, predictions.labels)
-    assert found["top1_error"] == scores.top1_error
-    assert found["log_loss"] == pytest.approx(scores.log_loss)
 
 
 def test_run_stopped_in_validation_keeps_its_own_weights(unlike_average):

@@ -107,8 +107,8 @@ def main() -> None:
             results.append(found)
             if found["kernels"]:
                 kernels += [f"{name_of(found)}, {found['device']}"]
-                kernels += [*kernel_lines(found["kernels"]), ""]
-                (options.out / "kernels.txt").write_text("\n".join(kernels))
+                kernels += kernel_lines(found["kernels"])
+                (options.out / "kernels.txt").write_text("\n".join(kernels) + "\n")
         content = {"results": results, "failures": failures}
         (options.out / "bench.json").write_text(json.dumps(content, indent=1) + "\n")
         (options.out / "bench.md").write_text(markdown(results, failures))
