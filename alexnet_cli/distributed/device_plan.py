@@ -57,12 +57,12 @@ class DevicePlan:
     Attributes:
         kind: "cpu" or "cuda".
         per_replica: devices of each replica, 1 or one for each column.
-        replicas: of the run on this machine.
+        num_replicas: of the run on this machine.
     """
 
     kind: str
     per_replica: int
-    replicas: int
+    num_replicas: int
     precision: str = "fp32"
     compiled: bool = False
 
@@ -113,10 +113,8 @@ def plan_devices(
             f"{_count(wanted)}: replicas of {max(per_replica, 2)} devices do not fill them.",
             hint=hint("whole_replicas", gpus=wanted),
         )
-    must_be_gpus = config.device == "cuda" or config.num_devices is not None
-    kind = _find_devices(config.device, wanted, must_be_gpus=must_be_gpus)[0].type
     shown = progress if place_in_group().is_main else SILENT
-    warn_of_slow_bf16(config.precision, kind, shown)
+    kind = _find_devices(config, wanted, shown)[0].type
     return DevicePlan(kind, per_replica, wanted // per_replica, config.precision, config.compiled)
 
 
@@ -137,17 +135,18 @@ def choose_devices(
     wanted = 1 if config.num_devices is None else config.num_devices
     if wanted < 1 or (limit and wanted > limit):
         raise UsageError(f"{_count(wanted)}: the network runs on 1 device, or split over 2.")
+    return _find_devices(config, wanted, progress)
+
+
+def _find_devices(
+    config: RuntimeConfig, wanted: int, progress: Progress
+) -> tuple[torch.device, ...]:
+    if config.device not in DEVICES:
+        raise UsageError(f"device {config.device!r}: choose one of {', '.join(DEVICES)}.")
+    found = torch.cuda.device_count() if config.device != "cpu" else 0
     must_be_gpus = config.device == "cuda" or config.num_devices is not None
-    devices = _find_devices(config.device, wanted, must_be_gpus=must_be_gpus)
-    warn_of_slow_bf16(config.precision, devices[0].type, progress)
-    return devices
-
-
-def _find_devices(name: str, wanted: int, *, must_be_gpus: bool) -> tuple[torch.device, ...]:
-    if name not in DEVICES:
-        raise UsageError(f"device {name!r}: choose one of {', '.join(DEVICES)}.")
-    found = torch.cuda.device_count() if name != "cpu" else 0
-    if name == "cpu" or not (found or must_be_gpus):
+    if config.device == "cpu" or not (found or must_be_gpus):
+        warn_of_slow_bf16(config.precision, progress)
         return (torch.device("cpu"),) * wanted
     if found < wanted:
         raise DeviceError(

@@ -49,9 +49,9 @@ def on_replicas(target: Callable[[], Any], plan: DevicePlan) -> Any:
     """Call `target` in this process, or in the processes of a plan with several replicas."""
     if in_group():
         return _as_member(target)
-    if plan.replicas == 1:
+    if plan.num_replicas == 1:
         return target()
-    return run_replicas(target, plan.replicas)
+    return run_replicas(target, plan.num_replicas)
 
 
 def _as_member(target: Callable[[], Any]) -> Any:

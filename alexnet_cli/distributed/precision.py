@@ -53,9 +53,9 @@ def describe_precision(precision: str, device: torch.device) -> str:
     return f"precision tf32: {device.type} has no TensorFloat-32 here, so it is float32"
 
 
-def warn_of_slow_bf16(precision: str, device_type: str, progress: Progress) -> None:
-    """Report if bf16 is emulated because the CPU has no instructions for it."""
-    if precision == "bf16" and device_type == "cpu":
+def warn_of_slow_bf16(precision: str, progress: Progress) -> None:
+    """Report on a CPU if bf16 is emulated because it has no instructions for it."""
+    if precision == "bf16":
         found = torch.cpu.get_capabilities()
         if not any(found.get(name) for name in BF16_INSTRUCTIONS):
             progress.say(SLOW_BF16)

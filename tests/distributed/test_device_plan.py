@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from helpers import Listener
 
 from alexnet_cli.cli import hints
 from alexnet_cli.distributed import device_plan
@@ -15,6 +16,7 @@ from alexnet_cli.distributed.device_plan import (
     keep_freed_memory,
     plan_devices,
 )
+from alexnet_cli.distributed.precision import SLOW_BF16
 from alexnet_cli.distributed.replicas import ALONE
 from alexnet_cli.distributed.runtime_config import RuntimeConfig
 from alexnet_cli.errors import DeviceError, UsageError
@@ -239,6 +241,19 @@ def test_plan_of_one_replica_is_joined_without_a_group(torchrun):
     with DevicePlan("cpu", 2, 1, "bf16").joined() as runtime:
         assert [str(device) for device in runtime.devices] == ["cpu", "cpu"]
         assert (runtime.replicas, runtime.precision) == (ALONE, "bf16")
+
+
+def test_slow_bf16_is_reported_on_cpus_only(machine, torchrun, monkeypatch):
+    machine(1)
+    torchrun(None)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    said = Listener()
+    plan_devices(RuntimeConfig("cuda", precision="bf16"), 2, said)
+    choose_devices(RuntimeConfig("cpu", precision="fp32"), progress=said)
+    assert said.lines == []
+    plan_devices(RuntimeConfig("cpu", precision="bf16"), 2, said)
+    choose_devices(RuntimeConfig("cpu", precision="bf16"), progress=said)
+    assert said.lines == [SLOW_BF16] * 2
 
 
 # --- memory

@@ -88,8 +88,7 @@ def test_cpu_without_bfloat16_instructions_is_warned_of(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
     listener = Listener()
 
-    warn_of_slow_bf16(precision, "cpu", listener)
-    warn_of_slow_bf16(precision, "cuda", listener)
+    warn_of_slow_bf16(precision, listener)
 
     assert listener.lines == ([SLOW_BF16] if warns else [])
 

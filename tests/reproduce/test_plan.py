@@ -367,4 +367,4 @@ def test_device_layout_accepts_what_a_plan_passes_on(recipe, num_devices):
     config = RuntimeConfig("cpu", num_devices, columns)
     plan = plan_devices(config, RECIPES[recipe].columns)
 
-    assert plan.replicas * plan.per_replica == num_devices
+    assert plan.num_replicas * plan.per_replica == num_devices
