@@ -104,7 +104,7 @@ def a_checkpoint(epoch: int) -> Checkpoint:
     return Checkpoint(
         recipe=DEMO,
         weights={"a.weight": tensor},
-        velocity={"a.weight": -tensor},
+        optimizer={"a.weight.momentum_buffer": -tensor},
         pixels={},
         classes=[("n01", "one")],
         fingerprint="f",
@@ -156,14 +156,14 @@ def predict_checkpoint(
 
 
 def read_last(run: Path) -> Checkpoint:
-    """Return the last checkpoint of a run, with its velocity."""
-    return load_checkpoint(run / "last.safetensors", with_velocity=True)
+    """Return the last checkpoint of a run, with its optimizer state."""
+    return load_checkpoint(run / "last.safetensors", with_optimizer=True)
 
 
 def assert_near(found: Path, expected: Path) -> None:
     """See that two runs learned the same, but for rounding."""
     mine, theirs = read_last(found), read_last(expected)
-    for kind in ("weights", "velocity"):
+    for kind in ("weights", "optimizer"):
         for name, tensor in getattr(theirs, kind).items():
             np.testing.assert_allclose(
                 getattr(mine, kind)[name], tensor, rtol=1e-5, atol=1e-5, err_msg=f"{kind} {name}"

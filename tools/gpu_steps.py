@@ -50,7 +50,7 @@ from alexnet_cli.inference.evaluate import EvalRequest, evaluate
 from alexnet_cli.io.cores import num_cores
 from alexnet_cli.model.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from alexnet_cli.model.layers import CeilConv2d, LocalResponseNorm
-from alexnet_cli.model.schedule import Rates
+from alexnet_cli.model.schedule import LearningRates
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER, Recipe
 from alexnet_cli.recipes.small import DEMO
@@ -58,7 +58,7 @@ from alexnet_cli.training.run import TrainRequest, train
 from alexnet_cli.training.train_step import TrainStep
 
 ROOT = Path(__file__).resolve().parent.parent
-RATES = Rates(0.01, 0.02)
+RATES = LearningRates(0.01, 0.02)
 NUM_CLASSES = 1000
 FEED_BATCHES = 60
 STEPS_RESUMED = 5  # of an epoch
@@ -209,7 +209,7 @@ class _NoData:
 def state(train_step: TrainStep) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return the whole network's weights and momentum buffers."""
     checkpoint = train_step.checkpoint(_NoData, TrainState(), {})
-    return checkpoint.weights, checkpoint.velocity
+    return checkpoint.weights, checkpoint.optimizer
 
 
 def largest_difference(mine: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
@@ -554,7 +554,8 @@ def resume(check: Check) -> None:
     finally:
         torch.use_deterministic_algorithms(False)
     runs = [
-        load_checkpoint(run / "last.safetensors", with_velocity=True) for run in (stopped, straight)
+        load_checkpoint(run / "last.safetensors", with_optimizer=True)
+        for run in (stopped, straight)
     ]
     at = [(run.train_state.epoch, run.train_state.total_steps) for run in runs]
     check.check("as many epochs and updates", at[0] == at[1] == (2, 2 * steps), at[0])
@@ -563,7 +564,7 @@ def resume(check: Check) -> None:
     ]
     loss = abs(losses[0]["train_loss"] / losses[1]["train_loss"] - 1)
     weights = largest_difference(runs[0].weights, runs[1].weights)
-    buffers = largest_difference(runs[0].velocity, runs[1].velocity)
+    buffers = largest_difference(runs[0].optimizer, runs[1].optimizer)
     check.figure("equal bit for bit", weights == buffers == loss == 0)
     found = {"loss of the epoch": loss, "weights": weights, "momentum buffers": buffers}
     limits = (0.0,) * 3 if check.rehearse else (0.01, 1e-3, 0.5)
@@ -577,7 +578,7 @@ def _is_stopped(check: Check, request: TrainRequest) -> bool:
     try:
         train(request, progress)
     except Stopped:
-        at = load_checkpoint(request.run / "last.safetensors", with_velocity=True).train_state
+        at = load_checkpoint(request.run / "last.safetensors", with_optimizer=True).train_state
         passed = at.epoch == 1 and 0 < at.step < STEPS_RESUMED
         check.check("SIGTERM stops the run in its second epoch", passed, f"step {at.step}")
         return True

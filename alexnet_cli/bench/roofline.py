@@ -5,15 +5,14 @@ moves memory, at most as fast as a plain copy.
 """
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from alexnet_cli.bench.clock import Clock
-from alexnet_cli.model.network import RGB, AlexNet
+from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.recipes.recipe import Recipe
 
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices
 COPIED = {"cpu": 1 << 28, "cuda": 1 << 30}  # bytes
-UPDATE_PASSES = 5  # an update reads weight, gradient and momentum, and writes weight and momentum
+UPDATE_PASSES = 5  # an update reads weight, gradient and momentum, writes weight and momentum
 
 
 def count_flops(recipe: Recipe, num_classes: int) -> tuple[int, int]:
@@ -23,23 +22,14 @@ def count_flops(recipe: Recipe, num_classes: int) -> tuple[int, int]:
     pass has as many again for the weights and for the inputs of each layer; conv1 needs no gradient
     of its input.
     """
-    with torch.device("meta"):
-        net = AlexNet(recipe, num_classes).eval()
-        image = torch.empty(1, RGB, recipe.crop_size, recipe.crop_size)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net(image)
-    counts = {name: sum(found.values()) for name, found in counter.get_flop_counts().items()}
-    of_conv1 = counts["AlexNet.conv1"]
-    of_norms = sum(counts.get(f"AlexNet.norm{number}", 0) for number in range(1, 6))
-    forward = counter.get_total_flops() - of_norms  # a product on CPUs only
-    return forward, 3 * forward - of_conv1
+    layers = layers_of(recipe, num_classes)
+    forward = 2 * sum(layer.products for layer in layers)
+    return forward, 3 * forward - 2 * layers[0].products
 
 
 def update_bytes(recipe: Recipe, num_classes: int) -> int:
     """Return the number of bytes that an update reads and writes."""
-    with torch.device("meta"):
-        net = AlexNet(recipe, num_classes)
-    return UPDATE_PASSES * sum(p.numel() * p.element_size() for p in net.parameters())
+    return UPDATE_PASSES * 4 * sum(layer.num_parameters for layer in layers_of(recipe, num_classes))
 
 
 def measure_products(clock: Clock, precision: str) -> float:

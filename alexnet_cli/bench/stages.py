@@ -21,7 +21,8 @@ from alexnet_cli.distributed.precision import autocast
 from alexnet_cli.distributed.prefetch import OnDevice, open_reader, to_device
 from alexnet_cli.distributed.replicas import num_reading_threads
 from alexnet_cli.model.checkpoint import TrainState
-from alexnet_cli.model.schedule import Rates
+from alexnet_cli.model.optimizer import set_learning_rates
+from alexnet_cli.model.schedule import LearningRates
 from alexnet_cli.training.train_step import TrainStep
 from alexnet_cli.training.trainer import READ_EVERY
 
@@ -29,7 +30,7 @@ MARGIN = 32  # pixels by which drawn images exceed the crops; 256 and 224 in the
 SAMPLES = 1024  # images that are read and decoded repeatedly
 AHEAD = 8  # maximum number of batches that the reader and its copies have ready
 MIN_EPOCH = 500_000  # images per epoch, whose end would interrupt a measurement
-RATES = Rates(1e-6, 1e-6)  # of the updates; labels are random
+RATES = LearningRates(1e-6, 1e-6)  # of the updates; labels are random
 
 
 def drawn_stats(image_size: int) -> PixelStats:
@@ -80,11 +81,12 @@ class Steps:
                 kept["scores"] = train_step.net(kept["crops"])
 
         def backward() -> None:
-            train_step.sgd.zero_grad()
+            train_step.optimizer.zero_grad()
             F.cross_entropy(kept.pop("scores").float(), labels).backward()
 
         def update() -> None:
-            train_step.sgd.step(RATES)
+            set_learning_rates(train_step.optimizer, RATES)
+            train_step.optimizer.step()
 
         works = (augment, forward, backward, update)
         seconds = self.clock.phases(*works)

@@ -6,6 +6,9 @@ HINTS: dict[str, str] = {
     "less_memory": "Close other programs, or use fewer --workers.",
     # data and prep
     # model, recipes and onnx
+    "export_model": "Make one: alexnet export CKPT -o {path}",
+    "onnx_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",
+    "onnx_on_cpu": "Run on the CPU: --device cpu. onnxruntime must not be installed beside -gpu.",
     # training, inference, distributed and bench
     "allow_data_change": "To resume with these images: --allow-data-change",
     "begin_from_best": "To train: name another --run; --init-from {best} begins with its weights.",

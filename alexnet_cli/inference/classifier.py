@@ -15,8 +15,8 @@ from alexnet_cli.data.transforms import Augmenter, View, views_of
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.precision import autocast
 from alexnet_cli.errors import CheckpointError
+from alexnet_cli.model.architecture import parameter_shapes
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
-from alexnet_cli.model.network import parameter_shapes
 from alexnet_cli.model.split import Network, build_network, load_whole_state
 
 

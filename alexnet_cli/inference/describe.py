@@ -1,21 +1,17 @@
 """`alexnet info`: what a recipe, checkpoint, ONNX model or dataset is (paper section 3.5)."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from alexnet_cli.data.pixel_stats import FILE_NAME
 from alexnet_cli.data.remote.cache import open_files
 from alexnet_cli.data.remote.files import check_url, is_url
 from alexnet_cli.data.shards.index import Index, read_index
-from alexnet_cli.errors import CheckpointError, RecipeError, UsageError
+from alexnet_cli.errors import UsageError
+from alexnet_cli.model.architecture import RGB, layers_of
 from alexnet_cli.recipes.catalog import RECIPES, find_recipe
 from alexnet_cli.recipes.overrides import with_settings
 from alexnet_cli.recipes.recipe import Recipe
-
-if TYPE_CHECKING:
-    from alexnet_cli.model.network import LayerInfo
 
 PAPER_CLASSES = 1000
 
@@ -27,6 +23,7 @@ class NetworkInfo:
     Attributes:
         kind: "recipe", "checkpoint" or "onnx".
         input: channels, rows and columns of the crop that the network reads.
+        layers: name, output shape and number of parameters of each layer.
         about: origin and errors of a checkpoint or model.
     """
 
@@ -36,7 +33,7 @@ class NetworkInfo:
     classes: int
     input: tuple[int, int, int]
     parameters: int
-    layers: "list[LayerInfo]"
+    layers: list[dict]
     about: dict
 
 
@@ -85,12 +82,14 @@ def info(
 
 
 def _describe(kind: str, name: str, recipe: Recipe, num_classes: int, about: dict) -> NetworkInfo:
-    from alexnet_cli.model.network import describe_layers  # torch, which datasets do not need
-
-    layers = describe_layers(recipe, num_classes)
-    size = (3, recipe.crop_size, recipe.crop_size)
-    parameters = sum(layer.parameters for layer in layers)
-    return NetworkInfo(kind, name, recipe.name, num_classes, size, parameters, layers, about)
+    layers = layers_of(recipe, num_classes)
+    rows = [
+        {"name": layer.name, "output": layer.output, "parameters": layer.num_parameters}
+        for layer in layers
+    ]
+    parameters = sum(layer.num_parameters for layer in layers)
+    size = (RGB, recipe.crop_size, recipe.crop_size)
+    return NetworkInfo(kind, name, recipe.name, num_classes, size, parameters, rows, about)
 
 
 def _describe_checkpoint(path: Path) -> NetworkInfo:
@@ -102,15 +101,11 @@ def _describe_checkpoint(path: Path) -> NetworkInfo:
 
 
 def _describe_onnx(path: Path) -> NetworkInfo:
-    from alexnet_cli.onnx.runtime import load_onnx
+    from alexnet_cli.onnx.model_file import read_model_info
 
-    model = load_onnx(path, "cpu")
-    try:
-        recipe = Recipe.from_json(json.dumps(model.about["recipe"]))
-        about = {**model.about["origin"], "views": model.views, "image_size": model.image_size}
-    except (KeyError, TypeError, RecipeError) as error:
-        raise CheckpointError(f"{path}: its metadata has no valid recipe ({error}).") from error
-    return _describe("onnx", str(path), recipe, len(model.classes), about)
+    model = read_model_info(path)
+    about = {**model.origin, "views": model.views, "image_size": model.image_size}
+    return _describe("onnx", str(path), model.recipe, len(model.classes), about)
 
 
 def _describe_dataset(name: str, path: Path, index: Index) -> DatasetInfo:

@@ -16,7 +16,8 @@ from alexnet_cli.io.atomic import PARTIAL_SUFFIX, write_bytes
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.onnx.graph import build_graph
-from alexnet_cli.onnx.runtime import METADATA_KEY, load_onnx, seal
+from alexnet_cli.onnx.model_file import METADATA_KEY, add_checksum
+from alexnet_cli.onnx.runtime import load_onnx
 
 CHECKED_BATCHES = (1, 3, 32)
 CHECKED_VIEWS = 1000  # 1,000 images of one view, or 100 of ten views
@@ -86,7 +87,7 @@ def _export(
         metadata={METADATA_KEY: json.dumps(_about(checkpoint, num_views))},
     )
     onnx.checker.check_model(model, full_check=True)
-    content = seal(model.SerializeToString())
+    content = add_checksum(model.SerializeToString())
     trial = onnx_path.with_name(f"{onnx_path.name}.check{PARTIAL_SUFFIX}")
     try:  # the file gets its name after its probabilities were checked
         write_bytes(trial, content)
@@ -133,7 +134,7 @@ def _predict_both(
     expected, found = [], []
     with progress.track("check against torch", sum(sizes)) as bar:
         for num_images in sizes:
-            images = _random_images(rng, num_images, exported.image_size)
+            images = _random_images(rng, num_images, exported.info.image_size)
             views = classifier.probabilities(images, classifier.views(num_views))
             expected.append(views.mean(axis=0))
             found.append(exported.probabilities(images))

@@ -160,14 +160,15 @@ def _load_model(path: Path, num_views: int | None, device: str) -> _Model:
     if path.suffix == ".onnx":
         from alexnet_cli.onnx.runtime import load_onnx
 
-        onnx = load_onnx(path, device, CROPS_PER_BATCH)
-        if num_views not in (None, onnx.views):
+        onnx = load_onnx(path, device)
+        info = onnx.info
+        if num_views not in (None, info.views):
             raise UsageError(
-                f"{num_views} views: {path} was exported with {onnx.views}.",
-                hint=hint("exported_views", views=onnx.views),
+                f"{num_views} views: {path} was exported with {info.views}.",
+                hint=hint("exported_views", views=info.views),
             )
         engine = f"onnxruntime {onnx.provider.removesuffix('ExecutionProvider')}"
-        return _Model(onnx.classes, onnx.image_size, onnx.views, engine, onnx.probabilities)
+        return _Model(info.classes, info.image_size, info.views, engine, onnx.probabilities)
     # Imported here, because torch takes two seconds to load and ONNX models do not need it.
     from alexnet_cli.distributed.device_plan import Runtime, choose_devices
     from alexnet_cli.distributed.oom_errors import friendly_oom_errors

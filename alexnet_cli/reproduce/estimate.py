@@ -11,14 +11,14 @@ from alexnet_cli.bench.stages import MARGIN, Steps, draw_batch, drawn_stats
 from alexnet_cli.data.remote.files import is_url
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.io.progress import Progress
-from alexnet_cli.model.network import describe_layers
+from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.reproduce.jobs import VIEWS, EvalJob, Job, TableDataset, TrainJob, trainings
 from alexnet_cli.training.train_step import TrainStep
 
 FORWARD_SHARE = 1 / 3  # of a training step's arithmetic
 PARAMETER_BYTES = 4
-COPIES = 3  # best, last, and last's velocity
+COPIES = 3  # best, last, and last's momentum buffers
 SHARD_BYTES = 24_000  # a 256-pixel JPEG and its labels, on average
 CPU_BATCH = 32
 
@@ -94,9 +94,9 @@ def _estimate(job: Job, rates: dict[str, float]) -> JobEstimate:
         case TrainJob(dataset=dataset, recipe=recipe):
             images = recipe.epochs * dataset.train
             hours = images / rates[_rate_key(job)] / 3600
-            copies = COPIES + bool(recipe.average_decay)
-            layers = describe_layers(recipe, dataset.classes)
-            disk_bytes = copies * PARAMETER_BYTES * sum(layer.parameters for layer in layers)
+            copies = COPIES + bool(recipe.ema_decay)
+            layers = layers_of(recipe, dataset.classes)
+            disk_bytes = copies * PARAMETER_BYTES * sum(layer.num_parameters for layer in layers)
         case EvalJob(train=TrainJob(dataset=dataset) as train):
             measured = dataset.held_out.get(dataset.split, 0)
             images = VIEWS * measured

@@ -18,7 +18,8 @@ from alexnet_cli.data.transforms import Augmenter
 from alexnet_cli.errors import DivergedError
 from alexnet_cli.io.progress import SILENT, Progress, Tracker
 from alexnet_cli.model.network import AlexNet, initialize
-from alexnet_cli.model.optimizer import PaperSGD
+from alexnet_cli.model.optimizer import build_optimizer, set_learning_rates
+from alexnet_cli.model.schedule import LearningRates
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.activations import (
     ActivationStatistics,
@@ -175,8 +176,9 @@ def _overfit_at(
     net: AlexNet, lr: float, crops: Tensor, labels: Tensor, steps: int, bar: Tracker
 ) -> list[float]:
     """Return the loss before each update."""
-    sgd = PaperSGD(net, net.recipe)
-    losses = []
+    optimizer = build_optimizer(net.recipe, net)
+    set_learning_rates(optimizer, LearningRates(lr, lr * net.recipe.bias_lr_multiplier))
+    losses: list[float] = []
     for _ in range(steps):
         loss = F.cross_entropy(net(crops), labels)
         losses.append(loss.item())
@@ -184,9 +186,9 @@ def _overfit_at(
         is_hopeless = len(losses) > PATIENCE and losses[-1] > HOPELESS_GROWTH * losses[0]
         if losses[-1] <= LEARNED_LOSS or is_hopeless or not math.isfinite(losses[-1]):
             break
-        sgd.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        sgd.step(lr)
+        optimizer.step()
     return losses
 
 

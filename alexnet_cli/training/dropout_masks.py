@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.model.layers import UnscaledDropout
 from alexnet_cli.model.network import AlexNet
 from alexnet_cli.model.split import Network
@@ -22,6 +23,8 @@ class DropoutMasks:
 
     def __init__(self, net: Network):
         self._parts: list[Any] = [net] if isinstance(net, AlexNet) else list(net.parts)
+        layers = layers_of(self._parts[0].recipe, self._parts[0].num_classes)
+        self._layers = [layer for layer in layers if layer.kind == "dropout"]
         devices = {parameter.device for parameter in net.parameters()}
         self._generators = {device: torch.Generator(device) for device in devices}
 
@@ -33,16 +36,14 @@ class DropoutMasks:
             rows: this replica's rows of the batch.
             num: images in the whole batch.
         """
-        recipe = self._parts[0].recipe
-        for name, dense in recipe.denses().items():
-            if not dense.dropout:
-                continue
-            seed = int(rng.integers(1 << 62))
-            for dropout, device, units in self._dropouts(f"drop{recipe.number_of(name)}"):
+        num_columns = self._parts[0].recipe.columns
+        for layer in self._layers:
+            seed, (units,) = int(rng.integers(1 << 62)), layer.output
+            for dropout, device, columns in self._dropouts(layer.name):
                 generator = self._generators[device].manual_seed(seed)
-                mask = torch.empty(num, dense.units, dtype=torch.bool, device=device)
-                mask.bernoulli_(1.0 - dense.dropout, generator=generator)
-                dropout.mask = mask[rows, _share(units, dense.units, recipe.columns)]
+                mask = torch.empty(num, units, dtype=torch.bool, device=device)
+                mask.bernoulli_(1.0 - dropout.rate, generator=generator)
+                dropout.mask = mask[rows, _share(columns, units, num_columns)]
 
     def _dropouts(
         self, name: str

@@ -39,7 +39,7 @@ from alexnet_cli.training.run_directory import RunDirectory
 from alexnet_cli.training.train_step import TrainStep
 from alexnet_cli.training.trainer import Trainer
 
-PART_NAMES = {"velocity": "momentum buffers", "average": "averaged weights"}
+PART_NAMES = {"momentum_buffer": "momentum buffers", "ema": "averaged weights"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class TrainRequest:
     Attributes:
         run: the folder of the run.
         recipe: to train. For a resumed run it must be the run's own, or None.
-        init_from: a checkpoint; the run begins with its layers, those that the recipe imports.
+        init_from: a checkpoint; the run begins with those of its layers that the recipe names.
         resume: whether to continue the run in the folder.
         num_epochs: a new number of epochs for a resumed run.
         allow_data_change: resume with other images of the same classes.
@@ -119,10 +119,10 @@ def _recipe_to_begin(request: TrainRequest) -> Recipe:
     recipe = request.recipe
     if recipe is None:
         raise UsageError("a new run needs a recipe.")
-    if recipe.imports and request.init_from is None:
+    if recipe.init_layers and request.init_from is None:
         raise UsageError(
             f"recipe {recipe.name} begins with layers of another network: "
-            f"{', '.join(recipe.imports)}.",
+            f"{', '.join(recipe.init_layers)}.",
             hint=hint("name_init_from"),
         )
     return recipe
@@ -296,7 +296,7 @@ def _checksums(trainer: Trainer) -> dict[str, int]:
         "pixel statistics": b"".join(array.tobytes() for array in pixels),
         "recipe": train_step.recipe.to_json().encode(),
     }
-    parts = {"weights": 0, "velocity": 0, "average": 0} | train_step.checksums()
+    parts = {"weights": 0, "momentum_buffer": 0, "ema": 0} | train_step.checksums()
     return parts | {name: zlib.crc32(content) for name, content in contents.items()}
 
 

@@ -12,8 +12,8 @@ from alexnet_cli.errors import CheckpointError, Hint, InputError, MachineError, 
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, write_bytes
 from alexnet_cli.io.disk import check_room
 from alexnet_cli.io.folder_lock import LOCK_NAME, locked
+from alexnet_cli.model.architecture import parameter_shapes
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, read_recipe, save_checkpoint
-from alexnet_cli.model.network import parameter_shapes
 from alexnet_cli.recipes.recipe import Recipe
 
 RECIPE_NAME = "recipe.json"
@@ -55,7 +55,7 @@ class RunDirectory:
         """
         shapes = parameter_shapes(recipe, num_classes).values()
         weights = 4 * sum(math.prod(shape) for shape in shapes)
-        last = weights * (3 if recipe.average_decay else 2)  # momentum, and averaged weights
+        last = weights * (3 if recipe.ema_decay else 2)  # momentum, and averaged weights
         present = sum(path.stat().st_size for path in (self.best, self.last) if path.exists())
         folder = next(path for path in (self.path, *self.path.absolute().parents) if path.is_dir())
         advice = "Nothing was changed. Make room and run the same command again."
@@ -140,10 +140,10 @@ class RunDirectory:
             CheckpointError: if it is missing or damaged, or has no momentum buffers.
         """
         self._check_last()
-        checkpoint = load_checkpoint(self.last, with_velocity=True)
-        if not checkpoint.velocity:
+        checkpoint = load_checkpoint(self.last, with_optimizer=True)
+        if not checkpoint.optimizer:
             raise CheckpointError(
-                f"{self.last} has no momentum buffers, so the run cannot be resumed."
+                f"{self.last} has no optimizer state, so the run cannot be resumed."
             )
         return checkpoint
 

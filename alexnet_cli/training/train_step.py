@@ -21,11 +21,16 @@ from alexnet_cli.distributed.prefetch import OnDevice
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState
 from alexnet_cli.model.ema import AveragedWeights
-from alexnet_cli.model.init_from import import_layers
+from alexnet_cli.model.init_from import copy_layers
 from alexnet_cli.model.network import AlexNet, initialize
-from alexnet_cli.model.optimizer import PaperSGD
-from alexnet_cli.model.schedule import Rates
-from alexnet_cli.model.split import build_network, load_whole_state, whole_state
+from alexnet_cli.model.optimizer import build_optimizer, set_learning_rates, state_tensors
+from alexnet_cli.model.schedule import LearningRates
+from alexnet_cli.model.split import (
+    build_network,
+    load_optimizer_state,
+    load_whole_state,
+    whole_state,
+)
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.dropout_masks import DropoutMasks
 
@@ -39,8 +44,8 @@ class TrainStep:
         runtime.configure_torch()
         torch.backends.cudnn.benchmark = True  # every batch of an epoch but the last has one shape
         self.net = build_network(recipe, num_classes, runtime.devices)
-        self.sgd = PaperSGD(self.net, recipe)
-        self.average = AveragedWeights(self.net, recipe)
+        self.optimizer = build_optimizer(recipe, self.net)
+        self.ema = AveragedWeights(self.net, recipe)
         self.augmenter = Augmenter(recipe, stats, runtime.device)
         self.masks = DropoutMasks(self.net)
         if runtime.compiled:
@@ -55,47 +60,61 @@ class TrainStep:
         """Draw the first weights, the same on one device and on two.
 
         Args:
-            source: the checkpoint from which the layers that the recipe imports are taken.
+            source: a checkpoint; the layers that the recipe names are copied from it.
             same_classes: whether it has the classes of this network.
 
         Returns:
             The names of the imported layers.
 
         Raises:
-            CheckpointError: if the source lacks a layer that the recipe imports.
+            CheckpointError: if the source lacks a layer that the recipe names.
         """
         whole = AlexNet(self.recipe, self.num_classes)
         initialize(whole, self.recipe.seed)
         imported = []
         if source:
-            imported = import_layers(whole, source.weights, same_classes=same_classes)
+            imported = copy_layers(whole, source.weights, same_classes=same_classes)
         load_whole_state(self.net, whole_state(whole))
-        self.average.begin()
+        self.ema.reset()
         return imported
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Load weights, momentum buffers and averaged weights of a checkpoint.
+        """Load weights, optimizer state and averaged weights of a checkpoint.
 
         Raises:
             CheckpointError: if they do not fit the recipe's network.
         """
-        for name, tensors in self._states().items():
-            arrays = getattr(checkpoint, name)
+        for kind in ("weights", "ema", "optimizer"):
+            arrays = getattr(checkpoint, kind)
             state = {name: torch.from_numpy(array) for name, array in arrays.items()}
             try:
-                load_whole_state(self.net, state, tensors)
+                if kind == "weights":
+                    load_whole_state(self.net, state)
+                elif kind == "optimizer":
+                    load_optimizer_state(self.net, self.optimizer, state)
+                elif self.ema.tensors:
+                    load_whole_state(self.net, state, self.ema.tensors)
             except (LookupError, ValueError) as error:
-                raise CheckpointError(f"its {name} do not fit its recipe ({error}).") from error
+                raise CheckpointError(f"its {kind} does not fit its recipe ({error}).") from error
 
     def checkpoint(
-        self, dataset: Dataset, state: TrainState, began_from: dict[str, str]
+        self, dataset: Dataset, state: TrainState, init_from: dict[str, str]
     ) -> Checkpoint:
         """Return a copy of everything that a resumed run needs."""
-        tensors = {name: self._copied(tensors) for name, tensors in self._states().items()}
+        copies = {name: self._copied(tensors) for name, tensors in self._states().items()}
+        weights = copies.pop("weights")
+        ema = copies.pop("ema", {})
+        optimizer = {
+            f"{name}.{kind}": array
+            for kind, arrays in copies.items()
+            for name, array in arrays.items()
+        }
         stats = self.stats
         return Checkpoint(
             recipe=self.recipe,
-            **tensors,
+            weights=weights,
+            optimizer=optimizer,
+            ema=ema,
             pixels={
                 "mean_image": stats.mean_image,
                 "eigenvalues": stats.eigenvalues,
@@ -104,7 +123,7 @@ class TrainStep:
             classes=[(entry.wnid, entry.name) for entry in dataset.classes],
             fingerprint=dataset.fingerprint,
             train_state=copy.deepcopy(state),
-            began_from=began_from,
+            init_from=init_from,
         )
 
     def _copied(self, tensors: list[Tensor] | None) -> dict[str, np.ndarray]:
@@ -135,8 +154,8 @@ class TrainStep:
 
     def _states(self) -> dict[str, list[Tensor] | None]:
         """Return what a checkpoint contains of the network: one tensor for each parameter."""
-        states = {"weights": None, "velocity": self.sgd.velocity}
-        return states | ({"average": self.average.tensors} if self.average.tensors else {})
+        states = {"weights": None} | state_tensors(self.optimizer, self.net)
+        return states | ({"ema": self.ema.tensors} if self.ema.tensors else {})
 
     def loss(self, batch: OnDevice, state: TrainState, num: int, tally: Tensor) -> Tensor:
         """Compute the loss of this replica's share of a batch.
@@ -172,9 +191,10 @@ class TrainStep:
         last = self.recipe.color_noise_epochs
         return not last or epoch < last
 
-    def update(self, loss: Tensor, rates: Rates, num_updates: int) -> None:
+    def update(self, loss: Tensor, rates: LearningRates, num_updates: int) -> None:
         """Update the weights by the gradient of a loss; this is update number `num_updates`."""
-        self.sgd.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        self.sgd.step(rates)
-        self.average.update(num_updates)
+        set_learning_rates(self.optimizer, rates)
+        self.optimizer.step()
+        self.ema.update(num_updates)

@@ -30,7 +30,7 @@ from alexnet_cli.inference.predict_split import score_split
 from alexnet_cli.io.progress import SILENT, Progress, Tracker
 from alexnet_cli.io.stop_signal import StopSignal, catch_signals, leave
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState
-from alexnet_cli.model.schedule import Rates, is_finished, rates_at
+from alexnet_cli.model.schedule import LearningRates, is_finished, learning_rates_at
 from alexnet_cli.training.activations import explain_not_learning, first_crops, is_not_learning
 from alexnet_cli.training.checkpointer import Checkpointer, SaveInterval
 from alexnet_cli.training.divergence import Divergence
@@ -69,7 +69,7 @@ class Trainer:
         self.logger = MetricsLogger(run, self.progress, tensorboard=tensorboard)
         self.throughput = Throughput(self.device)
         self.state = TrainState()
-        self.began_from: dict[str, str] = {}
+        self.init_from: dict[str, str] = {}
         self.last_loss: float | None = None
         self.tally = self._begin_tally()
         self.stop_signal = StopSignal()
@@ -78,10 +78,10 @@ class Trainer:
         self._reader: Reader | None = None
 
     def start(self, source: Checkpoint | None = None) -> None:
-        """Draw the first weights; take the layers that the recipe imports from `source`.
+        """Draw the first weights; copy the layers that the recipe names from `source`.
 
         Raises:
-            CheckpointError: if the source lacks a layer that the recipe imports.
+            CheckpointError: if the source lacks a layer that the recipe names.
         """
         if source is None:
             self.train_step.begin()
@@ -90,7 +90,7 @@ class Trainer:
         same_classes = wnids == [wnid for wnid, _ in source.classes]
         imported = self.train_step.begin(source, same_classes=same_classes)
         fresh = [name for name in self.recipe.layer_names() if name not in imported]
-        self.began_from = source.as_source()
+        self.init_from = source.as_source()
         self.progress.say(f"imported: {', '.join(imported)}; fresh: {', '.join(fresh) or 'none'}")
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -100,7 +100,7 @@ class Trainer:
             CheckpointError: if the checkpoint does not fit the recipe.
         """
         self.train_step.restore(checkpoint)
-        self.state, self.began_from = checkpoint.train_state, checkpoint.began_from
+        self.state, self.init_from = checkpoint.train_state, checkpoint.init_from
 
     def train(self) -> None:
         """Train to the end of the recipe.
@@ -215,8 +215,8 @@ class Trainer:
             self.last_loss = (loss_sum - state.loss_sum) / (seen - state.num_seen)
         state.loss_sum, state.num_wrong, state.num_seen = loss_sum, int(wrong), int(seen)
 
-    def _rates(self, step: int) -> Rates:
-        return rates_at(
+    def _rates(self, step: int) -> LearningRates:
+        return learning_rates_at(
             self.recipe, self.state.epoch + step / self.num_steps, self.state.val_errors
         )
 
@@ -277,7 +277,7 @@ class Trainer:
                 raise StoppedError
 
         try:
-            with self.train_step.average.swapped():
+            with self.train_step.ema.swapped():
                 (scores,) = score_split(
                     Classifier(self.train_step.net, self.train_step.augmenter),
                     self.dataset,
@@ -352,7 +352,7 @@ class Trainer:
         Raises:
             DivergedError: if a weight is not finite; nothing is published.
         """
-        checkpoint = self.train_step.checkpoint(self.dataset, self.state, self.began_from)
+        checkpoint = self.train_step.checkpoint(self.dataset, self.state, self.init_from)
         if bad := checkpoint.not_finite():
             raise self._diverged(f"{bad} contains numbers that are not finite")
         return checkpoint

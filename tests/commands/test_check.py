@@ -230,7 +230,7 @@ def test_recipe_that_cannot_learn_still_answers_in_json(alexnet):
         (("nonsense",), "no recipe 'nonsense'"),
         (("paper", "--set", "depth=9"), "no field depth"),
         (("paper", "--set", "crop_size"), "field=value"),
-        (("paper", "--set", "crop_size=20"), "nothing is left"),
+        (("paper", "--set", "crop_size=20"), "has no pixels"),
     ],
 )
 def test_recipe_that_does_not_exist_is_exit_2(fails, wrong, word):

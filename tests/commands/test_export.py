@@ -44,7 +44,7 @@ def test_ten_views_are_as_near_to_torch(exported):
 def test_views_are_inside_the_file(answer, checkpoint, tmp_path, quick_check):
     path = tmp_path / "model.onnx"
     assert answer("export", checkpoint, "-o", path, "--views", 10)["views"] == 10
-    assert load_onnx(path, "cpu").views == 10
+    assert load_onnx(path, "cpu").info.views == 10
 
 
 def test_exported_file_passes_the_checker_and_has_its_origin(onnx_model):
@@ -60,7 +60,7 @@ def test_exported_file_passes_the_checker_and_has_its_origin(onnx_model):
 def test_exported_file_gives_torch_probabilities(checkpoint, onnx_model):
     classifier, _ = load_classifier(checkpoint, Runtime((CPU,)))
     exported = load_onnx(onnx_model, "cpu")
-    size = exported.image_size
+    size = exported.info.image_size
     images = np.random.default_rng(5).integers(0, 256, (5, size, size, 3), dtype=np.uint8)
     expected = classifier.probabilities(images, classifier.views(10)).mean(axis=0)
     np.testing.assert_allclose(exported.probabilities(images), expected, atol=1e-4)
@@ -80,7 +80,7 @@ def test_existing_file_is_replaced_only_by_force(fails, answer, checkpoint, tmp_
     assert "--force" in fails(3, "export", checkpoint, "-o", path).message
     assert path.read_text() == "mine"
     answer("export", checkpoint, "-o", path, "--force")
-    assert load_onnx(path, "cpu").views == 1
+    assert load_onnx(path, "cpu").info.views == 1
 
 
 def test_model_that_differs_gets_no_file(fails, checkpoint, tmp_path, monkeypatch, quick_check):
@@ -141,10 +141,10 @@ def test_three_views_and_no_output_are_refused(wrong_command_line, checkpoint, t
 
 
 def test_network_that_predict_would_refuse_is_not_written(fails, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("alexnet_cli.onnx.allowance.MEMORY_BYTES", 0)
+    monkeypatch.setattr("alexnet_cli.onnx.model_file.MAX_PRODUCTS", 0)
 
     message = fails(3, "export", checkpoint, "-o", tmp_path / "a.onnx").message
 
     assert "a.onnx: " in message
-    assert "needs more memory than is allowed" in message
+    assert "take more time than is allowed" in message
     assert list(tmp_path.iterdir()) == []

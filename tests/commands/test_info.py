@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 # Kernels times inputs, plus biases: original sizes, two columns (section 3.5).
@@ -86,3 +89,24 @@ def test_unknown_thing_or_field_is_exit_2(fails, checkpoint):
     assert "paper, no-dropout" in fails(2, "info", "nonsense").message
     assert "no field" in fails(2, "info", "--set", "nonsense=1").message
     assert "is not a recipe" in fails(2, "info", checkpoint, "--set", "epochs=1").message
+
+
+WITHOUT_TORCH = (
+    "import sys\n"
+    "from alexnet_cli.cli.app import app\n"
+    "app(sys.argv[1:], standalone_mode=False)\n"
+    "sys.exit('torch' in sys.modules or 'onnxruntime' in sys.modules)"
+)
+
+
+@pytest.mark.parametrize("name", ["paper", "checkpoint", "onnx_model", "recipes"])
+def test_networks_are_described_without_torch(request, name: str):
+    """It takes seconds and 800 MB to import."""
+    arguments = ["info", name]
+    if name == "recipes":
+        arguments = ["recipes"]
+    elif name != "paper":
+        arguments = ["info", str(request.getfixturevalue(name))]
+
+    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0

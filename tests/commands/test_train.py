@@ -18,7 +18,7 @@ from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, save_check
 from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.overrides import widen
-from alexnet_cli.recipes.recipe import Event, Recipe
+from alexnet_cli.recipes.recipe import Milestone, Recipe
 from alexnet_cli.training.run_directory import RunDirectory
 from alexnet_cli.training.train_step import TrainStep
 from alexnet_cli.training.trainer import Trainer
@@ -397,7 +397,7 @@ def drawn(recipe: Recipe, num_classes: int = 10) -> dict[str, np.ndarray]:
 
 
 def last_of(run: Path) -> Checkpoint:
-    return load_checkpoint(run / "last.safetensors", with_velocity=True)
+    return load_checkpoint(run / "last.safetensors", with_optimizer=True)
 
 
 def test_imported_and_fresh_layers_are_reported(alexnet, dataset, checkpoint, tmp_path):
@@ -421,9 +421,9 @@ def test_recipe_that_names_no_layer_imports_the_whole_network(alexnet, dataset, 
     assert f"imported: {', '.join((*CONVS, *HIDDEN, 'fc8'))}; fresh: none" in result.stderr
     found = last_of(tmp_path / "run")
     assert_equal(found.weights, load_checkpoint(source).weights)
-    # The source has velocity; momentum would have carried nine tenths of it on.
-    assert any(tensor.any() for tensor in last_of(runs.first).velocity.values())
-    assert not any(tensor.any() for tensor in found.velocity.values())
+    # The source has momentum, of which nine tenths would have been kept.
+    assert any(tensor.any() for tensor in last_of(runs.first).optimizer.values())
+    assert not any(tensor.any() for tensor in found.optimizer.values())
 
 
 def test_classifier_of_other_classes_is_drawn_afresh(alexnet, two_class_dataset, runs, tmp_path):
@@ -456,20 +456,20 @@ def test_classifier_of_as_many_other_classes_is_drawn_afresh(alexnet, dataset, r
 
 def test_named_layers_are_imported_on_two_devices_as_on_one(answer, dataset, runs, tmp_path):
     source = runs.first / "last.safetensors"
-    still = ("--set", "imports=conv2,fc7", "--set", "learning_rate=0", "--set", "seed=4")
+    still = ("--set", "init_layers=conv2,fc7", "--set", "learning_rate=0", "--set", "seed=4")
     for gpus in (1, 2):
         arguments = ("--run", tmp_path / str(gpus), *TINY, *still, "--epochs", 1, "--gpus", gpus)
         answer("train", dataset, *arguments, "--init-from", source, *ON_CPU)
 
     found = last_of(tmp_path / "1")
-    assert found.recipe.imports == ("conv2", "fc7")
+    assert found.recipe.init_layers == ("conv2", "fc7")
     imported = layers_of(load_checkpoint(source).weights, "conv2", "fc7")
     assert_equal(found.weights, drawn(found.recipe) | imported)
     assert_equal(last_of(tmp_path / "2").weights, found.weights)
 
 
 def test_first_update_of_imported_layers_has_no_momentum(answer, dataset, runs, tmp_path):
-    """One update with momentum and one without learn the same where velocity begins at zero."""
+    """One update with momentum and one without learn the same if momentum buffers start at zero."""
     source = runs.first / "last.safetensors"
     for momentum in ("0.9", "0"):
         one_step = ("--set", "batch_size=60", "--set", f"momentum={momentum}", "--epochs", 1)
@@ -478,8 +478,8 @@ def test_first_update_of_imported_layers_has_no_momentum(answer, dataset, runs, 
 
     found = last_of(tmp_path / "0.9")
     assert_equal(found.weights, last_of(tmp_path / "0").weights)
-    assert_equal(found.velocity, last_of(tmp_path / "0").velocity)
-    assert any(tensor.any() for tensor in found.velocity.values())
+    assert_equal(found.optimizer, last_of(tmp_path / "0").optimizer)
+    assert any(tensor.any() for tensor in found.optimizer.values())
 
 
 @pytest.fixture(scope="module")
@@ -498,7 +498,7 @@ def test_checkpoints_keep_where_their_layers_came_from(begun, checkpoint):
 
     for name in ("last", "best"):
         found = load_checkpoint(begun / f"{name}.safetensors")
-        assert found.began_from == {
+        assert found.init_from == {
             "recipe": "paper",
             "dataset": source.fingerprint,
             "weights": source.weights_hash(),
@@ -511,13 +511,13 @@ def test_info_shows_where_the_layers_came_from(answer, shown, begun, checkpoint)
     about = answer("info", begun / "best.safetensors")["about"]
 
     assert about["recipe"] == "pretrain-2009"
-    assert about["began_from_recipe"] == "paper"
-    assert about["began_from_dataset"] == source.fingerprint
-    assert about["began_from_weights"] == source.weights_hash()
+    assert about["init_from_recipe"] == "paper"
+    assert about["init_from_dataset"] == source.fingerprint
+    assert about["init_from_weights"] == source.weights_hash()
     text = shown("info", begun / "best.safetensors")
-    assert "began_from_recipe: paper" in text
-    assert f"began_from_weights: {source.weights_hash()}" in text
-    assert "began_from" not in shown("info", checkpoint)
+    assert "init_from_recipe: paper" in text
+    assert f"init_from_weights: {source.weights_hash()}" in text
+    assert "init_from" not in shown("info", checkpoint)
 
 
 def test_resumed_run_keeps_where_its_layers_came_from(answer, dataset, begun, tmp_path):
@@ -527,7 +527,7 @@ def test_resumed_run_keeps_where_its_layers_came_from(answer, dataset, begun, tm
 
     assert found["epochs"] == 2
     assert last_of(run).train_state.epoch == 2
-    assert last_of(run).began_from == last_of(begun).began_from != {}
+    assert last_of(run).init_from == last_of(begun).init_from != {}
 
 
 def test_resuming_a_run_that_began_with_imports_needs_no_source(answer, dataset, begun, unharmed):
@@ -547,7 +547,7 @@ def test_next_network_of_the_chain_begins_with_this_one(alexnet, dataset, begun,
 
     assert result.exit_code == 0, result.output
     assert "conv5, conv6; fresh: fc6, fc7, bottleneck, fc8" in result.stderr
-    assert last_of(tmp_path / "run").began_from["recipe"] == "pretrain-2009"
+    assert last_of(tmp_path / "run").init_from["recipe"] == "pretrain-2009"
 
 
 def test_layer_at_rest_stays_as_it_was_imported_while_others_learn(dataset, begun, tmp_path):
@@ -558,11 +558,11 @@ def test_layer_at_rest_stays_as_it_was_imported_while_others_learn(dataset, begu
         batch_size=16,
         epochs=2,
         seed=4,
-        events=(
-            Event(epoch=0, rate=0.0, layers=("conv1",)),
-            Event(epoch=0, rate=1e-4, layers=("conv2",)),
-            Event(epoch=0, rate=0.01, layers=("fc8",)),
-            Event(epoch=1, rate=0.0, layers=("conv2",)),
+        milestones=(
+            Milestone(epoch=0, lr=0.0, layers=("conv1",)),
+            Milestone(epoch=0, lr=1e-4, layers=("conv2",)),
+            Milestone(epoch=0, lr=0.01, layers=("fc8",)),
+            Milestone(epoch=1, lr=0.0, layers=("conv2",)),
         ),
     )
     source = begun / "last.safetensors"
@@ -579,7 +579,7 @@ def test_layer_at_rest_stays_as_it_was_imported_while_others_learn(dataset, begu
         rests = [np.array_equal(first.weights[name], before)]
         rests.append(np.array_equal(second.weights[name], first.weights[name]))
         assert rests == [layer == "conv1", layer in ("conv1", "conv2")], name
-        assert first.velocity[name].any() == (layer != "conv1")
+        assert first.optimizer[f"{name}.momentum_buffer"].any() == (layer != "conv1")
 
 
 # --- what cannot begin
@@ -610,11 +610,11 @@ def test_resumed_run_imports_nothing(wrong_command_line, dataset, runs, checkpoi
     [
         (
             ("--recipe", "pretrain-2011", *SMALL),
-            "recipe pretrain-2011 imports conv6, but there is no conv6.weight",
+            "pretrain-2011 initializes conv6 from the checkpoint, but there is no conv6.weight",
         ),
         (
             ("--recipe", "pretrain-2009", *SMALL, "--set", "conv3.filters=32"),
-            "imports conv3, but conv3.weight is (24, 16, 3, 3) there and (32, 16, 3, 3) here",
+            "checkpoint, but conv3.weight is (24, 16, 3, 3) there and (32, 16, 3, 3) here",
         ),
         (
             ("--recipe", "cifar-13pct"),
@@ -645,7 +645,7 @@ def test_source_that_is_no_checkpoint_is_exit_3_and_nothing_is_created(fails, da
 
 
 def test_layer_to_import_that_the_recipe_lacks_is_exit_2(fails, dataset, checkpoint, tmp_path):
-    arguments = (*TINY, "--set", "imports=conv9", "--init-from", checkpoint, *ON_CPU)
+    arguments = (*TINY, "--set", "init_layers=conv9", "--init-from", checkpoint, *ON_CPU)
 
     failure = fails(2, "train", dataset, "--run", tmp_path / "run", *arguments)
 

@@ -189,7 +189,7 @@ def test_replica_whose_data_is_slow_is_waited_for_longer_than_one_that_hangs(
 
 def test_replicas_that_would_resume_from_other_weights_are_refused(pair, dataset, runs, tmp_path):
     mine, other = (shutil.copytree(runs.first, tmp_path / name) for name in ("a", "b"))
-    last = load_checkpoint(other / "last.safetensors", with_velocity=True)
+    last = load_checkpoint(other / "last.safetensors", with_optimizer=True)
     weights = {name: tensor * np.float32(1.5) for name, tensor in last.weights.items()}
     save_checkpoint(other / "last.safetensors", replace(last, weights=weights))
     before = files_of(tmp_path / "a"), files_of(tmp_path / "b")

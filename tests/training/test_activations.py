@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.model.network import AlexNet, describe_layers, initialize
+from alexnet_cli.model.architecture import layers_of
+from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.model.split import build_network, load_whole_state, whole_state
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.overrides import widen
@@ -91,7 +92,7 @@ def test_statistics_have_the_layers_of_info_in_order(name):
 
     found = activation_statistics(draw_net(recipe), draw_crops(recipe, 2))
 
-    layers = describe_layers(recipe, CLASSES)
+    layers = layers_of(recipe, CLASSES)
     assert [layer.name for layer in found] == [layer.name for layer in layers]
 
 

@@ -13,6 +13,7 @@ from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.replicas import ALONE, Replicas
 from alexnet_cli.errors import InputError
 from alexnet_cli.model.checkpoint import TrainState
+from alexnet_cli.model.optimizer import state_tensors
 from alexnet_cli.training.run import check_agreement
 from alexnet_cli.training.run_directory import RunDirectory
 from alexnet_cli.training.train_step import TrainStep
@@ -40,15 +41,17 @@ def begun(dataset, tiny_recipe, tmp_path) -> Callable[[str], Trainer]:
     runtime = Runtime((torch.device("cpu"),), replicas=Three(0, 3))
 
     def begin(part: str = "") -> Trainer:
-        recipe = replace(tiny_recipe, average_decay=0.9)
+        recipe = replace(tiny_recipe, ema_decay=0.9)
         train_step = TrainStep(recipe, len(opened.classes), stats, runtime)
         trainer = Trainer(train_step, opened, RunDirectory(tmp_path))
         train_step.begin()
         trainer.state = TrainState(epoch=1, step=2, total_steps=6)
         tensors = {
             "weights": list(train_step.net.parameters()),
-            "momentum buffers": train_step.sgd.velocity,
-            "averaged weights": train_step.average.tensors,
+            "momentum buffers": state_tensors(train_step.optimizer, train_step.net)[
+                "momentum_buffer"
+            ],
+            "averaged weights": train_step.ema.tensors,
         }
         if part in tensors:
             with torch.no_grad():

@@ -54,7 +54,7 @@ def test_small_network_overfits_a_batch_and_stops_there(recipe):
 def test_losses_are_those_of_the_papers_update_by_hand():
     """v = 0.9 v - lr * (gradient + decay * w), w = w + v; with the lr of the best attempt."""
     conv2 = replace(SMALL.conv2, decay=5.0)
-    changes = {"weight_decay": 0.02, "bias_rate": 2.0, "bias_decay": 0.03, "conv2": conv2}
+    changes = {"weight_decay": 0.02, "bias_lr_multiplier": 2.0, "bias_decay": 0.03, "conv2": conv2}
     recipe = replace(SMALL, learning_rate=0.3, **changes)
     found, _ = learn(recipe, 8)
 

@@ -35,10 +35,11 @@ from alexnet_cli.errors import (
 from alexnet_cli.inference import predict_split
 from alexnet_cli.inference.metrics import score
 from alexnet_cli.io.progress import SILENT
+from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.model.checkpoint import load_checkpoint
-from alexnet_cli.model.network import AlexNet, describe_layers
+from alexnet_cli.model.network import AlexNet
 from alexnet_cli.model.split import whole_state
-from alexnet_cli.recipes.recipe import Event, Recipe
+from alexnet_cli.recipes.recipe import Milestone, Recipe
 from alexnet_cli.training import metrics_logger
 from alexnet_cli.training import trainer as trainer_module
 from alexnet_cli.training.run_directory import RunDirectory
@@ -430,7 +431,9 @@ def test_run_is_kept_from_other_processes_while_it_trains(dataset, recipe, tmp_p
 def reaching(recipe: Recipe, goal: float) -> Recipe:
     """Return ten epochs of learning the same crops, which end at a training error."""
     still = replace(plain(recipe), random_crop=False, mirror=False, color_noise=0.0)
-    return replace(still, schedule="events", learning_rate=0.01, until_train_error=goal, epochs=10)
+    return replace(
+        still, schedule="milestones", learning_rate=0.01, until_train_error=goal, epochs=10
+    )
 
 
 @pytest.fixture(scope="module")
@@ -562,7 +565,7 @@ def test_report_of_a_run_that_is_not_learning_has_the_std_of_its_scores(dataset,
     spread = np.sqrt(scores.var(axis=0).mean())
     scores_text, layer_text = said.lines[2].split(". Images are most alike after layer ")
     assert float(scores_text.split()[-1]) == pytest.approx(spread, rel=0.06)  # two digits are shown
-    assert layer_text.split(":")[0] in [layer.name for layer in describe_layers(recipe, 10)]
+    assert layer_text.split(":")[0] in [layer.name for layer in layers_of(recipe, 10)]
 
 
 def test_run_of_dead_units_names_the_layer_after_which_images_are_alike(dataset, recipe, tmp_path):
@@ -664,13 +667,13 @@ def by_hand(recipe) -> Recipe:
     return replace(
         recipe,
         epochs=3,
-        schedule="events",
-        events=(Event(epoch=1, rate=0.0, layers=("conv1",)), Event(epoch=2, rate=1e-4)),
+        schedule="milestones",
+        milestones=(Milestone(epoch=1, lr=0.0, layers=("conv1",)), Milestone(epoch=2, lr=1e-4)),
         color_noise_epochs=2,
         share_crops=8,
         noise_rescaled=True,
         reshuffle=False,
-        bias_rate=2.0,
+        bias_lr_multiplier=2.0,
     )
 
 
@@ -774,7 +777,7 @@ def test_run_is_not_reported_while_its_learning_rate_still_rises(dataset, recipe
 @pytest.fixture(scope="module")
 def averaging(recipe) -> Recipe:
     """An average that lags behind: of all eight updates."""
-    return replace(recipe, average_decay=0.99, label_smoothing=0.1)
+    return replace(recipe, ema_decay=0.99, label_smoothing=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -799,12 +802,12 @@ def test_averaging_run_stopped_after_any_step_resumes_to_the_run_never_stopped(
 def test_average_changes_what_is_validated_and_not_what_is_learned(
     dataset, averaged, averaging, tmp_path
 ):
-    train(dataset, tmp_path / "run", replace(averaging, average_decay=0.0))
+    train(dataset, tmp_path / "run", replace(averaging, ema_decay=0.0))
 
     with_average, without = read_last(averaged), read_last(tmp_path / "run")
     for name, tensor in without.weights.items():
         assert np.array_equal(with_average.weights[name], tensor), name
-        assert not np.array_equal(with_average.average[name], tensor), name
+        assert not np.array_equal(with_average.ema[name], tensor), name
     pairs = zip(read_log(averaged), read_log(tmp_path / "run"), strict=True)
     for row, other in pairs:
         assert row["train_loss"] == other["train_loss"]
@@ -832,7 +835,7 @@ def test_run_stopped_before_its_first_update_keeps_the_first_weights_as_their_av
     first = begun.train_step.checkpoint(begun.dataset, begun.state, {})
 
     for name, tensor in first.weights.items():
-        assert np.array_equal(first.average[name], tensor), name
+        assert np.array_equal(first.ema[name], tensor), name
 
 
 def test_smoothed_labels_are_what_the_loss_is_taken_of(dataset, recipe, tmp_path):
@@ -962,9 +965,9 @@ def test_replicas_agree_on_a_stop_signal_in_validation(dataset, recipe, tmp_path
 @pytest.fixture
 def unlike_average(dataset, recipe, tmp_path) -> Trainer:
     """A trainer whose weights differ from their average."""
-    trainer = build_trainer(replace(recipe, average_decay=0.9), dataset, tmp_path / "unlike")
+    trainer = build_trainer(replace(recipe, ema_decay=0.9), dataset, tmp_path / "unlike")
     trainer.start()
-    for tensor in trainer.train_step.average.tensors:
+    for tensor in trainer.train_step.ema.tensors:
         tensor.normal_(0.0, 0.02)
     return trainer
 

@@ -43,7 +43,7 @@ def train_on_request(options: argparse.Namespace) -> None:
     from alexnet_cli.distributed.device_plan import Runtime
     from alexnet_cli.distributed.prefetch import OnDevice, to_device
     from alexnet_cli.model.checkpoint import TrainState
-    from alexnet_cli.model.schedule import Rates
+    from alexnet_cli.model.schedule import LearningRates
     from alexnet_cli.recipes.catalog import find_recipe
     from alexnet_cli.training.train_step import TrainStep
 
@@ -56,7 +56,7 @@ def train_on_request(options: argparse.Namespace) -> None:
     train_step.begin()
     split = dataset.split("train")
     tally = torch.zeros(3, dtype=torch.float64)
-    rates = Rates(weights=1e-4, biases=1e-4)
+    rates = LearningRates(weights=1e-4, biases=1e-4)
 
     def batches() -> Iterator[OnDevice]:
         for epoch in count():
