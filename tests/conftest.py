@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import train
 from typer.testing import CliRunner
 
 from alexnet_cli.cli.app import app
@@ -22,7 +23,6 @@ from alexnet_cli.prep.build import prep
 from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER, Recipe
-from alexnet_cli.training.run import train
 
 torch.set_num_threads(1)
 
@@ -81,7 +81,7 @@ def runs(dataset, tmp_path_factory) -> Runs:
     """Two finished runs of two epochs. Read only."""
     folder = tmp_path_factory.mktemp("runs")
     for name, seed in (("first", 1), ("second", 2)):
-        train(dataset, folder / name, replace(TINY, seed=seed), device="cpu")
+        train(dataset, folder / name, replace(TINY, seed=seed))
     return Runs(folder / "first", folder / "second")
 
 

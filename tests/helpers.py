@@ -16,12 +16,28 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from alexnet_cli.cli import hints
 from alexnet_cli.cli.hints import message
+from alexnet_cli.distributed.device_plan import Runtime
+from alexnet_cli.distributed.runtime_config import RuntimeConfig
 from alexnet_cli.errors import AlexNetError
+from alexnet_cli.inference.classifier import build_classifier
+from alexnet_cli.inference.evaluate import EvalRequest, EvalResult
+from alexnet_cli.inference.evaluate import evaluate as run_evaluate
+from alexnet_cli.inference.predict_split import open_pair, predict_split
+from alexnet_cli.inference.predictions import Predictions
+from alexnet_cli.io.progress import SILENT
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState, load_checkpoint
+from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.recipes.small import DEMO
+from alexnet_cli.training.run import TrainRequest, TrainResult
+from alexnet_cli.training.run import train as run_train
+
+CPU = torch.device("cpu")
+RUNTIME_FIELDS = ("device", "num_devices", "columns", "precision", "compiled")
 
 
 class Listener:
@@ -32,7 +48,7 @@ class Listener:
         self.lines, self.notes = [], []
 
     def say(self, line: str) -> None:
-        self.lines.append(line)
+        self.lines.append(hints.sentence(line))
 
     @contextmanager
     def track(self, what: str, total: int | None = None) -> Iterator["Listener"]:
@@ -126,7 +142,7 @@ def a_checkpoint(epoch: int) -> Checkpoint:
     return Checkpoint(
         recipe=DEMO,
         weights={"a.weight": tensor},
-        velocity={"a.weight": -tensor},
+        optimizer={"a.weight.momentum_buffer": -tensor},
         pixels={},
         classes=[("n01", "one")],
         fingerprint="f",
@@ -134,15 +150,58 @@ def a_checkpoint(epoch: int) -> Checkpoint:
     )
 
 
+def split_options(options: dict) -> tuple[RuntimeConfig, dict]:
+    """Return the configuration that options name, on the CPU by default, and the others."""
+    runtime = {name: options.pop(name) for name in RUNTIME_FIELDS if name in options}
+    return RuntimeConfig(**{"device": "cpu"} | runtime), options
+
+
+def train(dataset, run: Path, recipe: Recipe, progress=SILENT, **options) -> TrainResult | None:
+    """Train a run on the CPU; options are fields of its request or its runtime."""
+    runtime, fields = split_options(options)
+    return run_train(TrainRequest(dataset, run, recipe, runtime=runtime, **fields), progress)
+
+
+def resume(
+    dataset,
+    run: Path,
+    recipe: Recipe | None = None,
+    num_epochs: int | None = None,
+    progress=SILENT,
+    **options,
+) -> TrainResult | None:
+    """Resume a run as `train` begins one."""
+    options |= {"resume": True, "num_epochs": num_epochs}
+    return train(dataset, run, recipe, progress, **options)
+
+
+def evaluate(checkpoint: Path, dataset, progress=SILENT, **options) -> EvalResult | None:
+    """Measure a checkpoint on the CPU; options are fields of its request or its runtime."""
+    runtime, fields = split_options(options)
+    return run_evaluate(EvalRequest(checkpoint, dataset, runtime=runtime, **fields), progress)
+
+
+def predict_checkpoint(
+    path: Path, dataset, split: str, num_views: int, progress=SILENT, *, num_devices: int = 1
+) -> Predictions:
+    """Return the predictions of a checkpoint on the CPU."""
+    checkpoint, opened = open_pair(path, dataset, split)
+    classifier = build_classifier(checkpoint, Runtime((CPU,) * num_devices), path)
+    name = checkpoint.weights_hash()
+    return predict_split(
+        classifier, opened, split, num_views=num_views, weights_hash=name, progress=progress
+    )
+
+
 def read_last(run: Path) -> Checkpoint:
-    """Return the last checkpoint of a run, with its velocity."""
-    return load_checkpoint(run / "last.safetensors", with_velocity=True)
+    """Return the last checkpoint of a run, with its optimizer state."""
+    return load_checkpoint(run / "last.safetensors", with_optimizer=True)
 
 
 def assert_near(found: Path, expected: Path) -> None:
     """See that two runs learned the same, but for rounding."""
     mine, theirs = read_last(found), read_last(expected)
-    for kind in ("weights", "velocity"):
+    for kind in ("weights", "optimizer"):
         for name, tensor in getattr(theirs, kind).items():
             np.testing.assert_allclose(
                 getattr(mine, kind)[name], tensor, rtol=1e-5, atol=1e-5, err_msg=f"{kind} {name}"

@@ -174,6 +174,19 @@ def wanted_recipe(name: str | None, settings: list[str], epochs: int | None):
     return replace(wanted, epochs=epochs) if epochs else wanted
 
 
+def runtime_config(
+    device: str,
+    gpus: int | None = None,
+    columns: int | None = None,
+    precision: str = "fp32",
+    compiled: bool = False,
+):
+    """Return where and how a command computes, from its options."""
+    from alexnet_cli.distributed.runtime_config import RuntimeConfig
+
+    return RuntimeConfig(device, gpus, columns, precision, compiled)
+
+
 def check_views(views: int | None) -> None:
     """Raise BadParameter unless views is a supported number."""
     if views not in (None, 1, 9, 10):

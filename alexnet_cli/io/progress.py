@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from alexnet_cli.errors import Hint
+
 
 class Tracker(Protocol):
     """One progress bar."""
@@ -15,8 +17,8 @@ class Tracker(Protocol):
 class Progress(Protocol):
     """Where long work reports its progress."""
 
-    def say(self, line: str) -> None:
-        """Show one line that stays."""
+    def say(self, line: str | Hint) -> None:
+        """Show one line that stays, or a hint in words."""
 
     def track(self, what: str, total: int):
         """Return a context manager that yields a `Tracker` over `total` items."""
@@ -28,7 +30,7 @@ class _SilentTracker:
 
 
 class _Silent:
-    def say(self, line: str) -> None:
+    def say(self, line: str | Hint) -> None:
         pass
 
     @contextmanager

@@ -1,21 +1,21 @@
 """The networks the paper trained on CIFAR-10: Figure 1, and section 3.3's 13 % and 11 %.
 
-Images of 32 pixels (`alexnet prep --size 32`), the mean image subtracted, no color noise.
+Images of 32 pixels, the mean image subtracted, no color noise.
 """
 
 from dataclasses import replace
 
 from alexnet_cli.recipes.named_recipe import NamedRecipe, PublishedResult
-from alexnet_cli.recipes.recipe import PAPER, POOL, Conv, Dense, Event
+from alexnet_cli.recipes.recipe import PAPER, POOL, Conv, Dense, Milestone
 
 NO_CONV = replace(PAPER.conv5, filters=0)
 NO_DENSE = Dense(units=0, init_std=0.01, init_bias=0.0)
 AVERAGE_POOL = ("activation", "average-pool")
 NINE_VIEWS = "nine views, test"
 
-# Section 3.1, Figure 1: four layers, no regularisation of any kind, a rate of its own for each. The
-# 2012 code has no such run. This is its closest network, the "19 %" one of its examples: three
-# convolutions and a classifier; there conv1 pools before its activation.
+# Section 3.1, Figure 1: four layers without any regularization, each network with its own learning
+# rate. The 2012 code has no such run. This is its closest network, the "19 %" one of its examples:
+# three convolutions and a classifier; there conv1 pools before its activation.
 CIFAR_RELU = replace(
     PAPER,
     name="cifar-relu",
@@ -35,18 +35,18 @@ CIFAR_RELU = replace(
     mirror=False,
     color_noise=0.0,
     learning_rate=0.001,
-    bias_rate=2.0,
+    bias_lr_multiplier=2.0,
     weight_decay=0.0,
-    schedule="events",
+    schedule="milestones",
     epochs=100,
     until_train_error=0.25,
 )
 CIFAR_TANH = replace(CIFAR_RELU, name="cifar-tanh", activation="tanh")
 
 # Section 3.3: "a four-layer CNN", the 2012 code's "13 %" network, two convolutions and two layers
-# with weights of their own at every position. Patches of 24 of 32 pixels. The authors trained on
-# four fifths for some 300 epochs, then on all for 150, then at a tenth and a hundredth of the rate;
-# here it is all from the beginning.
+# with local weights. Crops of 24 of 32 pixels. The authors trained on four fifths of the images for
+# some 300 epochs, then on all for 150, then at a tenth and a hundredth of the learning rate; here
+# all images are used from the beginning.
 LOCAL = Conv(filters=32, size=3, pad=1, init_std=0.04, init_bias=0.0, local=True)
 CIFAR_13PCT = replace(
     CIFAR_RELU,
@@ -60,9 +60,9 @@ CIFAR_13PCT = replace(
     mirror=True,
     weight_decay=0.004,
     until_train_error=0.0,
-    events=(
-        Event(epoch=450, rate=1e-4, bias_rate=2e-4),
-        Event(epoch=460, rate=1e-5, bias_rate=2e-5),
+    milestones=(
+        Milestone(epoch=450, lr=1e-4, bias_lr=2e-4),
+        Milestone(epoch=460, lr=1e-5, bias_lr=2e-5),
     ),
     epochs=470,
 )
@@ -93,13 +93,13 @@ NAMED_RECIPES = [
         "cifar-relu",
         "four layers, without response normalization",
         data="cifar-10",
-        targets=(PublishedResult("cifar-10", 13.0, None, NINE_VIEWS, "paper, section 3.3"),),
+        published=(PublishedResult("cifar-10", 13.0, None, NINE_VIEWS, "paper, section 3.3"),),
     ),
     NamedRecipe(
         CIFAR_11PCT,
         "cifar-13pct",
         "the same with response normalization",
         data="cifar-10",
-        targets=(PublishedResult("cifar-10", 11.0, None, NINE_VIEWS, "paper, section 3.3"),),
+        published=(PublishedResult("cifar-10", 11.0, None, NINE_VIEWS, "paper, section 3.3"),),
     ),
 ]

@@ -14,10 +14,10 @@ NO_DROPOUT = replace(
 )
 
 # Section 4.1.
-NO_COLOUR_NOISE = replace(PAPER, name="no-color-noise", color_noise=0.0)
-NO_AUGMENTATION = replace(NO_COLOUR_NOISE, name="no-augmentation", random_crop=False, mirror=False)
+NO_COLOR_NOISE = replace(PAPER, name="no-color-noise", color_noise=0.0)
+NO_AUGMENTATION = replace(NO_COLOR_NOISE, name="no-augmentation", random_crop=False, mirror=False)
 
-# Section 7. Where conv3 goes, conv4 reads both columns; where conv5 goes, its pooling stays.
+# Section 7. Without conv3, conv4 reads both columns; without conv5, its pooling stays.
 WITHOUT_CONV3 = replace(
     PAPER,
     name="without-conv3",
@@ -64,7 +64,7 @@ NAMED_RECIPES = [
         PAPER,
         None,
         "the paper's text",
-        targets=(
+        published=(
             PublishedResult("ilsvrc-2012", 40.7, 18.2, VAL_2012, "paper, table 2"),
             PublishedResult("ilsvrc-2010", 37.5, 17.0, TEST_2010, "paper, table 1"),
             PublishedResult("ilsvrc-2010", 39.0, 18.3, "center view, test", "paper, center view"),
@@ -72,7 +72,7 @@ NAMED_RECIPES = [
     ),
     NamedRecipe(NO_DROPOUT, "paper", "substantial overfitting (section 4.2, no figure)"),
     NamedRecipe(NO_AUGMENTATION, "paper", "substantial overfitting (section 4.1, no figure)"),
-    NamedRecipe(NO_COLOUR_NOISE, "paper", "top-1 more than 1 % worse (section 4.1)"),
+    NamedRecipe(NO_COLOR_NOISE, "paper", "top-1 more than 1 % worse (section 4.1)"),
     NamedRecipe(WITHOUT_CONV3, "paper", "top-1 about 2 % worse (section 7)"),
     NamedRecipe(WITHOUT_CONV4, "paper", "top-1 about 2 % worse (section 7)"),
     NamedRecipe(WITHOUT_CONV5, "paper", "top-1 about 2 % worse (section 7)"),

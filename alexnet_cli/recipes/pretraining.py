@@ -1,16 +1,16 @@
-"""Section 6's networks that saw all of ImageNet first: runs 146-2009, 146-2011 and 146-2012.
+"""Section 6's networks, pre-trained on all of ImageNet: runs 146-2009, 146-2011 and 146-2012.
 
 The chain of the 2012 code: some thirty epochs of run 145 on ILSVRC-2012, then the Fall 2009
-release, then (for the paper's "1 CNN*") Fall 2011, then ILSVRC-2012 again. Each link names the
-layers it imports from the one before; the rest are fresh. Epochs with a fraction are the notes'
-batch files (1024 images) by the size of the set.
+release, then (for the paper's "1 CNN*") Fall 2011, then ILSVRC-2012 again. Each recipe names the
+layers it initializes from the run before; the others are drawn at random. Epochs with a fraction
+are the notes' batch files (1024 images) divided by the size of the set.
 """
 
 from dataclasses import replace
 
-from alexnet_cli.recipes.named_recipe import VAL_2012, NamedRecipe, PublishedResult
+from alexnet_cli.recipes.named_recipe import VAL_2012, NamedRecipe, PublishedResult, from_log
 from alexnet_cli.recipes.original_2012 import ORIGINAL_2012
-from alexnet_cli.recipes.recipe import Event
+from alexnet_cli.recipes.recipe import Milestone
 
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 HIDDEN = ("fc6", "fc7")
@@ -23,12 +23,12 @@ PRETRAIN_2009 = replace(
     conv5=replace(ORIGINAL_2012.conv5, then=("max-pool", "activation")),
     conv6=replace(ORIGINAL_2012.conv6, filters=256),
     reads_both=("conv3", "conv6", "fc6", "fc7", "fc8"),
-    imports=CONVS,
-    schedule="events",
-    events=(
-        Event(epoch=0, rate=0.001, layers=CONVS),
-        Event(epoch=0, rate=0.01, layers=("conv6",), bias_rate=0.002),
-        Event(epoch=1.18, rate=0.001),
+    init_layers=CONVS,
+    schedule="milestones",
+    milestones=(
+        Milestone(epoch=0, lr=0.001, layers=CONVS),
+        Milestone(epoch=0, lr=0.01, layers=("conv6",), bias_lr=0.002),
+        Milestone(epoch=1.18, lr=0.001),
     ),
     epochs=6,
     color_noise_epochs=0,
@@ -41,31 +41,31 @@ PRETRAIN_2011 = replace(
     bottleneck=replace(ORIGINAL_2012.bottleneck, units=2048),
     split_classes=True,
     reads_both=("conv3", "conv6", "fc6", "fc7", "bottleneck", "fc8"),
-    imports=(*CONVS, "conv6"),
-    events=(
-        Event(epoch=0, rate=0.001, layers=CONVS),
-        Event(epoch=0, rate=0.001, layers=("conv6",), bias_rate=0.002),
-        Event(epoch=6, rate=0.001),
+    init_layers=(*CONVS, "conv6"),
+    milestones=(
+        Milestone(epoch=0, lr=0.001, layers=CONVS),
+        Milestone(epoch=0, lr=0.001, layers=("conv6",), bias_lr=0.002),
+        Milestone(epoch=6, lr=0.001),
     ),
     epochs=8,
 )
 
-# Run 146-2012-2011, the paper's "1 CNN*": only the classifier is fresh. After 300 batch files of
-# 1,252 it learns ten times as fast as the rest, for nine epochs.
+# Run 146-2012-2011, the paper's "1 CNN*": only the classifier is random. After 300 batch files of
+# 1,252 its learning rate is ten times that of the others, for nine epochs.
 FINETUNE_2012 = replace(
     PRETRAIN_2009,
     name="finetune-2012",
-    imports=(*CONVS, "conv6", *HIDDEN),
+    init_layers=(*CONVS, "conv6", *HIDDEN),
     learning_rate=0.001,
-    bias_rate=20.0,
-    events=(
-        Event(epoch=0, rate=1e-4, layers=("conv1",)),
-        Event(epoch=0.24, rate=0.01, layers=("fc8",)),
-        Event(epoch=5, rate=1e-5, layers=("conv1",)),
-        Event(epoch=7, rate=0.0, layers=("conv1",)),
-        Event(epoch=9, rate=0.001, layers=("fc8",)),
-        Event(epoch=22, rate=1e-4),
-        Event(epoch=42, rate=1e-5),
+    bias_lr_multiplier=20.0,
+    milestones=(
+        Milestone(epoch=0, lr=1e-4, layers=("conv1",)),
+        Milestone(epoch=0.24, lr=0.01, layers=("fc8",)),
+        Milestone(epoch=5, lr=1e-5, layers=("conv1",)),
+        Milestone(epoch=7, lr=0.0, layers=("conv1",)),
+        Milestone(epoch=9, lr=0.001, layers=("fc8",)),
+        Milestone(epoch=22, lr=1e-4),
+        Milestone(epoch=42, lr=1e-5),
     ),
     epochs=54,
     color_noise_epochs=38,
@@ -75,12 +75,12 @@ FINETUNE_2012 = replace(
 FINETUNE_2012_FROM_2009 = replace(
     FINETUNE_2012,
     name="finetune-2012-from-2009",
-    events=(
-        Event(epoch=0, rate=1e-4, layers=("conv1",)),
-        Event(epoch=3, rate=1e-5, layers=("conv1",)),
-        Event(epoch=4, rate=0.0, layers=("conv1",)),
-        Event(epoch=22, rate=1e-4),
-        Event(epoch=42, rate=1e-5),
+    milestones=(
+        Milestone(epoch=0, lr=1e-4, layers=("conv1",)),
+        Milestone(epoch=3, lr=1e-5, layers=("conv1",)),
+        Milestone(epoch=4, lr=0.0, layers=("conv1",)),
+        Milestone(epoch=22, lr=1e-4),
+        Milestone(epoch=42, lr=1e-5),
     ),
     epochs=52,
 )
@@ -104,7 +104,7 @@ NAMED_RECIPES = [
         FINETUNE_2012,
         "pretrain-2009",
         "1 CNN*: pre-trained on Fall 2011 (run 146-2012-2011)",
-        targets=(
+        published=(
             PublishedResult("ilsvrc-2012", 39.0, 16.6, VAL_2012, "paper, table 2"),
             PublishedResult("ilsvrc-2012", 38.990, 16.622, VAL_2012, "log, run 146-2012-2011"),
         ),
@@ -114,9 +114,7 @@ NAMED_RECIPES = [
         FINETUNE_2012_FROM_2009,
         "finetune-2012",
         "pre-trained on Fall 2009 only (run 146-2012-2009)",
-        targets=(
-            PublishedResult("ilsvrc-2012", 39.100, 16.876, VAL_2012, "log, run 146-2012-2009"),
-        ),
+        published=from_log("146-2012-2009", 39.100, 16.876),
         init_from="pretrain-2009",
     ),
 ]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.distributed.device_plan import choose_devices
+from alexnet_cli.distributed.runtime_config import RuntimeConfig
 from alexnet_cli.errors import UsageError, hint
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.recipes.paper_tables import (
@@ -87,7 +88,7 @@ def plan(request: ReproduceRequest, *, progress: Progress = SILENT) -> Estimate:
     _check_name(request.table)
     datasets = _published_datasets() | _open_datasets(request, progress)
     shortcuts = request.shortcuts
-    devices = choose_devices(shortcuts.device, shortcuts.num_devices, limit=None)
+    devices = choose_devices(RuntimeConfig(shortcuts.device, shortcuts.num_devices), limit=None)
     if request.table == FIGURE_1:
         figure = Figure1(datasets["cifar-10"], request.out, shortcuts)
         jobs = figure.jobs(_choose_networks(request))

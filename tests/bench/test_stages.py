@@ -9,14 +9,15 @@ import torch
 from alexnet_cli.bench.clock import Clock
 from alexnet_cli.bench.stages import Steps, draw_batch, drawn_stats, measure_reading
 from alexnet_cli.data.shards.dataset import open_dataset
-from alexnet_cli.training.train_step import Place, TrainStep
+from alexnet_cli.distributed.device_plan import Runtime
+from alexnet_cli.training.train_step import TrainStep
 
 CPU = torch.device("cpu")
 NUM = 8
 
 
 def build(recipe, num_classes: int, stats) -> Steps:
-    train_step = TrainStep(replace(recipe, batch_size=NUM), num_classes, stats, Place((CPU,)))
+    train_step = TrainStep(replace(recipe, batch_size=NUM), num_classes, stats, Runtime((CPU,)))
     train_step.begin()
     drawn = draw_batch(NUM, len(stats.mean_image), num_classes)
     batch = tuple(torch.from_numpy(array) for array in drawn)

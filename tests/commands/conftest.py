@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import evaluate
 from PIL import Image
 
 from alexnet_cli.data.demo.images import CLASSES, draw_jpeg
 from alexnet_cli.data.pca import pca
-from alexnet_cli.inference.evaluate import evaluate
 from alexnet_cli.inference.export import ExportResult, export
 from alexnet_cli.prep.build import prep
 from alexnet_cli.prep.plan import PrepOptions, PrepRequest
@@ -167,7 +167,7 @@ def predictions(runs, dataset, tmp_path_factory) -> list[Path]:
     for run in (runs.first, runs.second):
         paths.append(tmp_path_factory.mktemp("predictions") / f"{run.name}.npz")
         checkpoint = run / "best.safetensors"
-        evaluate(checkpoint, dataset, num_views=1, predictions_path=paths[-1], device="cpu")
+        evaluate(checkpoint, dataset, num_views=1, predictions=paths[-1])
     return paths
 
 

@@ -412,10 +412,10 @@ CHAIN = ("original-2012", "pretrain-2009", "pretrain-2011", "finetune-2012")
 def check_chain(runs: Path) -> None:
     """Each network must have begun with the last weights of the one before."""
     found = [load_checkpoint(runs / name / "last.safetensors") for name in CHAIN]
-    assert found[0].began_from == {}
+    assert found[0].init_from == {}
     for parent, child in pairwise(found):
-        assert child.began_from["recipe"] == parent.recipe.name
-        assert child.began_from["weights"] == parent.weights_hash()
+        assert child.init_from["recipe"] == parent.recipe.name
+        assert child.init_from["weights"] == parent.weights_hash()
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def test_fault_of_the_reader_comes_through():
 
 
 class Copy:
-    """An event of a copy that is complete when the test says so."""
+    """An event of a copy that is complete when the test decides."""
 
     def __init__(self):
         self.is_complete, self.waited = False, False

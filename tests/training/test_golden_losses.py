@@ -15,9 +15,10 @@ import torch
 
 from alexnet_cli.data.batches.loader import batches_of
 from alexnet_cli.data.shards.dataset import open_dataset
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.model.checkpoint import TrainState
-from alexnet_cli.model.schedule import rates_at
-from alexnet_cli.training.train_step import Place, TrainStep
+from alexnet_cli.model.schedule import learning_rates_at
+from alexnet_cli.training.train_step import TrainStep
 
 LOSSES = Path(__file__).parents[1] / "assets" / "tiny_losses.txt"
 STEPS = 20
@@ -26,7 +27,7 @@ STEPS = 20
 def train_losses(folder: Path, recipe, num_devices: int) -> list[float]:
     """Return the mean loss of each of the first steps, over as many epochs as they take."""
     dataset = open_dataset(folder)
-    split, place = dataset.split("train"), Place((torch.device("cpu"),) * num_devices)
+    split, place = dataset.split("train"), Runtime((torch.device("cpu"),) * num_devices)
     train_step = TrainStep(recipe, len(dataset.classes), dataset.load_pixel_stats(), place)
     train_step.begin()
     losses, at = [], TrainState()
@@ -36,7 +37,7 @@ def train_losses(folder: Path, recipe, num_devices: int) -> list[float]:
             images, labels = torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
             tally = torch.zeros(3, dtype=torch.float64)
             loss = train_step.loss((images, labels), at, len(labels), tally)
-            train_step.update(loss, rates_at(recipe, at.epoch, []), len(losses) + 1)
+            train_step.update(loss, learning_rates_at(recipe, at.epoch, []), len(losses) + 1)
             losses.append((tally[0] / tally[2]).item())
             at.step += 1
         at.epoch += 1
