@@ -19,7 +19,7 @@ import xml.etree.ElementTree as ET
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,23 +29,23 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alexnet_cli.bench import run as bench_verb
 from alexnet_cli.bench.clock import Clock
-from alexnet_cli.bench.kernels import NUM_SHOWN, Kernel, kernel_table
-from alexnet_cli.bench.measure import MEASUREMENTS
-from alexnet_cli.bench.run import Extent, Ways
+from alexnet_cli.bench.run import BenchRequest
+from alexnet_cli.bench.run import bench as measure_speed
 from alexnet_cli.bench.stages import AHEAD, MIN_EPOCH, draw_batch, drawn_stats, lengthen
-from alexnet_cli.data.batches.order import batches_of, order_of
+from alexnet_cli.commands.bench import NUM_KERNELS, kernel_lines
+from alexnet_cli.data.batches.loader import batches_of, order_of
 from alexnet_cli.data.batches.readers import ThreadReader
-from alexnet_cli.data.dataset_ref import stats_of
 from alexnet_cli.data.demo.images import CLASSES, draw_numbered
 from alexnet_cli.data.pca import pca
 from alexnet_cli.data.shards.dataset import Dataset, open_dataset
-from alexnet_cli.distributed.precision import PRECISIONS, allow_tf32
+from alexnet_cli.distributed.device_plan import Runtime
+from alexnet_cli.distributed.precision import allow_tf32
 from alexnet_cli.distributed.prefetch import open_reader, to_device
 from alexnet_cli.distributed.replicas import ALONE, Replicas
+from alexnet_cli.distributed.runtime_config import PRECISIONS, RuntimeConfig
 from alexnet_cli.errors import Stopped
-from alexnet_cli.inference.evaluate import evaluate
+from alexnet_cli.inference.evaluate import EvalRequest, evaluate
 from alexnet_cli.io.cores import num_cores
 from alexnet_cli.model.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from alexnet_cli.model.layers import CeilConv2d, LocalResponseNorm
@@ -53,8 +53,8 @@ from alexnet_cli.model.schedule import LearningRates
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER, Recipe
 from alexnet_cli.recipes.small import DEMO
-from alexnet_cli.training import run as train_verb
-from alexnet_cli.training.train_step import Place, TrainStep
+from alexnet_cli.training.run import TrainRequest, train
+from alexnet_cli.training.train_step import TrainStep
 
 ROOT = Path(__file__).resolve().parent.parent
 RATES = LearningRates(0.01, 0.02)
@@ -138,6 +138,10 @@ class Check:
         found = f"{found:.2g}" if isinstance(found, float) else str(found)
         self._send({"check": {"what": what, "passed": bool(passed), "found": found}})
 
+    def runtime(self, precision: str = "fp32", *, compiled: bool = False) -> RuntimeConfig:
+        """Return the configuration of a command on the one device."""
+        return RuntimeConfig(self.device.type, 1, precision=precision, compiled=compiled)
+
     def needs_cuda(self) -> None:
         """Skip the step in a rehearsal."""
         if self.rehearse:
@@ -173,8 +177,8 @@ def build(
     replicas: Replicas = ALONE,
 ) -> TrainStep:
     """Return a learner at the beginning of training."""
-    place = Place(devices, precision, compiled, replicas)
-    train_step = TrainStep(recipe, NUM_CLASSES, drawn_stats(check.size.image_size), place)
+    runtime = Runtime(devices, precision, compiled, replicas)
+    train_step = TrainStep(recipe, NUM_CLASSES, drawn_stats(check.size.image_size), runtime)
     train_step.begin()
     return train_step
 
@@ -188,7 +192,7 @@ def draw(check: Check, num: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def update(train_step: TrainStep, batch: tuple[Tensor, Tensor], step: int = 0) -> Tensor:
     """Make update number `step` + 1 and return the loss before it."""
-    device, num = train_step.place.devices[0], len(batch[1])
+    device, num = train_step.runtime.device, len(batch[1])
     tally = torch.zeros(3, dtype=torch.float64, device=device)
     loss = train_step.loss(batch, TrainState(step=step), num, tally)
     train_step.update(loss, RATES, step + 1)
@@ -407,14 +411,16 @@ def precisions(check: Check) -> None:
 
 def _check_evaluation(check: Check, least: float, most: float) -> None:
     dataset = check.dataset(check.train_data)
-    place = Place((check.device,))
-    train_step = TrainStep(check.size.recipe, len(dataset.classes), stats_of(dataset), place)
+    runtime = Runtime((check.device,))
+    train_step = TrainStep(
+        check.size.recipe, len(dataset.classes), dataset.load_pixel_stats(), runtime
+    )
     train_step.begin()
     path = check.work / "untrained.safetensors"
     save_checkpoint(path, train_step.checkpoint(dataset, TrainState(), {}))
     allow_tf32("tf32")  # as torch begins; an evaluation must not rely on what was before it
     with rounding_noted(check.device) as errors:
-        evaluate(path, check.train_data, num_views=1, device=check.device.type)
+        evaluate(EvalRequest(path, check.train_data, num_views=1, runtime=check.runtime()))
     what = f"evaluation: error of products below {most:g}"
     _check_rounding(check, what, errors, least, most)
 
@@ -538,14 +544,14 @@ def resume(check: Check) -> None:
     check.dataset(data)
     size, steps = check.size.train_images // STEPS_RESUMED, STEPS_RESUMED
     recipe = replace(check.size.trained, epochs=2, batch_size=size)
-    where = {"device": check.device.type, "num_devices": 1}
     straight, stopped = check.work / "straight", check.work / "stopped"
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        train_verb.train(data, straight, recipe, **where)
-        if not _is_stopped(check, stopped, recipe, where):
+        train(TrainRequest(data, straight, recipe, runtime=check.runtime()))
+        request = TrainRequest(data, stopped, recipe, runtime=check.runtime())
+        if not _is_stopped(check, request):
             return
-        train_verb.resume(data, stopped, None, **where)
+        train(replace(request, resume=True))
     finally:
         torch.use_deterministic_algorithms(False)
     runs = [
@@ -567,13 +573,13 @@ def resume(check: Check) -> None:
         check.check(f"{name} within {limit:g}", difference <= limit, difference)
 
 
-def _is_stopped(check: Check, run: Path, recipe: Recipe, where: dict) -> bool:
+def _is_stopped(check: Check, request: TrainRequest) -> bool:
     """Train until a signal in the second epoch and check that the run stopped there."""
     progress = _StopsAt(STEPS_RESUMED + 2)
     try:
-        train_verb.train(check.train_data, run, recipe, progress=progress, **where)
+        train(request, progress)
     except Stopped:
-        at = load_checkpoint(run / "last.safetensors", with_optimizer=True).train_state
+        at = load_checkpoint(request.run / "last.safetensors", with_optimizer=True).train_state
         passed = at.epoch == 1 and 0 < at.step < STEPS_RESUMED
         check.check("SIGTERM stops the run in its second epoch", passed, f"step {at.step}")
         return True
@@ -603,17 +609,13 @@ def tests(check: Check) -> None:
         check.figure(f"skipped {case.get('name')}", reason)
 
 
-def measure_way(
-    check: Check, batch: int, precision: str, compiled: bool, extent: Extent, out: Path | None
-) -> dict:
+def measure_way(check: Check, precision: str, *, compiled: bool = False, **options) -> dict:
     """Run `alexnet bench` for one way to train and return its figures."""
-    recipe, ways = check.size.recipe, Ways((batch,), (precision,), (compiled,))
-    found = bench_verb.bench(
-        check.bench_data, recipe, ways, device=check.device.type, num_devices=1, extent=extent,
-        out=out,
-    )  # fmt: skip
+    runtime = check.runtime(precision, compiled=compiled)
+    request = BenchRequest(check.size.recipe, check.bench_data, runtime=runtime, **options)
+    found = asdict(measure_speed(request))
     forget()
-    return found.benches[0]
+    return found
 
 
 def report_way(check: Check, name: str, found: dict) -> None:
@@ -629,9 +631,7 @@ def bench(check: Check) -> None:
     check.dataset(check.bench_data)
     size, began = check.size, time.perf_counter()
     precision = size.bench_precisions[-1]
-    found = measure_way(
-        check, size.full_batch, precision, False, Extent(2 * size.seconds, MEASUREMENTS), None
-    )
+    found = measure_way(check, precision, batch_size=size.full_batch, seconds=2 * size.seconds)
     report_way(check, f"everything, batch {size.full_batch}, {precision}", found)
     for what in ("roofline", "used", "baseline_loader", "ratios"):
         check.figure(what, found[what])
@@ -643,8 +643,7 @@ def bench(check: Check) -> None:
                 check.figure(f"batch {batch}, {precision}", "not measured: no time was left")
                 continue
             only = ("shards",) if check.rehearse else ("step", "shards")
-            extent = Extent(size.seconds, only)
-            found = measure_way(check, batch, precision, False, extent, None)
+            found = measure_way(check, precision, batch_size=batch, seconds=size.seconds, only=only)
             report_way(check, f"batch {batch}, {precision}", found)
 
 
@@ -705,14 +704,15 @@ def _variants() -> list[tuple[str, nn.Module, tuple[int, int]]]:
 def profile(check: Check) -> None:
     """The kernels of a step in bf16."""
     precision = check.size.bench_precisions[-1]
-    extent = Extent(check.size.seconds, (), with_kernels=True)
-    folder = check.work / "profile"
-    found = measure_way(check, check.size.profile_batch, precision, False, extent, folder)
-    report_way(check, f"batch {check.size.profile_batch}, {precision}", found)
-    kernels = [Kernel(**kernel) for kernel in found["kernels"]]
-    check.figure("ms per step in kernels", 1e3 * sum(kernel.seconds for kernel in kernels))
-    check.figure("kernels of a step", kernel_table(kernels[:NUM_SHOWN], width=110))
-    shutil.copy(folder / "kernels.txt", check.out / "kernels.txt")
+    batch = check.size.profile_batch
+    options = {"batch_size": batch, "seconds": check.size.seconds, "only": (), "kernels": True}
+    found = measure_way(check, precision, **options)
+    report_way(check, f"batch {batch}, {precision}", found)
+    kernels = found["kernels"]
+    check.figure("ms per step in kernels", 1e3 * sum(kernel["seconds"] for kernel in kernels))
+    check.figure("kernels of a step", kernel_lines(kernels[:NUM_KERNELS], width=110))
+    text = "".join(f"{line}\n" for line in kernel_lines(kernels))
+    (check.out / "kernels.txt").write_text(text)
     check.check("kernels were seen", len(kernels) > 5, len(kernels))
 
 
@@ -720,11 +720,10 @@ def training(check: Check) -> None:
     """Train to a stated error in a stated time, from weights drawn at random."""
     data, run = check.train_data, check.work / "trained"
     check.dataset(data)
-    where = {"device": check.device.type, "num_devices": 1}
     began = time.perf_counter()
-    result = train_verb.train(data, run, check.size.trained, **where)
+    result = train(TrainRequest(data, run, check.size.trained, runtime=check.runtime()))
     seconds = time.perf_counter() - began
-    found = evaluate(run / "best.safetensors", data, num_views=10, device=check.device.type)
+    found = evaluate(EvalRequest(run / "best.safetensors", data, runtime=check.runtime()))
     recipe = check.size.trained
     check.figure("recipe", f"{recipe.name}, {recipe.epochs} epochs of {check.size.train_images}")
     check.figure("seconds, validation after every epoch included", seconds)
@@ -754,9 +753,10 @@ def compiled(check: Check) -> None:
     compare(check, "eager kernels' update", *learners, (1e-4, 1e-3))
     forget()
     torch.compiler.reset()
-    extent = Extent(check.size.seconds, ("step",))
-    found = measure_way(check, check.size.full_batch, "bf16", True, extent, None)
-    report_way(check, f"batch {check.size.full_batch}, bf16, compiled", found)
+    batch, seconds = check.size.full_batch, check.size.seconds
+    options = {"batch_size": batch, "seconds": seconds, "only": ("step",)}
+    found = measure_way(check, "bf16", compiled=True, **options)
+    report_way(check, f"batch {batch}, bf16, compiled", found)
     check.figure("seconds of the first step", found["compile_seconds"])
 
 

@@ -1,7 +1,7 @@
-"""What a device can do at most, measured, and what a network asks of it, counted.
+"""The measured limits of a device, and the operations and bytes that a network needs.
 
 A training step multiplies matrices, at most as fast as one large product of that precision, and
-goes through memory, at most as fast as a plain copy.
+moves memory, at most as fast as a plain copy.
 """
 
 import torch
@@ -16,11 +16,11 @@ UPDATE_PASSES = 5  # an update reads weight, gradient and momentum, writes weigh
 
 
 def count_flops(recipe: Recipe, num_classes: int) -> tuple[int, int]:
-    """Return the operations one image takes, forward and in a training step.
+    """Return the operations per image, of the forward pass and of a training step.
 
-    Operations are those of convolutions and matrix products, two for each multiplication with its
-    addition. Backward they are as many again for the weights and for the inputs of each layer;
-    conv1, which reads the image, needs no gradient of its inputs.
+    Counted are convolutions and matrix products, with two operations per multiply-add. The backward
+    pass has as many again for the weights and for the inputs of each layer; conv1 needs no gradient
+    of its input.
     """
     layers = layers_of(recipe, num_classes)
     forward = 2 * sum(layer.products for layer in layers)
@@ -28,21 +28,22 @@ def count_flops(recipe: Recipe, num_classes: int) -> tuple[int, int]:
 
 
 def update_bytes(recipe: Recipe, num_classes: int) -> int:
-    """Return how many bytes an update reads and writes."""
+    """Return the number of bytes that an update reads and writes."""
     return UPDATE_PASSES * 4 * sum(layer.num_parameters for layer in layers_of(recipe, num_classes))
 
 
 def measure_products(clock: Clock, precision: str) -> float:
-    """Return the operations a second of a product of large square matrices, on the first device."""
+    """Return operations per second of a product of large square matrices."""
     device = clock.devices[0]
-    side, dtype = SIDE[device.type], torch.bfloat16 if precision == "bf16" else torch.float32
-    # Random values: on constant ones a GPU's clocks are higher than any training reaches.
+    side = SIDE[device.type]
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    # Random values, because a GPU has higher clocks on constant ones than in training.
     a, b, out = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(3))
     return 2 * side**3 * clock.rate(lambda: torch.mm(a, b, out=out))
 
 
 def measure_copy(clock: Clock) -> float:
-    """Return the bytes a second that a copy reads and writes together, on the first device."""
+    """Return bytes per second that a copy reads and writes together."""
     device = clock.devices[0]
     source, target = (
         torch.zeros(COPIED[device.type] // 4, dtype=torch.float32, device=device) for _ in range(2)

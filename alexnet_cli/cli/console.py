@@ -17,7 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from alexnet_cli.errors import on_one_line
+from alexnet_cli.cli.hints import sentence
+from alexnet_cli.errors import Hint, on_one_line
 
 
 def setup() -> None:
@@ -87,9 +88,9 @@ class _Bar:
 class ConsoleProgress:
     """Progress drawn on stderr; without a terminal only the lines that stay."""
 
-    def say(self, line: str) -> None:
-        """Show one line that stays."""
-        _stderr().print(safe(line), soft_wrap=True, highlight=False)
+    def say(self, line: str | Hint) -> None:
+        """Show one line that stays, or a hint in words."""
+        _stderr().print(safe(sentence(line)), soft_wrap=True, highlight=False)
 
     @contextmanager
     def track(self, what: str, total: int) -> Iterator[_Bar]:

@@ -7,10 +7,7 @@ import typer
 from rich.table import Table
 
 from alexnet_cli.cli.console import print_line, print_rich, safe
-from alexnet_cli.cli.options import (
-    AsJson,
-    Settings,
-)
+from alexnet_cli.cli.options import AsJson, Settings
 from alexnet_cli.cli.tables import show, split_table
 
 

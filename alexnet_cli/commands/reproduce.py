@@ -81,12 +81,12 @@ def reproduce(
 
 
 def _parse_data(text: str) -> tuple[str, Path | str]:
-    from alexnet_cli.data.remote.files import location
+    from alexnet_cli.data.dataset_ref import DatasetRef
 
     name, equals, place = text.partition("=")
     if not (name and equals and place):
         raise typer.BadParameter(f"{text}: write NAME=DATASET.", param_hint="--data")
-    return name, location(place)
+    return name, DatasetRef.parse(place)
 
 
 def job_arguments(job: "Job") -> list[str]:

@@ -18,13 +18,13 @@ PAPER_CLASSES = 1000
 
 @dataclass(frozen=True, slots=True)
 class NetworkInfo:
-    """A network, and where it comes from.
+    """A network, and its origin.
 
     Attributes:
-        kind: recipe, checkpoint or onnx.
-        input: channels, rows, columns of the crop the network reads.
-        layers: name, output shape and number of parameters of each.
-        about: origin and figures of a checkpoint or model.
+        kind: "recipe", "checkpoint" or "onnx".
+        input: channels, rows and columns of the crop that the network reads.
+        layers: name, output shape and number of parameters of each layer.
+        about: origin and errors of a checkpoint or model.
     """
 
     kind: str
@@ -51,22 +51,23 @@ class DatasetInfo:
 def info(
     thing: str, *, settings: list[str] | None = None, num_classes: int = PAPER_CLASSES
 ) -> NetworkInfo | DatasetInfo:
-    """Say what `thing` is: a recipe's name, a dataset folder or URL, a checkpoint, an ONNX model.
+    """Describe a recipe, a dataset folder or URL, a checkpoint, or an ONNX model.
 
     Args:
-        settings, num_classes: for recipes.
+        settings: changes of the fields of a recipe.
+        num_classes: of the network of a recipe.
 
     Raises:
-        UsageError: it is none of them.
-        InputError: the file or folder is damaged.
-        MachineError: the URL cannot be reached.
+        UsageError: if `thing` is none of them, or settings are given for a file.
+        InputError: if the file or folder is damaged.
+        MachineError: if the URL cannot be reached.
     """
     path = Path(thing)
     if thing in RECIPES:
         recipe = with_settings(find_recipe(thing), settings or [])
         return _describe("recipe", thing, recipe, num_classes, {})
     if settings:
-        raise UsageError("--set changes recipes; files are what they are.")
+        raise UsageError(f"{thing} is not a recipe, so no field of it can be set.")
     if path.is_dir():
         return _describe_dataset(thing, path, read_index(path))
     if is_url(thing):
@@ -74,7 +75,9 @@ def info(
         files.fetch_stats()
         return _describe_dataset(thing, files.folder, files.index)
     if not path.is_file():
-        raise UsageError(f"{thing}: no such file, folder or recipe. Recipes: {', '.join(RECIPES)}.")
+        raise UsageError(
+            f"{thing}: no such file, folder or recipe.", hint=f"Recipes: {', '.join(RECIPES)}."
+        )
     return _describe_onnx(path) if path.suffix == ".onnx" else _describe_checkpoint(path)
 
 

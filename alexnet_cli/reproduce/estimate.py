@@ -9,11 +9,12 @@ import torch
 from alexnet_cli.bench.clock import Clock
 from alexnet_cli.bench.stages import MARGIN, Steps, draw_batch, drawn_stats
 from alexnet_cli.data.remote.files import is_url
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.io.progress import Progress
 from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.reproduce.jobs import VIEWS, EvalJob, Job, TableDataset, TrainJob, trainings
-from alexnet_cli.training.train_step import Place, TrainStep
+from alexnet_cli.training.train_step import TrainStep
 
 FORWARD_SHARE = 1 / 3  # of a training step's arithmetic
 PARAMETER_BYTES = 4
@@ -108,7 +109,7 @@ def measure_training(recipe: Recipe, num_classes: int, devices: tuple[torch.devi
     """Return training images a second on one random batch: the median of three steps."""
     num = min(recipe.batch_size, CPU_BATCH) if devices[0].type == "cpu" else recipe.batch_size
     side = recipe.crop_size + MARGIN
-    train_step = TrainStep(recipe, num_classes, drawn_stats(side), Place(devices))
+    train_step = TrainStep(recipe, num_classes, drawn_stats(side), Runtime(devices))
     train_step.begin()
     images, labels = (torch.from_numpy(array) for array in draw_batch(num, side, num_classes))
     clock = Clock(devices, seconds=0)

@@ -1,12 +1,13 @@
 """The dropout masks of a train step (section 4.2), drawn once for the whole batch and all columns.
 
-Each layer's mask comes from a generator of its own, seeded by the step and the layer, and every
-dropout gets its rows and units of it. So one device, two devices and any number of replicas drop
-the same units, and so do eager and compiled kernels: torch's default generators would give two GPUs
-that are seeded alike the same mask for both columns.
+Each layer's mask is drawn by a generator that is seeded by the step and the layer; every dropout
+takes its rows and units. So any number of devices and replicas drop the same units, and so do eager
+and compiled kernels. torch's default generators would draw the same mask for both columns on two
+GPUs with equal seeds.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,10 @@ from alexnet_cli.model.split import Network
 
 
 class DropoutMasks:
-    """Hands each dropout of a network its part of the masks of a step."""
+    """Sets the mask of each dropout layer of a network."""
 
     def __init__(self, net: Network):
-        self._parts = [net] if isinstance(net, AlexNet) else list(net.parts)
+        self._parts: list[Any] = [net] if isinstance(net, AlexNet) else list(net.parts)
         layers = layers_of(self._parts[0].recipe, self._parts[0].num_classes)
         self._layers = [layer for layer in layers if layer.kind == "dropout"]
         devices = {parameter.device for parameter in net.parameters()}
@@ -31,7 +32,7 @@ class DropoutMasks:
         """Draw the masks of one step.
 
         Args:
-            rng: of the step; every replica has the same.
+            rng: of the step, the same in every replica.
             rows: this replica's rows of the batch.
             num: images in the whole batch.
         """
@@ -47,7 +48,7 @@ class DropoutMasks:
     def _dropouts(
         self, name: str
     ) -> Iterator[tuple[UnscaledDropout, torch.device, tuple[int, ...]]]:
-        """Yield the dropouts of one layer with their devices and the columns they hold."""
+        """Yield the dropouts of one layer with their devices and columns."""
         for part in self._parts:
             yield part.get_submodule(name), next(part.parameters()).device, part.columns
 

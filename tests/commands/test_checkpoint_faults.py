@@ -135,7 +135,7 @@ def extra(whole):
         (lambda whole: with_weights(whole, half), "is float16, not float32"),
         (lambda whole: with_weights(whole, double), "is float64, not float32"),
         (lambda whole: with_weights(whole, renamed), "there is no conv1.weight; there is no"),
-        (extra, "conv9.weight is none of it"),
+        (extra, "conv9.weight is not part of it"),
     ],
     ids=["half", "double", "renamed", "extra"],
 )

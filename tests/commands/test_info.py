@@ -44,7 +44,7 @@ def test_settings_change_the_table(answer):
     assert narrow["parameters"] < 60_965_224 / 3
 
 
-def test_checkpoint_tells_its_network_and_origin(answer, shown, checkpoint, dataset):
+def test_checkpoint_is_described_with_its_network_and_origin(answer, shown, checkpoint, dataset):
     found = answer("info", checkpoint)
     assert found["classes"] == 10
     assert found["layers"][-1] == {"name": "fc8", "output": [10], "parameters": 256 * 10 + 10}
@@ -61,14 +61,14 @@ def test_file_that_is_no_checkpoint_is_refused(fails, tmp_path, content):
     assert "not an alexnet checkpoint" in failure.message
 
 
-def test_onnx_model_tells_its_network_and_origin(answer, onnx_model, checkpoint):
+def test_onnx_model_is_described_with_its_network_and_origin(answer, onnx_model, checkpoint):
     found = answer("info", onnx_model)
     assert found["kind"] == "onnx"
     assert found["layers"] == answer("info", checkpoint)["layers"]
     assert found["about"]["weights"]
 
 
-def test_dataset_tells_its_splits(answer, shown, dataset):
+def test_dataset_is_described_with_its_splits(answer, shown, dataset):
     found = answer("info", dataset)
     assert (found["kind"], found["classes"]) == ("dataset", 10)
     train = found["splits"]["train"]
@@ -77,7 +77,7 @@ def test_dataset_tells_its_splits(answer, shown, dataset):
     assert found["about"]["dataset"] in shown("info", dataset)
 
 
-def test_dataset_is_told_without_torch(needs_no_torch, dataset):
+def test_dataset_is_described_without_torch(needs_no_torch, dataset):
     needs_no_torch("info", dataset)
 
 
@@ -88,7 +88,7 @@ def test_folder_that_is_no_dataset_is_refused(fails, tmp_path):
 def test_unknown_thing_or_field_is_exit_2(fails, checkpoint):
     assert "paper, no-dropout" in fails(2, "info", "nonsense").message
     assert "no field" in fails(2, "info", "--set", "nonsense=1").message
-    assert "--set changes recipes" in fails(2, "info", checkpoint, "--set", "epochs=1").message
+    assert "is not a recipe" in fails(2, "info", checkpoint, "--set", "epochs=1").message
 
 
 WITHOUT_TORCH = (

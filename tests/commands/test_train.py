@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import Listener
+from helpers import Listener, train
 
 from alexnet_cli.cli.console import ConsoleProgress
 from alexnet_cli.distributed.precision import SLOW_BF16
@@ -19,10 +19,9 @@ from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import Milestone, Recipe
-from alexnet_cli.training import trainer as trainer_module
-from alexnet_cli.training.run import train
 from alexnet_cli.training.run_directory import RunDirectory
 from alexnet_cli.training.train_step import TrainStep
+from alexnet_cli.training.trainer import Trainer
 
 # As TINY in tests/conftest.py, said on the command line.
 SETTINGS = ["width=0.0625", "crop_size=99", "batch_size=16", "schedule=linear"]
@@ -30,7 +29,7 @@ TINY = [part for setting in [*SETTINGS, "learning_rate=0.005"] for part in ("--s
 ON_CPU = ("--device", "cpu")
 
 
-def test_json_says_how_the_run_ended(answer, dataset, tmp_path):
+def test_json_describes_the_finished_run(answer, dataset, tmp_path):
     run = tmp_path / "runs" / "one"
     found = answer("train", dataset, "--run", run, *TINY, "--epochs", 1, *ON_CPU)
     assert found["run"] == str(run)
@@ -63,8 +62,8 @@ def test_terminated_run_saves_and_resumes_to_the_same_weights(
         if line.startswith("epoch "):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with monkeypatch.context() as crop:
-        crop.setattr(ConsoleProgress, "say", terminate)  # said after each epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(ConsoleProgress, "say", terminate)  # said after each epoch
         message = fails(143, *arguments, *TINY, "--set", "seed=1", "--epochs", 2).message
     assert "--resume" in message
     assert answer(*arguments, "--resume")["epochs"] == 2
@@ -107,7 +106,7 @@ def test_folder_of_other_files_is_left_as_it_is(fails, dataset, tmp_path):
 
 def test_resume_without_a_checkpoint_is_refused(fails, dataset, tmp_path):
     failure = fails(3, "train", dataset, "--run", tmp_path / "none", "--resume", *ON_CPU)
-    assert f"no checkpoint to resume in {tmp_path / 'none'}" in failure.message
+    assert f"{tmp_path / 'none'}: no checkpoint to resume." in failure.message
     assert "without --resume" in failure.message
     assert list(tmp_path.iterdir()) == []
 
@@ -139,7 +138,7 @@ def test_missing_pixel_stats_name_the_command_that_makes_them(fails, dataset, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_images_smaller_than_the_patches_are_refused(fails, dataset, tmp_path):
+def test_images_smaller_than_the_crops_are_refused(fails, dataset, tmp_path):
     failure = fails(3, "train", dataset, "--run", tmp_path / "run", *ON_CPU)
     assert "crops of 224" in failure.message
     assert not (tmp_path / "run").exists()
@@ -220,14 +219,14 @@ def test_signal_in_validation_stops_before_its_end_and_resumes_to_the_same_run(
     answer, fails, dataset, runs, tmp_path, monkeypatch
 ):
     arguments = ("train", dataset, "--run", tmp_path / "run", *ON_CPU)
-    real, calls = trainer_module.validate, []
+    real, calls = Trainer._validate, []
 
-    def validate(*given):
+    def validate(trainer):
         calls.append(os.kill(os.getpid(), signal.SIGTERM))
-        return real(*given)
+        return real(trainer)
 
-    with monkeypatch.context() as crop:
-        crop.setattr(trainer_module, "validate", validate)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_validate", validate)
         message = fails(143, *arguments, *TINY, "--set", "seed=1", "--epochs", 2).message
     assert "stopped and saved at epoch 1, step 4" in message
     assert not (tmp_path / "run" / "log.jsonl").exists()
@@ -260,7 +259,7 @@ def test_checkpoints_within_an_epoch_are_as_often_as_asked_for(
     assert saved == steps
 
 
-def test_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_when_there_is_room(
+def test_full_disk_keeps_the_last_checkpoint_and_the_run_resumes_when_there_is_room(
     answer, fails, dataset, runs, tmp_path, monkeypatch
 ):
     run, real, first = tmp_path / "run", os.fsync, []
@@ -273,8 +272,8 @@ def test_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_when_there_is_r
             first.append((run / "last.safetensors").read_bytes())
         return real(descriptor)
 
-    with monkeypatch.context() as crop:
-        crop.setattr(os, "fsync", fail)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
         message = fails(4, *arguments, *TINY, "--set", "seed=1", "--epochs", 2).message
 
     assert "disk" in message
@@ -285,7 +284,7 @@ def test_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_when_there_is_r
     assert_equal(last_of(run).weights, last_of(runs.first).weights)
 
 
-def test_log_that_cannot_be_written_is_said_and_training_goes_on(
+def test_log_that_cannot_be_written_is_reported_and_training_continues(
     alexnet, dataset, tmp_path, monkeypatch
 ):
     def fail(_run, _row):
@@ -296,8 +295,8 @@ def test_log_that_cannot_be_written_is_said_and_training_goes_on(
     result = alexnet("train", dataset, *arguments)
 
     assert result.exit_code == 0, result.output
-    friendly_oom_errors = "log.jsonl: could not be written (No space left on device); going on"
-    assert result.stderr.count(friendly_oom_errors) == 2
+    line = "log.jsonl: could not be written (No space left on device); training continues"
+    assert result.stderr.count(line) == 2
     assert last_of(tmp_path / "run").train_state.epoch == 2
 
 
@@ -313,8 +312,8 @@ def test_full_memory_of_the_device_is_exit_4_with_a_smaller_batch(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.25 GiB. GPU 0 ..")
         return real(train_step, batch, at, *more)
 
-    with monkeypatch.context() as crop:
-        crop.setattr(TrainStep, "loss", loss)
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainStep, "loss", loss)
         message = fails(4, *arguments, *TINY, "--epochs", 1, "--save-steps", 1).message
 
     assert "out of memory with batches of 16 (2.25 GiB needed)" in message
@@ -343,7 +342,7 @@ def test_resume_with_anything_else_than_more_epochs_is_refused(
     message = fails(3, "train", dataset, *arguments, *ON_CPU).message
 
     assert values in message
-    assert "only --epochs may change" in message
+    assert "only its number of epochs and its devices may change" in message
     check()
 
 
@@ -358,7 +357,7 @@ def test_changed_end_of_a_resumed_run_is_recorded(answer, dataset, runs, tmp_pat
     assert last_of(run).recipe.epochs == 3
 
 
-def test_run_goes_on_on_another_number_of_devices(answer, dataset, runs, tmp_path):
+def test_run_is_resumed_on_another_number_of_devices(answer, dataset, runs, tmp_path):
     run = shutil.copytree(runs.first, tmp_path / "run")
     more = ("--resume", "--epochs", 3, *ON_CPU, "--gpus", 2)
 
@@ -401,7 +400,7 @@ def last_of(run: Path) -> Checkpoint:
     return load_checkpoint(run / "last.safetensors", with_optimizer=True)
 
 
-def test_imported_and_fresh_layers_are_told(alexnet, dataset, checkpoint, tmp_path):
+def test_imported_and_fresh_layers_are_reported(alexnet, dataset, checkpoint, tmp_path):
     arguments = ("--recipe", "pretrain-2009", *SMALL, "--epochs", 1, "--init-from", checkpoint)
 
     result = alexnet("train", dataset, "--run", tmp_path / "run", *arguments, *ON_CPU)
@@ -490,7 +489,7 @@ def begun(dataset, checkpoint, tmp_path_factory) -> Path:
     recipe = replace(
         widen(find_recipe("pretrain-2009"), 1 / 16), crop_size=99, batch_size=16, epochs=1
     )
-    train(dataset, run, recipe, init_from=checkpoint, device="cpu")
+    train(dataset, run, recipe, init_from=checkpoint)
     return run
 
 
@@ -666,15 +665,13 @@ def test_run_that_began_is_not_begun_again_from_another(fails, dataset, runs, ch
 # --- precision
 
 
-def test_cpu_without_bfloat16_instructions_is_warned_of_once_and_training_goes_on(
+def test_cpu_without_bfloat16_instructions_is_reported_once(
     dataset, tiny_recipe, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     said = Listener()
 
-    result = train(
-        dataset, tmp_path / "run", tiny_recipe, device="cpu", precision="bf16", progress=said
-    )
+    result = train(dataset, tmp_path / "run", tiny_recipe, precision="bf16", progress=said)
 
     assert (result.epochs, result.precision) == (2, "bf16")
     assert said.lines.count(SLOW_BF16) == 1

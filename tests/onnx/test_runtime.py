@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
 from alexnet_cli.cli.hints import message
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.errors import CheckpointError, DeviceError, InputError, MachineError
 from alexnet_cli.inference.classifier import load_classifier
 from alexnet_cli.inference.export import export
@@ -54,7 +55,7 @@ def test_waiting_threads_of_a_session_sleep_after_a_moment(models):
 
 @pytest.mark.parametrize("views", [1, 10])
 def test_model_info_is_that_of_the_checkpoint(models, checkpoint, views: int):
-    _, origin = load_classifier(checkpoint, CPU)
+    _, origin = load_classifier(checkpoint, Runtime(CPU))
 
     found = load_onnx(models[views], "cpu")
 
@@ -67,7 +68,7 @@ def test_model_info_is_that_of_the_checkpoint(models, checkpoint, views: int):
 @pytest.mark.parametrize("num_images", [1, 2, 5])
 @pytest.mark.parametrize("views", [1, 10])
 def test_probabilities_are_those_of_torch(models, checkpoint, views: int, num_images: int):
-    classifier, _ = load_classifier(checkpoint, CPU)
+    classifier, _ = load_classifier(checkpoint, Runtime(CPU))
     images = draw_images(num_images, classifier.augmenter.image_size)
 
     found = load_onnx(models[views], "cpu").probabilities(images)

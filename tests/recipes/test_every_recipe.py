@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import train
 
 from alexnet_cli.data.shards.dataset import open_dataset
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.inference.classifier import build_classifier
 from alexnet_cli.inference.export import export
 from alexnet_cli.inference.metrics import score
@@ -20,7 +22,6 @@ from alexnet_cli.recipes.named_recipe import PublishedResult
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER, Recipe
 from alexnet_cli.recipes.small import DEMO, SMALL
-from alexnet_cli.training.run import train
 
 # The networks for large images; those of CIFAR-10 have no hidden layers.
 HIDDEN = [name for name, recipe in RECIPES.items() if recipe.fc6.units]
@@ -102,7 +103,7 @@ def shrink(name: str) -> Recipe:
 
 def train_loss(checkpoint: Checkpoint, dataset: Path) -> float:
     """Return the log loss on the center of the training images, without dropout."""
-    classifier = build_classifier(checkpoint, (torch.device("cpu"),), Path("a checkpoint"))
+    classifier = build_classifier(checkpoint, Runtime((torch.device("cpu"),)), Path("a checkpoint"))
     found = predict_split(classifier, open_dataset(dataset), "train", num_views=1)
     return score(found.probs, found.labels).log_loss
 
@@ -110,7 +111,7 @@ def train_loss(checkpoint: Checkpoint, dataset: Path) -> float:
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_trains_reloads_and_exports(name, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr("alexnet_cli.inference.export.CHECKED_VIEWS", 36)
-    train(dataset, tmp_path / "run", shrink(name), device="cpu")
+    train(dataset, tmp_path / "run", shrink(name))
     trained = load_checkpoint(tmp_path / "run" / "last.safetensors")
     fresh = AlexNet(shrink(name), 10)
     initialize(fresh, shrink(name).seed)

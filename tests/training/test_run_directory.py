@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import a_checkpoint
 
+from alexnet_cli.cli import hints
 from alexnet_cli.errors import CheckpointError, InputError, MachineError
 from alexnet_cli.io.folder_lock import LOCK_NAME
 from alexnet_cli.model.architecture import parameter_shapes
@@ -52,8 +53,8 @@ def refused(path: Path) -> str:
     with pytest.raises(InputError) as caught:
         RunDirectory(path).create(replace(DEMO, seed=9))
     assert caught.value.exit_code == 3
-    assert "left as it is" in str(caught.value)
-    return str(caught.value)
+    assert "left as it is" in hints.message(caught.value)
+    return hints.message(caught.value)
 
 
 def test_run_with_a_checkpoint_is_left_as_it_is(run):
@@ -128,8 +129,8 @@ def no_entry(run: RunDirectory) -> str:
     with pytest.raises(MachineError) as caught, RunDirectory(run.path).locked():
         pytest.fail("two hold the folder")
     assert caught.value.exit_code == 4
-    assert str(caught.value).count("\n") < 3
-    return str(caught.value)
+    assert hints.message(caught.value).count("\n") < 3
+    return hints.message(caught.value)
 
 
 def test_second_holder_of_a_run_is_refused_with_its_path(run):
@@ -141,7 +142,7 @@ def test_second_holder_of_a_run_is_refused_with_its_path(run):
     assert "--run" in message
 
 
-def test_second_run_in_a_folder_is_told_that_it_is_in_use_before_and_after_a_checkpoint(run):
+def test_second_run_in_a_folder_is_refused_before_and_after_a_checkpoint(run):
     with run.locked():
         assert "--run" in no_entry(run)
         run.save(a_checkpoint(1), is_best=True)
@@ -149,13 +150,13 @@ def test_second_run_in_a_folder_is_told_that_it_is_in_use_before_and_after_a_che
         with pytest.raises(MachineError, match="in use by another process"):
             RunDirectory(run.path).check_unused()
 
-    with pytest.raises(InputError, match="already holds a run"):
+    with pytest.raises(InputError, match="already contains a run"):
         RunDirectory(run.path).check_unused()
 
 
 def test_run_that_began_and_ended_while_the_lock_was_waited_for_is_left_as_it_is(run):
     run.save(a_checkpoint(1), is_best=True)
-    with run.locked(), pytest.raises(InputError, match="already holds a run"):
+    with run.locked(), pytest.raises(InputError, match="already contains a run"):
         run.create(DEMO)
 
 
@@ -324,8 +325,9 @@ def test_last_comes_back_with_its_optimizer_state(run):
 
 
 def test_run_without_a_checkpoint_cannot_be_resumed(run):
-    with pytest.raises(CheckpointError, match=r"(?s)no checkpoint to resume.*without --resume"):
+    with pytest.raises(CheckpointError, match="no checkpoint to resume") as caught:
         run.load_last()
+    assert "without --resume" in hints.message(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -334,11 +336,12 @@ def test_run_without_a_checkpoint_cannot_be_resumed(run):
 def test_folder_where_no_run_can_begin_is_not_offered_for_one(run, name, advice):
     (run.path / name).write_text("mine")
 
-    with pytest.raises(CheckpointError, match=f"(?s)no checkpoint to resume.*{advice}") as caught:
+    with pytest.raises(CheckpointError, match="no checkpoint to resume") as caught:
         run.load_last()
 
-    assert "without --resume" not in str(caught.value)
-    assert str(caught.value).count("\n") < 3
+    assert advice in hints.message(caught.value)
+    assert "without --resume" not in hints.message(caught.value)
+    assert hints.message(caught.value).count("\n") < 3
 
 
 def test_run_whose_last_is_a_copy_of_its_best_cannot_be_resumed(run):
@@ -431,7 +434,7 @@ def test_rows_after_dropping_some_are_those_that_were_kept(run):
 
 
 def test_row_that_was_cut_by_a_full_disk_leaves_no_trace(run):
-    """The kernel writes as much as there is room for, here as a limit says, and then refuses."""
+    """The kernel writes up to a limit, and then refuses."""
     run.add_row({"epoch": 1})
     program = (
         "import resource, signal, sys\n"
@@ -473,7 +476,7 @@ def test_disk_without_room_for_the_checkpoints_is_refused_before_anything_is_mad
     with pytest.raises(MachineError, match="the checkpoints of the run need") as caught:
         run.check_room(recipe, 10)
 
-    assert "Make room" in str(caught.value)
+    assert "Make room" in hints.message(caught.value)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
     run.check_room(recipe, 10)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from alexnet_cli.data.pixel_stats import PixelStats, load_pixel_stats
+from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.data.shards.dataset import open_dataset
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.checkpoint import TrainState
@@ -16,7 +17,8 @@ from alexnet_cli.model.optimizer import build_optimizer, set_learning_rates, sta
 from alexnet_cli.model.schedule import LearningRates
 from alexnet_cli.model.split import whole_state
 from alexnet_cli.recipes.recipe import Recipe
-from alexnet_cli.training.train_step import Place, TrainStep
+from alexnet_cli.training.train_step import TrainStep
+from alexnet_cli.types import PixelStats
 
 CPU = torch.device("cpu")
 NUM_CLASSES = 10
@@ -43,7 +45,7 @@ def stats() -> PixelStats:
 
 def build(recipe: Recipe, stats: PixelStats, replicas: Replicas = ALONE, **place) -> TrainStep:
     place = {"devices": (CPU,), **place}
-    train_step = TrainStep(recipe, NUM_CLASSES, stats, Place(replicas=replicas, **place))
+    train_step = TrainStep(recipe, NUM_CLASSES, stats, Runtime(replicas=replicas, **place))
     train_step.begin()
     return train_step
 
@@ -114,7 +116,7 @@ def test_empty_share_has_a_gradient_of_zero_and_counts_nothing(tiny_recipe, stat
 
 
 def double(train_step: TrainStep) -> TrainStep:
-    """Let a learner compute in float64, where the order of sums does not show."""
+    """Make a train step compute in float64, where the order of sums does not matter."""
     train_step.net.double()
     train_step.optimizer = build_optimizer(train_step.recipe, train_step.net)
     augment = train_step.augmenter.random
@@ -124,27 +126,27 @@ def double(train_step: TrainStep) -> TrainStep:
 
 def train_in_float64(recipe: Recipe, stats: PixelStats, devices: int, replicas: int) -> dict:
     """Return the weights after six updates, the replicas' gradients averaged by hand."""
-    learners = [
+    train_steps = [
         double(build(recipe, stats, Pretended(rank, replicas), devices=(CPU,) * devices))
         for rank in range(replicas)
     ]
     for step in range(6):
         images, labels = draw(7)
         at = replace(AT, step=step)
-        for train_step in learners:
-            rows = train_step.place.replicas.share.rows(7)
+        for train_step in train_steps:
+            rows = train_step.runtime.replicas.share.rows(7)
             train_step.optimizer.zero_grad()
             train_step.loss((images[rows], labels[rows]), at, 7, zeros()).backward()
         for parameters in zip(
-            *(train_step.net.parameters() for train_step in learners), strict=True
+            *(train_step.net.parameters() for train_step in train_steps), strict=True
         ):
             mean = sum(parameter.grad for parameter in parameters) / replicas
             for parameter in parameters:
                 parameter.grad = mean.clone()
-        for train_step in learners:
+        for train_step in train_steps:
             set_learning_rates(train_step.optimizer, LearningRates(1e-3, 2e-3))
             train_step.optimizer.step()
-    return whole_state(learners[0].net)
+    return whole_state(train_steps[0].net)
 
 
 @pytest.mark.parametrize(("devices", "replicas"), [(2, 1), (1, 2), (1, 3), (2, 2)])
@@ -245,7 +247,7 @@ def test_draws_depend_on_the_seed(tiny_recipe, stats):
 
 
 @pytest.mark.parametrize(("last", "noises"), [(0, [True] * 3), (2, [True, True, False])])
-def test_color_noise_lasts_as_long_as_the_recipe_says(
+def test_color_noise_ends_after_the_epochs_of_the_recipe(
     tiny_recipe, stats, monkeypatch, last, noises
 ):
     train_step = build(replace(tiny_recipe, color_noise_epochs=last), stats)
@@ -331,7 +333,7 @@ def test_checkpoint_is_a_copy(tiny_recipe, stats, ema_decay, num_devices):
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 @pytest.mark.parametrize("num_devices", [1, 2])
-def test_learner_that_is_restored_learns_on_bit_for_bit(tiny_recipe, stats, ema_decay, num_devices):
+def test_restored_train_step_continues_bit_for_bit(tiny_recipe, stats, ema_decay, num_devices):
     recipe, place = replace(tiny_recipe, ema_decay=ema_decay), {"devices": (CPU,) * 2}
     place["devices"] = place["devices"][:num_devices]
     straight = build(recipe, stats, **place)

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from alexnet_cli.distributed.allocator import keep_freed_memory
+from alexnet_cli.distributed.device_plan import keep_freed_memory
 from alexnet_cli.distributed.precision import allow_tf32, autocast
 from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.model.optimizer import build_optimizer
