@@ -21,7 +21,13 @@ import simplejpeg
 from PIL import Image
 
 from alexnet_cli.data.images.jpeg_header import ARITHMETIC, SCAN, JpegHeader, read_jpeg_header
-from alexnet_cli.data.images.strip_metadata import PNG_SIGNATURE, bare_jpeg, bare_png, check_tiff
+from alexnet_cli.data.images.strip_metadata import (
+    PNG_SIGNATURE,
+    bare_jpeg,
+    bare_png,
+    check_tiff,
+    ends_within_tags,
+)
 from alexnet_cli.data.images.to_rgb import rgb_pixels
 from alexnet_cli.data.images.truncation import check_loaded, check_opened
 from alexnet_cli.errors import ImageError
@@ -31,6 +37,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs is al
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 OUR_FORMATS = {b"\xff\xd8\xff": "JPEG", PNG_SIGNATURE: "PNG", b"GIF8": "GIF"}
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TAGS_CUT = "the file ends before the tags of the TIFF"
 OTHER_FORMATS = {
     b"%!PS": "EPS",
     b"\xc5\xd0\xd3\xc6": "EPS",
@@ -199,6 +206,8 @@ def _decode_with_pillow(content: bytes, header: JpegHeader | None) -> np.ndarray
     except Image.DecompressionBombError as error:
         raise ImageError("too-many-pixels", _one_line(error)) from error
     except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError...
+        if _is_cut_tiff(content):
+            raise ImageError("truncated", TAGS_CUT) from error
         raise ImageError(_reason(error), _one_line(error)) from error
 
 
@@ -253,6 +262,8 @@ def _explain_unidentified(content: bytes) -> ImageError:
     for magic, kind in OUR_FORMATS.items():
         if content.startswith(magic):
             return ImageError("corrupt", f"a {kind} header that cannot be read")
+    if _is_cut_tiff(content):
+        return ImageError("truncated", TAGS_CUT)
     if content[:4] in TIFF_SIGNATURES:
         return ImageError("unsupported-variant", "a TIFF that cannot be read")
     name = next((name for magic, name in OTHER_FORMATS.items() if content.startswith(magic)), None)
@@ -261,6 +272,10 @@ def _explain_unidentified(content: bytes) -> ImageError:
     if name:
         return ImageError("format-not-accepted", name)
     return ImageError("not-an-image", f"starts with {content[:8]!r}")
+
+
+def _is_cut_tiff(content: bytes) -> bool:
+    return content[:4] in TIFF_SIGNATURES and ends_within_tags(content)
 
 
 def _one_line(error: BaseException) -> str:

@@ -20,6 +20,8 @@ INNER_TAGS = (34665, 34853, 40965)  # Exif, GPS, interoperability: more tags els
 MAX_DIRECTORIES = 8
 MAX_TAGS = 1 << 16  # of a directory
 CLASSIC, BIG = ("L", "H", "HHL4s"), ("Q", "Q", "HHQ8s")  # an offset, a count, a tag
+# Bytes of a value, by its type; 1 for the types that are not listed.
+VALUE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 
 def bare_jpeg(content: bytes) -> bytes:
@@ -76,6 +78,24 @@ def check_tiff(content: bytes) -> None:
     for layout in layouts:
         with suppress(struct.error):  # it ends too early; Pillow reports that
             _check_directories(content, *(struct.Struct(order + part) for part in layout))
+
+
+def ends_within_tags(content: bytes) -> bool:
+    """Return whether the first directory of a TIFF, or a value in it, is beyond the end."""
+    order = "<" if content[:2] == b"II" else ">"
+    layout = BIG if b"+" in content[2:4] else CLASSIC
+    offset, count, entry = (struct.Struct(order + part) for part in layout)
+    try:
+        start = offset.unpack_from(content, offset.size)[0]
+        for number in range(min(MAX_TAGS, *count.unpack_from(content, start))):
+            place = start + count.size + number * entry.size
+            _, kind, num_values, value = entry.unpack_from(content, place)
+            num_bytes = num_values * VALUE_BYTES.get(kind, 1)
+            if num_bytes > len(value) and offset.unpack(value)[0] + num_bytes > len(content):
+                return True
+    except struct.error:
+        return True
+    return False
 
 
 def _check_directories(

@@ -91,7 +91,8 @@ def _to_rgb(image: Image.Image, shift: int | None, is_negative: bool) -> Image.I
             gray[wide == clear] = 255
         return Image.fromarray(gray).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
+        straight = image.convert("LA") if image.mode == "La" else image  # Pillow has no La -> RGBA
+        layer = straight.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(white, layer).convert("RGB")
     return image.convert("RGB")

@@ -64,12 +64,13 @@ def _list_samples(
     images = []
     with path.open("rb") as file:
         for key, members in _group(path, file, ignored):
-            image = next((m for ext, m in members.items() if ext in IMAGES), None)
+            image, *others = [m for ext, m in members if ext in IMAGES] or [None]
+            count_ignored(ignored, "another image of the same sample", len(others))
             if image is None:
                 count_ignored(ignored, "sample without jpg, jpeg or png")
                 continue
             where = f"{path}: {key[:80]!r}"
-            contents = {ext: _read_note(file, members[ext]) for ext in NOTES if ext in members}
+            contents = {ext: _read_note(file, m) for ext, m in reversed(members) if ext in NOTES}
             notes = read_notes(contents, image.name, where)
             if notes.label is None and split == "test":
                 count_ignored(ignored, "test image without a label")
@@ -88,14 +89,11 @@ def _list_samples(
 
 def _group(
     path: Path, file: BinaryIO, ignored: dict[str, int]
-) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
-    """Yield (key, members by extension) of each sample: neighbors with the same key."""
+) -> Iterator[tuple[str, list[tuple[str, tarfile.TarInfo]]]]:
+    """Yield (key, members with their extensions) of each sample: neighbors with the same key."""
     members = list_members(path, file, 0, path.stat().st_size, ignored)
     for key, group in groupby(members, key=lambda member: key_and_extension(member.name)[0]):
-        by_extension: dict[str, tarfile.TarInfo] = {}
-        for member in group:
-            by_extension.setdefault(key_and_extension(member.name)[1], member)
-        yield key, by_extension
+        yield key, [(key_and_extension(member.name)[1], member) for member in group]
 
 
 def _read_note(file: BinaryIO, member: tarfile.TarInfo) -> bytes:

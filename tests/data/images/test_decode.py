@@ -358,3 +358,10 @@ def test_what_pillow_logs_of_a_file_stays_off_the_terminal():
     )
     assert b"ImageError: " in found.stderr
     assert found.stderr.startswith(b"Traceback")
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "jpeg"])
+def test_tiff_cut_short_is_truncated_wherever_it_ends(compression):
+    content = encoded(draw_image(40, 50), "TIFF", compression=compression)
+    ends = range(8, len(content) - 1, len(content) // 60)
+    assert {refusal(content[:end]).reason for end in ends} == {"truncated"}

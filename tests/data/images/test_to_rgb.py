@@ -122,3 +122,8 @@ def test_what_libtiff_says_of_a_damaged_file_stays_off_the_terminal(capfd):
     with pytest.raises(OSError, match="decoder error"):
         opened(bytes(content))
     assert capfd.readouterr() == ("", "")
+
+
+def test_gray_that_was_multiplied_by_its_alpha_is_laid_on_white():
+    image = Image.new("LA", (64, 64), (100, 51)).convert("La")
+    assert (rgb_pixels(image) == 255 - 51 + 20).all()

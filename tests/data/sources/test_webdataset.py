@@ -207,3 +207,11 @@ def test_class_names_nested_without_end_are_refused(folder):
     (folder / "classes.json").write_text("[" * 100_000)
     with refused(SourceError, r"classes\.json: not readable"):
         read_webdataset(folder)
+
+
+@pytest.mark.parametrize("second", ["a.png", "a.jpg"])
+def test_second_image_of_a_sample_is_counted(tmp_path, second):
+    write(tmp_path / "train-0.tar", ("a.jpg", b"1"), (second, b"2"), ("a.cls", 0))
+    source = read(tmp_path)
+    assert listed(source, "train") == [("a.jpg", 0, b"1")]
+    assert source.ignored == {"another image of the same sample": 1}
