@@ -92,7 +92,11 @@ def prep(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Resize labeled images to 256x256 and pack them into WebDataset shards."""
+    """Resize labeled images to 256x256 and pack them into WebDataset shards.
+
+    JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, PGM, PBM, AVIF and JPEG 2000 files are read, whatever
+    their names; HEIC after pip install pillow-heif.
+    """
     from alexnet_cli.prep.build import prep as run
     from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 

@@ -782,11 +782,9 @@ def other_formats() -> Iterator[OddFile]:
         "svg-xml": b"<?xml version='1.0'?>\n" + svg,
         "svg-entities": b"<!DOCTYPE svg [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;'>]>" + svg,
         "psd": b"8BPS\0\1" + bytes(99),
-        "ppm": save(image, "PPM"),
         "tga": save(image, "TGA"),
         "ico": save(image, "ICO", sizes=[(16, 16)]),
         "icns": b"icns" + bytes(99),
-        "jpeg-2000": save(image, "JPEG2000"),
         "avif": b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(99),
         "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99),
         "dds": save(image.convert("RGBA"), "DDS"),
@@ -812,6 +810,16 @@ def other_formats() -> Iterator[OddFile]:
     }
     for name, content in contents.items():
         yield OddFile(f"other-{name}.JPEG", content, REJECTED)
+    for kind in ("PPM", "JPEG2000", "AVIF"):
+        whole = save(image, kind)
+        yield OddFile(f"{kind}.JPEG", whole, WRITTEN)
+        yield OddFile(f"{kind}-cut.JPEG", whole[: len(whole) // 2], REJECTED)
+    for name, header in (
+        ("ppm-huge", b"P6 60000 60000 255\n"),
+        ("ppm-plain-huge", b"P3 5000 5000 255\n" + b"1 " * 9999),
+        ("ppm-wide-huge", b"P5 5000 5000 1023\n" + bytes(9999)),
+    ):
+        yield OddFile(f"{name}.ppm", header, REJECTED)
 
 
 def sizes(large: bool) -> Iterator[OddFile]:

@@ -13,6 +13,8 @@ import logging
 import os
 import stat
 import warnings
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from alexnet_cli.data.images.strip_metadata import (
     bare_jpeg,
     bare_png,
     check_tiff,
+    ends_within_box,
     ends_within_tags,
 )
 from alexnet_cli.data.images.to_rgb import rgb_pixels
@@ -34,10 +37,19 @@ from alexnet_cli.errors import ImageError
 from alexnet_cli.io.disk import is_ours
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs is also raised
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-OUR_FORMATS = {b"\xff\xd8\xff": "JPEG", PNG_SIGNATURE: "PNG", b"GIF8": "GIF"}
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+JP2, CODESTREAM = b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"  # of JPEG 2000
+OUR_FORMATS = {
+    b"\xff\xd8\xff": "JPEG",
+    PNG_SIGNATURE: "PNG",
+    b"GIF8": "GIF",
+    JP2: "JPEG 2000",
+    CODESTREAM: "JPEG 2000",
+}
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-TAGS_CUT = "the file ends before the tags of the TIFF"
+CUT = "the file ends before its parts do"
 OTHER_FORMATS = {
     b"%!PS": "EPS",
     b"\xc5\xd0\xd3\xc6": "EPS",
@@ -45,15 +57,11 @@ OTHER_FORMATS = {
     b"<svg": "SVG",
     b"<?xml": "XML or SVG",
     b"8BPS": "PSD",
-    b"\0\0\0\x0cjP": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000",
     b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cJXL": "JPEG XL",
     b"II\xbc\x01": "JPEG XR",
     b"\0\0\1\0": "ICO",
     b"DDS ": "DDS",
-    b"P5": "PGM",
-    b"P6": "PPM",
 }
 REASONS = (
     "empty",
@@ -67,18 +75,30 @@ REASONS = (
 )
 STRIPS, TILES = 273, 324  # TIFF tags: offsets of the pieces
 KINDS = (0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA)  # of JPEG frames that libjpeg-turbo can decode
+SLOW_CODECS = ("bmp_rle", "ppm", "ppm_plain", "jpeg2k")  # as Pillow calls them
 MAX_FILE_BYTES = 1 << 28  # a hundred million pixels without compression
 MAX_PIXELS = 1 << 27  # 134 million: 400 MB as RGB
 # The peak for a file and its pixels: a prep worker stays below 1 GiB.
 MAX_MEMORY = 880 << 20
 # Peak bytes for decoding a pixel, our RGB included; measured as resident size.
-BYTES_PER_PIXEL = {"PNG": 8, "GIF": 8, "BMP": 10, "TIFF": 16, "WEBP": 17}
+BYTES_PER_PIXEL = {
+    "PNG": 8,
+    "GIF": 8,
+    "BMP": 10,
+    "TIFF": 16,
+    "WEBP": 17,
+    "AVIF": 17,
+    "HEIF": 17,
+    "PPM": 24,
+    "JPEG2000": 32,
+}
 # Pixels times scans. A scan costs up to 0.7 ns per pixel, arithmetic coding up to eight times that,
 # so no JPEG takes more than some seconds; a usual one has at most ten scans.
 MAX_SCANNED_PIXELS = 1 << 32
 ARITHMETIC_COST = 8
-# Pillow decodes these in Python, about 0.5 us per pixel.
-MAX_RUN_LENGTH_PIXELS = 1 << 24
+# Of BMPs in run-length code and of PPMs, which Pillow decodes in Python in about 0.5 us per pixel;
+# of JPEG 2000, which takes up to 1 us.
+MAX_SLOW_PIXELS = 1 << 24
 # Pillow reads what is before and between the pixels in Python, some us per step, and keeps a list.
 MAX_READS = 1 << 20
 MAX_REREADS = 4  # of the whole file; an index can point at the same bytes without end
@@ -192,7 +212,7 @@ def _decode_with_pillow(content: bytes, header: JpegHeader | None) -> np.ndarray
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # corrupt EXIF and size hints; sizes are checked here
             bare = _bare(content)
-            with Image.open(_MeteredFile(bare), formats=FORMATS) as image:
+            with Image.open(_MeteredFile(bare), formats=_formats_of(content)) as image:
                 held = len(content) + (len(bare) if bare is not content else 0)
                 _check_opened(image, content, header, held)
                 check_opened(image)
@@ -206,8 +226,8 @@ def _decode_with_pillow(content: bytes, header: JpegHeader | None) -> np.ndarray
     except Image.DecompressionBombError as error:
         raise ImageError("too-many-pixels", _one_line(error)) from error
     except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError...
-        if _is_cut_tiff(content):
-            raise ImageError("truncated", TAGS_CUT) from error
+        if _is_cut(content):
+            raise ImageError("truncated", CUT) from error
         raise ImageError(_reason(error), _one_line(error)) from error
 
 
@@ -216,6 +236,17 @@ def _reason(error: Exception) -> str:
     if isinstance(error, NotImplementedError) or "unsupported" in said:
         return "unsupported-variant"
     return "truncated" if "truncated" in said else "corrupt"
+
+
+def _formats_of(content: bytes) -> tuple[str, ...]:
+    """Return the formats to try: HEIC too, if that is what it is and pillow-heif is installed."""
+    if content[4:8] != b"ftyp":
+        return FORMATS
+    import_module("PIL.AvifImagePlugin").DEFAULT_MAX_THREADS = 1  # there is a worker for each core
+    if content[8:12] in HEIC_BRANDS and "HEIF" not in Image.OPEN:
+        with suppress(ImportError):
+            import_module("pillow_heif").register_heif_opener()
+    return (*FORMATS, "HEIF") if "HEIF" in Image.OPEN else FORMATS
 
 
 def _bare(content: bytes) -> bytes:
@@ -242,9 +273,9 @@ def _check_opened(image: Any, content: bytes, header: JpegHeader | None, held: i
             raise ImageError("corrupt", "a JPEG whose header cannot be followed")
         per_pixel = 7 + _coefficient_bytes(header)
     _check_size(width, height, per_pixel, held)
-    is_run_length = image.format == "BMP" and image.tile[0].codec_name == "bmp_rle"
-    if is_run_length and width * height > MAX_RUN_LENGTH_PIXELS:
-        raise ImageError("too-many-pixels", f"{width} x {height} in run-length code")
+    codec = image.tile[0].codec_name if image.tile else ""
+    if codec in SLOW_CODECS and width * height > MAX_SLOW_PIXELS:
+        raise ImageError("too-many-pixels", f"{width} x {height} in a code that is slow to decode")
     if image.format == "TIFF" and "jpeg" in str(image.info.get("compression")):
         _check_jpeg_pieces(image, content)
 
@@ -262,20 +293,29 @@ def _explain_unidentified(content: bytes) -> ImageError:
     for magic, kind in OUR_FORMATS.items():
         if content.startswith(magic):
             return ImageError("corrupt", f"a {kind} header that cannot be read")
-    if _is_cut_tiff(content):
-        return ImageError("truncated", TAGS_CUT)
+    if _is_cut(content):
+        return ImageError("truncated", CUT)
     if content[:4] in TIFF_SIGNATURES:
         return ImageError("unsupported-variant", "a TIFF that cannot be read")
+    if content.startswith(LFS_POINTER):
+        return ImageError("not-an-image", "a Git LFS pointer: fetch the image with git lfs pull")
     name = next((name for magic, name in OTHER_FORMATS.items() if content.startswith(magic)), None)
     if content[4:8] == b"ftyp":
         name = content[8:12].decode("ascii", "replace").upper()
+        if content[8:12] in HEIC_BRANDS:
+            name = "HEIC, which is read after pip install pillow-heif"
     if name:
         return ImageError("format-not-accepted", name)
     return ImageError("not-an-image", f"starts with {content[:8]!r}")
 
 
-def _is_cut_tiff(content: bytes) -> bool:
-    return content[:4] in TIFF_SIGNATURES and ends_within_tags(content)
+def _is_cut(content: bytes) -> bool:
+    """Return whether the end of a TIFF, JPEG 2000, AVIF or HEIC file is missing."""
+    if content[:4] in TIFF_SIGNATURES:
+        return ends_within_tags(content)
+    if content.startswith(CODESTREAM):
+        return not content.endswith(b"\xff\xd9")
+    return (content.startswith(JP2) or content[4:8] == b"ftyp") and ends_within_box(content)
 
 
 def _one_line(error: BaseException) -> str:

@@ -98,6 +98,20 @@ def ends_within_tags(content: bytes) -> bool:
     return False
 
 
+def ends_within_box(content: bytes) -> bool:
+    """Return whether a box of a JPEG 2000, AVIF or HEIC file goes beyond its end."""
+    start = 0
+    while start < len(content):
+        header = content[start : start + 16]
+        num_bytes = int.from_bytes(header[:4], "big")
+        if num_bytes == 1:  # the length follows, in 8 bytes
+            num_bytes = int.from_bytes(header[8:16], "big")
+        if len(header) < 8 or 0 < num_bytes < 8 or start + num_bytes > len(content):
+            return True
+        start = start + num_bytes if num_bytes else len(content)
+    return False
+
+
 def _check_directories(
     content: bytes, offset: struct.Struct, count: struct.Struct, entry: struct.Struct
 ) -> None:

@@ -23,7 +23,15 @@ CLUTTER = (
     "system volume information",
     "lost+found",
 )
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".heic", ".heif"),
+)
+# Of texts beside images: captions, boxes, metadata. Every other file is taken for an image.
+NOTE_SUFFIXES = (
+    *(".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv"),
+    *(".md", ".yaml", ".yml", ".html"),
+)
 
 
 def read_folders(
@@ -133,6 +141,8 @@ def list_files(
                     count_ignored(ignored, reason)
                 elif _is_folder(entry):
                     waiting.append(entry.path)
+                elif entry.name.lower().endswith(NOTE_SUFFIXES):
+                    count_ignored(ignored, "note beside the images")
                 else:
                     files.append((entry.path[start:], Path(entry.path), _size(entry)))
     return files

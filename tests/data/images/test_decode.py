@@ -62,7 +62,7 @@ def test_cmyk_jpeg_keeps_its_colors():
     assert levels_apart(decode(content)[:, [8, 56]], pixels[:, [8, 56]]) <= 3
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "JPEG2000"])
 def test_content_decides_the_format(kind):
     pixels = draw_image(64, 64)
     np.testing.assert_array_equal(decode(encoded(pixels, kind)), pixels)
@@ -98,7 +98,7 @@ def test_first_image_of_an_animation_is_taken():
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9, 0.99])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "PPM", "JPEG2000", "AVIF"])
 def test_image_cut_short_is_truncated(kind, share):
     content = encoded(draw_image(80, 96), kind)
     assert refusal(content[: int(share * len(content))]).reason == "truncated"
@@ -180,7 +180,7 @@ def test_as_many_pixels_as_memory_is_allowed_for_are_not_too_many():
     assert refusal(png_header(10_000, rows + 1)).reason == "too-many-pixels"
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "PPM", "JPEG2000", "AVIF"])
 def test_damage_anywhere_gives_an_image_or_a_known_reason(kind):
     whole = encoded(draw_image(48, 56), kind)
     rng = np.random.default_rng(11)
@@ -307,8 +307,8 @@ def run_length_bmp(side: int) -> bytes:
 
 def test_run_length_bmp_may_have_fewer_pixels(monkeypatch):
     assert outcome(run_length_bmp(60)) == "an image"
-    monkeypatch.setattr(decoding, "MAX_RUN_LENGTH_PIXELS", 60 * 60 - 1)
-    assert refusal(run_length_bmp(60)).detail == "60 x 60 in run-length code"
+    monkeypatch.setattr(decoding, "MAX_SLOW_PIXELS", 60 * 60 - 1)
+    assert refusal(run_length_bmp(60)).detail == "60 x 60 in a code that is slow to decode"
     assert outcome(encoded(draw_image(60, 60), "BMP")) == "an image"
 
 
@@ -365,3 +365,40 @@ def test_tiff_cut_short_is_truncated_wherever_it_ends(compression):
     content = encoded(draw_image(40, 50), "TIFF", compression=compression)
     ends = range(8, len(content) - 1, len(content) // 60)
     assert {refusal(content[:end]).reason for end in ends} == {"truncated"}
+
+
+def test_avif_is_read():
+    pixels = draw_image(64, 96)
+    assert np.abs(decode(encoded(pixels, "AVIF", quality=95)).astype(int) - pixels).mean() < 6
+
+
+@pytest.mark.parametrize(("mode", "magic"), [("L", b"P5"), ("1", b"P4")])
+def test_gray_and_black_and_white_of_the_ppm_family_are_read(mode, magic):
+    image = Image.fromarray(draw_image(64, 96)).convert(mode)
+    content = encoded(image, "PPM")
+    assert content.startswith(magic)
+    np.testing.assert_array_equal(decode(content), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("header", [b"P3 5000 5000 255\n", b"P5 5000 5000 1023\n"])
+def test_ppm_that_is_slow_to_decode_may_have_fewer_pixels(header):
+    assert refusal(header + b"1 " * 99).reason == "too-many-pixels"
+
+
+def test_git_lfs_pointer_says_how_to_fetch_the_image():
+    content = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    assert "git lfs pull" in str(refusal(content))
+
+
+def test_heic_is_read_with_its_plugin():
+    heif = pytest.importorskip("pillow_heif")
+    pixels, file = draw_image(64, 96), io.BytesIO()
+    heif.from_bytes("RGB", (96, 64), pixels.tobytes()).save(file, quality=95)
+    assert np.abs(decode(file.getvalue()).astype(int) - pixels).mean() < 6
+
+
+def test_heic_says_what_to_install_for_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    assert "pip install pillow-heif" in str(refusal(content))

@@ -279,7 +279,18 @@ def test_any_file_name_is_listed_and_read(tmp_path, name):
 
 
 def test_files_that_are_no_images_are_left_to_prep_to_reject(tmp_path):
-    assert sources(read(touch(tmp_path, "a/1.jpg", "a/notes.txt"))) == ["a/1.jpg", "a/notes.txt"]
+    assert sources(read(touch(tmp_path, "a/1.jpg", "a/b.dat", "a/c"))) == [
+        "a/1.jpg",
+        "a/b.dat",
+        "a/c",
+    ]
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "1.json", "1.XML", "boxes.csv", "README.md"])
+def test_notes_beside_images_are_ignored_and_counted(tmp_path, name):
+    source = read(touch(tmp_path, "a/1.jpg", f"a/{name}"))
+    assert sources(source) == ["a/1.jpg"]
+    assert source.ignored == {"note beside the images": 1}
 
 
 def test_val_fraction_takes_the_same_share_of_every_class(classes):
