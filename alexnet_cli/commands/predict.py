@@ -21,7 +21,8 @@ def predict(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Checkpoint or .onnx file; by default the best checkpoint of the newest run."
+            help="Checkpoint, run folder or .onnx file; by default the best checkpoint of the "
+            "newest run."
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to show per image.")] = 5,
@@ -59,3 +60,5 @@ def show_predict(result: dict) -> None:
             bar = block * round(BAR_WIDTH * row["probability"])
             name = f"{safe(row['name'].split(',')[0])} ({safe(row['wnid'])})"
             print_line(f"  {row['probability']:6.1%} [green]{bar:<{BAR_WIDTH}}[/] {name}")
+    for kind, count in result["ignored"].items():
+        print_line(f"passed over: {count:,} {safe(kind)}")

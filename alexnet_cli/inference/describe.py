@@ -51,7 +51,7 @@ class DatasetInfo:
 def info(
     thing: str, *, settings: list[str] | None = None, num_classes: int = PAPER_CLASSES
 ) -> NetworkInfo | DatasetInfo:
-    """Describe a recipe, a dataset folder or URL, a checkpoint, or an ONNX model.
+    """Describe a recipe, a dataset folder or URL, a checkpoint or its run folder, or an ONNX model.
 
     Args:
         settings: changes of the fields of a recipe.
@@ -68,6 +68,8 @@ def info(
         return _describe("recipe", thing, recipe, num_classes, {})
     if settings:
         raise UsageError(f"{thing} is not a recipe, so no field of it can be set.")
+    if (path / "best.safetensors").is_file():
+        return _describe_checkpoint(path)
     if path.is_dir():
         return _describe_dataset(thing, path, read_index(path))
     if is_url(thing):

@@ -1,5 +1,6 @@
 """`alexnet predict`: images -> class names and probabilities, by a checkpoint or ONNX model."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ class PredictResult:
     runtime: str
     views: int
     images: list[ImagePredictions]
+    ignored: dict[str, int]  # entries of folders that are no images, by kind
 
     def to_json(self) -> dict:
         """Return the result as JSON: each entry has predictions or an error, never both."""
@@ -106,7 +108,8 @@ def predict(
         CheckpointError: if the model cannot be used.
         MachineError: if memory is full, or the GPU failed.
     """
-    paths = find_images(names)
+    ignored: dict[str, int] = {}
+    paths = find_images(names, ignored)
     model_path = model_path or newest_checkpoint(Path("runs"))
     model = _load_model(model_path, num_views, device)
     views = f"{model.views} view{'s' if model.views > 1 else ''}"
@@ -118,11 +121,14 @@ def predict(
             part = paths[start : start + batch_size]
             rows.extend(_predict_batch(model, part, num_top))
             bar.advance(len(part))
-    return PredictResult(str(model_path), model.runtime, model.views, rows)
+    return PredictResult(str(model_path), model.runtime, model.views, rows, ignored)
 
 
-def find_images(names: list[str]) -> list[Path]:
+def find_images(names: list[str], ignored: dict[str, int]) -> list[Path]:
     """Return the paths of files, folders (their images, sorted) and globs, in the order named.
+
+    Args:
+        ignored: what is passed over in folders is counted in it, by kind.
 
     Raises:
         UsageError: if a name is a URL or standard input, or nothing matches.
@@ -132,14 +138,16 @@ def find_images(names: list[str]) -> list[Path]:
         if name == "-" or "://" in name:
             raise UsageError(f"{name}: not supported.", hint="Name files, folders or globs.")
         path = Path(name)
-        if path.is_dir():
-            found = list_image_files(path)
-        elif path.exists() or not any(sign in name for sign in "*?["):
+        # Unlike Path.is_dir, os.path answers for names that are too long, too.
+        if os.path.isdir(name):  # noqa: PTH112
+            found = list_image_files(path, ignored)
+        elif os.path.exists(name) or not any(sign in name for sign in "*?["):  # noqa: PTH110
             found = [path]
         else:
             found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
         if not found:
-            raise UsageError(f"{name}: no images there.")
+            passed = ", ".join(f"{count} {kind}" for kind, count in ignored.items())
+            raise UsageError(f"{name}: no images there{passed and f' (passed over: {passed})'}.")
         paths.extend(found)
     return paths
 

@@ -27,6 +27,7 @@ from alexnet_cli.recipes.recipe import Recipe
 FORMAT = 1
 PIXELS, OPTIMIZER, EMA = "pixels.", "optimizer.", "ema."
 PIXEL_BYTES = 64 << 20  # limit for mean image and components
+BEST_NAME, LAST_NAME = "best.safetensors", "last.safetensors"  # in a run folder
 HEADER_BYTES = 8 << 20  # limit; 20,000 classes take one or two
 MAX_COPIES = 4  # of the weights: themselves, their average, and an optimizer's two states
 DTYPES = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
@@ -179,6 +180,7 @@ def load_checkpoint(path: Path, *, with_optimizer: bool = False) -> Checkpoint:
     Raises:
         CheckpointError: if the file is not a checkpoint, is damaged, or is of a newer version.
     """
+    path = checkpoint_file(path)
     header = read_header(path)
     try:
         if header["format"] > FORMAT:
@@ -217,12 +219,23 @@ def read_recipe(path: Path) -> Recipe:
         return load_checkpoint(path).recipe  # raises the error that says what is wrong
 
 
+def checkpoint_file(path: Path) -> Path:
+    """Return the best checkpoint of a run folder; any other path as it is."""
+    best = path / BEST_NAME
+    return best if best.is_file() else path
+
+
 def read_header(path: Path) -> dict:
     """Return the header's JSON.
 
     Raises:
         CheckpointError: if the file is not a checkpoint, or its header is too long.
     """
+    path = checkpoint_file(path)
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path}: a folder without {BEST_NAME}.", hint="Name a run folder or a checkpoint."
+        )
     if not path.is_file():
         raise CheckpointError(
             f"{path}: no such file.", hint="Checkpoints are runs/NAME/best.safetensors."

@@ -13,7 +13,14 @@ from alexnet_cli.io.atomic import PARTIAL_SUFFIX, write_bytes
 from alexnet_cli.io.disk import check_room
 from alexnet_cli.io.folder_lock import LOCK_NAME, locked
 from alexnet_cli.model.architecture import parameter_shapes
-from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, read_recipe, save_checkpoint
+from alexnet_cli.model.checkpoint import (
+    BEST_NAME,
+    LAST_NAME,
+    Checkpoint,
+    load_checkpoint,
+    read_recipe,
+    save_checkpoint,
+)
 from alexnet_cli.recipes.recipe import Recipe
 
 RECIPE_NAME = "recipe.json"
@@ -25,8 +32,8 @@ class RunDirectory:
     def __init__(self, path: Path):
         self.path = path
         self.recipe = path / RECIPE_NAME
-        self.best = path / "best.safetensors"
-        self.last = path / "last.safetensors"
+        self.best = path / BEST_NAME
+        self.last = path / LAST_NAME
         self.log = path / "log.jsonl"
         self.curves = path / "tensorboard"
         self.evidence = path / "diverged.json"

@@ -100,7 +100,7 @@ def test_flipped_bit_is_found(fails, checkpoint, dataset, tmp_path):
 
 def test_missing_or_folder_checkpoint_is_refused(fails, dataset, tmp_path):
     assert "no such file" in fails(3, "eval", tmp_path / "none", dataset, *ON_CPU).message
-    assert "no such file" in fails(3, "eval", tmp_path, dataset, *ON_CPU).message
+    assert "a folder without" in fails(3, "eval", tmp_path, dataset, *ON_CPU).message
 
 
 def test_dataset_of_other_classes_is_refused(fails, checkpoint, two_class_dataset):

@@ -211,3 +211,57 @@ def test_line_break_in_the_name_of_a_image_found_in_a_folder_ends_no_line(
     message = fails(3, "predict", tmp_path, "--model", onnx_model).message
 
     assert r"a\nb.jpg: not-an-image" in message
+
+
+def test_files_of_a_folder_are_those_that_prep_reads_and_the_others_are_counted(
+    shown, onnx_answer, onnx_model, images, tmp_path
+):
+    for name in ("a.jfif", "no_suffix", "._b.jpg", "boxes.xml"):
+        shutil.copy(images / "b.jpg", tmp_path / name)
+    found = onnx_answer(tmp_path)
+    assert names_of(found) == ["a.jfif", "no_suffix"]
+    assert found["ignored"] == {"hidden file": 1, "note beside the images": 1}
+    text = shown("predict", tmp_path, "--model", onnx_model, *ON_CPU)
+    assert "passed over: 1 hidden file" in text
+
+
+def test_over_long_name_is_a_row_among_the_others(fails, onnx_model, images):
+    names = (images / "b.jpg", images / f"{'x' * 300}.jpg")
+    failure = fails(5, "predict", *names, "--model", onnx_model, *ON_CPU, "--json")
+    good, bad = json.loads(failure.stdout)["images"]
+    assert good["predictions"]
+    assert "File name too long" in bad["error"]
+
+
+def test_folder_that_cannot_be_listed_is_a_row_among_the_others(
+    fails, onnx_model, images, tmp_path, monkeypatch
+):
+    (tmp_path / "closed").mkdir()
+    shutil.copy(images / "b.jpg", tmp_path / "b.jpg")
+    scandir = os.scandir
+
+    def fail(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    failure = fails(5, "predict", tmp_path, "--model", onnx_model, *ON_CPU, "--json")
+    good, bad = json.loads(failure.stdout)["images"]
+    assert good["predictions"]
+    assert bad["image"].endswith("closed")
+
+
+def test_run_folder_stands_for_its_best_checkpoint(answer, runs, images):
+    best, run = runs.first / "best.safetensors", runs.first
+    predictions = [
+        answer("predict", images / "b.jpg", "--model", path, *ON_CPU)["images"]
+        for path in (best, run)
+    ]
+    assert predictions[0] == predictions[1]
+    assert answer("info", run)["about"] == answer("info", best)["about"]
+
+
+def test_folder_that_is_no_run_is_no_model(fails, images):
+    failure = fails(3, "predict", images / "b.jpg", "--model", images, *ON_CPU)
+    assert "a folder without best.safetensors" in failure.message

@@ -573,3 +573,13 @@ def test_images_that_change_meanwhile_are_unreadable(answer, class_folders, tmp_
     assert details["cat/0.JPEG"] == "no such file"
     assert "changed while prep was at work" in details["cat/1.JPEG"]
     assert "changed while prep was at work" in details["dog/0.JPEG"]
+
+
+def test_source_may_be_the_current_folder_which_then_holds_its_dataset(
+    answer, class_folders, monkeypatch
+):
+    monkeypatch.chdir(class_folders)
+    for options in (OPTIONS, (*OPTIONS, "shards/again", "--quality", 80)):
+        found = answer("prep", ".", *options)
+        assert found["classes"] == 2
+        assert found["ignored"] == {"dataset or run of alexnet": 1}

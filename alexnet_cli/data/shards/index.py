@@ -107,9 +107,10 @@ def read_index(folder: Path, name: str = INDEX_NAME) -> Index:
     if not path.is_file():
         if (folder / INDEX_COPY).is_file():
             raise DatasetError(f"{path}: missing.", hint=_remedy(folder))
+        is_source = folder.is_dir() and any(not e.name.startswith(".") for e in folder.iterdir())
+        names = f"{folder} DATASET" if is_source else f"SOURCE {folder}"
         raise DatasetError(
-            f"{folder}: no {INDEX_NAME}, so no dataset.",
-            hint=f"Make one: alexnet prep SOURCE {folder}",
+            f"{folder}: no {INDEX_NAME}, so no dataset.", hint=f"Make one: alexnet prep {names}"
         )
     try:
         content = json.loads(path.read_text())

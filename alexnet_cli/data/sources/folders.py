@@ -1,8 +1,11 @@
 """Class folders: `train/CLASS/*` with `val/CLASS/*` and `test/CLASS/*`, or `CLASS/*` alone."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
+from alexnet_cli.data.shards.index import INDEX_COPY
+from alexnet_cli.data.shards.writer import RECORDS
 from alexnet_cli.data.sources.source import (
     Layout,
     Source,
@@ -11,6 +14,7 @@ from alexnet_cli.data.sources.source import (
     split_off_val,
 )
 from alexnet_cli.errors import SourceError, UsageError, hint
+from alexnet_cli.io.folder_lock import LOCK_NAME
 from alexnet_cli.types import ImageClass
 
 # Left by file managers, notebooks and disks, in lower case; never a class, never an image.
@@ -27,6 +31,8 @@ IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".heic", ".heif"),
 )
+# What a dataset of prep has, finished or not, and what a run has.
+OWN_MARKS = (INDEX_COPY, RECORDS, LOCK_NAME, "last.safetensors")
 # Of texts beside images: captions, boxes, metadata. Every other file is taken for an image.
 NOTE_SUFFIXES = (
     *(".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv"),
@@ -123,43 +129,60 @@ def list_classes(
 
 
 def list_files(
-    root: Path, ignored: dict[str, int], outside: str | None = None
+    root: Path,
+    ignored: dict[str, int],
+    outside: str | None = None,
+    unlisted: list[Path] | None = None,
 ) -> list[tuple[str, Path, int]]:
     """Return (name below root, path, size) of every plain file, and of every broken link.
 
+    Notes, which are texts beside the images, are counted as ignored.
+
     Args:
         outside: follow links that lead out of this folder, to each file once; None: follow none.
+        unlisted: folders that cannot be listed are added to it; None: they are errors.
     """
     files = []
     waiting = [str(root)]
     seen = {os.path.realpath(root)}
     start = len(waiting[0]) + 1
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if reason := _reason_to_ignore(entry, outside, seen):
-                    count_ignored(ignored, reason)
-                elif _is_folder(entry):
-                    waiting.append(entry.path)
-                elif entry.name.lower().endswith(NOTE_SUFFIXES):
-                    count_ignored(ignored, "note beside the images")
-                else:
-                    files.append((entry.path[start:], Path(entry.path), _size(entry)))
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError:
+            if unlisted is None:
+                raise
+            unlisted.append(Path(folder))
+            continue
+        for entry in listed:
+            if reason := _reason_to_ignore(entry, outside, seen):
+                count_ignored(ignored, reason)
+            elif _is_folder(entry):
+                waiting.append(entry.path)
+            elif entry.name.lower().endswith(NOTE_SUFFIXES):
+                count_ignored(ignored, "note beside the images")
+            else:
+                files.append((entry.path[start:], Path(entry.path), _size(entry)))
     return files
 
 
-def list_image_files(folder: Path) -> list[Path]:
-    """Return the sorted files below a folder that are named like images, without clutter.
+def list_image_files(folder: Path, ignored: dict[str, int]) -> list[Path]:
+    """Return the sorted files below a folder as prep finds them; folders it cannot list, too.
 
     Links that lead out of the folder are followed, to each file once.
     """
-    paths = [path for _, path, _ in list_files(folder, {}, os.path.realpath(folder))]
-    return sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES)
+    unlisted: list[Path] = []
+    files = list_files(folder, ignored, os.path.realpath(folder), unlisted)
+    return sorted([path for _, path, _ in files] + unlisted)
 
 
 def _reason_to_ignore(entry: os.DirEntry, outside: str | None, seen: set[str]) -> str | None:
     is_folder = _is_folder(entry)
     is_link = entry.is_symlink()
+    if is_folder and not is_link and _is_own_output(entry.path):
+        return "dataset or run of alexnet"
     if is_clutter(entry.name):
         return "hidden folder" if is_folder else "hidden file"
     if is_folder and entry.name.lower().endswith(IMAGE_SUFFIXES):
@@ -176,6 +199,21 @@ def _reason_to_ignore(entry: os.DirEntry, outside: str | None, seen: set[str]) -
     if target:
         seen.add(target)
     return None
+
+
+def _is_own_output(folder: str, *, or_holds: bool = True) -> bool:
+    """Return whether a folder is a dataset, finished or not, or a run, or holds only such."""
+    if any(os.path.lexists(f"{folder}/{mark}") for mark in OWN_MARKS):
+        return True
+    if not or_holds:
+        return False
+    found = False
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_dir() or not _is_own_output(entry.path, or_holds=False):
+                return False
+            found = True
+    return found
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -66,6 +66,13 @@ def test_folder_without_an_index_is_refused_with_the_command(tmp_path):
     assert error.value.hint == f"Make one: alexnet prep SOURCE {tmp_path}"
 
 
+def test_folder_of_images_is_named_as_the_source_to_make_a_dataset_of(tmp_path):
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(DatasetError) as error:
+        open_dataset(tmp_path)
+    assert error.value.hint == f"Make one: alexnet prep {tmp_path} DATASET"
+
+
 def test_missing_shard_is_named_with_the_command(copy):
     (copy / "train-000001.tar").unlink()
     expected = r"train-000001.tar: missing, index.json says \d+"

@@ -328,7 +328,9 @@ def test_val_fraction_is_refused_where_train_is_given(tmp_path, names):
 
 def test_image_files_are_sorted_without_clutter_and_each_link_target_once(linked):
     touch(linked, "b/10.PNG", "b/notes.txt", "b/._2.jpg", "__MACOSX/2.jpg")
-    names = [str(path.relative_to(linked)) for path in list_image_files(linked)]
+    ignored = {}
+    names = [str(path.relative_to(linked)) for path in list_image_files(linked, ignored)]
+    assert ignored["note beside the images"] == 1
     assert names == ["a/1.jpg", "b/10.PNG", "b/2.jpg", "b/more/3.jpg", "c/4.jpg"]
 
 
@@ -354,3 +356,25 @@ def test_class_names_that_are_no_utf_8_are_escaped_and_their_images_found(tmp_pa
     source = read_source(tmp_path, SourceOptions(tmp_path / "staging"))
     assert [(entry.wnid, entry.name) for entry in source.classes] == [("caf\\udce9",) * 2]
     assert [image.read() for image in source.images["train"]] == [b"x"]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "shards/mine/.index.json",
+        "shards/mine/.lock",
+        "shards/.prep/plan",
+        "runs/a/last.safetensors",
+    ],
+)
+def test_datasets_and_runs_in_the_source_are_passed_over(tmp_path, output):
+    source = read(touch(tmp_path, "a/1.jpg", "b/1.jpg", output))
+    assert [entry.wnid for entry in source.classes] == ["a", "b"]
+    assert source.ignored == {"dataset or run of alexnet": 1}
+
+
+def test_folder_with_images_beside_a_dataset_stays_a_class(tmp_path):
+    touch(tmp_path, "a/1.jpg", "a/mine/.index.json", "a/mine/train-000000.tar")
+    source = read(tmp_path)
+    assert sources(source) == ["a/1.jpg"]
+    assert source.ignored == {"dataset or run of alexnet": 1}
