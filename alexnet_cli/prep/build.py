@@ -19,6 +19,7 @@ from alexnet_cli.prep.folder import another_dataset, entered, finish
 from alexnet_cli.prep.make import PrepWork
 from alexnet_cli.prep.plan import PrepRequest, plan_shards
 from alexnet_cli.prep.publish import (
+    Duplicates,
     check_no_class_was_lost,
     find_duplicates,
     publish,
@@ -38,6 +39,7 @@ class PrepResult:
     reasons: dict[str, int]  # rejected images by reason
     ignored: dict[str, int]  # entries that are no images at all, by kind
     duplicates: list[dict[str, str]]  # the same JPEG as of another class, in a new dataset
+    overlap: list[dict[str, str]]  # the same JPEG as of another split, in a new dataset
     fingerprint: str
     already_complete: bool  # the dataset was there, nothing was done
 
@@ -130,7 +132,7 @@ def _already_complete(folder: Path, plan: dict, source: Source) -> PrepResult:
 def _complete(folder: Path, ignored: dict[str, int]) -> PrepResult:
     open_dataset(folder)  # every shard is there, with its size
     finish(folder)
-    result = _result(folder, read_index(folder), read_rejected(folder), [], ignored)
+    result = _result(folder, read_index(folder), read_rejected(folder), ([], []), ignored)
     return replace(result, already_complete=True)
 
 
@@ -138,7 +140,7 @@ def _result(
     folder: Path,
     index: Index,
     rejected: list[dict[str, str]],
-    duplicates: list[dict[str, str]],
+    duplicates: Duplicates,
     ignored: dict[str, int],
 ) -> PrepResult:
     return PrepResult(
@@ -149,7 +151,8 @@ def _result(
         rejected=rejected,
         reasons=dict(Counter(row["reason"] for row in rejected)),
         ignored=ignored,
-        duplicates=duplicates,
+        duplicates=duplicates[0],
+        overlap=duplicates[1],
         fingerprint=index.fingerprint(),
         already_complete=False,
     )

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from alexnet_cli.prep.folder import forget
 
 REJECTED_COLUMNS = ("split", "source", "reason", "detail")
 Sample = tuple[int, int, int, int, int]  # as in ShardRecord
+Duplicates = tuple[list[dict[str, str]], list[dict[str, str]]]  # of classes, of splits
 Made = Sequence[tuple[ShardTask, ShardRecord]]  # all shards of a dataset, in order
 
 
@@ -114,15 +116,17 @@ def read_rejected(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def find_duplicates(made: Made, progress: Progress = SILENT) -> list[dict[str, str]]:
-    """Return images that are stored as the same JPEG as one of another class, and warn of them.
+def find_duplicates(made: Made, progress: Progress = SILENT) -> Duplicates:
+    """Return images that are stored as the same JPEG as others, and warn of them.
 
-    One of their labels is wrong. Length and CRC-32 of the JPEG stand for its bytes: among a million
+    Of two classes, one of the labels is wrong. Of two splits, what is measured on one of them was
+    learned from the other. Length and CRC-32 of the JPEG stand for its bytes: among a million
     different images one pair in a hundred such datasets would agree in both. Both are one 64-bit
     key per image; only images whose key occurs twice are compared.
 
     Returns:
-        `source` and `other`, full names of two images, in the order of the shards.
+        In the order of the shards: `source` and `other`, full names of two images in different
+        classes; and of images in different splits, with `split` and `other_split`.
     """
     num_samples = sum(len(record.samples) for _, record in made)
     with progress.track("find duplicates", 2 * num_samples) as bar:
@@ -134,24 +138,35 @@ def find_duplicates(made: Made, progress: Progress = SILENT) -> list[dict[str, s
         keys.sort()
         shared = np.unique(keys[1:][keys[1:] == keys[:-1]])
         del keys
-        first_of: dict[int, tuple[str, set[int]]] = {}
-        duplicates = []
+        first_of: dict[int, tuple[str, str, set[int]]] = {}
+        duplicates, overlap = [], []
         for task, record in made:
             own = _keys_of(record)
             for row in np.isin(own, shared, kind="sort").nonzero()[0].tolist():
                 _, _, label, number, _ = record.samples[row]
                 source = task.images[number - task.first_number].source
-                first, known = first_of.setdefault(int(own[row]), (source, {label}))
-                if label not in known:
-                    known.add(label)
-                    duplicates.append({"source": source, "other": first})
+                first = source, task.split, {label}
+                other, other_split, labels = first_of.setdefault(int(own[row]), first)
+                names = {"source": source, "other": other}
+                if label not in labels:
+                    labels.add(label)
+                    duplicates.append(names)
+                if task.split != other_split:
+                    overlap.append({**names, "split": task.split, "other_split": other_split})
             bar.advance(len(own))
     if duplicates:
         progress.say(
             f"warning: the same image in two classes, {len(duplicates):,} times, "
             f"the first {duplicates[0]['source']} and {duplicates[0]['other']}"
         )
-    return duplicates
+    pairs = Counter((row["split"], row["other_split"]) for row in overlap)
+    for (split, other_split), count in pairs.items():
+        row = next(r for r in overlap if (r["split"], r["other_split"]) == (split, other_split))
+        progress.say(
+            f"warning: {count:,} {split} images are in {other_split} as well, so errors measured "
+            f"on {split} are too low; the first {row['source']} is {row['other']}"
+        )
+    return duplicates, overlap
 
 
 def _keys_of(record: ShardRecord) -> np.ndarray:

@@ -583,3 +583,24 @@ def test_source_may_be_the_current_folder_which_then_holds_its_dataset(
         found = answer("prep", ".", *options)
         assert found["classes"] == 2
         assert found["ignored"] == {"dataset or run of alexnet": 1}
+
+
+def test_image_in_train_and_val_is_counted_and_listed(alexnet, class_folders, tmp_path):
+    for split in ("train", "val"):
+        shutil.copytree(class_folders, tmp_path / "splits" / split)
+    (tmp_path / "splits" / "val" / "cat" / "0.JPEG").write_bytes(draw_jpeg(CLASSES[5].draw, rng()))
+    result = alexnet("prep", tmp_path / "splits", tmp_path / "new", *OPTIONS, "--json")
+    assert result.exit_code == 0
+    assert "warning: 5 val images are in train as well" in result.stderr
+    found = json.loads(result.stdout)
+    assert found["duplicates"] == []
+    assert len(found["overlap"]) == 5
+    assert all(
+        row["source"] == row["other"].replace("train", "val")
+        and (row["split"], row["other_split"]) == ("val", "train")
+        for row in found["overlap"]
+    )
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
