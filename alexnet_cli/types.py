@@ -1,6 +1,6 @@
 """Small values that the data and model packages share."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -11,6 +11,46 @@ class ImageClass:
 
     wnid: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeRules:
+    """How image files become pixels, where files alone do not decide it.
+
+    A dataset and the models trained on it keep the rules, so that `predict` follows them.
+
+    Attributes:
+        apply_orientation: turn images as their EXIF orientation says.
+        gray_bits: bits in use of gray images of more than 8 bits whose file does not say it;
+            None stands for 16.
+    """
+
+    apply_orientation: bool = False
+    gray_bits: int | None = None
+
+    @classmethod
+    def from_json(cls, content: dict) -> "DecodeRules":
+        """Return the rules in the options of a dataset or the metadata of a model.
+
+        Raises:
+            ValueError: if they are none.
+        """
+        rules = cls(content.get("apply_orientation", False), content.get("gray_bits"))
+        bits = 8 if rules.gray_bits is None else rules.gray_bits
+        if (
+            type(rules.apply_orientation) is not bool
+            or type(bits) is not int
+            or not 8 <= bits <= 32
+        ):
+            raise ValueError(f"{rules} are no rules of decoding")
+        return rules
+
+    def to_json(self) -> dict:
+        """Return the rules that are not the usual ones."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+USUAL_RULES = DecodeRules()
 
 
 @dataclass(frozen=True, slots=True)

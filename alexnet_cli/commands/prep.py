@@ -1,5 +1,6 @@
 """`alexnet prep`: any source of labeled images becomes 256x256 JPEG shards (paper section 2)."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -82,6 +83,23 @@ def prep(
             "--check-md5", help="First compare the official archives with their published MD5."
         ),
     ] = False,
+    apply_orientation: Annotated[
+        bool,
+        typer.Option(
+            "--apply-orientation",
+            help="Turn images as their EXIF orientation says, as phones expect it; published "
+            "figures of ImageNet do not.",
+        ),
+    ] = False,
+    gray_bits: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            max=32,
+            help="Bits in use of gray images of 16 or 32 bits whose files do not say it; by "
+            "default 16.",
+        ),
+    ] = None,
     max_bad: Annotated[
         int, typer.Option(min=0, help="Number of rejected images to accept with exit code 0.")
     ] = 0,
@@ -106,7 +124,9 @@ def prep(
     request = PrepRequest(
         source=place,
         folder=dataset or Path("shards") / _name_of(place),
-        options=PrepOptions(size, quality, shard_size, seed, val_fraction),
+        options=PrepOptions(
+            size, quality, shard_size, seed, val_fraction, apply_orientation, gray_bits
+        ),
         layout=layout,
         workers=workers,
         scheduler=scheduler,
@@ -115,7 +135,9 @@ def prep(
         allow_empty_class=allow_empty_class,
         force=force,
     )
-    result = run(request, console.ConsoleProgress())
+    result = run(request, progress := console.ConsoleProgress())
+    for line in describe_noted(result.noted, apply_orientation):
+        progress.say(line)
     show(asdict(result), as_json, show_prep)
     _check_rejected(len(result.rejected), request.folder, max_bad)
 
@@ -149,6 +171,21 @@ def _check_rejected(count: int, folder: Path, max_bad: int) -> None:
             f"{count} images were rejected, listed in {folder / 'rejected.csv'}.",
             kept="The dataset is complete without them.",
             hint=f"To accept them: --max-bad {count}",
+        )
+
+
+def describe_noted(noted: dict[str, int], apply_orientation: bool) -> Iterator[str]:
+    """Yield what to say about images that other options would change."""
+    if count := noted.get("rotated"):
+        choice = "applied" if apply_orientation else "ignored; to apply it: --apply-orientation"
+        yield f"{count:,} images have an EXIF orientation, which was {choice}"
+    dim = {key.rpartition("-")[2]: num for key, num in noted.items() if key.startswith("dim-gray-")}
+    if dim:
+        bits = max(8, *map(int, dim))
+        yield (
+            f"warning: {sum(dim.values()):,} gray images of more than 8 bits have no value over "
+            f"{(1 << bits) - 1:,}, so they became dark; to use that range for all such images: "
+            f"--gray-bits {bits}; if they are meant to be dark: --gray-bits 16"
         )
 
 

@@ -117,6 +117,7 @@ def _about(checkpoint: Checkpoint, num_views: int) -> dict:
         "views": num_views,
         "origin": {**checkpoint.origin(), "weights": checkpoint.weights_hash()},
         "recipe": json.loads(checkpoint.recipe.to_json()),
+        **({"decode_rules": rules} if (rules := checkpoint.rules.to_json()) else {}),
     }
 
 

@@ -21,6 +21,7 @@ from alexnet_cli.errors import (
     on_one_line,
 )
 from alexnet_cli.io.progress import SILENT, Progress
+from alexnet_cli.types import DecodeRules
 
 CROPS_PER_BATCH = 32  # images times views
 
@@ -85,6 +86,7 @@ class _Model:
     views: int
     runtime: str
     probabilities: Callable[[np.ndarray], np.ndarray]
+    rules: DecodeRules
 
 
 def predict(
@@ -176,7 +178,9 @@ def _load_model(path: Path, num_views: int | None, device: str) -> _Model:
                 hint=hint("exported_views", views=info.views),
             )
         engine = f"onnxruntime {onnx.provider.removesuffix('ExecutionProvider')}"
-        return _Model(info.classes, info.image_size, info.views, engine, onnx.probabilities)
+        return _Model(
+            info.classes, info.image_size, info.views, engine, onnx.probabilities, info.rules
+        )
     # Imported here, because torch takes two seconds to load and ONNX models do not need it.
     from alexnet_cli.distributed.device_plan import Runtime, choose_devices
     from alexnet_cli.distributed.oom_errors import friendly_oom_errors
@@ -198,6 +202,7 @@ def _load_model(path: Path, num_views: int | None, device: str) -> _Model:
         len(views),
         f"torch {classifier.augmenter.device}",
         probabilities,
+        checkpoint.rules,
     )
 
 
@@ -205,7 +210,7 @@ def _predict_batch(model: _Model, paths: list[Path], num_top: int) -> Iterator[I
     images, errors = {}, {}
     for path in paths:
         try:
-            images[path] = to_square(read_file(path), model.image_size)
+            images[path] = to_square(read_file(path), model.image_size, model.rules)
         except ImageError as error:
             errors[path] = error.problem
     probs = model.probabilities(np.stack(list(images.values()))) if images else ()

@@ -23,6 +23,7 @@ from alexnet_cli.errors import CheckpointError, RecipeError, on_one_line
 from alexnet_cli.io.atomic import write_atomically
 from alexnet_cli.model.architecture import parameter_shapes
 from alexnet_cli.recipes.recipe import Recipe
+from alexnet_cli.types import USUAL_RULES, DecodeRules
 
 FORMAT = 1
 PIXELS, OPTIMIZER, EMA = "pixels.", "optimizer.", "ema."
@@ -112,6 +113,7 @@ class Checkpoint:
     optimizer: dict[str, np.ndarray] = field(default_factory=dict)
     ema: dict[str, np.ndarray] = field(default_factory=dict)
     init_from: dict[str, str] = field(default_factory=dict)
+    rules: DecodeRules = USUAL_RULES
     tool: str = f"alexnet {alexnet_cli.__version__}"
 
     def origin(self) -> dict[str, str]:
@@ -165,6 +167,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "train_state": asdict(checkpoint.train_state),
         "init_from": checkpoint.init_from,
     }
+    if checkpoint.rules != USUAL_RULES:
+        header["decode_rules"] = checkpoint.rules.to_json()
     header["checksum"] = _checksum(tensors, header)
     content = safetensors.numpy.save(tensors, {"alexnet": json.dumps(header)})
     with write_atomically(path) as file:
@@ -301,6 +305,7 @@ def _assemble(tensors: dict[str, np.ndarray], header: dict) -> Checkpoint:
         optimizer=under(OPTIMIZER),
         ema=under(EMA),
         init_from=dict(header["init_from"]),
+        rules=DecodeRules.from_json(header.get("decode_rules", {})),
         tool=header["tool"],
     )
 

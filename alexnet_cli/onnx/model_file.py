@@ -17,6 +17,7 @@ from typing import Any
 from alexnet_cli.errors import CheckpointError, RecipeError, hint, on_one_line
 from alexnet_cli.model.architecture import Layer, layers_of
 from alexnet_cli.recipes.recipe import Recipe
+from alexnet_cli.types import USUAL_RULES, DecodeRules
 
 METADATA_KEY, CHECKSUM_KEY = "alexnet", "alexnet.crc32"
 CONSTANT_VALUES = (7, 5, 9)  # in onnx.proto: ModelProto.graph, .initializer, .raw_data
@@ -43,6 +44,7 @@ class ModelInfo:
     image_size: int
     views: int
     origin: dict[str, str]
+    rules: DecodeRules = USUAL_RULES
 
 
 def add_checksum(content: bytes) -> bytes:
@@ -188,6 +190,7 @@ def _parse_metadata(metadata: dict[str, str]) -> ModelInfo:
         image_size, views = about["image_size"], about["views"]
         origin = {str(key): str(value) for key, value in about["origin"].items()}
         recipe = Recipe.from_json(json.dumps(about["recipe"]))
+        rules = DecodeRules.from_json(about.get("decode_rules", {}))
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("its metadata does not describe a network") from error
     is_text = all(isinstance(text, str) for pair in classes for text in pair)
@@ -195,7 +198,7 @@ def _parse_metadata(metadata: dict[str, str]) -> ModelInfo:
         raise ValueError("its metadata does not describe a network")
     if views not in (1, 9, 10):
         raise ValueError(f"it has {views} views")
-    return ModelInfo(recipe, classes, image_size, views, origin)
+    return ModelInfo(recipe, classes, image_size, views, origin, rules)
 
 
 def _check_cost(info: ModelInfo, layers: list[Layer]) -> None:

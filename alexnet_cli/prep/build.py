@@ -2,7 +2,7 @@
 
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alexnet_cli.data.remote.tar_set import TarSet
@@ -38,6 +38,7 @@ class PrepResult:
     rejected: list[dict[str, str]]
     reasons: dict[str, int]  # rejected images by reason
     ignored: dict[str, int]  # entries that are no images at all, by kind
+    noted: dict[str, int]  # images that other rules of decoding would change, in a new dataset
     duplicates: list[dict[str, str]]  # the same JPEG as of another class, in a new dataset
     overlap: list[dict[str, str]]  # the same JPEG as of another split, in a new dataset
     fingerprint: str
@@ -83,7 +84,9 @@ def prep(request: PrepRequest, progress: Progress = SILENT) -> PrepResult:
                 index, rejected = publish(folder, plan, source, made)
                 finish(folder)
                 duplicates = find_duplicates(made, progress)
-            return _result(folder, index, rejected, duplicates, source.ignored)
+            result = _result(folder, index, rejected, duplicates, source.ignored)
+            noted = sum((Counter(record.noted) for _, record in made), Counter())
+            return replace(result, noted=dict(noted))
 
 
 def _cluster(
@@ -115,7 +118,7 @@ def _plan(request: PrepRequest, source: Source, origin: dict) -> dict:
     """Return what index.json records of a dataset's origin."""
     links = {"follow_links": True} if request.follow_links else {}
     about = {"layout": source.layout, "fingerprint": source.fingerprint(), **links, **origin}
-    return {"options": asdict(request.options), "source": about}
+    return {"options": request.options.to_json(), "source": about}
 
 
 def _already_complete(folder: Path, plan: dict, source: Source) -> PrepResult:
@@ -151,6 +154,7 @@ def _result(
         rejected=rejected,
         reasons=dict(Counter(row["reason"] for row in rejected)),
         ignored=ignored,
+        noted={},
         duplicates=duplicates[0],
         overlap=duplicates[1],
         fingerprint=index.fingerprint(),

@@ -205,7 +205,7 @@ def fetch_source(
         index = read_index(folder)
         found = {"options": index.options, "source": index.source}
     if found is not None:
-        _check_same(folder, found, asdict(request.options), origin)
+        _check_same(folder, found, request.options.to_json(), origin)
     if is_complete:
         return None, origin
     return tars.fetch(folder / RECORDS / TARS, progress, force=request.force), origin

@@ -168,6 +168,6 @@ def _sample_sizes(tasks: list[ShardTask]) -> Iterator[int]:
     for task in tasks[::step]:
         for image in task.images[:each]:
             try:
-                yield len(to_jpeg(to_square(image.read(), task.size), task.quality))
+                yield len(to_jpeg(to_square(image.read(), task.size, task.rules), task.quality))
             except ImageError:
                 continue

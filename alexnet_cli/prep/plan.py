@@ -1,6 +1,6 @@
 """What prep is asked to make, and which images go into which shard."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from alexnet_cli.data.images.resize import IMAGE_SIZE, JPEG_QUALITY
 from alexnet_cli.data.remote.tar_set import TarSet
 from alexnet_cli.data.shards.writer import ShardTask
 from alexnet_cli.data.sources.source import Source
+from alexnet_cli.types import DecodeRules
 
 SHARD_SIZE = 1000
 
@@ -22,6 +23,17 @@ class PrepOptions:
     shard_size: int = SHARD_SIZE
     seed: int = 0
     val_fraction: float = 0.0
+    apply_orientation: bool = False
+    gray_bits: int | None = None
+
+    @property
+    def rules(self) -> DecodeRules:
+        return DecodeRules(self.apply_orientation, self.gray_bits)
+
+    def to_json(self) -> dict:
+        """Return the options as index.json records them, without the usual rules of decoding."""
+        unused = set(asdict(self.rules)) - set(self.rules.to_json())
+        return {name: value for name, value in asdict(self).items() if name not in unused}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +69,15 @@ def plan_shards(source: Source, folder: Path, options: PrepOptions) -> list[Shar
             wnids = tuple(source.classes[image.label].wnid for image in part)
             tasks.append(
                 ShardTask(
-                    folder, split, position, start, part, wnids, options.size, options.quality
+                    folder,
+                    split,
+                    position,
+                    start,
+                    part,
+                    wnids,
+                    options.size,
+                    options.quality,
+                    options.rules,
                 )
             )
     return tasks

@@ -220,7 +220,7 @@ class _Repair:
                 for number, image in enumerate(task.images, start=task.first_number):
                     if number not in written:
                         try:
-                            make_jpeg(image, task.size, task.quality)
+                            make_jpeg(image, task)
                         except ImageError as error:
                             rejected.append((image.source, image.label, error.reason, error.detail))
                 rows += rejected_rows(task.split, rejected)

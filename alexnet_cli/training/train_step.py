@@ -124,6 +124,7 @@ class TrainStep:
             fingerprint=dataset.fingerprint,
             train_state=copy.deepcopy(state),
             init_from=init_from,
+            rules=dataset.rules,
         )
 
     def _copied(self, tensors: list[Tensor] | None) -> dict[str, np.ndarray]:

@@ -1,10 +1,15 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+
+from alexnet_cli.model.checkpoint import load_checkpoint, save_checkpoint
+from alexnet_cli.types import DecodeRules
 
 ON_CPU = ("--device", "cpu")
 
@@ -265,3 +270,24 @@ def test_run_folder_stands_for_its_best_checkpoint(answer, runs, images):
 def test_folder_that_is_no_run_is_no_model(fails, images):
     failure = fails(3, "predict", images / "b.jpg", "--model", images, *ON_CPU)
     assert "a folder without best.safetensors" in failure.message
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "onnx"])
+def test_rules_of_decoding_travel_with_the_model(answer, checkpoint, images, tmp_path, kind):
+    rules = DecodeRules(apply_orientation=True)
+    model = tmp_path / "upright.safetensors"
+    save_checkpoint(model, replace(load_checkpoint(checkpoint), rules=rules))
+    assert load_checkpoint(model).rules == rules
+    if kind == "onnx":
+        answer("export", model, "-o", tmp_path / "upright.onnx")
+        model = tmp_path / "upright.onnx"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(images / "b.jpg") as image:
+        image.save(tmp_path / "rotated.png", exif=exif)
+        image.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "upright.png")
+        image.save(tmp_path / "plain.png")
+    names = [tmp_path / f"{name}.png" for name in ("rotated", "upright", "plain")]
+    rotated, upright, plain = probabilities_of(answer("predict", *names, "--model", model, *ON_CPU))
+    assert rotated == pytest.approx(upright, abs=1e-6)
+    assert rotated != pytest.approx(plain, abs=1e-6)

@@ -1,5 +1,6 @@
 import csv
 import errno
+import io
 import json
 import os
 import re
@@ -14,14 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from alexnet_cli.data.demo.images import CLASSES, draw_jpeg
+from alexnet_cli.data.images.decode import decode
+from alexnet_cli.data.images.resize import to_square
 from alexnet_cli.data.shards import writer as shards
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.data.sources.detect import LAYOUTS
 from alexnet_cli.io.folder_lock import locked
 from alexnet_cli.prep import cluster
 from alexnet_cli.prep import workers as shard_pool
+from alexnet_cli.types import DecodeRules
 
 OPTIONS = ("--size", 112, "--shard-size", 25)  # those of the dataset in tests/conftest.py
 
@@ -604,3 +609,51 @@ def test_image_in_train_and_val_is_counted_and_listed(alexnet, class_folders, tm
 
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
+
+
+@pytest.fixture
+def own_photos(tmp_path) -> Path:
+    """Two classes: of a photo that is turned by its EXIF, and of gray images of 12 bits in 16."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    levels = np.linspace(0, 4095, 200 * 200).astype(np.uint16).reshape(200, 200)
+    for name in ("photo", "scan"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+    with Image.open(io.BytesIO(draw_jpeg(CLASSES[3].draw, rng()))) as image:
+        image.save(tmp_path / "own" / "photo" / "a.jpg", exif=exif)
+    Image.fromarray(levels).save(tmp_path / "own" / "scan" / "a.png")
+    return tmp_path / "own"
+
+
+def test_rotated_and_dark_images_are_counted_with_the_options_for_them(
+    alexnet, own_photos, tmp_path
+):
+    result = alexnet("prep", own_photos, tmp_path / "new", *OPTIONS, "--json")
+    assert json.loads(result.stdout)["noted"] == {"rotated": 1, "dim-gray-12": 1}
+    assert "1 images have an EXIF orientation, which was ignored" in result.stderr
+    assert "no value over 4,095" in result.stderr
+    assert "--gray-bits 12" in result.stderr
+    assert (
+        "gray_bits" not in open_dataset(tmp_path / "new").folder.joinpath("index.json").read_text()
+    )
+
+
+def test_chosen_orientation_and_gray_bits_are_applied_and_recorded(answer, own_photos, tmp_path):
+    chosen = ("--apply-orientation", "--gray-bits", 12)
+    found = answer("prep", own_photos, tmp_path / "new", *OPTIONS, *chosen)
+    assert found["noted"] == {"rotated": 1}
+    dataset = open_dataset(tmp_path / "new")
+    assert dataset.rules == DecodeRules(apply_orientation=True, gray_bits=12)
+    split = dataset.split("train")
+    photo, scan = (decode(split.jpeg(list(split.labels).index(label))) for label in (0, 1))
+    upright = to_square((own_photos / "photo" / "a.jpg").read_bytes(), 112, dataset.rules)
+    assert np.abs(photo.astype(int) - upright).mean() < 12
+    assert scan.max() > 240
+
+
+def test_damaged_shard_of_turned_images_is_repaired_by_the_same_rules(answer, own_photos, tmp_path):
+    answer("prep", own_photos, tmp_path / "new", *OPTIONS, "--apply-orientation", "--gray-bits", 12)
+    before = prepared(tmp_path / "new")
+    (tmp_path / "new" / "train-000000.tar").write_bytes(b"damaged")
+    answer("verify", tmp_path / "new", "--repair", own_photos)
+    assert prepared(tmp_path / "new") == before

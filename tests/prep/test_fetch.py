@@ -6,7 +6,7 @@ import shutil
 import tarfile
 import threading
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -376,7 +376,7 @@ def folder(tmp_path) -> Path:
 
 def begin(folder: Path, origin: dict, **changed) -> None:
     (folder / ".prep").mkdir(exist_ok=True)
-    options = {**asdict(OPTIONS), **changed}
+    options = {**OPTIONS.to_json(), **changed}
     source = {"layout": "WebDataset", "fingerprint": "abc", **origin}
     write_checksummed(folder / ".prep" / "plan.json", {"options": options, "source": source})
 

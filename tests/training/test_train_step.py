@@ -18,7 +18,7 @@ from alexnet_cli.model.schedule import LearningRates
 from alexnet_cli.model.split import whole_state
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.train_step import TrainStep
-from alexnet_cli.types import PixelStats
+from alexnet_cli.types import DecodeRules, PixelStats
 
 CPU = torch.device("cpu")
 NUM_CLASSES = 10
@@ -282,6 +282,7 @@ class FAKE:
     """What a checkpoint asks of a dataset."""
 
     classes, fingerprint = (), "f"
+    rules = DecodeRules(apply_orientation=True)
 
 
 def test_update_is_the_paper_s(tiny_recipe, stats):
@@ -325,6 +326,7 @@ def test_checkpoint_is_a_copy(tiny_recipe, stats, ema_decay, num_devices):
 
     later = train_step.checkpoint(FAKE, at, {})
     assert checkpoint.train_state.val_errors == [0.5]
+    assert checkpoint.rules == FAKE.rules
     for kind in kinds:
         for name, tensor in kept[kind].items():
             np.testing.assert_array_equal(getattr(checkpoint, kind)[name], tensor)

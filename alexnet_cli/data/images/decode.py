@@ -4,8 +4,8 @@ No file is trusted: memory and time are known from its header, or bounded while 
 format is recognized by the content, never by a name, and no program is started. Neither signals nor
 limits of the process are used, so any thread may decode.
 
-Images are used as stored: an EXIF rotation is ignored, as in every published ImageNet figure. Of
-several images in a file the first is used.
+Images are used as stored: an EXIF rotation is ignored, as in every published ImageNet figure,
+unless the rules apply it. Of several images in a file the first is used.
 """
 
 import io
@@ -23,6 +23,7 @@ import simplejpeg
 from PIL import Image
 
 from alexnet_cli.data.images.jpeg_header import ARITHMETIC, SCAN, JpegHeader, read_jpeg_header
+from alexnet_cli.data.images.orientation import find_orientation, turned
 from alexnet_cli.data.images.strip_metadata import (
     PNG_SIGNATURE,
     bare_jpeg,
@@ -30,11 +31,13 @@ from alexnet_cli.data.images.strip_metadata import (
     check_tiff,
     ends_within_box,
     ends_within_tags,
+    png_significant_bits,
 )
 from alexnet_cli.data.images.to_rgb import rgb_pixels
 from alexnet_cli.data.images.truncation import check_loaded, check_opened
 from alexnet_cli.errors import ImageError
 from alexnet_cli.io.disk import is_ours
+from alexnet_cli.types import USUAL_RULES, DecodeRules
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs is also raised
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -140,8 +143,13 @@ def _read_whole(descriptor: int) -> bytes:
     return content
 
 
-def decode(content: bytes) -> np.ndarray:
+def decode(
+    content: bytes, rules: DecodeRules = USUAL_RULES, noted: dict[str, int] | None = None
+) -> np.ndarray:
     """Decode an image file to uint8 RGB (H, W, 3).
+
+    Args:
+        noted: images that other rules would change are counted in it: `rotated`, `dim-gray-BITS`.
 
     simplejpeg decodes the plain JPEGs; what it refuses (damage, other kinds) goes to Pillow, which
     decides.
@@ -151,6 +159,16 @@ def decode(content: bytes) -> np.ndarray:
     """
     if not content:
         raise ImageError("empty", "0 bytes")
+    pixels = _decode_as_stored(content, rules, noted)
+    orientation = find_orientation(content) if rules.apply_orientation or noted is not None else 1
+    if orientation != 1 and noted is not None:
+        noted["rotated"] = noted.get("rotated", 0) + 1
+    return turned(pixels, orientation) if rules.apply_orientation else pixels
+
+
+def _decode_as_stored(
+    content: bytes, rules: DecodeRules, noted: dict[str, int] | None
+) -> np.ndarray:
     header = read_jpeg_header(content) if content[:2] == b"\xff\xd8" else None
     try:
         if header is not None:
@@ -159,7 +177,7 @@ def decode(content: bytes) -> np.ndarray:
                 return simplejpeg.decode_jpeg(content, colorspace="RGB")
             except ValueError:
                 pass  # Pillow decides
-        return _decode_with_pillow(content, header)
+        return _decode_with_pillow(content, header, rules, noted)
     except MemoryError as error:
         raise ImageError("too-many-pixels", "out of memory") from error
 
@@ -207,7 +225,9 @@ class _MeteredFile(io.BytesIO):
         return content
 
 
-def _decode_with_pillow(content: bytes, header: JpegHeader | None) -> np.ndarray:
+def _decode_with_pillow(
+    content: bytes, header: JpegHeader | None, rules: DecodeRules, noted: dict[str, int] | None
+) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # corrupt EXIF and size hints; sizes are checked here
@@ -216,7 +236,8 @@ def _decode_with_pillow(content: bytes, header: JpegHeader | None) -> np.ndarray
                 held = len(content) + (len(bare) if bare is not content else 0)
                 _check_opened(image, content, header, held)
                 check_opened(image)
-                pixels = rgb_pixels(image)
+                bits = png_significant_bits(content) if image.format == "PNG" else None
+                pixels = rgb_pixels(image, rules.gray_bits, bits, noted)
                 check_loaded(image, bare)
                 return pixels
     except (ImageError, MemoryError):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from alexnet_cli.data.images.decode import decode
 from alexnet_cli.data.images.to_rgb import BAND_PIXELS
+from alexnet_cli.types import USUAL_RULES, DecodeRules
 
 try:
     import cykooz_resizer as simd
@@ -30,8 +31,16 @@ REACH = 2  # of the bicubic filter, in pixels of the coarser image
 Span = tuple[float, float]  # start and length in pixels, as fractions
 
 
-def to_square(content: bytes, size: int = IMAGE_SIZE) -> np.ndarray:
+def to_square(
+    content: bytes,
+    size: int = IMAGE_SIZE,
+    rules: DecodeRules = USUAL_RULES,
+    noted: dict[str, int] | None = None,
+) -> np.ndarray:
     """Decode an image, resize its shorter side to `size` and keep the central square.
+
+    Args:
+        rules, noted: as `decode` takes them.
 
     Returns:
         uint8 RGB, (size, size, 3), 0..255, C-contiguous.
@@ -39,7 +48,7 @@ def to_square(content: bytes, size: int = IMAGE_SIZE) -> np.ndarray:
     Raises:
         ImageError: with one of `REASONS`.
     """
-    return square(decode(content), size)
+    return square(decode(content, rules, noted), size)
 
 
 def to_jpeg(pixels: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:

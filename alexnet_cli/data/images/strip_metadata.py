@@ -71,6 +71,16 @@ def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
     raise ImageError("corrupt", f"over {MAX_CHUNKS} chunks")
 
 
+def png_significant_bits(content: bytes) -> int | None:
+    """Return the bits of a gray PNG that its sBIT chunk says are significant."""
+    for kind, start, _ in png_chunks(content):
+        if kind == b"IDAT":
+            return None
+        if kind == b"sBIT":
+            return content[start + 8]
+    return None
+
+
 def check_tiff(content: bytes) -> None:
     """Raise an ImageError for a TIFF with a tag of more values than an image can need."""
     order = "<" if content[:2] == b"II" else ">"

@@ -30,7 +30,7 @@ from alexnet_cli.data.shards.tar_layout import BLOCK
 from alexnet_cli.errors import DatasetError, hint, on_one_line
 from alexnet_cli.io.thread_map import thread_map
 from alexnet_cli.recipes.recipe import Recipe
-from alexnet_cli.types import ImageClass, PixelStats
+from alexnet_cli.types import USUAL_RULES, DecodeRules, ImageClass, PixelStats
 
 SAMPLE_DTYPE = np.dtype([
     ("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("label", "<u4"), ("number", "<u4"),
@@ -112,6 +112,7 @@ class Dataset:
     fingerprint: str
     name: str
     streamed: bool = False
+    rules: DecodeRules = USUAL_RULES
 
     def load_pixel_stats(self) -> PixelStats:
         """Read pixel_stats.npz."""
@@ -168,7 +169,8 @@ def dataset_of(
         for name, split in index.splits.items()
     }
     name = url or str(folder)
-    return Dataset(folder, index.classes, splits, size, index.fingerprint(), name)
+    rules = DecodeRules.from_json(index.options)
+    return Dataset(folder, index.classes, splits, size, index.fingerprint(), name, rules=rules)
 
 
 def _check_shards(folder: Path, index: Index, samples: dict[str, np.ndarray]) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from alexnet_cli.data.images.resize import to_jpeg, to_square
@@ -18,6 +18,7 @@ from alexnet_cli.data.shards.tar_layout import BLOCK, Sample, end_of_tar, sample
 from alexnet_cli.data.sources.source import SourceImage
 from alexnet_cli.errors import ImageError
 from alexnet_cli.io.atomic import read_checksummed, write_atomically, write_checksummed
+from alexnet_cli.types import USUAL_RULES, DecodeRules
 
 RECORDS = ".prep"  # inside the dataset while prep runs
 
@@ -44,6 +45,7 @@ class ShardTask:
     wnids: tuple[str, ...]
     size: int
     quality: int
+    rules: DecodeRules = USUAL_RULES
 
     @property
     def name(self) -> str:
@@ -56,6 +58,7 @@ class ShardTask:
     def fingerprint(self) -> str:
         """Return a hash of everything but the images' bytes that decides the shard's bytes."""
         parts = [self.name, self.first_number, self.size, self.quality, self.wnids]
+        parts += [self.rules.to_json()] if self.rules != USUAL_RULES else []
         parts += [(image.source, image.length, image.label) for image in self.images]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -66,11 +69,13 @@ class ShardRecord:
 
     Attributes:
         rejected: (source, label, reason, detail) of each image left out.
+        noted: number of images that other rules would change, as `decode` counts them.
     """
 
     shard: Shard
     samples: list[Sample]
     rejected: list[tuple[str, int, str, str]]
+    noted: dict[str, int] = field(default_factory=dict)
 
 
 def make_shard(task: ShardTask, is_stopping: Callable[[], bool] = lambda: False) -> ShardRecord:
@@ -83,6 +88,7 @@ def make_shard(task: ShardTask, is_stopping: Callable[[], bool] = lambda: False)
         TaskStopped: if `is_stopping` returned True.
     """
     samples: list[Sample] = []
+    noted: dict[str, int] = {}
     rejected, num_bytes, digest = [], 0, hashlib.sha256()
     with write_atomically(task.folder / task.name) as file:
 
@@ -97,7 +103,7 @@ def make_shard(task: ShardTask, is_stopping: Callable[[], bool] = lambda: False)
             if is_stopping():
                 raise TaskStopped
             try:
-                jpeg = make_jpeg(image, task.size, task.quality)
+                jpeg = make_jpeg(image, task, noted)
             except ImageError as error:
                 _check_staging_copy(error, image, task.folder)
                 rejected.append((image.source, image.label, error.reason, error.detail))
@@ -109,7 +115,7 @@ def make_shard(task: ShardTask, is_stopping: Callable[[], bool] = lambda: False)
             add(sample_members(key, (jpeg, str(image.label).encode("ascii"), notes)))
         add(end_of_tar(num_bytes))
     shard = Shard(task.name, len(samples), num_bytes, digest.hexdigest())
-    record = ShardRecord(shard, samples, rejected)
+    record = ShardRecord(shard, samples, rejected, noted)
     write_checksummed(task.record_path, {"task": task.fingerprint(), **asdict(record)})
     return record
 
@@ -122,8 +128,11 @@ def _check_staging_copy(error: ImageError, image: SourceImage, folder: Path) -> 
         raise fault
 
 
-def make_jpeg(image: SourceImage, size: int, quality: int) -> bytes:
-    """Return an image as it is stored.
+def make_jpeg(image: SourceImage, task: ShardTask, noted: dict[str, int] | None = None) -> bytes:
+    """Return an image as a shard stores it.
+
+    Args:
+        noted: as `decode` takes it.
 
     Raises:
         ImageError: if it cannot be decoded, or its file changed since it was listed.
@@ -132,7 +141,7 @@ def make_jpeg(image: SourceImage, size: int, quality: int) -> bytes:
     if image.offset < 0 and len(content) != image.length:
         sizes = f"{image.length} bytes listed, {len(content)} read"
         raise ImageError("unreadable", f"changed while prep was at work: {sizes}")
-    return to_jpeg(to_square(content, size), quality)
+    return to_jpeg(to_square(content, task.size, task.rules, noted), task.quality)
 
 
 def read_record(task: ShardTask) -> ShardRecord | None:
@@ -151,4 +160,4 @@ def read_record(task: ShardTask) -> ShardRecord | None:
     except OSError:
         return None
     samples, rejected = (list(map(tuple, content[name])) for name in ("samples", "rejected"))
-    return ShardRecord(shard, samples, rejected)
+    return ShardRecord(shard, samples, rejected, content.get("noted", {}))

@@ -9,6 +9,7 @@ from PIL import Image
 
 from alexnet_cli.data.images import to_rgb as rgb
 from alexnet_cli.data.images.to_rgb import (
+    MAX_SAMPLE_VALUE,
     PHOTOMETRIC,
     SAMPLE_FORMAT,
     SIGNED,
@@ -89,11 +90,55 @@ def test_pixels_beyond_sixteen_bits_are_an_unsupported_variant(mode):
         opened(encoded(image, "TIFF"))
 
 
-@pytest.mark.parametrize("high", [255, 65_535])
-def test_wide_integers_are_scaled_by_what_they_hold(high):
-    levels = np.linspace(0, high, 64 * 64).astype(np.int32).reshape(64, 64)
-    expected = (levels[..., None] * 255.0 / high).repeat(3, axis=-1)
-    assert levels_apart(opened(encoded(levels, "TIFF")), expected) <= 1
+def ramp(high: int, kind: type = np.uint16) -> np.ndarray:
+    return np.linspace(0, high, 64 * 64).astype(kind).reshape(64, 64)
+
+
+@pytest.mark.parametrize(("kind", "file"), [(np.uint16, "PNG"), (np.int32, "TIFF")])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_wide_gray_is_scaled_by_the_bits_that_are_chosen(kind, file, bits):
+    image = Image.open(io.BytesIO(encoded(ramp((1 << bits) - 1, kind), file)))
+    expected = ramp(255, np.float64)[..., None].repeat(3, axis=-1)
+    assert levels_apart(rgb_pixels(image, gray_bits=bits), expected) <= 1
+
+
+@pytest.mark.parametrize("high", [255, 300, 4095, 65_535])
+def test_wide_gray_is_scaled_alike_whatever_levels_it_holds(high):
+    for file, kind in (("PNG", np.uint16), ("TIFF", np.uint16), ("TIFF", np.int32)):
+        levels = ramp(high, kind)
+        np.testing.assert_array_equal(opened(encoded(levels, file))[..., 0], levels >> 8)
+
+
+def test_wide_gray_is_scaled_by_what_its_tiff_says():
+    content = encoded(ramp(4095), "TIFF", tiffinfo={MAX_SAMPLE_VALUE: 4095})
+    assert opened(content).max() == 255
+    image = Image.open(io.BytesIO(content))
+    assert rgb_pixels(image, gray_bits=16).max() == 255
+
+
+def test_significant_bits_of_a_png_count_where_the_low_bits_are_filled():
+    low, high = (Image.open(io.BytesIO(encoded(ramp(4095) * scale))) for scale in (1, 16))
+    assert rgb_pixels(low, png_bits=12).max() == 255
+    assert rgb_pixels(high, png_bits=12).max() == 255
+
+
+def test_levels_beyond_the_chosen_bits_are_an_unsupported_variant():
+    image = Image.open(io.BytesIO(encoded(ramp(5000))))
+    with pytest.raises(ImageError, match="over 12 bits"):
+        rgb_pixels(image, gray_bits=12)
+
+
+def test_wide_gray_that_becomes_dark_is_counted_by_the_bits_it_uses():
+    noted = {}
+    for high in (1023, 4095, 4095, 65_535):
+        rgb_pixels(Image.open(io.BytesIO(encoded(ramp(high)))), noted=noted)
+    rgb_pixels(Image.open(io.BytesIO(encoded(ramp(4095)))), gray_bits=12, noted=noted)
+    assert noted == {"dim-gray-10": 1, "dim-gray-12": 2}
+
+
+def test_wide_pgm_uses_all_its_levels():
+    content = b"P5 64 64 1023\n" + ramp(1023, np.dtype(">u2")).tobytes()
+    assert opened(content).max() == 255
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
