@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from alexnet_cli.cli.app import app
 from alexnet_cli.data.demo.archives import write_demo_archives
 from alexnet_cli.data.pca import pca
-from alexnet_cli.prep.build import PrepOptions, prep
+from alexnet_cli.prep.build import prep
+from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER, Recipe
 
@@ -56,7 +57,7 @@ def release(tmp_path_factory) -> Path:
 def dataset(release, tmp_path_factory) -> Path:
     """Shards of 25 images of the release at 112 pixels, with pixel statistics. Read only."""
     folder = tmp_path_factory.mktemp("datasets") / "tiny"
-    prep(release, folder, PrepOptions(size=IMAGE_SIZE, shard_size=25), num_workers=1)
+    prep(PrepRequest(release, folder, PrepOptions(size=IMAGE_SIZE, shard_size=25), workers=1))
     pca(folder)
     return folder
 

@@ -1,9 +1,11 @@
 """What several test files need: images, files, and a progress that listens."""
 
+import hashlib
 import importlib.machinery
 import importlib.util
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,12 +14,16 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from alexnet_cli.cli import hints
+from alexnet_cli.cli.hints import message
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.runtime_config import RuntimeConfig
+from alexnet_cli.errors import AlexNetError
 from alexnet_cli.inference.classifier import build_classifier
 from alexnet_cli.inference.evaluate import EvalRequest, EvalResult
 from alexnet_cli.inference.evaluate import evaluate as run_evaluate
@@ -54,6 +60,16 @@ class Listener:
         self.notes.append(note)
 
 
+@contextmanager
+def refused(kind: type[AlexNetError], pattern: str) -> Iterator[pytest.ExceptionInfo]:
+    """Expect an error that is shown as at most three lines, which match a pattern."""
+    with pytest.raises(kind) as caught:
+        yield caught
+    lines = message(caught.value)
+    assert re.search(pattern, lines), lines
+    assert lines.count("\n") < 3
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     """Return every file below a folder."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -67,11 +83,15 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-def edit_index(folder: Path, change: Callable[[dict], None]) -> None:
-    """Change index.json of a dataset."""
+def edit_index(folder: Path, change: Callable[[dict], None], *, sign: bool = False) -> None:
+    """Change index.json of a dataset; `sign` gives it the checksum of its new content."""
     path = folder / "index.json"
     content = json.loads(path.read_text())
     change(content)
+    if sign:
+        del content["checksum"]
+        text = json.dumps(content, sort_keys=True)
+        content["checksum"] = hashlib.sha256(text.encode()).hexdigest()
     path.write_text(json.dumps(content))
 
 
@@ -121,7 +141,8 @@ def split_options(options: dict) -> tuple[RuntimeConfig, dict]:
 def train(dataset, run: Path, recipe: Recipe, progress=SILENT, **options) -> TrainResult | None:
     """Train a run on the CPU; options are fields of its request or its runtime."""
     runtime, fields = split_options(options)
-    return run_train(TrainRequest(dataset, run, recipe, runtime=runtime, **fields), progress)
+    ref = DatasetRef.parse(dataset)
+    return run_train(TrainRequest(ref, run, recipe, runtime=runtime, **fields), progress)
 
 
 def resume(
@@ -140,14 +161,15 @@ def resume(
 def evaluate(checkpoint: Path, dataset, progress=SILENT, **options) -> EvalResult | None:
     """Measure a checkpoint on the CPU; options are fields of its request or its runtime."""
     runtime, fields = split_options(options)
-    return run_evaluate(EvalRequest(checkpoint, dataset, runtime=runtime, **fields), progress)
+    ref = DatasetRef.parse(dataset)
+    return run_evaluate(EvalRequest(checkpoint, ref, runtime=runtime, **fields), progress)
 
 
 def predict_checkpoint(
     path: Path, dataset, split: str, num_views: int, progress=SILENT, *, num_devices: int = 1
 ) -> Predictions:
     """Return the predictions of a checkpoint on the CPU."""
-    checkpoint, opened = open_pair(path, dataset, split)
+    checkpoint, opened = open_pair(path, DatasetRef.parse(dataset), split)
     classifier = build_classifier(checkpoint, Runtime((CPU,) * num_devices), path)
     name = checkpoint.weights_hash()
     return predict_split(

@@ -15,7 +15,7 @@ SOURCES = [*FILES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "too
 # A module imports from its own layer or from those below it.
 LAYERS = [
     ("", "errors", "io"),
-    ("recipes",),
+    ("recipes", "types"),
     ("data", "model"),
     ("onnx", "distributed"),
     ("prep", "training", "inference"),

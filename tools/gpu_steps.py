@@ -34,9 +34,9 @@ from alexnet_cli.bench.run import BenchRequest
 from alexnet_cli.bench.run import bench as measure_speed
 from alexnet_cli.bench.stages import AHEAD, MIN_EPOCH, draw_batch, drawn_stats, lengthen
 from alexnet_cli.commands.bench import NUM_KERNELS, kernel_lines
-from alexnet_cli.data.batches.order import batches_of, order_of
+from alexnet_cli.data.batches.loader import batches_of, order_of
 from alexnet_cli.data.batches.readers import ThreadReader
-from alexnet_cli.data.dataset_ref import stats_of
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.demo.images import CLASSES, draw_numbered
 from alexnet_cli.data.pca import pca
 from alexnet_cli.data.shards.dataset import Dataset, open_dataset
@@ -412,14 +412,16 @@ def precisions(check: Check) -> None:
 
 def _check_evaluation(check: Check, least: float, most: float) -> None:
     dataset = check.dataset(check.train_data)
-    runtime = Runtime((check.device,))
-    train_step = TrainStep(check.size.recipe, len(dataset.classes), stats_of(dataset), runtime)
+    runtime, stats = Runtime((check.device,)), dataset.load_pixel_stats()
+    train_step = TrainStep(check.size.recipe, len(dataset.classes), stats, runtime)
     train_step.begin()
     path = check.work / "untrained.safetensors"
     save_checkpoint(path, train_step.checkpoint(dataset, TrainState(), {}))
     allow_tf32("tf32")  # as torch begins; an evaluation must not rely on what was before it
     with rounding_noted(check.device) as errors:
-        evaluate(EvalRequest(path, check.train_data, num_views=1, runtime=check.runtime()))
+        evaluate(
+            EvalRequest(path, DatasetRef(check.train_data), num_views=1, runtime=check.runtime())
+        )
     what = f"evaluation: error of products below {most:g}"
     _check_rounding(check, what, errors, least, most)
 
@@ -546,8 +548,8 @@ def resume(check: Check) -> None:
     straight, stopped = check.work / "straight", check.work / "stopped"
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        train(TrainRequest(data, straight, recipe, runtime=check.runtime()))
-        request = TrainRequest(data, stopped, recipe, runtime=check.runtime())
+        train(TrainRequest(DatasetRef(data), straight, recipe, runtime=check.runtime()))
+        request = TrainRequest(DatasetRef(data), stopped, recipe, runtime=check.runtime())
         if not _is_stopped(check, request):
             return
         train(replace(request, resume=True))
@@ -611,7 +613,9 @@ def tests(check: Check) -> None:
 def measure_way(check: Check, precision: str, *, compiled: bool = False, **options) -> dict:
     """Run `alexnet bench` for one way to train and return its figures."""
     runtime = check.runtime(precision, compiled=compiled)
-    request = BenchRequest(check.size.recipe, check.bench_data, runtime=runtime, **options)
+    request = BenchRequest(
+        check.size.recipe, DatasetRef(check.bench_data), runtime=runtime, **options
+    )
     found = asdict(measure_speed(request))
     forget()
     return found
@@ -720,9 +724,12 @@ def training(check: Check) -> None:
     data, run = check.train_data, check.work / "trained"
     check.dataset(data)
     began = time.perf_counter()
-    result = train(TrainRequest(data, run, check.size.trained, runtime=check.runtime()))
+    runtime = check.runtime()
+    result = train(TrainRequest(DatasetRef(data), run, check.size.trained, runtime=runtime))
     seconds = time.perf_counter() - began
-    found = evaluate(EvalRequest(run / "best.safetensors", data, runtime=check.runtime()))
+    found = evaluate(
+        EvalRequest(run / "best.safetensors", DatasetRef(data), runtime=check.runtime())
+    )
     recipe = check.size.trained
     check.figure("recipe", f"{recipe.name}, {recipe.epochs} epochs of {check.size.train_images}")
     check.figure("seconds, validation after every epoch included", seconds)

@@ -14,7 +14,6 @@ from alexnet_cli.bench.roofline import count_flops, measure_copy, measure_produc
 from alexnet_cli.bench.stages import MARGIN, Steps, draw_batch, drawn_stats, measure_reading
 from alexnet_cli.bench.summary import describe_loader, limits, ratios
 from alexnet_cli.bench.views import measure_views
-from alexnet_cli.data.dataset_ref import stats_of
 from alexnet_cli.data.shards.dataset import Dataset, Split
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.io.cores import num_cores
@@ -98,7 +97,7 @@ class Bencher:
         for device in _gpus(runtime.devices):
             torch.cuda.reset_peak_memory_stats(device)
         num_classes = len(dataset.classes) if dataset else CLASSES
-        stats = stats_of(dataset) if dataset else drawn_stats(recipe.crop_size + MARGIN)
+        stats = dataset.load_pixel_stats() if dataset else drawn_stats(recipe.crop_size + MARGIN)
         self.train_step = TrainStep(recipe, num_classes, stats, runtime)
         self.train_step.begin()
         share = runtime.replicas.share.rows(recipe.batch_size)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from alexnet_cli.bench.measure import MEASUREMENTS, Bencher, BenchResult
-from alexnet_cli.data.dataset_ref import Location, open_source
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.device_plan import DevicePlan, plan_devices
 from alexnet_cli.distributed.launcher import on_replicas
@@ -32,7 +32,7 @@ class BenchRequest:
     """
 
     recipe: Recipe
-    dataset: Location | None = None
+    dataset: DatasetRef | None = None
     batch_size: int | None = None
     runtime: RuntimeConfig = DEFAULT_RUNTIME
     seconds: float = 2.0
@@ -79,8 +79,8 @@ def _bench(request: BenchRequest, plan: DevicePlan, progress: Progress) -> Bench
         return found if runtime.replicas.is_main else None
 
 
-def _open(location: Location, recipe: Recipe, progress: Progress) -> Dataset:
-    dataset = open_source(location, ("train",), at_once=True, progress=progress)
+def _open(ref: DatasetRef, recipe: Recipe, progress: Progress) -> Dataset:
+    dataset = ref.open(("train",), fetch_now=True, progress=progress)
     dataset.check_crop(recipe)
     if (num := len(dataset.split("train"))) < recipe.batch_size:
         raise UsageError(

@@ -13,9 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from alexnet_cli.bench.clock import Clock
-from alexnet_cli.data.batches.loader import epoch_order
-from alexnet_cli.data.batches.order import batches_of
-from alexnet_cli.data.pixel_stats import PixelStats
+from alexnet_cli.data.batches.loader import batches_of, epoch_order
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.distributed.precision import autocast
 from alexnet_cli.distributed.prefetch import OnDevice, open_reader, to_device
@@ -25,6 +23,7 @@ from alexnet_cli.model.optimizer import set_learning_rates
 from alexnet_cli.model.schedule import LearningRates
 from alexnet_cli.training.train_step import TrainStep
 from alexnet_cli.training.trainer import READ_EVERY
+from alexnet_cli.types import PixelStats
 
 MARGIN = 32  # pixels by which drawn images exceed the crops; 256 and 224 in the paper
 SAMPLES = 1024  # images that are read and decoded repeatedly

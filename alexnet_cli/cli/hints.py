@@ -5,6 +5,22 @@ from alexnet_cli.errors import AlexNetError, Hint
 HINTS: dict[str, str] = {
     "less_memory": "Close other programs, or use fewer --workers.",
     # data and prep
+    "fewer_workers": "Run the same command to continue, with fewer --workers.",
+    "force_room": "Make room, or begin although the disk looks too small: --force",
+    "leave_out": "Leave out --{option}.",
+    "name_layout": "Name the folder that holds the images, and its layout: --layout {layouts}",
+    "rebuild": "Rebuild the indexes: alexnet verify {folder} --rebuild",
+    "val_fraction": "Choose a --val-fraction of at least 0 and below 1.",
+    "raise_limit": "Raise the limit, or use fewer --workers, and run the same command again.",
+    "allow_pipe": "To run it in a shell: --allow-pipe",
+    "pca_of_tars": "Make it: alexnet pca --stream {tars!r}",
+    "prep_larger": "Make larger ones: alexnet prep SOURCE DATASET --size {size}",
+    "raw_cache_of_tars": "Make a dataset: alexnet prep {tars!r} DATASET; or leave out --cache.",
+    "raw_cache_room": "Make room, name another folder: ALEXNET_CACHE=FOLDER, or leave out --cache.",
+    "rebuild_samples": "Make it again from the shards: alexnet verify {folder} --rebuild",
+    "repair_dataset": "Rebuild what is damaged: alexnet verify {folder} --repair SOURCE",
+    "restore_index": "Put its copy back: alexnet verify {folder} --rebuild",
+    "stream_tars": "Read them as they are: --stream. Make a dataset: alexnet prep FOLDER DATASET",
     # model, recipes and onnx
     "export_model": "Make one: alexnet export CKPT -o {path}",
     "onnx_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",

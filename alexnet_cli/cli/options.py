@@ -85,20 +85,17 @@ Settings = Annotated[
 
 
 def find_source(text: str, stream: bool, classes: Path | None, allow_pipe: bool):
-    """Return what DATASET and its options name: a path, a URL, or tars to stream.
+    """Return the reference that DATASET and its options mean.
 
     Raises:
-        UsageError: a URL that is not supported.
+        UsageError: if nothing is fetched from URLs of this kind.
     """
-    from alexnet_cli.data.remote.files import location
-    from alexnet_cli.data.remote.tar_set import TarSet
+    from alexnet_cli.data.dataset_ref import DatasetRef
 
-    if stream:
-        return TarSet(text, classes, allow_pipe)
-    if classes or allow_pipe:
+    if (classes or allow_pipe) and not stream:
         name = "--classes" if classes else "--allow-pipe"
         raise typer.BadParameter("is for --stream.", param_hint=name)
-    return location(text)
+    return DatasetRef.parse(text, stream=stream, classes=classes, allow_pipe=allow_pipe)
 
 
 Run = Annotated[Path, typer.Option(help="Folder for the run's files, for example runs/paper.")]

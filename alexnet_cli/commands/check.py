@@ -36,10 +36,10 @@ def check(
 
     found = load_recipe(Path(recipe)) if recipe.endswith(".json") else find_recipe(recipe)
     wanted = with_settings(found, settings or [])
-    from alexnet_cli.data.remote.files import location
+    from alexnet_cli.data.dataset_ref import DatasetRef
     from alexnet_cli.training.check import check as check_recipe
 
-    source = location(data) if data else None
+    source = DatasetRef.parse(data) if data else None
     result = check_recipe(wanted, source, steps=steps, progress=console.ConsoleProgress())
     show(result.to_json(), as_json, show_check)
     result.raise_faults()

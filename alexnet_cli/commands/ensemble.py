@@ -35,11 +35,11 @@ def ensemble(
 ) -> None:
     """Average the class probabilities of several networks."""
     check_views(views)
-    from alexnet_cli.data.remote.files import location
+    from alexnet_cli.data.dataset_ref import DatasetRef
     from alexnet_cli.inference.ensemble import EnsembleRequest
     from alexnet_cli.inference.ensemble import ensemble as average
 
-    source = location(data) if data else None
+    source = DatasetRef.parse(data) if data else None
     runtime = runtime_config(device, gpus, precision=precision)
     request = EnsembleRequest(tuple(members), source, split, views, weights, runtime)
     result = average(request, console.ConsoleProgress())

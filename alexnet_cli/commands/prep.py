@@ -93,18 +93,27 @@ def prep(
     as_json: AsJson = False,
 ) -> None:
     """Resize labeled images to 256x256 and pack them into WebDataset shards."""
-    from alexnet_cli.prep import build as verb
+    from alexnet_cli.prep.build import prep as run
+    from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
     if scheduler is not None and workers is not None:
         raise typer.BadParameter("the workers are those of the cluster.", param_hint="--workers")
     place = _find_source(source, classes, allow_pipe)
-    folder = dataset or Path("shards") / _name_of(place)
-    chosen = verb.PrepOptions(size, quality, shard_size, seed, val_fraction)
-    how = {"num_workers": workers, "scheduler": scheduler, "check_md5": check_md5, "force": force}
-    how |= {"layout": layout, "follow_links": follow_links, "allow_empty_class": allow_empty_class}
-    result = verb.prep(place, folder, chosen, **how, progress=console.ConsoleProgress())
+    request = PrepRequest(
+        source=place,
+        folder=dataset or Path("shards") / _name_of(place),
+        options=PrepOptions(size, quality, shard_size, seed, val_fraction),
+        layout=layout,
+        workers=workers,
+        scheduler=scheduler,
+        check_md5=check_md5,
+        follow_links=follow_links,
+        allow_empty_class=allow_empty_class,
+        force=force,
+    )
+    result = run(request, console.ConsoleProgress())
     show(asdict(result), as_json, show_prep)
-    _check_rejected(len(result.rejected), folder, max_bad)
+    _check_rejected(len(result.rejected), request.folder, max_bad)
 
 
 def _find_source(text: str, classes: Path | None, allow_pipe: bool):

@@ -25,7 +25,7 @@ from alexnet_cli.distributed.device_plan import DevicePlan
 from alexnet_cli.distributed.oom_errors import KEPT
 from alexnet_cli.distributed.replicas import AGAIN, in_group
 from alexnet_cli.errors import AlexNetError, JobError, LostReplicaError, Stopped, machine_error
-from alexnet_cli.io.stop_signal import StopSignal, catch_signals
+from alexnet_cli.io.signals import StopSignal, catch_signals
 
 LOCALHOST = "127.0.0.1"
 GRACE_SECONDS = 8  # to end by itself when another one is lost; as long again before SIGKILL

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from alexnet_cli.data.batches.buffers import Buffers
-from alexnet_cli.data.batches.loader import Batch
-from alexnet_cli.data.batches.process_reader import ProcessReader
-from alexnet_cli.data.batches.readers import Reader, ThreadReader
+from alexnet_cli.data.batches.readers import ProcessReader, Reader, ThreadReader
 from alexnet_cli.data.remote.stream import StreamSplit
 from alexnet_cli.data.shards.dataset import Split
-from alexnet_cli.data.transforms import sent
+from alexnet_cli.data.transforms import copy_async
+from alexnet_cli.types import Batch
 
 OnDevice = tuple[Tensor, Tensor]
 MIN_PROCESSES = 4  # minimum number of cores for reading by processes for a GPU
@@ -36,7 +35,7 @@ def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[OnDevi
     with HeldBatches() as held:
         for batch in batches:
             with torch.cuda.stream(stream):
-                copies = [sent(array, device) for array in (batch.images, batch.labels)]
+                copies = [copy_async(array, device) for array in (batch.images, batch.labels)]
                 copied = stream.record_event()
             held.add(batch, copied)
             if ahead:

@@ -16,9 +16,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from alexnet_cli.data.batches.loader import Share
 from alexnet_cli.errors import LostReplicaError
 from alexnet_cli.io.cores import num_cores
+from alexnet_cli.types import BatchShard
 
 TIMEOUT = timedelta(minutes=10)  # for a replica that hangs; one that died is noticed at once
 JOIN_TIMEOUT = timedelta(days=1)  # for the slowest replica to fetch or measure its data
@@ -45,9 +45,9 @@ class Replicas:
         return self.rank == 0
 
     @property
-    def share(self) -> Share:
+    def share(self) -> BatchShard:
         """The part of every batch that this replica computes."""
-        return Share(self.rank, self.world_size)
+        return BatchShard(self.rank, self.world_size)
 
     def wrap(self, net: nn.Module, devices: tuple[torch.device, ...]) -> nn.Module:
         """Return what to call instead of `net` so that gradients are averaged over the replicas.

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.data.transforms import Augmenter, View, views_of
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.precision import autocast
@@ -18,6 +17,7 @@ from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.architecture import parameter_shapes
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.model.split import Network, build_network, load_whole_state
+from alexnet_cli.types import PixelStats
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.data.dataset_ref import Location, open_source
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig
 from alexnet_cli.errors import CheckpointError, UsageError, hint
 from alexnet_cli.inference.metrics import score, topk_credit
@@ -32,7 +32,7 @@ class EnsembleRequest:
     """
 
     members: tuple[Path, ...]
-    dataset: Location | None = None
+    dataset: DatasetRef | None = None
     split: str = "val"
     num_views: int = 10
     weights: str = "equal"
@@ -115,7 +115,7 @@ def _predict_checkpoints(
     config, split, num_views = request.runtime, request.split, request.num_views
     runtime = Runtime(choose_devices(config, progress=progress), config.precision)
     headers = {path: read_header(path) for path in request.members if path not in found}
-    dataset = open_source(request.dataset, (split,), at_once=True, progress=progress)
+    dataset = request.dataset.open((split,), fetch_now=True, progress=progress)
     announced = []
     for path in request.members:
         expected = found.get(path)

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from alexnet_cli.data.dataset_ref import Location
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.distributed.device_plan import DevicePlan, plan_devices
 from alexnet_cli.distributed.launcher import on_replicas
 from alexnet_cli.distributed.oom_errors import friendly_oom_errors
@@ -33,7 +33,7 @@ class EvalRequest:
     """
 
     checkpoint: Path
-    dataset: Location
+    dataset: DatasetRef
     split: str = "val"
     num_views: int = 10
     predictions: Path | None = None

@@ -8,6 +8,7 @@ import numpy as np
 
 from alexnet_cli.data.images.decode import read_file
 from alexnet_cli.data.images.resize import to_square
+from alexnet_cli.data.sources.folders import list_image_files
 from alexnet_cli.distributed.runtime_config import RuntimeConfig
 from alexnet_cli.errors import (
     CheckpointError,
@@ -21,7 +22,6 @@ from alexnet_cli.errors import (
 from alexnet_cli.io.progress import SILENT, Progress
 
 CROPS_PER_BATCH = 32  # images times views
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def find_images(names: list[str]) -> list[Path]:
             raise UsageError(f"{name}: not supported.", hint="Name files, folders or globs.")
         path = Path(name)
         if path.is_dir():
-            found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES]
+            found = list_image_files(path)
         elif path.exists() or not any(sign in name for sign in "*?["):
             found = [path]
         else:

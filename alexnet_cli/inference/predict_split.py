@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alexnet_cli.data.batches.loader import Batch
-from alexnet_cli.data.batches.order import batches_of
-from alexnet_cli.data.dataset_ref import Location, open_source
+from alexnet_cli.data.batches.loader import batches_of
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.prefetch import from_device, to_device
 from alexnet_cli.distributed.replicas import ALONE, Replicas
@@ -19,13 +18,14 @@ from alexnet_cli.inference.metrics import Scores, score_sums, scores_from_sums
 from alexnet_cli.inference.predictions import Predictions
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
+from alexnet_cli.types import Batch
 
 BATCH_SIZE = 64
 FREE_MEMORY = hint("free_memory")
 
 
 def open_pair(
-    path: Path, location: Location, split_name: str, progress: Progress = SILENT
+    path: Path, ref: DatasetRef, split_name: str, progress: Progress = SILENT
 ) -> tuple[Checkpoint, Dataset]:
     """Load a checkpoint and open a dataset with the same classes and image size.
 
@@ -35,7 +35,7 @@ def open_pair(
     checkpoint = load_checkpoint(path)
     check_tensors(checkpoint, path)
     size = len(checkpoint.pixels["mean_image"])
-    dataset = open_source(location, (split_name,), at_once=True, image_size=size, progress=progress)
+    dataset = ref.open((split_name,), fetch_now=True, image_size=size, progress=progress)
     check_fit(path, checkpoint, dataset)
     return checkpoint, dataset
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alexnet_cli.data.batches.order import batches_of
+from alexnet_cli.data.batches.loader import batches_of
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.data.transforms import Augmenter
 from alexnet_cli.model.network import AlexNet

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alexnet_cli.data.dataset_ref import Location, open_source, stats_of
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.demo.images import draw_images
 from alexnet_cli.data.images.resize import to_square
 from alexnet_cli.data.transforms import Augmenter
@@ -89,7 +89,7 @@ class CheckResult:
 
 def check(
     recipe: Recipe,
-    location: Location | None = None,
+    location: DatasetRef | None = None,
     *,
     steps: int = 300,
     progress: Progress = SILENT,
@@ -145,11 +145,11 @@ def _draw_crops(recipe: Recipe) -> tuple[Tensor, Tensor, int]:
     return torch.from_numpy(images).permute(0, 3, 1, 2), labels, num_classes
 
 
-def _load_crops(recipe: Recipe, location: Location) -> tuple[Tensor, Tensor, int]:
+def _load_crops(recipe: Recipe, location: DatasetRef) -> tuple[Tensor, Tensor, int]:
     """Return the center crops of the first training images."""
-    dataset = open_source(location, ("train",))
+    dataset = location.open(("train",))
     dataset.check_crop(recipe)
-    stats = stats_of(dataset)
+    stats = dataset.load_pixel_stats()
     augmenter = Augmenter(recipe, stats, torch.device("cpu"))
     found = first_crops(dataset.split("train"), augmenter, NUM_MEASURED_IMAGES)
     return *found, len(dataset.classes)

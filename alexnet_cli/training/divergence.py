@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from alexnet_cli.data.batches.order import order_of
+from alexnet_cli.data.batches.loader import order_of
 from alexnet_cli.data.remote.stream import StreamSplit
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.errors import DivergedError, hint

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 
 from alexnet_cli.data.batches.raw_cache import with_raw_cache
-from alexnet_cli.data.dataset_ref import Location, open_source, stats_of
-from alexnet_cli.data.pixel_stats import PixelStats
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.device_plan import DevicePlan, plan_devices
 from alexnet_cli.distributed.launcher import on_replicas
@@ -38,6 +37,7 @@ from alexnet_cli.training.checkpointer import SaveInterval
 from alexnet_cli.training.run_directory import RunDirectory
 from alexnet_cli.training.train_step import TrainStep
 from alexnet_cli.training.trainer import Trainer
+from alexnet_cli.types import PixelStats
 
 PART_NAMES = {"momentum_buffer": "momentum buffers", "ema": "averaged weights"}
 
@@ -58,7 +58,7 @@ class TrainRequest:
         cache: "raw" to decode all images once into a file.
     """
 
-    dataset: Location
+    dataset: DatasetRef
     run: Path
     recipe: Recipe | None
     init_from: Path | None = None
@@ -224,9 +224,9 @@ def _open_data(
     request: TrainRequest, recipe: Recipe, progress: Progress
 ) -> tuple[Dataset, PixelStats]:
     shown = progress if place_in_group().is_main else SILENT
-    dataset = open_source(request.dataset, ("train", "val"), at_once=True, progress=shown)
+    dataset = request.dataset.open(("train", "val"), fetch_now=True, progress=shown)
     dataset.check_crop(recipe)
-    stats = stats_of(dataset)
+    stats = dataset.load_pixel_stats()
     if request.cache == "raw":
         dataset = with_raw_cache(dataset, ("train", "val"), shown)
     return dataset, stats

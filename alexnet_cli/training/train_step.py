@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.transforms import Augmenter
 from alexnet_cli.distributed.device_plan import Runtime
@@ -33,6 +32,7 @@ from alexnet_cli.model.split import (
 )
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.dropout_masks import DropoutMasks
+from alexnet_cli.types import PixelStats
 
 
 class TrainStep:
@@ -139,7 +139,7 @@ class TrainStep:
         for kind, tensors in self._states().items():
             crc = 0
             for name, tensor in sorted(whole_state(self.net, tensors).items()):
-                crc = zlib.crc32(tensor.numpy(), zlib.crc32(name.encode(), crc))
+                crc = zlib.crc32(tensor.numpy().data, zlib.crc32(name.encode(), crc))
             found[kind] = crc
         return found
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from alexnet_cli.data.batches.order import batches_of
+from alexnet_cli.data.batches.loader import batches_of
 from alexnet_cli.data.batches.readers import Reader
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.prefetch import OnDevice, open_reader, to_device
@@ -28,7 +28,7 @@ from alexnet_cli.errors import (
 from alexnet_cli.inference.classifier import Classifier
 from alexnet_cli.inference.predict_split import score_split
 from alexnet_cli.io.progress import SILENT, Progress, Tracker
-from alexnet_cli.io.stop_signal import StopSignal, catch_signals, leave
+from alexnet_cli.io.signals import StopSignal, catch_signals, leave
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState
 from alexnet_cli.model.schedule import LearningRates, is_finished, learning_rates_at
 from alexnet_cli.training.activations import explain_not_learning, first_crops, is_not_learning

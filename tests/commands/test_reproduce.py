@@ -18,7 +18,8 @@ from alexnet_cli.commands.reproduce import job_arguments
 from alexnet_cli.errors import JobError
 from alexnet_cli.inference.predictions import load_predictions
 from alexnet_cli.model.checkpoint import load_checkpoint
-from alexnet_cli.prep.build import PrepOptions, prep
+from alexnet_cli.prep.build import prep
+from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 from alexnet_cli.recipes.catalog import RECIPES
 from alexnet_cli.recipes.paper_tables import (
     FIGURE_1_NETWORKS,
@@ -610,7 +611,7 @@ def test_folder_that_is_no_dataset_is_refused(refused, tmp_path):
 @pytest.fixture
 def training_only(class_folders, tmp_path) -> Path:
     """A dataset without held-out images."""
-    prep(class_folders, tmp_path / "shards", PrepOptions(size=112), num_workers=1)
+    prep(PrepRequest(class_folders, tmp_path / "shards", PrepOptions(size=112), workers=1))
     return tmp_path / "shards"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers import Listener, evaluate, resume, train
 
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.pca import pca
 from alexnet_cli.data.pixel_stats import FILE_NAME
 from alexnet_cli.data.remote.tar_set import TarSet
@@ -135,7 +136,7 @@ def test_tars_are_streamed_as_the_dataset_they_came_from(
 ):
     computed = answer("pca", tars, "--stream")
     assert np.allclose(computed["mean_rgb"], pca(dataset).mean_rgb)
-    source = TarSet(str(tars))
+    source = DatasetRef(TarSet(str(tars)))
     train(source, tmp_path / "run", tiny_recipe)
     checkpoint = tmp_path / "run" / "best.safetensors"
     how = {"num_views": 1, "device": "cpu"}
@@ -147,7 +148,7 @@ def test_tars_are_streamed_as_the_dataset_they_came_from(
 
 
 def test_streamed_run_that_was_stopped_goes_on_as_if_it_was_not(tars, tmp_path, tiny_recipe):
-    source, recipe = TarSet(str(tars)), replace(tiny_recipe, schedule="plateau")
+    source, recipe = DatasetRef(TarSet(str(tars))), replace(tiny_recipe, schedule="plateau")
     pca(source)
     train(source, tmp_path / "whole", recipe)
     train(source, tmp_path / "parts", replace(recipe, epochs=1))
@@ -163,7 +164,7 @@ def test_tars_of_other_classes_are_refused_with_the_remedy(fails, tars, checkpoi
 
 
 def test_tar_that_changes_between_two_commands_is_another_dataset(tars, tmp_path, tiny_recipe):
-    source = TarSet(str(tars))
+    source = DatasetRef(TarSet(str(tars)))
     pca(source)
     train(source, tmp_path / "run", replace(tiny_recipe, epochs=1))
     path = next(iter(sorted(tars.glob("train-*.tar"))))

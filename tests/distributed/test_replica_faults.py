@@ -28,12 +28,11 @@ import atexit, os, sys, time
 from datetime import timedelta
 import torch.distributed as dist
 from alexnet_cli.cli.app import main
-from alexnet_cli.training import run as train
-from alexnet_cli.inference import predict_split as inference
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.distributed import replicas
 from alexnet_cli.training.run_directory import RunDirectory
 
-real_destroy, real_open = dist.destroy_process_group, train.open_source
+real_destroy, real_open = dist.destroy_process_group, DatasetRef.open
 wanted = os.environ["EMULATED"].split()
 
 def destroy():
@@ -60,7 +59,7 @@ if "nccl" in wanted:
     atexit.register(at_exit)
     replicas.TIMEOUT = timedelta(seconds=40)
 if "slow" in wanted:
-    train.open_source = inference.open_source = open_late
+    DatasetRef.open = open_late
     replicas.TIMEOUT = timedelta(seconds=10)
 if "full" in wanted:
     RunDirectory.create = fail

@@ -20,7 +20,8 @@ from alexnet_cli.inference.metrics import score, scores_from_sums
 from alexnet_cli.inference.predict_split import predict_split, score_split
 from alexnet_cli.inference.predictions import load_predictions
 from alexnet_cli.model.checkpoint import load_checkpoint, save_checkpoint
-from alexnet_cli.prep.build import PrepOptions, prep
+from alexnet_cli.prep.build import prep
+from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
 CPU = torch.device("cpu")
 
@@ -200,7 +201,9 @@ def test_other_number_of_classes_is_refused(checkpoint, dataset, tmp_path):
 
 
 def test_other_image_size_is_refused(checkpoint, release, tmp_path):
-    prep(release, tmp_path / "larger", PrepOptions(size=120, shard_size=100), num_workers=1)
+    prep(
+        PrepRequest(release, tmp_path / "larger", PrepOptions(size=120, shard_size=100), workers=1)
+    )
 
     message = refused(checkpoint, tmp_path / "larger")
 

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.data.batches.order import batches_of
-from alexnet_cli.data.dataset_ref import stats_of
+from alexnet_cli.data.batches.loader import batches_of
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.model.checkpoint import TrainState
@@ -28,8 +27,8 @@ STEPS = 20
 def train_losses(folder: Path, recipe, num_devices: int) -> list[float]:
     """Return the mean loss of each of the first steps, over as many epochs as they take."""
     dataset = open_dataset(folder)
-    split, place = dataset.split("train"), Runtime((torch.device("cpu"),) * num_devices)
-    train_step = TrainStep(recipe, len(dataset.classes), stats_of(dataset), place)
+    split, runtime = dataset.split("train"), Runtime((torch.device("cpu"),) * num_devices)
+    train_step = TrainStep(recipe, len(dataset.classes), dataset.load_pixel_stats(), runtime)
     train_step.begin()
     losses, at = [], TrainState()
     while len(losses) < STEPS:

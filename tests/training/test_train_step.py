@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from alexnet_cli.data.pixel_stats import PixelStats, load_pixel_stats
+from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.replicas import ALONE, Replicas
@@ -18,6 +18,7 @@ from alexnet_cli.model.schedule import LearningRates
 from alexnet_cli.model.split import whole_state
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.train_step import TrainStep
+from alexnet_cli.types import PixelStats
 
 CPU = torch.device("cpu")
 NUM_CLASSES = 10

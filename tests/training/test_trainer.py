@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from alexnet_cli.cli import hints
 from alexnet_cli.data.batches.loader import epoch_order
-from alexnet_cli.data.batches.process_reader import ProcessReader
+from alexnet_cli.data.batches.readers import ProcessReader
 from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.distributed.device_plan import Runtime

@@ -37,7 +37,7 @@ def train_on_request(options: argparse.Namespace) -> None:
     """Train for the seconds that each line of stdin asks for; answer with images/s."""
     import torch
 
-    from alexnet_cli.data.batches.order import batches_of
+    from alexnet_cli.data.batches.loader import batches_of
     from alexnet_cli.data.pixel_stats import load_pixel_stats
     from alexnet_cli.data.shards.dataset import open_dataset
     from alexnet_cli.distributed.device_plan import Runtime

@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from helpers import refused
 
 from alexnet_cli.data.sources.tars import image_of, list_members, list_whole_tar
 from alexnet_cli.errors import SourceError
@@ -38,7 +39,7 @@ def test_images_of_one_tar_share_the_text_before_their_names(tmp_path):
     assert first.parent is second.parent
 
 
-def test_a_link_is_ignored_and_counted(tmp_path):
+def test_link_is_ignored_and_counted(tmp_path):
     path, ignored = tmp_path / "a.tar", {}
     with tarfile.open(path, "w") as tar:
         member = tarfile.TarInfo("1.jpg")
@@ -49,10 +50,10 @@ def test_a_link_is_ignored_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize("length", [0, 512, 1000, 2048])
-def test_a_cut_tar_is_refused(tmp_path, length):
+def test_cut_tar_is_refused(tmp_path, length):
     path = write_tar(tmp_path / "a.tar", "1.jpg", "2.jpg")
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(SourceError, match=r"a\.tar"):
+    with refused(SourceError, r"a\.tar"):
         list_whole_tar(path, {})
 
 
@@ -84,12 +85,12 @@ def test_hostile_headers_are_refused_without_reading_what_they_claim(tmp_path, s
     path.write_bytes(start + PICTURE)
     with path.open("ab") as file:
         file.truncate(7 << 30)  # as if it were all there
-    with pytest.raises(SourceError, match=r"damaged at (byte|x\.jpg)"):
+    with refused(SourceError, r"damaged at (byte|x\.jpg)"):
         list_whole_tar(path, {})
 
 
 @pytest.mark.parametrize("name", ["../../x.jpg", "/etc/x.jpg", "a/../../x.jpg", "x.jpg", ""])
-def test_a_members_name_is_only_a_name(tmp_path, name):
+def test_members_name_is_only_a_name(tmp_path, name):
     path = tmp_path / "a.tar"
     path.write_bytes(header(name, 3, tarfile.REGTYPE) + filled(b"abc") + bytes(1024))
     (member,) = list_whole_tar(path, {})
@@ -107,7 +108,7 @@ def test_members_that_are_no_files_are_counted(tmp_path, kind):
     assert ignored == {"tar member that is no plain file": 1}
 
 
-def test_a_sparse_member_of_a_terabyte_is_counted_and_not_read(tmp_path):
+def test_sparse_member_of_a_terabyte_is_counted_and_not_read(tmp_path):
     block = bytearray(header("bomb.jpg", 0, b"S"))
     block[386:398] = block[398:410] = b"00000000000\0"  # one hole
     block[483:495] = b"\x80" + (1 << 40).to_bytes(11, "big")  # its real size
@@ -122,14 +123,14 @@ def test_a_sparse_member_of_a_terabyte_is_counted_and_not_read(tmp_path):
 @pytest.mark.parametrize(
     ("pack", "name"), [(gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz")]
 )
-def test_a_packed_tar_is_refused_by_the_name_of_its_packing(tmp_path, pack, name):
+def test_packed_tar_is_refused_by_the_name_of_its_packing(tmp_path, pack, name):
     path = tmp_path / "a.tar"
     path.write_bytes(pack(PICTURE))
-    with pytest.raises(SourceError, match=f"a {name} file, not a tar"):
+    with refused(SourceError, f"a {name} file, not a tar"):
         list_whole_tar(path, {})
 
 
-def test_equal_names_are_as_many_images(tmp_path):
+def test_equal_names_are_separate_images(tmp_path):
     path = tmp_path / "a.tar"
     path.write_bytes(PICTURE[:1024] * 3 + bytes(1024))
     assert len(list_whole_tar(path, {})) == 3
