@@ -5,6 +5,7 @@ Published errors are in percent: "paper" is the 2012 text, "log" the authors' ow
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from alexnet_cli.recipes.recipe import Recipe
 
@@ -59,3 +60,18 @@ class NamedRecipe:
     data: str = "ilsvrc-2012"
     published: tuple[PublishedResult, ...] = ()
     init_from: str | None = None
+
+
+def variant(
+    parent: Recipe,
+    name: str,
+    summary: str,
+    *,
+    data: str = "ilsvrc-2012",
+    published: tuple[PublishedResult, ...] = (),
+    init_from: str | None = None,
+    **changes: Any,
+) -> NamedRecipe:
+    """Return a named recipe that differs from a named parent in some fields."""
+    recipe = replace(parent, name=name, **changes)
+    return NamedRecipe(recipe, parent.name, summary, data, published, init_from)

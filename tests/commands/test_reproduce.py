@@ -650,7 +650,7 @@ def test_figure_1_without_its_images_is_refused(refused, dataset):
 @pytest.mark.parametrize("setting", ["color=red", "width", "epochs=many"])
 def test_unknown_setting_is_refused_before_anything_is_trained(refused, dataset, setting):
     data = ("--data", f"ilsvrc-2012={dataset}")
-    assert f"--set {setting}" in refused(2, "ablations", *data, "--set", setting)
+    assert setting in refused(2, "ablations", *data, "--set", setting)
 
 
 def test_plan_and_reproduction_need_the_device_that_is_named(fails, tmp_path):

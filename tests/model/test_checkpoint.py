@@ -349,7 +349,7 @@ def all_of_them(name: str) -> str:
 
 
 def weights_alone(name: str) -> str:
-    """What wrapping the network before it is saved gives: statistics keep their names."""
+    """Return the name after wrapping the network; statistics keep theirs."""
     kind, dot, rest = name.partition(".")
     if kind == "pixels":
         return name

@@ -23,7 +23,7 @@ def build_net() -> nn.Sequential:
 
 @torch.no_grad()
 def walk(net: nn.Module, average: AveragedWeights, steps: int, first: int = 1) -> list[np.ndarray]:
-    """Change all weights at random so many times; return the first parameter's values."""
+    """Change all weights at random in several steps; return the first parameter's values."""
     values = []
     for n in range(first, first + steps):
         rng = np.random.default_rng(n)

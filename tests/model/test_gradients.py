@@ -26,7 +26,7 @@ from alexnet_cli.recipes.recipe import PAPER, Recipe
 
 CLASSES = 6
 MAX_GRADIENT_ERROR = 1e-4
-FLOOR = 1e-6  # the loss is rounded: smaller slopes cannot be told
+FLOOR = 1e-6  # the loss is rounded: smaller slopes are noise
 STEPS = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9)  # a kink within a step spoils it; rounding a too small one
 SHRUNKEN_CROPS = (72, 99)  # sizes that fit every network of the recipes
 SHRUNKEN_WIDTH = 1 / 16

@@ -36,7 +36,7 @@ def state(net: AlexNet) -> State:
 
 
 def learned(recipe: Recipe, num_classes: int = CLASSES) -> State:
-    """Return weights that no drawing gives: every parameter has numbers and a shape of its own."""
+    """Return weights unlike drawn ones, different in every parameter."""
     rng = np.random.default_rng(5)
     shapes = {name: value.shape for name, value in state(draw(recipe, 0, num_classes)).items()}
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
@@ -98,7 +98,7 @@ def test_classifier_that_the_recipe_names_is_copied_with_any_classes_of_its_shap
 def test_recipe_that_names_none_leaves_out_layers_of_another_shape():
     wider = replace(SMALL, conv3=replace(SMALL.conv3, filters=32), fc7=replace(SMALL.fc7, units=64))
 
-    # conv4 reads conv3's maps, fc8 what fc7 gives.
+    # conv4 reads conv3's maps, fc8 the outputs of fc7.
     assert imported(wider, learned(SMALL)) == ["conv1", "conv2", "conv5", "fc6"]
 
 

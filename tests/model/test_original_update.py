@@ -1,4 +1,4 @@
-"""Ten updates of original-2012 against plain numpy: rates, momentum, decay, rest; in a second.
+"""Ten updates of original-2012 against plain numpy: learning rates, momentum, decay, freezing.
 
 Only the gradients come from torch: from another copy of the network, float64, that holds numpy's
 weights.

@@ -90,7 +90,7 @@ def test_more_patience_waits_longer():
     ]
 
 
-# --- rates
+# --- learning rates
 
 FLAT = replace(PAPER, patience=2, drops=3, learning_rate=0.01)
 LINEAR = replace(PAPER, schedule="linear", epochs=10, learning_rate=0.5)
@@ -190,7 +190,7 @@ def test_biases_follow_the_weights_at_their_own_rate(schedule: str):
         assert rates.biases == 2 * rates.weights > 0
 
 
-# --- rates by a formula (2012)
+# --- learning rates by a formula (2012)
 
 # Run 170: weights in four steps by 250, biases in two by ten; here over a hundred epochs.
 STEPPED = replace(
@@ -351,7 +351,7 @@ def by_hand(*milestones: Milestone):
 
 
 def rates_of(recipe, layer: str, *progress: float) -> list[tuple[float | None, float | None]]:
-    """Return the rates of a layer's weights and biases after so many epochs each."""
+    """Return the learning rates of a layer's weights and biases after each number of epochs."""
     found = [learning_rates_at(recipe, done, []) for done in progress]
     return [tuple(rates.of(layer, is_weight=kind) for kind in (True, False)) for rates in found]
 

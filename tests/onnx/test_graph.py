@@ -365,7 +365,7 @@ def test_graph_of_other_networks_is_free_in_its_batch_size(name: str):
 
 
 def ends(columns: int) -> list[onnx.ValueInfoProto]:
-    """Return what goes in, x (N, columns), and what comes out, y."""
+    """Return the input x (N, columns) and the output y."""
     return [
         helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", columns]),
         helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", None]),

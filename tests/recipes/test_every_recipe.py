@@ -23,7 +23,7 @@ from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER, Recipe
 from alexnet_cli.recipes.small import DEMO, SMALL
 
-# The networks of whole photos; those of CIFAR-10 have no hidden layers.
+# The networks for large images; those of CIFAR-10 have no hidden layers.
 HIDDEN = [name for name, recipe in RECIPES.items() if recipe.fc6.units]
 
 

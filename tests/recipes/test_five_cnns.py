@@ -1,4 +1,4 @@
-"""The runs before 145: parameter counts, layer orders, and the rates of the script of 2012."""
+"""The runs before 145: parameter counts, layer orders, and learning rates of the 2012 script."""
 
 import pytest
 import torch
@@ -67,7 +67,7 @@ def test_second_layer_reads_the_small_image_with_weights_of_its_own():
     assert conv2.weight.shape == (256, 32, 5, 5)
 
 
-# After so many epochs: conv1 and conv2, the other layers, and the biases of these.
+# After a number of epochs: conv1 and conv2, the other layers, and the biases of these.
 RATES = [
     (0.0, 1e-2, 1e-2, 0.02),
     (21.9, 1e-2, 1e-2, 0.02),

@@ -71,7 +71,7 @@ def test_schedule_is_that_of_the_notes_of_2012(name):
 
 
 def last_of(changes: list[tuple[int, float]], done: float) -> float:
-    """Return the rate that was set last, after so many epochs."""
+    """Return the learning rate that was set last before a number of epochs."""
     return [0.01, *(rate for epoch, rate in changes if epoch <= done)][-1]
 
 
@@ -90,7 +90,7 @@ def test_learning_rates_of_every_layer_change_at_the_epochs_of_the_notes(name):
         assert found == expected
 
 
-# --- run 170, rates by a formula
+# --- run 170, learning rates by a formula
 
 
 @pytest.mark.parametrize(

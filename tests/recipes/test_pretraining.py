@@ -79,7 +79,7 @@ def test_each_column_scores_its_half_of_the_21843_classes():
     assert [half.weight.shape for half in halves] == [(10_921, 2048), (10_922, 2048)]
 
 
-# Each recipe's classes, the recipe it goes on from with its classes, and what it takes from it.
+# Each recipe's classes, the recipe it starts from with its classes, and the layers of that.
 CHAIN = {
     "pretrain-2009": (10_184, "original-2012", 1000, CONVS),
     "pretrain-2011": (21_843, "pretrain-2009", 10_184, (*CONVS, "conv6")),
@@ -105,7 +105,7 @@ def test_init_layers_are_those_of_the_notes_and_fit_their_source(name):
         assert ours[f"{layer}.bias"] == theirs[f"{layer}.bias"]
 
 
-# Weights and biases of layers after so many epochs; None at rest.
+# Weights and biases of layers after a number of epochs; None if frozen.
 CONV_2009, CONV6_2009, DENSE_2009 = (1e-3, 0.02), (1e-2, 0.002), (1e-2, 0.02)
 RATES = {
     "pretrain-2009": [
