@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -111,6 +112,24 @@ def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options) -> b
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    """Return a tar of files by name."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+def tar_header(name: str, size: int, kind: bytes) -> bytes:
+    """Return the header block of a member of any type, whose content does not follow."""
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT)
 
 
 def levels_apart(a: np.ndarray, b: np.ndarray) -> int:

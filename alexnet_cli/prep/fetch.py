@@ -123,7 +123,7 @@ def _checked_addresses(source: TarSet) -> list[str]:
             raise UsageError(f"{address}: not a URL.", kept=NOTHING, hint="Name URLs or a folder.")
         if not FILE.fullmatch(name):
             raise UsageError(
-                f"{address}: no tar whose name tells its split.",
+                f"{address}: the name of the tar does not contain its split.",
                 kept=NOTHING,
                 hint="prep fetches WebDataset tars: train-*.tar, val-*.tar, test-*.tar",
             )

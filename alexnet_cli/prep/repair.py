@@ -21,19 +21,17 @@ from alexnet_cli.data.shards.index import (
     read_index,
 )
 from alexnet_cli.data.shards.tar_layout import scan_samples
-from alexnet_cli.data.shards.writer import RECORDS, ShardRecord, ShardTask, make_jpeg
+from alexnet_cli.data.shards.writer import RECORDS, ShardTask, make_jpeg
 from alexnet_cli.data.sources.detect import read_source
 from alexnet_cli.data.sources.source import Source, SourceOptions
-from alexnet_cli.data.sources.staging import fill_staging
-from alexnet_cli.errors import DatasetError, ImageError, Stopped, some_names
+from alexnet_cli.errors import AlexNetError, DatasetError, ImageError, some_names
 from alexnet_cli.io.atomic import move_into_place, write_bytes
-from alexnet_cli.io.disk import check_room
 from alexnet_cli.io.progress import Progress
 from alexnet_cli.io.signals import catch_signals
 from alexnet_cli.prep.audit import Audit
+from alexnet_cli.prep.make import PrepWork
 from alexnet_cli.prep.plan import PrepOptions, plan_shards
-from alexnet_cli.prep.publish import Sample, rejected_csv, rejected_rows, sample_index
-from alexnet_cli.prep.workers import run_tasks
+from alexnet_cli.prep.publish import Made, Sample, rejected_csv, rejected_rows, sample_index
 
 REPAIR_FOLDER = ".repair"
 UNCHANGED = "Nothing was changed."
@@ -113,12 +111,16 @@ def repair(
             f"{folder}: without its index it cannot be repaired.", kept=UNCHANGED, hint=MAKE_AGAIN
         )
     damaged = {finding.file for finding in audit.findings} - set(audit.copies)
-    with _repair_folder(folder) as staging:
+    with _repair_folder(folder) as staging, catch_signals() as stop_signal:
         found = _list_images(source, layout, index, staging, progress)
-        job = _Repair(folder, staging, index, damaged, plan_shards(found, staging, _options(index)))
-        job.check_space()
-        fill_staging(found.staged, progress)
-        names = job.make(num_workers, progress)
+        tasks = plan_shards(found, staging, _options(index))
+        wanted = [task for task in tasks if task.name in damaged]
+        work = PrepWork(staging, wanted, num_workers, stop_signal, progress)
+        try:
+            made = work.make_all({}, found.staged, force=False)
+        except AlexNetError as error:
+            raise error.replaced(kept=UNCHANGED) from error
+        names = _Repair(folder, staging, index, damaged, tasks).complete(made)
         for name in names:
             move_into_place(staging / name, folder / name)
     for name in audit.copies:
@@ -174,9 +176,9 @@ class _Repair:
     damaged: set[str]  # names of the files to make
     tasks: list[ShardTask]  # those of all shards of the dataset
 
-    def make(self, num_workers: int, progress: Progress) -> list[str]:
-        """Make every file and return their names; none of them is in its place yet."""
-        records = self._make_shards(num_workers, progress)
+    def complete(self, made: Made) -> list[str]:
+        """Make the files beside the shards; return the names of all if they have their bytes."""
+        records = {task.name: record for task, record in made}
         contents = {
             samples_name(split): sample_index(self._samples(split))
             for split in self.index.splits
@@ -199,29 +201,6 @@ class _Repair:
                 hint="Make a new dataset: alexnet prep SOURCE OTHER",
             )
         return [*records, *contents]
-
-    def check_space(self) -> None:
-        """Raise a MachineError if the shards do not fit on the disk."""
-        shards = [shard for split in self.index.splits.values() for shard in split.shards]
-        needed = sum(shard.num_bytes for shard in shards if shard.name in self.damaged)
-        advice = "Make room and run the same command again."
-        check_room(self.folder, needed, "the repair needs", advice, kept=UNCHANGED)
-
-    def _make_shards(self, num_workers: int, progress: Progress) -> dict[str, ShardRecord]:
-        tasks = [task for task in self.tasks if task.name in self.damaged]
-        records = {}
-        total = sum(len(task.images) for task in tasks)
-        with catch_signals() as stop_signal, progress.track("repair", total) as bar:
-            for record in run_tasks(tasks, min(num_workers, len(tasks)), stop_signal):
-                records[record.shard.name] = record
-                bar.advance(len(record.samples) + len(record.rejected), note=record.shard.name)
-        if stop_signal.stop_requested:
-            raise Stopped(
-                f"stopped: nothing in {self.folder} was changed.",
-                stop_signal.signal_number,
-                hint="Run the same command again.",
-            )
-        return records
 
     def _samples(self, split: str) -> list[list[Sample]]:
         """Read the samples of every shard of a split, the new ones and those that are whole."""

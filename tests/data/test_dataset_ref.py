@@ -17,11 +17,6 @@ from alexnet_cli.data.shards.index import INDEX_NAME, read_index
 from alexnet_cli.errors import DatasetError, InputError, MachineError
 
 
-@pytest.fixture
-def copy(dataset, tmp_path) -> Path:
-    return Path(shutil.copytree(dataset, tmp_path / "tiny"))
-
-
 def assert_same(remote, local) -> None:
     assert remote.fingerprint == local.fingerprint
     assert remote.classes == local.classes

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import Listener, refused
+from helpers import Listener, flip, refused
 
 from alexnet_cli.data.shards.index import read_index, write_index
 from alexnet_cli.errors import DatasetError, Stopped
@@ -18,12 +18,6 @@ def audit(folder: Path, **options) -> Audit:
 
 def files(found: Audit) -> list[str]:
     return sorted({finding.file for finding in found.findings})
-
-
-def flip(path: Path, place: int = -1) -> None:
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -66,7 +60,7 @@ def test_changed_file_beside_the_shards_is_found(copy, name, place):
 
 
 def test_damaged_sample_index_does_not_hide_a_damaged_shard(copy):
-    flip(copy / "train.samples.npy")
+    flip(copy / "train.samples.npy", -1)
     flip(copy / "train-000000.tar", 3)
     assert files(audit(copy)) == ["train-000000.tar", "train.samples.npy"]
 
@@ -97,7 +91,7 @@ def test_extra_shard_is_found(copy):
 
 
 def test_copy_of_the_index_that_differs_is_found_and_a_missing_one_is_not(copy):
-    flip(copy / ".index.json")
+    flip(copy / ".index.json", -1)
     assert files(audit(copy)) == [".index.json"]
     (copy / ".index.json").unlink()
     assert audit(copy).findings == []

@@ -1,7 +1,6 @@
 """Prep's shards made through stops and damages, and the room that they need."""
 
 import errno
-import io
 import os
 import shutil
 import signal
@@ -10,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Listener, refused
-from PIL import Image
+from helpers import Listener, encoded, flip, refused
 
 from alexnet_cli.cli.hints import message
 from alexnet_cli.data.shards.writer import RECORDS, ShardTask, make_shard
@@ -34,10 +32,8 @@ def source(tmp_path) -> Path:
     for label, name in enumerate(("ant", "bee")):
         (tmp_path / "in" / name).mkdir(parents=True)
         for number in range(6):
-            pixels = np.random.default_rng([label, number]).integers(0, 256, (40, 36, 3), np.uint8)
-            file = io.BytesIO()
-            Image.fromarray(pixels).save(file, "PNG")
-            (tmp_path / "in" / name / f"{number}.png").write_bytes(file.getvalue())
+            path = tmp_path / "in" / name / f"{number}.png"
+            path.write_bytes(png(40, 36, [label, number]))
     return tmp_path / "in"
 
 
@@ -99,10 +95,7 @@ def test_signal_while_finished_shards_are_checked_stops_it(source, tmp_path):
 def test_shard_whose_bytes_changed_is_made_again(source, tmp_path, place):
     make(source, tmp_path / "whole")
     make(source, tmp_path / "new")
-    path = tmp_path / "new" / "train-000001.tar"
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
+    flip(tmp_path / "new" / "train-000001.tar", place)
     assert make(source, tmp_path / "new") == ["resuming: 2 of 3 shards are done"]
     assert tars(tmp_path / "new") == tars(tmp_path / "whole")
 
@@ -143,11 +136,9 @@ def test_archive_that_changes_meanwhile_is_refused(release, tmp_path):
 SIZE = 64
 
 
-def png(seed: int) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (70, 80, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+def png(height: int, width: int, seed: int | list[int]) -> bytes:
+    """Return noise as a PNG."""
+    return encoded(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
 
 @pytest.fixture
@@ -157,7 +148,7 @@ def tasks(tmp_path) -> list[ShardTask]:
     images = []
     for number in range(80):
         path = tmp_path / f"{number}.png"
-        path.write_bytes(png(number))
+        path.write_bytes(png(70, 80, number))
         images.append(SourceImage(path.name, path, -1, path.stat().st_size, 0))
     return [
         ShardTask(

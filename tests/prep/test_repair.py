@@ -1,18 +1,20 @@
 """Lost and damaged files are made again to the bytes they had, or nothing is changed."""
 
+import os
 import shutil
+import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers import files_of, flip, refused
+from helpers import Listener, draw_image, encoded, files_of, flip, refused
 
 import alexnet_cli.prep.repair as repair_module
 from alexnet_cli.data.images.resize import to_jpeg
 from alexnet_cli.data.shards.index import FileRecord, read_index, write_index
-from alexnet_cli.errors import DatasetError, ImageError, MachineError
-from alexnet_cli.io.progress import SILENT
+from alexnet_cli.errors import DatasetError, ImageError, MachineError, Stopped
+from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.prep.audit import audit_dataset
 from alexnet_cli.prep.build import prep
 from alexnet_cli.prep.plan import PrepOptions, PrepRequest
@@ -23,9 +25,9 @@ def audit(folder: Path):
     return audit_dataset(folder, deep=False, num_threads=1, progress=SILENT)
 
 
-def put_right(folder: Path, source: Path) -> list[str]:
-    how = {"layout": None, "num_workers": 1, "progress": SILENT}
-    return repair(folder, source, audit(folder), **how)
+def repaired(folder: Path, source: Path, progress: Progress = SILENT) -> list[str]:
+    found = audit(folder)
+    return repair(folder, source, found, layout=None, num_workers=1, progress=progress)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ def test_exactly_what_is_damaged_is_made_again(copy, dataset, release, names, ho
     before = {path: path.stat().st_mtime_ns for path in copy.iterdir()}
     for name in names:
         flip(copy / name, 20) if how == "damaged" else (copy / name).unlink()
-    assert sorted(put_right(copy, release)) == sorted(names)
+    assert sorted(repaired(copy, release)) == sorted(names)
     assert files_of(copy) == files_of(dataset)
     kept = {path: stamp for path, stamp in before.items() if path.name not in names}
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
@@ -52,13 +54,13 @@ def test_exactly_what_is_damaged_is_made_again(copy, dataset, release, names, ho
 def test_swapped_and_renamed_shards_come_back(copy, dataset, release):
     (copy / "val-000000.tar").rename(copy / "x.tar")
     (copy / "val-000001.tar").rename(copy / "val-000000.tar")
-    put_right(copy, release)
+    repaired(copy, release)
     assert files_of(copy) == files_of(dataset)
 
 
 def test_unknown_shard_is_kept(copy, release):
     (copy / "train-000009.tar").write_bytes(b"of somebody")
-    assert put_right(copy, release) == []
+    assert repaired(copy, release) == []
     assert (copy / "train-000009.tar").read_bytes() == b"of somebody"
 
 
@@ -68,7 +70,7 @@ def test_another_source_is_refused_untouched(copy, tmp_path):
     flip(copy / "train-000001.tar", 2000)
     before = files_of(copy)
     with refused(DatasetError, "is not what the dataset was made of"):
-        put_right(copy, tmp_path / "other")
+        repaired(copy, tmp_path / "other")
     assert files_of(copy) == before
 
 
@@ -81,14 +83,14 @@ def test_other_bytes_are_refused_and_everything_left(copy, release, monkeypatch)
         lambda pixels, quality: to_jpeg(pixels, quality - 1),
     )
     with refused(DatasetError, r"train-000001.tar.* do not get the bytes they had"):
-        put_right(copy, release)
+        repaired(copy, release)
     assert files_of(copy) == before
 
 
 def test_damaged_index_cannot_be_repaired_by(copy, release):
     flip(copy / "index.json", 100)
     with refused(DatasetError, "without its index"):
-        put_right(copy, release)
+        repaired(copy, release)
 
 
 def test_too_small_a_disk_is_refused_untouched(copy, release, monkeypatch):
@@ -96,8 +98,25 @@ def test_too_small_a_disk_is_refused_untouched(copy, release, monkeypatch):
     before = files_of(copy)
     usage = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with refused(MachineError, "the repair needs"):
-        put_right(copy, release)
+    with refused(MachineError, "the shards still to be made need"):
+        repaired(copy, release)
+    assert files_of(copy) == before
+
+
+class Stopping(Listener):
+    """A progress that sends SIGTERM when the first shard is made."""
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_signal_stops_repair_and_changes_nothing(copy, release):
+    for name in ("train-000000.tar", "train-000001.tar"):
+        flip(copy / name, 2000)
+    before = files_of(copy)
+    with refused(Stopped, r"stopped: 1 of 2 shards are done\.\nNothing was changed\.") as stop:
+        repaired(copy, release, Stopping())
+    assert stop.value.exit_code == 143
     assert files_of(copy) == before
 
 
@@ -105,14 +124,14 @@ def test_files_of_a_killed_repair_are_removed(copy, dataset, release):
     (copy / REPAIR_FOLDER).mkdir()
     (copy / REPAIR_FOLDER / "train-000001.tar").write_bytes(b"half")
     flip(copy / "train-000001.tar", 2000)
-    put_right(copy, release)
+    repaired(copy, release)
     assert files_of(copy) == files_of(dataset)
 
 
 def test_rejected_images_are_tried_once_more_for_their_reasons(tmp_path):
     for name in ("ant", "bee"):
         (tmp_path / "in" / name).mkdir(parents=True)
-        (tmp_path / "in" / name / "1.jpg").write_bytes(draw())
+        (tmp_path / "in" / name / "1.jpg").write_bytes(encoded(draw_image(40, 40)))
     (tmp_path / "in" / "ant" / "2.jpg").write_bytes(b"text")
     (tmp_path / "in" / "bee" / "2.jpg").write_bytes(b"")
     prep(
@@ -122,14 +141,8 @@ def test_rejected_images_are_tried_once_more_for_their_reasons(tmp_path):
     )
     before = files_of(tmp_path / "out")
     (tmp_path / "out" / "rejected.csv").unlink()
-    assert put_right(tmp_path / "out", tmp_path / "in") == ["rejected.csv"]
+    assert repaired(tmp_path / "out", tmp_path / "in") == ["rejected.csv"]
     assert files_of(tmp_path / "out") == before
-
-
-def draw() -> bytes:
-    import numpy as np
-
-    return to_jpeg(np.full((40, 40, 3), 99, np.uint8))
 
 
 def test_image_that_is_rejected_now_makes_other_bytes(copy, release, monkeypatch):
@@ -141,7 +154,7 @@ def test_image_that_is_rejected_now_makes_other_bytes(copy, release, monkeypatch
     flip(copy / "val-000001.tar", 2000)
     before = files_of(copy)
     with refused(DatasetError, "do not get the bytes"):
-        put_right(copy, release)
+        repaired(copy, release)
     assert files_of(copy) == before
 
 

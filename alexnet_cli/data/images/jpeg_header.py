@@ -45,7 +45,8 @@ class JpegHeader:
 
 def read_jpeg_header(content: bytes) -> JpegHeader | None:
     """Return the header of a JPEG; None if no scan follows a frame, as in one that is damaged."""
-    frame, position = None, 2
+    frame = None
+    position = 2
     for _ in range(MAX_SEGMENTS):
         found = MARKER.search(content, position)
         if found is None or found[1][0] == EOI:
@@ -65,8 +66,8 @@ def _with_scans(content: bytes, frame: tuple[int, bytes], position: int) -> Jpeg
     kind, fields = frame
     if len(fields) < 6 or len(content) <= position + 2:
         return None
-    components, in_first_scan = fields[5], content[position + 2]
-    several = kind in PROGRESSIVE or in_first_scan < components
+    components = fields[5]
+    several = kind in PROGRESSIVE or content[position + 2] < components
     names = set(fields[6 : 6 + 3 * components : 3])
     return JpegHeader(
         kind=kind,

@@ -24,7 +24,8 @@ CLASSIC, BIG = ("L", "H", "HHL4s"), ("Q", "Q", "HHQ8s")  # an offset, a count, a
 
 def bare_jpeg(content: bytes) -> bytes:
     """Return a JPEG without comments and application data, unchanged where it is damaged."""
-    kept, position = [content[:2]], 2
+    kept = [content[:2]]
+    position = 2
     for _ in range(MAX_SEGMENTS):
         found = MARKER.search(content, position)
         if found is None or found[1][0] in (SOS, EOI):
@@ -42,7 +43,8 @@ def bare_jpeg(content: bytes) -> bytes:
 
 def bare_png(content: bytes) -> bytes:
     """Return a PNG with only the chunks of its pixels, an animation's first image."""
-    kept, rest = [content[:8]], 8
+    kept = [content[:8]]
+    rest = 8
     for kind, start, end in png_chunks(content):
         if kind[:1].isupper() or kind == b"tRNS" or end > len(content):
             kept.append(content[start:end])

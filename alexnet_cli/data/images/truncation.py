@@ -49,7 +49,8 @@ def check_loaded(image: Image.Image, content: bytes) -> None:
     last = np.asarray(image.crop((0, max(0, image.height - 2), *image.size)))
     if all(row.any() for row in last):  # two: an interlaced PNG may end with a whole one
         return
-    header, packed = b"", []
+    header = b""
+    packed = []
     for kind, start, end in png_chunks(content):
         if kind == b"IHDR":
             header = content[start + 8 : end]

@@ -136,7 +136,7 @@ def _command(name: str, allow_pipe: bool) -> Iterator[ByteSource]:
     try:
         yield pipe
         pipe.close()
-    except (OSError, DatasetError) as error:
+    except (OSError, DatasetError, MachineError) as error:
         if failed := _exit_code(pipe.proc):
             raise MachineError(
                 f"{name}: the command failed, exit code {failed}.",

@@ -1,11 +1,13 @@
 """The samples of a tar that others made, read once from its first byte to its last.
 
 webdataset reads a member before it looks at its size, and takes a damaged header for the end of a
-tar. Here sizes come first, and only blocks of zeros up to the last byte are an end. Nothing is
-extracted, and members of other kinds (.pkl, .pyd, links, ...) are skipped unread.
+tar. Here sizes come first, and only zeros up to the last byte are an end. Nothing is extracted, and
+members of other kinds (.pkl, .pyd, links, ...) are skipped.
 """
 
 import hashlib
+import io
+import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,17 +22,10 @@ from alexnet_cli.data.sources.samples import (
     key_and_extension,
     read_notes,
 )
-from alexnet_cli.errors import DatasetError
-from alexnet_cli.io.tar import MAX_HEADER_BYTES, Header
+from alexnet_cli.errors import DatasetError, MachineError
+from alexnet_cli.io.tar import DamagedTarError, read_members
 
 BUFFER_BYTES = 1 << 16
-_EXTENDED = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
 
 
 class ByteSource(Protocol):
@@ -87,17 +82,28 @@ def _sample(tar: str, group: dict, image: str) -> RawSample:
     return RawSample(tar, key, group[image], notes.label, notes.wnid)
 
 
-class TarStream:
-    """One tar from a source.
+class TarStream(io.RawIOBase):
+    """One tar, read once from its first byte to its last.
 
     Attributes:
         digest: SHA-256 of the bytes read; of the whole tar after the last member.
-        num_bytes: number of bytes read.
     """
 
     def __init__(self, source: ByteSource, name: str):
-        self.name, self.digest, self.num_bytes = name, hashlib.sha256(), 0
-        self._source, self._may_read, self._in_members = source, 0, True
+        super().__init__()
+        self.name, self.digest, self._source = name, hashlib.sha256(), source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            content = self._source.read(len(buffer))
+        except OSError as error:  # not of the tar
+            raise MachineError(f"{self.name}: {error.strerror or error}.") from error
+        buffer[: len(content)] = content
+        self.digest.update(content)
+        return len(content)
 
     def members(self) -> Iterator[tuple[str, bytes]]:
         """Yield name and content of the images and notes.
@@ -105,31 +111,17 @@ class TarStream:
         Raises:
             DatasetError: if the tar is cut or damaged, or a member is sparse or too large.
         """
+        file: Any = _ForwardFile(io.BufferedReader(self, BUFFER_BYTES))
         try:
-            self._may_read = MAX_HEADER_BYTES
-            source: Any = self
-            tar: Any = tarfile.open(  # noqa: SIM115 - the caller closes the source
-                fileobj=source, mode="r|", bufsize=BUFFER_BYTES, tarinfo=_Header
-            )
-            while (member := tar.next()) is not None:
-                self._may_read = self.num_bytes + member.size + MAX_HEADER_BYTES
+            for member in read_members(file, end=sys.maxsize):
                 if member.isreg() and self._is_wanted(member):
-                    yield member.name, tar.extractfile(member).read()
-                tar.members.clear()
-            self._check_end(tar)
-        except tarfile.TarError as error:
-            raise self._damaged(str(error)) from error
-
-    def read(self, count: int) -> bytes:
-        """Return bytes for tarfile, which would read without end where a header is wrong."""
-        content = self._source.read(count)
-        self.num_bytes += len(content)
-        self.digest.update(content)
-        if self._in_members and not content:
-            raise self._damaged("it ends early")
-        if self._in_members and self.num_bytes > self._may_read + BUFFER_BYTES:
-            raise self._damaged("a header without end")
-        return content
+                    file.seek(member.offset_data)
+                    yield member.name, file.read(member.size)
+        except DamagedTarError as error:
+            raise DatasetError(f"{self.name}: {error}.") from error
+        while content := file.read(BUFFER_BYTES):
+            if content.strip(b"\0"):
+                raise DatasetError(f"{self.name}: cut or damaged: zeros in place of a header.")
 
     def _is_wanted(self, member: tarfile.TarInfo) -> bool:
         _, extension = key_and_extension(member.name)
@@ -141,25 +133,24 @@ class TarStream:
             raise DatasetError(f"{self.name}: {member.name[:80]!a} is {what} read.")
         return True
 
-    def _check_end(self, tar: Any) -> None:
-        """Read to the last byte: there must be nothing but zeros."""
-        self._in_members = False
-        while content := tar.fileobj.read(BUFFER_BYTES):
-            if content.strip(b"\0"):
-                raise self._damaged("zeros in place of a header")
 
-    def _damaged(self, why: str) -> DatasetError:
-        return DatasetError(f"{self.name}: cut, damaged or compressed at {self.num_bytes}: {why}.")
+class _ForwardFile:
+    """What tarfile needs of a file, without going back."""
 
+    def __init__(self, file: io.BufferedReader):
+        self._file, self._position = file, 0
 
-class _Header(Header):
-    """A header that is neither sparse nor longer than any real one."""
+    def read(self, count: int) -> bytes:
+        content = self._file.read(count)
+        self._position += len(content)
+        return content
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
-        header = super().frombuf(buf, encoding, errors)
-        if header.type == tarfile.GNUTYPE_SPARSE:
-            raise tarfile.ReadError(f"{header.name[:80]!a} is sparse")
-        if header.type in _EXTENDED and header.size > MAX_HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {header.size} bytes")
-        return header
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> None:
+        if position < self._position:
+            raise tarfile.StreamError("a member before the one that was read")
+        while position > self._position:
+            if not self.read(min(position - self._position, BUFFER_BYTES)):
+                return

@@ -69,7 +69,7 @@ def read_cifar(source: Path, staging: Path) -> Source | None:
         if folder is not None:
             present = [name for name in variant.files if (folder / name).is_file()]
             content = {name: (folder / name).read_bytes() for name in present}
-            _check_complete(f"{folder}", "missing", content, variant)
+            _check_complete(folder, content, variant)
             return _list_images(variant, content, folder, "", ())
         archive = source if source.name == variant.archive else source / variant.archive
         if archive.is_file():
@@ -95,12 +95,12 @@ def _holds(folder: Path, variant: Variant) -> bool:
     )
 
 
-def _check_complete(where: str, how: str, content: dict[str, bytes], variant: Variant) -> None:
-    missing = [name for name in variant.files if name not in content]
-    if missing:
-        raise SourceError(
-            f"{where}: {missing[0]} is {how}.", hint=f"Download and unpack {variant.archive} again."
-        )
+def _check_complete(path: Path, content: dict[str, bytes], variant: Variant) -> None:
+    for name in variant.files:
+        if name not in content:
+            raise SourceError(
+                f"{path}: no {name} inside.", hint=f"Download {variant.archive} again."
+            )
 
 
 def _read_archive(path: Path, variant: Variant) -> dict[str, bytes]:
@@ -114,7 +114,7 @@ def _read_archive(path: Path, variant: Variant) -> dict[str, bytes]:
         raise SourceError(
             f"{path}: cut or damaged ({error}).", hint="Download it again."
         ) from error
-    _check_complete(f"{path}", "not inside", content, variant)
+    _check_complete(path, content, variant)
     return content
 
 
@@ -139,7 +139,8 @@ def _list_images(
     images: dict[str, list[SourceImage]] = {"train": [], "val": [], "test": []}
     for file_name in (*variant.train, variant.test):
         split = "test" if file_name == variant.test else "train"
-        path, records = folder / file_name, content[file_name]
+        path = folder / file_name
+        records = content[file_name]
         if not records or len(records) % size:
             raise SourceError(
                 f"{path}: {len(records)} bytes are no multiple of {size}; it is cut.",

@@ -122,11 +122,13 @@ def list_files(
     Args:
         outside: follow links that lead out of this folder, to each file once; None: follow none.
     """
-    files, waiting, seen = [], [str(root)], {os.path.realpath(root)}
+    files = []
+    waiting = [str(root)]
+    seen = {os.path.realpath(root)}
     start = len(waiting[0]) + 1
     while waiting:
         with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
                 if reason := _reason_to_ignore(entry, outside, seen):
                     count_ignored(ignored, reason)
                 elif _is_folder(entry):

@@ -80,7 +80,8 @@ def _list_samples(
                     hint="Add one, or name another layout or folder.",
                 )
             labels.add(split, notes.label, notes.wnid, where)
-            offset, parent = image.offset_data, f"{path.name}/"
+            offset = image.offset_data
+            parent = f"{path.name}/"
             images.append(SourceImage(notes.name, path, offset, image.size, notes.label, parent))
     return images
 

@@ -1,21 +1,18 @@
 """What is read of a JPEG before it is decoded, against Pillow and the scans that were put in."""
 
-import io
-
 import numpy as np
 import pytest
+from helpers import encoded
 from PIL import Image
 
 from alexnet_cli.data.images.jpeg_header import MAX_SEGMENTS, SCAN, read_jpeg_header
 
 PIXELS = (np.mgrid[:40, :60].sum(axis=0) * 2).astype(np.uint8)
-COLOUR = np.stack([PIXELS, PIXELS[::-1], PIXELS], axis=-1)
+COLOR = np.stack([PIXELS, PIXELS[::-1], PIXELS], axis=-1)
 
 
 def jpeg(mode: str = "RGB", **options) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(COLOUR).convert(mode).save(file, "JPEG", **options)
-    return file.getvalue()
+    return encoded(Image.fromarray(COLOR).convert(mode), "JPEG", **options)
 
 
 @pytest.mark.parametrize(("mode", "components"), [("L", 1), ("RGB", 3), ("CMYK", 4)])

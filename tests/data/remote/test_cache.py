@@ -1,7 +1,6 @@
 """The cache: bytes compared before they get a name; nothing twice, nothing half, nothing else."""
 
 import json
-import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,11 +18,6 @@ from alexnet_cli.errors import DatasetError, MachineError
 from alexnet_cli.io import disk
 from alexnet_cli.io.progress import SILENT
 from alexnet_cli.io.thread_map import check_canceled, thread_map
-
-
-@pytest.fixture
-def copy(dataset, tmp_path) -> Path:
-    return Path(shutil.copytree(dataset, tmp_path / "tiny"))
 
 
 def shards_of(files: CachedFiles) -> list:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_cli.data.remote.tar_set import TarSet, open_tar, split_of, tar_name, tar_size_and_tag
-from alexnet_cli.errors import DatasetError, MachineError, UsageError
+from alexnet_cli.errors import DatasetError, MachineError, Stopped, UsageError
 
 
 def all_of(name: str, *, allow_pipe: bool = False) -> bytes:
@@ -134,3 +134,9 @@ def test_error_after_a_failed_command_names_the_command():
     with pytest.raises(DatasetError):
         with open_tar("pipe:sleep 60", allow_pipe=True):
             raise DatasetError("a label is wrong")
+
+
+def test_stop_signal_is_not_taken_for_a_failed_command():
+    with pytest.raises(Stopped):
+        with open_tar("pipe:exit 3", allow_pipe=True):
+            raise Stopped("stopped.", 15)

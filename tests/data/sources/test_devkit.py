@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from helpers import refused
+from helpers import refused, tar_of
 
 from alexnet_cli.data.sources.devkit import read_devkit
 from alexnet_cli.errors import SourceError
@@ -28,16 +28,6 @@ def meta_mat(rows=ROWS, id_field: str = "ILSVRC2012_ID") -> bytes:
     synsets = np.array(values, dtype=[(field, object) for field in fields])[:, None]
     file = io.BytesIO()
     scipy.io.savemat(file, {"synsets": synsets})
-    return file.getvalue()
-
-
-def tar_of(members: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as tar:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
     return file.getvalue()
 
 

@@ -8,7 +8,7 @@ import pytest
 from helpers import refused
 
 from alexnet_cli.data.sources.detect import read_source
-from alexnet_cli.data.sources.folders import read_folders
+from alexnet_cli.data.sources.folders import list_image_files, read_folders
 from alexnet_cli.data.sources.source import Source, SourceOptions
 from alexnet_cli.errors import ImageError, SourceError, UsageError
 
@@ -313,6 +313,12 @@ def test_val_fraction_outside_its_range_is_refused(classes, fraction):
 def test_val_fraction_is_refused_where_train_is_given(tmp_path, names):
     with refused(UsageError, "--val-fraction"):
         read(touch(tmp_path, *names), val_fraction=0.1)
+
+
+def test_image_files_are_sorted_without_clutter_and_each_link_target_once(linked):
+    touch(linked, "b/10.PNG", "b/notes.txt", "b/._2.jpg", "__MACOSX/2.jpg")
+    names = [str(path.relative_to(linked)) for path in list_image_files(linked)]
+    assert names == ["a/1.jpg", "b/10.PNG", "b/2.jpg", "b/more/3.jpg", "c/4.jpg"]
 
 
 @pytest.mark.parametrize("folder", ["ant", "ant/deep"])

@@ -9,7 +9,7 @@ from helpers import refused
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
 from alexnet_cli.data.sources.source import Source, SourceImage, count_ignored, split_off_val
-from alexnet_cli.errors import ImageError, SourceError, UsageError
+from alexnet_cli.errors import ImageError, SourceError
 from alexnet_cli.types import ImageClass
 
 
@@ -152,12 +152,6 @@ def test_what_is_split_off_does_not_depend_on_the_order_of_the_listing():
     split, again = (split_off_val(part, 0.3, 1) for part in (listed, listed[::-1]))
     assert split == again
     assert len(split["val"]) == 6
-
-
-@pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
-def test_share_outside_its_range_is_refused(fraction):
-    with refused(UsageError, "--val-fraction"):
-        split_off_val(named(("a", 0)), fraction, 0)
 
 
 def test_ignored_entries_are_counted_by_reason():
