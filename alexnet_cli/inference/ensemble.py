@@ -108,8 +108,7 @@ def _predict_checkpoints(
     from alexnet_cli.distributed.oom_errors import friendly_oom_errors
     from alexnet_cli.inference import predict_split as splits
     from alexnet_cli.inference.classifier import build_classifier
-    from alexnet_cli.model.checkpoint import load_checkpoint
-    from alexnet_cli.model.tensor_file import read_header
+    from alexnet_cli.model.checkpoint import load_checkpoint, read_header
 
     assert request.dataset is not None
     config, split, num_views = request.runtime, request.split, request.num_views

@@ -179,7 +179,7 @@ def load_checkpoint(path: Path, *, with_optimizer: bool = False) -> Checkpoint:
     Raises:
         CheckpointError: if the file is not a checkpoint, is damaged, or is of a newer version.
     """
-    header = _read_header(path)
+    header = read_header(path)
     try:
         if header["format"] > FORMAT:
             raise CheckpointError(
@@ -212,12 +212,12 @@ def read_recipe(path: Path) -> Recipe:
         CheckpointError: if the file is not a checkpoint; damaged tensors are not noticed.
     """
     try:
-        return Recipe.from_json(json.dumps(_read_header(path)["recipe"]))
+        return Recipe.from_json(json.dumps(read_header(path)["recipe"]))
     except (CheckpointError, RecipeError, KeyError, TypeError):
         return load_checkpoint(path).recipe  # raises the error that says what is wrong
 
 
-def _read_header(path: Path) -> dict:
+def read_header(path: Path) -> dict:
     """Return the header's JSON.
 
     Raises:

@@ -424,7 +424,7 @@ def test_converted_weights_are_refused_by_name(full, dtype, name):
 
 
 def test_header_and_tensors_are_read_by_name(full):
-    assert module._read_header(full)["tool"].startswith("alexnet ")
+    assert module.read_header(full)["tool"].startswith("alexnet ")
     tensors = module._read_tensors(full)
     np.testing.assert_array_equal(tensors["conv1.weight"], WEIGHTS["conv1.weight"])
     buffer = tensors["optimizer.conv1.bias.momentum_buffer"]
@@ -434,9 +434,9 @@ def test_header_and_tensors_are_read_by_name(full):
 
 def test_reading_parts_of_another_file_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
-        module._read_header(tmp_path / "none")
+        module.read_header(tmp_path / "none")
     (tmp_path / "text").write_text("no tensors here")
-    for read in (module._read_header, module._read_tensors):
+    for read in (module.read_header, module._read_tensors):
         with pytest.raises(CheckpointError, match="not an alexnet checkpoint"):
             read(tmp_path / "text")
 
