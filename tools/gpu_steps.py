@@ -177,7 +177,7 @@ def build(
     compiled: bool = False,
     replicas: Replicas = ALONE,
 ) -> TrainStep:
-    """Return a learner at the beginning of training."""
+    """Return a train step at the beginning of training."""
     runtime = Runtime(devices, precision, compiled, replicas)
     train_step = TrainStep(recipe, NUM_CLASSES, drawn_stats(check.size.image_size), runtime)
     train_step.begin()
@@ -222,7 +222,7 @@ def largest_difference(mine: dict[str, np.ndarray], other: dict[str, np.ndarray]
 
 
 def compare(check: Check, what: str, mine: TrainStep, other: TrainStep, limits: tuple) -> None:
-    """Check weights and momentum buffers of two learners against limits for each."""
+    """Check weights and momentum buffers of two train steps against limits for each."""
     names = ("weights", "momentum buffers")
     for name, a, b, limit in zip(names, state(mine), state(other), limits, strict=True):
         difference = largest_difference(a, b)
@@ -311,13 +311,13 @@ def _prepare_given(check: Check) -> None:
 def update_against_cpu(check: Check) -> None:
     """One update on the GPU is that of the CPU."""
     recipe, cpu = without_dropout(check.size.recipe), torch.device("cpu")
-    losses, learners = [], []
+    losses, train_steps = [], []
     for device in (check.device, cpu):
-        learners.append(build(check, recipe, (device,)))
-        losses.append(update(learners[-1], draw(check, check.size.batch, device)).item())
+        train_steps.append(build(check, recipe, (device,)))
+        losses.append(update(train_steps[-1], draw(check, check.size.batch, device)).item())
     difference = abs(losses[0] / losses[1] - 1)
     check.check("loss of the CPU within 1e-5", difference < 1e-5, difference)
-    compare(check, "the CPU's update", *learners, (1e-4, 1e-3))
+    compare(check, "the CPU's update", *train_steps, (1e-4, 1e-3))
 
 
 def split(check: Check) -> None:
@@ -750,13 +750,13 @@ def compiled(check: Check) -> None:
     """Compiled kernels learn what others do, dropout included; their speed."""
     check.needs_cuda()
     batch = draw(check, check.size.batch, check.device)
-    learners = [
+    train_steps = [
         build(check, check.size.recipe, (check.device,), compiled=compiled)
         for compiled in (True, False)
     ]
-    for train_step in learners:
+    for train_step in train_steps:
         update(train_step, batch)
-    compare(check, "eager kernels' update", *learners, (1e-4, 1e-3))
+    compare(check, "eager kernels' update", *train_steps, (1e-4, 1e-3))
     forget()
     torch.compiler.reset()
     batch, seconds = check.size.full_batch, check.size.seconds
