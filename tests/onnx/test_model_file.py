@@ -195,6 +195,9 @@ HOSTILE = {
     "operator of others": changed(
         lambda model: setattr(model.graph.node[4], "domain", "com.microsoft")
     ),
+    "field that onnx does not know": changed(
+        lambda model: model.graph.node[4].MergeFromString(b"\xa0\x06\x05")
+    ),
     "function": changed(partial(add_function, domain="own")),
     "function by the name of an operator": changed(partial(add_function, domain="")),
     "sparse constant": changed(add_sparse),
