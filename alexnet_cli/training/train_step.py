@@ -139,7 +139,7 @@ class TrainStep:
         for kind, tensors in self._states().items():
             crc = 0
             for name, tensor in sorted(whole_state(self.net, tensors).items()):
-                crc = zlib.crc32(tensor.numpy(), zlib.crc32(name.encode(), crc))
+                crc = zlib.crc32(tensor.numpy().data, zlib.crc32(name.encode(), crc))
             found[kind] = crc
         return found
 
