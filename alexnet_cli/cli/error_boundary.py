@@ -5,6 +5,8 @@ import re
 import signal
 import sys
 import traceback
+from types import FrameType
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -27,13 +29,13 @@ STOPPED = "stopped. Finished work is kept; run the same command to go on."
 class ErrorBoundary(TyperGroup):
     """Turns every fault into at most three lines and an exit code."""
 
-    def invoke(self, ctx):
+    def invoke(self, ctx: Any) -> Any:
         """Run the command; SIGTERM and SIGHUP stop it as Ctrl-C does, and its files stay whole."""
         numbers = [*unless_ignored(signal.SIGTERM), *unless_ignored(signal.SIGHUP)]
         with handling(numbers, _raise_stopped):
             return self._invoke(ctx)
 
-    def _invoke(self, ctx):
+    def _invoke(self, ctx: typer.Context) -> Any:
         try:
             return super().invoke(ctx)
         except AlexNetError as error:
@@ -56,12 +58,12 @@ class ErrorBoundary(TyperGroup):
             hint = f"Show where: alexnet --debug {ctx.invoked_subcommand} ..."
             self._fail(ctx, f"{what}\n{hint}", 1)
 
-    def parse_args(self, ctx, args):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Keep what was typed, whose names come back in messages."""
         ctx.meta[TYPED] = list(args)
         return super().parse_args(ctx, args)
 
-    def _fail(self, ctx, message: str, exit_code: int) -> None:
+    def _fail(self, ctx: typer.Context, message: str, exit_code: int) -> None:
         if ctx.params.get("debug"):
             traceback.print_exc()
         console.print_error(_on_its_lines(message, ctx.meta[TYPED]))
@@ -76,5 +78,5 @@ def _on_its_lines(message: str, typed: list[str]) -> str:
     return message
 
 
-def _raise_stopped(number: int, _frame) -> None:
+def _raise_stopped(number: int, _frame: FrameType | None) -> None:
     raise Stopped(STOPPED, number)
