@@ -42,7 +42,7 @@ RUNTIME_FIELDS = ("device", "num_devices", "columns", "precision", "compiled")
 
 
 class Listener:
-    """A progress that keeps what it is told; tests that act on it override `advance`."""
+    """A progress that keeps what is reported; tests that act on it override `advance`."""
 
     def __init__(self):
         self.what, self.total, self.done = "", None, 0
