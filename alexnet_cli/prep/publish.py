@@ -161,10 +161,10 @@ def find_duplicates(made: Made, progress: Progress = SILENT) -> Duplicates:
         )
     pairs = Counter((row["split"], row["other_split"]) for row in overlap)
     for (split, other_split), count in pairs.items():
-        row = next(r for r in overlap if (r["split"], r["other_split"]) == (split, other_split))
+        pair = next(p for p in overlap if (p["split"], p["other_split"]) == (split, other_split))
         progress.say(
             f"warning: {count:,} {split} images are in {other_split} as well, so errors measured "
-            f"on {split} are too low; the first {row['source']} is {row['other']}"
+            f"on {split} are too low; the first {pair['source']} is {pair['other']}"
         )
     return duplicates, overlap
 

@@ -683,7 +683,7 @@ def tiffs(large: bool) -> Iterator[OddFile]:
     big = Image.frombytes("I;16B", (WIDTH, HEIGHT), wide.astype(">u2").tobytes())
     yield good("16-bit-big-endian", save(big, "TIFF"), gray_drawn)
     yield OddFile("tiff-32-bit.tif", save(wide.astype(np.int32), "TIFF"), WRITTEN, gray_drawn)
-    yield OddFile("tiff-32-bit-low.tif", save(gray.astype(np.int32), "TIFF"), WRITTEN, gray_drawn)
+    yield OddFile("tiff-32-bit-low.tif", save(gray.astype(np.int32), "TIFF"), WRITTEN)
     for name, levels in (("low", gray / 255), ("wide", gray * 1.0), ("nan", gray * np.nan)):
         yield OddFile(f"tiff-float-{name}.tif", save(levels.astype(np.float32), "TIFF"), EITHER)
     yield OddFile("tiff-32-bit-high.tif", save(wide.astype(np.int32) * 9999, "TIFF"), REJECTED)

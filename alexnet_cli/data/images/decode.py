@@ -263,7 +263,8 @@ def _formats_of(content: bytes) -> tuple[str, ...]:
     """Return the formats to try: HEIC too, if that is what it is and pillow-heif is installed."""
     if content[4:8] != b"ftyp":
         return FORMATS
-    import_module("PIL.AvifImagePlugin").DEFAULT_MAX_THREADS = 1  # there is a worker for each core
+    avif: Any = import_module("PIL.AvifImagePlugin")
+    avif.DEFAULT_MAX_THREADS = 1  # there is a worker for each core
     if content[8:12] in HEIC_BRANDS and "HEIF" not in Image.OPEN:
         with suppress(ImportError):
             import_module("pillow_heif").register_heif_opener()

@@ -64,11 +64,12 @@ def _list_samples(
     images = []
     with path.open("rb") as file:
         for key, members in _group(path, file, ignored):
-            image, *others = [m for ext, m in members if ext in IMAGES] or [None]
-            count_ignored(ignored, "another image of the same sample", len(others))
-            if image is None:
+            found = [m for ext, m in members if ext in IMAGES]
+            count_ignored(ignored, "another image of the same sample", len(found[1:]))
+            if not found:
                 count_ignored(ignored, "sample without jpg, jpeg or png")
                 continue
+            image = found[0]
             where = f"{path}: {key[:80]!r}"
             contents = {ext: _read_note(file, m) for ext, m in reversed(members) if ext in NOTES}
             notes = read_notes(contents, image.name, where)
