@@ -54,7 +54,10 @@ def read_source(source: Path, options: SourceOptions, progress: Progress = SILEN
                 hint=hint("leave_out", option="follow-links"),
             )
         found = replace(found, classes=tuple(map(_as_text, found.classes)))
+        _check_not_empty(source, found)
         check_labels(found)
+    for note in found.notes:
+        progress.say(note)
     warn_of_counts(found, progress)
     return found
 
@@ -75,6 +78,16 @@ def _recognize(source: Path, options: SourceOptions) -> tuple[Layout, Source]:
         f"{source}: no archives and no class folders, nor another layout that prep reads.",
         hint=hint("name_layout", layouts="|".join(LAYOUTS)),
     )
+
+
+def _check_not_empty(source: Path, found: Source) -> None:
+    if not any(found.images.values()):
+        passed = ", ".join(f"{count:,} {reason}" for reason, count in found.ignored.items())
+        raise SourceError(
+            f"{source}: read as {found.layout}, but no image was found"
+            + (f"; passed over: {passed}." if passed else "."),
+            hint=hint("name_layout", layouts="|".join(LAYOUTS)),
+        )
 
 
 def _as_text(entry: ImageClass) -> ImageClass:

@@ -3,14 +3,16 @@
 import os
 from pathlib import Path
 
+from alexnet_cli.data.sources.labels import SPLIT_NAMES, SPLITS, split_of_folder
 from alexnet_cli.data.sources.source import (
+    NO_TEST_LABEL,
     Layout,
     Source,
     SourceImage,
     count_ignored,
     split_off_val,
 )
-from alexnet_cli.errors import SourceError, UsageError, hint
+from alexnet_cli.errors import SourceError, UsageError, hint, some_names
 from alexnet_cli.types import ImageClass
 
 # Left by file managers, notebooks and disks, in lower case; never a class, never an image.
@@ -35,39 +37,190 @@ def read_folders(
     """
     if not folder.is_dir():
         return None
+    root = _only_folder_of_folders(folder) or folder
+    notes = [] if root == folder else [f"{root} is read, the only folder in {folder}"]
+    splits = _split_folders(root, notes)
     ignored: dict[str, int] = {}
-    if (folder / "train").is_dir():
-        if val_fraction:
+    images: dict[str, list[SourceImage]] = {"train": [], "val": []}
+    if splits:
+        if val_fraction and "train" in splits:
             raise UsageError(
-                f"{folder}: train/ is there, so no share of the images is kept for validation.",
+                f"{folder}: {splits['train']}/ is there, so no share of the images is kept for "
+                "validation.",
                 hint=hint("leave_out", option="val-fraction"),
             )
-        wnids = class_folders(folder / "train", follow_links=follow_links)
-        images = {"train": list_classes(folder, "train", wnids, ignored, follow_links), "val": []}
-        for split in ("val", "test"):
-            if (folder / split).is_dir():
-                check_classes(folder, split, wnids, follow_links)
-                images[split] = list_classes(folder, split, wnids, ignored, follow_links)
-        found = [f"{split}/CLASS" for split, listed in images.items() if listed]
+        wnids = _classes_of_splits(root, splits, follow_links)
+        for split, name in splits.items():
+            if split == "test" and not class_folders(root / name, follow_links=follow_links):
+                count_ignored(ignored, NO_TEST_LABEL, len(list_files(root / name, {})))
+                continue
+            if split != "train":
+                train = splits.get("train", "")
+                check_classes(root, name, wnids, follow_links, train)
+            images[split] = list_classes(root, name, wnids, ignored, follow_links)
+            check_depth(images[split], root / name, wnids, notes)
+        found = [f"{splits[split]}/CLASS" for split, listed in images.items() if listed]
         layout = " and ".join(found) + " folders"
     else:
-        wnids = class_folders(folder, follow_links=follow_links)
-        train = list_classes(folder, "", wnids, ignored, follow_links)
+        wnids = class_folders(root, follow_links=follow_links)
+        train = list_classes(root, "", wnids, ignored, follow_links)
+        check_depth(train, root, wnids, notes)
         images = split_off_val(train, val_fraction, seed)
         layout = "CLASS folders"
+        _note_splits_beside(root, notes)
     if not wnids:
+        flat = [name for name in splits.values() if _holds_images(root / name)]
+        if not flat:
+            return None
+        raise SourceError(
+            f"{root / flat[0]}: images, but no class folders, so they have no labels.",
+            hint=f"Sort them into one folder for each class: {root / flat[0] / 'CLASS'}",
+        )
+    if len(wnids) == 1:
+        notes.append(f"warning: a single class, {root.name if splits else root}/{wnids[0]}")
+    classes = tuple(ImageClass(w, w) for w in wnids)
+    return Source(layout, classes, images, ignored, notes=tuple(notes))
+
+
+def _only_folder_of_folders(folder: Path) -> Path | None:
+    """Return the folder below that holds several folders, if nothing is beside it on the way."""
+    names = class_folders(folder)
+    if len(names) != 1 or split_of_folder(names[0]):
         return None
-    return Source(layout, tuple(ImageClass(w, w) for w in wnids), images, ignored)
+    child = folder / names[0]
+    inner = class_folders(child)
+    if not inner or _holds_images(child):
+        return None
+    deeper = _only_folder_of_folders(child)
+    return child if deeper is None and (len(inner) > 1 or split_of_folder(inner[0])) else deeper
 
 
-def check_classes(folder: Path, split: str, wnids: list[str], follow_links: bool = False) -> None:
+def _holds_images(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(e.name.lower().endswith(IMAGE_SUFFIXES) and not _is_folder(e) for e in entries)
+
+
+def _split_folders(root: Path, notes: list[str]) -> dict[str, str]:
+    """Return the name of each split's folder; none if all folders are classes.
+
+    A folder is one of a split if it is named like one and holds folders, or is beside one that is.
+    """
+    names = class_folders(root)
+    named: dict[str, list[str]] = {}
+    for name in names:
+        if split := split_of_folder(name):
+            named.setdefault(split, []).append(name)
+    if not named:
+        return {}
+    splits = {split: min(named[split], key=_rank) for split in SPLIT_NAMES if split in named}
+    others = [name for name in names if name not in splits.values()]
+    unnamed = [name for name in others if not split_of_folder(name)]
+    with_folders = [name for name in splits.values() if class_folders(root / name)]
+    if not with_folders and list(splits) == ["train"] and unnamed:
+        notes.append(f"warning: {root / splits['train']} holds no folders: taken for a class")
+        return {}
+    if "train" not in splits and unnamed:
+        held_out = next(iter(splits.values()))
+        raise SourceError(
+            f"{root}: {held_out}/ is named like a split, but is beside {some_names(unnamed)}, "
+            "and there is no train/.",
+            hint=f"Move the class folders into {root / 'train'}; if {held_out} is a class, rename "
+            "it.",
+        )
+    for name in others:
+        notes.append(f"warning: {root / name} is not read; the splits are {_in_words(splits)}")
+    return splits
+
+
+def _rank(name: str) -> tuple[int, bool]:
+    """Return the order in which folders of one split are preferred."""
+    return list(SPLITS).index(
+        name.lower().replace("-", "_").replace(" ", "_")
+    ), name != name.lower()
+
+
+def _in_words(splits: dict[str, str]) -> str:
+    return ", ".join(f"{name}/" for name in splits.values())
+
+
+def _classes_of_splits(root: Path, splits: dict[str, str], follow_links: bool) -> list[str]:
+    """Return the classes of the training images, or of all images where there are none of those."""
+    sources = [splits["train"]] if "train" in splits else splits.values()
+    found = (class_folders(root / name, follow_links=follow_links) for name in sources)
+    return sorted(set().union(*found))
+
+
+def _note_splits_beside(root: Path, notes: list[str]) -> None:
+    """Note the other splits beside a folder of classes that is one split itself."""
+    root = root.resolve()
+    if split_of_folder(root.name):
+        for name in class_folders(root.parent):
+            if split_of_folder(name) and name != root.name:
+                notes.append(
+                    f"warning: {root.parent / name} is not read; to read both, name {root.parent}"
+                )
+
+
+def check_depth(images: list[SourceImage], root: Path, wnids: list[str], notes: list[str]) -> None:
+    """Compare how deep the images are with what the folders were taken for.
+
+    Raises:
+        SourceError: if folders taken for classes are splits, or hold the classes.
+    """
+    inner: dict[str, set[str]] = {}  # folders within a class that has no image of its own
+    flat: set[str] = set()
+    for image in images:
+        first, slash, _ = image.name.partition("/")
+        wnid = wnids[image.label]
+        if slash:
+            inner.setdefault(wnid, set()).add(first)
+        else:
+            flat.add(wnid)
+    deep = {wnid: names for wnid, names in sorted(inner.items()) if wnid not in flat}
+    if not deep:
+        return
+    all_names = [name for names in deep.values() for name in names]
+    is_alike = {len(names) for names in deep.values()} == {1} and len(set(all_names)) == 1
+    if any(map(split_of_folder, all_names)):
+        wnid = next(w for w, names in deep.items() if any(map(split_of_folder, names)))
+        split = next(name for name in sorted(deep[wnid]) if split_of_folder(name))
+        better = (
+            f"Name the folder of the splits: {root / wnid}"
+            if len(deep) == 1
+            else f"Move them, so that {split}/ holds the classes: {root / split / wnid}"
+        )
+        raise SourceError(
+            f"{root / wnid} was taken for a class, but holds no images, only {split}/.", hint=better
+        )
+    if is_alike:  # such as the folder `images` in every class of Tiny ImageNet
+        return
+    wnid, names = next(iter(deep.items()))
+    if len(all_names) > len(set(all_names)) or (not flat and len(wnids) > len(deep) == 1):
+        raise SourceError(
+            f"{root / wnid} was taken for a class, but holds no images, only the folders "
+            f"{some_names(sorted(names))}.",
+            hint=f"Name the folder of the classes: {root / wnid}; or call such folders train and "
+            "val.",
+        )
+    notes.append(
+        f"warning: {root / wnid} holds only folders ({some_names(sorted(names))}); their images "
+        f"were taken for the class {wnid!r}"
+    )
+
+
+def check_classes(
+    folder: Path,
+    split: str,
+    wnids: list[str],
+    follow_links: bool = False,
+    train: str = "train",
+) -> None:
     """Raise a SourceError if a held-out split has no classes, or one that train lacks."""
     found = class_folders(folder / split, follow_links=follow_links)
     if extra := sorted(set(found) - set(wnids)):
         raise SourceError(
-            f"{folder / split}: class {extra[0]!r} is not in {folder / 'train'} "
-            f"({len(extra)} such).",
-            hint=f"Remove it, or add its images to {folder / 'train'}.",
+            f"{folder / split}: class {extra[0]!r} is not in {folder / train} ({len(extra)} such).",
+            hint=f"Remove it, or add its images to {folder / train}.",
         )
     if wnids and not found:
         raise SourceError(

@@ -20,7 +20,13 @@ from alexnet_cli.data.sources.folders import (
     list_classes,
     list_files,
 )
-from alexnet_cli.data.sources.source import Layout, Source, SourceImage, count_ignored
+from alexnet_cli.data.sources.source import (
+    NO_TEST_LABEL,
+    Layout,
+    Source,
+    SourceImage,
+    count_ignored,
+)
 from alexnet_cli.errors import SourceError, on_one_line
 from alexnet_cli.types import ImageClass
 
@@ -29,7 +35,6 @@ ZIP_NAME = "imagenet-object-localization-challenge.zip"
 GZIP_NAME = "imagenet_object_localization"  # begins the name of Kaggle's older download
 LABELS = "LOC_val_solution.csv"
 WORDS = "LOC_synset_mapping.txt"
-NO_TEST_LABEL = "test image without a label"
 MAX_TEXT_BYTES = 1 << 26  # Kaggle's labels have 2 MB
 ENCRYPTED = 1  # a flag of a zip member
 UNLABELED = -1  # until the CSV has been read

@@ -15,7 +15,20 @@ WNID_AND_WORDS = re.compile(rf"({WNID})\s*(.*)")  # n01440764 tench, Tinca tinca
 LEADING_WNID = re.compile(rf"({WNID})_")  # n01440764_18.JPEG
 # n01440764_18_n01440764.JPEG: Hugging Face added the last part to ImageNet's own names.
 TRAILING_WNID = re.compile(rf"(.+)_({WNID})(\.[^.]*)")
-SPLITS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
+# Names of folders and files, in lower case; of two for one split, the first is read.
+SPLIT_NAMES = {
+    "train": ("train", "training", "trainval", "train_set", "training_set"),
+    "val": ("val", "validation", "valid", "dev", "val_set", "validation_set"),
+    "test": ("test", "testing", "eval", "test_set"),
+}
+SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+# Of an alternation of a file's name; the longest first.
+SPLIT_PATTERN = "|".join(sorted(SPLITS, key=len, reverse=True))
+
+
+def split_of_folder(name: str) -> str | None:
+    """Return the split that a folder is named after, in whatever case; None for another name."""
+    return SPLITS.get(re.sub("[- ]", "_", name.lower()))
 
 
 def base_name(name: str) -> str:

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
-from alexnet_cli.data.sources.labels import SPLITS, base_name, split_name
+from alexnet_cli.data.sources.folders import IMAGE_SUFFIXES
+from alexnet_cli.data.sources.labels import SPLIT_PATTERN, base_name, split_name
 from alexnet_cli.errors import SourceError
 
 # train-000000.tar, imagenet1k-validation-07.tar, but not ILSVRC2012_img_train_t3.tar
-FILE = re.compile(rf"(?!ILSVRC)(.*[-_])?(?P<split>{'|'.join(SPLITS)})([-_.].*)?\.tar")
-IMAGES = ("jpg", "jpeg", "png", "webp")
+FILE = re.compile(rf"(?!ILSVRC)(.*[-_])?(?P<split>{SPLIT_PATTERN})([-_.].*)?\.tar", re.IGNORECASE)
+IMAGES = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
 NOTES = ("cls", "json", "txt")
 MAX_IMAGE_BYTES = MAX_FILE_BYTES
 MAX_NOTE_BYTES = 1 << 20

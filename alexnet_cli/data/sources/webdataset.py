@@ -20,7 +20,13 @@ from alexnet_cli.data.sources.samples import (
     key_and_extension,
     read_notes,
 )
-from alexnet_cli.data.sources.source import Layout, Source, SourceImage, count_ignored
+from alexnet_cli.data.sources.source import (
+    NO_TEST_LABEL,
+    Layout,
+    Source,
+    SourceImage,
+    count_ignored,
+)
 from alexnet_cli.data.sources.tars import list_members
 from alexnet_cli.errors import SourceError
 
@@ -32,7 +38,11 @@ def read_webdataset(folder: Path) -> Source | None:
     if not folder.is_dir():
         return None
     matches = ((path, FILE.fullmatch(path.name)) for path in sorted(folder.iterdir()))
-    files = [(SPLITS[match["split"]], path) for path, match in matches if match and path.is_file()]
+    files = [
+        (SPLITS[match["split"].lower()], path)
+        for path, match in matches
+        if match and path.is_file()
+    ]
     if not files:
         return None
     labels = LabeledClasses(names_beside(folder))
@@ -72,7 +82,7 @@ def _list_samples(
             contents = {ext: _read_note(file, members[ext]) for ext in NOTES if ext in members}
             notes = read_notes(contents, image.name, where)
             if notes.label is None and split == "test":
-                count_ignored(ignored, "test image without a label")
+                count_ignored(ignored, NO_TEST_LABEL)
                 continue
             if notes.label is None:
                 raise SourceError(

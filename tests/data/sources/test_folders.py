@@ -81,11 +81,138 @@ def test_held_out_class_that_training_lacks_is_refused_by_name(tmp_path, split):
         read(tmp_path)
 
 
-@pytest.mark.parametrize("split", ["val", "test"])
-def test_flat_held_out_folder_is_refused(tmp_path, split):
-    touch(tmp_path, "train/a/1.jpg", f"{split}/1.jpg")
+def test_flat_validation_folder_is_refused(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "val/1.jpg")
     with refused(SourceError, "Sort its images into classes"):
         read(tmp_path)
+
+
+def test_flat_test_folder_is_counted(tmp_path):
+    source = read(touch(tmp_path, "train/a/1.jpg", "test/1.jpg", "test/2.jpg"))
+    assert list(source.images) == ["train", "val"]
+    assert source.ignored == {"test image without a label": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("Train", "train"),
+        ("TRAINING", "train"),
+        ("training-set", "train"),
+        ("trainval", "train"),
+        ("Val", "val"),
+        ("valid", "val"),
+        ("validation", "val"),
+        ("dev", "val"),
+        ("testing", "test"),
+        ("eval", "test"),
+        ("Test set", "test"),
+    ],
+)
+def test_split_folder_is_known_by_its_usual_names(tmp_path, name, split):
+    if split != "train":
+        touch(tmp_path, "train/a/1.jpg")
+    source = read(touch(tmp_path, f"{name}/a/2.jpg"))
+    assert wnids(source) == ["a"]
+    assert sources(source, split) == [f"{name}/a/2.jpg"]
+
+
+def test_of_two_folders_of_one_split_the_other_is_named(tmp_path):
+    touch(tmp_path, "trainval/a/1.jpg", "train/a/2.jpg", "more/a/3.jpg")
+    source = read(tmp_path)
+    assert sources(source) == ["train/a/2.jpg"]
+    not_read = [str(tmp_path / name) for name in ("more", "trainval")]
+    assert [note.split()[1] for note in source.notes[:2]] == not_read
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_held_out_images_alone_are_a_dataset_of_one_split(tmp_path, split):
+    source = read(touch(tmp_path, f"{split}/b/1.jpg", f"{split}/a/2.jpg"))
+    assert wnids(source) == ["a", "b"]
+    assert source.images["train"] == []
+    assert len(source.images[split]) == 2
+    source.check_classes()
+
+
+def test_classes_of_val_and_test_alone_are_those_of_both(tmp_path):
+    source = read(touch(tmp_path, "val/a/1.jpg", "test/b/2.jpg"))
+    assert wnids(source) == ["a", "b"]
+    assert [image.label for image in source.images["test"]] == [1]
+
+
+def test_vehicle_train_beside_other_classes_is_a_class(tmp_path):
+    source = read(touch(tmp_path, "train/1.jpg", "sheep/2.jpg"))
+    assert wnids(source) == ["sheep", "train"]
+    assert "taken for a class" in source.notes[0]
+
+
+@pytest.mark.parametrize("inner", ["", "cat/"])
+def test_held_out_folder_beside_class_folders_is_refused(tmp_path, inner):
+    touch(tmp_path, "cat/1.jpg", "dog/2.jpg", f"test/{inner}3.jpg")
+    with refused(SourceError, "test/ is named like a split, but is beside cat, dog") as error:
+        read(tmp_path)
+    assert str(tmp_path / "train") in error.value.hint
+
+
+@pytest.mark.parametrize("way", ["data", "data/data", "x/Train"])
+def test_only_folder_of_folders_is_entered_and_named(tmp_path, way):
+    touch(tmp_path, "README.txt", f"{way}/a/1.jpg", f"{way}/b/2.jpg")
+    source = read(tmp_path)
+    assert wnids(source) == ["a", "b"]
+    assert str(tmp_path / way).removesuffix("/Train") in source.notes[0]
+
+
+def test_class_folders_that_hold_the_splits_are_refused_with_the_way_to_go(tmp_path):
+    touch(tmp_path, "images/train/1.jpg", "images/val/2.jpg", "labels/train/1.txt")
+    with refused(SourceError, "images was taken for a class, but holds no images, only train/"):
+        read(tmp_path)
+    other = touch(tmp_path / "other", "cat/train/1.jpg", "dog/train/2.jpg", "dog/val/3.jpg")
+    with refused(SourceError, "cat was taken for a class") as error:
+        read(other)
+    assert str(other / "train/cat") in error.value.hint
+
+
+def test_folder_of_classes_beside_an_empty_one_is_refused_with_its_path(tmp_path):
+    touch(tmp_path, "images/apple_pie/1.jpg", "images/ramen/2.jpg")
+    (tmp_path / "meta").mkdir()
+    with refused(SourceError, "only the folders apple_pie, ramen") as error:
+        read(tmp_path)
+    assert str(tmp_path / "images") in error.value.hint
+
+
+def test_parts_that_hold_the_same_classes_are_refused(tmp_path):
+    touch(tmp_path, "part1/cat/1.jpg", "part1/dog/2.jpg", "part2/cat/3.jpg", "part2/dog/4.jpg")
+    with refused(SourceError, "part1 was taken for a class"):
+        read(tmp_path)
+
+
+def test_classes_of_folders_alone_are_taken_and_named(tmp_path):
+    touch(tmp_path, "animal/cat/1.jpg", "animal/dog/2.jpg", "thing/car/3.jpg", "thing/cup/4.jpg")
+    source = read(tmp_path)
+    assert wnids(source) == ["animal", "thing"]
+    assert "holds only folders (cat, dog)" in source.notes[0]
+
+
+def test_one_folder_of_the_same_name_in_every_class_is_no_reason_to_warn(tmp_path):
+    source = read(touch(tmp_path, "train/a/images/1.jpg", "train/b/images/2.jpg"))
+    assert wnids(source) == ["a", "b"]
+    assert source.notes == ()
+
+
+def test_split_named_as_the_source_says_which_are_not_read(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "val/a/3.jpg")
+    source = read(tmp_path / "train")
+    assert str(tmp_path / "val") in source.notes[0]
+    assert source.notes[0].endswith(f"name {tmp_path}")
+
+
+def test_single_class_is_taken_and_named(tmp_path):
+    assert "a single class" in read(touch(tmp_path, "only/1.jpg")).notes[0]
+
+
+def test_flat_images_to_train_on_are_refused(tmp_path):
+    with refused(SourceError, r"train: images, but no class folders"):
+        read(touch(tmp_path, "train/1.jpg"))
 
 
 def test_test_folders_become_a_split_of_their_own(tmp_path):

@@ -72,6 +72,11 @@ def test_samples_are_listed_with_names_labels_and_bytes(folder):
         ("validation-1.tar", "val"),
         ("val.tar", "val"),
         ("set_test_3.tar", "test"),
+        ("Training-0.tar", "train"),
+        ("VALID_00.TAR", "val"),
+        ("imagenet-dev-7.tar", "val"),
+        ("test_set-1.tar", "test"),
+        ("eval.tar", "test"),
     ],
 )
 def test_split_is_read_from_the_tars_name(tmp_path, name, split):
@@ -81,7 +86,7 @@ def test_split_is_read_from_the_tars_name(tmp_path, name, split):
 
 
 @pytest.mark.parametrize(
-    "name", ["images.tar", "ILSVRC2012_img_train_t3.tar", "n00000001.tar", "training.tar"]
+    "name", ["images.tar", "ILSVRC2012_img_train_t3.tar", "n00000001.tar", "retrain.tar"]
 )
 def test_tars_of_other_names_are_not_recognized(tmp_path, name):
     (tmp_path / name).touch()
