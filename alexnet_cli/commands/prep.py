@@ -93,6 +93,7 @@ def prep(
     as_json: AsJson = False,
 ) -> None:
     """Resize labeled images to 256x256 and pack them into WebDataset shards."""
+    from alexnet_cli.data.sources.samples import NO_IMAGE
     from alexnet_cli.prep.build import prep as run
     from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
@@ -113,7 +114,8 @@ def prep(
     )
     result = run(request, console.ConsoleProgress())
     show(asdict(result), as_json, show_prep)
-    _check_rejected(len(result.rejected), request.folder, max_bad)
+    without_image = result.ignored.get(NO_IMAGE, 0)
+    _check_rejected(len(result.rejected), without_image, request.folder, max_bad)
 
 
 def _find_source(text: str, classes: Path | None, allow_pipe: bool):
@@ -137,14 +139,19 @@ def _name_of(source) -> str:
     return name.partition(".")[0] if source.is_file() else name
 
 
-def _check_rejected(count: int, folder: Path, max_bad: int) -> None:
+def _check_rejected(rejected: int, without_image: int, folder: Path, max_bad: int) -> None:
     from alexnet_cli.errors import RejectedError
 
-    if count > max_bad:
+    parts = []
+    if rejected:
+        parts.append(f"{rejected} images were rejected, listed in {folder / 'rejected.csv'}")
+    if without_image:
+        parts.append(f"{without_image} samples of the tars have no image")
+    if rejected + without_image > max_bad:
         raise RejectedError(
-            f"{count} images were rejected, listed in {folder / 'rejected.csv'}.",
+            f"{'; '.join(parts)}.",
             kept="The dataset is complete without them.",
-            hint=f"To accept them: --max-bad {count}",
+            hint=f"To accept them: --max-bad {rejected + without_image}",
         )
 
 

@@ -523,12 +523,12 @@ def test_links_that_lead_out_need_a_flag(answer, fails, class_folders, release, 
     (class_folders / "cat" / "link.JPEG").symlink_to(outside)
     (class_folders / "cat" / "broken.JPEG").symlink_to("nowhere")
     accept = (*OPTIONS, "--max-bad", 1)
-    without = answer("prep", class_folders, tmp_path / "without", *accept)
-    assert without["splits"]["train"] == {"found": 7, "written": 6, "rejected": 1, "shards": 1}
-    assert without["reasons"] == {"unreadable": 1}
-    assert without["ignored"] == {"symbolic link": 1}
+    refused = fails(3, "prep", class_folders, tmp_path / "without", *accept)
+    assert "1 links" in refused.message
+    assert "--follow-links" in refused.message
     with_links = answer("prep", class_folders, tmp_path / "with", *accept, "--follow-links")
-    assert with_links["splits"]["train"]["written"] == 7
+    assert with_links["splits"]["train"] == {"found": 8, "written": 7, "rejected": 1, "shards": 1}
+    assert with_links["reasons"] == {"unreadable": 1}
     index = tmp_path / "with" / "index.json"
     assert json.loads(index.read_text())["source"]["follow_links"] is True
     failure = fails(2, "prep", release, tmp_path / "new", "--follow-links")

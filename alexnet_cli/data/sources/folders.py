@@ -25,6 +25,8 @@ CLUTTER = (
     "system volume information",
     "lost+found",
 )
+LEADS_OUT = "symbolic link that leads out"
+LEADS_NOWHERE = "symbolic link that leads nowhere"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -84,11 +86,11 @@ def read_folders(
 
 def _only_folder_of_folders(folder: Path) -> Path | None:
     """Return the folder below that holds several folders, if nothing is beside it on the way."""
-    names = class_folders(folder)
+    names = _folder_names(folder)
     if len(names) != 1 or split_of_folder(names[0]):
         return None
     child = folder / names[0]
-    inner = class_folders(child)
+    inner = _folder_names(child)
     if not inner or _holds_images(child):
         return None
     deeper = _only_folder_of_folders(child)
@@ -105,7 +107,7 @@ def _split_folders(root: Path, notes: list[str]) -> dict[str, str]:
 
     A folder is one of a split if it is named like one and holds folders, or is beside one that is.
     """
-    names = class_folders(root)
+    names = _folder_names(root)
     named: dict[str, list[str]] = {}
     for name in names:
         if split := split_of_folder(name):
@@ -115,7 +117,7 @@ def _split_folders(root: Path, notes: list[str]) -> dict[str, str]:
     splits = {split: min(named[split], key=_rank) for split in SPLIT_NAMES if split in named}
     others = [name for name in names if name not in splits.values()]
     unnamed = [name for name in others if not split_of_folder(name)]
-    with_folders = [name for name in splits.values() if class_folders(root / name)]
+    with_folders = [name for name in splits.values() if _folder_names(root / name)]
     if not with_folders and list(splits) == ["train"] and unnamed:
         notes.append(f"warning: {root / splits['train']} holds no folders: taken for a class")
         return {}
@@ -154,7 +156,7 @@ def _note_splits_beside(root: Path, notes: list[str]) -> None:
     """Note the other splits beside a folder of classes that is one split itself."""
     root = root.resolve()
     if split_of_folder(root.name):
-        for name in class_folders(root.parent):
+        for name in _folder_names(root.parent):
             if split_of_folder(name) and name != root.name:
                 notes.append(
                     f"warning: {root.parent / name} is not read; to read both, name {root.parent}"
@@ -235,15 +237,44 @@ def class_folders(
 ) -> list[str]:
     """Return the sorted names of folders that can be classes; count other entries as ignored."""
     wnids = []
-    outside = os.path.realpath(folder) if follow_links else None
+    top = os.path.realpath(folder)
     with os.scandir(folder) as entries:
         for entry in entries:
-            reason = _reason_to_ignore(entry, outside, set())
-            if not reason and _is_folder(entry):
+            is_folder = _is_folder(entry)
+            reason = _reason_to_ignore(entry, top, follow_links, set())
+            if not reason and is_folder:
                 wnids.append(entry.name)
-            elif ignored is not None:
+                continue
+            if reason == LEADS_OUT and not is_folder:
+                reason = "symbolic link"
+            elif not reason and entry.is_symlink() and not Path(entry.name).suffix:
+                reason = LEADS_NOWHERE
+            if ignored is not None:
                 count_ignored(ignored, reason or "file beside the class folders")
     return sorted(wnids)
+
+
+def _folder_names(folder: Path) -> list[str]:
+    """Return the sorted names of all folders but clutter, of linked ones too."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if _is_folder(e) and not is_clutter(e.name))
+
+
+def check_links(folder: Path, ignored: dict[str, int]) -> None:
+    """Raise a SourceError if links to images or classes were counted, but not followed."""
+    if count := ignored.get(LEADS_NOWHERE):
+        path = next(p for p in sorted(folder.rglob("*")) if p.is_symlink() and not p.exists())
+        raise SourceError(
+            f"{folder}: {count:,} links lead nowhere, such as {path} -> {path.readlink()}.",
+            hint="Fetch what they lead to, or remove them.",
+        )
+    if count := ignored.get(LEADS_OUT):
+        path = next(p for p in sorted(folder.rglob("*")) if p.is_symlink() and p.exists())
+        raise SourceError(
+            f"{folder}: {count:,} links to images or folders lead out of it and were not "
+            f"followed, such as {path} -> {path.readlink()}.",
+            hint=hint("follow_links"),
+        )
 
 
 def list_classes(
@@ -256,33 +287,36 @@ def list_classes(
     """List the images in `folder/split/WNID`, or in `folder/WNID` if `split` is ""."""
     images = []
     found = set(class_folders(folder / split, ignored, follow_links=follow_links))
-    outside = os.path.realpath(folder / split) if follow_links else None
+    top = os.path.realpath(folder / split)
     for label, wnid in enumerate(wnids):
         if wnid not in found:
             continue
         root = folder / split / wnid
         parent = f"{root.relative_to(folder)}/"
-        for name, path, length in list_files(root, ignored, outside):
+        for name, path, length in list_files(root, ignored, top, follow_links):
             images.append(SourceImage(name, path, -1, length, label, parent))
+    check_links(folder / split, ignored)
     return images
 
 
 def list_files(
-    root: Path, ignored: dict[str, int], outside: str | None = None
+    root: Path, ignored: dict[str, int], top: str | None = None, follow_links: bool = False
 ) -> list[tuple[str, Path, int]]:
     """Return (name below root, path, size) of every plain file, and of every broken link.
 
     Args:
-        outside: follow links that lead out of this folder, to each file once; None: follow none.
+        top: the real path of the folder whose files are all listed; by default `root`.
+        follow_links: follow links that lead out of it, to each file once.
     """
     files = []
     waiting = [str(root)]
     seen = {os.path.realpath(root)}
+    top = top or os.path.realpath(root)
     start = len(waiting[0]) + 1
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                if reason := _reason_to_ignore(entry, outside, seen):
+                if reason := _reason_to_ignore(entry, top, follow_links, seen):
                     count_ignored(ignored, reason)
                 elif _is_folder(entry):
                     waiting.append(entry.path)
@@ -296,11 +330,13 @@ def list_image_files(folder: Path) -> list[Path]:
 
     Links that lead out of the folder are followed, to each file once.
     """
-    paths = [path for _, path, _ in list_files(folder, {}, os.path.realpath(folder))]
+    paths = [path for _, path, _ in list_files(folder, {}, follow_links=True)]
     return sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _reason_to_ignore(entry: os.DirEntry, outside: str | None, seen: set[str]) -> str | None:
+def _reason_to_ignore(
+    entry: os.DirEntry, top: str, follow_links: bool, seen: set[str]
+) -> str | None:
     is_folder = _is_folder(entry)
     is_link = entry.is_symlink()
     if is_clutter(entry.name):
@@ -309,9 +345,11 @@ def _reason_to_ignore(entry: os.DirEntry, outside: str | None, seen: set[str]) -
         return "folder named like an image"
     if is_link and not Path(entry.path).exists():
         return None  # a broken link, or a link to itself; prep rejects it
-    target = os.path.realpath(entry.path) if outside is not None else ""
-    if is_link and (outside is None or Path(target).is_relative_to(outside)):
+    target = os.path.realpath(entry.path) if is_link or follow_links else ""
+    if is_link and _is_listed(Path(target), top):
         return "symbolic link"
+    if is_link and not follow_links:
+        return LEADS_OUT
     if not is_folder and not entry.is_file():
         return "not a plain file"
     if target in seen:
@@ -319,6 +357,11 @@ def _reason_to_ignore(entry: os.DirEntry, outside: str | None, seen: set[str]) -
     if target:
         seen.add(target)
     return None
+
+
+def _is_listed(path: Path, top: str) -> bool:
+    """Return whether a file or folder is below `top`, in no hidden folder as of git-annex."""
+    return path.is_relative_to(top) and not any(map(is_clutter, path.relative_to(top).parts))
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

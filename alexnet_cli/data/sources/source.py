@@ -107,7 +107,7 @@ class SourceOptions:
     val_fraction: float = 0.0  # of each class for validation, where the layout has no splits
     seed: int = 0  # of the draw of those images
     check_md5: bool = False  # compare the official archives with their published MD5 first
-    follow_links: bool = False  # follow links that lead out of a folder of classes
+    follow_links: bool = False  # follow links that lead out of the folders of images
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,3 +247,21 @@ def test_split_of_held_out_images_alone_becomes_a_dataset(tmp_path, official):
     result = prep(PrepRequest(tmp_path / "source", tmp_path / "dataset", OPTIONS, workers=1))
     numbers = {split: counts["written"] for split, counts in result.splits.items()}
     assert numbers == {"train": 0, "val": len(official.images["val"])}
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("ILSVRC2012_img_train (1).tar", "rename it: ILSVRC2012_img_train.tar"),
+        ("ILSVRC2012_img_val copy.tar", "rename it: ILSVRC2012_img_val.tar"),
+        ("train-000000.tar.gz", "Unpack train-000000.tar.gz"),
+        ("samples.tar", "named after their split"),
+        ("1.JPG", "name the folder above"),
+    ],
+)
+def test_folder_of_no_layout_is_refused_with_what_it_holds_and_what_to_do(tmp_path, name, advice):
+    (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+    with refused(SourceError, "it holds .*1 links") as error:
+        read_source(tmp_path, SourceOptions(tmp_path / "s"))
+    assert advice in error.value.hint

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import refused
 
+from alexnet_cli.cli.hints import message
 from alexnet_cli.data.sources.detect import read_source
 from alexnet_cli.data.sources.folders import list_image_files, read_folders
 from alexnet_cli.data.sources.source import Source, SourceOptions
@@ -323,10 +324,55 @@ def test_linked_class_folder_is_no_class_but_counted(tmp_path):
     assert source.ignored == {"symbolic link": 1}
 
 
-def test_linked_class_folder_of_validation_is_not_entered(tmp_path):
+def test_linked_class_folder_of_validation_is_followed_only_if_requested(tmp_path):
     touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "val/a/3.jpg", "elsewhere/4.jpg")
     (tmp_path / "val" / "b").symlink_to("../elsewhere")
-    assert sources(read(tmp_path), "val") == ["val/a/3.jpg"]
+    with refused(SourceError, r"val: 1 links .* such as .*val/b -> \.\./elsewhere"):
+        read(tmp_path)
+    source = read(tmp_path, follow_links=True)
+    assert sources(source, "val") == ["val/a/3.jpg", "val/b/4.jpg"]
+
+
+def test_linked_split_folders_are_read(tmp_path):
+    touch(tmp_path / "store", "x/a/1.jpg", "y/a/2.jpg")
+    (tmp_path / "set").mkdir()
+    for split, target in (("train", "x"), ("val", "y")):
+        (tmp_path / "set" / split).symlink_to(tmp_path / "store" / target)
+    source = read(tmp_path / "set")
+    assert sources(source) == ["train/a/1.jpg"]
+    assert sources(source, "val") == ["val/a/2.jpg"]
+
+
+def test_classes_that_are_all_links_are_refused_with_their_number(tmp_path):
+    touch(tmp_path / "store", "a/1.jpg", "b/2.jpg")
+    (tmp_path / "set").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).symlink_to(tmp_path / "store" / name)
+    with refused(SourceError, "set: 2 links to images or folders lead out of it"):
+        read(tmp_path / "set")
+    assert sources(read(tmp_path / "set", follow_links=True)) == ["a/1.jpg", "b/2.jpg"]
+
+
+def test_links_to_hidden_content_as_of_git_annex_are_not_passed_over(tmp_path):
+    touch(tmp_path, ".git/annex/x.jpg", "a/1.jpg")
+    (tmp_path / "a" / "2.jpg").symlink_to("../.git/annex/x.jpg")
+    with refused(SourceError, "1 links to images or folders lead out"):
+        read(tmp_path)
+    source = read(tmp_path, follow_links=True)
+    assert [image.read() for image in source.images["train"]] == [b"a/1.jpg", b".git/annex/x.jpg"]
+
+
+def test_class_folder_that_is_a_broken_link_is_refused(tmp_path):
+    touch(tmp_path, "a/1.jpg")
+    (tmp_path / "b").symlink_to("/nowhere/b")
+    with refused(SourceError, r"1 links lead nowhere, such as .*b -> /nowhere/b"):
+        read(tmp_path, follow_links=True)
+
+
+def test_linked_file_beside_the_class_folders_is_only_counted(tmp_path):
+    touch(tmp_path, "set/a/1.jpg", "README")
+    (tmp_path / "set" / "README").symlink_to("../README")
+    assert read(tmp_path / "set").ignored == {"symbolic link": 1}
 
 
 @pytest.mark.timeout(20)
@@ -364,10 +410,10 @@ def test_links_that_lead_out_are_followed_if_requested_each_file_once(linked):
     assert source.ignored == {"symbolic link": 4}
 
 
-def test_links_that_lead_out_are_not_followed_by_default(linked):
-    source = read(linked)
-    assert sources(source) == ["a/1.jpg", "b/2.jpg"]
-    assert source.ignored == {"symbolic link": 5}
+def test_links_that_lead_out_are_refused_by_default(linked):
+    with refused(SourceError, "3 links to images or folders lead out of it") as error:
+        read(linked)
+    assert "--follow-links" in message(error.value)
 
 
 def test_links_of_a_split_may_lead_to_the_folder_beside_it(tmp_path):
