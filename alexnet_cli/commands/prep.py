@@ -74,6 +74,13 @@ def prep(
         ),
     ] = 0,
     layout: Layout = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV, TSV or text file of image names and classes, for images that are not in "
+            "class folders."
+        ),
+    ] = None,
     classes: TarClasses = None,
     allow_pipe: TarPipe = False,
     check_md5: Annotated[
@@ -108,6 +115,7 @@ def prep(
         workers=workers,
         scheduler=scheduler,
         check_md5=check_md5,
+        labels=labels,
         follow_links=follow_links,
         allow_empty_class=allow_empty_class,
         force=force,

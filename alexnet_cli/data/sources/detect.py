@@ -54,6 +54,11 @@ def read_source(source: Path, options: SourceOptions, progress: Progress = SILEN
                 f"{layout.name!r}.",
                 hint=hint("leave_out", option="follow-links"),
             )
+        if options.labels and "labels" not in layout.options:
+            raise UsageError(
+                f"{source}: the layout {layout.name!r} has labels of its own.",
+                hint=hint("leave_out", option="labels"),
+            )
         found = replace(found, classes=tuple(map(_as_text, found.classes)))
         _check_not_empty(source, found)
         check_labels(found)

@@ -3,6 +3,12 @@
 import os
 from pathlib import Path
 
+from alexnet_cli.data.sources.label_files import (
+    find_label_file,
+    label_images,
+    names_any,
+    read_words,
+)
 from alexnet_cli.data.sources.labels import SPLIT_NAMES, SPLITS, split_of_folder
 from alexnet_cli.data.sources.source import (
     NO_TEST_LABEL,
@@ -31,11 +37,17 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".ti
 
 
 def read_folders(
-    folder: Path, *, val_fraction: float, seed: int, follow_links: bool = False
+    folder: Path,
+    *,
+    val_fraction: float,
+    seed: int,
+    follow_links: bool = False,
+    labels: Path | None = None,
 ) -> Source | None:
     """List the images of class folders, None if there are none.
 
-    A class is a folder; its label is the position of its name in sorted order.
+    A class is a folder; its label is the position of its name in sorted order. A split without
+    class folders has its labels in a file: `labels`, or one beside it.
     """
     if not folder.is_dir():
         return None
@@ -44,6 +56,7 @@ def read_folders(
     splits = _split_folders(root, notes)
     ignored: dict[str, int] = {}
     images: dict[str, list[SourceImage]] = {"train": [], "val": []}
+    files: dict[str, Path | None] = {}
     if splits:
         if val_fraction and "train" in splits:
             raise UsageError(
@@ -51,18 +64,43 @@ def read_folders(
                 "validation.",
                 hint=hint("leave_out", option="val-fraction"),
             )
-        wnids = _classes_of_splits(root, splits, follow_links)
+        files = {split: _label_file(root / name, split, labels) for split, name in splits.items()}
+        if labels and not any(files.values()):
+            raise UsageError(
+                f"{folder}: its images are in class folders, which are their labels.",
+                hint=hint("leave_out", option="labels"),
+            )
+        in_folders = [name for split, name in splits.items() if not files[split]]
+        first = [splits["train"]] if splits.get("train") in in_folders else in_folders
+        wnids = _classes_of(root, first, follow_links)
         for split, name in splits.items():
-            if split == "test" and not class_folders(root / name, follow_links=follow_links):
+            if file := files[split]:
+                flat = _list_flat(root, name, ignored, follow_links)
+                if split == "test" and not names_any(file, flat):
+                    count_ignored(ignored, NO_TEST_LABEL, len(flat))
+                    continue
+                images[split], wnids = label_images(flat, file, wnids or None, ignored)
+                notes.append(f"labels of {root / name}: {file}")
+                continue
+            if split == "test" and _is_flat(root / name) and "images" not in wnids:
                 count_ignored(ignored, NO_TEST_LABEL, len(list_files(root / name, {})))
                 continue
             if split != "train":
-                train = splits.get("train", "")
-                check_classes(root, name, wnids, follow_links, train)
+                check_classes(root, name, wnids, follow_links, splits.get("train", ""))
             images[split] = list_classes(root, name, wnids, ignored, follow_links)
             check_depth(images[split], root / name, wnids, notes)
-        found = [f"{splits[split]}/CLASS" for split, listed in images.items() if listed]
+        found = [
+            splits[split] if files[split] else f"{splits[split]}/CLASS"
+            for split, listed in images.items()
+            if listed
+        ]
         layout = " and ".join(found) + " folders"
+    elif labels:
+        flat, wnids = label_images(
+            _list_flat(root, "", ignored, follow_links), labels, None, ignored
+        )
+        images = split_off_val(flat, val_fraction, seed)
+        layout = f"images with {labels.name}"
     else:
         wnids = class_folders(root, follow_links=follow_links)
         train = list_classes(root, "", wnids, ignored, follow_links)
@@ -76,11 +114,12 @@ def read_folders(
             return None
         raise SourceError(
             f"{root / flat[0]}: images, but no class folders, so they have no labels.",
-            hint=f"Sort them into one folder for each class: {root / flat[0] / 'CLASS'}",
+            hint=hint("labels", folder=root / flat[0] / "CLASS"),
         )
     if len(wnids) == 1:
         notes.append(f"warning: a single class, {root.name if splits else root}/{wnids[0]}")
-    classes = tuple(ImageClass(w, w) for w in wnids)
+    words = read_words(root) if any(files.values()) else {}
+    classes = tuple(ImageClass(w, words.get(w, w)) for w in wnids)
     return Source(layout, classes, images, ignored, notes=tuple(notes))
 
 
@@ -145,11 +184,34 @@ def _in_words(splits: dict[str, str]) -> str:
     return ", ".join(f"{name}/" for name in splits.values())
 
 
-def _classes_of_splits(root: Path, splits: dict[str, str], follow_links: bool) -> list[str]:
-    """Return the classes of the training images, or of all images where there are none of those."""
-    sources = [splits["train"]] if "train" in splits else splits.values()
-    found = (class_folders(root / name, follow_links=follow_links) for name in sources)
+def _classes_of(root: Path, names: list[str], follow_links: bool) -> list[str]:
+    """Return the classes of some splits: the training images, or all where there are none."""
+    found = (class_folders(root / name, follow_links=follow_links) for name in names)
     return sorted(set().union(*found))
+
+
+def _label_file(folder: Path, split: str, labels: Path | None) -> Path | None:
+    """Return the file with the labels of a split, None if they are those of its folders."""
+    return (labels or find_label_file(folder, split)) if _is_flat(folder) else None
+
+
+def _is_flat(folder: Path) -> bool:
+    """Return whether a split has no class folders; Tiny ImageNet's val has one named images."""
+    return _folder_names(folder) in ([], ["images"])
+
+
+def _list_flat(
+    root: Path, name: str, ignored: dict[str, int], follow_links: bool
+) -> list[SourceImage]:
+    """List the images in one folder, and in folders in it, without labels."""
+    folder = root / name
+    inside = "images" if class_folders(folder) == ["images"] else ""
+    parent = f"{Path(name, inside)}/" if name or inside else ""
+    files = list_files(folder / inside, ignored, follow_links=follow_links)
+    check_links(folder, ignored)
+    images = [file for file in files if not file[0].lower().endswith((".txt", ".csv", ".tsv"))]
+    count_ignored(ignored, "file of labels", len(files) - len(images))
+    return [SourceImage(own, path, -1, length, -1, parent) for own, path, length in images]
 
 
 def _note_splits_beside(root: Path, notes: list[str]) -> None:
@@ -386,5 +448,5 @@ LAYOUT = Layout(
     "folders",
     "train/CLASS with val/CLASS or test/CLASS folders, or CLASS folders",
     read_folders,
-    ("val_fraction", "seed", "follow_links"),
+    ("val_fraction", "seed", "follow_links", "labels"),
 )

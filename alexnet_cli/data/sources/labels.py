@@ -54,7 +54,7 @@ class LabeledClasses:
     def __init__(self, names: list[str] | None = None):
         self.names = names
         self._wnids: dict[int, set[str | None]] = {}  # by label, of training images
-        self._held_out: set[tuple[int, str]] = set()
+        self._held_out: set[tuple[int, str | None]] = set()
 
     def add(self, split: str, label: int, wnid: str | None, where: str) -> None:
         """Add an image's label and the wnid it carries.
@@ -70,14 +70,18 @@ class LabeledClasses:
             raise SourceError(f"{where}: label {label}, but {what}.", kept="Nothing was written.")
         if split == "train":
             self._wnids.setdefault(label, set()).add(wnid)
-        elif wnid:
+        else:
             self._held_out.add((label, wnid))
 
     def classes(self) -> tuple[ImageClass, ...]:
         """Return the classes, by wnid if names or images agree on them, else by number.
 
-        Wnids count only if sorting them produces the labels; otherwise a label is its own name.
+        They are those of the training images, of the others if there are none. Wnids count only if
+        sorting them produces the labels; otherwise a label is its own name.
         """
+        if not self._wnids:
+            for label, wnid in self._held_out:
+                self._wnids.setdefault(label, set()).add(wnid)
         matches = [WNID_AND_WORDS.fullmatch(name) for name in self.names or ()]
         named = [ImageClass(match[1], match[2] or match[1]) for match in matches if match]
         if named and len(named) == len(matches) and self._agree([c.wnid for c in named]):
@@ -97,7 +101,9 @@ class LabeledClasses:
         carried = {(label, wnid) for label, found in self._wnids.items() for wnid in found if wnid}
         in_order = all(a < b for a, b in pairwise(wnids))
         return in_order and all(
-            label < len(wnids) and wnids[label] == wnid for label, wnid in carried | self._held_out
+            label < len(wnids) and wnids[label] == wnid
+            for label, wnid in carried | self._held_out
+            if wnid
         )
 
 

@@ -90,11 +90,14 @@ class Source:
         filled = {image.label for images in counted for image in images}
         empty = [c.wnid for label, c in enumerate(self.classes) if label not in filled]
         if empty:
+            from_1 = len(self.classes) > 1 and empty == [self.classes[0].wnid] == ["0"]
             raise SourceError(
                 f"{len(empty)} of {len(self.classes)} classes have no training image: "
                 f"{some_names(empty)}.",
                 kept="Nothing was written.",
-                hint="Add images or remove those folders, then run prep again.",
+                hint="Labels count from 0, and these seem to count from 1: subtract 1 from each."
+                if from_1
+                else "Add images or remove those folders, then run prep again.",
             )
 
 
@@ -107,6 +110,7 @@ class SourceOptions:
     val_fraction: float = 0.0  # of each class for validation, where the layout has no splits
     seed: int = 0  # of the draw of those images
     check_md5: bool = False  # compare the official archives with their published MD5 first
+    labels: Path | None = None  # file of image names and classes, for images in no class folders
     follow_links: bool = False  # follow links that lead out of the folders of images
 
 
