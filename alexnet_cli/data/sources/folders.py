@@ -75,7 +75,7 @@ def read_folders(
         wnids = _classes_of(root, first, follow_links)
         for split, name in splits.items():
             if file := files[split]:
-                flat = _list_flat(root, name, ignored, follow_links)
+                flat = list_flat(root, name, ignored, follow_links)
                 if split == "test" and not names_any(file, flat):
                     count_ignored(ignored, NO_TEST_LABEL, len(flat))
                     continue
@@ -97,7 +97,7 @@ def read_folders(
         layout = " and ".join(found) + " folders"
     elif labels:
         flat, wnids = label_images(
-            _list_flat(root, "", ignored, follow_links), labels, None, ignored
+            list_flat(root, "", ignored, follow_links), labels, None, ignored
         )
         images = split_off_val(flat, val_fraction, seed)
         layout = f"images with {labels.name}"
@@ -175,9 +175,8 @@ def _split_folders(root: Path, notes: list[str]) -> dict[str, str]:
 
 def _rank(name: str) -> tuple[int, bool]:
     """Return the order in which folders of one split are preferred."""
-    return list(SPLITS).index(
-        name.lower().replace("-", "_").replace(" ", "_")
-    ), name != name.lower()
+    names = list(SPLITS)
+    return names.index(name.lower()) if name.lower() in names else len(names), name != name.lower()
 
 
 def _in_words(splits: dict[str, str]) -> str:
@@ -200,7 +199,7 @@ def _is_flat(folder: Path) -> bool:
     return _folder_names(folder) in ([], ["images"])
 
 
-def _list_flat(
+def list_flat(
     root: Path, name: str, ignored: dict[str, int], follow_links: bool
 ) -> list[SourceImage]:
     """List the images in one folder, and in folders in it, without labels."""

@@ -22,13 +22,14 @@ SPLIT_NAMES = {
     "test": ("test", "testing", "eval", "test_set"),
 }
 SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+UNPACKED = re.compile(r"^ilsvrc\d{4}_(img|images)_")  # an official archive, unpacked
 # Of an alternation of a file's name; the longest first.
 SPLIT_PATTERN = "|".join(sorted(SPLITS, key=len, reverse=True))
 
 
 def split_of_folder(name: str) -> str | None:
     """Return the split that a folder is named after, in whatever case; None for another name."""
-    return SPLITS.get(re.sub("[- ]", "_", name.lower()))
+    return SPLITS.get(re.sub("[- ]", "_", UNPACKED.sub("", name.lower())))
 
 
 def base_name(name: str) -> str:

@@ -101,6 +101,7 @@ def test_flat_test_folder_is_counted(tmp_path):
         ("TRAINING", "train"),
         ("training-set", "train"),
         ("trainval", "train"),
+        ("ILSVRC2012_img_val", "val"),
         ("Val", "val"),
         ("valid", "val"),
         ("validation", "val"),
