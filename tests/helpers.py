@@ -21,6 +21,7 @@ from PIL import Image
 
 from alexnet_cli.cli import hints
 from alexnet_cli.cli.hints import message
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.runtime_config import RuntimeConfig
 from alexnet_cli.errors import AlexNetError
@@ -41,7 +42,7 @@ RUNTIME_FIELDS = ("device", "num_devices", "columns", "precision", "compiled")
 
 
 class Listener:
-    """A progress that keeps what it is told; tests that act on it override `advance`."""
+    """A progress that keeps what is reported; tests that act on it override `advance`."""
 
     def __init__(self):
         self.what, self.total, self.done = "", None, 0
@@ -159,7 +160,8 @@ def split_options(options: dict) -> tuple[RuntimeConfig, dict]:
 def train(dataset, run: Path, recipe: Recipe, progress=SILENT, **options) -> TrainResult | None:
     """Train a run on the CPU; options are fields of its request or its runtime."""
     runtime, fields = split_options(options)
-    return run_train(TrainRequest(dataset, run, recipe, runtime=runtime, **fields), progress)
+    ref = DatasetRef.parse(dataset)
+    return run_train(TrainRequest(ref, run, recipe, runtime=runtime, **fields), progress)
 
 
 def resume(
@@ -178,14 +180,15 @@ def resume(
 def evaluate(checkpoint: Path, dataset, progress=SILENT, **options) -> EvalResult | None:
     """Measure a checkpoint on the CPU; options are fields of its request or its runtime."""
     runtime, fields = split_options(options)
-    return run_evaluate(EvalRequest(checkpoint, dataset, runtime=runtime, **fields), progress)
+    ref = DatasetRef.parse(dataset)
+    return run_evaluate(EvalRequest(checkpoint, ref, runtime=runtime, **fields), progress)
 
 
 def predict_checkpoint(
     path: Path, dataset, split: str, num_views: int, progress=SILENT, *, num_devices: int = 1
 ) -> Predictions:
     """Return the predictions of a checkpoint on the CPU."""
-    checkpoint, opened = open_pair(path, dataset, split)
+    checkpoint, opened = open_pair(path, DatasetRef.parse(dataset), split)
     classifier = build_classifier(checkpoint, Runtime((CPU,) * num_devices), path)
     name = checkpoint.weights_hash()
     return predict_split(

@@ -36,6 +36,7 @@ from alexnet_cli.bench.stages import AHEAD, MIN_EPOCH, draw_batch, drawn_stats, 
 from alexnet_cli.commands.bench import NUM_KERNELS, kernel_lines
 from alexnet_cli.data.batches.loader import batches_of, order_of
 from alexnet_cli.data.batches.readers import ThreadReader
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.demo.images import CLASSES, draw_numbered
 from alexnet_cli.data.pca import pca
 from alexnet_cli.data.shards.dataset import Dataset, open_dataset
@@ -176,7 +177,7 @@ def build(
     compiled: bool = False,
     replicas: Replicas = ALONE,
 ) -> TrainStep:
-    """Return a learner at the beginning of training."""
+    """Return a train step at the beginning of training."""
     runtime = Runtime(devices, precision, compiled, replicas)
     train_step = TrainStep(recipe, NUM_CLASSES, drawn_stats(check.size.image_size), runtime)
     train_step.begin()
@@ -221,7 +222,7 @@ def largest_difference(mine: dict[str, np.ndarray], other: dict[str, np.ndarray]
 
 
 def compare(check: Check, what: str, mine: TrainStep, other: TrainStep, limits: tuple) -> None:
-    """Check weights and momentum buffers of two learners against limits for each."""
+    """Check weights and momentum buffers of two train steps against limits for each."""
     names = ("weights", "momentum buffers")
     for name, a, b, limit in zip(names, state(mine), state(other), limits, strict=True):
         difference = largest_difference(a, b)
@@ -310,13 +311,13 @@ def _prepare_given(check: Check) -> None:
 def update_against_cpu(check: Check) -> None:
     """One update on the GPU is that of the CPU."""
     recipe, cpu = without_dropout(check.size.recipe), torch.device("cpu")
-    losses, learners = [], []
+    losses, train_steps = [], []
     for device in (check.device, cpu):
-        learners.append(build(check, recipe, (device,)))
-        losses.append(update(learners[-1], draw(check, check.size.batch, device)).item())
+        train_steps.append(build(check, recipe, (device,)))
+        losses.append(update(train_steps[-1], draw(check, check.size.batch, device)).item())
     difference = abs(losses[0] / losses[1] - 1)
     check.check("loss of the CPU within 1e-5", difference < 1e-5, difference)
-    compare(check, "the CPU's update", *learners, (1e-4, 1e-3))
+    compare(check, "the CPU's update", *train_steps, (1e-4, 1e-3))
 
 
 def split(check: Check) -> None:
@@ -411,16 +412,16 @@ def precisions(check: Check) -> None:
 
 def _check_evaluation(check: Check, least: float, most: float) -> None:
     dataset = check.dataset(check.train_data)
-    runtime = Runtime((check.device,))
-    train_step = TrainStep(
-        check.size.recipe, len(dataset.classes), dataset.load_pixel_stats(), runtime
-    )
+    runtime, stats = Runtime((check.device,)), dataset.load_pixel_stats()
+    train_step = TrainStep(check.size.recipe, len(dataset.classes), stats, runtime)
     train_step.begin()
     path = check.work / "untrained.safetensors"
     save_checkpoint(path, train_step.checkpoint(dataset, TrainState(), {}))
     allow_tf32("tf32")  # as torch begins; an evaluation must not rely on what was before it
     with rounding_noted(check.device) as errors:
-        evaluate(EvalRequest(path, check.train_data, num_views=1, runtime=check.runtime()))
+        evaluate(
+            EvalRequest(path, DatasetRef(check.train_data), num_views=1, runtime=check.runtime())
+        )
     what = f"evaluation: error of products below {most:g}"
     _check_rounding(check, what, errors, least, most)
 
@@ -547,8 +548,8 @@ def resume(check: Check) -> None:
     straight, stopped = check.work / "straight", check.work / "stopped"
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        train(TrainRequest(data, straight, recipe, runtime=check.runtime()))
-        request = TrainRequest(data, stopped, recipe, runtime=check.runtime())
+        train(TrainRequest(DatasetRef(data), straight, recipe, runtime=check.runtime()))
+        request = TrainRequest(DatasetRef(data), stopped, recipe, runtime=check.runtime())
         if not _is_stopped(check, request):
             return
         train(replace(request, resume=True))
@@ -612,7 +613,9 @@ def tests(check: Check) -> None:
 def measure_way(check: Check, precision: str, *, compiled: bool = False, **options) -> dict:
     """Run `alexnet bench` for one way to train and return its figures."""
     runtime = check.runtime(precision, compiled=compiled)
-    request = BenchRequest(check.size.recipe, check.bench_data, runtime=runtime, **options)
+    request = BenchRequest(
+        check.size.recipe, DatasetRef(check.bench_data), runtime=runtime, **options
+    )
     found = asdict(measure_speed(request))
     forget()
     return found
@@ -721,9 +724,12 @@ def training(check: Check) -> None:
     data, run = check.train_data, check.work / "trained"
     check.dataset(data)
     began = time.perf_counter()
-    result = train(TrainRequest(data, run, check.size.trained, runtime=check.runtime()))
+    runtime = check.runtime()
+    result = train(TrainRequest(DatasetRef(data), run, check.size.trained, runtime=runtime))
     seconds = time.perf_counter() - began
-    found = evaluate(EvalRequest(run / "best.safetensors", data, runtime=check.runtime()))
+    found = evaluate(
+        EvalRequest(run / "best.safetensors", DatasetRef(data), runtime=check.runtime())
+    )
     recipe = check.size.trained
     check.figure("recipe", f"{recipe.name}, {recipe.epochs} epochs of {check.size.train_images}")
     check.figure("seconds, validation after every epoch included", seconds)
@@ -744,13 +750,13 @@ def compiled(check: Check) -> None:
     """Compiled kernels learn what others do, dropout included; their speed."""
     check.needs_cuda()
     batch = draw(check, check.size.batch, check.device)
-    learners = [
+    train_steps = [
         build(check, check.size.recipe, (check.device,), compiled=compiled)
         for compiled in (True, False)
     ]
-    for train_step in learners:
+    for train_step in train_steps:
         update(train_step, batch)
-    compare(check, "eager kernels' update", *learners, (1e-4, 1e-3))
+    compare(check, "eager kernels' update", *train_steps, (1e-4, 1e-3))
     forget()
     torch.compiler.reset()
     batch, seconds = check.size.full_batch, check.size.seconds

@@ -5,6 +5,7 @@ On a GPU these are its kernels, copies and fills; on a CPU the operators of torc
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.autograd import DeviceType
@@ -56,5 +57,5 @@ def measure_kernels(step: Callable[[], object], device: torch.device) -> list[Ke
     return sorted(kernels, key=lambda kernel: -kernel.seconds)
 
 
-def _microseconds(event, *, on_gpu: bool) -> float:
+def _microseconds(event: Any, *, on_gpu: bool) -> float:
     return event.self_device_time_total if on_gpu else event.self_cpu_time_total

@@ -79,8 +79,8 @@ def _bench(request: BenchRequest, plan: DevicePlan, progress: Progress) -> Bench
         return found if runtime.replicas.is_main else None
 
 
-def _open(location: DatasetRef, recipe: Recipe, progress: Progress) -> Dataset:
-    dataset = DatasetRef.parse(location).open(("train",), fetch_now=True, progress=progress)
+def _open(ref: DatasetRef, recipe: Recipe, progress: Progress) -> Dataset:
+    dataset = ref.open(("train",), fetch_now=True, progress=progress)
     dataset.check_crop(recipe)
     if (num := len(dataset.split("train"))) < recipe.batch_size:
         raise UsageError(

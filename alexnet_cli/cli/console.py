@@ -11,6 +11,8 @@ from rich.progress import (
     BarColumn,
     Progress,
     ProgressColumn,
+    Task,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
@@ -70,13 +72,13 @@ def _stderr() -> Console:
 class _Rate(ProgressColumn):
     """Items a second."""
 
-    def render(self, task) -> Text:
+    def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.0f}/s" if speed else "")
 
 
 class _Bar:
-    def __init__(self, bars: Progress, task):
+    def __init__(self, bars: Progress, task: TaskID) -> None:
         self._bars, self._task = bars, task
 
     def advance(self, count: int = 1, note: str = "") -> None:

@@ -1,6 +1,6 @@
 """What to do next, with the options to type. Packages below name a hint: `errors.hint`."""
 
-from alexnet_cli.errors import AlexNetError, Hint
+from alexnet_cli.errors import AlexNetError, Hint, on_one_line
 
 HINTS: dict[str, str] = {
     "less_memory": "Close other programs, or use fewer --workers.",
@@ -70,7 +70,8 @@ HINTS: dict[str, str] = {
 
 def message(error: AlexNetError) -> str:
     """Return the lines of an error: its problem, what is kept, what to do next."""
-    return "\n".join(part for part in (error.problem, error.kept, sentence(error.hint)) if part)
+    parts = (error.problem, error.kept, sentence(error.hint))
+    return "\n".join(on_one_line(part) for part in parts if part)
 
 
 def sentence(hint: str | Hint | None) -> str:

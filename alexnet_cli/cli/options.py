@@ -1,9 +1,14 @@
 """The arguments and options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from alexnet_cli.data.dataset_ref import DatasetRef
+    from alexnet_cli.distributed.runtime_config import RuntimeConfig
+    from alexnet_cli.recipes.recipe import Recipe
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Device = Annotated[
@@ -84,7 +89,7 @@ Settings = Annotated[
 ]
 
 
-def find_source(text: str, stream: bool, classes: Path | None, allow_pipe: bool):
+def find_source(text: str, stream: bool, classes: Path | None, allow_pipe: bool) -> "DatasetRef":
     """Return the reference that DATASET and its options mean.
 
     Raises:
@@ -163,7 +168,7 @@ AllowDataChange = Annotated[
 ]
 
 
-def wanted_recipe(name: str | None, settings: list[str], epochs: int | None):
+def wanted_recipe(name: str | None, settings: list[str], epochs: int | None) -> "Recipe":
     """Return the named recipe with the changes of the command line."""
     from dataclasses import replace
 
@@ -180,7 +185,7 @@ def runtime_config(
     columns: int | None = None,
     precision: str = "fp32",
     compiled: bool = False,
-):
+) -> "RuntimeConfig":
     """Return where and how a command computes, from its options."""
     from alexnet_cli.distributed.runtime_config import RuntimeConfig
 

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from alexnet_cli.cli.options import (
     Layout,
 )
 from alexnet_cli.cli.tables import show, split_table
+
+if TYPE_CHECKING:
+    from alexnet_cli.data.remote.tar_set import TarSet
 
 Source = Annotated[
     str,
@@ -126,7 +129,7 @@ def prep(
     _check_rejected(len(result.rejected), without_image, request.folder, max_bad)
 
 
-def _find_source(text: str, classes: Path | None, allow_pipe: bool):
+def _find_source(text: str, classes: Path | None, allow_pipe: bool) -> "Path | TarSet":
     """Return the path, or the tars at URLs, that SOURCE names."""
     from alexnet_cli.data.remote.files import is_url
     from alexnet_cli.data.remote.tar_set import PIPE, TarSet
@@ -139,7 +142,7 @@ def _find_source(text: str, classes: Path | None, allow_pipe: bool):
     return Path(text)
 
 
-def _name_of(source) -> str:
+def _name_of(source: "Path | TarSet") -> str:
     """Return the default name of a dataset: that of the folder, or of the archive to its dot."""
     if not isinstance(source, Path):
         raise typer.BadParameter("tars at URLs need the name of a folder.", param_hint="DATASET")

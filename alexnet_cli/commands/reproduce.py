@@ -19,6 +19,7 @@ from alexnet_cli.cli.options import (
 from alexnet_cli.cli.tables import show
 
 if TYPE_CHECKING:
+    from alexnet_cli.data.dataset_ref import DatasetRef
     from alexnet_cli.recipes.recipe import Recipe
     from alexnet_cli.reproduce.estimate import Estimate
     from alexnet_cli.reproduce.jobs import Job, Shortcuts, TableDataset
@@ -80,7 +81,7 @@ def reproduce(
     show(result, as_json, show_reproduce)
 
 
-def _parse_data(text: str) -> tuple[str, Path | str]:
+def _parse_data(text: str) -> "tuple[str, DatasetRef]":
     from alexnet_cli.data.dataset_ref import DatasetRef
 
     name, equals, place = text.partition("=")

@@ -24,13 +24,7 @@ import torch.multiprocessing
 from alexnet_cli.distributed.device_plan import DevicePlan
 from alexnet_cli.distributed.oom_errors import KEPT
 from alexnet_cli.distributed.replicas import AGAIN, in_group
-from alexnet_cli.errors import (
-    AlexNetError,
-    JobError,
-    LostReplicaError,
-    Stopped,
-    machine_error,
-)
+from alexnet_cli.errors import AlexNetError, JobError, LostReplicaError, Stopped, machine_error
 from alexnet_cli.io.signals import StopSignal, catch_signals
 
 LOCALHOST = "127.0.0.1"

@@ -9,6 +9,7 @@ fp16 is left out: its range requires a scaled loss, and every GPU since 2020 has
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -38,8 +39,9 @@ def allow_tf32(precision: str) -> None:
     # are set first: they set the newer ones too, but to "none" where "ieee" is meant.
     torch.backends.cudnn.allow_tf32 = is_tf32
     torch.set_float32_matmul_precision("high" if is_tf32 else "highest")
-    for of_cudnn in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
-        of_cudnn.fp32_precision = "tf32" if is_tf32 else "ieee"
+    cudnn: Any = torch.backends.cudnn
+    for settings in (cudnn.conv, cudnn.rnn):
+        settings.fp32_precision = "tf32" if is_tf32 else "ieee"
 
 
 def describe_precision(precision: str, device: torch.device) -> str:

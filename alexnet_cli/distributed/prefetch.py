@@ -48,13 +48,13 @@ def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[OnDevi
 class HeldBatches:
     """Batches whose copies to a GPU are not complete."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._held: deque[tuple[Batch, torch.cuda.Event]] = deque()
 
     def __enter__(self) -> "HeldBatches":
         return self
 
-    def __exit__(self, *_error) -> None:
+    def __exit__(self, *_error: object) -> None:
         for _, copied in self._held:
             copied.synchronize()
         self._held.clear()

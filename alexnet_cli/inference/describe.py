@@ -58,7 +58,7 @@ def info(
         num_classes: of the network of a recipe.
 
     Raises:
-        UsageError: if `thing` is none of them, or settings are given for a file.
+        UsageError: if `thing` is nothing of the kind, or settings are given for a file.
         InputError: if the file or folder is damaged.
         MachineError: if the URL cannot be reached.
     """

@@ -32,7 +32,7 @@ class EnsembleRequest:
     """
 
     members: tuple[Path, ...]
-    dataset: DatasetRef | Path | None = None
+    dataset: DatasetRef | None = None
     split: str = "val"
     num_views: int = 10
     weights: str = "equal"
@@ -114,7 +114,7 @@ def _predict_checkpoints(
     config, split, num_views = request.runtime, request.split, request.num_views
     runtime = Runtime(choose_devices(config, progress=progress), config.precision)
     headers = {path: read_header(path) for path in request.members if path not in found}
-    dataset = DatasetRef.parse(request.dataset).open((split,), fetch_now=True, progress=progress)
+    dataset = request.dataset.open((split,), fetch_now=True, progress=progress)
     announced = []
     for path in request.members:
         expected = found.get(path)

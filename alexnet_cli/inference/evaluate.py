@@ -33,7 +33,7 @@ class EvalRequest:
     """
 
     checkpoint: Path
-    dataset: DatasetRef | Path
+    dataset: DatasetRef
     split: str = "val"
     num_views: int = 10
     predictions: Path | None = None

@@ -25,7 +25,7 @@ FREE_MEMORY = hint("free_memory")
 
 
 def open_pair(
-    path: Path, location: DatasetRef | Path, split_name: str, progress: Progress = SILENT
+    path: Path, ref: DatasetRef, split_name: str, progress: Progress = SILENT
 ) -> tuple[Checkpoint, Dataset]:
     """Load a checkpoint and open a dataset with the same classes and image size.
 
@@ -35,9 +35,7 @@ def open_pair(
     checkpoint = load_checkpoint(path)
     check_tensors(checkpoint, path)
     size = len(checkpoint.pixels["mean_image"])
-    dataset = DatasetRef.parse(location).open(
-        (split_name,), fetch_now=True, image_size=size, progress=progress
-    )
+    dataset = ref.open((split_name,), fetch_now=True, image_size=size, progress=progress)
     check_fit(path, checkpoint, dataset)
     return checkpoint, dataset
 

@@ -1,7 +1,7 @@
 """The protocol by which long work reports its progress; `SILENT` reports nothing."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from alexnet_cli.errors import Hint
@@ -20,7 +20,7 @@ class Progress(Protocol):
     def say(self, line: str | Hint) -> None:
         """Show one line that stays, or a hint in words."""
 
-    def track(self, what: str, total: int):
+    def track(self, what: str, total: int) -> AbstractContextManager[Tracker]:
         """Return a context manager that yields a `Tracker` over `total` items."""
 
 

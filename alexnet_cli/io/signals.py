@@ -45,7 +45,7 @@ def catch_signals(*more: int, again: Callable[[int], None] | None = None) -> Ite
     """
     stop_signal = StopSignal()
 
-    def note(number: int, _frame) -> None:
+    def note(number: int, _frame: FrameType | None) -> None:
         is_again = stop_signal.signal_number == number
         stop_signal.signal_number = number
         if again is None:

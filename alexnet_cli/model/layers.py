@@ -62,7 +62,7 @@ class TwoScaleConv2d(CeilConv2d):
     It is conv2 of the runs before 145 (2012: layers-137.cfg).
     """
 
-    def __init__(self, *arguments, **keywords):
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         shape = (self.out_channels, 3, LOW_WINDOW, LOW_WINDOW)
         self.low_weight = nn.Parameter(torch.empty(shape))
@@ -166,7 +166,7 @@ class _ResponseNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, norm):
+    def forward(ctx: Any, x: Tensor, norm: "LocalResponseNorm") -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         y, k = _like(x), x.new_tensor(norm.k)
         scale = _like(x) if ctx.needs_input_grad[0] else y  # y is written after its scale is read
@@ -181,7 +181,7 @@ class _ResponseNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         # dL/dx_i = g_i s_i^-b - 2 a b x_i * (sum of g_j x_j s_j^-b / s_j over the j whose window
         # holds i).
         (x, scale, windows), norm = ctx.saved_tensors, ctx.norm

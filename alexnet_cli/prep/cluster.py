@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,7 @@ class Job:
 class Cluster:
     """The workers of a scheduler, found fit for one prep."""
 
-    def __init__(self, client, address: str, job: Job):
+    def __init__(self, client: Any, address: str, job: Job) -> None:
         self._client = client
         self._address = address
         self._job = job
@@ -183,7 +184,7 @@ def _lost(address: str, what: str = "the scheduler was lost") -> MachineError:
     )
 
 
-def _connect(address: str):
+def _connect(address: str) -> Any:
     match = ADDRESS.fullmatch(address)
     if not match or int(match["port"]) > 0xFFFF:
         raise UsageError(f"scheduler {address}: expected HOST:PORT or tcp://HOST:PORT.")
@@ -235,7 +236,7 @@ def _token(folder: Path) -> Iterator[Path]:
             records.rmdir()
 
 
-def _check_workers(client, job: Job) -> int:
+def _check_workers(client: Any, job: Job) -> int:
     """Return the number of workers, or raise the error of one that is not fit."""
     found = client.run(check_worker, job, on_error="return")
     lost = {address for address, fault in found.items() if isinstance(fault, OSError)}

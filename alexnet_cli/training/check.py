@@ -147,7 +147,7 @@ def _draw_crops(recipe: Recipe) -> tuple[Tensor, Tensor, int]:
 
 def _load_crops(recipe: Recipe, location: DatasetRef) -> tuple[Tensor, Tensor, int]:
     """Return the center crops of the first training images."""
-    dataset = DatasetRef.parse(location).open(("train",))
+    dataset = location.open(("train",))
     dataset.check_crop(recipe)
     stats = dataset.load_pixel_stats()
     augmenter = Augmenter(recipe, stats, torch.device("cpu"))

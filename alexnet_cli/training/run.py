@@ -58,7 +58,7 @@ class TrainRequest:
         cache: "raw" to decode all images once into a file.
     """
 
-    dataset: DatasetRef | Path
+    dataset: DatasetRef
     run: Path
     recipe: Recipe | None
     init_from: Path | None = None
@@ -224,9 +224,7 @@ def _open_data(
     request: TrainRequest, recipe: Recipe, progress: Progress
 ) -> tuple[Dataset, PixelStats]:
     shown = progress if place_in_group().is_main else SILENT
-    dataset = DatasetRef.parse(request.dataset).open(
-        ("train", "val"), fetch_now=True, progress=shown
-    )
+    dataset = request.dataset.open(("train", "val"), fetch_now=True, progress=shown)
     dataset.check_crop(recipe)
     stats = dataset.load_pixel_stats()
     if request.cache == "raw":

@@ -58,9 +58,13 @@ class RunDirectory:
         last = weights * (3 if recipe.ema_decay else 2)  # momentum, and averaged weights
         present = sum(path.stat().st_size for path in (self.best, self.last) if path.exists())
         folder = next(path for path in (self.path, *self.path.absolute().parents) if path.is_dir())
-        advice = "Nothing was changed. Make room and run the same command again."
-        what = "the checkpoints of the run need"
-        check_room(folder, weights + 2 * last - present, what, advice)
+        check_room(
+            folder,
+            weights + 2 * last - present,
+            "the checkpoints of the run need",
+            hint="Make room and run the same command again.",
+            kept="Nothing was changed.",
+        )
 
     def is_stranded(self) -> bool:
         """Return whether there is a best checkpoint, but no last one to resume from."""

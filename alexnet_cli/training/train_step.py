@@ -6,6 +6,7 @@ share: the number of replicas changes nothing but rounding.
 
 import copy
 import zlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,7 +140,8 @@ class TrainStep:
         for kind, tensors in self._states().items():
             crc = 0
             for name, tensor in sorted(whole_state(self.net, tensors).items()):
-                crc = zlib.crc32(tensor.numpy(), zlib.crc32(name.encode(), crc))
+                values: Any = tensor.numpy()
+                crc = zlib.crc32(values, zlib.crc32(name.encode(), crc))
             found[kind] = crc
         return found
 

@@ -27,8 +27,8 @@ STEPS = 20
 def train_losses(folder: Path, recipe, num_devices: int) -> list[float]:
     """Return the mean loss of each of the first steps, over as many epochs as they take."""
     dataset = open_dataset(folder)
-    split, place = dataset.split("train"), Runtime((torch.device("cpu"),) * num_devices)
-    train_step = TrainStep(recipe, len(dataset.classes), dataset.load_pixel_stats(), place)
+    split, runtime = dataset.split("train"), Runtime((torch.device("cpu"),) * num_devices)
+    train_step = TrainStep(recipe, len(dataset.classes), dataset.load_pixel_stats(), runtime)
     train_step.begin()
     losses, at = [], TrainState()
     while len(losses) < STEPS:

@@ -157,7 +157,7 @@ def show_memory(split: Split, options: argparse.Namespace) -> None:
         seen += len(batch.labels)
         if seen >= marks[0]:
             marks.pop(0)
-            print(f"{seen:8,} images: {memory('RssAnon'):.1f} MB, all told {memory('VmRSS'):.1f}")
+            print(f"{seen:8,} images: {memory('RssAnon'):.1f} MB, in all {memory('VmRSS'):.1f}")
 
 
 def memory(field: str) -> float:

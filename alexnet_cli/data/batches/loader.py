@@ -7,7 +7,7 @@ batches too.
 N images of a batch, H and W the dataset's image size (256).
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import nullcontext
 
 import numpy as np
@@ -37,7 +37,7 @@ def batches_of(
     share: BatchShard = WHOLE_BATCH,
     num_threads: int | None = None,
     reader: Reader | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield the samples of one epoch in batches; the last one may be short.
 
     A batch may be kept: its memory is reused only when nothing refers to it any more.
@@ -76,7 +76,7 @@ def load_batches(
     share: BatchShard = WHOLE_BATCH,
     num_threads: int | None = None,
     reader: Reader | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield the samples at the positions of `order` in batches; see `batches_of`."""
     with nullcontext(reader) if reader else ThreadReader(num_threads) as reader:
         parts = (order[first : first + batch_size] for first in range(0, len(order), batch_size))

@@ -8,6 +8,7 @@ H rows, W columns.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -111,7 +112,9 @@ def resize_with_simd(pixels: np.ndarray, size: int, across: Span, down: Span) ->
     return np.frombuffer(resized.get_buffer(), np.uint8).reshape(size, size, 3)
 
 
-def _resize_box(source, width: int, height: int, box: tuple[float, float, float, float]):
+def _resize_box(
+    source: Any, width: int, height: int, box: tuple[float, float, float, float]
+) -> Any:
     resized = simd.ImageData(width, height, simd.PixelType.U8x3)
     bicubic = simd.ResizeAlg.convolution(simd.FilterType.catmull_rom)
     options = simd.ResizeOptions(bicubic, use_alpha=False, crop_box=simd.CropBox(*box))

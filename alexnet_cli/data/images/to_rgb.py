@@ -78,7 +78,7 @@ def _is_wide_negative(image: Image.Image) -> bool:
     return image.mode.startswith("I;16") and _tiff_tag(image, PHOTOMETRIC) == WHITE_IS_ZERO
 
 
-def _tiff_tag(image: Any, number: int, default=None):
+def _tiff_tag(image: Any, number: int, default: Any = None) -> Any:
     return image.tag_v2.get(number, default) if image.format == "TIFF" else default
 
 

@@ -180,7 +180,7 @@ class StreamSplit:
         share: BatchShard = WHOLE_BATCH,
         num_threads: int | None = None,
         buffers: Buffers | None = None,
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """Yield all samples in batches; see `loader.batches_of`.
 
         Args:

@@ -101,7 +101,7 @@ def _staged(staging: Path, path: Path) -> Path:
     return staging / f"{path.stem}.rows"
 
 
-def _open(path: Path):
+def _open(path: Path) -> Any:
     """Open a table and check its columns."""
     try:
         import pyarrow.parquet
@@ -124,7 +124,7 @@ def _open(path: Path):
     return table
 
 
-def _check_columns(path: Path, table) -> None:
+def _check_columns(path: Path, table: Any) -> None:
     schema = table.schema_arrow
     columns = {field.path for field in (table.schema.column(i) for i in range(len(table.schema)))}
     for column in ("image.bytes", "image.path", "label"):
@@ -143,7 +143,7 @@ def _check_columns(path: Path, table) -> None:
         raise SourceError(f"{path}: label is {schema.field('label').type}, not a whole number.")
 
 
-def _image_chunks(table) -> list:
+def _image_chunks(table: Any) -> list:
     groups = (table.metadata.row_group(i) for i in range(table.metadata.num_row_groups))
     chunks = (group.column(i) for group in groups for i in range(group.num_columns))
     return [chunk for chunk in chunks if chunk.path_in_schema == "image.bytes"]
@@ -165,7 +165,12 @@ def _class_names(metadata: Any) -> list[str] | None:
 
 
 def _list_rows(
-    split: str, path: Path, table, staged: Path, labels: LabeledClasses, ignored: dict[str, int]
+    split: str,
+    path: Path,
+    table: Any,
+    staged: Path,
+    labels: LabeledClasses,
+    ignored: dict[str, int],
 ) -> list[SourceImage]:
     """List the rows of one file with their labels, without reading an image."""
     try:
@@ -200,7 +205,7 @@ def _copy_rows(path: Path, stamp: tuple[int, int], file: BinaryIO) -> None:
         )
 
 
-def _contents(path: Path, table) -> Iterator[bytes]:
+def _contents(path: Path, table: Any) -> Iterator[bytes]:
     """Yield each row's image, b"" where there is none."""
     try:
         for batch in table.iter_batches(BATCH_ROWS, columns=["image.bytes"]):
