@@ -6,7 +6,10 @@ HINTS: dict[str, str] = {
     "less_memory": "Close other programs, or use fewer --workers.",
     # data and prep
     "fewer_workers": "Run the same command to continue, with fewer --workers.",
+    "follow_links": "To read what they lead to: --follow-links. Otherwise remove them.",
     "force_room": "Make room, or begin although the disk looks too small: --force",
+    "labels": "Sort them into class folders, {folder}, or name a file of names and classes: "
+    "--labels FILE",
     "leave_out": "Leave out --{option}.",
     "name_layout": "Name the folder that holds the images, and its layout: --layout {layouts}",
     "rebuild": "Rebuild the indexes: alexnet verify {folder} --rebuild",

@@ -78,6 +78,13 @@ def prep(
         ),
     ] = 0,
     layout: Layout = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV, TSV or text file of image names and classes, for images that are not in "
+            "class folders."
+        ),
+    ] = None,
     classes: TarClasses = None,
     allow_pipe: TarPipe = False,
     check_md5: Annotated[
@@ -118,6 +125,7 @@ def prep(
     JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, PGM, PBM, AVIF and JPEG 2000 files are read, whatever
     their names; HEIC after pip install pillow-heif.
     """
+    from alexnet_cli.data.sources.samples import NO_IMAGE
     from alexnet_cli.prep.build import prep as run
     from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
@@ -134,6 +142,7 @@ def prep(
         workers=workers,
         scheduler=scheduler,
         check_md5=check_md5,
+        labels=labels,
         follow_links=follow_links,
         allow_empty_class=allow_empty_class,
         force=force,
@@ -142,7 +151,8 @@ def prep(
     for line in describe_noted(result.noted, apply_orientation):
         progress.say(line)
     show(asdict(result), as_json, show_prep)
-    _check_rejected(len(result.rejected), request.folder, max_bad)
+    without_image = result.ignored.get(NO_IMAGE, 0)
+    _check_rejected(len(result.rejected), without_image, request.folder, max_bad)
 
 
 def _find_source(text: str, classes: Path | None, allow_pipe: bool) -> "Path | TarSet":
@@ -166,14 +176,19 @@ def _name_of(source: "Path | TarSet") -> str:
     return name.partition(".")[0] if source.is_file() else name
 
 
-def _check_rejected(count: int, folder: Path, max_bad: int) -> None:
+def _check_rejected(rejected: int, without_image: int, folder: Path, max_bad: int) -> None:
     from alexnet_cli.errors import RejectedError
 
-    if count > max_bad:
+    parts = []
+    if rejected:
+        parts.append(f"{rejected} images were rejected, listed in {folder / 'rejected.csv'}")
+    if without_image:
+        parts.append(f"{without_image} samples of the tars have no image")
+    if rejected + without_image > max_bad:
         raise RejectedError(
-            f"{count} images were rejected, listed in {folder / 'rejected.csv'}.",
+            f"{'; '.join(parts)}.",
             kept="The dataset is complete without them.",
-            hint=f"To accept them: --max-bad {count}",
+            hint=f"To accept them: --max-bad {rejected + without_image}",
         )
 
 

@@ -104,6 +104,7 @@ def _list_images(request: PrepRequest, path: Path, progress: Progress) -> Source
         request.options.val_fraction,
         request.options.seed,
         request.check_md5,
+        request.labels,
         request.follow_links,
     )
     source = read_source(path, options, progress)

@@ -47,6 +47,7 @@ class PrepRequest:
     workers: int | None = None  # number of processes; None for one per core
     scheduler: str | None = None  # address of a Dask scheduler, whose workers make the shards
     check_md5: bool = False  # compare the official archives with their published MD5 first
+    labels: Path | None = None  # file of image names and classes, for images in no class folders
     follow_links: bool = False  # follow links that lead out of a folder of classes
     allow_empty_class: bool = False  # keep a class without a training image, and its number
     force: bool = False  # begin even if the disk looks too small

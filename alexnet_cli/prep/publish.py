@@ -63,7 +63,8 @@ def check_no_class_was_lost(
     Raises:
         SourceError: if it is not allowed.
     """
-    train = [record for task, record in made if task.split == "train"]
+    counted = {"train"} if source.images["train"] else set(source.images)
+    train = [record for task, record in made if task.split in counted]
     written = {label for record in train for _, _, label, *_ in record.samples}
     lost = [c.wnid for label, c in enumerate(source.classes) if label not in written]
     if not lost:

@@ -304,6 +304,8 @@ def _finish(trainer: Trainer) -> TrainResult | None:
     runtime = trainer.train_step.runtime
     if runtime.precision != "fp32":
         trainer.progress.say(describe_precision(runtime.precision, runtime.device))
+    if not len(trainer.dataset.splits.get("val", ())):
+        trainer.progress.say("no validation images: the last epoch counts as the best")
     trainer.train()
     if not runtime.replicas.is_main:
         return None

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import tar_of
 from PIL import Image
 
 from alexnet_cli.data.demo.images import CLASSES, draw_jpeg
@@ -528,16 +529,37 @@ def test_links_that_lead_out_need_a_flag(answer, fails, class_folders, release, 
     (class_folders / "cat" / "link.JPEG").symlink_to(outside)
     (class_folders / "cat" / "broken.JPEG").symlink_to("nowhere")
     accept = (*OPTIONS, "--max-bad", 1)
-    without = answer("prep", class_folders, tmp_path / "without", *accept)
-    assert without["splits"]["train"] == {"found": 7, "written": 6, "rejected": 1, "shards": 1}
-    assert without["reasons"] == {"unreadable": 1}
-    assert without["ignored"] == {"symbolic link": 1}
+    refused = fails(3, "prep", class_folders, tmp_path / "without", *accept)
+    assert "1 links" in refused.message
+    assert "--follow-links" in refused.message
     with_links = answer("prep", class_folders, tmp_path / "with", *accept, "--follow-links")
-    assert with_links["splits"]["train"]["written"] == 7
+    assert with_links["splits"]["train"] == {"found": 8, "written": 7, "rejected": 1, "shards": 1}
+    assert with_links["reasons"] == {"unreadable": 1}
     index = tmp_path / "with" / "index.json"
     assert json.loads(index.read_text())["source"]["follow_links"] is True
     failure = fails(2, "prep", release, tmp_path / "new", "--follow-links")
     assert "Leave out --follow-links." in failure.message
+
+
+def test_samples_without_an_image_end_prep_with_code_5_unless_accepted(
+    fails, answer, class_folders, tmp_path
+):
+    image = (class_folders / "cat" / "0.JPEG").read_bytes()
+    (tmp_path / "tars").mkdir()
+    members = {"0.image.jpg": image, "0.label.cls": b"0", "1.npy": b"", "1.cls": b"0"}
+    (tmp_path / "tars" / "Training-0.tar").write_bytes(tar_of(members))
+    arguments = ("prep", tmp_path / "tars", tmp_path / "new", "--size", 64, "--workers", 1)
+    assert "1 samples of the tars have no image" in fails(5, *arguments).message
+    found = answer(*arguments, "--max-bad", 1)
+    assert found["ignored"] == {"sample without an image": 1}
+    assert found["splits"]["train"]["written"] == 1
+
+
+def test_labels_of_a_file_make_a_dataset(answer, class_folders, tmp_path):
+    (tmp_path / "any.csv").write_text("0,b\n1,a\n2,b\n")
+    options = (*OPTIONS, "--workers", 1, "--labels", tmp_path / "any.csv")
+    found = answer("prep", class_folders / "cat", tmp_path / "new", *options)
+    assert (found["classes"], found["splits"]["train"]["written"]) == (2, 3)
 
 
 def test_image_in_two_classes_is_reported(alexnet, class_folders, tmp_path):

@@ -35,6 +35,7 @@ class TarMeasure:
         labels, keys: of its samples, in order.
         wnids: (label, wnid) pairs, each once; the wnid is None for samples without one.
         side: height and width of its images if they are all squares of one size, otherwise 0.
+        passed_over: number of members and samples that are not used, by reason.
     """
 
     name: str
@@ -43,6 +44,7 @@ class TarMeasure:
     keys: tuple[str, ...]
     wnids: tuple[tuple[int, str | None], ...]
     side: int
+    passed_over: tuple[tuple[str, int], ...]
 
     def check(self, num_samples: int, sha256: str) -> None:
         """Raise a DatasetError if a later pass found something else."""
@@ -103,7 +105,8 @@ def _read_record(name: str, path: Path) -> TarMeasure | None:
         return None
     labels, keys = (tuple(record[field]) for field in ("labels", "keys"))
     wnids = tuple((label, wnid) for label, wnid in record["wnids"])
-    return TarMeasure(name, record["sha256"], labels, keys, wnids, record["side"])
+    passed_over = tuple((reason, count) for reason, count in record.get("passed_over", ()))
+    return TarMeasure(name, record["sha256"], labels, keys, wnids, record["side"], passed_over)
 
 
 def _measure(name: str, path: Path, allow_pipe: bool) -> TarMeasure:
@@ -119,7 +122,7 @@ def _measure(name: str, path: Path, allow_pipe: bool) -> TarMeasure:
             sides.add(square_side(sample.content))
     side = sides.pop() if len(sides) == 1 else 0
     lists = tuple(labels), tuple(keys), tuple(wnids)
-    found = TarMeasure(name, tar.digest.hexdigest(), *lists, side)
+    found = TarMeasure(name, tar.digest.hexdigest(), *lists, side, tuple(tar.passed_over.items()))
     write_checksummed(path, asdict(found))
     return found
 

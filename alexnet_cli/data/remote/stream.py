@@ -12,7 +12,7 @@ import hashlib
 import json
 import random
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
@@ -35,6 +35,7 @@ from alexnet_cli.data.remote.tar_stream import RawSample, TarStream, read_sample
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.shards.index import MAX_SIDE
 from alexnet_cli.data.sources.labels import WNID_AND_WORDS, LabeledClasses
+from alexnet_cli.data.sources.samples import IMAGES
 from alexnet_cli.data.sources.webdataset import names_beside, read_names
 from alexnet_cli.errors import DatasetError, ImageError
 from alexnet_cli.io.cores import num_cores
@@ -77,6 +78,7 @@ def open_tars(
         have = ", ".join(sorted({split_of(name) for name in names}))
         raise DatasetError(f"{tars}: no tar is named after {', '.join(splits)}. It has: {have}.")
     measures = measure_all(wanted, allow_pipe=tars.allow_pipe, progress=progress)
+    _check_found(tars, measures, progress)
     classes = explicit or _classes(tars, measures)
     _check_labels(measures, len(classes))
     size = image_size or _common_side(measures)
@@ -92,6 +94,21 @@ def open_tars(
     folder = cache_folder() / "streams" / fingerprint
     folder.mkdir(parents=True, exist_ok=True)
     return Dataset(folder, classes, found, size, fingerprint, str(tars), streamed=True)
+
+
+def _check_found(tars: TarSet, measures: Sequence[TarMeasure], progress: Progress) -> None:
+    """Say what is passed over; raise a DatasetError if that is everything."""
+    passed_over: Counter[str] = Counter()
+    for measure in measures:
+        passed_over.update(dict(measure.passed_over))
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(passed_over.items()))
+    if not any(measure.labels for measure in measures):
+        raise DatasetError(
+            f"{tars}: no sample was found" + (f"; passed over: {counts}." if counts else "."),
+            hint=f"A sample is KEY.{'|'.join(IMAGES)} with KEY.cls or KEY.json.",
+        )
+    if counts:
+        progress.say(f"warning: passed over in {tars}: {counts}")
 
 
 def _explicit_classes(tars: TarSet) -> tuple[ImageClass, ...]:

@@ -88,7 +88,7 @@ def tar_name(name: str) -> str:
 def split_of(name: str) -> str:
     """Return the split in a tar's name; train if it contains none."""
     match = FILE.fullmatch(tar_name(name))
-    return SPLITS[match["split"]] if match else "train"
+    return SPLITS[match["split"].lower()] if match else "train"
 
 
 def tar_size_and_tag(name: str) -> tuple[int | None, str]:

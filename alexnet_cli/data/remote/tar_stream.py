@@ -9,6 +9,7 @@ import hashlib
 import io
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,8 +20,10 @@ from alexnet_cli.data.sources.samples import (
     MAX_IMAGE_BYTES,
     MAX_NOTE_BYTES,
     NOTES,
-    key_and_extension,
+    Sample,
+    kind_of,
     read_notes,
+    samples_of,
 )
 from alexnet_cli.errors import DatasetError, MachineError
 from alexnet_cli.io.tar import DamagedTarError, read_members
@@ -52,34 +55,30 @@ class RawSample:
 
 
 def read_samples(tar: "TarStream") -> Iterator[RawSample]:
-    """Yield the samples of a tar; those without an image are skipped.
+    """Yield the samples of a tar; those without an image are counted in `tar.passed_over`.
 
     Raises:
         InputError: if the tar is damaged, or a sample has no label that a class can have.
         MachineError: if the disk or the network fails.
     """
-    from webdataset.tariterators import group_by_keys  # loads torch, two seconds
-
-    members = ({"fname": name, "data": data, "__url__": ""} for name, data in tar.members())
-    try:
-        for group in group_by_keys(members):
-            image = next((extension for extension in group if extension in IMAGES), None)
-            if image is not None:
-                yield _sample(tar.name, group, image)
-    except ValueError as error:
-        why = str(error).partition(" {")[0].partition(" dict_keys")[0][:120]
-        raise DatasetError(f"{tar.name}: {why!a}.") from error
+    for sample in samples_of(tar.members(), tar.name):
+        tar.passed_over.update(sample.passed_over)
+        if sample.image is not None:
+            yield _labeled(tar.name, sample, *sample.image)
 
 
-def _sample(tar: str, group: dict, image: str) -> RawSample:
-    key = group["__key__"]
-    where = f"{tar}: {key[:80]!a}"
-    notes = read_notes(group, f"{key}.{image}", where)
+def _labeled(tar: str, sample: Sample[bytes], name: str, image: bytes) -> RawSample:
+    where = f"{tar}: {sample.key[:80]!a}"
+    notes = read_notes(sample.notes, name, where)
     if notes.label is None:
-        raise DatasetError(f"{where}: no label in .cls, .json or .txt.")
+        raise DatasetError(
+            f"{where}: no label in .cls, .json or .txt.",
+            hint="Add one; the members of a sample must be neighbors in the tar, as "
+            "`tar --sort=name` puts them.",
+        )
     if not 0 <= notes.label < MAX_CLASSES:
         raise DatasetError(f"{where}: label {notes.label}; labels are 0..{MAX_CLASSES - 1}.")
-    return RawSample(tar, key, group[image], notes.label, notes.wnid)
+    return RawSample(tar, sample.key, image, notes.label, notes.wnid)
 
 
 class TarStream(io.RawIOBase):
@@ -87,11 +86,13 @@ class TarStream(io.RawIOBase):
 
     Attributes:
         digest: SHA-256 of the bytes read; of the whole tar after the last member.
+        passed_over: number of members and samples that are not used, by reason.
     """
 
     def __init__(self, source: ByteSource, name: str):
         super().__init__()
         self.name, self.digest, self._source = name, hashlib.sha256(), source
+        self.passed_over: Counter[str] = Counter()
 
     def readable(self) -> bool:
         return True
@@ -124,9 +125,9 @@ class TarStream(io.RawIOBase):
                 raise DatasetError(f"{self.name}: cut or damaged: zeros in place of a header.")
 
     def _is_wanted(self, member: tarfile.TarInfo) -> bool:
-        _, extension = key_and_extension(member.name)
-        limit = MAX_IMAGE_BYTES if extension in IMAGES else MAX_NOTE_BYTES
-        if extension not in IMAGES + NOTES:
+        kind = kind_of(member.name)
+        limit = MAX_IMAGE_BYTES if kind in IMAGES else MAX_NOTE_BYTES
+        if kind not in IMAGES + NOTES:
             return False
         if member.issparse() or member.size > limit:
             what = "sparse" if member.issparse() else f"{member.size} bytes, at most {limit} are"

@@ -1,6 +1,7 @@
 """Recognizes the layout of a source and lists its images. Nothing is moved or written."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from alexnet_cli.data.sources import (
 )
 from alexnet_cli.data.sources.ilsvrc2012 import check_labels, check_md5, warn_of_counts
 from alexnet_cli.data.sources.source import Layout, Source, SourceOptions
-from alexnet_cli.errors import SourceError, UsageError, hint
+from alexnet_cli.errors import Hint, SourceError, UsageError, hint
 from alexnet_cli.io.disk import fault_in_words, is_ours
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.types import ImageClass
@@ -53,8 +54,16 @@ def read_source(source: Path, options: SourceOptions, progress: Progress = SILEN
                 f"{layout.name!r}.",
                 hint=hint("leave_out", option="follow-links"),
             )
+        if options.labels and "labels" not in layout.options:
+            raise UsageError(
+                f"{source}: the layout {layout.name!r} has labels of its own.",
+                hint=hint("leave_out", option="labels"),
+            )
         found = replace(found, classes=tuple(map(_as_text, found.classes)))
+        _check_not_empty(source, found)
         check_labels(found)
+    for note in found.notes:
+        progress.say(note)
     warn_of_counts(found, progress)
     return found
 
@@ -72,9 +81,51 @@ def _recognize(source: Path, options: SourceOptions) -> tuple[Layout, Source]:
     if not source.is_dir():
         raise SourceError(f"{source} is not a folder.", hint=NAME_A_FOLDER)
     raise SourceError(
-        f"{source}: no archives and no class folders, nor another layout that prep reads.",
-        hint=hint("name_layout", layouts="|".join(LAYOUTS)),
+        f"{source}: no archives and no class folders, nor another layout that prep reads; "
+        f"it holds {_content(source)}.",
+        hint=_advice(source),
     )
+
+
+def _content(folder: Path) -> str:
+    """Return what a folder holds, in numbers."""
+    kinds: Counter[str] = Counter()
+    for path in folder.iterdir():
+        if path.is_symlink():
+            kinds["links"] += 1
+        elif path.is_dir():
+            kinds["folders"] += 1
+        else:
+            kinds[f"*{path.suffix.lower()}" if path.suffix else "files without suffix"] += 1
+    return ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5)) or "nothing"
+
+
+def _advice(folder: Path) -> str | Hint:
+    """Return what to do about a folder without a known layout, by what is in it."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    for name in names:
+        if copy := re.fullmatch(r"(.+?)( - Copy| copy| ?\(\d+\))(\.[a-z.]+)", name, re.IGNORECASE):
+            return f"{name} is named like a browser's copy; rename it: {copy[1]}{copy[3]}"
+        if name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")):
+            return f"Unpack {name} and name the folder that it gives."
+        if name.lower().endswith(".tar"):
+            return (
+                "Tars of samples are named after their split, such as train-000000.tar and "
+                f"val-000000.tar; this is {name}."
+            )
+    if any(name.lower().endswith(folders.IMAGE_SUFFIXES) for name in names):
+        return f"A class is a folder of images; name the folder above: {folder.resolve().parent}"
+    return hint("name_layout", layouts="|".join(LAYOUTS))
+
+
+def _check_not_empty(source: Path, found: Source) -> None:
+    if not any(found.images.values()):
+        passed = ", ".join(f"{count:,} {reason}" for reason, count in found.ignored.items())
+        raise SourceError(
+            f"{source}: read as {found.layout}, but no image was found"
+            + (f"; passed over: {passed}." if passed else "."),
+            hint=hint("name_layout", layouts="|".join(LAYOUTS)),
+        )
 
 
 def _as_text(entry: ImageClass) -> ImageClass:

@@ -27,9 +27,11 @@ class DevKit:
 
 
 def read_devkit(path: Path) -> DevKit:
-    """Read `ILSVRC2012_devkit_t12.tar.gz` or its 2010 counterpart, in memory."""
+    """Read `ILSVRC2012_devkit_t12.tar.gz`, its 2010 counterpart, or the folder it unpacks into."""
     try:
-        found = read_small_tar(path, _ending, MAX_MEMBER_BYTES)
+        found = (
+            _read_folder(path) if path.is_dir() else read_small_tar(path, _ending, MAX_MEMBER_BYTES)
+        )
     except DamagedTarError as error:
         raise SourceError(
             f"{path}: not a readable development kit ({error}).", hint=DOWNLOAD_AGAIN
@@ -49,6 +51,12 @@ def read_devkit(path: Path) -> DevKit:
     val_labels = read_ground_truth(path, "validation", found[GROUND_TRUTH], label_of_id)
     classes = tuple(ImageClass(wnid, words[wnid]) for wnid in label_of_wnid)
     return DevKit(classes, label_of_id, val_labels)
+
+
+def _read_folder(folder: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and _ending(path.name))
+    small = (path for path in files if path.stat().st_size <= MAX_MEMBER_BYTES)
+    return {_ending(path.name) or "": path.read_bytes() for path in small}
 
 
 def _ending(name: str) -> str | None:

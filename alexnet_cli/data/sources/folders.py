@@ -6,14 +6,22 @@ from pathlib import Path
 
 from alexnet_cli.data.shards.index import INDEX_COPY
 from alexnet_cli.data.shards.writer import RECORDS
+from alexnet_cli.data.sources.label_files import (
+    find_label_file,
+    label_images,
+    names_any,
+    read_words,
+)
+from alexnet_cli.data.sources.labels import SPLIT_NAMES, SPLITS, split_of_folder
 from alexnet_cli.data.sources.source import (
+    NO_TEST_LABEL,
     Layout,
     Source,
     SourceImage,
     count_ignored,
     split_off_val,
 )
-from alexnet_cli.errors import SourceError, UsageError, hint
+from alexnet_cli.errors import SourceError, UsageError, hint, some_names
 from alexnet_cli.io.folder_lock import LOCK_NAME
 from alexnet_cli.types import ImageClass
 
@@ -38,50 +46,258 @@ NOTE_SUFFIXES = (
     *(".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv"),
     *(".md", ".yaml", ".yml", ".html"),
 )
+LEADS_OUT = "symbolic link that leads out"
+LEADS_NOWHERE = "symbolic link that leads nowhere"
 
 
 def read_folders(
-    folder: Path, *, val_fraction: float, seed: int, follow_links: bool = False
+    folder: Path,
+    *,
+    val_fraction: float,
+    seed: int,
+    follow_links: bool = False,
+    labels: Path | None = None,
 ) -> Source | None:
     """List the images of class folders, None if there are none.
 
-    A class is a folder; its label is the position of its name in sorted order.
+    A class is a folder; its label is the position of its name in sorted order. A split without
+    class folders has its labels in a file: `labels`, or one beside it.
     """
     if not folder.is_dir():
         return None
+    root = _only_folder_of_folders(folder) or folder
+    notes = [] if root == folder else [f"{root} is read, the only folder in {folder}"]
+    splits = _split_folders(root, notes)
     ignored: dict[str, int] = {}
-    if (folder / "train").is_dir():
-        if val_fraction:
+    images: dict[str, list[SourceImage]] = {"train": [], "val": []}
+    files: dict[str, Path | None] = {}
+    if splits:
+        if val_fraction and "train" in splits:
             raise UsageError(
-                f"{folder}: train/ is there, so no share of the images is kept for validation.",
+                f"{folder}: {splits['train']}/ is there, so no share of the images is kept for "
+                "validation.",
                 hint=hint("leave_out", option="val-fraction"),
             )
-        wnids = class_folders(folder / "train", follow_links=follow_links)
-        images = {"train": list_classes(folder, "train", wnids, ignored, follow_links), "val": []}
-        for split in ("val", "test"):
-            if (folder / split).is_dir():
-                check_classes(folder, split, wnids, follow_links)
-                images[split] = list_classes(folder, split, wnids, ignored, follow_links)
-        found = [f"{split}/CLASS" for split, listed in images.items() if listed]
+        files = {split: _label_file(root / name, split, labels) for split, name in splits.items()}
+        if labels and not any(files.values()):
+            raise UsageError(
+                f"{folder}: its images are in class folders, which are their labels.",
+                hint=hint("leave_out", option="labels"),
+            )
+        in_folders = [name for split, name in splits.items() if not files[split]]
+        first = [splits["train"]] if splits.get("train") in in_folders else in_folders
+        wnids = _classes_of(root, first, follow_links)
+        for split, name in splits.items():
+            if file := files[split]:
+                flat = list_flat(root, name, ignored, follow_links)
+                if split == "test" and not names_any(file, flat):
+                    count_ignored(ignored, NO_TEST_LABEL, len(flat))
+                    continue
+                images[split], wnids = label_images(flat, file, wnids or None, ignored)
+                notes.append(f"labels of {root / name}: {file}")
+                continue
+            if split == "test" and _is_flat(root / name) and "images" not in wnids:
+                count_ignored(ignored, NO_TEST_LABEL, len(list_files(root / name, {})))
+                continue
+            if split != "train":
+                check_classes(root, name, wnids, follow_links, splits.get("train", ""))
+            images[split] = list_classes(root, name, wnids, ignored, follow_links)
+            check_depth(images[split], root / name, wnids, notes)
+        found = [
+            splits[split] if files[split] else f"{splits[split]}/CLASS"
+            for split, listed in images.items()
+            if listed
+        ]
         layout = " and ".join(found) + " folders"
+    elif labels:
+        flat, wnids = label_images(
+            list_flat(root, "", ignored, follow_links), labels, None, ignored
+        )
+        images = split_off_val(flat, val_fraction, seed)
+        layout = f"images with {labels.name}"
     else:
-        wnids = class_folders(folder, follow_links=follow_links)
-        train = list_classes(folder, "", wnids, ignored, follow_links)
+        wnids = class_folders(root, follow_links=follow_links)
+        train = list_classes(root, "", wnids, ignored, follow_links)
+        check_depth(train, root, wnids, notes)
         images = split_off_val(train, val_fraction, seed)
         layout = "CLASS folders"
+        _note_splits_beside(root, notes)
     if not wnids:
+        flat = [name for name in splits.values() if _holds_images(root / name)]
+        if not flat:
+            return None
+        raise SourceError(
+            f"{root / flat[0]}: images, but no class folders, so they have no labels.",
+            hint=hint("labels", folder=root / flat[0] / "CLASS"),
+        )
+    if len(wnids) == 1:
+        notes.append(f"warning: a single class, {root.name if splits else root}/{wnids[0]}")
+    words = read_words(root) if any(files.values()) else {}
+    classes = tuple(ImageClass(w, words.get(w, w)) for w in wnids)
+    return Source(layout, classes, images, ignored, notes=tuple(notes))
+
+
+def _only_folder_of_folders(folder: Path) -> Path | None:
+    """Return the folder below that holds several folders, if nothing is beside it on the way."""
+    names = _folder_names(folder)
+    if len(names) != 1 or split_of_folder(names[0]):
         return None
-    return Source(layout, tuple(ImageClass(w, w) for w in wnids), images, ignored)
+    child = folder / names[0]
+    inner = _folder_names(child)
+    if not inner or _holds_images(child):
+        return None
+    deeper = _only_folder_of_folders(child)
+    return child if deeper is None and (len(inner) > 1 or split_of_folder(inner[0])) else deeper
 
 
-def check_classes(folder: Path, split: str, wnids: list[str], follow_links: bool = False) -> None:
+def _holds_images(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(e.name.lower().endswith(IMAGE_SUFFIXES) and not _is_folder(e) for e in entries)
+
+
+def _split_folders(root: Path, notes: list[str]) -> dict[str, str]:
+    """Return the name of each split's folder; none if all folders are classes.
+
+    A folder is one of a split if it is named like one and holds folders, or is beside one that is.
+    """
+    names = _folder_names(root)
+    named: dict[str, list[str]] = {}
+    for name in names:
+        if split := split_of_folder(name):
+            named.setdefault(split, []).append(name)
+    if not named:
+        return {}
+    splits = {split: min(named[split], key=_rank) for split in SPLIT_NAMES if split in named}
+    others = [name for name in names if name not in splits.values()]
+    unnamed = [name for name in others if not split_of_folder(name)]
+    with_folders = [name for name in splits.values() if _folder_names(root / name)]
+    if not with_folders and list(splits) == ["train"] and unnamed:
+        notes.append(f"warning: {root / splits['train']} holds no folders: taken for a class")
+        return {}
+    if "train" not in splits and unnamed:
+        held_out = next(iter(splits.values()))
+        raise SourceError(
+            f"{root}: {held_out}/ is named like a split, but is beside {some_names(unnamed)}, "
+            "and there is no train/.",
+            hint=f"Move the class folders into {root / 'train'}; if {held_out} is a class, rename "
+            "it.",
+        )
+    for name in others:
+        notes.append(f"warning: {root / name} is not read; the splits are {_in_words(splits)}")
+    return splits
+
+
+def _rank(name: str) -> tuple[int, bool]:
+    """Return the order in which folders of one split are preferred."""
+    names = list(SPLITS)
+    return names.index(name.lower()) if name.lower() in names else len(names), name != name.lower()
+
+
+def _in_words(splits: dict[str, str]) -> str:
+    return ", ".join(f"{name}/" for name in splits.values())
+
+
+def _classes_of(root: Path, names: list[str], follow_links: bool) -> list[str]:
+    """Return the classes of some splits: the training images, or all where there are none."""
+    found = (class_folders(root / name, follow_links=follow_links) for name in names)
+    return sorted(set().union(*found))
+
+
+def _label_file(folder: Path, split: str, labels: Path | None) -> Path | None:
+    """Return the file with the labels of a split, None if they are those of its folders."""
+    return (labels or find_label_file(folder, split)) if _is_flat(folder) else None
+
+
+def _is_flat(folder: Path) -> bool:
+    """Return whether a split has no class folders; Tiny ImageNet's val has one named images."""
+    return _folder_names(folder) in ([], ["images"])
+
+
+def list_flat(
+    root: Path, name: str, ignored: dict[str, int], follow_links: bool
+) -> list[SourceImage]:
+    """List the images in one folder, and in folders in it, without labels."""
+    folder = root / name
+    inside = "images" if class_folders(folder) == ["images"] else ""
+    parent = f"{Path(name, inside)}/" if name or inside else ""
+    files = list_files(folder / inside, ignored, follow_links=follow_links)
+    check_links(folder, ignored)
+    images = [file for file in files if not file[0].lower().endswith((".txt", ".csv", ".tsv"))]
+    count_ignored(ignored, "file of labels", len(files) - len(images))
+    return [SourceImage(own, path, -1, length, -1, parent) for own, path, length in images]
+
+
+def _note_splits_beside(root: Path, notes: list[str]) -> None:
+    """Note the other splits beside a folder of classes that is one split itself."""
+    root = root.resolve()
+    if split_of_folder(root.name):
+        for name in _folder_names(root.parent):
+            if split_of_folder(name) and name != root.name:
+                notes.append(
+                    f"warning: {root.parent / name} is not read; to read both, name {root.parent}"
+                )
+
+
+def check_depth(images: list[SourceImage], root: Path, wnids: list[str], notes: list[str]) -> None:
+    """Compare how deep the images are with what the folders were taken for.
+
+    Raises:
+        SourceError: if folders taken for classes are splits, or hold the classes.
+    """
+    inner: dict[str, set[str]] = {}  # folders within a class that has no image of its own
+    flat: set[str] = set()
+    for image in images:
+        first, slash, _ = image.name.partition("/")
+        wnid = wnids[image.label]
+        if slash:
+            inner.setdefault(wnid, set()).add(first)
+        else:
+            flat.add(wnid)
+    deep = {wnid: names for wnid, names in sorted(inner.items()) if wnid not in flat}
+    if not deep:
+        return
+    all_names = [name for names in deep.values() for name in names]
+    is_alike = {len(names) for names in deep.values()} == {1} and len(set(all_names)) == 1
+    if any(map(split_of_folder, all_names)):
+        wnid = next(w for w, names in deep.items() if any(map(split_of_folder, names)))
+        split = next(name for name in sorted(deep[wnid]) if split_of_folder(name))
+        better = (
+            f"Name the folder of the splits: {root / wnid}"
+            if len(deep) == 1
+            else f"Move them, so that {split}/ holds the classes: {root / split / wnid}"
+        )
+        raise SourceError(
+            f"{root / wnid} was taken for a class, but holds no images, only {split}/.", hint=better
+        )
+    if is_alike:  # such as the folder `images` in every class of Tiny ImageNet
+        return
+    wnid, names = next(iter(deep.items()))
+    if len(all_names) > len(set(all_names)) or (not flat and len(wnids) > len(deep) == 1):
+        raise SourceError(
+            f"{root / wnid} was taken for a class, but holds no images, only the folders "
+            f"{some_names(sorted(names))}.",
+            hint=f"Name the folder of the classes: {root / wnid}; or call such folders train and "
+            "val.",
+        )
+    notes.append(
+        f"warning: {root / wnid} holds only folders ({some_names(sorted(names))}); their images "
+        f"were taken for the class {wnid!r}"
+    )
+
+
+def check_classes(
+    folder: Path,
+    split: str,
+    wnids: list[str],
+    follow_links: bool = False,
+    train: str = "train",
+) -> None:
     """Raise a SourceError if a held-out split has no classes, or one that train lacks."""
     found = class_folders(folder / split, follow_links=follow_links)
     if extra := sorted(set(found) - set(wnids)):
         raise SourceError(
-            f"{folder / split}: class {extra[0]!r} is not in {folder / 'train'} "
-            f"({len(extra)} such).",
-            hint=f"Remove it, or add its images to {folder / 'train'}.",
+            f"{folder / split}: class {extra[0]!r} is not in {folder / train} ({len(extra)} such).",
+            hint=f"Remove it, or add its images to {folder / train}.",
         )
     if wnids and not found:
         raise SourceError(
@@ -96,15 +312,44 @@ def class_folders(
 ) -> list[str]:
     """Return the sorted names of folders that can be classes; count other entries as ignored."""
     wnids = []
-    outside = os.path.realpath(folder) if follow_links else None
+    top = os.path.realpath(folder)
     with os.scandir(folder) as entries:
         for entry in entries:
-            reason = _reason_to_ignore(entry, outside, set())
-            if not reason and _is_folder(entry):
+            is_folder = _is_folder(entry)
+            reason = _reason_to_ignore(entry, top, follow_links, set())
+            if not reason and is_folder:
                 wnids.append(entry.name)
-            elif ignored is not None:
+                continue
+            if reason == LEADS_OUT and not is_folder:
+                reason = "symbolic link"
+            elif not reason and entry.is_symlink() and not Path(entry.name).suffix:
+                reason = LEADS_NOWHERE
+            if ignored is not None:
                 count_ignored(ignored, reason or "file beside the class folders")
     return sorted(wnids)
+
+
+def _folder_names(folder: Path) -> list[str]:
+    """Return the sorted names of all folders but clutter, of linked ones too."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if _is_folder(e) and not is_clutter(e.name))
+
+
+def check_links(folder: Path, ignored: dict[str, int]) -> None:
+    """Raise a SourceError if links to images or classes were counted, but not followed."""
+    if count := ignored.get(LEADS_NOWHERE):
+        path = next(p for p in sorted(folder.rglob("*")) if p.is_symlink() and not p.exists())
+        raise SourceError(
+            f"{folder}: {count:,} links lead nowhere, such as {path} -> {path.readlink()}.",
+            hint="Fetch what they lead to, or remove them.",
+        )
+    if count := ignored.get(LEADS_OUT):
+        path = next(p for p in sorted(folder.rglob("*")) if p.is_symlink() and p.exists())
+        raise SourceError(
+            f"{folder}: {count:,} links to images or folders lead out of it and were not "
+            f"followed, such as {path} -> {path.readlink()}.",
+            hint=hint("follow_links"),
+        )
 
 
 def list_classes(
@@ -117,21 +362,23 @@ def list_classes(
     """List the images in `folder/split/WNID`, or in `folder/WNID` if `split` is ""."""
     images = []
     found = set(class_folders(folder / split, ignored, follow_links=follow_links))
-    outside = os.path.realpath(folder / split) if follow_links else None
+    top = os.path.realpath(folder / split)
     for label, wnid in enumerate(wnids):
         if wnid not in found:
             continue
         root = folder / split / wnid
         parent = f"{root.relative_to(folder)}/"
-        for name, path, length in list_files(root, ignored, outside):
+        for name, path, length in list_files(root, ignored, top, follow_links):
             images.append(SourceImage(name, path, -1, length, label, parent))
+    check_links(folder / split, ignored)
     return images
 
 
 def list_files(
     root: Path,
     ignored: dict[str, int],
-    outside: str | None = None,
+    top: str | None = None,
+    follow_links: bool = False,
     unlisted: list[Path] | None = None,
 ) -> list[tuple[str, Path, int]]:
     """Return (name below root, path, size) of every plain file, and of every broken link.
@@ -139,12 +386,14 @@ def list_files(
     Notes, which are texts beside the images, are counted as ignored.
 
     Args:
-        outside: follow links that lead out of this folder, to each file once; None: follow none.
+        top: the real path of the folder whose files are all listed; by default `root`.
+        follow_links: follow links that lead out of it, to each file once.
         unlisted: folders that cannot be listed are added to it; None: they are errors.
     """
     files = []
     waiting = [str(root)]
     seen = {os.path.realpath(root)}
+    top = top or os.path.realpath(root)
     start = len(waiting[0]) + 1
     while waiting:
         folder = waiting.pop()
@@ -157,7 +406,7 @@ def list_files(
             unlisted.append(Path(folder))
             continue
         for entry in listed:
-            if reason := _reason_to_ignore(entry, outside, seen):
+            if reason := _reason_to_ignore(entry, top, follow_links, seen):
                 count_ignored(ignored, reason)
             elif _is_folder(entry):
                 waiting.append(entry.path)
@@ -174,11 +423,13 @@ def list_image_files(folder: Path, ignored: dict[str, int]) -> list[Path]:
     Links that lead out of the folder are followed, to each file once.
     """
     unlisted: list[Path] = []
-    files = list_files(folder, ignored, os.path.realpath(folder), unlisted)
+    files = list_files(folder, ignored, follow_links=True, unlisted=unlisted)
     return sorted([path for _, path, _ in files] + unlisted)
 
 
-def _reason_to_ignore(entry: os.DirEntry, outside: str | None, seen: set[str]) -> str | None:
+def _reason_to_ignore(
+    entry: os.DirEntry, top: str, follow_links: bool, seen: set[str]
+) -> str | None:
     is_folder = _is_folder(entry)
     is_link = entry.is_symlink()
     if is_folder and not is_link and _is_own_output(entry.path):
@@ -189,9 +440,11 @@ def _reason_to_ignore(entry: os.DirEntry, outside: str | None, seen: set[str]) -
         return "folder named like an image"
     if is_link and not Path(entry.path).exists():
         return None  # a broken link, or a link to itself; prep rejects it
-    target = os.path.realpath(entry.path) if outside is not None else ""
-    if is_link and (outside is None or Path(target).is_relative_to(outside)):
+    target = os.path.realpath(entry.path) if is_link or follow_links else ""
+    if is_link and _is_listed(Path(target), top):
         return "symbolic link"
+    if is_link and not follow_links:
+        return LEADS_OUT
     if not is_folder and not entry.is_file():
         return "not a plain file"
     if target in seen:
@@ -216,6 +469,11 @@ def _is_own_output(folder: str, *, or_holds: bool = True) -> bool:
     return found
 
 
+def _is_listed(path: Path, top: str) -> bool:
+    """Return whether a file or folder is below `top`, in no hidden folder as of git-annex."""
+    return path.is_relative_to(top) and not any(map(is_clutter, path.relative_to(top).parts))
+
+
 def _is_folder(entry: os.DirEntry) -> bool:
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
@@ -238,5 +496,5 @@ LAYOUT = Layout(
     "folders",
     "train/CLASS with val/CLASS or test/CLASS folders, or CLASS folders",
     read_folders,
-    ("val_fraction", "seed", "follow_links"),
+    ("val_fraction", "seed", "follow_links", "labels"),
 )

@@ -15,12 +15,19 @@ from alexnet_cli.data.images.decode import MAX_FILE_BYTES
 from alexnet_cli.data.sources.codecs import ZIP_DEFLATED, ZIP_STORED
 from alexnet_cli.data.sources.folders import (
     check_classes,
+    check_links,
     class_folders,
     is_clutter,
     list_classes,
     list_files,
 )
-from alexnet_cli.data.sources.source import Layout, Source, SourceImage, count_ignored
+from alexnet_cli.data.sources.source import (
+    NO_TEST_LABEL,
+    Layout,
+    Source,
+    SourceImage,
+    count_ignored,
+)
 from alexnet_cli.errors import SourceError, on_one_line
 from alexnet_cli.types import ImageClass
 
@@ -29,7 +36,6 @@ ZIP_NAME = "imagenet-object-localization-challenge.zip"
 GZIP_NAME = "imagenet_object_localization"  # begins the name of Kaggle's older download
 LABELS = "LOC_val_solution.csv"
 WORDS = "LOC_synset_mapping.txt"
-NO_TEST_LABEL = "test image without a label"
 MAX_TEXT_BYTES = 1 << 26  # Kaggle's labels have 2 MB
 ENCRYPTED = 1  # a flag of a zip member
 UNLABELED = -1  # until the CSV has been read
@@ -46,7 +52,7 @@ class _Parts:
     texts: dict[str, bytes]
 
 
-def read_kaggle(source: Path) -> Source | None:
+def read_kaggle(source: Path, *, follow_links: bool = False) -> Source | None:
     """List Kaggle's images; None if `source` does not hold them.
 
     `source` is the zip, or a folder: CLS-LOC, Data, ILSVRC, or what holds ILSVRC or the zip.
@@ -54,7 +60,7 @@ def read_kaggle(source: Path) -> Source | None:
     ignored: dict[str, int] = {}
     archive = source if source.suffix == ".zip" else source / ZIP_NAME
     if (folder := _find_folder(source)) is not None:
-        parts = _list_folder(folder, ignored)
+        parts = _list_folder(folder, ignored, follow_links)
     elif archive.is_file():
         parts = _list_zip(archive, ignored)
     else:
@@ -84,17 +90,18 @@ def _find_folder(source: Path) -> Path | None:
     return None
 
 
-def _list_folder(folder: Path, ignored: dict[str, int]) -> _Parts:
-    wnids = class_folders(folder / "train")
-    train = list_classes(folder, "train", wnids, ignored)
-    if class_folders(folder / "val"):  # somebody has sorted them already
-        check_classes(folder, "val", wnids)
-        val = list_classes(folder, "val", wnids, ignored)
+def _list_folder(folder: Path, ignored: dict[str, int], follow_links: bool) -> _Parts:
+    wnids = class_folders(folder / "train", follow_links=follow_links)
+    train = list_classes(folder, "train", wnids, ignored, follow_links)
+    if class_folders(folder / "val", follow_links=follow_links):  # somebody has sorted them already
+        check_classes(folder, "val", wnids, follow_links)
+        val = list_classes(folder, "val", wnids, ignored, follow_links)
     else:
         val = [
             SourceImage(name, path, -1, length, UNLABELED, "val/")
-            for name, path, length in list_files(folder / "val", ignored)
+            for name, path, length in list_files(folder / "val", ignored, follow_links=follow_links)
         ]
+        check_links(folder / "val", ignored)
     if (folder / "test").is_dir():
         count_ignored(ignored, NO_TEST_LABEL, len(list_files(folder / "test", {})))
     # The texts are beside ILSVRC, at whatever depth `folder` was named.
@@ -224,4 +231,5 @@ LAYOUT = Layout(
     "kaggle",
     "ILSVRC/Data/CLS-LOC/train and val with LOC_val_solution.csv, or Kaggle's zip",
     read_kaggle,
+    ("follow_links",),
 )

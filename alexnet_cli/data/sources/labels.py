@@ -15,7 +15,21 @@ WNID_AND_WORDS = re.compile(rf"({WNID})\s*(.*)")  # n01440764 tench, Tinca tinca
 LEADING_WNID = re.compile(rf"({WNID})_")  # n01440764_18.JPEG
 # n01440764_18_n01440764.JPEG: Hugging Face added the last part to ImageNet's own names.
 TRAILING_WNID = re.compile(rf"(.+)_({WNID})(\.[^.]*)")
-SPLITS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
+# Names of folders and files, in lower case; of two for one split, the first is read.
+SPLIT_NAMES = {
+    "train": ("train", "training", "trainval", "train_set", "training_set"),
+    "val": ("val", "validation", "valid", "dev", "val_set", "validation_set"),
+    "test": ("test", "testing", "eval", "test_set"),
+}
+SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+UNPACKED = re.compile(r"^ilsvrc\d{4}_(img|images)_")  # an official archive, unpacked
+# Of an alternation of a file's name; the longest first.
+SPLIT_PATTERN = "|".join(sorted(SPLITS, key=len, reverse=True))
+
+
+def split_of_folder(name: str) -> str | None:
+    """Return the split that a folder is named after, in whatever case; None for another name."""
+    return SPLITS.get(re.sub("[- ]", "_", UNPACKED.sub("", name.lower())))
 
 
 def base_name(name: str) -> str:
@@ -41,7 +55,7 @@ class LabeledClasses:
     def __init__(self, names: list[str] | None = None):
         self.names = names
         self._wnids: dict[int, set[str | None]] = {}  # by label, of training images
-        self._held_out: set[tuple[int, str]] = set()
+        self._held_out: set[tuple[int, str | None]] = set()
 
     def add(self, split: str, label: int, wnid: str | None, where: str) -> None:
         """Add an image's label and the wnid it carries.
@@ -57,14 +71,18 @@ class LabeledClasses:
             raise SourceError(f"{where}: label {label}, but {what}.", kept="Nothing was written.")
         if split == "train":
             self._wnids.setdefault(label, set()).add(wnid)
-        elif wnid:
+        else:
             self._held_out.add((label, wnid))
 
     def classes(self) -> tuple[ImageClass, ...]:
         """Return the classes, by wnid if names or images agree on them, else by number.
 
-        Wnids count only if sorting them produces the labels; otherwise a label is its own name.
+        They are those of the training images, of the others if there are none. Wnids count only if
+        sorting them produces the labels; otherwise a label is its own name.
         """
+        if not self._wnids:
+            for label, wnid in self._held_out:
+                self._wnids.setdefault(label, set()).add(wnid)
         matches = [WNID_AND_WORDS.fullmatch(name) for name in self.names or ()]
         named = [ImageClass(match[1], match[2] or match[1]) for match in matches if match]
         if named and len(named) == len(matches) and self._agree([c.wnid for c in named]):
@@ -84,7 +102,9 @@ class LabeledClasses:
         carried = {(label, wnid) for label, found in self._wnids.items() for wnid in found if wnid}
         in_order = all(a < b for a, b in pairwise(wnids))
         return in_order and all(
-            label < len(wnids) and wnids[label] == wnid for label, wnid in carried | self._held_out
+            label < len(wnids) and wnids[label] == wnid
+            for label, wnid in carried | self._held_out
+            if wnid
         )
 
 

@@ -14,19 +14,28 @@ from typing import Any, BinaryIO
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
 from alexnet_cli.data.sources.labels import (
+    SPLIT_PATTERN,
     SPLITS,
     LabeledClasses,
     base_name,
     list_labeled,
     split_name,
 )
-from alexnet_cli.data.sources.source import Layout, Source, SourceImage, count_ignored, file_stamp
+from alexnet_cli.data.sources.source import (
+    NO_TEST_LABEL,
+    Layout,
+    Source,
+    SourceImage,
+    count_ignored,
+    file_stamp,
+)
 from alexnet_cli.data.sources.staging import StagedFile, write_rows
 from alexnet_cli.errors import MachineError, SourceError, on_one_line
 
 # train-00000-of-00294.parquet, validation-00003-of-00014-1a2b3c.parquet, test.parquet
 FILE = re.compile(
-    rf"(?P<split>{'|'.join(SPLITS)})(-(?P<part>\d+)-of-(?P<parts>\d+))?([-_.].*)?\.parquet"
+    rf"(?P<split>{SPLIT_PATTERN})(-(?P<part>\d+)-of-(?P<parts>\d+))?([-_.].*)?\.parquet",
+    re.IGNORECASE,
 )
 BATCH_ROWS = 32  # in memory at once; an image may have MAX_FILE_BYTES
 MAX_RATIO = 100
@@ -45,7 +54,7 @@ def read_parquet(folder: Path, staging: Path) -> Source | None:
     _check_none_is_missing(found)
     # Training files first: the first schema names the classes.
     files = sorted(
-        ((SPLITS[match["split"]], path) for path, match in found.items()),
+        ((SPLITS[match["split"].lower()], path) for path, match in found.items()),
         key=lambda entry: entry[0] != "train",
     )
     tables = {path: _open(path) for _, path in files}
@@ -174,7 +183,7 @@ def _list_rows(
     found = []
     for row, (cell, label) in enumerate(zip(cells, numbers, strict=True)):
         if split == "test" and label in (None, NO_LABEL):
-            count_ignored(ignored, "test image without a label")
+            count_ignored(ignored, NO_TEST_LABEL)
             continue
         name, wnid = split_name(base_name((cell or {}).get("path") or ""))
         where = f"{path}: row {row} ({on_one_line(name[:60])})"

@@ -6,19 +6,43 @@ as paths.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Generic, TypeVar
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
-from alexnet_cli.data.sources.labels import SPLITS, base_name, split_name
+from alexnet_cli.data.sources.folders import IMAGE_SUFFIXES, is_clutter
+from alexnet_cli.data.sources.labels import SPLIT_PATTERN, base_name, split_name
 from alexnet_cli.errors import SourceError
 
 # train-000000.tar, imagenet1k-validation-07.tar, but not ILSVRC2012_img_train_t3.tar
-FILE = re.compile(rf"(?!ILSVRC)(.*[-_])?(?P<split>{'|'.join(SPLITS)})([-_.].*)?\.tar")
-IMAGES = ("jpg", "jpeg", "png", "webp")
+FILE = re.compile(rf"(?!ILSVRC)(.*[-_])?(?P<split>{SPLIT_PATTERN})([-_.].*)?\.tar", re.IGNORECASE)
+IMAGES = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
 NOTES = ("cls", "json", "txt")
+NO_IMAGE = "sample without an image"
+SECOND_IMAGE = "another image of a sample"
 MAX_IMAGE_BYTES = MAX_FILE_BYTES
 MAX_NOTE_BYTES = 1 << 20
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample(Generic[T]):
+    """The members of a tar that make one sample.
+
+    Attributes:
+        image: name and content of its image, None if it has none.
+        notes: content of its other members that are read, by extension.
+        passed_over: number of things in it that are not read, by reason.
+    """
+
+    key: str
+    image: tuple[str, T] | None
+    notes: dict[str, T]
+    passed_over: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +65,56 @@ def key_and_extension(name: str) -> tuple[str, str]:
     folder, slash, base = name.rpartition("/")
     stem, _, extension = base.partition(".")
     return folder + slash + stem, extension.lower()
+
+
+def kind_of(name: str) -> str:
+    """Return the last extension of a member's name, in lower case."""
+    return name.rpartition("/")[2].rpartition(".")[2].lower() if "." in name else ""
+
+
+def samples_of(members: Iterable[tuple[str, T]], where: str) -> Iterator[Sample[T]]:
+    """Yield the samples of a tar's members, given by name: neighbors with the same key.
+
+    A key ends at the first dot. If names have more dots than that, and what precedes the last one
+    has an image and a label of its own, that is the key: img.0001.jpg, img.0001.cls.
+
+    Raises:
+        SourceError: if a member is there twice; `where` names the tar.
+    """
+    is_member = (m for m in members if not is_clutter(m[0].rpartition("/")[2]))
+    for key, group in groupby(is_member, key=lambda member: key_and_extension(member[0])[0]):
+        found: dict[str, T] = {}
+        for name, content in group:
+            if name in found:
+                raise SourceError(f"{where}: duplicate member {name[:80]!a} in one sample.")
+            if _ends_before(name, key, found):
+                yield _sample(next(iter(found)).rpartition(".")[0], found)
+                found = {}
+            found[name] = content
+        yield _sample(key, found)
+
+
+def _ends_before(name: str, key: str, found: Mapping[str, T]) -> bool:
+    """Return whether the members found are a whole sample, with another stem than a name."""
+    stems = {other.rpartition(".")[0] for other in found}
+    kinds = {kind_of(other) for other in found}
+    return (
+        len(stems) == 1
+        and not stems & {key, name.rpartition(".")[0]}
+        and not kinds.isdisjoint(IMAGES)
+        and not kinds.isdisjoint(NOTES)
+    )
+
+
+def _sample(key: str, members: Mapping[str, T]) -> Sample[T]:
+    by_depth = sorted(members, key=lambda name: key_and_extension(name)[1].count("."))
+    images = [name for name in by_depth if kind_of(name) in IMAGES]
+    notes = {kind_of(n): members[n] for n in reversed(by_depth) if kind_of(n) in NOTES}
+    passed_over = {SECOND_IMAGE: len(images) - 1} if len(images) > 1 else {}
+    if not images:
+        is_sample = any(kind_of(name) not in ("", "txt") for name in members)
+        passed_over = {NO_IMAGE if is_sample else "file beside the samples": 1}
+    return Sample(key, (images[0], members[images[0]]) if images else None, notes, passed_over)
 
 
 def read_notes(notes: Mapping[str, bytes], member: str, where: str) -> SampleNotes:

@@ -17,6 +17,7 @@ from alexnet_cli.types import ImageClass
 
 BY_LABEL = attrgetter("label", "name")
 BY_NAME = attrgetter("name", "label")
+NO_TEST_LABEL = "test image without a label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Source:
     images: dict[str, list[SourceImage]]  # by split: "train", "val" and maybe "test"
     ignored: dict[str, int]  # number of entries that are not images (hidden files, links)
     staged: tuple[StagedFile, ...] = ()  # files to be made before any image is read
+    notes: tuple[str, ...] = ()  # lines for people: what was taken for what, and what is not read
 
     def __post_init__(self) -> None:
         for split, listed in self.images.items():
@@ -80,15 +82,22 @@ class Source:
         return digest.hexdigest()[:16]
 
     def check_classes(self) -> None:
-        """Raise a SourceError that names the classes without a training image, if there are any."""
-        filled = {image.label for image in self.images["train"]}
+        """Raise a SourceError that names the classes without a training image, if there are any.
+
+        Of held-out images alone, the classes without any of those.
+        """
+        counted = [self.images["train"]] if self.images["train"] else self.images.values()
+        filled = {image.label for images in counted for image in images}
         empty = [c.wnid for label, c in enumerate(self.classes) if label not in filled]
         if empty:
+            from_1 = len(self.classes) > 1 and empty == [self.classes[0].wnid] == ["0"]
             raise SourceError(
                 f"{len(empty)} of {len(self.classes)} classes have no training image: "
                 f"{some_names(empty)}.",
                 kept="Nothing was written.",
-                hint="Add images or remove those folders, then run prep again.",
+                hint="Labels count from 0, and these seem to count from 1: subtract 1 from each."
+                if from_1
+                else "Add images or remove those folders, then run prep again.",
             )
 
 
@@ -101,7 +110,8 @@ class SourceOptions:
     val_fraction: float = 0.0  # of each class for validation, where the layout has no splits
     seed: int = 0  # of the draw of those images
     check_md5: bool = False  # compare the official archives with their published MD5 first
-    follow_links: bool = False  # follow links that lead out of a folder of classes
+    labels: Path | None = None  # file of image names and classes, for images in no class folders
+    follow_links: bool = False  # follow links that lead out of the folders of images
 
 
 @dataclass(frozen=True, slots=True)

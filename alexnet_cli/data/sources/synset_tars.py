@@ -1,20 +1,16 @@
 """One tar per synset, as ImageNet's Fall 2009 and Fall 2011 releases were distributed."""
 
-import re
 from pathlib import Path
 
-from alexnet_cli.data.sources.labels import WNID
+from alexnet_cli.data.sources.archives import class_tars
 from alexnet_cli.data.sources.source import Layout, Source, SourceImage, split_off_val
 from alexnet_cli.data.sources.tars import image_of, list_whole_tar
 from alexnet_cli.types import ImageClass
 
-FILE = re.compile(rf"({WNID})\.tar")
-
 
 def read_synset_tars(folder: Path, *, val_fraction: float, seed: int) -> Source | None:
     """List the images of every WNID.tar in `folder`; None if there is none."""
-    named = sorted(path for path in folder.glob("*.tar") if FILE.fullmatch(path.name))
-    tars = [path for path in named if path.is_file()]
+    tars = class_tars(folder)
     if not tars:
         return None
     ignored: dict[str, int] = {}

@@ -5,22 +5,24 @@ Read in place. Members' names are never used as paths.
 
 import json
 import tarfile
-from collections.abc import Iterator
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
 from alexnet_cli.data.sources.labels import SPLITS, LabeledClasses, list_labeled
 from alexnet_cli.data.sources.samples import (
     FILE,
-    IMAGES,
     MAX_NOTE_BYTES,
-    NOTES,
-    key_and_extension,
     read_notes,
+    samples_of,
 )
-from alexnet_cli.data.sources.source import Layout, Source, SourceImage, count_ignored
+from alexnet_cli.data.sources.source import (
+    NO_TEST_LABEL,
+    Layout,
+    Source,
+    SourceImage,
+    count_ignored,
+)
 from alexnet_cli.data.sources.tars import list_members
 from alexnet_cli.errors import SourceError
 
@@ -32,7 +34,11 @@ def read_webdataset(folder: Path) -> Source | None:
     if not folder.is_dir():
         return None
     matches = ((path, FILE.fullmatch(path.name)) for path in sorted(folder.iterdir()))
-    files = [(SPLITS[match["split"]], path) for path, match in matches if match and path.is_file()]
+    files = [
+        (SPLITS[match["split"].lower()], path)
+        for path, match in matches
+        if match and path.is_file()
+    ]
     if not files:
         return None
     labels = LabeledClasses(names_beside(folder))
@@ -63,38 +69,30 @@ def _list_samples(
 ) -> list[SourceImage]:
     images = []
     with path.open("rb") as file:
-        for key, members in _group(path, file, ignored):
-            found = [m for ext, m in members if ext in IMAGES]
-            count_ignored(ignored, "another image of the same sample", len(found[1:]))
-            if not found:
-                count_ignored(ignored, "sample without jpg, jpeg or png")
+        members = list_members(path, file, 0, path.stat().st_size, ignored)
+        for sample in samples_of(((m.name, m) for m in members), str(path)):
+            for reason, count in sample.passed_over.items():
+                count_ignored(ignored, reason, count)
+            if sample.image is None:
                 continue
-            image = found[0]
-            where = f"{path}: {key[:80]!r}"
-            contents = {ext: _read_note(file, m) for ext, m in reversed(members) if ext in NOTES}
-            notes = read_notes(contents, image.name, where)
+            name, image = sample.image
+            where = f"{path}: {sample.key[:80]!r}"
+            contents = {kind: _read_note(file, note) for kind, note in sample.notes.items()}
+            notes = read_notes(contents, name, where)
             if notes.label is None and split == "test":
-                count_ignored(ignored, "test image without a label")
+                count_ignored(ignored, NO_TEST_LABEL)
                 continue
             if notes.label is None:
                 raise SourceError(
                     f"{where}: no label in .cls, .json or .txt.",
-                    hint="Add one, or name another layout or folder.",
+                    hint="Add one; the members of a sample must be neighbors in the tar, as "
+                    "`tar --sort=name` puts them.",
                 )
             labels.add(split, notes.label, notes.wnid, where)
             offset = image.offset_data
             parent = f"{path.name}/"
             images.append(SourceImage(notes.name, path, offset, image.size, notes.label, parent))
     return images
-
-
-def _group(
-    path: Path, file: BinaryIO, ignored: dict[str, int]
-) -> Iterator[tuple[str, list[tuple[str, tarfile.TarInfo]]]]:
-    """Yield (key, members with their extensions) of each sample: neighbors with the same key."""
-    members = list_members(path, file, 0, path.stat().st_size, ignored)
-    for key, group in groupby(members, key=lambda member: key_and_extension(member.name)[0]):
-        yield key, [(key_and_extension(member.name)[1], member) for member in group]
 
 
 def _read_note(file: BinaryIO, member: tarfile.TarInfo) -> bytes:

@@ -15,7 +15,7 @@ from alexnet_cli.data.remote.measure import forget, image_size_of, measure_all, 
 from alexnet_cli.data.remote.tar_set import open_tar
 from alexnet_cli.data.remote.tar_stream import TarStream, read_samples
 from alexnet_cli.data.sources.labels import MAX_CLASSES
-from alexnet_cli.errors import DatasetError, InputError
+from alexnet_cli.errors import DatasetError, InputError, SourceError
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -140,7 +140,7 @@ def test_file_twice_in_a_sample_is_refused(tmp_path, jpeg):
         for _ in range(2):
             tar.addfile(header := tarfile.TarInfo("a.jpg"), io.BytesIO(jpeg))
             header.size = len(jpeg)
-    with pytest.raises(DatasetError, match="duplicate"):
+    with pytest.raises(SourceError, match="duplicate"):
         measured(tmp_path / "a.tar")
 
 

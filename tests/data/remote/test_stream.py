@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
+from helpers import refused
 from PIL import Image
 
 from alexnet_cli.data.images.resize import to_square
 from alexnet_cli.data.remote import stream as stream_module
 from alexnet_cli.data.remote.measure import measure_all
-from alexnet_cli.data.remote.stream import StreamSplit
+from alexnet_cli.data.remote.stream import StreamSplit, open_tars
+from alexnet_cli.data.remote.tar_set import TarSet
 from alexnet_cli.errors import DatasetError, MachineError
 from alexnet_cli.types import BatchShard
 
@@ -102,6 +104,18 @@ def test_images_of_any_size_and_kind_are_made_square(write_tar):
     split = split_of(write_tar("a.tar", entries))
     (batch,) = split.epoch_batches(9)
     assert (batch.images == np.stack(expected)).all()
+
+
+def test_tars_without_a_sample_are_refused_and_others_counted(tmp_path, write_tar, said, encode):
+    entries = [{"__key__": "a", "npy.cls": 1}, {"__key__": "b", "npy.cls": 2}]
+    path = write_tar("train-0.tar", entries)
+    with refused(DatasetError, "no sample was found; passed over: 2 sample without an image"):
+        open_tars(TarSet(str(path)), ["train"], progress=said)
+    image = {"__key__": "c", "image.jpg": encode(0, 32, 32), "label.cls": 0}
+    path = write_tar("train-1.tar", [*entries, image])
+    dataset = open_tars(TarSet(str(path)), ["train"], progress=said)
+    assert dataset.splits["train"].keys() == ["train-1.tar/c"]
+    assert "2 sample without an image" in said.lines[-1]
 
 
 def test_image_that_cannot_be_read_is_named(write_tar):

@@ -159,9 +159,7 @@ def test_folder_without_archives_is_not_recognized(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "what"),
-    [(TRAIN, "_train.tar"), (VAL, "_val.tar"), (DEVKIT, "devkit")],
-    ids=["train", "val", "devkit"],
+    ("name", "what"), [(VAL, "_val.tar"), (DEVKIT, "devkit")], ids=["val", "devkit"]
 )
 def test_archive_missing_beside_the_others_is_named(release, tmp_path, name, what):
     (altered(release, tmp_path, name, bytes) / name).unlink()
@@ -324,7 +322,7 @@ def test_training_member_that_is_no_class_of_the_kit_is_refused(release, tmp_pat
         return tar_of([*unpacked(content), (tarfile.TarInfo(name), tar_of([]))])
 
     altered(release, tmp_path, TRAIN, change)
-    with refused(SourceError, f"'{name}' is not the tar of a class"):
+    with refused(SourceError, f"'{name}' is no class in"):
         read_archives(tmp_path)
 
 
@@ -443,3 +441,105 @@ def test_pipe_in_the_place_of_an_archive_does_not_block(release, tmp_path, name)
     os.mkfifo(folder / name)
     with refused(SourceError, "beside the other archives"):
         read_archives(folder)
+
+
+def unpack(path: Path, folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    with tarfile.open(path) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+def unpack_classes(release: Path, folder: Path) -> None:
+    for path in unpack(release / TRAIN, folder).iterdir():
+        unpack(path, folder / path.stem)
+        path.unlink()
+
+
+def sort_val(release: Path, folder: Path) -> None:
+    source = read_archives(release)
+    for image in source.images["val"]:
+        path = folder / source.classes[image.label].wnid / image.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image.read())
+
+
+def content(source: Source) -> dict[str, list[tuple[str, int, bytes]]]:
+    return {
+        split: [(p.name, p.label, p.read()) for p in images]
+        for split, images in source.images.items()
+    }
+
+
+TRAIN_PARTS = {
+    "tar": lambda release, folder: os.link(release / TRAIN, folder / TRAIN),
+    "class tars": lambda release, folder: unpack(release / TRAIN, folder / "train"),
+    "class folders": lambda release, folder: unpack_classes(release, folder / "Train"),
+}
+VAL_PARTS = {
+    "tar": lambda release, folder: os.link(release / VAL, folder / VAL),
+    "flat": lambda release, folder: unpack(release / VAL, folder / "ILSVRC2012_img_val"),
+    "class folders": lambda release, folder: sort_val(release, folder / "val"),
+}
+KIT_PARTS = {
+    "packed": lambda release, folder: os.link(release / DEVKIT, folder / DEVKIT),
+    "folder": lambda release, folder: unpack(release / DEVKIT, folder / "kit").rename(
+        folder / "devkit"
+    ),
+}
+
+
+@pytest.mark.parametrize("kit", KIT_PARTS)
+@pytest.mark.parametrize("val", VAL_PARTS)
+@pytest.mark.parametrize("train", TRAIN_PARTS)
+def test_parts_that_are_unpacked_give_the_same_images(release, tmp_path, train, val, kit):
+    TRAIN_PARTS[train](release, tmp_path)
+    VAL_PARTS[val](release, tmp_path)
+    KIT_PARTS[kit](release, tmp_path)
+    expected, source = read_archives(release), read_archives(tmp_path)
+    if (train, val) == ("class folders", "class folders"):
+        assert source is None  # the layout "folders"
+        return
+    assert content(source) == content(expected)
+    assert source.classes == expected.classes
+
+
+@pytest.mark.parametrize("train", ["tar", "class tars"])
+@pytest.mark.parametrize("val", ["tar", "flat"])
+@pytest.mark.parametrize("name", ["LOC_val_solution.csv", "val.txt"])
+def test_without_the_kit_a_file_labels_the_validation_images(release, tmp_path, train, val, name):
+    TRAIN_PARTS[train](release, tmp_path)
+    VAL_PARTS[val](release, tmp_path)
+    expected = read_archives(release)
+    rows = [
+        f"{p.name.removesuffix('.JPEG')},{expected.classes[p.label].wnid} 1 2 3 4"
+        if name.endswith("csv")
+        else f"{p.name} {p.label}"
+        for p in expected.images["val"]
+    ]
+    header = ["ImageId,PredictionString"] if name.endswith("csv") else []
+    (tmp_path / name).write_text("\n".join([*header, *rows]))
+    source = read_archives(tmp_path)
+    assert content(source) == content(expected)
+    assert [c.wnid for c in source.classes] == [c.wnid for c in expected.classes]
+
+
+@pytest.mark.parametrize("val", VAL_PARTS)
+def test_validation_part_alone_is_a_dataset_of_one_split(release, tmp_path, val):
+    VAL_PARTS[val](release, tmp_path)
+    KIT_PARTS["packed"](release, tmp_path)
+    source = read_archives(tmp_path)
+    if val != "class folders":  # of the layout "folders"
+        assert source.images["train"] == []
+        assert content(source)["val"] == content(read_archives(release))["val"]
+        assert "no training images" in source.notes[0]
+    else:
+        assert source is None
+
+
+def test_class_that_the_kit_lacks_is_refused_in_folders_too(release, tmp_path):
+    for part in (TRAIN_PARTS["class folders"], VAL_PARTS["tar"], KIT_PARTS["packed"]):
+        part(release, tmp_path)
+    (tmp_path / "Train" / "n99999999").mkdir()
+    with refused(SourceError, "'n99999999' is no class in the development kit"):
+        read_archives(tmp_path)

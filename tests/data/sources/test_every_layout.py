@@ -226,3 +226,42 @@ def test_md5_is_for_the_official_archives_alone(tmp_path, official):
 def test_archives_that_are_not_the_published_ones_do_not_pass_their_md5(release, tmp_path):
     with refused(SourceError, r"img_train\.tar: its MD5 is [0-9a-f]{32}, not 1d675b"):
         read_source(release, SourceOptions(tmp_path / "s", check_md5=True))
+
+
+@pytest.mark.parametrize(
+    "names", [("cat/", "dog/"), ("train/cat/", "val/cat/"), ("cat/.DS_Store", "dog/._x.jpg")]
+)
+def test_source_without_an_image_is_refused_and_what_was_passed_over_counted(tmp_path, names):
+    for name in names:
+        path = tmp_path / "source" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.touch()
+    with refused(SourceError, "no image was found") as error:
+        read_source(tmp_path / "source", SourceOptions(tmp_path / "s"))
+    assert ("2 hidden file" in error.value.problem) == ("DS_Store" in names[0])
+
+
+def test_split_of_held_out_images_alone_becomes_a_dataset(tmp_path, official):
+    for image in official.images["val"]:
+        write(tmp_path / "source/val" / wnid(official, image) / image.name, image.read())
+    result = prep(PrepRequest(tmp_path / "source", tmp_path / "dataset", OPTIONS, workers=1))
+    numbers = {split: counts["written"] for split, counts in result.splits.items()}
+    assert numbers == {"train": 0, "val": len(official.images["val"])}
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("ILSVRC2012_img_train (1).tar", "rename it: ILSVRC2012_img_train.tar"),
+        ("ILSVRC2012_img_val copy.tar", "rename it: ILSVRC2012_img_val.tar"),
+        ("train-000000.tar.gz", "Unpack train-000000.tar.gz"),
+        ("samples.tar", "named after their split"),
+        ("1.JPG", "name the folder above"),
+    ],
+)
+def test_folder_of_no_layout_is_refused_with_what_it_holds_and_what_to_do(tmp_path, name, advice):
+    (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+    with refused(SourceError, "it holds .*1 links") as error:
+        read_source(tmp_path, SourceOptions(tmp_path / "s"))
+    assert advice in error.value.hint

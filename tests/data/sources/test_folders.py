@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import refused
 
+from alexnet_cli.cli.hints import message
 from alexnet_cli.data.sources.detect import read_source
 from alexnet_cli.data.sources.folders import list_image_files, read_folders
 from alexnet_cli.data.sources.source import Source, SourceOptions
@@ -81,11 +82,139 @@ def test_held_out_class_that_training_lacks_is_refused_by_name(tmp_path, split):
         read(tmp_path)
 
 
-@pytest.mark.parametrize("split", ["val", "test"])
-def test_flat_held_out_folder_is_refused(tmp_path, split):
-    touch(tmp_path, "train/a/1.jpg", f"{split}/1.jpg")
+def test_flat_validation_folder_is_refused(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "val/1.jpg")
     with refused(SourceError, "Sort its images into classes"):
         read(tmp_path)
+
+
+def test_flat_test_folder_is_counted(tmp_path):
+    source = read(touch(tmp_path, "train/a/1.jpg", "test/1.jpg", "test/2.jpg"))
+    assert list(source.images) == ["train", "val"]
+    assert source.ignored == {"test image without a label": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("Train", "train"),
+        ("TRAINING", "train"),
+        ("training-set", "train"),
+        ("trainval", "train"),
+        ("ILSVRC2012_img_val", "val"),
+        ("Val", "val"),
+        ("valid", "val"),
+        ("validation", "val"),
+        ("dev", "val"),
+        ("testing", "test"),
+        ("eval", "test"),
+        ("Test set", "test"),
+    ],
+)
+def test_split_folder_is_known_by_its_usual_names(tmp_path, name, split):
+    if split != "train":
+        touch(tmp_path, "train/a/1.jpg")
+    source = read(touch(tmp_path, f"{name}/a/2.jpg"))
+    assert wnids(source) == ["a"]
+    assert sources(source, split) == [f"{name}/a/2.jpg"]
+
+
+def test_of_two_folders_of_one_split_the_other_is_named(tmp_path):
+    touch(tmp_path, "trainval/a/1.jpg", "train/a/2.jpg", "more/a/3.jpg")
+    source = read(tmp_path)
+    assert sources(source) == ["train/a/2.jpg"]
+    not_read = [str(tmp_path / name) for name in ("more", "trainval")]
+    assert [note.split()[1] for note in source.notes[:2]] == not_read
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_held_out_images_alone_are_a_dataset_of_one_split(tmp_path, split):
+    source = read(touch(tmp_path, f"{split}/b/1.jpg", f"{split}/a/2.jpg"))
+    assert wnids(source) == ["a", "b"]
+    assert source.images["train"] == []
+    assert len(source.images[split]) == 2
+    source.check_classes()
+
+
+def test_classes_of_val_and_test_alone_are_those_of_both(tmp_path):
+    source = read(touch(tmp_path, "val/a/1.jpg", "test/b/2.jpg"))
+    assert wnids(source) == ["a", "b"]
+    assert [image.label for image in source.images["test"]] == [1]
+
+
+def test_vehicle_train_beside_other_classes_is_a_class(tmp_path):
+    source = read(touch(tmp_path, "train/1.jpg", "sheep/2.jpg"))
+    assert wnids(source) == ["sheep", "train"]
+    assert "taken for a class" in source.notes[0]
+
+
+@pytest.mark.parametrize("inner", ["", "cat/"])
+def test_held_out_folder_beside_class_folders_is_refused(tmp_path, inner):
+    touch(tmp_path, "cat/1.jpg", "dog/2.jpg", f"test/{inner}3.jpg")
+    with refused(SourceError, "test/ is named like a split, but is beside cat, dog") as error:
+        read(tmp_path)
+    assert str(tmp_path / "train") in error.value.hint
+
+
+@pytest.mark.parametrize("way", ["data", "data/data", "x/Train"])
+def test_only_folder_of_folders_is_entered_and_named(tmp_path, way):
+    touch(tmp_path, "README.txt", f"{way}/a/1.jpg", f"{way}/b/2.jpg")
+    source = read(tmp_path)
+    assert wnids(source) == ["a", "b"]
+    assert str(tmp_path / way).removesuffix("/Train") in source.notes[0]
+
+
+def test_class_folders_that_hold_the_splits_are_refused_with_the_way_to_go(tmp_path):
+    touch(tmp_path, "images/train/1.jpg", "images/val/2.jpg", "labels/train/1.txt")
+    with refused(SourceError, "images was taken for a class, but holds no images, only train/"):
+        read(tmp_path)
+    other = touch(tmp_path / "other", "cat/train/1.jpg", "dog/train/2.jpg", "dog/val/3.jpg")
+    with refused(SourceError, "cat was taken for a class") as error:
+        read(other)
+    assert str(other / "train/cat") in error.value.hint
+
+
+def test_folder_of_classes_beside_an_empty_one_is_refused_with_its_path(tmp_path):
+    touch(tmp_path, "images/apple_pie/1.jpg", "images/ramen/2.jpg")
+    (tmp_path / "meta").mkdir()
+    with refused(SourceError, "only the folders apple_pie, ramen") as error:
+        read(tmp_path)
+    assert str(tmp_path / "images") in error.value.hint
+
+
+def test_parts_that_hold_the_same_classes_are_refused(tmp_path):
+    touch(tmp_path, "part1/cat/1.jpg", "part1/dog/2.jpg", "part2/cat/3.jpg", "part2/dog/4.jpg")
+    with refused(SourceError, "part1 was taken for a class"):
+        read(tmp_path)
+
+
+def test_classes_of_folders_alone_are_taken_and_named(tmp_path):
+    touch(tmp_path, "animal/cat/1.jpg", "animal/dog/2.jpg", "thing/car/3.jpg", "thing/cup/4.jpg")
+    source = read(tmp_path)
+    assert wnids(source) == ["animal", "thing"]
+    assert "holds only folders (cat, dog)" in source.notes[0]
+
+
+def test_one_folder_of_the_same_name_in_every_class_is_no_reason_to_warn(tmp_path):
+    source = read(touch(tmp_path, "train/a/images/1.jpg", "train/b/images/2.jpg"))
+    assert wnids(source) == ["a", "b"]
+    assert source.notes == ()
+
+
+def test_split_named_as_the_source_says_which_are_not_read(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "val/a/3.jpg")
+    source = read(tmp_path / "train")
+    assert str(tmp_path / "val") in source.notes[0]
+    assert source.notes[0].endswith(f"name {tmp_path}")
+
+
+def test_single_class_is_taken_and_named(tmp_path):
+    assert "a single class" in read(touch(tmp_path, "only/1.jpg")).notes[0]
+
+
+def test_flat_images_to_train_on_are_refused(tmp_path):
+    with refused(SourceError, r"train: images, but no class folders"):
+        read(touch(tmp_path, "train/1.jpg"))
 
 
 def test_test_folders_become_a_split_of_their_own(tmp_path):
@@ -196,10 +325,55 @@ def test_linked_class_folder_is_no_class_but_counted(tmp_path):
     assert source.ignored == {"symbolic link": 1}
 
 
-def test_linked_class_folder_of_validation_is_not_entered(tmp_path):
+def test_linked_class_folder_of_validation_is_followed_only_if_requested(tmp_path):
     touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "val/a/3.jpg", "elsewhere/4.jpg")
     (tmp_path / "val" / "b").symlink_to("../elsewhere")
-    assert sources(read(tmp_path), "val") == ["val/a/3.jpg"]
+    with refused(SourceError, r"val: 1 links .* such as .*val/b -> \.\./elsewhere"):
+        read(tmp_path)
+    source = read(tmp_path, follow_links=True)
+    assert sources(source, "val") == ["val/a/3.jpg", "val/b/4.jpg"]
+
+
+def test_linked_split_folders_are_read(tmp_path):
+    touch(tmp_path / "store", "x/a/1.jpg", "y/a/2.jpg")
+    (tmp_path / "set").mkdir()
+    for split, target in (("train", "x"), ("val", "y")):
+        (tmp_path / "set" / split).symlink_to(tmp_path / "store" / target)
+    source = read(tmp_path / "set")
+    assert sources(source) == ["train/a/1.jpg"]
+    assert sources(source, "val") == ["val/a/2.jpg"]
+
+
+def test_classes_that_are_all_links_are_refused_with_their_number(tmp_path):
+    touch(tmp_path / "store", "a/1.jpg", "b/2.jpg")
+    (tmp_path / "set").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).symlink_to(tmp_path / "store" / name)
+    with refused(SourceError, "set: 2 links to images or folders lead out of it"):
+        read(tmp_path / "set")
+    assert sources(read(tmp_path / "set", follow_links=True)) == ["a/1.jpg", "b/2.jpg"]
+
+
+def test_links_to_hidden_content_as_of_git_annex_are_not_passed_over(tmp_path):
+    touch(tmp_path, ".git/annex/x.jpg", "a/1.jpg")
+    (tmp_path / "a" / "2.jpg").symlink_to("../.git/annex/x.jpg")
+    with refused(SourceError, "1 links to images or folders lead out"):
+        read(tmp_path)
+    source = read(tmp_path, follow_links=True)
+    assert [image.read() for image in source.images["train"]] == [b"a/1.jpg", b".git/annex/x.jpg"]
+
+
+def test_class_folder_that_is_a_broken_link_is_refused(tmp_path):
+    touch(tmp_path, "a/1.jpg")
+    (tmp_path / "b").symlink_to("/nowhere/b")
+    with refused(SourceError, r"1 links lead nowhere, such as .*b -> /nowhere/b"):
+        read(tmp_path, follow_links=True)
+
+
+def test_linked_file_beside_the_class_folders_is_only_counted(tmp_path):
+    touch(tmp_path, "set/a/1.jpg", "README")
+    (tmp_path / "set" / "README").symlink_to("../README")
+    assert read(tmp_path / "set").ignored == {"symbolic link": 1}
 
 
 @pytest.mark.timeout(20)
@@ -237,10 +411,10 @@ def test_links_that_lead_out_are_followed_if_requested_each_file_once(linked):
     assert source.ignored == {"symbolic link": 4}
 
 
-def test_links_that_lead_out_are_not_followed_by_default(linked):
-    source = read(linked)
-    assert sources(source) == ["a/1.jpg", "b/2.jpg"]
-    assert source.ignored == {"symbolic link": 5}
+def test_links_that_lead_out_are_refused_by_default(linked):
+    with refused(SourceError, "3 links to images or folders lead out of it") as error:
+        read(linked)
+    assert "--follow-links" in message(error.value)
 
 
 def test_links_of_a_split_may_lead_to_the_folder_beside_it(tmp_path):

@@ -241,3 +241,13 @@ def test_csv_beside_the_folders_that_is_too_large_is_not_read(tmp_path, monkeypa
     monkeypatch.setattr(kaggle, "MAX_TEXT_BYTES", len(rows()) - 1)
     with refused(SourceError, "not Kaggle's file"):
         read_kaggle(folder)
+
+
+def test_linked_images_are_followed_only_if_requested(tmp_path):
+    root = write_folder(tmp_path / "set", rows())
+    image = root / CLS_LOC / "val/ILSVRC2012_val_00000001.JPEG"
+    image.rename(tmp_path / "moved.JPEG")
+    image.symlink_to(tmp_path / "moved.JPEG")
+    with refused(SourceError, "val: 1 links"):
+        read_kaggle(root)
+    assert listed(read_kaggle(root, follow_links=True), "val") == expected_val()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from helpers import refused
 
-from alexnet_cli.data.sources.source import Source
+from alexnet_cli.data.sources.detect import read_source
+from alexnet_cli.data.sources.source import Source, SourceOptions
 from alexnet_cli.data.sources.webdataset import read_webdataset
 from alexnet_cli.errors import SourceError
 
@@ -72,6 +73,11 @@ def test_samples_are_listed_with_names_labels_and_bytes(folder):
         ("validation-1.tar", "val"),
         ("val.tar", "val"),
         ("set_test_3.tar", "test"),
+        ("Training-0.tar", "train"),
+        ("VALID_00.TAR", "val"),
+        ("imagenet-dev-7.tar", "val"),
+        ("test_set-1.tar", "test"),
+        ("eval.tar", "test"),
     ],
 )
 def test_split_is_read_from_the_tars_name(tmp_path, name, split):
@@ -81,7 +87,7 @@ def test_split_is_read_from_the_tars_name(tmp_path, name, split):
 
 
 @pytest.mark.parametrize(
-    "name", ["images.tar", "ILSVRC2012_img_train_t3.tar", "n00000001.tar", "training.tar"]
+    "name", ["images.tar", "ILSVRC2012_img_train_t3.tar", "n00000001.tar", "retrain.tar"]
 )
 def test_tars_of_other_names_are_not_recognized(tmp_path, name):
     (tmp_path / name).touch()
@@ -163,7 +169,55 @@ def test_test_samples_with_labels_are_a_split(folder):
 def test_samples_without_an_image_are_ignored_and_counted(folder):
     source = read(with_val(folder, ("x.npy", b""), ("x.cls", 0), ("y.jpg", b"1"), ("y.cls", 0)))
     assert listed(source, "val") == [("y.jpg", 0, b"1")]
-    assert source.ignored == {"sample without jpg, jpeg or png": 1}
+    assert source.ignored == {"sample without an image": 1}
+
+
+def test_members_are_known_by_their_last_extension(folder):
+    members = [("0.image.jpg", b"1"), ("0.label.cls", 1), ("1.label.cls", 0), ("1.image.PNG", b"2")]
+    source = read(with_val(folder, *members))
+    assert listed(source, "val") == [("0.image.jpg", 1, b"1"), ("1.image.PNG", 0, b"2")]
+
+
+def test_names_with_more_dots_are_samples_of_their_own(folder):
+    members = [(f"img.{n}.{kind}", n) for n in range(2) for kind in ("cls", "jpg")]
+    source = read(with_val(folder, *members))
+    assert [(name, label) for name, label, _ in listed(source, "val")] == [
+        ("img.0.jpg", 0),
+        ("img.1.jpg", 1),
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["webp", "gif", "bmp", "tif", "TIFF"])
+def test_every_type_of_image_that_folders_may_have_is_read(folder, suffix):
+    source = read(with_val(folder, (f"x.{suffix}", b"1"), ("x.cls", 0)))
+    assert listed(source, "val") == [(f"x.{suffix}", 0, b"1")]
+
+
+@pytest.mark.parametrize("other", ["x.mask.png", "x.seg.jpg", "x.png"])
+def test_second_image_of_a_sample_is_counted(folder, other):
+    source = read(with_val(folder, ("x.cls", 0), ("x.jpg", b"1"), (other, b"2")))
+    assert listed(source, "val") == [("x.jpg", 0, b"1")]
+    assert source.ignored == {"another image of a sample": 1}
+
+
+def test_files_of_file_managers_and_notes_are_no_samples(folder):
+    members = [("._x.jpg", b"AppleDouble"), ("README.txt", "about"), ("x.jpg", b"1"), ("x.cls", 0)]
+    source = read(with_val(folder, *members))
+    assert listed(source, "val") == [("x.jpg", 0, b"1")]
+    assert source.ignored == {"file beside the samples": 1}
+
+
+def test_labels_that_are_not_beside_their_images_are_explained(folder):
+    members = [("x.jpg", b"1"), ("y.jpg", b"2"), ("x.cls", 0), ("y.cls", 1)]
+    with refused(SourceError, "'x': no label in .cls") as error:
+        read(with_val(folder, *members))
+    assert "must be neighbors" in error.value.hint
+
+
+def test_tars_without_a_sample_are_refused(tmp_path):
+    write(tmp_path / "train-0.tar", ("x.npy", b""), ("x.cls", 0), ("y.npy", b""), ("y.cls", 0))
+    with refused(SourceError, "no image was found; passed over: 2 sample without an image"):
+        read_source(tmp_path, SourceOptions(tmp_path / "s"))
 
 
 @pytest.mark.parametrize("key", ["../../x", "/etc/x", "deep/er/x", "a b\nc/x"])
@@ -207,11 +261,3 @@ def test_class_names_nested_without_end_are_refused(folder):
     (folder / "classes.json").write_text("[" * 100_000)
     with refused(SourceError, r"classes\.json: not readable"):
         read_webdataset(folder)
-
-
-@pytest.mark.parametrize("second", ["a.png", "a.jpg"])
-def test_second_image_of_a_sample_is_counted(tmp_path, second):
-    write(tmp_path / "train-0.tar", ("a.jpg", b"1"), (second, b"2"), ("a.cls", 0))
-    source = read(tmp_path)
-    assert listed(source, "train") == [("a.jpg", 0, b"1")]
-    assert source.ignored == {"another image of the same sample": 1}

@@ -1,0 +1,169 @@
+"""Labels of images in one flat folder, from a file of names and classes beside it.
+
+Read are CSV, TSV and lines of a name and a class, with or without a header: Kaggle's
+LOC_val_solution.csv, Tiny ImageNet's val_annotations.txt, Caffe's val.txt, or any other.
+"""
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+
+from alexnet_cli.data.sources.labels import base_name
+from alexnet_cli.data.sources.source import SourceImage, count_ignored
+from alexnet_cli.errors import SourceError, on_one_line
+
+MAX_BYTES = 1 << 28  # a name and a class of three million images
+# Headers of a column of classes, in lower case; without one it is the first beside the names.
+CLASS_COLUMNS = (
+    "label",
+    "class",
+    "class_name",
+    "category",
+    "wnid",
+    "breed",
+    "species",
+    "target",
+    "predictionstring",
+)
+# In the folder of the split, or beside it. {} is the split, or its folder's own name.
+NAMES = (
+    "{}_annotations.txt",
+    "LOC_{}_solution.csv",
+    "{}.txt",
+    "{}.csv",
+    "{}.tsv",
+    "{}_labels.csv",
+    "{}_labels.txt",
+    "labels.csv",
+    "labels.tsv",
+    "metadata.csv",  # of Hugging Face's imagefolder
+)
+WORDS = ("words.txt", "LOC_synset_mapping.txt")  # n01440764 tench, Tinca tinca
+
+
+def find_label_file(folder: Path, split: str) -> Path | None:
+    """Return the file of labels of the images in `folder`, looked for in it and beside it."""
+    for parent in (folder, folder.parent):
+        for pattern in NAMES:
+            for name in (split, folder.name):
+                if (path := parent / pattern.format(name)).is_file():
+                    return path
+    return None
+
+
+def read_words(folder: Path) -> dict[str, str]:
+    """Return the words of each wnid in a file of the folder; none without such a file."""
+    path = next((folder / name for name in WORDS if (folder / name).is_file()), None)
+    if path is None:
+        return {}
+    lines = path.read_bytes().decode("utf-8-sig", "replace").splitlines()
+    pairs = (line.split(None, 1) for line in lines)
+    return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
+
+
+def names_any(path: Path, images: list[SourceImage]) -> bool:
+    """Return whether a row of a file names one of the images."""
+    names = {name for image in images for name in _names_of(image)}
+    return any(base_name(cell) in names for row in _read_rows(path) for cell in row)
+
+
+def label_images(
+    images: list[SourceImage],
+    path: Path,
+    wnids: list[str] | None,
+    ignored: dict[str, int],
+) -> tuple[list[SourceImage], list[str]]:
+    """Return the images with their labels in a file, and the classes.
+
+    Args:
+        wnids: the classes that are known; None to take those of the file. A number that is none of
+            them is a position among them, from 0.
+
+    Raises:
+        SourceError: if an image has no row or two classes, or a class is not known.
+    """
+    class_of = _read_classes(path, {name for image in images for name in _names_of(image)})
+    found = [next((n for n in _names_of(image) if n in class_of), None) for image in images]
+    lost = [image.source for image, name in zip(images, found, strict=True) if name is None]
+    if lost:
+        raise SourceError(
+            f"{path}: no row for {len(lost):,} of {len(images):,} images, the first "
+            f"{on_one_line(lost[0])}.",
+            hint="Add those rows, or remove those images.",
+        )
+    used = [class_of[name] for name in found if name is not None]
+    if wnids is None:
+        wnids = sorted(set(used))
+    label_of = {text: _label(text, wnids, path) for text in sorted(set(used))}
+    named = {n for image in images for n in _names_of(image)}
+    count_ignored(ignored, f"row of {path.name} without its image", len(class_of.keys() - named))
+    labels = (label_of[text] for text in used)
+    return [replace(image, label=n) for image, n in zip(images, labels, strict=True)], wnids
+
+
+def _names_of(image: SourceImage) -> tuple[str, str, str]:
+    """Return what a row may call an image: its path in the folder, its name, that to the dot."""
+    base = base_name(image.name)
+    return image.name, base, base.rpartition(".")[0] or base
+
+
+def _label(text: str, wnids: list[str], path: Path) -> int:
+    for name in (text, text.partition(" ")[0]):  # boxes follow in Kaggle's file
+        if name in wnids:
+            return wnids.index(name)
+    if text.isdecimal() and int(text) < len(wnids):
+        return int(text)
+    raise SourceError(
+        f"{path}: class {on_one_line(text[:80])!r} is none of the {len(wnids)} training classes.",
+        hint=f"A class is a name, such as {wnids[0]!r}, or its position in sorted order from 0."
+        if wnids
+        else "Add training images.",
+    )
+
+
+def _read_classes(path: Path, names: set[str]) -> dict[str, str]:
+    """Return the class in each row, by the name in it."""
+    if path.stat().st_size > MAX_BYTES:
+        raise SourceError(f"{path}: over {MAX_BYTES >> 20} MB, no file of labels.")
+    rows = _read_rows(path)
+    if not rows:
+        raise SourceError(f"{path}: no rows of a name and a class.")
+    width = max(map(len, rows))
+    matches = [sum(len(r) > i and base_name(r[i]) in names for r in rows) for i in range(width)]
+    column = matches.index(max(matches))
+    if not max(matches):
+        raise SourceError(
+            f"{path}: no row names an image of the folder; the first is "
+            f"{on_one_line(', '.join(rows[0])[:80])!a}.",
+            hint="A row is the name of an image file and its class.",
+        )
+    header = [] if base_name(rows[0][column]) in names else [cell.lower() for cell in rows.pop(0)]
+    known = [name for name in CLASS_COLUMNS if name in header]
+    classes = header.index(known[0]) if known else (1 if column == 0 else 0)
+    class_of: dict[str, str] = {}
+    for row in rows:
+        if len(row) <= max(column, classes):
+            raise SourceError(
+                f"{path}: a row without a class: {on_one_line(','.join(row)[:80])!a}."
+            )
+        cell, text = row[column], row[classes]
+        name = cell if cell in names else base_name(cell)
+        if class_of.setdefault(name, text) != text:
+            raise SourceError(f"{path} has two classes for {on_one_line(name)}.")
+    return class_of
+
+
+def _read_rows(path: Path) -> list[list[str]]:
+    text = path.read_bytes().decode("utf-8-sig", "replace")
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = next((mark for mark in "\t;," if mark in first), None)
+    if delimiter is None:  # a name may contain blanks
+        rows = [line.strip().rsplit(None, 1) for line in text.splitlines()]
+    else:
+        try:
+            reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+            rows = [[cell.strip() for cell in row] for row in reader]
+        except csv.Error as error:
+            raise SourceError(f"{path}: damaged ({error}).") from error
+    return [row for row in rows if any(row)]
