@@ -4,6 +4,7 @@ Each file in `commands` imports what it runs when it is called, so that `--help`
 nor numpy.
 """
 
+import os
 from typing import Annotated
 
 import typer
@@ -47,6 +48,12 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show results and errors, but no progress.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="In log files, show progress every 10 seconds.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
@@ -54,6 +61,10 @@ def options(
 ) -> None:
     """From ImageNet's archives to the results table of the 2012 AlexNet paper."""
     console.setup()
+    if quiet and verbose:
+        raise typer.BadParameter("contradicts --verbose.", param_hint="--quiet")
+    if quiet or verbose:
+        os.environ[console.VERBOSITY] = "quiet" if quiet else "verbose"
 
 
 app.command()(prep.prep)

@@ -9,6 +9,7 @@ import pytest
 import alexnet_cli
 import alexnet_cli.inference.describe as info_module
 from alexnet_cli.cli import app as cli
+from alexnet_cli.cli import console
 from alexnet_cli.commands.prep import _find_source, _name_of
 from alexnet_cli.data.remote.tar_set import TarSet
 
@@ -136,3 +137,16 @@ def test_recipe_and_settings_are_checked_before_anything_is_read(alexnet, tmp_pa
     assert result.exit_code == 2
     assert "no recipe 'vgg'" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("option", "verbosity"), [("--quiet", "quiet"), ("-v", "verbose")])
+def test_jobs_and_replicas_inherit_how_much_is_shown(alexnet, monkeypatch, option, verbosity):
+    monkeypatch.setenv(console.VERBOSITY, "normal")
+    assert alexnet(option, "recipes", "paper").exit_code == 0
+    assert os.environ[console.VERBOSITY] == verbosity
+
+
+def test_quiet_and_verbose_contradict_each_other(alexnet):
+    result = alexnet("--quiet", "--verbose", "recipes")
+    assert result.exit_code == 2
+    assert "contradicts --verbose" in result.stderr
