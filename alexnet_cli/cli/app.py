@@ -5,6 +5,9 @@ nor numpy.
 """
 
 import os
+import platform
+from contextlib import suppress
+from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -33,17 +36,24 @@ from alexnet_cli.commands import (
 app = typer.Typer(
     cls=ErrorBoundary,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+REPORTED_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "onnx", "onnxruntime-gpu")
+
+
 def _print_version(wanted: bool) -> None:
-    if wanted:
-        console.print_line(f"alexnet {__version__}")
-        raise typer.Exit
+    if not wanted:
+        return
+    console.print_line(f"alexnet {__version__}")
+    console.print_line(f"python {platform.python_version()} on {platform.platform()}")
+    for name in REPORTED_PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            console.print_line(f"{name} {metadata.version(name)}")
+    raise typer.Exit
 
 
 @app.callback()
@@ -56,7 +66,8 @@ def options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show versions."),
     ] = False,
 ) -> None:
     """From ImageNet's archives to the results table of the 2012 AlexNet paper."""

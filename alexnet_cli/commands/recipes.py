@@ -9,13 +9,17 @@ from rich.table import Table
 from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.options import (
     AsJson,
+    complete_recipe,
 )
 from alexnet_cli.cli.tables import show
 
 
 def recipes(
     name: Annotated[
-        str | None, typer.Argument(help="Name of a recipe, to show all its fields.")
+        str | None,
+        typer.Argument(
+            help="Name of a recipe, to show all its fields.", autocompletion=complete_recipe
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
