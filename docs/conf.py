@@ -1,0 +1,37 @@
+"""Sphinx builds the documentation with this: `tools/docs`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+CLI = "alexnet_cli.cli.app"  # the module whose `app` is the command line
+
+project = "alexnet"
+extensions = ["myst_parser"]
+exclude_patterns = []
+html_theme = "furo"
+html_title = "alexnet"
+html_show_copyright = False
+myst_heading_anchors = 3
+
+
+def command_reference() -> str:
+    """Return what Typer's own tool writes about every command, without the list of commands."""
+    command = [sys.executable, "-m", "typer", CLI, "utils", "docs", "--name", "alexnet"]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True)
+    before, _, rest = done.stdout.partition("**Commands**:")
+    return before.replace("# `alexnet`", "# Commands", 1) + rest[rest.index("## ") :]
+
+
+def fill_in_commands(_: Sphinx, page: str, source: list[str]) -> None:
+    """Replace the page docs/commands.md by the reference."""
+    if page == "commands":
+        source[0] = command_reference()
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the functions above."""
+    app.connect("source-read", fill_in_commands)

@@ -1,0 +1,161 @@
+"""README.md and docs/*.md: their command lines run, their links and paths lead somewhere."""
+
+import re
+import shlex
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from alexnet_cli.cli.app import app
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = {page.name: page for page in (README, *sorted((ROOT / "docs").glob("*.md")))}
+COMMANDS = get_command(app).commands
+
+# Programs in the pages that are not ours.
+OTHERS = {".", "pip", "python3", "pytest", "dask", "srun"}
+
+# What makes a command of a page take seconds; a later option replaces an earlier one.
+TINY = ("--set", "crop_size=56", "--set", "width=0.0625")
+SHORTER = {
+    "prep": ("--size", "64", "--workers", "1"),
+    "train": (*TINY, "--epochs", "1", "--set", "batch_size=16"),
+    "check": ("--set", "width=0.125", "--set", "crop_size=99", "--set", "learning_rate=0.03"),
+    "reproduce": (*TINY, "--set", "batch_size=2"),
+}
+# Command lines that are read but not run, by a part of them.
+NOT_RUN = {
+    "://": "needs a network or a cluster",
+    "torchrun": "needs several machines",
+    "alexnet demo": "takes minutes; its own tests run it",
+    "alexnet bench": "measures for minutes; its own tests run it",
+    "{000000..000063}": "needs 64 tars",
+    "runs/pretrain-2011": "needs a network trained on 21,843 classes",
+}
+
+
+def shell_lines(page: Path) -> list[str]:
+    """Return the command lines of the sh blocks of a page, continued lines joined."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+
+
+def parts_of(line: str) -> list[list[str]]:
+    """Return the commands of a line, which `&&` and `&` separate, each as a shell splits it."""
+    parts, words = [[]], shlex.split(line, posix=True)
+    for word in words:
+        if word in ("&&", "&"):
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return [part for part in parts if part]
+
+
+def inline_commands(page: Path) -> list[str]:
+    """Return the `alexnet ...` command lines between backquotes in a page's text."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [" ".join(found.split()) for found in re.findall(r"`(alexnet\s[^`]+)`", text)]
+
+
+def read_arguments(arguments: list[str]) -> None:
+    """Let a command read its arguments, without running it."""
+    name, *rest = [word for word in arguments if word != "--debug"]
+    if name in ("--help", "COMMAND"):
+        return
+    assert name in COMMANDS, f"there is no command {name}"
+    if rest:
+        COMMANDS[name].make_context(name, rest)
+
+
+def read_command(words: list[str]) -> None:
+    """Check one command of a line: ours are read by the program, tools must exist."""
+    program = words[1] if words[0] == "python" else words[0]
+    if program == "torchrun":
+        read_arguments(words[words.index("alexnet_cli") + 1 :])
+    elif program == "alexnet":
+        read_arguments(words[1:])
+    elif program.startswith("tools/"):
+        source = (ROOT / program).read_text()
+        for option in (word for word in words if word.startswith("--")):
+            assert option in source, f"{program} has no {option}"
+    else:
+        assert program in OTHERS, f"what is {program}?"
+
+
+def run_page(page: Path, archives: Path) -> list[str]:
+    """Run the alexnet commands of a page in this folder, one after the other; return them."""
+    done = []
+    for line in shell_lines(page):
+        if any(part in line for part in NOT_RUN):
+            continue
+        for words in parts_of(line):
+            if words[0] != "alexnet":
+                continue
+            arguments = [str(archives) if word == "/data/imagenet" else word for word in words[1:]]
+            if "--resume" not in arguments:  # which takes the recipe from the run
+                arguments += SHORTER.get(arguments[0], ())
+            if arguments[0] in ("train", "reproduce"):
+                arguments += ["--device", "cpu"]
+            if "--gpus" in arguments and int(arguments[arguments.index("--gpus") + 1]) > 2:
+                arguments += ["--gpus", "2"]
+            result = CliRunner().invoke(app, arguments)
+            assert result.exit_code == 0, f"{arguments}\n{result.output}"
+            done.append(arguments[0])
+    return done
+
+
+@pytest.fixture(scope="module")
+def workplace(release, tmp_path_factory) -> Path:
+    """A folder where the commands of the README ran, with class folders of photos."""
+    folder = tmp_path_factory.mktemp("workplace")
+    rng = np.random.default_rng(0)
+    for name in (f"{kind}/{number}.png" for kind in ("cat", "dog") for number in range(10)):
+        path = folder / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (70, 80, 3), np.uint8)).save(path)
+    with chdir(folder):
+        ran = run_page(README, release)
+    assert ran == ["prep", "pca", "train", "eval", "export", "predict"]
+    return folder
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "README.md"])
+def test_commands_of_a_page_run_after_those_of_the_readme(name, workplace, release):
+    with chdir(workplace):
+        run_page(PAGES[name], release)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_command_lines_are_read_by_the_program_as_written(name):
+    for line in [*shell_lines(PAGES[name]), *inline_commands(PAGES[name])]:
+        for words in parts_of(line):
+            read_command(words)
+
+
+def test_every_command_is_in_the_table_of_the_readme():
+    listed = re.findall(r"^\| `alexnet (\w+)", README.read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(COMMANDS)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_and_named_paths_exist(name):
+    page = PAGES[name]
+    text = page.read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        assert (page.parent / path).exists(), target
+        assert not anchor or anchor in anchors(page.parent / path), target
+    for path in re.findall(r"`((?:alexnet_cli|docs|tests|tools)/[\w./-]*)", text):
+        assert (ROOT / path).exists(), path
