@@ -20,6 +20,7 @@ from alexnet_cli.commands import (
     bench,
     check,
     demo,
+    doctor,
     ensemble,
     evaluate,
     export,
@@ -92,6 +93,7 @@ app.command()(export.export)
 app.command()(info.info)
 app.command()(recipes.recipes)
 app.command()(demo.demo)
+app.command()(doctor.doctor)
 
 
 def main() -> None:
