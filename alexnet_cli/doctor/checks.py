@@ -6,7 +6,6 @@ A library that is missing or broken must not end the report, so the checks impor
 import importlib
 import importlib.metadata
 import io
-import os
 import platform
 import shutil
 import sys
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alexnet_cli.io.cores import num_cores
+from alexnet_cli.io.cores import memory_limit, num_cores
 from alexnet_cli.io.disk import size_in_words
 
 EXTRAS = {
@@ -217,7 +216,10 @@ def _read_back(image_format: str) -> Callable[[], str]:
 
 
 def _check_machine() -> Iterator[Check]:
-    yield Check("machine", "cores", True, f"{num_cores()} of {os.cpu_count()} may be used")
+    yield Check("machine", "cores", True, f"{num_cores()} may be used")
+    limit = memory_limit()
+    detail = f"{size_in_words(limit)} allowed by the container" if limit else "no limit set"
+    yield Check("machine", "memory", True, detail)
     for name, folder in (("disk", Path()), ("temporary", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free
         detail = f"{size_in_words(free)} free in {folder.resolve()}"
