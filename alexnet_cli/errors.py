@@ -1,4 +1,4 @@
-"""Everything a user can be told went wrong, and the exit code that says so to a script.
+"""Every error that a user can see, and the exit code that tells it to a script.
 
 AlexNetError                 1  failed
   UsageError                 2  the command line

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import train
 from typer.testing import CliRunner
 
 from alexnet_cli.cli.app import app
 from alexnet_cli.data.demo.archives import write_demo_archives
 from alexnet_cli.data.pca import pca
-from alexnet_cli.prep.build import PrepOptions, prep
+from alexnet_cli.prep.build import prep
+from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER, Recipe
-from alexnet_cli.training.run import train
 
 torch.set_num_threads(1)
 
@@ -56,7 +57,7 @@ def release(tmp_path_factory) -> Path:
 def dataset(release, tmp_path_factory) -> Path:
     """Shards of 25 images of the release at 112 pixels, with pixel statistics. Read only."""
     folder = tmp_path_factory.mktemp("datasets") / "tiny"
-    prep(release, folder, PrepOptions(size=IMAGE_SIZE, shard_size=25), num_workers=1)
+    prep(PrepRequest(release, folder, PrepOptions(size=IMAGE_SIZE, shard_size=25), workers=1))
     pca(folder)
     return folder
 
@@ -80,7 +81,7 @@ def runs(dataset, tmp_path_factory) -> Runs:
     """Two finished runs of two epochs. Read only."""
     folder = tmp_path_factory.mktemp("runs")
     for name, seed in (("first", 1), ("second", 2)):
-        train(dataset, folder / name, replace(TINY, seed=seed), device="cpu")
+        train(dataset, folder / name, replace(TINY, seed=seed))
     return Runs(folder / "first", folder / "second")
 
 

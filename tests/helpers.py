@@ -1,10 +1,13 @@
 """What several test files need: images, files, and a progress that listens."""
 
+import hashlib
 import importlib.machinery
 import importlib.util
 import io
 import json
+import re
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,21 +15,41 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 
+from alexnet_cli.cli import hints
+from alexnet_cli.cli.hints import message
+from alexnet_cli.data.dataset_ref import DatasetRef
+from alexnet_cli.distributed.device_plan import Runtime
+from alexnet_cli.distributed.runtime_config import RuntimeConfig
+from alexnet_cli.errors import AlexNetError
+from alexnet_cli.inference.classifier import build_classifier
+from alexnet_cli.inference.evaluate import EvalRequest, EvalResult
+from alexnet_cli.inference.evaluate import evaluate as run_evaluate
+from alexnet_cli.inference.predict_split import open_pair, predict_split
+from alexnet_cli.inference.predictions import Predictions
+from alexnet_cli.io.progress import SILENT
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState, load_checkpoint
+from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.recipes.small import DEMO
+from alexnet_cli.training.run import TrainRequest, TrainResult
+from alexnet_cli.training.run import train as run_train
+
+CPU = torch.device("cpu")
+RUNTIME_FIELDS = ("device", "num_devices", "columns", "precision", "compiled")
 
 
 class Listener:
-    """A progress that keeps what it is told; tests that act on it override `advance`."""
+    """A progress that keeps what is reported; tests that act on it override `advance`."""
 
     def __init__(self):
         self.what, self.total, self.done = "", None, 0
         self.lines, self.notes = [], []
 
     def say(self, line: str) -> None:
-        self.lines.append(line)
+        self.lines.append(hints.sentence(line))
 
     @contextmanager
     def track(self, what: str, total: int | None = None) -> Iterator["Listener"]:
@@ -36,6 +59,16 @@ class Listener:
     def advance(self, count: int = 1, note: str = "") -> None:
         self.done += count
         self.notes.append(note)
+
+
+@contextmanager
+def refused(kind: type[AlexNetError], pattern: str) -> Iterator[pytest.ExceptionInfo]:
+    """Expect an error that is shown as at most three lines, which match a pattern."""
+    with pytest.raises(kind) as caught:
+        yield caught
+    lines = message(caught.value)
+    assert re.search(pattern, lines), lines
+    assert lines.count("\n") < 3
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -51,11 +84,15 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-def edit_index(folder: Path, change: Callable[[dict], None]) -> None:
-    """Change index.json of a dataset."""
+def edit_index(folder: Path, change: Callable[[dict], None], *, sign: bool = False) -> None:
+    """Change index.json of a dataset; `sign` gives it the checksum of its new content."""
     path = folder / "index.json"
     content = json.loads(path.read_text())
     change(content)
+    if sign:
+        del content["checksum"]
+        text = json.dumps(content, sort_keys=True)
+        content["checksum"] = hashlib.sha256(text.encode()).hexdigest()
     path.write_text(json.dumps(content))
 
 
@@ -77,6 +114,24 @@ def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options) -> b
     return file.getvalue()
 
 
+def tar_of(files: dict[str, bytes]) -> bytes:
+    """Return a tar of files by name."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+def tar_header(name: str, size: int, kind: bytes) -> bytes:
+    """Return the header block of a member of any type, whose content does not follow."""
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
 def levels_apart(a: np.ndarray, b: np.ndarray) -> int:
     """Return the largest difference of two images."""
     return int(np.abs(a.astype(int) - b.astype(int)).max())
@@ -88,7 +143,7 @@ def a_checkpoint(epoch: int) -> Checkpoint:
     return Checkpoint(
         recipe=DEMO,
         weights={"a.weight": tensor},
-        velocity={"a.weight": -tensor},
+        optimizer={"a.weight.momentum_buffer": -tensor},
         pixels={},
         classes=[("n01", "one")],
         fingerprint="f",
@@ -96,15 +151,60 @@ def a_checkpoint(epoch: int) -> Checkpoint:
     )
 
 
+def split_options(options: dict) -> tuple[RuntimeConfig, dict]:
+    """Return the configuration that options name, on the CPU by default, and the others."""
+    runtime = {name: options.pop(name) for name in RUNTIME_FIELDS if name in options}
+    return RuntimeConfig(**{"device": "cpu"} | runtime), options
+
+
+def train(dataset, run: Path, recipe: Recipe, progress=SILENT, **options) -> TrainResult | None:
+    """Train a run on the CPU; options are fields of its request or its runtime."""
+    runtime, fields = split_options(options)
+    ref = DatasetRef.parse(dataset)
+    return run_train(TrainRequest(ref, run, recipe, runtime=runtime, **fields), progress)
+
+
+def resume(
+    dataset,
+    run: Path,
+    recipe: Recipe | None = None,
+    num_epochs: int | None = None,
+    progress=SILENT,
+    **options,
+) -> TrainResult | None:
+    """Resume a run as `train` begins one."""
+    options |= {"resume": True, "num_epochs": num_epochs}
+    return train(dataset, run, recipe, progress, **options)
+
+
+def evaluate(checkpoint: Path, dataset, progress=SILENT, **options) -> EvalResult | None:
+    """Measure a checkpoint on the CPU; options are fields of its request or its runtime."""
+    runtime, fields = split_options(options)
+    ref = DatasetRef.parse(dataset)
+    return run_evaluate(EvalRequest(checkpoint, ref, runtime=runtime, **fields), progress)
+
+
+def predict_checkpoint(
+    path: Path, dataset, split: str, num_views: int, progress=SILENT, *, num_devices: int = 1
+) -> Predictions:
+    """Return the predictions of a checkpoint on the CPU."""
+    checkpoint, opened = open_pair(path, DatasetRef.parse(dataset), split)
+    classifier = build_classifier(checkpoint, Runtime((CPU,) * num_devices), path)
+    name = checkpoint.weights_hash()
+    return predict_split(
+        classifier, opened, split, num_views=num_views, weights_hash=name, progress=progress
+    )
+
+
 def read_last(run: Path) -> Checkpoint:
-    """Return the last checkpoint of a run, with its velocity."""
-    return load_checkpoint(run / "last.safetensors", with_velocity=True)
+    """Return the last checkpoint of a run, with its optimizer state."""
+    return load_checkpoint(run / "last.safetensors", with_optimizer=True)
 
 
 def assert_near(found: Path, expected: Path) -> None:
     """See that two runs learned the same, but for rounding."""
     mine, theirs = read_last(found), read_last(expected)
-    for kind in ("weights", "velocity"):
+    for kind in ("weights", "optimizer"):
         for name, tensor in getattr(theirs, kind).items():
             np.testing.assert_allclose(
                 getattr(mine, kind)[name], tensor, rtol=1e-5, atol=1e-5, err_msg=f"{kind} {name}"

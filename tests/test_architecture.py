@@ -1,6 +1,7 @@
 """The rules of the layout, read from the source: layers, and where libraries are used."""
 
 import ast
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ SOURCES = [*FILES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "too
 # A module imports from its own layer or from those below it.
 LAYERS = [
     ("", "errors", "io"),
-    ("recipes",),
+    ("recipes", "types"),
     ("data", "model"),
     ("onnx", "distributed"),
     ("prep", "training", "inference"),
@@ -133,8 +134,38 @@ def test_source_is_ascii():
     assert [str(path) for path in SOURCES if not path.read_bytes().isascii()] == []
 
 
-def test_changelog_has_a_place_for_the_next_release():
-    assert "\n## [Unreleased]\n" in (ROOT / "CHANGELOG.md").read_text()
+BELOW = [name for name in MODULES if top_part(name) not in LAYERS[-1]]
+OPTION = re.compile(r"(?<![\w-])--[a-z]")
+
+
+@pytest.mark.parametrize("name", BELOW)
+def test_options_are_named_by_the_command_line_only(name):
+    text = MODULES[name].read_text()
+    found = [line for line in text.splitlines() if OPTION.search(line)]
+    assert not found, f"{name} names an option: {found[0].strip()}"
+
+
+def texts_of(node: ast.AST) -> list[str]:
+    """Return the literal parts of every string in an expression."""
+    return [
+        part.value
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    ]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_errors_are_raised_as_fields_of_one_line_each(name):
+    for node in ast.walk(tree_of(MODULES[name])):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            assert not any("\n" in text for text in texts_of(node.exc)), f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("name", BELOW)
+def test_errors_are_never_cut_apart_or_typed_again(name):
+    text = MODULES[name].read_text()
+    assert '.split("\\n")[' not in text
+    assert not re.search(r"type\(\w*error\w*\)\(", text)
 
 
 @pytest.mark.parametrize("name", MODULES)

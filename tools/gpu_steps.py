@@ -19,7 +19,7 @@ import xml.etree.ElementTree as ET
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,35 +29,36 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alexnet_cli.bench import run as bench_verb
 from alexnet_cli.bench.clock import Clock
-from alexnet_cli.bench.kernels import NUM_SHOWN, Kernel, kernel_table
-from alexnet_cli.bench.measure import MEASUREMENTS
-from alexnet_cli.bench.run import Extent, Ways
+from alexnet_cli.bench.run import BenchRequest
+from alexnet_cli.bench.run import bench as measure_speed
 from alexnet_cli.bench.stages import AHEAD, MIN_EPOCH, draw_batch, drawn_stats, lengthen
-from alexnet_cli.data.batches.order import batches_of, order_of
+from alexnet_cli.commands.bench import NUM_KERNELS, kernel_lines
+from alexnet_cli.data.batches.loader import batches_of, order_of
 from alexnet_cli.data.batches.readers import ThreadReader
-from alexnet_cli.data.dataset_ref import stats_of
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.demo.images import CLASSES, draw_numbered
 from alexnet_cli.data.pca import pca
 from alexnet_cli.data.shards.dataset import Dataset, open_dataset
-from alexnet_cli.distributed.precision import PRECISIONS, allow_tf32
+from alexnet_cli.distributed.device_plan import Runtime
+from alexnet_cli.distributed.precision import allow_tf32
 from alexnet_cli.distributed.prefetch import open_reader, to_device
 from alexnet_cli.distributed.replicas import ALONE, Replicas
+from alexnet_cli.distributed.runtime_config import PRECISIONS, RuntimeConfig
 from alexnet_cli.errors import Stopped
-from alexnet_cli.inference.evaluate import evaluate
+from alexnet_cli.inference.evaluate import EvalRequest, evaluate
 from alexnet_cli.io.cores import num_cores
 from alexnet_cli.model.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from alexnet_cli.model.layers import CeilConv2d, LocalResponseNorm
-from alexnet_cli.model.schedule import Rates
+from alexnet_cli.model.schedule import LearningRates
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER, Recipe
 from alexnet_cli.recipes.small import DEMO
-from alexnet_cli.training import run as train_verb
-from alexnet_cli.training.train_step import Place, TrainStep
+from alexnet_cli.training.run import TrainRequest, train
+from alexnet_cli.training.train_step import TrainStep
 
 ROOT = Path(__file__).resolve().parent.parent
-RATES = Rates(0.01, 0.02)
+RATES = LearningRates(0.01, 0.02)
 NUM_CLASSES = 1000
 FEED_BATCHES = 60
 STEPS_RESUMED = 5  # of an epoch
@@ -138,6 +139,10 @@ class Check:
         found = f"{found:.2g}" if isinstance(found, float) else str(found)
         self._send({"check": {"what": what, "passed": bool(passed), "found": found}})
 
+    def runtime(self, precision: str = "fp32", *, compiled: bool = False) -> RuntimeConfig:
+        """Return the configuration of a command on the one device."""
+        return RuntimeConfig(self.device.type, 1, precision=precision, compiled=compiled)
+
     def needs_cuda(self) -> None:
         """Skip the step in a rehearsal."""
         if self.rehearse:
@@ -172,9 +177,9 @@ def build(
     compiled: bool = False,
     replicas: Replicas = ALONE,
 ) -> TrainStep:
-    """Return a learner at the beginning of training."""
-    place = Place(devices, precision, compiled, replicas)
-    train_step = TrainStep(recipe, NUM_CLASSES, drawn_stats(check.size.image_size), place)
+    """Return a train step at the beginning of training."""
+    runtime = Runtime(devices, precision, compiled, replicas)
+    train_step = TrainStep(recipe, NUM_CLASSES, drawn_stats(check.size.image_size), runtime)
     train_step.begin()
     return train_step
 
@@ -188,7 +193,7 @@ def draw(check: Check, num: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def update(train_step: TrainStep, batch: tuple[Tensor, Tensor], step: int = 0) -> Tensor:
     """Make update number `step` + 1 and return the loss before it."""
-    device, num = train_step.place.devices[0], len(batch[1])
+    device, num = train_step.runtime.device, len(batch[1])
     tally = torch.zeros(3, dtype=torch.float64, device=device)
     loss = train_step.loss(batch, TrainState(step=step), num, tally)
     train_step.update(loss, RATES, step + 1)
@@ -204,7 +209,7 @@ class _NoData:
 def state(train_step: TrainStep) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return the whole network's weights and momentum buffers."""
     checkpoint = train_step.checkpoint(_NoData, TrainState(), {})
-    return checkpoint.weights, checkpoint.velocity
+    return checkpoint.weights, checkpoint.optimizer
 
 
 def largest_difference(mine: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
@@ -217,7 +222,7 @@ def largest_difference(mine: dict[str, np.ndarray], other: dict[str, np.ndarray]
 
 
 def compare(check: Check, what: str, mine: TrainStep, other: TrainStep, limits: tuple) -> None:
-    """Check weights and momentum buffers of two learners against limits for each."""
+    """Check weights and momentum buffers of two train steps against limits for each."""
     names = ("weights", "momentum buffers")
     for name, a, b, limit in zip(names, state(mine), state(other), limits, strict=True):
         difference = largest_difference(a, b)
@@ -306,13 +311,13 @@ def _prepare_given(check: Check) -> None:
 def update_against_cpu(check: Check) -> None:
     """One update on the GPU is that of the CPU."""
     recipe, cpu = without_dropout(check.size.recipe), torch.device("cpu")
-    losses, learners = [], []
+    losses, train_steps = [], []
     for device in (check.device, cpu):
-        learners.append(build(check, recipe, (device,)))
-        losses.append(update(learners[-1], draw(check, check.size.batch, device)).item())
+        train_steps.append(build(check, recipe, (device,)))
+        losses.append(update(train_steps[-1], draw(check, check.size.batch, device)).item())
     difference = abs(losses[0] / losses[1] - 1)
     check.check("loss of the CPU within 1e-5", difference < 1e-5, difference)
-    compare(check, "the CPU's update", *learners, (1e-4, 1e-3))
+    compare(check, "the CPU's update", *train_steps, (1e-4, 1e-3))
 
 
 def split(check: Check) -> None:
@@ -407,14 +412,16 @@ def precisions(check: Check) -> None:
 
 def _check_evaluation(check: Check, least: float, most: float) -> None:
     dataset = check.dataset(check.train_data)
-    place = Place((check.device,))
-    train_step = TrainStep(check.size.recipe, len(dataset.classes), stats_of(dataset), place)
+    runtime, stats = Runtime((check.device,)), dataset.load_pixel_stats()
+    train_step = TrainStep(check.size.recipe, len(dataset.classes), stats, runtime)
     train_step.begin()
     path = check.work / "untrained.safetensors"
     save_checkpoint(path, train_step.checkpoint(dataset, TrainState(), {}))
     allow_tf32("tf32")  # as torch begins; an evaluation must not rely on what was before it
     with rounding_noted(check.device) as errors:
-        evaluate(path, check.train_data, num_views=1, device=check.device.type)
+        evaluate(
+            EvalRequest(path, DatasetRef(check.train_data), num_views=1, runtime=check.runtime())
+        )
     what = f"evaluation: error of products below {most:g}"
     _check_rounding(check, what, errors, least, most)
 
@@ -538,18 +545,19 @@ def resume(check: Check) -> None:
     check.dataset(data)
     size, steps = check.size.train_images // STEPS_RESUMED, STEPS_RESUMED
     recipe = replace(check.size.trained, epochs=2, batch_size=size)
-    where = {"device": check.device.type, "num_devices": 1}
     straight, stopped = check.work / "straight", check.work / "stopped"
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        train_verb.train(data, straight, recipe, **where)
-        if not _is_stopped(check, stopped, recipe, where):
+        train(TrainRequest(DatasetRef(data), straight, recipe, runtime=check.runtime()))
+        request = TrainRequest(DatasetRef(data), stopped, recipe, runtime=check.runtime())
+        if not _is_stopped(check, request):
             return
-        train_verb.resume(data, stopped, None, **where)
+        train(replace(request, resume=True))
     finally:
         torch.use_deterministic_algorithms(False)
     runs = [
-        load_checkpoint(run / "last.safetensors", with_velocity=True) for run in (stopped, straight)
+        load_checkpoint(run / "last.safetensors", with_optimizer=True)
+        for run in (stopped, straight)
     ]
     at = [(run.train_state.epoch, run.train_state.total_steps) for run in runs]
     check.check("as many epochs and updates", at[0] == at[1] == (2, 2 * steps), at[0])
@@ -558,7 +566,7 @@ def resume(check: Check) -> None:
     ]
     loss = abs(losses[0]["train_loss"] / losses[1]["train_loss"] - 1)
     weights = largest_difference(runs[0].weights, runs[1].weights)
-    buffers = largest_difference(runs[0].velocity, runs[1].velocity)
+    buffers = largest_difference(runs[0].optimizer, runs[1].optimizer)
     check.figure("equal bit for bit", weights == buffers == loss == 0)
     found = {"loss of the epoch": loss, "weights": weights, "momentum buffers": buffers}
     limits = (0.0,) * 3 if check.rehearse else (0.01, 1e-3, 0.5)
@@ -566,13 +574,13 @@ def resume(check: Check) -> None:
         check.check(f"{name} within {limit:g}", difference <= limit, difference)
 
 
-def _is_stopped(check: Check, run: Path, recipe: Recipe, where: dict) -> bool:
+def _is_stopped(check: Check, request: TrainRequest) -> bool:
     """Train until a signal in the second epoch and check that the run stopped there."""
     progress = _StopsAt(STEPS_RESUMED + 2)
     try:
-        train_verb.train(check.train_data, run, recipe, progress=progress, **where)
+        train(request, progress)
     except Stopped:
-        at = load_checkpoint(run / "last.safetensors", with_velocity=True).train_state
+        at = load_checkpoint(request.run / "last.safetensors", with_optimizer=True).train_state
         passed = at.epoch == 1 and 0 < at.step < STEPS_RESUMED
         check.check("SIGTERM stops the run in its second epoch", passed, f"step {at.step}")
         return True
@@ -602,17 +610,15 @@ def tests(check: Check) -> None:
         check.figure(f"skipped {case.get('name')}", reason)
 
 
-def measure_way(
-    check: Check, batch: int, precision: str, compiled: bool, extent: Extent, out: Path | None
-) -> dict:
+def measure_way(check: Check, precision: str, *, compiled: bool = False, **options) -> dict:
     """Run `alexnet bench` for one way to train and return its figures."""
-    recipe, ways = check.size.recipe, Ways((batch,), (precision,), (compiled,))
-    found = bench_verb.bench(
-        check.bench_data, recipe, ways, device=check.device.type, num_devices=1, extent=extent,
-        out=out,
-    )  # fmt: skip
+    runtime = check.runtime(precision, compiled=compiled)
+    request = BenchRequest(
+        check.size.recipe, DatasetRef(check.bench_data), runtime=runtime, **options
+    )
+    found = asdict(measure_speed(request))
     forget()
-    return found.benches[0]
+    return found
 
 
 def report_way(check: Check, name: str, found: dict) -> None:
@@ -628,9 +634,7 @@ def bench(check: Check) -> None:
     check.dataset(check.bench_data)
     size, began = check.size, time.perf_counter()
     precision = size.bench_precisions[-1]
-    found = measure_way(
-        check, size.full_batch, precision, False, Extent(2 * size.seconds, MEASUREMENTS), None
-    )
+    found = measure_way(check, precision, batch_size=size.full_batch, seconds=2 * size.seconds)
     report_way(check, f"everything, batch {size.full_batch}, {precision}", found)
     for what in ("roofline", "used", "baseline_loader", "ratios"):
         check.figure(what, found[what])
@@ -642,8 +646,7 @@ def bench(check: Check) -> None:
                 check.figure(f"batch {batch}, {precision}", "not measured: no time was left")
                 continue
             only = ("shards",) if check.rehearse else ("step", "shards")
-            extent = Extent(size.seconds, only)
-            found = measure_way(check, batch, precision, False, extent, None)
+            found = measure_way(check, precision, batch_size=batch, seconds=size.seconds, only=only)
             report_way(check, f"batch {batch}, {precision}", found)
 
 
@@ -704,14 +707,15 @@ def _variants() -> list[tuple[str, nn.Module, tuple[int, int]]]:
 def profile(check: Check) -> None:
     """The kernels of a step in bf16."""
     precision = check.size.bench_precisions[-1]
-    extent = Extent(check.size.seconds, (), with_kernels=True)
-    folder = check.work / "profile"
-    found = measure_way(check, check.size.profile_batch, precision, False, extent, folder)
-    report_way(check, f"batch {check.size.profile_batch}, {precision}", found)
-    kernels = [Kernel(**kernel) for kernel in found["kernels"]]
-    check.figure("ms per step in kernels", 1e3 * sum(kernel.seconds for kernel in kernels))
-    check.figure("kernels of a step", kernel_table(kernels[:NUM_SHOWN], width=110))
-    shutil.copy(folder / "kernels.txt", check.out / "kernels.txt")
+    batch = check.size.profile_batch
+    options = {"batch_size": batch, "seconds": check.size.seconds, "only": (), "kernels": True}
+    found = measure_way(check, precision, **options)
+    report_way(check, f"batch {batch}, {precision}", found)
+    kernels = found["kernels"]
+    check.figure("ms per step in kernels", 1e3 * sum(kernel["seconds"] for kernel in kernels))
+    check.figure("kernels of a step", kernel_lines(kernels[:NUM_KERNELS], width=110))
+    text = "".join(f"{line}\n" for line in kernel_lines(kernels))
+    (check.out / "kernels.txt").write_text(text)
     check.check("kernels were seen", len(kernels) > 5, len(kernels))
 
 
@@ -719,11 +723,13 @@ def training(check: Check) -> None:
     """Train to a stated error in a stated time, from weights drawn at random."""
     data, run = check.train_data, check.work / "trained"
     check.dataset(data)
-    where = {"device": check.device.type, "num_devices": 1}
     began = time.perf_counter()
-    result = train_verb.train(data, run, check.size.trained, **where)
+    runtime = check.runtime()
+    result = train(TrainRequest(DatasetRef(data), run, check.size.trained, runtime=runtime))
     seconds = time.perf_counter() - began
-    found = evaluate(run / "best.safetensors", data, num_views=10, device=check.device.type)
+    found = evaluate(
+        EvalRequest(run / "best.safetensors", DatasetRef(data), runtime=check.runtime())
+    )
     recipe = check.size.trained
     check.figure("recipe", f"{recipe.name}, {recipe.epochs} epochs of {check.size.train_images}")
     check.figure("seconds, validation after every epoch included", seconds)
@@ -744,18 +750,19 @@ def compiled(check: Check) -> None:
     """Compiled kernels learn what others do, dropout included; their speed."""
     check.needs_cuda()
     batch = draw(check, check.size.batch, check.device)
-    learners = [
+    train_steps = [
         build(check, check.size.recipe, (check.device,), compiled=compiled)
         for compiled in (True, False)
     ]
-    for train_step in learners:
+    for train_step in train_steps:
         update(train_step, batch)
-    compare(check, "eager kernels' update", *learners, (1e-4, 1e-3))
+    compare(check, "eager kernels' update", *train_steps, (1e-4, 1e-3))
     forget()
     torch.compiler.reset()
-    extent = Extent(check.size.seconds, ("step",))
-    found = measure_way(check, check.size.full_batch, "bf16", True, extent, None)
-    report_way(check, f"batch {check.size.full_batch}, bf16, compiled", found)
+    batch, seconds = check.size.full_batch, check.size.seconds
+    options = {"batch_size": batch, "seconds": seconds, "only": ("step",)}
+    found = measure_way(check, "bf16", compiled=True, **options)
+    report_way(check, f"batch {batch}, bf16, compiled", found)
     check.figure("seconds of the first step", found["compile_seconds"])
 
 

@@ -1,10 +1,11 @@
-"""The baseline: torchvision's alexnet in a plain PyTorch loop, as its users write one.
+"""The baseline: torchvision's alexnet in a plain PyTorch loop.
 
-torchvision's network is that of a later paper: no response normalization, no groups, other widths.
+It is the network of a later paper: no response normalization, no groups, other widths.
 """
 
 import io
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,15 +19,15 @@ from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.distributed.precision import autocast
 from alexnet_cli.io.cores import num_cores
 
-MIN_CROP = 63  # of its last pooling something must be left
+MIN_CROP = 63  # the smallest crop of which its last pooling leaves something
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PREFETCH_FACTOR = 2  # torch's default
-LARGE_BATCH = 1024  # from here on one batch a worker is ready: two of 2,048 on 16 cores are 39 GB
+LARGE_BATCH = 1024  # from here on one batch per worker: two of 2,048 on 16 cores are 39 GB
 TIMEOUT_SECONDS = 60  # without a batch; then torch raises a RuntimeError
 
 
 class JpegDataset(data.Dataset):
-    """The images of a split as torchvision's users read them: Pillow, then their transforms."""
+    """The images of a split, read by Pillow and torchvision's transforms."""
 
     def __init__(self, split: Split, crop_size: int):
         self.split, self.labels = split, split.labels
@@ -47,7 +48,7 @@ class JpegDataset(data.Dataset):
             return self.transform(image.convert("RGB")), int(self.labels[position])
 
     def __getstate__(self) -> tuple:
-        """Leave out the open files of the split: a worker process opens its own."""
+        """Leave out the open files of the split, because a worker process opens its own."""
         split = self.split
         fields = (split.name, split.folder, split.shards, split.samples, split.image_size)
         return fields, self.transform
@@ -70,7 +71,7 @@ class Baseline:
             self.net.compile()
 
     def on_drawn(self, num: int, crop_size: int) -> Callable[[], None]:
-        """Return a call that makes one step on a drawn batch, float32 on the device."""
+        """Return a call that runs one step on a random float32 batch on the device."""
         images = torch.randn(num, 3, crop_size, crop_size, device=self.device)
         labels = torch.randint(self.num_classes, (num,), device=self.device)
         return lambda: self._step(images, labels)
@@ -78,41 +79,40 @@ class Baseline:
     def from_jpegs(
         self, split: Split, num: int, crop_size: int, num_workers: int | None = None
     ) -> Stretch:
-        """Time steps on a split's images through one DataLoader, whose workers are then ended.
+        """Time steps on a split's images through one DataLoader, and end its workers.
 
-        What its workers prepared before the clock began is used up first, and the steps that are
-        timed are several times as many batches as they keep ready. One random order of all images
-        follows the other without a pause, so the end of an epoch does not count.
+        Batches that were ready before the clock began are used up first, and several times as many
+        are timed. Random orders follow each other without a pause at the end of an epoch.
 
         Args:
             num: images per batch.
             num_workers: worker processes; by default one per core.
 
         Raises:
-            RuntimeError: a worker ended, or made no batch within `TIMEOUT_SECONDS`.
-            TooSlowError: the measurement would exceed the clock's limit.
+            RuntimeError: if a worker ended, or made no batch within `TIMEOUT_SECONDS`.
+            TooSlowError: if the measurement would exceed the clock's limit.
         """
         workers = num_cores() if num_workers is None else num_workers
         factor = 1 if num >= LARGE_BATCH else PREFETCH_FACTOR
-        several = {}
+        options: dict[str, Any] = {}
         if workers:
-            # Not forked: this process has threads, whose locks a forked one would wait for.
-            several = {"prefetch_factor": factor, "multiprocessing_context": "spawn"}
-            several |= {"timeout": TIMEOUT_SECONDS}
-        batches = iter(
+            # Spawned, because a forked process could wait for the locks of this one's threads.
+            options = {"prefetch_factor": factor, "multiprocessing_context": "spawn"}
+            options |= {"timeout": TIMEOUT_SECONDS}
+        batches: Any = iter(
             data.DataLoader(
                 JpegDataset(split, crop_size),
                 num,
                 sampler=_endless_order(len(split)),
                 num_workers=workers,
                 pin_memory=self.device.type == "cuda",
-                **several,
+                **options,
             )
         )
         try:
             return self.clock.stretch(lambda: self._step(*next(batches)), max(1, workers * factor))
         finally:
-            batches = None  # it was the last reference: this ends the workers and waits for them
+            batches = None  # the last reference; this ends the workers and waits for them
 
     def _step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         images = images.to(self.device, non_blocking=True)
@@ -125,6 +125,6 @@ class Baseline:
 
 
 def _endless_order(num: int) -> Iterator[int]:
-    """Yield the positions of all images in a random order, again and again."""
+    """Yield the positions of all images in one random order after the other."""
     while True:
         yield from torch.randperm(num).tolist()

@@ -1,4 +1,4 @@
-"""Times work that devices do on their own, together with other replicas that do the same."""
+"""Times work on devices that run asynchronously, together with other replicas."""
 
 import math
 import statistics
@@ -11,24 +11,24 @@ import torch
 from alexnet_cli.distributed.replicas import ALONE, Replicas
 
 CHUNKS = 5
-FEWEST = 3  # where one call takes longer than a chunk should
+FEWEST = 3  # chunks, if one call takes longer than a chunk should
 LIMIT_SECONDS = 30.0
-STRETCH = 4  # a stretch is this many times as long as what can be ready before it
+STRETCH = 4  # minimum number of timed calls per call whose input can be ready
 
 
 class TooSlowError(Exception):
-    """A measurement would take longer than the clock's limit; the message says how long."""
+    """A measurement would take longer than the clock's limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A measurement of work that consumes what others prepare ahead of it.
+    """A measurement of work whose input is prepared ahead of it.
 
     Attributes:
         rate: calls per second.
-        calls: that were timed.
+        calls: number of timed calls.
         seconds: that they took.
-        ahead: calls whose input can be ready before it is needed.
+        ahead: number of calls whose input can be ready before it is needed.
     """
 
     rate: float
@@ -42,10 +42,10 @@ class Clock:
     """Repeats work for some seconds.
 
     Attributes:
-        devices: those to wait for, since a GPU works on after the call returns.
-        seconds: that a measurement is to take, after one call to warm up.
-        replicas: repeat as often as each other, as they wait for each other's gradients.
-        limit: seconds; a measurement that would take longer is not made.
+        devices: to synchronize with, since calls return before a GPU is done.
+        seconds: that a measurement takes, after one call to warm up.
+        replicas: all of them repeat equally often, because they wait for each other's gradients.
+        limit: seconds; a measurement that would take longer is skipped.
     """
 
     devices: tuple[torch.device, ...]
@@ -54,17 +54,17 @@ class Clock:
     limit: float = LIMIT_SECONDS
 
     def rate(self, work: Callable[[], object]) -> float:
-        """Return how often a second the work is done: the median over some chunks of time.
+        """Return calls per second: the median over some chunks of time.
 
         Raises:
-            TooSlowError: the fewest calls that make a measurement would exceed the limit.
+            TooSlowError: if the minimum number of calls would exceed the limit.
         """
         return self.rates(work)[0]
 
     def rates(self, *works: Callable[[], object]) -> list[float]:
-        """Return the same of several works, a chunk of each in turn, so that they can be compared.
+        """Return calls per second of several works, one chunk of each in turn, to compare them.
 
-        Chunks of calls are not interrupted: a GPU is waited for at their ends only.
+        A GPU is only synchronized at the end of a chunk.
         """
         plans = [self._plan(work) for work in works]
         rounds = [
@@ -74,7 +74,7 @@ class Clock:
         return [statistics.median(column) for column in zip(*rounds, strict=True)]
 
     def _plan(self, work: Callable[[], object]) -> tuple[int, int]:
-        """Warm up, and return the calls of a chunk and the number of chunks."""
+        """Warm up, and return the calls per chunk and the number of chunks."""
         self.time(work)
         seconds = self.of_slowest(self.time(work))
         self.check_limit(FEWEST, seconds)
@@ -84,18 +84,18 @@ class Clock:
     def stretch(self, work: Callable[[], object], ahead: int) -> Stretch:
         """Time work whose input is prepared ahead of it, such as batches of a loader.
 
-        The first `ahead` calls, which may find their input ready, are not timed. The calls after
-        them are `STRETCH` times as many or more: what is ready at the end, but was not at the
-        beginning or the other way round, cannot change the rate by more than 1 / STRETCH.
+        The first `ahead` calls, whose input may be ready, are not timed. At least `STRETCH` times
+        as many calls follow, so a different amount of prepared input at the beginning and the end
+        cannot change the rate by more than 1 / STRETCH.
 
         Raises:
-            TooSlowError: that many calls would exceed the limit.
+            TooSlowError: if that many calls would exceed the limit.
         """
         work()
         began = time.perf_counter()
         for _ in range(ahead - 1):
             work()
-            if self.replicas.count == 1:  # else all must do as many calls
+            if self.replicas.world_size == 1:  # several replicas must make equally many calls
                 self.check_limit(1, time.perf_counter() - began)
         mine = self.time(work, ahead)
         block = self.of_slowest(mine)
@@ -105,12 +105,13 @@ class Clock:
         return Stretch(ahead * blocks / seconds, ahead * blocks, seconds, ahead)
 
     def phases(self, *works: Callable[[], object]) -> list[float]:
-        """Return the median seconds of each of some works that follow each other, in rounds.
+        """Return the median seconds of each of several works that are run in rounds.
 
         Raises:
-            TooSlowError: the fewest rounds that make a measurement would exceed the limit.
+            TooSlowError: if the minimum number of rounds would exceed the limit.
         """
-        rounds, began = [], time.perf_counter()
+        rounds: list[list[float]] = []
+        began = time.perf_counter()
         while len(rounds) < FEWEST + 1 or time.perf_counter() - began < self.seconds:
             rounds.append([self.time(work) for work in works])
             if len(rounds) == 2:
@@ -127,7 +128,7 @@ class Clock:
         return time.perf_counter() - began
 
     def check_limit(self, times: int, seconds: float) -> None:
-        """Raise a TooSlowError if so many times these seconds are more than the limit."""
+        """Raise a TooSlowError if repeating something would exceed the limit."""
         if times * seconds > self.limit:
             raise TooSlowError(
                 f"would take {times * seconds:.0f} s or more, the limit is {self.limit:.0f} s"
@@ -135,7 +136,7 @@ class Clock:
 
     def of_slowest(self, seconds: float) -> float:
         """Return the largest of all replicas' seconds."""
-        rows = self.replicas.gather(torch.tensor([seconds], dtype=torch.float64))
+        rows = self.replicas.all_gather(torch.tensor([seconds], dtype=torch.float64))
         return max(rows.max().item(), 1e-9)
 
     def _wait(self) -> None:

@@ -3,15 +3,15 @@
 On a GPU these are its kernels, copies and fills; on a CPU the operators of torch.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 NUM_STEPS = 5
-NUM_SHOWN = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Kernel:
 
     Attributes:
         calls: per step.
-        seconds: per step, without those of what it calls.
+        seconds: per step, without those of the operators that it calls.
         share: of the seconds of all kernels.
     """
 
@@ -31,9 +31,11 @@ class Kernel:
 
 
 def measure_kernels(step: Callable[[], object], device: torch.device) -> list[Kernel]:
-    """Profile some steps and return their kernels, the one with the most seconds first."""
+    """Profile some steps and return their kernels, the slowest first."""
     on_gpu = device.type == "cuda"
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
+    activities = [ProfilerActivity.CPU]
+    if on_gpu:
+        activities.append(ProfilerActivity.CUDA)
     step()
     with profile(activities=activities) as profiled:
         for _ in range(NUM_STEPS):
@@ -55,21 +57,5 @@ def measure_kernels(step: Callable[[], object], device: torch.device) -> list[Ke
     return sorted(kernels, key=lambda kernel: -kernel.seconds)
 
 
-def _microseconds(event, *, on_gpu: bool) -> float:
+def _microseconds(event: Any, *, on_gpu: bool) -> float:
     return event.self_device_time_total if on_gpu else event.self_cpu_time_total
-
-
-def kernel_table(kernels: Iterable[Kernel], width: int | None = None) -> list[str]:
-    """Return a header and one line per kernel.
-
-    Args:
-        width: characters of a name that are shown; by default all.
-    """
-    lines = [f"{'share':>6} {'ms/step':>9} {'calls':>6}  kernel"]
-    for kernel in kernels:
-        name = kernel.name
-        if width and len(name) > width:
-            name = f"{name[: width - 3]}..."
-        milliseconds = kernel.seconds * 1e3
-        lines.append(f"{kernel.share:6.1%} {milliseconds:9.3f} {kernel.calls:6g}  {name}")
-    return lines

@@ -1,4 +1,4 @@
-"""Evaluation over ten views against the passes through the network that it is made of."""
+"""Evaluation over ten views, compared with its forward passes alone."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from alexnet_cli.inference.predict_split import BATCH_SIZE, predict_split
 from alexnet_cli.training.train_step import TrainStep
 
 VIEWS = 10
-MAX_PICTURES = 100 * BATCH_SIZE
+MAX_IMAGES = 100 * BATCH_SIZE
 
 
 def measure_views(
@@ -21,11 +21,11 @@ def measure_views(
     """Return images a second of ten-view evaluation, and of its forward passes alone.
 
     Args:
-        images: uint8 (N, S, S, 3), on the device, that the passes alone read.
-        dataset: whose images are evaluated; those of `images` where there is none.
+        images: uint8 (N, S, S, 3), on the device, for the passes alone.
+        dataset: whose images are evaluated; by default those of `images`.
 
     Raises:
-        TooSlowError: the measurement would exceed the clock's limit.
+        TooSlowError: if the measurement would exceed the clock's limit.
     """
     images = images[:BATCH_SIZE]
     classifier = Classifier(train_step.net, train_step.augmenter)
@@ -58,7 +58,7 @@ def measure_views(
 
 
 def first_of(dataset: Dataset, num: int) -> Dataset:
-    """Return a dataset that has the first images of the training split only."""
+    """Return a dataset of the first images of the training split."""
     split: Split = dataset.split("train")
     return replace(dataset, splits={"train": replace(split, samples=split.samples[:num])})
 
@@ -70,9 +70,9 @@ def _pass(train_step: TrainStep, crops: Tensor) -> None:
 
 
 def _fitting(train_step: TrainStep, clock: Clock, crops: Tensor, available: int) -> int:
-    """Return how many images take a quarter of the time; full batches if more than one."""
+    """Return how many images take a quarter of the time; full batches if it is more than one."""
     _pass(train_step, crops)
     seconds = clock.time(lambda: _pass(train_step, crops)) / len(crops)
     num = int(clock.seconds / 4 / VIEWS / seconds)
-    num = max(1, min(num, available or MAX_PICTURES, MAX_PICTURES))
+    num = max(1, min(num, available or MAX_IMAGES, MAX_IMAGES))
     return num if num < BATCH_SIZE else num // BATCH_SIZE * BATCH_SIZE

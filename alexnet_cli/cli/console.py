@@ -14,13 +14,16 @@ from rich.progress import (
     BarColumn,
     Progress,
     ProgressColumn,
+    Task,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
 
-from alexnet_cli.errors import on_one_line
+from alexnet_cli.cli.hints import sentence
+from alexnet_cli.errors import Hint, on_one_line
 from alexnet_cli.io.progress import Tracker
 
 VERBOSITY = "ALEXNET_VERBOSITY"  # quiet, normal or verbose; jobs and replicas inherit it
@@ -92,13 +95,13 @@ def _can_draw_bars() -> bool:
 class _Rate(ProgressColumn):
     """Items a second."""
 
-    def render(self, task) -> Text:
+    def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.0f}/s" if speed else "")
 
 
 class _Bar:
-    def __init__(self, bars: Progress, task):
+    def __init__(self, bars: Progress, task: TaskID) -> None:
         self._bars, self._task = bars, task
 
     def advance(self, count: int = 1, note: str = "") -> None:
@@ -144,10 +147,10 @@ class _NoLines:
 class ConsoleProgress:
     """Progress on stderr: bars on a terminal, elsewhere a plain line a minute; none if quiet."""
 
-    def say(self, line: str) -> None:
-        """Show one line that stays."""
+    def say(self, line: str | Hint) -> None:
+        """Show one line that stays, or a hint in words."""
         if verbosity() != "quiet":
-            _print_progress(line)
+            _print_progress(sentence(line))
 
     @contextmanager
     def track(self, what: str, total: int) -> Iterator[Tracker]:

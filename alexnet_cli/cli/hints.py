@@ -1,12 +1,64 @@
 """What to do next, with the options to type. Packages below name a hint: `errors.hint`."""
 
-from alexnet_cli.errors import AlexNetError, Hint
+from alexnet_cli.errors import AlexNetError, Hint, on_one_line
 
 HINTS: dict[str, str] = {
     "less_memory": "Close other programs, or use fewer --workers.",
     # data and prep
+    "fewer_workers": "Run the same command to continue, with fewer --workers.",
+    "force_room": "Make room, or begin although the disk looks too small: --force",
+    "leave_out": "Leave out --{option}.",
+    "name_layout": "Name the folder that holds the images, and its layout: --layout {layouts}",
+    "rebuild": "Rebuild the indexes: alexnet verify {folder} --rebuild",
+    "val_fraction": "Choose a --val-fraction of at least 0 and below 1.",
+    "raise_limit": "Raise the limit, or use fewer --workers, and run the same command again.",
+    "allow_pipe": "To run it in a shell: --allow-pipe",
+    "pca_of_tars": "Make it: alexnet pca --stream {tars!r}",
+    "prep_larger": "Make larger ones: alexnet prep SOURCE DATASET --size {size}",
+    "raw_cache_of_tars": "Make a dataset: alexnet prep {tars!r} DATASET; or leave out --cache.",
+    "raw_cache_room": "Make room, name another folder: ALEXNET_CACHE=FOLDER, or leave out --cache.",
+    "rebuild_samples": "Make it again from the shards: alexnet verify {folder} --rebuild",
+    "repair_dataset": "Rebuild what is damaged: alexnet verify {folder} --repair SOURCE",
+    "restore_index": "Put its copy back: alexnet verify {folder} --rebuild",
+    "stream_tars": "Read them as they are: --stream. Make a dataset: alexnet prep FOLDER DATASET",
     # model, recipes and onnx
+    "export_model": "Make one: alexnet export CKPT -o {path}",
+    "onnx_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",
+    "onnx_on_cpu": "Run on the CPU: --device cpu. onnxruntime must not be installed beside -gpu.",
     # training, inference, distributed and bench
+    "allow_data_change": "To resume with these images: --allow-data-change",
+    "begin_from_best": "To train: name another --run; --init-from {best} begins with its weights.",
+    "begin_from_last": "To begin with its layers: another --run with --init-from {last}",
+    "begin_instead": "To begin a new run: the same command without --resume.",
+    "check_recipe": "Find out whether this recipe can learn: alexnet check {recipe} --data {data}",
+    "exported_views": "Leave out --views, or type --views {views}",
+    "free_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",
+    "free_space_and_resume": "Free some space, then the same command with --resume",
+    "lower_learning_rate": "Try --set learning_rate={value} in another --run.",
+    "make_predictions": "Make one: alexnet eval CKPT DATASET --predictions {path}",
+    "name_classes": "Say what the labels mean: --classes FILE",
+    "name_dataset": "Name it: --data DATASET",
+    "name_init_from": "Name its checkpoint: --init-from CKPT",
+    "name_model": "Name a model: --model CKPT or --model FILE.onnx",
+    "on_cpu": "Without GPUs: --device cpu --gpus {gpus}",
+    "on_one_cpu": "Without GPUs: --device cpu",
+    "other_run": "To train: name another --run.",
+    "repair_and_resume": "{repair} Then continue with --resume.",
+    "replace_file": "Add --force to replace it.",
+    "resume": "To continue: the same command with --resume",
+    "resume_or_rename": "To train: add --resume to continue it, or name another --run.",
+    "resume_own_recipe": (
+        "To continue it: --resume without --recipe and --set. Another recipe: another --run."
+    ),
+    "retry_on_cpu": "Run the same command again. If the GPU fails again: --device cpu",
+    "run_in_use": "Wait for it, or name another --run.",
+    "smaller_batch": (
+        "Try --set batch_size={batch} in another --run, or share each batch among more GPUs: "
+        "--resume --gpus 2 --columns 1"
+    ),
+    "smaller_bench_batch": "Try --batch {batch}",
+    "whole_replicas": "For {gpus} replicas of one device each: --gpus {gpus} --columns 1",
+    "without_compile": "Run it without --compile.",
     # reproduce
     "dataset_of_table": "Name a dataset with --data {name}=DATASET, or see the plan: --dry-run",
     "validation_split": "Prepare it again with --val-fraction 0.1, or with val/ beside train/.",
@@ -15,7 +67,16 @@ HINTS: dict[str, str] = {
 
 def message(error: AlexNetError) -> str:
     """Return the lines of an error: its problem, what is kept, what to do next."""
-    hint = error.hint
-    if isinstance(hint, Hint):
-        hint = HINTS[hint.name].format(**hint.values)
-    return "\n".join(part for part in (error.problem, error.kept, hint) if part)
+    parts = (error.problem, error.kept, sentence(error.hint))
+    return "\n".join(on_one_line(part) for part in parts if part)
+
+
+def sentence(hint: str | Hint | None) -> str:
+    """Return the text of a hint, whose values may be hints themselves."""
+    if not isinstance(hint, Hint):
+        return hint or ""
+    values = {
+        name: sentence(value) if isinstance(value, Hint) else value
+        for name, value in hint.values.items()
+    }
+    return HINTS[hint.name].format(**values).strip()

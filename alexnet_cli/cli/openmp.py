@@ -1,9 +1,9 @@
 """How threads of an OpenMP runtime wait for one another: awake for a moment, then asleep.
 
-torch's threads meet after every operator. Beside other busy processes a thread that waits awake
-takes the processor from the one that it waits for; one that sleeps at once costs a wake-up for
-each operator. A runtime reads these variables when it is loaded, so they are set before torch is
-imported.
+torch's threads wait for each other after every operator. Beside other busy processes a thread that
+waits awake takes the processor from the one that it waits for; one that sleeps at once costs a
+wake-up for each operator. A runtime reads these variables when it is loaded, so they are set before
+torch is imported.
 """
 
 import os

@@ -1,9 +1,14 @@
 """The arguments and options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from alexnet_cli.data.dataset_ref import DatasetRef
+    from alexnet_cli.distributed.runtime_config import RuntimeConfig
+    from alexnet_cli.recipes.recipe import Recipe
 
 
 def complete_recipe(incomplete: str) -> list[tuple[str, str]]:
@@ -11,7 +16,9 @@ def complete_recipe(incomplete: str) -> list[tuple[str, str]]:
     from alexnet_cli.recipes.catalog import NAMED_RECIPES
 
     return [
-        (name, entry.about) for name, entry in NAMED_RECIPES.items() if name.startswith(incomplete)
+        (name, entry.summary)
+        for name, entry in NAMED_RECIPES.items()
+        if name.startswith(incomplete)
     ]
 
 
@@ -100,21 +107,18 @@ Settings = Annotated[
 ]
 
 
-def find_source(text: str, stream: bool, classes: Path | None, allow_pipe: bool):
-    """Return what DATASET and its options name: a path, a URL, or tars to stream.
+def find_source(text: str, stream: bool, classes: Path | None, allow_pipe: bool) -> "DatasetRef":
+    """Return the reference that DATASET and its options mean.
 
     Raises:
-        UsageError: a URL that is not supported.
+        UsageError: if nothing is fetched from URLs of this kind.
     """
-    from alexnet_cli.data.remote.files import location
-    from alexnet_cli.data.remote.tar_set import TarSet
+    from alexnet_cli.data.dataset_ref import DatasetRef
 
-    if stream:
-        return TarSet(text, classes, allow_pipe)
-    if classes or allow_pipe:
+    if (classes or allow_pipe) and not stream:
         name = "--classes" if classes else "--allow-pipe"
         raise typer.BadParameter("is for --stream.", param_hint=name)
-    return location(text)
+    return DatasetRef.parse(text, stream=stream, classes=classes, allow_pipe=allow_pipe)
 
 
 Run = Annotated[
@@ -190,7 +194,7 @@ AllowDataChange = Annotated[
 ]
 
 
-def wanted_recipe(name: str | None, settings: list[str], epochs: int | None):
+def wanted_recipe(name: str | None, settings: list[str], epochs: int | None) -> "Recipe":
     """Return the named recipe with the changes of the command line."""
     from dataclasses import replace
 
@@ -199,6 +203,19 @@ def wanted_recipe(name: str | None, settings: list[str], epochs: int | None):
 
     wanted = with_settings(find_recipe(name or "paper"), settings)
     return replace(wanted, epochs=epochs) if epochs else wanted
+
+
+def runtime_config(
+    device: str,
+    gpus: int | None = None,
+    columns: int | None = None,
+    precision: str = "fp32",
+    compiled: bool = False,
+) -> "RuntimeConfig":
+    """Return where and how a command computes, from its options."""
+    from alexnet_cli.distributed.runtime_config import RuntimeConfig
+
+    return RuntimeConfig(device, gpus, columns, precision, compiled)
 
 
 def check_views(views: int | None) -> None:

@@ -1,8 +1,7 @@
 """`alexnet bench`: the speed of each stage of training on this machine, and what limits it."""
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -12,11 +11,14 @@ from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.options import (
     AsJson,
     Columns,
+    Compiled,
     Device,
+    Precision,
     RecipeName,
     Replicated,
     Settings,
     find_source,
+    runtime_config,
     wanted_recipe,
 )
 from alexnet_cli.cli.tables import show
@@ -38,16 +40,8 @@ def bench(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Batch size; by default the recipe's, or 16 on a CPU.")
     ] = None,
-    precision: Annotated[
-        Literal["fp32", "tf32", "bf16"] | None,
-        typer.Option(help="Arithmetic of the passes; by default fp32."),
-    ] = None,
-    compiled: Annotated[
-        bool | None,
-        typer.Option(
-            "--compile/--no-compile", help="Whether to compile the network with torch.compile."
-        ),
-    ] = None,
+    precision: Precision = "fp32",
+    compiled: Compiled = False,
     gpus: Replicated = None,
     columns: Columns = None,
     device: Device = "auto",
@@ -55,66 +49,73 @@ def bench(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Measure only this stage: reading, parts, step, shards, views, ..."
+            metavar="NAME",
+            help="Measure only this: reading, parts, step, shards, views, roofline or baseline.",
         ),
     ] = None,
     kernels: Annotated[
         bool, typer.Option("--kernels", help="Also profile the kernels of one train step.")
     ] = False,
-    every: Annotated[
-        bool, typer.Option("--all", help="Batches of 128 to 2048, all precisions, both kernels.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the report's files; with --all bench.")
-    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the speed of each stage of training, and of torchvision's alexnet beside it."""
     wanted = wanted_recipe(recipe, settings or [], None)
     source = find_source(dataset, False, None, False) if dataset else None
-    from alexnet_cli.bench import run as verb
+    from alexnet_cli.bench.measure import MEASUREMENTS
+    from alexnet_cli.bench.run import BenchRequest
+    from alexnet_cli.bench.run import bench as measure
 
-    ways = verb.Ways(
-        (batch,) if batch else None,
-        (precision,) if precision else None,
-        None if compiled is None else (compiled,),
+    request = BenchRequest(
+        recipe=wanted,
+        dataset=source,
+        batch_size=batch,
+        runtime=runtime_config(device, gpus, columns, precision, compiled),
+        seconds=seconds,
+        only=tuple(only or MEASUREMENTS),
+        kernels=kernels,
     )
-    how = {"every": every, "device": device, "num_devices": gpus, "columns": columns}
-    extent = verb.Extent(seconds, tuple(only or verb.MEASUREMENTS), kernels)
-    how |= {"extent": extent, "out": out or (Path("bench") if every else None)}
-    result = verb.bench(source, wanted, ways, **how, progress=console.ConsoleProgress())
-    if result:  # nothing from a replica that is not the first
+    result = measure(request, console.ConsoleProgress())
+    if result:  # None from a replica that is not the main one
         show(asdict(result), as_json, show_bench)
 
 
-def show_bench(result: dict) -> None:
-    """A table for each way to train, then what limits it."""
-    for found in result["benches"]:
-        print_rich(_table(found))
-        for name, ratio in found["ratios"].items():
-            print_line(f"{safe(name)}: {ratio:.2f}")
-        for line in found["limits"]:
+def show_bench(found: dict) -> None:
+    """Show a table of the stages, then what limits them."""
+    print_rich(_table(found))
+    for name, ratio in found["ratios"].items():
+        print_line(f"{safe(name)}: {ratio:.2f}")
+    for line in found["limits"]:
+        print_line(safe(line))
+    if kernels := found["kernels"]:
+        for line in kernel_lines(kernels[:NUM_KERNELS], NAME_WIDTH):
             print_line(safe(line))
-        _show_kernels(found["kernels"])
-        for line in found["skipped"]:
-            print_line(f"[dim]not measured: {safe(line)}[/]")
-    for line in result["failures"]:
-        print_line(f"[bold red]failed[/] {safe(line)}")
-    for path in result["report"]:
-        print_line(safe(path))
+        if rest := kernels[NUM_KERNELS:]:
+            print_line(f"{sum(kernel['share'] for kernel in rest):6.1%} in {len(rest)} more")
+    for line in found["skipped"]:
+        print_line(f"[dim]not measured: {safe(line)}[/]")
+
+
+def kernel_lines(kernels: list[dict], width: int | None = None) -> list[str]:
+    """Return a header and one line per kernel, with names of at most `width` characters."""
+    lines = [f"{'share':>6} {'ms/step':>9} {'calls':>6}  kernel"]
+    for kernel in kernels:
+        milliseconds, name = kernel["seconds"] * 1e3, kernel["name"]
+        if width and len(name) > width:
+            name = f"{name[: width - 3]}..."
+        lines.append(f"{kernel['share']:6.1%} {milliseconds:9.3f} {kernel['calls']:6g}  {name}")
+    return lines
 
 
 def _table(found: dict) -> Table:
-    how = f"batches of {found['batch']:,}, {found['precision']}"
+    title = f"{found['recipe']}: batches of {found['batch']:,}, {found['precision']}"
     if found["compile_seconds"] is not None:
-        how += f", compiled in {found['compile_seconds']:.0f} s"
-    table = Table(title=f"{found['recipe']}: {how}", caption=_machine(found))
+        title += f", compiled in {found['compile_seconds']:.0f} s"
+    table = Table(title=title, caption=_machine(found))
     table.add_column("stage")
     for column in ("images/s", "torchvision's", "of the limit"):
         table.add_column(column, justify="right")
-    limits = {"step": "step", "update": "update"}
     for stage, speed in found["stages"].items():
-        used = found["used"].get(limits.get(stage, ""))
+        used = found["used"].get(stage)
         baseline = found["baseline"].get(stage)
         table.add_row(
             stage,
@@ -123,19 +124,6 @@ def _table(found: dict) -> Table:
             f"{used:.0%}" if used else "",
         )
     return table
-
-
-def _show_kernels(kernels: list[dict]) -> None:
-    """Print the kernels that take most of a step; kernels.txt has all."""
-    if not kernels:
-        return
-    print_line("kernels of a step: share, ms, calls, name")
-    for kernel in kernels[:NUM_KERNELS]:
-        milliseconds, name = kernel["seconds"] * 1e3, safe(kernel["name"][:NAME_WIDTH])
-        print_line(f"{kernel['share']:6.1%} {milliseconds:9.3f} {kernel['calls']:6g}  {name}")
-    rest = sum(kernel["share"] for kernel in kernels[NUM_KERNELS:])
-    if rest:
-        print_line(f"{rest:6.1%} in {len(kernels) - NUM_KERNELS} more")
 
 
 def _speed(value: float) -> str:
@@ -149,7 +137,7 @@ def _machine(found: dict) -> str:
     if found["roofline"]:
         parts.append(f"{_amount(found['roofline']['products'])}FLOP/s in products")
         parts.append(f"{_amount(found['roofline']['copy'])}B/s in copies")
-        parts.append(f"{found['flops']['step'] / 1e9:.2f} GFLOP an image and step")
+        parts.append(f"{found['flops']['step'] / 1e9:.2f} GFLOP per image and step")
     return ", ".join(parts)
 
 

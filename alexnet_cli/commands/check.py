@@ -43,34 +43,35 @@ def check(
 
     found = load_recipe(Path(recipe)) if recipe.endswith(".json") else find_recipe(recipe)
     wanted = with_settings(found, settings or [])
-    from alexnet_cli.data.remote.files import location
-    from alexnet_cli.training import check as verb
+    from alexnet_cli.data.dataset_ref import DatasetRef
+    from alexnet_cli.training.check import check as check_recipe
 
-    source = location(data) if data else None
-    result = verb.check(wanted, source, steps=steps, progress=console.ConsoleProgress())
+    source = DatasetRef.parse(data) if data else None
+    result = check_recipe(wanted, source, steps=steps, progress=console.ConsoleProgress())
     show(result.to_json(), as_json, show_check)
     result.raise_faults()
 
 
 def show_check(result: dict) -> None:
     """Print the activation statistics of each layer and the result of overfitting."""
-    table = Table(title=f"{result['recipe']} as drawn, on {safe(result['data'])}")
-    for column in ("after", "scale", "spread", "silent"):
-        table.add_column(column, justify="right" if column != "after" else "left")
-    for row in result["signals"]:
-        numbers = (f"{row['scale']:.3g}", f"{row['spread']:.3g}", f"{row['silent']:.0%}")
+    table = Table(title=f"{result['recipe']}, untrained, on {safe(result['data'])}")
+    for column in ("layer", "rms", "std", "dead"):
+        table.add_column(column, justify="right" if column != "layer" else "left")
+    for row in result["layers"]:
+        numbers = (f"{row['rms']:.3g}", f"{row['std']:.3g}", f"{row['dead_fraction']:.0%}")
         table.add_row(row["name"], *numbers)
     print_rich(table)
-    print_line("scale: root mean square; spread: between images; silent: zero for every image")
+    print_line("rms: root mean square; std: between images; dead: outputs zero for every image")
     print_line(
         f"first loss {result['first_loss']:.3f}; chance level is ln({result['classes']}) = "
         f"{result['chance_loss']:.3f}"
     )
     one = result["overfit"]
-    verb = "learned" if one["learned"] else "[bold red]not learned[/]"
+    verb = "overfitted" if one["learned"] else "[bold red]not overfitted[/]"
     print_line(
-        f"{one['images']} images {verb} in {len(one['losses'])} steps at rate "
-        f"{one['rate']:.2g}: loss {one['losses'][0]:.3f} to {_finite(one['losses'][-1]):.3f}"
+        f"one batch of {one['images']} images {verb} in {len(one['losses'])} steps at learning "
+        f"rate {one['learning_rate']:.2g}: loss {one['losses'][0]:.3f} to "
+        f"{_finite(one['losses'][-1]):.3f}"
     )
 
 

@@ -15,6 +15,7 @@ from alexnet_cli.cli.options import (
     Precision,
     Views,
     check_views,
+    runtime_config,
 )
 from alexnet_cli.cli.tables import error_cells, error_table, show
 
@@ -34,13 +35,14 @@ def ensemble(
 ) -> None:
     """Average the class probabilities of several networks."""
     check_views(views)
-    from alexnet_cli.data.remote.files import location
-    from alexnet_cli.inference import ensemble as verb
+    from alexnet_cli.data.dataset_ref import DatasetRef
+    from alexnet_cli.inference.ensemble import EnsembleRequest
+    from alexnet_cli.inference.ensemble import ensemble as average
 
-    source = location(data) if data else None
-    where = {"device": device, "num_devices": gpus, "precision": precision}
-    where |= {"progress": console.ConsoleProgress()}
-    result = verb.ensemble(members, source, split=split, num_views=views, weights=weights, **where)
+    source = DatasetRef.parse(data) if data else None
+    runtime = runtime_config(device, gpus, precision=precision)
+    request = EnsembleRequest(tuple(members), source, split, views, weights, runtime)
+    result = average(request, console.ConsoleProgress())
     show(asdict(result), as_json, show_ensemble)
 
 

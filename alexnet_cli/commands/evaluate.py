@@ -22,6 +22,7 @@ from alexnet_cli.cli.options import (
     Views,
     check_views,
     find_source,
+    runtime_config,
 )
 from alexnet_cli.cli.tables import VIEWS, error_cells, error_table, show
 
@@ -47,21 +48,13 @@ def evaluate(
     """Measure top-1 and top-5 error of the center crop and of ten crops."""
     check_views(views)
     source = find_source(dataset, stream, classes, allow_pipe)
-    from alexnet_cli.inference import evaluate as verb
+    from alexnet_cli.inference.evaluate import EvalRequest
+    from alexnet_cli.inference.evaluate import evaluate as measure
 
-    result = verb.evaluate(
-        checkpoint,
-        source,
-        split=split,
-        num_views=views,
-        predictions_path=predictions,
-        device=device,
-        num_devices=gpus,
-        columns=columns,
-        precision=precision,
-        progress=console.ConsoleProgress(),
-    )
-    if result:  # nothing from a replica that is not the first
+    runtime = runtime_config(device, gpus, columns, precision)
+    request = EvalRequest(checkpoint, source, split, views, predictions, runtime)
+    result = measure(request, console.ConsoleProgress())
+    if result:  # None from a replica that is not the main one
         show(asdict(result), as_json, show_eval)
 
 

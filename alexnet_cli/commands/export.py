@@ -8,12 +8,7 @@ import typer
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, safe
-from alexnet_cli.cli.options import (
-    AsJson,
-    CheckpointPath,
-    Views,
-    check_views,
-)
+from alexnet_cli.cli.options import AsJson, CheckpointPath, Views, check_views
 from alexnet_cli.cli.tables import VIEWS, show
 
 

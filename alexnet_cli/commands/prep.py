@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from alexnet_cli.cli.options import (
     Layout,
 )
 from alexnet_cli.cli.tables import show, split_table
+
+if TYPE_CHECKING:
+    from alexnet_cli.data.remote.tar_set import TarSet
 
 Source = Annotated[
     str,
@@ -93,21 +96,30 @@ def prep(
     as_json: AsJson = False,
 ) -> None:
     """Resize labeled images to 256x256 and pack them into WebDataset shards."""
-    from alexnet_cli.prep import build as verb
+    from alexnet_cli.prep.build import prep as run
+    from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
     if scheduler is not None and workers is not None:
         raise typer.BadParameter("the workers are those of the cluster.", param_hint="--workers")
     place = _find_source(source, classes, allow_pipe)
-    folder = dataset or Path("shards") / _name_of(place)
-    chosen = verb.PrepOptions(size, quality, shard_size, seed, val_fraction)
-    how = {"num_workers": workers, "scheduler": scheduler, "check_md5": check_md5, "force": force}
-    how |= {"layout": layout, "follow_links": follow_links, "allow_empty_class": allow_empty_class}
-    result = verb.prep(place, folder, chosen, **how, progress=console.ConsoleProgress())
+    request = PrepRequest(
+        source=place,
+        folder=dataset or Path("shards") / _name_of(place),
+        options=PrepOptions(size, quality, shard_size, seed, val_fraction),
+        layout=layout,
+        workers=workers,
+        scheduler=scheduler,
+        check_md5=check_md5,
+        follow_links=follow_links,
+        allow_empty_class=allow_empty_class,
+        force=force,
+    )
+    result = run(request, console.ConsoleProgress())
     show(asdict(result), as_json, show_prep)
-    _check_rejected(len(result.rejected), folder, max_bad)
+    _check_rejected(len(result.rejected), request.folder, max_bad)
 
 
-def _find_source(text: str, classes: Path | None, allow_pipe: bool):
+def _find_source(text: str, classes: Path | None, allow_pipe: bool) -> "Path | TarSet":
     """Return the path, or the tars at URLs, that SOURCE names."""
     from alexnet_cli.data.remote.files import is_url
     from alexnet_cli.data.remote.tar_set import PIPE, TarSet
@@ -120,7 +132,7 @@ def _find_source(text: str, classes: Path | None, allow_pipe: bool):
     return Path(text)
 
 
-def _name_of(source) -> str:
+def _name_of(source: "Path | TarSet") -> str:
     """Return the default name of a dataset: that of the folder, or of the archive to its dot."""
     if not isinstance(source, Path):
         raise typer.BadParameter("tars at URLs need the name of a folder.", param_hint="DATASET")

@@ -1,7 +1,8 @@
-"""`alexnet recipes`: every named recipe, what it changes, and the published result it aims at."""
+"""`alexnet recipes`: every named recipe, what it changes, and the published results."""
 
+import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -12,6 +13,9 @@ from alexnet_cli.cli.options import (
     complete_recipe,
 )
 from alexnet_cli.cli.tables import show
+
+if TYPE_CHECKING:
+    from alexnet_cli.recipes.named_recipe import NamedRecipe
 
 
 def recipes(
@@ -24,9 +28,43 @@ def recipes(
     as_json: AsJson = False,
 ) -> None:
     """List the named recipes with the published results they reproduce."""
-    from alexnet_cli.recipes import listing as verb
+    from alexnet_cli.recipes.catalog import NAMED_RECIPES, find_recipe
 
-    show(asdict(verb.recipes(name)), as_json, show_recipes)
+    fields = json.loads(find_recipe(name).to_json()) if name else None
+    entries = [NAMED_RECIPES[name]] if name else NAMED_RECIPES.values()
+    show({"recipes": [_row(entry) for entry in entries], "fields": fields}, as_json, show_recipes)
+
+
+def _row(entry: "NamedRecipe") -> dict:
+    """Return what is printed of one recipe: errors as fractions, and how to run it."""
+    name, run = entry.recipe.name, f"runs/{entry.recipe.name}"
+    # The published results for CIFAR-10 are of nine views of the test set.
+    views = " --split test --views 9" if entry.data == "cifar-10" else ""
+    source = entry.init_from
+    init = f" --init-from runs/{source}/last.safetensors" if source else ""
+    return {
+        "name": name,
+        "parent": entry.parent,
+        "about": entry.summary,
+        "data": entry.data,
+        "changes": _changes(entry),
+        "targets": [asdict(result.as_fractions()) for result in entry.published],
+        "commands": [
+            f"alexnet train DATASET --run {run} --recipe {name}{init}",
+            f"alexnet eval {run}/best.safetensors DATASET{views}",
+        ],
+    }
+
+
+def _changes(entry: "NamedRecipe") -> dict:
+    """Return the fields in which a recipe differs from its parent; inner fields with a dot."""
+    from alexnet_cli.recipes.catalog import RECIPES
+
+    if not entry.parent:
+        return {}
+    parent = RECIPES[entry.parent].flat()
+    flat = entry.recipe.flat().items()
+    return {key: value for key, value in flat if key != "name" and value != parent[key]}
 
 
 def show_recipes(result: dict) -> None:

@@ -19,6 +19,7 @@ from alexnet_cli.cli.options import (
 from alexnet_cli.cli.tables import show
 
 if TYPE_CHECKING:
+    from alexnet_cli.data.dataset_ref import DatasetRef
     from alexnet_cli.recipes.recipe import Recipe
     from alexnet_cli.reproduce.estimate import Estimate
     from alexnet_cli.reproduce.jobs import Job, Shortcuts, TableDataset
@@ -80,13 +81,13 @@ def reproduce(
     show(result, as_json, show_reproduce)
 
 
-def _parse_data(text: str) -> tuple[str, Path | str]:
-    from alexnet_cli.data.remote.files import location
+def _parse_data(text: str) -> "tuple[str, DatasetRef]":
+    from alexnet_cli.data.dataset_ref import DatasetRef
 
     name, equals, place = text.partition("=")
     if not (name and equals and place):
         raise typer.BadParameter(f"{text}: write NAME=DATASET.", param_hint="--data")
-    return name, location(place)
+    return name, DatasetRef.parse(place)
 
 
 def job_arguments(job: "Job") -> list[str]:

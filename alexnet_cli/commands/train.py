@@ -29,6 +29,7 @@ from alexnet_cli.cli.options import (
     Stream,
     Tensorboard,
     find_source,
+    runtime_config,
     wanted_recipe,
 )
 from alexnet_cli.cli.tables import show
@@ -67,23 +68,28 @@ def train(
     if cache and stream:
         raise typer.BadParameter("requires a dataset that prep made.", param_hint="--cache")
     wanted = wanted_recipe(recipe, settings or [], epochs)
-    named = recipe is not None or bool(settings)
+    is_named = not resume or recipe is not None or bool(settings)
+    ends = epochs or any(setting.startswith("epochs=") for setting in settings or [])
     source = find_source(dataset, stream, classes, allow_pipe)
-    from alexnet_cli.training import run as verb
+    from alexnet_cli.training.checkpointer import SaveInterval
+    from alexnet_cli.training.run import TrainRequest
+    from alexnet_cli.training.run import train as train_run
 
-    how = {"device": device, "num_devices": gpus, "columns": columns}
-    how |= {"precision": precision, "compiled": compiled, "with_curves": tensorboard}
-    how |= {"cache": cache}
-    how |= {"every": verb.SaveEvery(save_minutes, save_steps)}
-    how |= {"progress": console.ConsoleProgress()}
-    if resume:
-        ends = epochs or any(setting.startswith("epochs=") for setting in settings or [])
-        how |= {"allow_data_change": allow_data_change}
-        end = wanted.epochs if ends else None
-        result = verb.resume(source, run, wanted if named else None, end, **how)
-    else:
-        result = verb.train(source, run, wanted, init_from=init_from, **how)
-    if result:  # nothing from a replica that is not the first
+    request = TrainRequest(
+        dataset=source,
+        run=run,
+        recipe=wanted if is_named else None,
+        init_from=init_from,
+        resume=resume,
+        num_epochs=wanted.epochs if ends else None,
+        allow_data_change=allow_data_change,
+        runtime=runtime_config(device, gpus, columns, precision, compiled),
+        save_interval=SaveInterval(save_minutes, save_steps),
+        tensorboard=tensorboard,
+        cache=cache,
+    )
+    result = train_run(request, console.ConsoleProgress())
+    if result:  # None from a replica that is not the main one
         show(asdict(result), as_json, show_train)
 
 

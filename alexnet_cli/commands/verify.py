@@ -48,10 +48,17 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Compare a dataset with the checksums in its index, and repair it."""
-    from alexnet_cli.prep import verify as verb
+    from alexnet_cli.prep.verify import verify as run
 
-    how = {"deep": deep, "rebuild": rebuild, "source": repair, "layout": layout}
-    result = verb.verify(dataset, **how, num_workers=workers, progress=console.ConsoleProgress())
+    result = run(
+        dataset,
+        deep=deep,
+        rebuild=rebuild,
+        source=repair,
+        layout=layout,
+        num_workers=workers,
+        progress=console.ConsoleProgress(),
+    )
     show(asdict(result), as_json, show_verify)
     result.raise_findings()
 

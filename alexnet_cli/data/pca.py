@@ -2,19 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from alexnet_cli.data.batches.loader import Batch
-from alexnet_cli.data.batches.order import batches_of
-from alexnet_cli.data.dataset_ref import Location, open_source
-from alexnet_cli.data.pixel_stats import FILE_NAME, compute_pixel_stats
+from alexnet_cli.data.batches.loader import batches_of
+from alexnet_cli.data.dataset_ref import DatasetRef
+from alexnet_cli.data.pixel_stats import compute_pixel_stats, save_pixel_stats
 from alexnet_cli.io.progress import SILENT, Progress
+from alexnet_cli.types import Batch
 
 BATCH_SIZE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class PcaResult:
-    """What pca wrote: see `PixelStats` for units."""
+    """The statistics that pca wrote; see `PixelStats` for units."""
 
     file: str
     images: int
@@ -23,16 +24,16 @@ class PcaResult:
     eigenvectors: list[list[float]]
 
 
-def pca(location: Location, *, progress: Progress = SILENT) -> PcaResult:
+def pca(dataset: DatasetRef | Path, *, progress: Progress = SILENT) -> PcaResult:
     """Compute DATASET/pixel_stats.npz in one pass over the training images.
 
-    Of a dataset that is not a folder of ours it is written into the cache, where train finds it.
+    For a dataset that is not a folder, the file is written into the cache, where train finds it.
 
     Raises:
-        AlexNetError: the dataset is damaged, cannot be reached, or has no training images.
+        AlexNetError: if the dataset is damaged, cannot be reached, or has no training images.
     """
-    dataset = open_source(location, ("train",), at_once=True, progress=progress)
-    split = dataset.split("train")
+    opened = DatasetRef.parse(dataset).open(("train",), fetch_now=True, progress=progress)
+    split = opened.split("train")
 
     def counted() -> Iterator[Batch]:
         with progress.track("pca", len(split)) as bar:
@@ -40,11 +41,9 @@ def pca(location: Location, *, progress: Progress = SILENT) -> PcaResult:
                 yield batch
                 bar.advance(len(batch.labels))
 
-    stats = compute_pixel_stats(counted(), dataset.fingerprint)
-    path = dataset.folder / FILE_NAME
-    stats.save(path)
+    stats = compute_pixel_stats(counted(), opened.fingerprint)
     return PcaResult(
-        file=str(path),
+        file=str(save_pixel_stats(stats, opened.folder)),
         images=stats.num_images,
         mean_rgb=stats.mean_rgb.tolist(),
         eigenvalues=stats.eigenvalues.tolist(),

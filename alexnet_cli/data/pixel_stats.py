@@ -4,60 +4,22 @@ Both are over the training pixels on the 0..255 scale, in one pass, summed in fl
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.data.batches.loader import Batch
-from alexnet_cli.errors import DatasetError
+from alexnet_cli.errors import DatasetError, Hint, on_one_line
 from alexnet_cli.io.atomic import write_atomically
+from alexnet_cli.types import Batch, PixelStats
 
 FILE_NAME = "pixel_stats.npz"
-
-
-@dataclass(frozen=True, slots=True)
-class PixelStats:
-    """What training subtracts and adds.
-
-    Attributes:
-        mean_image: float32 (H, W, 3), 0..255.
-        eigenvalues: float64 (3,), descending: variances along the components, gray levels squared.
-        eigenvectors: float64 (3, 3), components in columns, RGB in rows.
-        num_images: how many training images were averaged.
-        fingerprint: the dataset they came from.
-    """
-
-    mean_image: np.ndarray
-    eigenvalues: np.ndarray
-    eigenvectors: np.ndarray
-    num_images: int
-    fingerprint: str
-
-    @property
-    def mean_rgb(self) -> np.ndarray:
-        """float64 (3,): the mean color, 0..255."""
-        return self.mean_image.astype(np.float64).mean(axis=(0, 1))
-
-    def save(self, path: Path) -> None:
-        """Write pixel_stats.npz atomically."""
-        with write_atomically(path) as file:
-            np.savez(
-                file,
-                mean_image=self.mean_image,
-                mean_rgb=self.mean_rgb,
-                eigenvalues=self.eigenvalues,
-                eigenvectors=self.eigenvectors,
-                num_images=self.num_images,
-                fingerprint=self.fingerprint,
-            )
 
 
 def compute_pixel_stats(batches: Iterable[Batch], fingerprint: str) -> PixelStats:
     """Average the images of `batches` and find the principal components of their pixels.
 
     Raises:
-        DatasetError: there is no image.
+        DatasetError: if there is no image.
     """
     pixel_sum, product_sum, num_images = None, np.zeros((3, 3)), 0
     for batch in batches:
@@ -90,19 +52,35 @@ def principal_components(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.maximum(values, 0.0), vectors * signs
 
 
-def load_pixel_stats(folder: Path, fingerprint: str, called: str = "") -> PixelStats:
+def save_pixel_stats(stats: PixelStats, folder: Path) -> Path:
+    """Write DATASET/pixel_stats.npz atomically and return its path."""
+    path = folder / FILE_NAME
+    with write_atomically(path) as file:
+        np.savez(
+            file,
+            mean_image=stats.mean_image,
+            mean_rgb=stats.mean_rgb,
+            eigenvalues=stats.eigenvalues,
+            eigenvectors=stats.eigenvectors,
+            num_images=stats.num_images,
+            fingerprint=stats.fingerprint,
+        )
+    return path
+
+
+def load_pixel_stats(folder: Path, fingerprint: str, hint: str | Hint | None = None) -> PixelStats:
     """Read DATASET/pixel_stats.npz.
 
     Args:
-        called: the dataset's name on a command line, where that is not the folder's.
+        hint: how to make the file, for errors.
 
     Raises:
-        DatasetError: it is missing, damaged, or of another dataset.
+        DatasetError: if it is missing, damaged, or belongs to another dataset.
     """
     path = folder / FILE_NAME
-    remedy = f"alexnet pca {called or folder}"
+    hint = hint or f"Make it: alexnet pca {folder}"
     if not path.is_file():
-        raise DatasetError(f"{path} is missing. Make it: {remedy}")
+        raise DatasetError(f"{path} is missing.", hint=hint)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             stats = PixelStats(
@@ -112,11 +90,11 @@ def load_pixel_stats(folder: Path, fingerprint: str, called: str = "") -> PixelS
                 int(content["num_images"]),
                 str(content["fingerprint"]),
             )
-    except Exception as error:  # zip, npy and key faults of a damaged file
-        raise DatasetError(f"{path}: damaged ({error}). Make it again: {remedy}") from error
+    except Exception as error:  # zip, npy and key errors of a damaged file
+        why = on_one_line(str(error))
+        raise DatasetError(f"{path}: damaged ({why}).", hint=hint) from error
     if stats.fingerprint != fingerprint:
         raise DatasetError(
-            f"{path}: made from dataset {stats.fingerprint}, this one is {fingerprint}.\n"
-            f"Make it again: {remedy}"
+            f"{path}: made from dataset {stats.fingerprint}, this one is {fingerprint}.", hint=hint
         )
     return stats

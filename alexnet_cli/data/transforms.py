@@ -1,26 +1,27 @@
-"""uint8 batches -> what the network sees, on the network's device (paper section 4.1).
+"""uint8 batches -> the network's input, on the network's device (paper section 4.1).
 
-Training: one random crop, its reflection half of the time, the mean subtracted, one random color
-shift per image. Testing: the center crop, or the ten of the paper. The values stay on the 0..255
-scale. The mean subtracted is always the center crop of the mean image, wherever the crop was cut
-(2012 code, convdata_jpeg.py:209; the paper does not say).
+Training: one random crop, mirrored half of the time, the mean subtracted, color noise. Testing: the
+center crop, or the ten crops of the paper. Values stay on the 0..255 scale. The mean subtracted is
+always the center crop of the mean image, wherever the crop was cut (2012 code,
+convdata_jpeg.py:209; the paper does not say).
 
 N images, V views, H and W the dataset's image size (256), S the crop size (224).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.recipes.recipe import Recipe
+from alexnet_cli.types import PixelStats
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One way to cut a crop out of an image: its top left corner, and whether it is mirrored."""
+    """A crop of an image: its top left corner, and whether it is mirrored."""
 
     top: int
     left: int
@@ -28,21 +29,21 @@ class View:
 
 
 def ten_views(image_size: int, crop_size: int) -> list[View]:
-    """Return the corners and the center, then the same mirrored (2012: convdata_jpeg.py:225)."""
+    """Return corners and center, then the same mirrored (2012 code, convdata_jpeg.py:225)."""
     end = image_size - crop_size
     corners = [(0, 0), (0, end), (end // 2, end // 2), (end, 0), (end, end)]
     return [View(top, left, mirrored) for mirrored in (False, True) for top, left in corners]
 
 
 def nine_views(image_size: int, crop_size: int) -> list[View]:
-    """Return three by three crops, none mirrored (2012: convdata_cifar.py:82)."""
+    """Return three by three crops, none mirrored (2012 code, convdata_cifar.py:82)."""
     end = image_size - crop_size
     offsets = (0, end // 2, end)
     return [View(top, left, False) for top in offsets for left in offsets]
 
 
 def views_of(num_views: int, image_size: int, crop_size: int) -> list[View]:
-    """Return 1, 9 or 10 views; among nine and ten the center crop is one."""
+    """Return 1, 9 or 10 views; the center crop is one of them."""
     if num_views == 1:
         return [center_view(image_size, crop_size)]
     return {9: nine_views, 10: ten_views}[num_views](image_size, crop_size)
@@ -65,7 +66,7 @@ class Augmenter:
         self.components = color_components(stats)
 
     def view(self, images: Tensor, view: View) -> Tensor:
-        """Cut the same view out of every image of a batch on the device."""
+        """Cut the same view out of every image, uint8 RGB (N, H, W, 3) on the device."""
         crops = _cut(images, view, self.crop_size)
         return self._center(crops.flip(2) if view.mirrored else crops)
 
@@ -77,11 +78,11 @@ class Augmenter:
         with_noise: bool = True,
         part: tuple[slice, int] | None = None,
     ) -> Tensor:
-        """Cut, mirror and tint images at random, each on its own or so many together.
+        """Cut and mirror images at random and add color noise.
 
         Args:
-            part: which rows of a batch of how many the images are. What happens to one does not
-                depend on which others are here.
+            part: the rows of the whole batch that the images are, and the size of that batch. All
+                random numbers are drawn for the whole batch, so replicas change nothing.
         """
         rows, num = part or (slice(None), len(images))
         share = self.recipe.share_crops
@@ -94,34 +95,35 @@ class Augmenter:
         crops = self._center(self._gather(images, offsets, mirrored))
         if self.recipe.color_noise and with_noise:
             draws = rng.normal(0.0, self.recipe.color_noise, (num, 3))
-            self._tint(crops, draws[rows])
+            self._add_color_noise(crops, draws[rows])
         return crops
 
-    def _tint(self, crops: Tensor, draws: np.ndarray) -> None:
-        """Add one random color shift to each crop (section 4.1)."""
-        shift = sent((draws @ self.components.T).astype(np.float32), self.device)
+    def _add_color_noise(self, crops: Tensor, draws: np.ndarray) -> None:
+        """Shift each crop along the principal components of RGB (section 4.1)."""
+        shift = copy_async((draws @ self.components.T).astype(np.float32), self.device)
         crops += shift[:, :, None, None]
         if self.recipe.noise_rescaled:  # 2012 code, convdata_jpeg.py:154
             crops /= 1.0 + self.recipe.color_noise
 
     def _gather(self, images: Tensor, offsets: np.ndarray, mirrored: np.ndarray) -> Tensor:
-        """Cut crops at `offsets` (N, 2), reversing the columns of the mirrored ones: one copy."""
+        """Cut crops at `offsets` (N, 2) and mirror some, in one copy."""
         span = np.arange(self.crop_size)
         rows = offsets[:, :1] + span
         columns = offsets[:, 1:] + np.where(mirrored[:, None], span[::-1], span)
-        rows, columns = (sent(index, self.device) for index in (rows, columns))
-        batch = torch.arange(len(images), device=self.device)
-        return images[batch[:, None, None], rows[:, :, None], columns[:, None, :]]
+        batch = torch.arange(len(images), device=self.device)[:, None, None]
+        indexes = (rows[:, :, None], columns[:, None, :])
+        return images[batch, *(copy_async(index, self.device) for index in indexes)]
 
     def _center(self, crops: Tensor) -> Tensor:
         """Subtract the mean; uint8 (N, S, S, 3) -> float32 (N, 3, S, S) with channels last."""
         return crops.to(torch.float32).sub_(self.mean).permute(0, 3, 1, 2)
 
 
-def sent(array: np.ndarray, device: torch.device) -> Tensor:
+def copy_async(array: np.ndarray, device: torch.device) -> Tensor:
     """Return an array as a tensor on the device.
 
-    A GPU gets it from pinned memory: from any other, the call would wait for the work before it.
+    It is copied to a GPU from pinned memory; from other memory the call would wait for the work
+    already launched.
     """
     tensor = torch.from_numpy(array)
     if device.type != "cuda":
@@ -134,6 +136,6 @@ def color_components(stats: PixelStats) -> np.ndarray:
     return stats.eigenvectors * np.sqrt(stats.eigenvalues)
 
 
-def _cut(images, view: View, size: int):
+def _cut(images: Any, view: View, size: int) -> Any:
     """Slice (..., H, W, 3) to (..., S, S, 3)."""
     return images[..., view.top : view.top + size, view.left : view.left + size, :]

@@ -1,8 +1,8 @@
-"""Starts the replicas of a run on this machine, and speaks for them when they end.
+"""Starts the replicas of a run on this machine, and reports how they ended.
 
-torch.multiprocessing starts and ends them; each tells how it ended through a pipe. Signals are
-passed on, once: the replicas agree on a step, save, and end; a second one ends them at once. When
-one dies, the others are ended.
+torch.multiprocessing starts and ends the processes; each sends its result or error through a pipe.
+The first signal is passed on to them: they agree on a step, save and end. The second one ends them
+at once. When one replica dies, the others are ended.
 """
 
 import atexit
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch.distributed as dist
@@ -22,52 +23,47 @@ import torch.multiprocessing
 
 from alexnet_cli.distributed.device_plan import DevicePlan
 from alexnet_cli.distributed.oom_errors import KEPT
-from alexnet_cli.distributed.replicas import in_group
-from alexnet_cli.errors import (
-    AlexNetError,
-    JobError,
-    LostReplicaError,
-    MachineError,
-    Stopped,
-    machine_error,
-)
-from alexnet_cli.io.stop_signal import StopSignal, catch_signals
+from alexnet_cli.distributed.replicas import AGAIN, in_group
+from alexnet_cli.errors import AlexNetError, JobError, LostReplicaError, Stopped, machine_error
+from alexnet_cli.io.signals import StopSignal, catch_signals
 
 LOCALHOST = "127.0.0.1"
 GRACE_SECONDS = 8  # to end by itself when another one is lost; as long again before SIGKILL
 POLL_SECONDS = 0.5
-STOPPED = f"stopped. {KEPT}."
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """How a replica ended: a result, or a message and an exit code."""
+    """How a replica ended."""
 
     result: Any = None
-    message: str = ""
-    exit_code: int = 0
-    is_loss: bool = False
+    error: AlexNetError | None = None
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether the replica ended because it lost another one."""
+        return isinstance(self.error, LostReplicaError)
 
 
-def on_replicas(target: Callable[[], Any], layout: DevicePlan) -> Any:
-    """Call `target` here, or in as many processes as the layout has replicas (`run_replicas`)."""
+def on_replicas(target: Callable[[], Any], plan: DevicePlan) -> Any:
+    """Call `target` in this process, or in the processes of a plan with several replicas."""
     if in_group():
         return _as_member(target)
-    if layout.replicas == 1:
+    if plan.num_replicas == 1:
         return target()
-    return run_replicas(target, layout.replicas)
+    return run_replicas(target, plan.num_replicas)
 
 
 def _as_member(target: Callable[[], Any]) -> Any:
-    """Call `target` in a process that torchrun started; after a fault the process ends abruptly.
+    """Call `target` in a process of torchrun; if it raises, the process ends without cleanup.
 
-    The command line shows the fault first, and torchrun ends the other processes. Ending as usual,
-    the interpreter would destroy the group, which waits for the others, who wait for this process.
+    The command line shows the error first, and torchrun ends the other processes. At a normal exit
+    the interpreter would destroy the group and wait for the others, which wait for this process.
     """
     try:
         return target()
     except (Exception, KeyboardInterrupt) as error:
-        atexit.register(_end_in_group, _outcome_of(error).exit_code)
+        atexit.register(_end_in_group, _to_alexnet_error(error).exit_code)
         raise
 
 
@@ -80,20 +76,20 @@ def _end_in_group(exit_code: int) -> None:
 
 
 def run_replicas(target: Callable[[], Any], count: int) -> Any:
-    """Call `target` in `count` processes of one group and return the first one's result.
+    """Call `target` in `count` processes of one group and return the result of rank 0.
 
     Args:
-        target: picklable; it finds its place in the environment.
+        target: a picklable call; it reads its rank from the environment.
 
     Raises:
-        JobError: what one of them ended with, and its exit code.
-        MachineError: one died.
-        Stopped: by a signal, which all were told.
+        AlexNetError: the error of a replica.
+        LostReplicaError: if a replica died.
+        Stopped: if a signal stopped the replicas before they could save.
     """
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     store = dist.TCPStore(LOCALHOST, 0, is_master=True, wait_for_workers=False)
     pipes = [torch.multiprocessing.Pipe(duplex=False) for _ in range(count)]
-    started = []
+    started: list[BaseProcess] = []
 
     def end_all(number: int) -> None:
         for process in started:
@@ -119,7 +115,7 @@ def run_replicas(target: Callable[[], Any], count: int) -> Any:
 
 
 def _replica(rank: int, count: int, port: int, target: Callable, writers: list) -> None:
-    """Run in each process: find the group, do the work, tell how it ended."""
+    """Run in each process: set up the environment, call the target, send the outcome."""
     with suppress(OSError):
         os.setpgid(0, 0)  # a terminal's Ctrl-C reaches the launcher, which passes it on
     os.environ |= {
@@ -135,36 +131,35 @@ def _replica(rank: int, count: int, port: int, target: Callable, writers: list) 
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     outcome = _run(target)
     writers[rank].send(outcome)
-    if outcome.exit_code:
-        # Abruptly, because one process alone cannot destroy the group. Exit code 1 makes torch end
-        # the others; after a signal they all end by themselves.
-        os._exit(1 if outcome.exit_code < 128 else 0)
+    if outcome.error:
+        # Without cleanup, because one process alone cannot destroy the group. Exit code 1 makes
+        # torch end the others; after a signal they all end by themselves.
+        os._exit(1 if outcome.error.exit_code < 128 else 0)
 
 
 def _run(target: Callable[[], Any]) -> _Outcome:
     try:
         return _Outcome(result=target())
     except (Exception, KeyboardInterrupt) as error:
-        outcome = _outcome_of(error)
-        if outcome.exit_code == 1:
+        known = _to_alexnet_error(error)
+        if known.exit_code == 1:
             traceback.print_exc()
-        return outcome
+        return _Outcome(error=known)
 
 
-def _outcome_of(error: BaseException) -> _Outcome:
-    """Return the message and exit code that the command line has for a fault."""
+def _to_alexnet_error(error: BaseException) -> AlexNetError:
+    """Return the error that the command line reports for an exception."""
     if isinstance(error, AlexNetError):
-        is_loss = isinstance(error, LostReplicaError)
-        return _Outcome(message=str(error), exit_code=error.exit_code, is_loss=is_loss)
+        return error
     if isinstance(error, KeyboardInterrupt):
-        return _Outcome(message=STOPPED, exit_code=130)
+        return Stopped("stopped.", signal.SIGINT, kept=KEPT)
     if isinstance(error, (MemoryError, OSError)):
-        return _outcome_of(machine_error(error))
-    return _Outcome(message=f"internal error, {type(error).__name__}: {error}", exit_code=1)
+        return machine_error(error)
+    return JobError(f"internal error, {type(error).__name__}: {error}", 1)
 
 
-def _join(context, stop_signal: StopSignal) -> int | None:
-    """Wait for all; return the rank of the first that failed."""
+def _join(context: torch.multiprocessing.ProcessContext, stop_signal: StopSignal) -> int | None:
+    """Wait for all processes; return the rank of the first that failed."""
     passed_on = 0
     while True:
         if stop_signal.signal_number != passed_on:
@@ -183,7 +178,7 @@ def _join(context, stop_signal: StopSignal) -> int | None:
 
 
 def _receive(reader: connection.Connection) -> _Outcome | None:
-    """Return what a replica told; None if it could not."""
+    """Return the outcome that a replica sent; None if it died before."""
     try:
         return reader.recv() if reader.poll() else None
     except (EOFError, OSError):
@@ -191,11 +186,11 @@ def _receive(reader: connection.Connection) -> _Outcome | None:
 
 
 def _find_dead(
-    outcomes: list[_Outcome | None], codes: list[int], first: int | None
-) -> tuple[int, int] | None:
+    outcomes: list[_Outcome | None], codes: list[int | None], first: int | None
+) -> tuple[int, int | None] | None:
     """Return rank and exit code of the replica that died.
 
-    The first that failed may be one that lost another, of which nothing was noticed yet.
+    The first process that failed may have failed because it lost the one that died.
     """
     if first is not None and (outcome := outcomes[first]) and outcome.is_loss:
         silent = [rank for rank, outcome in enumerate(outcomes) if outcome is None]
@@ -203,21 +198,22 @@ def _find_dead(
     return None if first is None else (first, codes[first])
 
 
-def _conclude(outcomes: list[_Outcome | None], died: tuple[int, int] | None, asked: int) -> Any:
-    """Return the first replica's result, or raise what ended the run."""
-    faults = [outcome for outcome in outcomes if outcome and outcome.exit_code]
-    if not faults and not died:
-        return outcomes[0].result  # a signal may have come when all was done
-    faults.sort(key=lambda outcome: outcome.is_loss)  # who lost another did not begin it
-    if faults and not faults[0].is_loss:
-        raise JobError(faults[0].message, faults[0].exit_code)
-    if asked:
-        raise Stopped(STOPPED, asked)
+def _conclude(
+    outcomes: list[_Outcome | None], died: tuple[int, int | None] | None, signal_number: int
+) -> Any:
+    """Return the result of rank 0, or raise the error that ended the run."""
+    errors = [outcome.error for outcome in outcomes if outcome and outcome.error]
+    causes = [error for error in errors if not isinstance(error, LostReplicaError)]
+    if causes:
+        raise causes[0]
+    if (errors or died) and signal_number:
+        raise Stopped("stopped.", signal_number, kept=KEPT)
     if died:
         rank, code = died
-        how = f"of signal {-code}" if code < 0 else f"with code {code}"
-        raise MachineError(
-            f"replica {rank} of {len(outcomes)} died {how}, and the others were ended.\n"
-            f"{KEPT}. To go on: the same command with --resume"
+        how = f"of signal {-code}" if code and code < 0 else f"with code {code}"
+        raise LostReplicaError(
+            f"replica {rank} of {len(outcomes)} died {how}, and the others were ended.", hint=AGAIN
         )
-    raise JobError(faults[0].message, faults[0].exit_code)
+    if errors:
+        raise errors[0]
+    return outcomes[0] and outcomes[0].result  # a signal may have arrived when all was done

@@ -1,36 +1,36 @@
-"""In which numbers convolutions and matrix products are computed: fp32, tf32 or bf16.
+"""The arithmetic of convolutions and matrix products: fp32, tf32 or bf16.
 
-| precision | products | sums | weights, velocity, loss, softmax |
-| fp32 | float32 | float32 | float32: the numbers of 2012 |
-| tf32 | 10 bits of fraction, where the device has TensorFloat-32 | float32 | float32 |
-| bf16 | bfloat16, 7 bits of fraction; activations too | float32 | float32 |
+| precision | products | sums | weights, momentum, loss, softmax |
+| fp32 | float32, as in 2012 | float32 | float32 |
+| tf32 | 10-bit fraction on devices with TensorFloat-32 | float32 | float32 |
+| bf16 | bfloat16, 7-bit fraction; activations too | float32 | float32 |
 
-fp16 is left out: its range needs a scaled loss, and every GPU since 2020 has bfloat16.
+fp16 is left out: its range requires a scaled loss, and every GPU since 2020 has bfloat16.
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
 from alexnet_cli.io.progress import Progress
 
-PRECISIONS = ("fp32", "tf32", "bf16")
 SLOW_BF16 = (
-    "warning: this CPU has no bfloat16 instructions; --precision bf16 emulates them and was "
+    "warning: this CPU has no bfloat16 instructions; precision bf16 emulates them and was "
     "measured to be 3 to 9 times slower than fp32"
 )
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "avx10_2", "bf16")  # x86; ARM
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Return the context of a forward pass; its scores are to become float32 before the loss."""
+    """Return the context of a forward pass. Convert its scores to float32 before the loss."""
     if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 
 def allow_tf32(precision: str) -> None:
-    """Switch TensorFloat-32 on or off for the whole process; torch's cuDNN begins with it on.
+    """Switch TensorFloat-32 on or off for the whole process; cuDNN has it on by default.
 
     Afterwards torch's older and newer settings agree, so that both can be read.
     """
@@ -39,12 +39,13 @@ def allow_tf32(precision: str) -> None:
     # are set first: they set the newer ones too, but to "none" where "ieee" is meant.
     torch.backends.cudnn.allow_tf32 = is_tf32
     torch.set_float32_matmul_precision("high" if is_tf32 else "highest")
-    for of_cudnn in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
-        of_cudnn.fp32_precision = "tf32" if is_tf32 else "ieee"
+    cudnn: Any = torch.backends.cudnn
+    for settings in (cudnn.conv, cudnn.rnn):
+        settings.fp32_precision = "tf32" if is_tf32 else "ieee"
 
 
 def describe_precision(precision: str, device: torch.device) -> str:
-    """Return the line that says which numbers are used."""
+    """Return a line that describes the arithmetic on a device."""
     if precision == "fp32":
         return f"precision fp32: float32 throughout on {device.type}, TensorFloat-32 off"
     if precision == "bf16":
@@ -54,10 +55,9 @@ def describe_precision(precision: str, device: torch.device) -> str:
     return f"precision tf32: {device.type} has no TensorFloat-32 here, so it is float32"
 
 
-def warn_of_slow_bf16(precision: str, device: torch.device, progress: Progress) -> None:
-    """Say in one line if bf16 is emulated because the CPU has no instructions for it."""
-    if precision != "bf16" or device.type != "cpu":
-        return
-    found = torch.cpu.get_capabilities()
-    if not any(found.get(name) for name in BF16_INSTRUCTIONS):
-        progress.say(SLOW_BF16)
+def warn_of_slow_bf16(precision: str, progress: Progress) -> None:
+    """Report on a CPU if bf16 is emulated because it has no instructions for it."""
+    if precision == "bf16":
+        found = torch.cpu.get_capabilities()
+        if not any(found.get(name) for name in BF16_INSTRUCTIONS):
+            progress.say(SLOW_BF16)

@@ -1,4 +1,4 @@
-"""Batches on their way to the device, ahead of the step that needs them; results on theirs back."""
+"""Prefetching of batches to a device, and asynchronous copies of results."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,32 +10,32 @@ import torch
 from torch import Tensor
 
 from alexnet_cli.data.batches.buffers import Buffers
-from alexnet_cli.data.batches.loader import Batch
-from alexnet_cli.data.batches.process_reader import ProcessReader
-from alexnet_cli.data.batches.readers import Reader, ThreadReader
+from alexnet_cli.data.batches.readers import ProcessReader, Reader, ThreadReader
 from alexnet_cli.data.remote.stream import StreamSplit
 from alexnet_cli.data.shards.dataset import Split
-from alexnet_cli.data.transforms import sent
+from alexnet_cli.data.transforms import copy_async
+from alexnet_cli.types import Batch
 
 OnDevice = tuple[Tensor, Tensor]
-MIN_PROCESSES = 4  # cores from which on processes read for a GPU
+MIN_PROCESSES = 4  # minimum number of cores for reading by processes for a GPU
 
 
 def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[OnDevice]:
     """Yield images uint8 (N, H, W, 3) and labels int64 (N,) on the device.
 
-    On a GPU each batch is copied from pinned memory on a stream of its own, while the step before
-    it computes. A batch is held until its copy is complete, so that its memory is not reused.
+    For a GPU each batch is copied from pinned memory on a separate stream during the step before.
+    A batch is held until its copy is complete, so that its memory is not reused.
     """
     if device.type != "cuda":
         for batch in batches:
             yield torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
         return
-    stream, ahead = torch.cuda.Stream(device), None
+    stream = torch.cuda.Stream(device)
+    ahead = None
     with HeldBatches() as held:
         for batch in batches:
             with torch.cuda.stream(stream):
-                copies = [sent(array, device) for array in (batch.images, batch.labels)]
+                copies = [copy_async(array, device) for array in (batch.images, batch.labels)]
                 copied = stream.record_event()
             held.add(batch, copied)
             if ahead:
@@ -46,21 +46,21 @@ def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[OnDevi
 
 
 class HeldBatches:
-    """Batches whose copies to a GPU are under way."""
+    """Batches whose copies to a GPU are not complete."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._held: deque[tuple[Batch, torch.cuda.Event]] = deque()
 
     def __enter__(self) -> "HeldBatches":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_error: object) -> None:
         for _, copied in self._held:
             copied.synchronize()
         self._held.clear()
 
     def add(self, batch: Batch, copied: torch.cuda.Event) -> None:
-        """Hold a batch until `copied`, and let go of those whose copies are complete."""
+        """Hold a batch until `copied`, and release those whose copies are complete."""
         self._held.append((batch, copied))
         while self._held and self._held[0][1].query():
             self._held.popleft()
@@ -70,10 +70,10 @@ class HeldBatches:
 def open_reader(
     split: Split | StreamSplit, device: torch.device, num_threads: int
 ) -> Iterator[Reader]:
-    """Open what reads a split's batches for a device, for any number of epochs.
+    """Open a reader of a split's batches for a device, for any number of epochs.
 
-    For a GPU images are read straight into pinned memory, and where there are many cores, by
-    processes: threads that decode would keep the GIL from the thread that launches the GPU's work.
+    For a GPU images are read into pinned memory and, on many cores, by processes: threads that
+    decode would hold the GIL that the thread which launches the GPU's work needs.
     """
     if device.type != "cuda":
         with ThreadReader(num_threads) as reader:
@@ -97,17 +97,17 @@ def _pinned_memory(num_bytes: int) -> np.ndarray:
 
 
 def _pin(pinned: list[np.ndarray], device: torch.device, block: np.ndarray) -> None:
-    """Pin memory that other processes share; copies are slower, not wrong, where it cannot be."""
+    """Pin memory that is shared by processes; if that fails, copies are slower but correct."""
     error = torch.cuda.cudart().cudaHostRegister(block.ctypes.data, block.nbytes, 0)
     if int(error) == 0:
         pinned.append(block)
         return
-    with suppress(RuntimeError):  # CUDA reports the error once more, to whatever comes next
+    with suppress(RuntimeError):  # CUDA reports the error once more at the next call
         torch.zeros(1, device=device)
 
 
 def _arrived(copies: list[Tensor], copied: torch.cuda.Event, device: torch.device) -> OnDevice:
-    """Let the computing stream wait for a copy, and keep the memory until it is done with it."""
+    """Make the compute stream wait for a copy, and keep the memory until the stream has used it."""
     computing = torch.cuda.current_stream(device)
     computing.wait_event(copied)
     for copy in copies:
@@ -116,9 +116,9 @@ def _arrived(copies: list[Tensor], copied: torch.cuda.Event, device: torch.devic
 
 
 def from_device(*tensors: Tensor) -> Callable[[], list[np.ndarray]]:
-    """Begin to copy tensors of one device, and return a call that waits for them and gives them.
+    """Begin to copy tensors of one device; return a call that waits and returns the arrays.
 
-    It waits for no work that a GPU is given later.
+    It does not wait for work that is launched on the GPU afterwards.
     """
     copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
     copied = None

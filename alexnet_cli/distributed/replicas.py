@@ -1,8 +1,7 @@
-"""Processes that each train on a share of every batch, and together count as one.
+"""Data-parallel processes whose gradients are averaged.
 
-PyTorch's own engine carries everything between them: DistributedDataParallel the gradients, gloo
-what lies on CPUs, NCCL what lies on GPUs. A process learns its place from the environment that
-torchrun sets, and launcher.py.
+DistributedDataParallel exchanges the gradients, through gloo between CPUs and NCCL between GPUs. A
+process reads its rank from the environment, which torchrun or `launcher` sets.
 """
 
 import itertools
@@ -17,65 +16,65 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from alexnet_cli.data.batches.loader import Share
-from alexnet_cli.distributed.oom_errors import KEPT
 from alexnet_cli.errors import LostReplicaError
 from alexnet_cli.io.cores import num_cores
+from alexnet_cli.types import BatchShard
 
-TIMEOUT = timedelta(minutes=10)  # for one that hangs; one that died is noticed at once
+TIMEOUT = timedelta(minutes=10)  # for a replica that hangs; one that died is noticed at once
 JOIN_TIMEOUT = timedelta(days=1)  # for the slowest replica to fetch or measure its data
 POLL_SECONDS = 0.1
+AGAIN = "Run the same command again."
 LOST = ("connection", "peer", "gloo", "nccl", "socket", "broken pipe", "timed out", "store")
 
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """This process among those of its run.
+    """The group of processes of a run, and this process in it.
 
     Attributes:
-        local_rank: among those of this machine.
+        local_rank: rank among the replicas of this machine.
     """
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
     local_rank: int = 0
 
     @property
     def is_main(self) -> bool:
-        """Whether this one writes files and reports."""
+        """Whether this replica writes files and reports."""
         return self.rank == 0
 
     @property
-    def share(self) -> Share:
-        """The part of every batch that is this one's."""
-        return Share(self.rank, self.count)
+    def share(self) -> BatchShard:
+        """The part of every batch that this replica computes."""
+        return BatchShard(self.rank, self.world_size)
 
     def wrap(self, net: nn.Module, devices: tuple[torch.device, ...]) -> nn.Module:
-        """Return what to call instead of `net` so that its gradients are those of all replicas.
+        """Return what to call instead of `net` so that gradients are averaged over the replicas.
 
-        Gradients are averaged: a replica's loss must be its share of the batch's, times `count`.
+        A replica's loss must be its share of the batch's, times `world_size`.
         """
-        if self.count == 1:
+        if self.world_size == 1:
             return net
         own = [devices[0]] if len(devices) == 1 and devices[0].type == "cuda" else None
         return nn.parallel.DistributedDataParallel(net, device_ids=own)
 
-    def gather(self, row: Tensor) -> Tensor:
-        """Return every replica's row, (count, ...), the same for all; a CPU tensor."""
+    def all_gather(self, row: Tensor) -> Tensor:
+        """Return the rows of all replicas, (world_size, ...), on the CPU."""
         row = row.cpu()
-        if self.count == 1:
+        if self.world_size == 1:
             return row[None]
-        rows = [torch.empty_like(row) for _ in range(self.count)]
+        rows = [torch.empty_like(row) for _ in range(self.world_size)]
         dist.all_gather(rows, row)
         return torch.stack(rows)
 
     def all_reduce(self, values: Tensor) -> None:
-        """Replace a CPU tensor by the sum of all replicas' tensors."""
-        if self.count > 1:
+        """Replace a CPU tensor by the sum over all replicas."""
+        if self.world_size > 1:
             dist.all_reduce(values)
 
     def barrier(self) -> None:
-        """Wait until all replicas are here."""
+        """Wait until all replicas have called this."""
         self.all_reduce(torch.zeros(1))
 
 
@@ -84,60 +83,59 @@ _joins = itertools.count()
 
 
 def in_group() -> bool:
-    """Tell whether torchrun or our launcher started this process."""
+    """Return whether torchrun or `launcher` started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def num_local() -> int:
-    """Return how many replicas this machine runs; 1 outside of a group."""
+    """Return the number of replicas on this machine; 1 outside of a group."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if in_group() else 1
 
 
 def num_reading_threads() -> int:
-    """Return how many threads or processes of one replica read images."""
+    """Return the number of threads or processes of one replica that read images."""
     return max(1, num_cores() // num_local())
 
 
 def was_restarted() -> bool:
-    """Tell whether torchrun or Slurm started this run anew after a loss."""
+    """Return whether torchrun or Slurm restarted this run after a failure."""
     counts = (os.environ.get(n) for n in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
     return any(count not in (None, "", "0") for count in counts)
 
 
 def place_in_group() -> Replicas:
-    """Return which replica this process is, from the environment; it need not have joined yet."""
+    """Return which replica this process is, which need not have joined the group yet."""
     if not in_group():
         return ALONE
-    rank, count, local_rank = (
-        int(os.environ.get(name, default))
-        for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    return Replicas(
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        local_rank=int(os.environ.get("LOCAL_RANK", 0)),
     )
-    return Replicas(rank, count, local_rank)
 
 
 @contextmanager
 def joined(kind: str, per_replica: int = 1) -> Iterator[Replicas]:
-    """Join the group of this process; alone outside of one.
+    """Join the group of this process, if it has one.
 
-    The replicas wait for the last one as long as `JOIN_TIMEOUT`, and from then on for each other as
-    long as `TIMEOUT`. So whatever takes one longer than another, as opening the data does, belongs
-    before the block.
+    The replicas wait up to `JOIN_TIMEOUT` for the last one, and afterwards up to `TIMEOUT` for each
+    other. Work of unequal duration, such as opening the data, belongs before the block.
 
-    A block that raises leaves the group as it is: NCCL cannot destroy it before all replicas do,
-    and the others may be waiting for this one. The process must end (launcher.py).
+    If the block raises, the group is not destroyed: NCCL would wait for all replicas, and the
+    others may be waiting for this one. The process must end (see `launcher`).
 
     Args:
         kind: "cpu" or "cuda".
-        per_replica: devices of each.
+        per_replica: devices of each replica.
 
     Raises:
-        LostReplicaError: the others cannot be reached, or are lost on the way.
+        LostReplicaError: if the others cannot be reached, or are lost before the block ends.
     """
     place = place_in_group()
     if not in_group():
         yield place
         return
-    with _losses():
+    with _translate_losses(place):
         _join(kind, place)
         if kind == "cuda":
             torch.cuda.set_device(place.local_rank * per_replica)
@@ -147,30 +145,31 @@ def joined(kind: str, per_replica: int = 1) -> Iterator[Replicas]:
 
 def _join(kind: str, place: Replicas) -> None:
     """Wait until every replica is ready, then form the group."""
-    if dist.is_initialized():  # left by a block that raised, after which this process went on
+    if dist.is_initialized():  # a block that raised left it, and the process continued
         dist.destroy_process_group()
     store, _, _ = next(dist.rendezvous("env://", timeout=JOIN_TIMEOUT))
     store = dist.PrefixStore(f"group {next(_joins)}", store)
-    deadline, num_ready = time.monotonic() + JOIN_TIMEOUT.total_seconds(), store.add("ready", 1)
-    while num_ready < place.count:
+    deadline = time.monotonic() + JOIN_TIMEOUT.total_seconds()
+    num_ready = store.add("ready", 1)
+    while num_ready < place.world_size:
         if time.monotonic() > deadline:
             raise LostReplicaError(
-                f"replica {place.rank} of {place.count} waited for the others, of which "
-                f"{place.count - num_ready} did not come within {JOIN_TIMEOUT}.\n"
-                f"{KEPT}."
+                f"replica {place.rank} of {place.world_size}: {place.world_size - num_ready} of "
+                f"the others did not start within {JOIN_TIMEOUT}.",
+                hint=AGAIN,
             )
-        time.sleep(POLL_SECONDS)  # here, and not in the store, signals are heeded
+        time.sleep(POLL_SECONDS)  # not in the store, where no signal would be handled
         num_ready = store.add("ready", 0)
     store.set_timeout(TIMEOUT)
     backend = "gloo" if kind == "cpu" else "cpu:gloo,cuda:nccl"
     dist.init_process_group(
-        backend, timeout=TIMEOUT, store=store, rank=place.rank, world_size=place.count
+        backend, timeout=TIMEOUT, store=store, rank=place.rank, world_size=place.world_size
     )
 
 
 @contextmanager
-def _losses() -> Iterator[None]:
-    """Say that a replica was lost; torch has no error of its own for it on CPUs."""
+def _translate_losses(place: Replicas) -> Iterator[None]:
+    """Translate torch's errors about other replicas; on CPUs they have no type of their own."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -180,7 +179,7 @@ def _losses() -> Iterator[None]:
         if not isinstance(error, dist.DistError) and not any(w in text.lower() for w in LOST):
             raise
         raise LostReplicaError(
-            f"replica {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost the others "
-            f"({text.splitlines()[0][:120]}).\n"
-            f"{KEPT}. To go on: the same command with --resume"
+            f"replica {place.rank} of {place.world_size} lost the others "
+            f"({text.splitlines()[0][:120]}).",
+            hint=AGAIN,
         ) from error

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from alexnet_cli.io.cores import memory_limit, num_cores
@@ -100,13 +101,9 @@ def _attempt(
 def _check_versions() -> Iterator[Check]:
     yield Check("versions", "python", True, f"{platform.python_version()} on {platform.platform()}")
     for name in PACKAGES:
-        remedy = f"{sys.executable} -m pip install --force-reinstall {name}"
+        remedy = f"Install {name} again: {sys.executable} -m pip install -U {name}"
         yield _attempt(
-            "versions",
-            name,
-            lambda name=name: importlib.metadata.version(name),
-            remedy,
-            needed=True,
+            "versions", name, partial(importlib.metadata.version, name), remedy, needed=True
         )
 
 
@@ -145,7 +142,7 @@ def _multiply_on(device: str) -> Callable[[], str]:
 
 
 def _check_onnxruntime() -> Iterator[Check]:
-    remedy = f"{sys.executable} -m pip install --force-reinstall onnxruntime-gpu"
+    remedy = f"Install it again: {sys.executable} -m pip install -U onnxruntime-gpu"
     yield _attempt("onnxruntime", "onnx-cpu", _run_on("CPUExecutionProvider"), remedy, needed=True)
     yield _attempt(
         "onnxruntime",
@@ -190,7 +187,7 @@ def _run_on(provider: str) -> Callable[[], str]:
 
 def _check_images() -> Iterator[Check]:
     for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
-        remedy = f"{sys.executable} -m pip install --force-reinstall pillow simplejpeg"
+        remedy = f"Install them again: {sys.executable} -m pip install -U pillow simplejpeg"
         yield _attempt("images", name.lower(), _read_back(name), remedy, needed=True)
     yield _attempt(
         "images",
@@ -229,7 +226,7 @@ def _check_machine() -> Iterator[Check]:
             "machine",
             "shared-memory",
             _measure_shared_memory,
-            "Give the container more: docker run --shm-size 2g, or --ipc=host.",
+            "Give the container more shared memory; docker's option is shm-size, for example 2g.",
         )
 
 
@@ -266,9 +263,9 @@ def _add_up() -> float:
 
 def _check_extras() -> Iterator[Check]:
     for extra, (module, purpose) in EXTRAS.items():
-        yield _attempt(
-            "extras",
-            extra,
-            lambda module=module: f"{module} {importlib.import_module(module).__version__}",
-            f'{sys.executable} -m pip install "alexnet-cli[{extra}]"; it is for {purpose}.',
-        )
+        remedy = f'{sys.executable} -m pip install "alexnet-cli[{extra}]"; it is for {purpose}.'
+        yield _attempt("extras", extra, partial(_import, module), remedy)
+
+
+def _import(name: str) -> str:
+    return f"{name} {importlib.import_module(name).__version__}"

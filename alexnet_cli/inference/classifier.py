@@ -1,6 +1,6 @@
-"""A trained network with the pixels it subtracts: uint8 images in, class probabilities out.
+"""A trained network with its pixel statistics: uint8 images in, class probabilities out.
 
-N images, V views, H and W the images' size (256), K classes.
+N images, V views, H rows, W columns, K classes.
 """
 
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.data.transforms import Augmenter, View, views_of
-from alexnet_cli.distributed.allocator import keep_freed_memory
-from alexnet_cli.distributed.precision import allow_tf32, autocast
+from alexnet_cli.distributed.device_plan import Runtime
+from alexnet_cli.distributed.precision import autocast
 from alexnet_cli.errors import CheckpointError
+from alexnet_cli.model.architecture import parameter_shapes
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
-from alexnet_cli.model.network import parameter_shapes
 from alexnet_cli.model.split import Network, build_network, load_whole_state
+from alexnet_cli.types import PixelStats
 
 
 @dataclass(slots=True)
 class Classifier:
-    """A network and how images are prepared for it, on one place.
+    """A network, and how images are prepared for it.
 
     Attributes:
-        precision: of the forward pass, one of `PRECISIONS`; probabilities are always float32.
+        precision: arithmetic of the forward pass; probabilities are always float32.
     """
 
     net: Network
@@ -39,7 +39,7 @@ class Classifier:
 
     @torch.inference_mode()
     def on_device(self, images: Tensor, views: list[View]) -> Tensor:
-        """Return the same of images on the device, there; a GPU may not have done it yet."""
+        """Return the same as a tensor on the device, without waiting for a GPU."""
         self.net.eval()
         with autocast(self.augmenter.device, self.precision):
             scores = [self.net(self.augmenter.view(images, view)).float() for view in views]
@@ -50,46 +50,41 @@ class Classifier:
         return views_of(num_views, self.augmenter.image_size, self.augmenter.crop_size)
 
 
-def load_classifier(
-    path: Path, devices: tuple[torch.device, ...], precision: str = "fp32"
-) -> tuple[Classifier, Checkpoint]:
-    """Read a checkpoint and put its network on the devices.
+def load_classifier(path: Path, runtime: Runtime) -> tuple[Classifier, Checkpoint]:
+    """Load a checkpoint and build its network.
 
     Raises:
-        CheckpointError: it is damaged, or its tensors are not those of its recipe.
+        CheckpointError: if it is damaged, or its tensors do not fit its recipe.
     """
     checkpoint = load_checkpoint(path)
-    return build_classifier(checkpoint, devices, path, precision), checkpoint
+    return build_classifier(checkpoint, runtime, path), checkpoint
 
 
-def build_classifier(
-    checkpoint: Checkpoint, devices: tuple[torch.device, ...], path: Path, precision: str = "fp32"
-) -> Classifier:
-    """Put a checkpoint's network on the devices; `path` is for messages.
+def build_classifier(checkpoint: Checkpoint, runtime: Runtime, path: Path) -> Classifier:
+    """Build the network of a checkpoint; `path` is for messages.
 
-    The precision holds for the whole process: with "fp32", cuDNN stops using TensorFloat-32.
+    The precision is set for the whole process: "fp32" switches TensorFloat-32 off in cuDNN.
 
     Raises:
-        CheckpointError: its tensors are not those of its recipe.
+        CheckpointError: if its tensors do not fit its recipe.
     """
-    allow_tf32(precision)
+    runtime.configure_torch()
     check_tensors(checkpoint, path)
-    keep_freed_memory()
-    net = build_network(checkpoint.recipe, len(checkpoint.classes), devices)
+    net = build_network(checkpoint.recipe, len(checkpoint.classes), runtime.devices)
     weights = {name: torch.from_numpy(tensor) for name, tensor in checkpoint.weights.items()}
     load_whole_state(net, weights)
     try:
         stats = stats_of(checkpoint)
     except KeyError as error:
         raise CheckpointError(f"{path}: its tensors do not fit its recipe ({error}).") from error
-    return Classifier(net, Augmenter(checkpoint.recipe, stats, devices[0]), precision)
+    return Classifier(net, Augmenter(checkpoint.recipe, stats, runtime.device), runtime.precision)
 
 
 def check_tensors(checkpoint: Checkpoint, path: Path) -> None:
-    """See that a checkpoint's weights are those of its recipe's network; `path` is for messages.
+    """Check that the weights of a checkpoint fit its recipe; `path` is for messages.
 
     Raises:
-        CheckpointError: they are not, with the first three differences.
+        CheckpointError: naming the first three differences.
     """
     if differences := _differences(checkpoint):
         text = "; ".join(differences[:3]) + ("; ..." if differences[3:] else "")
@@ -97,7 +92,7 @@ def check_tensors(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def _differences(checkpoint: Checkpoint) -> list[str]:
-    """Say how the tensors differ from those of the recipe's network, before that takes memory."""
+    """Describe how the tensors differ from those of the recipe, without building its network."""
     expected = parameter_shapes(checkpoint.recipe, len(checkpoint.classes))
     found = {name: tensor.shape for name, tensor in checkpoint.weights.items()}
     missing = [f"there is no {name}" for name in expected if name not in found]
@@ -106,11 +101,13 @@ def _differences(checkpoint: Checkpoint) -> list[str]:
         for name, shape in expected.items()
         if found.get(name, shape) != shape
     ]
-    return missing + others + [f"{name} is none of it" for name in found if name not in expected]
+    return (
+        missing + others + [f"{name} is not part of it" for name in found if name not in expected]
+    )
 
 
 def stats_of(checkpoint: Checkpoint) -> PixelStats:
-    """Return the pixel statistics a checkpoint carries."""
+    """Return the pixel statistics of a checkpoint."""
     pixels = checkpoint.pixels
     return PixelStats(
         pixels["mean_image"],

@@ -1,33 +1,30 @@
 """`alexnet info`: what a recipe, checkpoint, ONNX model or dataset is (paper section 3.5)."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from alexnet_cli.data.pixel_stats import FILE_NAME
 from alexnet_cli.data.remote.cache import open_files
 from alexnet_cli.data.remote.files import check_url, is_url
 from alexnet_cli.data.shards.index import Index, read_index
-from alexnet_cli.errors import CheckpointError, RecipeError, UsageError
+from alexnet_cli.errors import UsageError
+from alexnet_cli.model.architecture import RGB, layers_of
 from alexnet_cli.recipes.catalog import RECIPES, find_recipe
 from alexnet_cli.recipes.overrides import with_settings
 from alexnet_cli.recipes.recipe import Recipe
-
-if TYPE_CHECKING:
-    from alexnet_cli.model.network import LayerInfo
 
 PAPER_CLASSES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkInfo:
-    """A network, and where it comes from.
+    """A network, and its origin.
 
     Attributes:
-        kind: recipe, checkpoint or onnx.
-        input: channels, rows, columns of the crop the network reads.
-        about: origin and figures of a checkpoint or model.
+        kind: "recipe", "checkpoint" or "onnx".
+        input: channels, rows and columns of the crop that the network reads.
+        layers: name, output shape and number of parameters of each layer.
+        about: origin and errors of a checkpoint or model.
     """
 
     kind: str
@@ -36,7 +33,7 @@ class NetworkInfo:
     classes: int
     input: tuple[int, int, int]
     parameters: int
-    layers: "list[LayerInfo]"
+    layers: list[dict]
     about: dict
 
 
@@ -54,22 +51,23 @@ class DatasetInfo:
 def info(
     thing: str, *, settings: list[str] | None = None, num_classes: int = PAPER_CLASSES
 ) -> NetworkInfo | DatasetInfo:
-    """Say what `thing` is: a recipe's name, a dataset folder or URL, a checkpoint, an ONNX model.
+    """Describe a recipe, a dataset folder or URL, a checkpoint, or an ONNX model.
 
     Args:
-        settings, num_classes: for recipes.
+        settings: changes of the fields of a recipe.
+        num_classes: of the network of a recipe.
 
     Raises:
-        UsageError: it is none of them.
-        InputError: the file or folder is damaged.
-        MachineError: the URL cannot be reached.
+        UsageError: if `thing` is nothing of the kind, or settings are given for a file.
+        InputError: if the file or folder is damaged.
+        MachineError: if the URL cannot be reached.
     """
     path = Path(thing)
     if thing in RECIPES:
         recipe = with_settings(find_recipe(thing), settings or [])
         return _describe("recipe", thing, recipe, num_classes, {})
     if settings:
-        raise UsageError("--set changes recipes; files are what they are.")
+        raise UsageError(f"{thing} is not a recipe, so no field of it can be set.")
     if path.is_dir():
         return _describe_dataset(thing, path, read_index(path))
     if is_url(thing):
@@ -77,17 +75,21 @@ def info(
         files.fetch_stats()
         return _describe_dataset(thing, files.folder, files.index)
     if not path.is_file():
-        raise UsageError(f"{thing}: no such file, folder or recipe. Recipes: {', '.join(RECIPES)}.")
+        raise UsageError(
+            f"{thing}: no such file, folder or recipe.", hint=f"Recipes: {', '.join(RECIPES)}."
+        )
     return _describe_onnx(path) if path.suffix == ".onnx" else _describe_checkpoint(path)
 
 
 def _describe(kind: str, name: str, recipe: Recipe, num_classes: int, about: dict) -> NetworkInfo:
-    from alexnet_cli.model.network import describe_layers  # torch, which datasets do not need
-
-    layers = describe_layers(recipe, num_classes)
-    size = (3, recipe.crop_size, recipe.crop_size)
-    parameters = sum(layer.parameters for layer in layers)
-    return NetworkInfo(kind, name, recipe.name, num_classes, size, parameters, layers, about)
+    layers = layers_of(recipe, num_classes)
+    rows = [
+        {"name": layer.name, "output": layer.output, "parameters": layer.num_parameters}
+        for layer in layers
+    ]
+    parameters = sum(layer.num_parameters for layer in layers)
+    size = (RGB, recipe.crop_size, recipe.crop_size)
+    return NetworkInfo(kind, name, recipe.name, num_classes, size, parameters, rows, about)
 
 
 def _describe_checkpoint(path: Path) -> NetworkInfo:
@@ -99,15 +101,11 @@ def _describe_checkpoint(path: Path) -> NetworkInfo:
 
 
 def _describe_onnx(path: Path) -> NetworkInfo:
-    from alexnet_cli.onnx.runtime import load_onnx
+    from alexnet_cli.onnx.model_file import read_model_info
 
-    model = load_onnx(path, "cpu")
-    try:
-        recipe = Recipe.from_json(json.dumps(model.about["recipe"]))
-        about = {**model.about["origin"], "views": model.views, "image_size": model.image_size}
-    except (KeyError, TypeError, RecipeError) as error:
-        raise CheckpointError(f"{path}: its metadata does not say its recipe ({error}).") from error
-    return _describe("onnx", str(path), recipe, len(model.classes), about)
+    model = read_model_info(path)
+    about = {**model.origin, "views": model.views, "image_size": model.image_size}
+    return _describe("onnx", str(path), model.recipe, len(model.classes), about)
 
 
 def _describe_dataset(name: str, path: Path, index: Index) -> DatasetInfo:

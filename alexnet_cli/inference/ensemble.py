@@ -1,18 +1,42 @@
-"""`alexnet ensemble`: the average of several networks' probabilities (paper section 6)."""
+"""`alexnet ensemble`: the average of several networks' probabilities (paper section 6).
+
+M members, N images, K classes.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.data.dataset_ref import Location
-from alexnet_cli.errors import UsageError
+from alexnet_cli.data.dataset_ref import DatasetRef
+from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig
+from alexnet_cli.errors import CheckpointError, UsageError, hint
 from alexnet_cli.inference.metrics import score, topk_credit
 from alexnet_cli.inference.predictions import Predictions, check_same_images, load_predictions
 from alexnet_cli.io.progress import SILENT, Progress
 
 SEARCH_PASSES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleRequest:
+    """Networks to average.
+
+    Attributes:
+        members: checkpoints, and predictions files (.npz).
+        dataset: on which checkpoints are run; predictions files need none.
+        num_views: 1, 9 or 10, of the checkpoints.
+        weights: "equal", "search", or one number per member separated by commas.
+        runtime: of the checkpoints.
+    """
+
+    members: tuple[Path, ...]
+    dataset: DatasetRef | None = None
+    split: str = "val"
+    num_views: int = 10
+    weights: str = "equal"
+    runtime: RuntimeConfig = DEFAULT_RUNTIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +52,12 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class EnsembleResult:
-    """Errors are fractions.
+    """Errors, as fractions.
 
     Attributes:
-        weights: as used, summing to one.
-        images: how many the errors are of.
-        searched_on: how many other images the weights were searched on; 0 if they were not.
+        weights: of the members; their sum is one.
+        images: number of images that were scored.
+        searched_on: number of other images on which the weights were searched; 0 if they were not.
         precision: of the checkpoints' forward passes; None if all members are predictions files.
     """
 
@@ -47,82 +71,80 @@ class EnsembleResult:
     log_loss: float
 
 
-def ensemble(
-    paths: list[Path],
-    location: Location | None = None,
-    *,
-    split: str = "val",
-    num_views: int = 10,
-    weights: str = "equal",
-    device: str = "auto",
-    num_devices: int | None = None,
-    precision: str = "fp32",
-    progress: Progress = SILENT,
-) -> EnsembleResult:
+def ensemble(request: EnsembleRequest, progress: Progress = SILENT) -> EnsembleResult:
     """Average the probabilities of predictions files (.npz) and checkpoints.
 
-    Args:
-        location: the dataset that checkpoints are run on; predictions files need none.
-        weights: "equal", "search", or one number a member with commas between.
-        precision: of the checkpoints' forward passes, one of `PRECISIONS`.
-
     Raises:
-        UsageError: fewer than two members, checkpoints without a dataset, or other weights.
-        InputError: a member has other classes or images, or is there twice.
+        UsageError: if there are fewer than two members, or the weights are invalid.
+        InputError: if a member has other classes or images, or is there twice.
     """
+    paths = request.members
     if len(paths) < 2:
         raise UsageError("an ensemble needs at least two checkpoints or predictions files.")
-    given = _parse_weights(weights, len(paths))
+    weights = _parse_weights(request.weights, len(paths))
     checkpoints = [path for path in paths if path.suffix != ".npz"]
-    if checkpoints and location is None:
+    if checkpoints and request.dataset is None:
         raise UsageError(
-            f"{checkpoints[0]} is a checkpoint: say on what to run it, --data DATASET."
+            f"{checkpoints[0]} is a checkpoint, which needs a dataset.", hint=hint("name_dataset")
         )
-
     found = {path: load_predictions(path) for path in paths if path.suffix == ".npz"}
     if checkpoints:
-        _check_members(paths, found, location, split, num_views)
-        # Here, because predictions files alone must not wait for torch.
-        from alexnet_cli.distributed.device_plan import choose_devices
-        from alexnet_cli.distributed.precision import warn_of_slow_bf16
-        from alexnet_cli.inference.predict_split import predict_with_checkpoint
+        _predict_checkpoints(request, found, progress)
+    members = [(str(path), found[path]) for path in paths]
+    check_same_images(members)
+    precision = request.runtime.precision if checkpoints else None
+    return _score_members(members, weights, precision, progress)
 
-        devices = choose_devices(device, num_devices)
-        warn_of_slow_bf16(precision, devices[0], progress)
-        for path in checkpoints:
-            found[path] = predict_with_checkpoint(
-                path,
-                location,
+
+def _predict_checkpoints(
+    request: EnsembleRequest, found: dict[Path, Predictions], progress: Progress
+) -> None:
+    """Add the predictions of the checkpoints to those of the files.
+
+    All members are compared before the first network is run, checkpoints by their headers.
+    """
+    # Imported here, because an ensemble of predictions files does not need torch.
+    from alexnet_cli.distributed.device_plan import Runtime, choose_devices
+    from alexnet_cli.distributed.oom_errors import friendly_oom_errors
+    from alexnet_cli.inference import predict_split as splits
+    from alexnet_cli.inference.classifier import build_classifier
+    from alexnet_cli.model.checkpoint import load_checkpoint, read_header
+
+    assert request.dataset is not None
+    config, split, num_views = request.runtime, request.split, request.num_views
+    runtime = Runtime(choose_devices(config, progress=progress), config.precision)
+    headers = {path: read_header(path) for path in request.members if path not in found}
+    dataset = request.dataset.open((split,), fetch_now=True, progress=progress)
+    announced = []
+    for path in request.members:
+        expected = found.get(path)
+        if expected is None:
+            try:
+                wnids = [wnid for wnid, _ in headers[path]["classes"]]
+                checksum = headers[path]["checksum"]
+            except (LookupError, TypeError, ValueError) as error:
+                raise CheckpointError(f"{path}: its header is damaged ({error!r}).") from error
+            splits.check_classes(path, wnids, dataset)
+            nothing = [np.zeros((0, len(wnids)), np.float32)]
+            expected = splits.pack_predictions(dataset, split, num_views, checksum, nothing)
+        announced.append((str(path), expected))
+    check_same_images(announced)
+    for path in headers:
+        checkpoint = load_checkpoint(path)
+        splits.check_fit(path, checkpoint, dataset)
+        with friendly_oom_errors(splits.BATCH_SIZE, splits.FREE_MEMORY):
+            found[path] = splits.predict_split(
+                build_classifier(checkpoint, runtime, path),
+                dataset,
                 split,
                 num_views=num_views,
-                devices=devices,
-                precision=precision,
+                weights_hash=checkpoint.weights_hash(),
                 progress=progress,
             )
-    check_same_images([(str(path), found[path]) for path in paths])
-    names, members = [str(path) for path in paths], [found[path] for path in paths]
-    return _score_together(names, members, given, precision if checkpoints else None, progress)
-
-
-def _check_members(
-    paths: list[Path],
-    files: dict[Path, Predictions],
-    location: Location,
-    split: str,
-    num_views: int,
-) -> None:
-    """Refuse a member that is damaged or does not fit the others, before hours go into any."""
-    from alexnet_cli.inference.predict_split import announce_with_checkpoint
-
-    announced = [
-        files.get(path) or announce_with_checkpoint(path, location, split, num_views=num_views)
-        for path in paths
-    ]
-    check_same_images([(str(path), member) for path, member in zip(paths, announced, strict=True)])
 
 
 def _parse_weights(text: str, num_members: int) -> list[float] | None:
-    """Return the weights, summing to one; None when they are to be searched."""
+    """Return the weights, whose sum is one; None if they are to be searched."""
     if text == "search":
         return None
     try:
@@ -132,46 +154,41 @@ def _parse_weights(text: str, num_members: int) -> list[float] | None:
     total = sum(values)
     if len(values) != num_members or min(values) < 0 or not 0 < total < float("inf"):
         raise UsageError(
-            f"--weights {text}: write equal, search, or {num_members} numbers such as 0.5,1."
+            f"weights {text!r}: write equal, search, or {num_members} numbers such as 0.5,1."
         )
     return [value / total for value in values]
 
 
-def _score_together(
-    names: list[str],
-    members: list[Predictions],
+def _score_members(
+    members: list[tuple[str, Predictions]],
     weights: list[float] | None,
     precision: str | None,
     progress: Progress,
 ) -> EnsembleResult:
-    """Score members and average; where weights are searched, on the half not searched on."""
-    labels = members[0].labels
+    """Score the members and their average; after a search, on the half that it did not use."""
+    labels = members[0][1].labels
     searched_on, reported = slice(0, 0), slice(None)
     if weights is None:
         searched_on, reported = slice(0, None, 2), slice(1, None, 2)
-        half = [member.probs[searched_on] for member in members]
+        half = [member.probs[searched_on] for _, member in members]
         weights = search_weights(half, labels[searched_on], progress)
-    labels = labels[reported]
-    probs = [member.probs[reported] for member in members]
-    together = score(weighted_sum(probs, weights), labels)
-    rows = []
-    for name, member, own_probs in zip(names, members, probs, strict=True):
-        own = score(own_probs, labels)
-        rows.append(Member(name, member.views, own.top1_error, own.top5_error, own.log_loss))
+    probs = [member.probs[reported] for _, member in members]
+    together = score(weighted_sum(probs, weights), labels[reported])
     return EnsembleResult(
-        members=rows,
+        members=[
+            Member(name, member.views, **asdict(score(own_probs, labels[reported])))
+            for (name, member), own_probs in zip(members, probs, strict=True)
+        ],
         weights=weights,
-        images=len(labels),
-        searched_on=len(members[0].labels[searched_on]),
+        images=len(labels[reported]),
+        searched_on=len(labels[searched_on]),
         precision=precision,
-        top1_error=together.top1_error,
-        top5_error=together.top5_error,
-        log_loss=together.log_loss,
+        **asdict(together),
     )
 
 
 def weighted_sum(probs_MNK: Sequence[np.ndarray], weights: list[float]) -> np.ndarray:
-    """Return float64 (N, K), the members' probabilities times their weights."""
+    """Return the weighted sum of the members' probabilities, float64 (N, K)."""
     total = np.zeros(probs_MNK[0].shape)
     for probs_NK, weight in zip(probs_MNK, weights, strict=True):
         total += weight * probs_NK
@@ -181,13 +198,13 @@ def weighted_sum(probs_MNK: Sequence[np.ndarray], weights: list[float]) -> np.nd
 def search_weights(
     probs_MNK: Sequence[np.ndarray], labels: np.ndarray, progress: Progress = SILENT
 ) -> list[float]:
-    """Search for the weights of least top-5 error, one at a time (2012 code, avg-valid.py:49).
+    """Search for the weights with the lowest top-5 error, by coordinate descent.
 
-    Each weight in turn takes the best of 0, 0.05, ... 1, the others as they are; five passes from
-    0.5. A weight stays where it is unless another is better.
+    Each weight in turn takes the best of 0, 0.05, ... 1 while the others are fixed, in five passes
+    that begin at 0.5. A weight only changes if that is an improvement (2012 code, avg-valid.py:49).
 
     Returns:
-        weights that sum to one.
+        Weights whose sum is one.
     """
     weights = [0.5] * len(probs_MNK)
     with progress.track("search weights", SEARCH_PASSES * len(probs_MNK)) as bar:

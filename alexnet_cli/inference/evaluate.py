@@ -4,25 +4,49 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from alexnet_cli.data.dataset_ref import Location
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.distributed.device_plan import DevicePlan, plan_devices
 from alexnet_cli.distributed.launcher import on_replicas
-from alexnet_cli.distributed.oom_errors import ANY_DEVICE, friendly_oom_errors
-from alexnet_cli.distributed.precision import warn_of_slow_bf16
+from alexnet_cli.distributed.oom_errors import friendly_oom_errors
 from alexnet_cli.distributed.replicas import place_in_group
+from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig
 from alexnet_cli.inference.classifier import build_classifier
 from alexnet_cli.inference.metrics import Scores, score
-from alexnet_cli.inference.predict_split import BATCH_SIZE, open_pair, predict_split, score_split
+from alexnet_cli.inference.predict_split import (
+    BATCH_SIZE,
+    FREE_MEMORY,
+    open_pair,
+    predict_split,
+    score_split,
+)
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import read_recipe
 
 
 @dataclass(frozen=True, slots=True)
-class EvalResult:
-    """Errors are fractions; `center` is the center view's, when several were averaged.
+class EvalRequest:
+    """A checkpoint to measure, and the split to measure it on.
 
     Attributes:
-        precision: of the forward pass: "fp32", "tf32" or "bf16".
+        num_views: 1, 9 or 10.
+        predictions: file to which the probabilities of every image are written.
+    """
+
+    checkpoint: Path
+    dataset: DatasetRef
+    split: str = "val"
+    num_views: int = 10
+    predictions: Path | None = None
+    runtime: RuntimeConfig = DEFAULT_RUNTIME
+
+
+@dataclass(frozen=True, slots=True)
+class EvalResult:
+    """Errors, as fractions.
+
+    Attributes:
+        precision: arithmetic of the forward pass: "fp32", "tf32" or "bf16".
+        center: scores of the center view, if several views were averaged.
     """
 
     checkpoint: str
@@ -38,69 +62,55 @@ class EvalResult:
     predictions: str | None
 
 
-def evaluate(
-    checkpoint_path: Path,
-    location: Location,
-    *,
-    split: str = "val",
-    num_views: int = 10,
-    predictions_path: Path | None = None,
-    device: str = "auto",
-    num_devices: int | None = None,
-    columns: int | None = None,
-    precision: str = "fp32",
-    progress: Progress = SILENT,
-) -> EvalResult | None:
-    """Measure a checkpoint on every image of a split, each exactly once, over any replicas.
-
-    Only the first of several replicas has a result.
-
-    Args:
-        precision: of the forward pass, one of `PRECISIONS`; probabilities are float32.
+def evaluate(request: EvalRequest, progress: Progress = SILENT) -> EvalResult | None:
+    """Measure a checkpoint on every image of a split; only the main replica returns a result.
 
     Raises:
-        AlexNetError: the checkpoint, the dataset or the device cannot be used, or they do not fit.
+        AlexNetError: if the checkpoint, dataset or device cannot be used, or they do not fit.
     """
-    net_columns = read_recipe(checkpoint_path).columns
-    layout = plan_devices(device, num_devices, columns, net_columns=net_columns)
-    what = (checkpoint_path, location, split, num_views, predictions_path, precision)
-    return on_replicas(partial(_evaluate_here, *what, layout, progress), layout)
+    net_columns = read_recipe(request.checkpoint).columns
+    plan = plan_devices(request.runtime, net_columns, progress)
+    return on_replicas(partial(_evaluate, request, plan, progress), plan)
 
 
-def _evaluate_here(
-    checkpoint_path: Path,
-    location: Location,
-    split: str,
-    num_views: int,
-    predictions_path: Path | None,
-    precision: str,
-    layout: DevicePlan,
-    progress: Progress,
-) -> EvalResult | None:
+def _evaluate(request: EvalRequest, plan: DevicePlan, progress: Progress) -> EvalResult | None:
     shown = progress if place_in_group().is_main else SILENT
-    checkpoint, dataset = open_pair(checkpoint_path, location, split, shown)
-    with layout.taken() as (devices, replicas), friendly_oom_errors(BATCH_SIZE, ANY_DEVICE):
-        warn_of_slow_bf16(precision, devices[0], shown)
-        classifier = build_classifier(checkpoint, devices, checkpoint_path, precision)
-        how = {"num_views": num_views, "replicas": replicas, "progress": shown}
-        if predictions_path:
-            weights_hash = checkpoint.weights_hash()
-            found = predict_split(classifier, dataset, split, weights_hash=weights_hash, **how)
+    split, num_views = request.split, request.num_views
+    checkpoint, dataset = open_pair(request.checkpoint, request.dataset, split, shown)
+    with plan.joined() as runtime, friendly_oom_errors(BATCH_SIZE, FREE_MEMORY):
+        classifier = build_classifier(checkpoint, runtime, request.checkpoint)
+        if request.predictions:
+            found = predict_split(
+                classifier,
+                dataset,
+                split,
+                num_views=num_views,
+                weights_hash=checkpoint.weights_hash(),
+                replicas=runtime.replicas,
+                progress=shown,
+            )
         else:
-            scores = score_split(classifier, dataset, split, **how)
-    if not replicas.is_main:
+            scores = score_split(
+                classifier,
+                dataset,
+                split,
+                num_views=num_views,
+                replicas=runtime.replicas,
+                progress=shown,
+            )
+    if not runtime.replicas.is_main:
         return None
-    if predictions_path:
-        found.save(predictions_path)
+    if request.predictions:
+        found.save(request.predictions)
         scores = [score(probs, found.labels) for probs in (found.probs, found.center_probs)]
     return EvalResult(
-        checkpoint=str(checkpoint_path),
-        dataset=str(location),
+        checkpoint=str(request.checkpoint),
+        dataset=str(request.dataset),
         split=split,
         images=len(dataset.split(split)),
         views=num_views,
-        precision=precision,
+        precision=request.runtime.precision,
         **asdict(scores[0]),
         center=scores[1] if num_views > 1 else None,
-        predictions=str(predictions_path) if predictions_path else None,
+        predictions=str(request.predictions) if request.predictions else None,
     )

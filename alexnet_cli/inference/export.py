@@ -1,4 +1,4 @@
-"""`alexnet export`: a checkpoint -> one ONNX file that takes images and gives probabilities."""
+"""`alexnet export`: a checkpoint -> one ONNX file that maps images to probabilities."""
 
 import json
 from dataclasses import dataclass
@@ -8,20 +8,22 @@ import numpy as np
 import onnx
 import torch
 
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.oom_errors import friendly_oom_errors
-from alexnet_cli.errors import CheckpointError, InputError
+from alexnet_cli.errors import CheckpointError, InputError, hint
 from alexnet_cli.inference.classifier import Classifier, load_classifier
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, write_bytes
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.onnx.graph import build_graph
-from alexnet_cli.onnx.runtime import METADATA_KEY, OnnxClassifier, load_onnx, seal
+from alexnet_cli.onnx.model_file import METADATA_KEY, add_checksum
+from alexnet_cli.onnx.runtime import load_onnx
 
 CHECKED_BATCHES = (1, 3, 32)
-CHECKED_VIEWS = 1000  # that many images of one view, a tenth as many of ten
-NO_MEMORY = "No file was written. Close other programs, then run the same command again."
+CHECKED_VIEWS = 1000  # 1,000 images of one view, or 100 of ten views
+NOT_WRITTEN = "No file was written."
 MAX_DIFFERENCE = 1e-4
-MAX_TIE = 1e-6  # classes as near as that to the first may take its place
+MAX_TIE = 1e-6  # two classes whose probabilities differ less may be exchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,10 @@ class ExportResult:
     """What was written.
 
     Attributes:
-        checked: images that torch and onnxruntime were compared on.
-        batches: the sizes of batches they came in.
-        max_abs_difference: between the probabilities, of all classes and images.
-        top1_differing: images whose most probable class is another, by a near tie.
+        checked: number of images on which torch and onnxruntime were compared.
+        batches: batch sizes of the comparison.
+        max_abs_difference: of the probabilities, over all classes and images.
+        top1_differing: number of images whose most probable class differs, by a near tie.
     """
 
     onnx: str
@@ -47,40 +49,6 @@ class ExportResult:
     top1_differing: int
 
 
-@dataclass(slots=True)
-class _Comparison:
-    """What torch and onnxruntime say of the same images.
-
-    Attributes:
-        largest_gap: by how much less probable than torch's first class the other's first one is.
-    """
-
-    images: int = 0
-    largest_difference: float = 0.0
-    top1_differing: int = 0
-    largest_gap: float = 0.0
-
-    def add(self, expected: np.ndarray, found: np.ndarray) -> None:
-        """Take in probabilities (N, K)."""
-        gaps = expected.max(axis=1) - expected[np.arange(len(found)), found.argmax(axis=1)]
-        self.images += len(found)
-        difference = float(np.abs(found - expected).max())
-        self.largest_difference = float(np.maximum(self.largest_difference, difference))
-        self.top1_differing += int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())
-        self.largest_gap = max(self.largest_gap, float(gaps.max()))
-
-    def fault(self) -> str:
-        """Say why the two are not the same network; nothing if they are."""
-        if not self.largest_difference <= MAX_DIFFERENCE:
-            return (
-                f"its probabilities differ from torch's by {self.largest_difference:.2g}, more "
-                f"than {MAX_DIFFERENCE:g}"
-            )
-        if not self.largest_gap <= MAX_TIE:
-            return f"its first class is not torch's for {self.top1_differing} images"
-        return ""
-
-
 def export(
     checkpoint_path: Path,
     onnx_path: Path,
@@ -92,22 +60,25 @@ def export(
     """Write the ONNX model, after comparing it with torch on random images.
 
     Raises:
-        InputError: a file of that name exists and `force` is not set.
-        CheckpointError: the checkpoint cannot be used, or the model's probabilities differ.
-        MachineError: the memory is full; nothing is written.
+        InputError: if the file exists and `force` is not set.
+        CheckpointError: if the checkpoint cannot be used, or the model's probabilities differ.
+        MachineError: if memory is full; nothing is written.
     """
     if onnx_path.exists() and not force:
-        raise InputError(f"{onnx_path} exists; it is left as it is. Add --force to replace it.")
+        raise InputError(
+            f"{onnx_path} exists.", kept="It is left as it is.", hint=hint("replace_file")
+        )
     if not onnx_path.parent.is_dir():
         raise InputError(f"{onnx_path.parent}: no such folder.")
-    with friendly_oom_errors(max(CHECKED_BATCHES), NO_MEMORY):
+    advice = "Close other programs, then run the same command again."
+    with friendly_oom_errors(max(CHECKED_BATCHES), advice, NOT_WRITTEN):
         return _export(checkpoint_path, onnx_path, num_views, progress)
 
 
 def _export(
     checkpoint_path: Path, onnx_path: Path, num_views: int, progress: Progress
 ) -> ExportResult:
-    classifier, checkpoint = load_classifier(checkpoint_path, (torch.device("cpu"),))
+    classifier, checkpoint = load_classifier(checkpoint_path, Runtime((torch.device("cpu"),)))
     model = build_graph(
         checkpoint.recipe,
         checkpoint.weights,
@@ -116,8 +87,15 @@ def _export(
         metadata={METADATA_KEY: json.dumps(_about(checkpoint, num_views))},
     )
     onnx.checker.check_model(model, full_check=True)
-    content = seal(model.SerializeToString())
-    compared = _write_checked(onnx_path, content, classifier, num_views, progress)
+    content = add_checksum(model.SerializeToString())
+    trial = onnx_path.with_name(f"{onnx_path.name}.check{PARTIAL_SUFFIX}")
+    try:  # the file gets its name after its probabilities were checked
+        write_bytes(trial, content)
+        expected, found = _predict_both(classifier, trial, onnx_path, num_views, progress)
+        _check_equal(expected, found, onnx_path)
+        trial.replace(onnx_path)
+    finally:
+        trial.unlink(missing_ok=True)
     return ExportResult(
         onnx=str(onnx_path),
         checkpoint=str(checkpoint_path),
@@ -125,10 +103,10 @@ def _export(
         classes=len(checkpoint.classes),
         bytes=len(content),
         opset=model.opset_import[0].version,
-        checked=compared.images,
+        checked=len(found),
         batches=list(CHECKED_BATCHES),
-        max_abs_difference=compared.largest_difference,
-        top1_differing=compared.top1_differing,
+        max_abs_difference=float(np.abs(found - expected).max()),
+        top1_differing=int((found.argmax(axis=1) != expected.argmax(axis=1)).sum()),
     )
 
 
@@ -142,52 +120,55 @@ def _about(checkpoint: Checkpoint, num_views: int) -> dict:
     }
 
 
-def _write_checked(
-    path: Path, content: bytes, classifier: Classifier, num_views: int, progress: Progress
-) -> _Comparison:
-    """Give the file its name only after its probabilities were found right."""
-    trial = path.with_name(f"{path.name}.check{PARTIAL_SUFFIX}")
+def _predict_both(
+    classifier: Classifier, trial: Path, path: Path, num_views: int, progress: Progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return torch's and onnxruntime's probabilities (N, K) of the same random images."""
     try:
-        write_bytes(trial, content)
-        compared = _compare(classifier, _reopen(trial, path), num_views, progress)
-        if fault := compared.fault():
-            raise CheckpointError(f"{path}: {fault}. The file was not written.")
-        trial.replace(path)
-    finally:
-        trial.unlink(missing_ok=True)
-    return compared
-
-
-def _reopen(trial: Path, path: Path) -> OnnxClassifier:
-    """Open the model under the name it has until it is checked."""
-    try:
-        return load_onnx(trial, "cpu")
+        exported = load_onnx(trial, "cpu")
     except CheckpointError as error:
-        why = str(error).replace(trial.name, path.name)
-        raise CheckpointError(f"{why}\nThe file was not written.") from error
-
-
-def _compare(
-    classifier: Classifier, exported: OnnxClassifier, num_views: int, progress: Progress
-) -> _Comparison:
-    rng, size, compared = np.random.default_rng(0), exported.image_size, _Comparison()
+        problem = error.problem.replace(trial.name, path.name)
+        raise error.replaced(problem=problem, kept=NOT_WRITTEN) from error
+    rng = np.random.default_rng(0)
     sizes = _batch_sizes(num_views)
+    expected, found = [], []
     with progress.track("check against torch", sum(sizes)) as bar:
         for num_images in sizes:
-            images = _random_images(rng, num_images, size)
-            expected = classifier.probabilities(images, classifier.views(num_views)).mean(axis=0)
-            compared.add(expected, exported.probabilities(images))
+            images = _random_images(rng, num_images, exported.info.image_size)
+            views = classifier.probabilities(images, classifier.views(num_views))
+            expected.append(views.mean(axis=0))
+            found.append(exported.probabilities(images))
             bar.advance(num_images)
-    return compared
+    return np.concatenate(expected), np.concatenate(found)
+
+
+def _check_equal(expected: np.ndarray, found: np.ndarray, path: Path) -> None:
+    """Check that two networks assign the same probabilities (N, K), but for rounding.
+
+    Raises:
+        CheckpointError: if they do not.
+    """
+    difference = np.abs(found - expected).max()
+    chosen = found.argmax(axis=1)
+    gap = (expected.max(axis=1) - expected[np.arange(len(found)), chosen]).max()
+    if not difference <= MAX_DIFFERENCE:
+        fault = f"differ from torch's by {difference:.2g}, more than {MAX_DIFFERENCE:g}"
+        raise CheckpointError(f"{path}: its probabilities {fault}.", kept=NOT_WRITTEN)
+    if not gap <= MAX_TIE:
+        num = (chosen != expected.argmax(axis=1)).sum()
+        raise CheckpointError(
+            f"{path}: its first class is not torch's for {num} images.", kept=NOT_WRITTEN
+        )
 
 
 def _batch_sizes(num_views: int) -> list[int]:
-    """Return a batch of every size, and large ones until there are images enough."""
-    missing, largest = CHECKED_VIEWS // num_views - sum(CHECKED_BATCHES), max(CHECKED_BATCHES)
+    """Return each size once, and the largest until there are enough images."""
+    missing = CHECKED_VIEWS // num_views - sum(CHECKED_BATCHES)
+    largest = max(CHECKED_BATCHES)
     return [*CHECKED_BATCHES, *[largest] * -(-missing // largest)]
 
 
 def _random_images(rng: np.random.Generator, num_images: int, size: int) -> np.ndarray:
-    """Draw blocky uint8 images; of flat noise a network would say the same each time."""
+    """Draw uint8 images of blocks; on white noise all predictions would be alike."""
     cells = rng.integers(0, 256, (num_images, 8, 8, 3), dtype=np.uint8)
     return cells.repeat(size // 8 + 1, axis=1).repeat(size // 8 + 1, axis=2)[:, :size, :size]

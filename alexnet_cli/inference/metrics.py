@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CHUNK_VALUES = 1 << 22  # probabilities compared at a time, so that N x K booleans never exist
+CHUNK_VALUES = 1 << 22  # compared at a time, so that N x K booleans are never in memory
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What an evaluation reports.
+    """The scores of an evaluation.
 
     Attributes:
         log_loss: mean of -log p(label), in nats.
@@ -27,9 +27,9 @@ class Scores:
 def topk_credit(probs_NK: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """Return each image's credit, float64 (N,), for its label among the k most probable classes.
 
-    Ties share: with b classes more probable than the label and e as probable (the label among
-    them), the credit is min(1, (k - b) / e), and 0 when b >= k. What is no number counts as more
-    probable, and for the label itself as wrong.
+    Ties are shared: with b classes more probable than the label and e as probable, including the
+    label, the credit is min(1, (k - b) / e), and 0 if b >= k. NaN counts as more probable than
+    any number; a label whose probability is NaN gets no credit.
     """
     return _credit(*_count_rivals(probs_NK, labels), k)
 
@@ -40,7 +40,7 @@ def score(probs_NK: np.ndarray, labels: np.ndarray) -> Scores:
 
 
 def score_sums(probs_NK: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return what `score` averages, summed over images; sums of batches or replicas add up.
+    """Return the sums over images that `score` averages; sums of batches and replicas can be added.
 
     Args:
         probs_NK: float32; N may be 0.
@@ -51,21 +51,22 @@ def score_sums(probs_NK: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     rivals = _count_rivals(probs_NK, labels)
     label_probs = np.take_along_axis(probs_NK, labels[:, None], axis=1).astype(np.float64)
-    # What underflowed to 0 counts as the smallest float32, so that the mean stays finite.
+    # A probability of 0 counts as the smallest float32, so that the mean stays finite.
     log_probs = np.log(np.maximum(label_probs, np.finfo(np.float32).tiny))
     credits = [_credit(*rivals, k).sum() for k in (1, 5)]
     return np.array([*credits, log_probs.sum(), len(labels)], np.float64)
 
 
 def scores_from_sums(sums: np.ndarray) -> Scores:
-    """Return the scores of all images whose `score_sums` were added up."""
+    """Return the scores of all images whose `score_sums` were added."""
     top1_credit, top5_credit, log_prob = (float(value) for value in sums[:3] / sums[3])
     return Scores(1.0 - top1_credit, 1.0 - top5_credit, -log_prob)
 
 
 def _count_rivals(probs_NK: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how many classes are more probable than the label, and as probable, int64 (N,)."""
-    more, equal = np.zeros(len(labels), np.int64), np.zeros(len(labels), np.int64)
+    """Return the number of classes more probable than the label, and as probable, int64 (N,)."""
+    more = np.zeros(len(labels), np.int64)
+    equal = np.zeros(len(labels), np.int64)
     for rows in _chunks(probs_NK):
         probs = probs_NK[rows]
         label_probs = np.take_along_axis(probs, labels[rows, None], axis=1)
@@ -82,5 +83,5 @@ def _chunks(probs_NK: np.ndarray) -> Iterator[slice]:
 
 
 def _credit(more: np.ndarray, equal: np.ndarray, k: int) -> np.ndarray:
-    """Return the credits from the counts; `equal` is 0 where the label's own is no number."""
+    """Return the credits; `equal` is 0 where the label's probability is NaN."""
     return np.where(equal, np.clip((k - more) / np.maximum(equal, 1), 0.0, 1.0), 0.0)

@@ -1,25 +1,27 @@
-"""`alexnet predict`: images -> class names and probabilities, by a checkpoint or ONNX."""
+"""`alexnet predict`: images -> class names and probabilities, by a checkpoint or ONNX model."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from alexnet_cli.data.images.decode import read_file
 from alexnet_cli.data.images.resize import to_square
+from alexnet_cli.data.sources.folders import list_image_files
+from alexnet_cli.distributed.runtime_config import RuntimeConfig
 from alexnet_cli.errors import (
     CheckpointError,
     ImageError,
     InputError,
     RejectedError,
     UsageError,
+    hint,
     on_one_line,
 )
 from alexnet_cli.io.progress import SILENT, Progress
 
 CROPS_PER_BATCH = 32  # images times views
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class ImagePredictions:
 
 @dataclass(frozen=True, slots=True)
 class PredictResult:
-    """One entry an image, in the order they were named."""
+    """One entry per image, in the order of the arguments."""
 
     model: str
     runtime: str
@@ -51,27 +53,18 @@ class PredictResult:
     images: list[ImagePredictions]
 
     def to_json(self) -> dict:
-        """Return what --json prints: an entry has predictions or an error, never both."""
-        entries = []
-        for entry in self.images:
-            row: dict = {"image": entry.image}
-            if entry.error is None:
-                row["predictions"] = [
-                    {"label": p.label, "wnid": p.wnid, "name": p.name, "probability": p.probability}
-                    for p in entry.predictions
-                ]
-            else:
-                row["error"] = entry.error
-            entries.append(row)
-        about = {"model": self.model, "runtime": self.runtime, "views": self.views}
-        return {**about, "images": entries}
+        """Return the result as JSON: each entry has predictions or an error, never both."""
+        result = asdict(self)
+        for entry in result["images"]:
+            del entry["error" if entry["error"] is None else "predictions"]
+        return result
 
     def check_all_read(self) -> None:
-        """Raise for the exit code if images could not be read.
+        """Raise an error if images could not be read.
 
         Raises:
-            InputError: none could be.
-            RejectedError: some could not.
+            InputError: if no image could be read.
+            RejectedError: if some images could not be read.
         """
         bad = [entry for entry in self.images if entry.error]
         if not bad:
@@ -83,7 +76,7 @@ class PredictResult:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """A checkpoint or an ONNX model behind one face."""
+    """A checkpoint or an ONNX model."""
 
     classes: list[tuple[str, str]]
     image_size: int
@@ -104,23 +97,22 @@ def predict(
     """Classify files, folders and globs of images.
 
     Args:
-        model_path: a checkpoint, or an .onnx model (then torch is never imported); by default
+        model_path: a checkpoint, or an .onnx model, for which torch is not imported; by default
             the newest run below `runs/`.
-        num_views: 1, 9 or 10; an ONNX model has its own. By default 10.
+        num_views: 1, 9 or 10; fixed for an ONNX model. By default 10.
 
     Raises:
-        UsageError: a name that is no file, folder or matching glob.
-        CheckpointError: the model cannot be used.
-        MachineError: the memory is full, or the GPU failed.
+        UsageError: if a name is no file, folder or matching glob.
+        CheckpointError: if the model cannot be used.
+        MachineError: if memory is full, or the GPU failed.
     """
     paths = find_images(names)
     model_path = model_path or newest_checkpoint(Path("runs"))
     model = _load_model(model_path, num_views, device)
-    progress.say(
-        f"model {model_path} on {model.runtime}, {model.views} view{'s'[: model.views > 1]}"
-    )
+    views = f"{model.views} view{'s' if model.views > 1 else ''}"
+    progress.say(f"model {model_path} on {model.runtime}, {views}")
     with progress.track("predict", len(paths)) as bar:
-        rows = []
+        rows: list[ImagePredictions] = []
         batch_size = max(1, CROPS_PER_BATCH // model.views)
         for start in range(0, len(paths), batch_size):
             part = paths[start : start + batch_size]
@@ -130,18 +122,18 @@ def predict(
 
 
 def find_images(names: list[str]) -> list[Path]:
-    """Turn files, folders (their images, sorted) and globs into paths, in the order named.
+    """Return the paths of files, folders (their images, sorted) and globs, in the order named.
 
     Raises:
-        UsageError: a URL or standard input, or nothing matches.
+        UsageError: if a name is a URL or standard input, or nothing matches.
     """
     paths: list[Path] = []
     for name in names:
         if name == "-" or "://" in name:
-            raise UsageError(f"{name}: not supported. Name files, folders or globs.")
+            raise UsageError(f"{name}: not supported.", hint="Name files, folders or globs.")
         path = Path(name)
         if path.is_dir():
-            found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES]
+            found = list_image_files(path)
         elif path.exists() or not any(sign in name for sign in "*?["):
             found = [path]
         else:
@@ -156,13 +148,11 @@ def newest_checkpoint(runs: Path) -> Path:
     """Return the best checkpoint of the run that was written last.
 
     Raises:
-        CheckpointError: there is no run.
+        CheckpointError: if there is no run.
     """
     found = sorted(runs.glob("*/best.safetensors"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise CheckpointError(
-            f"no run in {runs}/ here. Name a model: --model CKPT or --model FILE.onnx"
-        )
+        raise CheckpointError(f"no run in {runs}/ here.", hint=hint("name_model"))
     return found[-1]
 
 
@@ -170,22 +160,28 @@ def _load_model(path: Path, num_views: int | None, device: str) -> _Model:
     if path.suffix == ".onnx":
         from alexnet_cli.onnx.runtime import load_onnx
 
-        onnx = load_onnx(path, device, CROPS_PER_BATCH)
-        if num_views not in (None, onnx.views):
-            raise UsageError(f"--views {num_views}: {path} was exported with --views {onnx.views}.")
-        runtime = f"onnxruntime {onnx.provider.removesuffix('ExecutionProvider')}"
-        return _Model(onnx.classes, onnx.image_size, onnx.views, runtime, onnx.probabilities)
-    # Here, because torch takes two seconds to load and ONNX models do not need it.
-    from alexnet_cli.distributed.device_plan import choose_devices
-    from alexnet_cli.distributed.oom_errors import ANY_DEVICE, friendly_oom_errors
+        onnx = load_onnx(path, device)
+        info = onnx.info
+        if num_views not in (None, info.views):
+            raise UsageError(
+                f"{num_views} views: {path} was exported with {info.views}.",
+                hint=hint("exported_views", views=info.views),
+            )
+        engine = f"onnxruntime {onnx.provider.removesuffix('ExecutionProvider')}"
+        return _Model(info.classes, info.image_size, info.views, engine, onnx.probabilities)
+    # Imported here, because torch takes two seconds to load and ONNX models do not need it.
+    from alexnet_cli.distributed.device_plan import Runtime, choose_devices
+    from alexnet_cli.distributed.oom_errors import friendly_oom_errors
     from alexnet_cli.inference.classifier import load_classifier
 
-    with friendly_oom_errors(1, ANY_DEVICE):
-        classifier, checkpoint = load_classifier(path, choose_devices(device))
+    advice = hint("free_memory")
+    with friendly_oom_errors(1, advice):
+        runtime = Runtime(choose_devices(RuntimeConfig(device)))
+        classifier, checkpoint = load_classifier(path, runtime)
     views = classifier.views(num_views or 10)
 
     def probabilities(images: np.ndarray) -> np.ndarray:
-        with friendly_oom_errors(len(images), ANY_DEVICE):
+        with friendly_oom_errors(len(images), advice):
             return classifier.probabilities(images, views).mean(axis=0)
 
     return _Model(
@@ -203,7 +199,7 @@ def _predict_batch(model: _Model, paths: list[Path], num_top: int) -> Iterator[I
         try:
             images[path] = to_square(read_file(path), model.image_size)
         except ImageError as error:
-            errors[path] = str(error)
+            errors[path] = error.problem
     probs = model.probabilities(np.stack(list(images.values()))) if images else ()
     rows = dict(zip(images, probs, strict=True))
     for path in paths:
@@ -215,4 +211,5 @@ def _predict_batch(model: _Model, paths: list[Path], num_top: int) -> Iterator[I
 
 def _most_probable(model: _Model, probs: np.ndarray, num_top: int) -> list[Prediction]:
     order = np.argsort(-probs, kind="stable")[:num_top]
-    return [Prediction(int(k), *model.classes[k], float(probs[k])) for k in order]
+    named = ((int(k), *model.classes[k], float(probs[k])) for k in order)
+    return [Prediction(label, wnid, name, prob) for label, wnid, name, prob in named]

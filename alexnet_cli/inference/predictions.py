@@ -1,4 +1,4 @@
-"""Class probabilities of a split on disk: what `eval` writes and `ensemble` reads, without torch.
+"""Class probabilities of a split in a file: written by `eval`, read by `ensemble` without torch.
 
 N images, K classes.
 """
@@ -6,26 +6,27 @@ N images, K classes.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from alexnet_cli.errors import CheckpointError, InputError
+from alexnet_cli.errors import CheckpointError, InputError, hint, on_one_line
 from alexnet_cli.io.atomic import write_atomically
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """One network's answer to every image of a split.
+    """The probabilities that one network assigns to every image of a split.
 
     Attributes:
-        keys: the images' keys, in order.
+        keys: of the images, in stored order.
         probs: float32 (N, K), averaged over the views.
         center_probs: float32 (N, K) of the center view; with one view the same array as `probs`,
-            which the file holds once.
+            which the file contains once.
         labels: int64 (N,).
         classes: wnids in label order.
-        fingerprint: the dataset.
-        weights_hash: names the network's weights.
+        fingerprint: of the dataset.
+        weights_hash: identifies the network's weights.
     """
 
     keys: tuple[str, ...]
@@ -39,29 +40,30 @@ class Predictions:
     weights_hash: str
 
     def save(self, path: Path) -> None:
-        """Write a predictions file atomically, and its folder if need be."""
-        about = {"classes": self.classes, "dataset": self.fingerprint, "split": self.split}
-        about |= {"views": self.views, "weights": self.weights_hash}
-        center = {"center_probs": self.center_probs} if self.views > 1 else {}
+        """Write a predictions file atomically; create its folder if it is missing."""
+        about = {
+            "classes": self.classes,
+            "dataset": self.fingerprint,
+            "split": self.split,
+            "views": self.views,
+            "weights": self.weights_hash,
+        }
+        arrays: dict[str, Any] = {"keys": np.array(self.keys), "probs": self.probs}
+        if self.views > 1:
+            arrays["center_probs"] = self.center_probs
+        arrays |= {"labels": self.labels, "about": json.dumps(about)}
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(path) as file:
-            np.savez(
-                file,
-                keys=np.array(self.keys),
-                probs=self.probs,
-                **center,
-                labels=self.labels,
-                about=json.dumps(about),
-            )
+            np.savez(file, **arrays)
 
 
 def load_predictions(path: Path) -> Predictions:
     """Read a predictions file.
 
     Raises:
-        CheckpointError: it is none, or damaged.
+        CheckpointError: if the file is missing, damaged, or something else.
     """
-    advice = f"Make one: alexnet eval CKPT DATASET --predictions {path}"
+    advice = hint("make_predictions", path=path)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             about = json.loads(str(content["about"]))
@@ -77,22 +79,24 @@ def load_predictions(path: Path) -> Predictions:
                 views=about["views"],
                 weights_hash=about["weights"],
             )
-    except Exception as error:  # zip, npy, JSON and key faults of a damaged file
+    except Exception as error:  # zip, npy, JSON and key errors of a damaged file
+        why = on_one_line(str(error))
         raise CheckpointError(
-            f"{path}: not a predictions file, or a damaged one ({error}).\n{advice}"
+            f"{path}: not a predictions file, or a damaged one ({why}).", hint=advice
         ) from error
     if fault := _fault(predictions):
-        raise CheckpointError(f"{path}: {fault}.\n{advice}")
+        raise CheckpointError(f"{path}: {fault}.", hint=advice)
     return predictions
 
 
 def _fault(found: Predictions) -> str:
-    """Return why numbers of a file cannot be an answer; nothing if they can."""
-    shape, labels = (len(found.keys), len(found.classes)), found.labels
+    """Return why the contents are invalid; empty if they are valid."""
+    shape = (len(found.keys), len(found.classes))
+    labels = found.labels
     if not found.probs.shape == found.center_probs.shape == shape or labels.shape != shape[:1]:
         return "its probabilities do not fit its images and classes"
     if labels.dtype.kind != "i" or ((labels < 0) | (labels >= shape[1])).any():
-        return "its labels are none of its classes"
+        return "its labels are not among its classes"
     both = (found.probs, found.center_probs)
     if not all(probs.dtype.kind == "f" and np.isfinite(probs).all() for probs in both):
         return "its probabilities are not all finite numbers"
@@ -100,13 +104,13 @@ def _fault(found: Predictions) -> str:
 
 
 def check_same_images(members: list[tuple[str, Predictions]]) -> None:
-    """Refuse members that did not answer the same question, or are the same network twice.
+    """Check that members predict the same images and classes, and are different networks.
 
     Args:
         members: (name for messages, predictions).
 
     Raises:
-        InputError: naming the first that differs from the first member, and in what.
+        InputError: naming the first member that differs from the first one, and in what.
     """
     first_name, first = members[0]
     seen = {first.weights_hash: first_name}
@@ -120,8 +124,8 @@ def check_same_images(members: list[tuple[str, Predictions]]) -> None:
             if mine != theirs:
                 raise InputError(
                     f"{name} and {first_name} differ in {what}: "
-                    f"{_brief(theirs)} and {_brief(mine)}.\n"
-                    "An ensemble averages networks that saw the same classes and images."
+                    f"{_brief(theirs)} and {_brief(mine)}.",
+                    hint="Give networks and predictions of the same classes and images.",
                 )
         if member.weights_hash in seen:
             raise InputError(f"{name} and {seen[member.weights_hash]} are the same network.")

@@ -16,7 +16,7 @@ PARTIAL_SUFFIX = ".partial"
 def write_atomically(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that gets its name `path` only when the block ends without error.
 
-    An existing file at `path` stays as it is until then, and stays for good if the block raises.
+    An existing file at `path` is replaced at that moment, or kept if the block raises.
     """
     # Threads, and processes of other machines, may write the same file at the same time.
     writer = f"{secrets.token_hex(8)}.{os.getpid()}"
@@ -29,10 +29,10 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
         partial.replace(path)
         _sync_folder(path.parent)
     except BaseException as error:
-        with suppress(OSError):  # the first fault is the one to be told
+        with suppress(OSError):  # the first error is the one to report
             partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename in (None, str(partial)):
-            error.filename = str(path)  # a full disk does not say whose file it was
+            error.filename = str(path)  # a full disk does not name the file
         raise
 
 
@@ -60,13 +60,13 @@ def read_checksummed(path: Path) -> dict | None:
 
 
 def move_into_place(path: Path, target: Path) -> None:
-    """Give a whole file of the same disk its final name, replacing what had it."""
+    """Rename a complete file of the same disk to its final name, replacing any file there."""
     path.replace(target)
     _sync_folder(target.parent)
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove the half-written files of processes that are gone; the folder must be locked."""
+    """Remove incomplete files of processes that have ended; the folder must be locked."""
     for leftover in folder.rglob(f"*{PARTIAL_SUFFIX}"):
         with suppress(OSError):
             leftover.unlink()

@@ -1,10 +1,10 @@
-"""How much room a disk has, and what is wrong with it, in words."""
+"""The free space of a disk, and a disk's faults in words."""
 
 import errno
 import shutil
 from pathlib import Path
 
-from alexnet_cli.errors import MachineError
+from alexnet_cli.errors import Hint, MachineError, hint
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 WORDS = {
@@ -18,18 +18,18 @@ WORDS = {
     errno.ENFILE: "too many open files on this machine",
     errno.EAGAIN: "too many processes or threads (ulimit -u)",
 }
-ADVICE = {
+ADVICE: dict[int, str | Hint] = {
     errno.ENOSPC: "Make room and run the same command again.",
     errno.EDQUOT: "Make room within the quota and run the same command again.",
     errno.EFBIG: "Raise the limit and run the same command again.",
     errno.EROFS: "Make it writable, or name a folder on another disk.",
-    errno.EMFILE: "Raise the limit, or use fewer --workers, and run the same command again.",
-    errno.EAGAIN: "Raise the limit, or use fewer --workers, and run the same command again.",
+    errno.EMFILE: hint("raise_limit"),
+    errno.EAGAIN: hint("raise_limit"),
 }
 
 
 def is_ours(error: OSError) -> bool:
-    """Tell whether a fault is of this process or machine and not of the file it met."""
+    """Return whether a fault is one of this process or machine and not of the file in use."""
     return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
@@ -39,34 +39,34 @@ def size_in_words(num_bytes: int) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return how much room there is for us on the disk that a folder lies on."""
+    """Return the free space of the disk that holds a folder."""
     return shutil.disk_usage(folder).free
 
 
-def check_room(folder: Path, needed: int, what_needs: str, advice: str) -> None:
-    """Refuse to begin what does not fit.
+def check_room(
+    folder: Path, needed: int, what_needs: str, hint: str | Hint, kept: str | None = None
+) -> None:
+    """Raise a MachineError if the disk of a folder has not the bytes needed.
 
     Args:
-        what_needs: "the shards need".
-        advice: the last line of the refusal.
-
-    Raises:
-        MachineError: it does not.
+        what_needs: subject and verb of the problem, such as "the shards need".
     """
     free = free_bytes(folder)
     if needed > free:
         raise MachineError(
             f"{folder}: {what_needs} {size_in_words(needed)}, {size_in_words(free)} are free: "
-            f"{size_in_words(needed - free)} more are needed.\n{advice}"
+            f"{size_in_words(needed - free)} more are needed.",
+            kept=kept,
+            hint=hint,
         )
 
 
 def fault_in_words(error: OSError, folder: Path) -> str:
-    """Return which file, or else the folder we work in, and what is wrong with its disk."""
-    what = WORDS.get(error.errno) or error.strerror or str(error)
+    """Return the file, or else the folder in use, and what is wrong with its disk."""
+    what = WORDS.get(error.errno or 0) or error.strerror or str(error)
     return f"{error.filename or folder}: {what}"
 
 
-def advice_on(error: OSError) -> str:
-    """Return what to do about it."""
-    return ADVICE.get(error.errno, "When the disk can be used again, run the same command.")
+def advice_on(error: OSError) -> str | Hint:
+    """Return the hint of an error about a fault of the disk."""
+    return ADVICE.get(error.errno or 0, "When the disk can be used again, run the same command.")

@@ -1,4 +1,4 @@
-"""One process at a time in a folder: a file lock that ends with its process, however that ends."""
+"""A lock that keeps a folder to one process, and ends with that process however it ends."""
 
 import errno
 import json
@@ -15,26 +15,21 @@ from filelock import FileLock, Timeout
 from alexnet_cli.errors import AlexNetError
 
 LOCK_NAME = ".lock"  # in the folder, while it is locked; a killed process leaves it there
-SOMEBODY = "another process"
-PATIENCE_SECONDS = 0.3  # another process may only be looking, or removing its lock file
+PATIENCE_SECONDS = 0.3  # another process may be about to remove its lock file
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network disks
 
 
 @contextmanager
 def locked(folder: Path, refuse: Callable[[str], AlexNetError]) -> Iterator[None]:
-    """Keep other processes that ask for the same lock out, until the block or this process ends.
+    """Lock a folder until the block or this process ends.
 
-    The lock file names its owner. Nobody is kept out of a folder on a network disk without locks,
-    or of one in which this process cannot create a file.
+    The lock file names its owner. A folder on a network disk without locks, or one in which this
+    process cannot create a file, stays unlocked.
 
     Args:
-        refuse: makes the error from the name of the holder:
+        refuse: returns the error to raise if another process has the lock, called with
             "another process (17 on node3, alexnet prep, since 2012-09-30 18:05)".
-
-    Raises:
-        AlexNetError: the one that `refuse` makes, if another process has the lock.
-        OSError: if the folder does not exist, or its disk fails.
     """
     folder.stat()  # filelock would create it
     path = folder / LOCK_NAME
@@ -55,18 +50,17 @@ def locked(folder: Path, refuse: Callable[[str], AlexNetError]) -> Iterator[None
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # the first fault is the one to report
+        with suppress(OSError):  # the first error is the one to report
             _release(lock, path)
         raise
     _release(lock, path)
 
 
 def _release(lock: FileLock, path: Path) -> None:
-    """Remove the lock file and release the lock, so that a dataset or run has no file more.
+    """Remove the lock file and release the lock.
 
     The file is removed while it is still locked, so it is never that of the next holder. A process
-    that opened it before then locks a file that no name leads to; filelock sees that it has no link
-    left, and tries again with a new file.
+    that had opened it then locks a file without a name; filelock notices and tries a new file.
     """
     if lock.is_locked:
         try:
@@ -94,5 +88,5 @@ def _describe_owner(path: Path) -> str:
         since = datetime.fromisoformat(owner["since"]).astimezone()
         where = f"{owner['pid']} on {owner['host']}, {owner['command']}"
     except (OSError, ValueError, LookupError, TypeError):  # it ended meanwhile, or its disk is full
-        return SOMEBODY
-    return f"{SOMEBODY} ({where}, since {since:%Y-%m-%d %H:%M})"
+        return "another process"
+    return f"another process ({where}, since {since:%Y-%m-%d %H:%M})"

@@ -1,27 +1,26 @@
-"""How the work tells the face how far it is, without knowing who is looking.
-
-Commands and loops take a `Progress`; console.py has the one that draws, `SILENT` says nothing.
-"""
+"""The protocol by which long work reports its progress; `SILENT` reports nothing."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
+
+from alexnet_cli.errors import Hint
 
 
 class Tracker(Protocol):
-    """One bar: how many of its items are done."""
+    """One progress bar."""
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Count items as done; `note` replaces the text shown beside the bar."""
 
 
 class Progress(Protocol):
-    """Where long work reports to."""
+    """Where long work reports its progress."""
 
-    def say(self, line: str) -> None:
-        """Show one line that stays."""
+    def say(self, line: str | Hint) -> None:
+        """Show one line that stays, or a hint in words."""
 
-    def track(self, what: str, total: int):
+    def track(self, what: str, total: int) -> AbstractContextManager[Tracker]:
         """Return a context manager that yields a `Tracker` over `total` items."""
 
 
@@ -31,7 +30,7 @@ class _SilentTracker:
 
 
 class _Silent:
-    def say(self, line: str) -> None:
+    def say(self, line: str | Hint) -> None:
         pass
 
     @contextmanager

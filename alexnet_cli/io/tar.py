@@ -1,6 +1,7 @@
-"""The few files of a small tar, packed or not, read whole: a development kit's, CIFAR's.
+"""Reads the headers of a tar, and the few files of a small packed tar.
 
-What a header claims is not believed: names, files and the whole have limits.
+Python's tarfile takes a damaged header for the end of an archive and raises nothing. Here only two
+blocks of zeros end a tar, and sizes that a header claims are limited before anything is read.
 """
 
 import bz2
@@ -8,34 +9,58 @@ import gzip
 import lzma
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Self
 
-MAX_HEADER_BYTES = 1 << 20  # of one member; a name that takes more is none
+BLOCK = tarfile.BLOCKSIZE
+MAX_HEADER_BYTES = 1 << 20  # of one member, its long name and pax records included
 MAX_UNPACKED_BYTES = 1 << 30
 PIECE = 1 << 20
-OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-# What tarfile and the modules that unpack raise on damage; ValueError and so on are tarfile's own.
-TAR_FAULTS = (
+OPENERS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
+# What tarfile and the decompressors raise on damage; from ValueError on, unintended by tarfile.
+_FAULTS = (
     tarfile.TarError,
     OSError,
     EOFError,
+    zlib.error,
+    lzma.LZMAError,
     RecursionError,
     ValueError,
     LookupError,
     ArithmeticError,
-    zlib.error,
-    lzma.LZMAError,
 )
 
 
-class Headers:
-    """What tarfile reads of a file; it would load any length that a header claims for a name."""
+class DamagedTarError(Exception):
+    """The tar is cut, damaged or no tar at all."""
+
+
+class Header(tarfile.TarInfo):
+    """A header that counts as the end of the tar only if it is all zeros."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf == bytes(BLOCK):
+                raise
+            raise tarfile.ReadError(str(error)) from error
+
+
+class _MeteredFile:
+    """The file as tarfile reads it, with a limit on the bytes of one member's headers."""
 
     def __init__(self, file: BinaryIO):
-        self._file, self.left = file, MAX_HEADER_BYTES
-        self.seek, self.tell = file.seek, file.tell
+        self._file = file
+        self.left = MAX_HEADER_BYTES
+        self.seek = file.seek
+        self.tell = file.tell
 
     def read(self, size: int) -> bytes:
         self.left -= size
@@ -44,41 +69,69 @@ class Headers:
         return self._file.read(size)
 
 
+def read_members(
+    file: BinaryIO, start: int = 0, end: int = MAX_UNPACKED_BYTES
+) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of the tar at `start`..`end` of a seekable file, of every kind.
+
+    The file may be moved between two members.
+
+    Raises:
+        DamagedTarError: if the tar is cut, damaged or larger than that.
+    """
+    position = start
+    try:
+        file.seek(start)
+        metered = _MeteredFile(file)
+        tar = tarfile.TarFile(fileobj=metered, tarinfo=Header)  # type: ignore[arg-type]
+        while (member := tar.next()) is not None:
+            metered.left = MAX_HEADER_BYTES
+            tar.members.clear()  # type: ignore[attr-defined] # 1.3 million of ImageNet
+            if not position < tar.offset <= end:  # a negative size would lead back
+                raise tarfile.ReadError(f"{member.name[:80]!r} of {member.size} bytes")
+            position = tar.offset
+            yield member
+        file.seek(position + BLOCK)
+        if file.read(BLOCK) != bytes(BLOCK) or position + 2 * BLOCK > end:
+            raise tarfile.ReadError("no end")
+    except _FAULTS as error:
+        why = "one header after another" if isinstance(error, RecursionError) else error
+        raise DamagedTarError(f"cut or damaged at byte {position} ({why})") from error
+
+
+def is_plain_file(member: tarfile.TarInfo) -> bool:
+    """Return whether a member is a regular file that is stored as its bytes."""
+    return member.isreg() and not member.issparse()
+
+
 def read_small_tar(
     path: Path, key_of: Callable[[str], str | None], max_bytes: int
 ) -> dict[str, bytes]:
-    """Return the files that are asked for, to the tar's last byte, where gzip has its checksum.
+    """Return the content of some files of a tar, packed or not, by key.
+
+    The archive is read to its last byte, where gzip has its checksum.
 
     Args:
-        key_of: the key of a member's name in what is returned; None for one to pass over.
-        max_bytes: of a file; longer ones are passed over.
+        key_of: returns the key of a member's name; None for a member to leave out.
+        max_bytes: of a file; larger ones are left out.
 
     Raises:
-        TAR_FAULTS: it is no tar, or damaged.
+        DamagedTarError: if the tar is cut, damaged or unpacks to more than allowed.
     """
-    with path.open("rb") as packed:
-        magic = packed.read(8)
-        opener = next((o for start, o in OPENERS.items() if magic.startswith(start)), None)
-        packed.seek(0)
-        with opener(packed) if opener else packed as file:
-            return _read(file, key_of, max_bytes)
-
-
-def _read(file: BinaryIO, key_of: Callable[[str], str | None], max_bytes: int) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
-    headers = Headers(file)
-    tar = tarfile.TarFile(fileobj=headers)
-    while (member := tar.next()) is not None:
-        headers.left = MAX_HEADER_BYTES
-        tar.members.clear()
-        if not member.offset < tar.offset <= MAX_UNPACKED_BYTES:
-            raise tarfile.ReadError(f"{member.name[:80]!r} of {member.size} bytes")
-        is_plain = member.isreg() and not member.issparse()
-        key = key_of(member.name) if is_plain and member.size <= max_bytes else None
-        if key is not None:
-            file.seek(member.offset_data)
-            found[key] = file.read(member.size)
-    for _ in range(MAX_UNPACKED_BYTES // PIECE):
-        if not file.read(PIECE):
-            return found
-    raise tarfile.ReadError(f"over {MAX_UNPACKED_BYTES >> 30} GB")
+    try:
+        with path.open("rb") as packed:
+            magic = packed.read(8)
+            opener = next((o for start, o in OPENERS.items() if magic.startswith(start)), None)
+            with opener(path) if opener else packed as file:
+                for member in read_members(file, end=MAX_UNPACKED_BYTES):
+                    key = key_of(member.name) if is_plain_file(member) else None
+                    if key is not None and member.size <= max_bytes:
+                        file.seek(member.offset_data)
+                        found[key] = file.read(member.size)
+                for _ in range(MAX_UNPACKED_BYTES // PIECE):
+                    if not file.read(PIECE):
+                        return found
+    except _FAULTS as error:
+        raise DamagedTarError(str(error)) from error
+    raise DamagedTarError(f"over {MAX_UNPACKED_BYTES >> 30} GB")

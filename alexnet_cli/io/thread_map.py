@@ -32,7 +32,9 @@ def thread_map(
         num_threads: maximum number; fewer run where the system allows no more threads.
         ordered: yield in the order of the items, otherwise as tasks are completed.
     """
-    items, numbers, results = list(items), itertools.count(), SimpleQueue()
+    items = list(items)
+    numbers = itertools.count()
+    results: SimpleQueue = SimpleQueue()
     canceled = threading.Event()
 
     def run() -> None:
@@ -43,7 +45,8 @@ def thread_map(
             except BaseException as error:  # raised in the thread that iterates
                 results.put((number, None, error))
 
-    threads, finished = [], {}
+    threads = []
+    finished: dict[int, Any] = {}
     try:
         with suppress(RuntimeError):  # the limit of processes and threads is reached
             for _ in range(min(num_threads, len(items))):

@@ -1,46 +1,46 @@
-"""A moving average of the weights, which is validated and exported instead of the last ones.
+"""A moving average of the weights (EMA), validated and exported instead of the last weights.
 
     decay_n = min(decay, (n - 1) / (n + 8))
     average <- decay_n * average + (1 - decay_n) * w
 
-after the n-th update: at the beginning it averages over the last tenth of the updates, so that the
-first weights, drawn at random, are soon forgotten (as tf.train.ExponentialMovingAverage, whose
-count is two less). Rates that fall to zero average too: what it gains is least at the very end.
+after the n-th update. At first it averages over the last tenth of the updates, so that the first
+weights, drawn at random, are soon forgotten (as tf.train.ExponentialMovingAverage, whose count is
+two less). A learning rate that falls to zero averages too, so the gain is smallest at the end.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from alexnet_cli.recipes.recipe import Recipe
 
 
 class AveragedWeights:
-    """The averaged weights of a network, on its devices; nothing where the recipe asks for none.
+    """The averaged weights of a network, on its devices; empty where the recipe has no EMA.
 
     Attributes:
-        tensors: one for each parameter, in the order of `net.parameters()`; empty for no average.
+        tensors: one for each parameter, in the order of `net.parameters()`.
     """
 
     def __init__(self, net: nn.Module, recipe: Recipe):
-        self.decay = recipe.average_decay
-        self.parameters = list(net.parameters()) if self.decay else []
+        self.decay = recipe.ema_decay
+        self.parameters: list[Tensor] = list(net.parameters()) if self.decay else []
         self.tensors = [parameter.detach().clone() for parameter in self.parameters]
 
     @torch.no_grad()
-    def begin(self) -> None:
-        """Take the weights as they are."""
+    def reset(self) -> None:
+        """Start from the current weights."""
         if self.tensors:
             torch._foreach_copy_(self.tensors, self.parameters)
 
     @torch.no_grad()
     def update(self, num_updates: int) -> None:
-        """Take in the weights after an update.
+        """Include the weights after an update.
 
         Args:
-            num_updates: since the first weights, this one included; the first begins the average.
+            num_updates: since the first weights, this one included; the first starts the average.
         """
         if not self.tensors:
             return
@@ -49,7 +49,7 @@ class AveragedWeights:
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """Put the average in the network's place, and the weights back bit for bit."""
+        """Use the average as the network's weights inside the block, then restore them exactly."""
         self._swap()
         try:
             yield

@@ -1,6 +1,6 @@
-"""Layers of one network begin as those of another: `--init-from` (2012 code, initw.py).
+"""First weights of some layers from another checkpoint (2012 code, initw.py).
 
-What is not imported is drawn as ever, and every velocity begins at zero.
+The other layers keep their random initialization; momentum buffers start at zero.
 """
 
 from collections.abc import Mapping
@@ -12,47 +12,54 @@ from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.network import AlexNet
 
 
-def import_layers(
+@torch.no_grad()
+def copy_layers(
     net: AlexNet, weights: Mapping[str, np.ndarray], *, same_classes: bool
 ) -> list[str]:
     """Copy layers of another network into a whole network, and return their names.
 
-    The layers are those that the recipe names in `imports`; where it names none, all that have the
-    same shape there. The classifier's shape may be the same by chance, so it counts only with the
-    same classes.
+    The layers are those of the recipe's `init_layers`. Without any, they are all layers that have
+    the same shapes in both networks; the classifier only if the classes are the same, because its
+    shape may be the same by chance.
 
     Raises:
-        CheckpointError: a layer that the recipe names is not there, or has another shape.
+        CheckpointError: if a layer that the recipe names is missing or has another shape, or no
+            layer can be copied.
     """
-    named = net.recipe.imports
-    chosen = []
+    named = net.recipe.init_layers
+    copied = []
     for layer in net.recipe.layer_names():
-        fault = _fault(net, weights, layer)
-        if layer in named and fault:
-            raise CheckpointError(f"recipe {net.recipe.name} imports {layer}, but {fault}.")
-        if layer in named or (not named and not fault and (layer != "fc8" or same_classes)):
-            _copy(net, weights, layer)
-            chosen.append(layer)
-    if not chosen:
+        own = dict(net.get_submodule(layer).named_parameters())
+        other = {
+            name.removeprefix(f"{layer}."): array
+            for name, array in weights.items()
+            if name.startswith(f"{layer}.")
+        }
+        difference = _difference(layer, own, other)
+        if layer in named and difference:
+            raise CheckpointError(
+                f"recipe {net.recipe.name} initializes {layer} from the checkpoint, "
+                f"but {difference}."
+            )
+        if layer in named or (not named and not difference and (layer != "fc8" or same_classes)):
+            for kind, parameter in own.items():
+                parameter.copy_(torch.from_numpy(other[kind]))
+            copied.append(layer)
+    if not copied:
         raise CheckpointError(f"no layer of recipe {net.recipe.name} has the same shape there.")
-    return chosen
+    return copied
 
 
-def _fault(net: AlexNet, weights: Mapping[str, np.ndarray], layer: str) -> str:
-    """Return why a layer cannot be imported; nothing if it can."""
-    for kind, parameter in net.get_submodule(layer).named_parameters():
+def _difference(
+    layer: str, own: Mapping[str, torch.Tensor], other: Mapping[str, np.ndarray]
+) -> str:
+    """Return why a layer cannot be copied, or an empty text if it can."""
+    for kind, parameter in own.items():
         name = f"{layer}.{kind}"
-        if name not in weights:
+        if kind not in other:
             return f"there is no {name}"
-        if weights[name].shape != tuple(parameter.shape):
-            return f"{name} is {weights[name].shape} there and {tuple(parameter.shape)} here"
-    own = {f"{layer}.{kind}" for kind, _ in net.get_submodule(layer).named_parameters()}
-    if more := sorted(n for n in weights if n.startswith(f"{layer}.") and n not in own):
-        return f"there it has {more[0]} too"
+        if other[kind].shape != tuple(parameter.shape):
+            return f"{name} is {other[kind].shape} there and {tuple(parameter.shape)} here"
+    if more := sorted(other.keys() - own.keys()):
+        return f"it also has {layer}.{more[0]}"
     return ""
-
-
-@torch.no_grad()
-def _copy(net: AlexNet, weights: Mapping[str, np.ndarray], layer: str) -> None:
-    for kind, parameter in net.get_submodule(layer).named_parameters():
-        parameter.copy_(torch.from_numpy(weights[f"{layer}.{kind}"]))

@@ -1,4 +1,4 @@
-"""The layers torch does not have as the paper needs them (sections 3.3, 3.4, 4.2).
+"""Layers that torch lacks or defines differently from the paper (sections 3.3, 3.4, 4.2).
 
 N images, C channels, H rows, W columns.
 """
@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alexnet_cli.model.geometry import (
+from alexnet_cli.model.architecture import (
     KEPT_EVERY,
     LOW_STRIDE,
     LOW_WINDOW,
@@ -29,11 +30,10 @@ class CeilConv2d(nn.Conv2d):
     """Convolution with the 2012 size rule: symmetric `padding`, plus zeros right and bottom."""
 
     def forward(self, x: Tensor) -> Tensor:
+        pad = int(self.padding[0])
         height, width = (
-            overhang(size, self.kernel_size[0], self.stride[0], self.padding[0])
-            for size in x.shape[-2:]
+            overhang(size, self.kernel_size[0], self.stride[0], pad) for size in x.shape[-2:]
         )
-        pad = self.padding[0]
         if height or width:
             x, pad = F.pad(x, (pad, pad + width, pad, pad + height)), 0
         if x.is_cuda and self.groups > 1:
@@ -41,11 +41,12 @@ class CeilConv2d(nn.Conv2d):
         return F.conv2d(x, self.weight, self.bias, self.stride, pad, 1, self.groups)
 
     def _group_by_group(self, x: Tensor, pad: int) -> Tensor:
-        """Convolve each group on its own.
+        """Convolve one group after the other.
 
         cuDNN transposes grouped convolutions in channels-last back and forth: conv2, conv4 and
-        conv5 in bfloat16 at batch 512 took 7.4 ms forward and backward, one by one 4.5 (H200).
+        conv5 in bfloat16 at batch 512 took 7.4 ms forward and backward, group by group 4.5 (H200).
         """
+        assert self.bias is not None
         parts = zip(
             x.chunk(self.groups, dim=1),
             self.weight.chunk(self.groups),
@@ -56,19 +57,20 @@ class CeilConv2d(nn.Conv2d):
 
 
 class TwoScaleConv2d(CeilConv2d):
-    """Convolution that reads a small blurred image too, with weights of their own for it.
+    """Convolution that also reads a small blurred image, with separate weights `low_weight`.
 
-    As conv2 of the runs before 145 (2012: layers-137.cfg).
+    It is conv2 of the runs before 145 (2012: layers-137.cfg).
     """
 
-    def __init__(self, *arguments, **keywords):
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         shape = (self.out_channels, 3, LOW_WINDOW, LOW_WINDOW)
         self.low_weight = nn.Parameter(torch.empty(shape))
+        self.blur: Tensor
         blur = torch.from_numpy(blur_window()).repeat(3, 1, 1, 1)
         self.register_buffer("blur", blur, persistent=False)
 
-    def forward(self, x: Tensor, image: Tensor) -> Tensor:
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:  # type: ignore[override]
         """Map activations and the image (N, 3, H, W) to the sum of both convolutions."""
         near, far, end = low_resolution_pads(image.shape[-1])
         image = F.pad(image, (near, far, near, far))
@@ -78,7 +80,7 @@ class TwoScaleConv2d(CeilConv2d):
 
 
 class LocalConv2d(nn.Module):
-    """Convolution whose weights and biases are another set at every position, stride 1.
+    """Convolution of stride 1 with different weights and biases at every position.
 
     Attributes:
         weight: (filters, channels x size x size, positions), bias (filters, positions).
@@ -100,7 +102,7 @@ class LocalConv2d(nn.Module):
 class LocalResponseNorm(nn.Module):
     """y = x * (k + alpha * sum of x^2 over `size` neighboring channels)^-beta (section 3.3).
 
-    The window is centerd, cut at the ends, and never crosses from one column to the next. alpha
+    The window is centered, cut at the ends, and never crosses from one column to the next. alpha
     multiplies the plain sum: torch's own layer divides it by `size`.
     """
 
@@ -119,24 +121,19 @@ class LocalResponseNorm(nn.Module):
             return _ResponseNorm.apply(x, self)
 
     def _as_plain_operations(self, x: Tensor) -> Tensor:
-        """Nothing in place: a compiler makes one loop of it, and another of the gradient."""
+        """Compute out of place, so that a compiler can fuse it into one loop."""
         squares = x.to(torch.promote_types(x.dtype, torch.float32)).square()
         squares = squares.unflatten(1, (self.columns, -1))
         num = squares.shape[2]
         before, after = (min(reach, num - 1) for reach in self.reach())
         padded = F.pad(squares, (0, 0, 0, 0, before, after))
-        total = sum(padded[:, :, i : i + num] for i in range(before + after + 1))
+        total: Any = sum(padded[:, :, i : i + num] for i in range(before + after + 1))
         scale = self.k + self.alpha * total.flatten(1, 2)
         return (x * _negative_power(scale, self.beta)).to(x.dtype)
 
     def reach(self) -> tuple[int, int]:
         """Return how many channels before and after its own a window holds."""
-        return self.size // 2, (self.size - 1) // 2  # even sizes reach one further back
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, columns={self.columns}"
-        )
+        return self.size // 2, (self.size - 1) // 2  # even sizes extend one further back
 
 
 @torch.compiler.assume_constant_result
@@ -164,12 +161,12 @@ def _types_kept(device_type: str) -> AbstractContextManager:
 class _ResponseNorm(torch.autograd.Function):
     """The formula and its gradient, several times as fast as torch's average pooling.
 
-    On a CPU it goes some images at a time, so that all but the first and last pass over them find
-    them in the cache. Windows are summed by a matrix product, which adds in float32 at least.
+    On a CPU it processes a few images at a time, so that most passes find them in the cache.
+    Windows are summed by a matrix product, which adds in at least float32.
     """
 
     @staticmethod
-    def forward(ctx, x, norm):
+    def forward(ctx: Any, x: Tensor, norm: "LocalResponseNorm") -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         y, k = _like(x), x.new_tensor(norm.k)
         scale = _like(x) if ctx.needs_input_grad[0] else y  # y is written after its scale is read
@@ -184,7 +181,7 @@ class _ResponseNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         # dL/dx_i = g_i s_i^-b - 2 a b x_i * (sum of g_j x_j s_j^-b / s_j over the j whose window
         # holds i).
         (x, scale, windows), norm = ctx.saved_tensors, ctx.norm
@@ -208,7 +205,7 @@ def _like(x: Tensor) -> Tensor:
 
 
 def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Cut (N, C, H, W) with channels last into matrices (positions, C); on a CPU small ones."""
+    """Split (N, C, H, W), channels last, into matrices (positions, C); into small ones on a CPU."""
     num, channels, *sides = tensors[0].shape
     step = num if tensors[0].is_cuda else PIECE // (channels * math.prod(sides))
     rows = (tensor.permute(0, 2, 3, 1).reshape(-1, channels) for tensor in tensors)
@@ -216,7 +213,7 @@ def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _parts(*matrices: Tensor, columns: int) -> Iterator[tuple[Tensor, ...]]:
-    """Cut matrices (positions, C) into those of each column."""
+    """Split matrices (positions, C) into those of each column."""
     return zip(*(matrix.chunk(columns, dim=1) for matrix in matrices), strict=True)
 
 
@@ -232,7 +229,7 @@ def _negative_power(scale: Tensor, beta: float) -> Tensor:
     if beta == 0.75:
         root = scale.rsqrt()
         return root * root.sqrt()
-    wide = torch.promote_types(scale.dtype, torch.float32)  # or bfloat16 would round beta too
+    wide = torch.promote_types(scale.dtype, torch.float32)  # bfloat16 would also round beta
     return scale.to(wide).pow(-beta).to(scale.dtype)
 
 
@@ -240,8 +237,8 @@ class SpatialResponseNorm(nn.Module):
     """y = x * (k + alpha * sum of d^2 over size x size positions of the same map)^-beta.
 
     d is x itself (2012: layers-145.cfg, cnorm2), or, with `contrast`, x minus the mean of the
-    positions around it (layer.cu:1605). At the borders there are fewer positions: the sum has fewer
-    terms, the mean is that of those there are.
+    positions around it (layer.cu:1605). At the borders sum and mean are over fewer
+    positions.
     """
 
     def __init__(self, size: int, alpha: float, beta: float, k: float, *, contrast: bool = False):
@@ -256,12 +253,9 @@ class SpatialResponseNorm(nn.Module):
         return x * (self.k + self.alpha * self._sum_around(d * d)).pow(-self.beta)
 
     def _sum_around(self, values: Tensor) -> Tensor:
-        before, after = self.size // 2, (self.size - 1) // 2  # even sizes reach one further back
+        before, after = self.size // 2, (self.size - 1) // 2  # even sizes extend one further back
         padded = F.pad(values, (before, after, before, after))
         return F.avg_pool2d(padded, self.size, 1, divisor_override=1)
-
-    def extra_repr(self) -> str:
-        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
 class ColumnLinear(nn.Linear):
@@ -308,6 +302,3 @@ class UnscaledDropout(nn.Module):
         if self.mask is None:
             return x * torch.empty_like(x).bernoulli_(1.0 - self.rate)
         return x * self.mask
-
-    def extra_repr(self) -> str:
-        return f"{self.rate}"

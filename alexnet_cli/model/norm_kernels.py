@@ -2,8 +2,9 @@
 
 Memory limits this layer. Each kernel reads and writes every activation once: neighboring channels
 come from the GPU's cache, and the backward pass computes the sums again instead of storing them.
-Imported only where Triton is there; `TRITON_INTERPRET=1` runs the kernels on a CPU.
+Imported only where Triton is installed; `TRITON_INTERPRET=1` runs the kernels on a CPU.
 """
+# mypy: disable-error-code="no-untyped-def"
 
 from contextlib import nullcontext
 
@@ -137,7 +138,7 @@ def _launch(kernel, tensors, size, alpha, beta, k, columns) -> None:
             beta,
             k,
             CHANNELS=x.shape[1] // columns,
-            BEFORE=size // 2,  # even sizes reach one further back
+            BEFORE=size // 2,  # even sizes extend one further back
             AFTER=(size - 1) // 2,
             IS_THREE_QUARTERS=beta == 0.75,
             BLOCK=BLOCK,

@@ -1,20 +1,19 @@
-"""The learning rate of every update, and when training ends (section 5; 2012 code, lr.cu)."""
+"""The learning rates of every update, and when training ends (section 5; 2012 code, lr.cu)."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from alexnet_cli.recipes.recipe import Event, Recipe
+from alexnet_cli.recipes.recipe import Milestone, Recipe
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class LearningRates:
     """The learning rates of one update.
 
     Attributes:
         weights, biases: of every layer.
-        layers: the weights' rates of layers that have their own; at 0 they rest, biases too.
-        layer_biases: the biases' rates of layers that have their own.
+        layers: of the weights of layers that have their own; 0 freezes the layer, biases too.
+        layer_biases: of the biases of layers that have their own.
     """
 
     weights: float
@@ -23,7 +22,7 @@ class Rates:
     layer_biases: dict[str, float] = field(default_factory=dict)
 
     def of(self, layer: str, *, is_weight: bool) -> float | None:
-        """Return the rate of a layer's weights or biases; None for a layer that rests."""
+        """Return the learning rate of a layer's weights or biases; None for a frozen layer."""
         if self.layers.get(layer) == 0:
             return None
         if is_weight:
@@ -31,34 +30,34 @@ class Rates:
         return self.layer_biases.get(layer, self.biases)
 
 
-def rates_at(recipe: Recipe, progress: float, val_errors: list[float]) -> Rates:
-    """Return the rates of one update; arguments as for `learning_rate`."""
-    rate = learning_rate(recipe, progress, val_errors)
+def learning_rates_at(recipe: Recipe, progress: float, val_errors: list[float]) -> LearningRates:
+    """Return the learning rates of one update; arguments as for `learning_rate`."""
+    lr = learning_rate(recipe, progress, val_errors)
     if recipe.schedule in ("plateau", "linear", "cosine") or progress < recipe.warmup_epochs:
-        return Rates(rate, rate * recipe.bias_rate)
-    if recipe.schedule == "events":
-        return _rates_of_events(recipe, rate, list(_due(recipe, progress)))
-    biases = recipe.learning_rate * recipe.bias_rate
+        return LearningRates(lr, lr * recipe.bias_lr_multiplier)
+    bias_lr = recipe.learning_rate * recipe.bias_lr_multiplier
+    if recipe.schedule == "milestones":
+        return _after_milestones(lr, bias_lr, _reached(recipe, progress))
     done = progress / recipe.epochs
-    return Rates(rate, biases / _stepped(done, recipe.bias_factor, recipe.bias_steps))
+    divisor = _divisor_of_steps(done, recipe.bias_lr_factor, recipe.bias_lr_steps)
+    return LearningRates(lr, bias_lr / divisor)
 
 
-def _rates_of_events(recipe: Recipe, rate: float, due: list[Event]) -> Rates:
-    biases = recipe.learning_rate * recipe.bias_rate
+def _after_milestones(lr: float, bias_lr: float, reached: list[Milestone]) -> LearningRates:
     layers: dict[str, float] = {}
     layer_biases: dict[str, float] = {}
-    for event in due:
-        for layer in event.layers or [name for name in layers if layers[name]]:
-            layers[layer] = event.rate if layers.get(layer, 1.0) else 0.0
-        if event.bias_rate is not None and event.layers:
-            layer_biases |= dict.fromkeys(event.layers, event.bias_rate)
-        elif event.bias_rate is not None:
-            biases, layer_biases = event.bias_rate, {}
-    return Rates(rate, biases, layers, layer_biases)
+    for milestone in reached:
+        for layer in milestone.layers or [name for name in layers if layers[name]]:
+            layers[layer] = milestone.lr if layers.get(layer, 1.0) else 0.0
+        if milestone.bias_lr is not None and milestone.layers:
+            layer_biases |= dict.fromkeys(milestone.layers, milestone.bias_lr)
+        elif milestone.bias_lr is not None:
+            bias_lr, layer_biases = milestone.bias_lr, {}
+    return LearningRates(lr, bias_lr, layers, layer_biases)
 
 
-def _due(recipe: Recipe, progress: float) -> Iterable[Event]:
-    return (event for event in recipe.events if event.epoch <= progress)
+def _reached(recipe: Recipe, progress: float) -> list[Milestone]:
+    return [milestone for milestone in recipe.milestones if milestone.epoch <= progress]
 
 
 def count_drops(val_errors: list[float], patience: int, min_improvement: float) -> int:
@@ -75,45 +74,49 @@ def count_drops(val_errors: list[float], patience: int, min_improvement: float) 
         val_errors: fractions, one for each finished epoch.
         min_improvement: a fraction too; 0 counts every improvement.
     """
-    best, waited, drops = float("inf"), 0, 0
+    best = math.inf
+    waited = drops = 0
     for error in val_errors:
         if error < best - min_improvement:
-            best, waited = error, 0
+            best = error
+            waited = 0
         else:
             waited += 1
         if waited == patience:
-            drops, waited = drops + 1, 0
+            drops += 1
+            waited = 0
     return drops
 
 
 def learning_rate(recipe: Recipe, progress: float, val_errors: list[float]) -> float:
-    """Return the rate of one update.
+    """Return the learning rate of the weights of layers without their own.
 
     Args:
         progress: epochs done, with the fraction of the current one.
         val_errors: validation error after each finished epoch.
     """
-    rate = recipe.learning_rate
+    lr = recipe.learning_rate
     if recipe.warmup_epochs and progress < recipe.warmup_epochs:
-        return rate * progress / recipe.warmup_epochs
+        return lr * progress / recipe.warmup_epochs
     if recipe.schedule == "plateau":
         drops = count_drops(val_errors, recipe.patience, recipe.min_improvement)
-        return rate / 10 ** min(drops, recipe.drops)
-    if recipe.schedule == "events":
-        return next((e.rate for e in reversed(list(_due(recipe, progress))) if not e.layers), rate)
+        return lr / 10 ** min(drops, recipe.drops)
+    if recipe.schedule == "milestones":
+        reached = [milestone.lr for milestone in _reached(recipe, progress) if not milestone.layers]
+        return reached[-1] if reached else lr
     done = min(progress / recipe.epochs, 1.0)
     if recipe.schedule == "exponential":
-        return rate / recipe.rate_factor**done
+        return lr / recipe.lr_factor**done
     if recipe.schedule == "stepped":
-        return rate / _stepped(done, recipe.rate_factor, recipe.rate_steps)
+        return lr / _divisor_of_steps(done, recipe.lr_factor, recipe.lr_steps)
     remaining = (recipe.epochs - progress) / max(recipe.epochs - recipe.warmup_epochs, 1e-9)
     if recipe.schedule == "cosine":
-        return rate * (1 - math.cos(math.pi * remaining)) / 2
-    return rate * remaining
+        return lr * (1 - math.cos(math.pi * remaining)) / 2
+    return lr * remaining
 
 
-def _stepped(done: float, factor: float, num_steps: int) -> float:
-    """Return what a rate is divided by when that share of the training is done."""
+def _divisor_of_steps(done: float, factor: float, num_steps: int) -> float:
+    """Return the divisor of a learning rate after a share of the training is done."""
     if num_steps == 1:
         return 1.0
     return factor ** (min(int(done * num_steps), num_steps - 1) / (num_steps - 1))
@@ -122,7 +125,7 @@ def _stepped(done: float, factor: float, num_steps: int) -> float:
 def is_finished(
     recipe: Recipe, epochs_done: int, val_errors: list[float], train_error: float = math.inf
 ) -> bool:
-    """Tell whether training ends here: all epochs done, no rate left to drop to, goal reached.
+    """Return whether training ends: epochs done, learning rate fully dropped, or goal reached.
 
     Args:
         train_error: training error of the last finished epoch.

@@ -1,15 +1,20 @@
 """The network split over two devices, one column on each (section 3.2), in one process.
 
-The columns run on their own between the places where a layer reads both; there each device gets
-the other's activations, and autograd carries the gradients back the same way. The class scores
-are summed, or put together, on the first device. Everything else is the whole network's own code.
+The columns run independently up to each layer that reads both; there each device receives the
+other's activations, and autograd carries the gradients back the same way. The class scores are
+summed, or concatenated, on the first device.
 """
+
+from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from alexnet_cli.errors import UsageError
-from alexnet_cli.model.network import AlexNet, share_out
+from alexnet_cli.model.network import AlexNet, split_evenly
+from alexnet_cli.model.optimizer import state_tensors
 from alexnet_cli.recipes.recipe import Recipe
 
 State = dict[str, Tensor]
@@ -29,17 +34,20 @@ class SplitAlexNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map float (N, 3, H, W) on any device to logits (N, K) on the first."""
         inputs = [x.to(device, non_blocking=True) for device in self.devices]
-        stages = self.parts[0].stages
+        parts: Any = self.parts
+        stages = parts[0].stages
         for stage, names in enumerate(stages):
             if stage and (names[0] != "fc8" or self.recipe.split_classes):
                 inputs = self._exchange(inputs)
-            pairs = zip(self.parts, inputs, strict=True)
+            pairs = zip(parts, inputs, strict=True)
             inputs = [part.run_stage(stage, own) for part, own in pairs]
         scores = [part.to(self.devices[0]) for part in inputs]
-        return torch.cat(scores, dim=1) if self.recipe.split_classes else sum(scores)
+        if self.recipe.split_classes:
+            return torch.cat(scores, dim=1)
+        return reduce(torch.add, scores)
 
     def _exchange(self, outputs: list[Tensor]) -> list[Tensor]:
-        """Give every device all columns' activations, column 0 first."""
+        """Copy all columns' activations to every device, column 0 first."""
         return [
             torch.cat([output.to(device, non_blocking=True) for output in outputs], dim=1)
             for device in self.devices
@@ -53,12 +61,12 @@ def build_network(recipe: Recipe, num_classes: int, devices: tuple[torch.device,
     """Return the network with undrawn weights, whole on one device or split over two.
 
     Raises:
-        UsageError: the recipe has one column only, so there is nothing to split.
+        UsageError: if the recipe has only one column, which cannot be split.
     """
     if len(devices) == 1:
         return AlexNet(recipe, num_classes).to(devices[0])
     if len(devices) != recipe.columns:
-        raise UsageError(f"--gpus {len(devices)}: a network of 1 column runs on one device only.")
+        raise UsageError(f"{len(devices)} devices: a network of 1 column runs on one device only.")
     return SplitAlexNet(recipe, num_classes, devices)
 
 
@@ -66,7 +74,7 @@ def whole_state(net: Network, tensors: list[Tensor] | None = None) -> State:
     """Return the network's parameters as those of the whole, on the CPU.
 
     Args:
-        tensors: one tensor for each parameter (momentum, say) to take instead of its value.
+        tensors: one tensor for each parameter, such as its momentum buffer, to return instead.
     """
     named = dict(zip(_parameter_names(net), tensors or net.parameters(), strict=True))
     named = {name: tensor.detach().cpu() for name, tensor in named.items()}
@@ -76,7 +84,8 @@ def whole_state(net: Network, tensors: list[Tensor] | None = None) -> State:
     merged = {}
     for name in names:
         parts = [named[key] for p in range(len(net.parts)) if (key := f"parts.{p}.{name}") in named]
-        merged[name] = torch.cat(parts, dim=_split_dim(net.recipe, name)).contiguous()
+        dim = _split_dim(net.recipe, name)
+        merged[name] = torch.cat(parts, dim).contiguous() if parts[0].dim() else parts[0]
     return merged
 
 
@@ -88,7 +97,7 @@ def load_whole_state(net: Network, state: State, tensors: list[Tensor] | None = 
         tensors: one tensor for each parameter to copy into instead.
 
     Raises:
-        LookupError, ValueError: a tensor is missing or has another shape.
+        LookupError, ValueError: if a tensor is missing or has another shape.
     """
     for name, target in zip(_parameter_names(net), tensors or net.parameters(), strict=True):
         if isinstance(net, AlexNet):
@@ -101,6 +110,25 @@ def load_whole_state(net: Network, state: State, tensors: list[Tensor] | None = 
         target.copy_(source)
 
 
+def load_optimizer_state(net: Network, optimizer: Optimizer, state: State) -> None:
+    """Replace an optimizer's state by that of the whole network.
+
+    Args:
+        state: tensors by parameter and name, such as `conv1.weight.momentum_buffer`.
+
+    Raises:
+        LookupError, ValueError: if a tensor is missing or has another shape.
+    """
+    for name in {*state_tensors(optimizer, net), *(key.rpartition(".")[2] for key in state)}:
+        suffix = f".{name}"
+        own = {key.removesuffix(suffix): t for key, t in state.items() if key.endswith(suffix)}
+        is_scalar = all(tensor.dim() == 0 for tensor in own.values())
+        tensors = [torch.zeros(()) if is_scalar else torch.zeros_like(p) for p in net.parameters()]
+        load_whole_state(net, own, tensors)
+        for parameter, tensor in zip(net.parameters(), tensors, strict=True):
+            optimizer.state[parameter][name] = tensor
+
+
 def _parameter_names(net: Network) -> list[str]:
     return [name for name, _ in net.named_parameters()]
 
@@ -111,7 +139,7 @@ def _split_dim(recipe: Recipe, name: str) -> int:
 
 
 def _column_of(recipe: Recipe, tensor: Tensor, name: str, column: int) -> Tensor:
-    if name == "fc8.bias" and not recipe.split_classes:
+    if tensor.dim() == 0 or (name == "fc8.bias" and not recipe.split_classes):
         return tensor
     dim = _split_dim(recipe, name)
-    return tensor.split(share_out(tensor.shape[dim], recipe.columns), dim)[column]
+    return tensor.split(split_evenly(tensor.shape[dim], recipe.columns), dim)[column]

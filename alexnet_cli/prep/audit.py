@@ -1,12 +1,12 @@
-"""A whole dataset against its index: every file, on several threads.
+"""Compares every file of a dataset with its index, on several threads.
 
-Hashing and decoding let go of the interpreter, so threads keep all cores busy.
+Hashing and decoding release the interpreter's lock, so threads keep all cores busy.
 """
 
 import csv
 import hashlib
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,27 +25,21 @@ from alexnet_cli.data.shards.verify import AuditTask, Finding, ShardAudit, audit
 from alexnet_cli.errors import DatasetError, Stopped
 from alexnet_cli.io.cores import num_cores
 from alexnet_cli.io.progress import Progress
-from alexnet_cli.io.stop_signal import StopSignal, catch_signals
+from alexnet_cli.io.signals import catch_signals
 from alexnet_cli.io.thread_map import thread_map
-from alexnet_cli.prep.side_files import read_rejected
+from alexnet_cli.prep.publish import read_rejected
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What is in a dataset's folder, and what should not be so.
+    """The content of a dataset's folder, and what differs from the index."""
 
-    Attributes:
-        index: None if it cannot be trusted; nothing else was looked at then.
-        num_bytes: of the shards that were read.
-        copies: shards that the index does not know, but whose bytes are those of one it knows.
-    """
-
-    index: Index | None
+    index: Index | None  # None if it cannot be trusted; nothing else was read then
     findings: list[Finding]
     num_shards: int = 0
     num_samples: int = 0
-    num_bytes: int = 0
-    copies: tuple[str, ...] = ()
+    num_bytes: int = 0  # of the shards that were read
+    copies: tuple[str, ...] = ()  # shards that the index lacks, with the bytes of one it has
 
 
 def audit_dataset(
@@ -57,31 +51,40 @@ def audit_dataset(
         deep: also decode every image.
 
     Raises:
-        DatasetError: there is no index.
-        Stopped: by a signal.
+        DatasetError: if there is no index.
+        Stopped: if a signal stopped it.
     """
-    if not (folder / INDEX_NAME).is_file():
-        read_index(folder)  # says how to make one
+    path = folder / INDEX_NAME
     try:
         index = read_index(folder)
     except DatasetError as error:
-        why = str(error).split("\n")[0].removeprefix(f"{folder / INDEX_NAME}: ")
+        if not path.is_file():
+            raise
+        why = error.problem.removeprefix(f"{path}: ")
         return Audit(None, [Finding(INDEX_NAME, "", "the index", "as prep wrote it", why)])
-    findings, tasks = _index_copy(folder), []
+    findings, tasks = [], []
+    copy = folder / INDEX_COPY
+    if copy.is_file() and copy.read_bytes() != path.read_bytes():
+        what = f"the copy of {INDEX_NAME}"
+        findings.append(Finding(INDEX_COPY, "", what, "the same bytes", "others"))
     for split in index.splits:
         rows, wrong = _sample_index(folder, split, index)
         findings += wrong
         tasks += _tasks(folder, split, index, rows if deep else None)
     findings += _rejected(folder, index)
     audits = _audit_shards(tasks, num_threads or num_cores(), progress)
-    extra, copies = _unknown_shards(folder, index)
-    owners = _owners(index)
+    owners = {task.shard.sha256: task.shard.name for task in tasks}
     for audit in audits:
-        findings += _explained(audit, owners)
-    findings += extra
+        owner = owners.get(audit.sha256, audit.name)
+        if owner == audit.name:
+            findings += audit.findings
+        else:
+            found = f"the bytes of {owner}"
+            findings.append(Finding(audit.name, "", "the file's content", "its own", found))
+    extra, copies = _unknown_shards(folder, owners)
     return Audit(
         index,
-        findings,
+        findings + extra,
         num_shards=len(tasks),
         num_samples=sum(split.written for split in index.splits.values()),
         num_bytes=sum(audit.num_bytes for audit in audits),
@@ -89,26 +92,18 @@ def audit_dataset(
     )
 
 
-def _index_copy(folder: Path) -> list[Finding]:
-    copy = folder / INDEX_COPY  # datasets of earlier versions have none
-    if not copy.is_file() or copy.read_bytes() == (folder / INDEX_NAME).read_bytes():
-        return []
-    return [Finding(INDEX_COPY, "", f"the copy of {INDEX_NAME}", "the same bytes", "others")]
-
-
 def _sample_index(
     folder: Path, split: str, index: Index
 ) -> tuple[np.ndarray | None, list[Finding]]:
-    """Return the rows, None if they cannot be trusted, and why."""
+    """Return the rows of a sample index, None if they cannot be trusted, and the findings."""
     name = samples_name(split)
     if wrong := _compare_file(folder, name, index):
         return None, wrong
     try:
-        rows = read_samples(folder, split, index)
+        return read_samples(folder, split, index), []
     except DatasetError as error:
-        why = str(error).split("\n")[0].removeprefix(f"{folder / name}: ")
+        why = error.problem.removeprefix(f"{folder / name}: ")
         return None, [Finding(name, "", "the sample index", "one that fits the shards", why)]
-    return rows, []
 
 
 def _compare_file(folder: Path, name: str, index: Index) -> list[Finding]:
@@ -140,11 +135,7 @@ def _rejected(folder: Path, index: Index) -> list[Finding]:
 
 
 def _tasks(folder: Path, split: str, index: Index, rows: np.ndarray | None) -> list[AuditTask]:
-    """Return a task for each shard of a split.
-
-    Args:
-        rows: of its sample index, to decode the images; None to compare hashes only.
-    """
+    """Return a task for each shard of a split; without `rows`, to compare hashes only."""
     shards = index.splits[split].shards
     bounds = np.cumsum([0, *(shard.num_samples for shard in shards)]).tolist()
     side = index.options["size"]
@@ -155,51 +146,31 @@ def _tasks(folder: Path, split: str, index: Index, rows: np.ndarray | None) -> l
 
 
 def _audit_shards(tasks: list[AuditTask], num_threads: int, progress: Progress) -> list[ShardAudit]:
-    audits, read_ahead = {}, num_threads < num_cores()
-    tasks = [replace(task, read_ahead=read_ahead) for task in tasks]
+    audits: dict[str, ShardAudit] = {}
     total = sum(task.shard.num_samples for task in tasks)
     with catch_signals() as stop_signal, progress.track("verify", total) as bar:
 
-        def is_stopping() -> bool:
-            return bool(stop_signal.signal_number)
-
         def audit(task: AuditTask) -> tuple[Shard, ShardAudit]:
-            return task.shard, audit_shard(task, is_stopping)
+            return task.shard, audit_shard(task, lambda: stop_signal.stop_requested)
 
         for shard, found in thread_map(audit, tasks, num_threads, ordered=False):
-            if is_stopping():
-                raise _stopped(stop_signal, len(audits), len(tasks))
+            if stop_signal.stop_requested:
+                raise Stopped(
+                    f"stopped: {len(audits)} of {len(tasks)} shards were read.",
+                    stop_signal.signal_number,
+                    kept="Nothing was changed.",
+                    hint="Run the same command again to read all.",
+                )
             audits[shard.name] = found
             bar.advance(shard.num_samples, note=shard.name)
     return [audits[task.shard.name] for task in tasks]
 
 
-def _stopped(stop_signal: StopSignal, done: int, total: int) -> Stopped:
-    return Stopped(
-        f"stopped: {done} of {total} shards were looked at. Nothing was changed.\n"
-        "Run the same command again to look at all.",
-        stop_signal.signal_number,
-    )
-
-
-def _explained(audit: ShardAudit, owners: dict[str, str]) -> list[Finding]:
-    """Return the findings about a shard, or that it has the bytes of another one."""
-    owner = owners.get(audit.sha256, audit.name)
-    if owner == audit.name:
-        return audit.findings
-    return [Finding(audit.name, "", "the file's content", "its own", f"the bytes of {owner}")]
-
-
-def _owners(index: Index) -> dict[str, str]:
-    return {shard.sha256: shard.name for s in index.splits.values() for shard in s.shards}
-
-
-def _unknown_shards(folder: Path, index: Index) -> tuple[list[Finding], tuple[str, ...]]:
-    """Find the tars that no reader of this dataset should meet."""
-    known = {shard.name for split in index.splits.values() for shard in split.shards}
-    owners, findings, copies = _owners(index), [], []
+def _unknown_shards(folder: Path, owners: dict[str, str]) -> tuple[list[Finding], tuple[str, ...]]:
+    """Find tars that the index lacks; `owners` has the names of its shards by SHA-256."""
+    findings, copies = [], []
     for path in sorted(folder.glob("*.tar")):
-        if path.name in known:
+        if path.name in owners.values():
             continue
         found = "one more tar"
         with suppress(OSError), path.open("rb") as file:

@@ -3,8 +3,8 @@
 TARS/KEY/NAME.tar        a tar as it came; KEY is the hash of the addresses of the whole set
 TARS/KEY/NAME.tar.json   what its server says of it, written after it
 
-A tar gets its name when it is complete. It is fetched again if its server says something else by
-now, but never mixed with shards that were made of the one before.
+A tar gets its name when it is complete. It is fetched again if its server reports another size or
+tag by now, but never mixed with shards that were made of the one before.
 """
 
 import hashlib
@@ -20,9 +20,10 @@ from alexnet_cli.data.remote.files import OnBytes, copy_bytes, is_url
 from alexnet_cli.data.remote.tar_set import PIPE, TarSet, open_tar, tar_name, tar_size_and_tag
 from alexnet_cli.data.shards.index import INDEX_NAME, read_index
 from alexnet_cli.data.shards.writer import RECORDS
+from alexnet_cli.data.sources.samples import FILE
 from alexnet_cli.data.sources.tars import check_whole_tar
-from alexnet_cli.data.sources.webdataset import FILE, NAMES_FILES, read_names
-from alexnet_cli.errors import DatasetError, MachineError, SourceError, UsageError
+from alexnet_cli.data.sources.webdataset import LAYOUT, NAMES_FILES, read_names
+from alexnet_cli.errors import DatasetError, MachineError, SourceError, UsageError, hint
 from alexnet_cli.io.atomic import (
     read_checksummed,
     remove_partial,
@@ -32,26 +33,22 @@ from alexnet_cli.io.atomic import (
 )
 from alexnet_cli.io.progress import Progress
 from alexnet_cli.io.thread_map import thread_map
-from alexnet_cli.prep.folder import PLAN_NAME, TARS, another_dataset
-from alexnet_cli.prep.plan import PrepOptions
+from alexnet_cli.prep.folder import LEFT, PLAN_NAME, TARS, another_dataset
+from alexnet_cli.prep.plan import PrepRequest
 
-LAYOUT = "webdataset"
 ORIGIN = ("fetched", "tars")  # in index.json: the addresses of the tars, and a fingerprint
-KEPT = "Nothing of it is kept; complete tars are. Run the same command again to go on."
+KEPT = "Nothing of it is kept; complete tars are."
+AGAIN = "Run the same command again to continue."
+NOTHING = "Nothing was fetched or run."
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteTar:
-    """A tar at a URL, or out of a command.
-
-    Attributes:
-        num_bytes: as its server says, None if it does not.
-        tag: a text that its server changes with the content, if there is one.
-    """
+    """A tar at a URL, or out of a command."""
 
     address: str
-    num_bytes: int | None
-    tag: str
+    num_bytes: int | None  # as its server says, None if it does not
+    tag: str  # a text that its server changes with the content, if there is one
 
     @property
     def name(self) -> str:
@@ -61,70 +58,54 @@ class RemoteTar:
 
 @dataclass(frozen=True, slots=True)
 class RemoteTars:
-    """All tars of a set, as their servers describe them now.
-
-    Attributes:
-        class_names: the words for each label, if the user has them.
-    """
+    """All tars of a set, as their servers describe them now."""
 
     source: TarSet
     tars: tuple[RemoteTar, ...]
-    class_names: list[str] | None
+    class_names: list[str] | None  # the words for each label, if the user has them
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with an address, size, tag or class name."""
         content = [[asdict(tar) for tar in self.tars], self.class_names]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
-    def fetch(self, spool: Path, progress: Progress, *, force: bool = False) -> Path:
+    def fetch(self, staging: Path, progress: Progress, *, force: bool = False) -> Path:
         """Fetch the tars that are not there yet and return the folder with all of them.
 
-        Args:
-            spool: a folder that only this process writes to. It and the folder that it is in are
-                removed if they are empty at the end.
-            force: begin even if the disk looks too small.
+        Complete tars are kept after any error.
 
-        Raises:
-            SourceError: if a tar is cut or compressed, or changes meanwhile.
-            DatasetError: if a tar does not exist.
-            MachineError: if the network or a command fails, or the disk has no room.
-            OSError: if the disk fails. After all of these, complete tars are kept.
+        Args:
+            staging: a folder that only this process writes to. It and its parent are removed if
+                they are empty at the end.
+            force: begin even if the disk looks too small.
         """
         addresses = json.dumps([tar.address for tar in self.tars])
-        folder = spool / hashlib.sha256(addresses.encode()).hexdigest()[:16]
+        folder = staging / hashlib.sha256(addresses.encode()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         try:
             remove_partial(folder)
             missing = [tar for tar in self.tars if not _is_fetched(tar, folder)]
-            advice = "Nothing more was fetched. Make room, or try all the same: --force"
-            num_tars = f"{len(self.tars)} tars"
-            announce(missing, num_tars, str(self.source), folder, "" if force else advice, progress)
+            advice = "" if force else hint("force_room")
+            announce(missing, f"{len(self.tars)} tars", str(self.source), folder, advice, progress)
             fetch_each(partial(_fetch, folder, self.source.allow_pipe), missing, progress)
             for name in NAMES_FILES:
                 (folder / name).unlink(missing_ok=True)
             if self.class_names is not None:
                 write_bytes(folder / "classes.json", json.dumps(self.class_names).encode())
         finally:
-            for path in (folder, spool, spool.parent):
-                with suppress(OSError):  # not empty: the same command can go on with it
+            for path in (folder, staging, staging.parent):
+                with suppress(OSError):  # not empty: the same command continues with it
                     path.rmdir()
         return folder
 
 
 def look_at(source: TarSet, progress: Progress) -> RemoteTars:
-    """Ask the servers of all tars for size and tag; nothing is fetched and no command is run.
-
-    Raises:
-        UsageError: if the set cannot be fetched, or its names do not say the split.
-        SourceError: if the file of class names cannot be used.
-        DatasetError: if a tar does not exist.
-        MachineError: if a server does not answer.
-    """
+    """Ask the servers of all tars for size and tag; nothing is fetched and no command is run."""
     addresses = _checked_addresses(source)
     class_names = None
     if source.classes:
         if not source.classes.is_file():
-            raise SourceError(f"{source.classes}: no such file. Nothing was fetched.")
+            raise SourceError(f"{source.classes}: no such file.", kept=NOTHING)
         class_names = read_names(source.classes)
     tars = []
     with progress.track("asking", len(addresses)) as bar:
@@ -139,16 +120,15 @@ def _checked_addresses(source: TarSet) -> list[str]:
     for address in source.names():
         name = tar_name(address)
         if not (is_url(address) or address.startswith(PIPE)):
-            raise UsageError(f"{address}: not a URL; nothing was fetched. Name URLs or a folder.")
+            raise UsageError(f"{address}: not a URL.", kept=NOTHING, hint="Name URLs or a folder.")
         if not FILE.fullmatch(name):
             raise UsageError(
-                f"{address}: no tar whose name tells its split; nothing was fetched or run.\n"
-                "prep fetches WebDataset tars: train-*.tar, val-*.tar, test-*.tar"
+                f"{address}: the name of the tar does not contain its split.",
+                kept=NOTHING,
+                hint="prep fetches WebDataset tars: train-*.tar, val-*.tar, test-*.tar",
             )
         if name in addresses:
-            raise UsageError(
-                f"{address}: called {name} like {addresses[name]}; nothing was fetched or run."
-            )
+            raise UsageError(f"{address}: called {name} like {addresses[name]}.", kept=NOTHING)
         addresses[name] = address
     return list(addresses.values())
 
@@ -178,66 +158,57 @@ def _fetch(folder: Path, allow_pipe: bool, tar: RemoteTar, on_bytes: OnBytes) ->
 
 def _check_copy(tar: RemoteTar, copy: Path, num_bytes: int) -> None:
     if _ask(tar.address) != tar:
-        raise SourceError(f"{tar.address}: changed while it was fetched.\n{KEPT}")
+        raise SourceError(f"{tar.address}: changed while it was fetched.", kept=KEPT, hint=AGAIN)
     if num_bytes != (tar.num_bytes or num_bytes):
         raise MachineError(
-            f"{tar.address}: {num_bytes} bytes came, {tar.num_bytes} were announced.\n{KEPT}"
+            f"{tar.address}: {num_bytes} bytes came, {tar.num_bytes} were announced.",
+            kept=KEPT,
+            hint=AGAIN,
         )
     try:
         check_whole_tar(copy)
     except SourceError as error:
-        why = str(error).split("\n")[0].removeprefix(f"{copy}: ")
-        raise SourceError(f"{tar.address}: {why}\n{KEPT}") from error
+        problem = error.problem.replace(str(copy), tar.address)
+        raise error.replaced(problem=problem, kept=KEPT, hint=AGAIN) from error
 
 
-def check_options(source: TarSet, how: dict, options: PrepOptions) -> None:
-    """Refuse options for other sources, before anything is fetched.
-
-    Raises:
-        UsageError: naming the first such option.
-    """
-    wrong = {
-        f"--layout {how['layout']}": how["layout"] not in (None, LAYOUT),
-        "--check-md5": how["md5"],
-        "--follow-links": how["follow_links"],
-        "--val-fraction": options.val_fraction,
-    }
-    for option, is_given in wrong.items():
-        if is_given:
-            raise UsageError(
-                f"{option}: {source} can only be WebDataset tars, which bring their own splits.\n"
-                "Nothing was fetched. Leave it out."
-            )
-
-
-def bring(
-    source: TarSet, folder: Path, options: PrepOptions, progress: Progress, *, force: bool
+def fetch_source(
+    source: TarSet, request: PrepRequest, progress: Progress
 ) -> tuple[Path | None, dict]:
-    """Fetch the tars into the dataset being made; nothing if the dataset is complete.
+    """Fetch the tars of a request into the dataset being made, unless the dataset is complete.
 
     Returns:
         The folder of the tars, None if the dataset is complete; and their entries in index.json.
-
-    Raises:
-        AlexNetError: as `look_at` and `RemoteTars.fetch`.
-        DatasetError: if the dataset was made, or begun, of other tars or with other options.
     """
+    folder = request.folder
+    given = {
+        "layout": request.layout not in (None, LAYOUT.name),
+        "check-md5": request.check_md5,
+        "follow-links": request.follow_links,
+        "val-fraction": request.options.val_fraction,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise UsageError(
+                f"{source} can only be WebDataset tars, which have their own splits.",
+                kept="Nothing was fetched.",
+                hint=hint("leave_out", option=option),
+            )
     tars = look_at(source, progress)
     # A command may hold a password, so it is not written to index.json.
     has_command = any(tar.address.startswith(PIPE) for tar in tars.tars)
     shown = PIPE if has_command else str(source)
     origin = dict(zip(ORIGIN, (shown, tars.fingerprint()), strict=True))
     is_complete = (folder / INDEX_NAME).exists()
+    found = read_checksummed(folder / RECORDS / PLAN_NAME)
     if is_complete:
         index = read_index(folder)
         found = {"options": index.options, "source": index.source}
-    else:
-        found = read_checksummed(folder / RECORDS / PLAN_NAME)
     if found is not None:
-        _check_same(folder, found, asdict(options), origin)
+        _check_same(folder, found, asdict(request.options), origin)
     if is_complete:
         return None, origin
-    return tars.fetch(folder / RECORDS / TARS, progress, force=force), origin
+    return tars.fetch(folder / RECORDS / TARS, progress, force=request.force), origin
 
 
 def _check_same(folder: Path, found: dict, options: dict, origin: dict) -> None:
@@ -247,9 +218,9 @@ def _check_same(folder: Path, found: dict, options: dict, origin: dict) -> None:
     wanted["source"]["tars"] = found["source"].get("tars")
     if found == wanted:
         raise DatasetError(
-            f"{origin['fetched']}: changed since {folder} was begun (the tars, or --classes).\n"
-            "It is left as it is, and nothing was fetched. To begin anew: remove it, or name "
-            "another folder."
+            f"{origin['fetched']}: the tars or class names changed since {folder} was begun.",
+            kept=f"{LEFT} Nothing was fetched.",
+            hint="To start again, remove it, or name another folder.",
         )
     wanted["source"]["tars"] = origin["tars"]
     raise another_dataset(folder, found, wanted)

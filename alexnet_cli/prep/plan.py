@@ -1,4 +1,4 @@
-"""Which images go into which shard: decided by the release and the options alone."""
+"""What prep is asked to make, and which images go into which shard."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_cli.data.images.resize import IMAGE_SIZE, JPEG_QUALITY
+from alexnet_cli.data.remote.tar_set import TarSet
 from alexnet_cli.data.shards.writer import ShardTask
 from alexnet_cli.data.sources.source import Source
 
@@ -23,21 +24,37 @@ class PrepOptions:
     val_fraction: float = 0.0
 
 
-def plan_shards(release: Source, folder: Path, options: PrepOptions) -> list[ShardTask]:
-    """Return the tasks that make all shards of a release.
+@dataclass(frozen=True, slots=True)
+class PrepRequest:
+    """One dataset to make."""
 
-    The training images are shuffled once, by the seed, so that a plain stream of the shards is
-    well mixed; the others keep their order.
+    source: Path | TarSet  # a file or folder; or tars at URLs, which are fetched into `folder`
+    folder: Path  # of the dataset
+    options: PrepOptions = PrepOptions()
+    layout: str | None = None  # of the source, a key of `LAYOUTS`; None to recognize it
+    workers: int | None = None  # number of processes; None for one per core
+    scheduler: str | None = None  # address of a Dask scheduler, whose workers make the shards
+    check_md5: bool = False  # compare the official archives with their published MD5 first
+    follow_links: bool = False  # follow links that lead out of a folder of classes
+    allow_empty_class: bool = False  # keep a class without a training image, and its number
+    force: bool = False  # begin even if the disk looks too small
+
+
+def plan_shards(source: Source, folder: Path, options: PrepOptions) -> list[ShardTask]:
+    """Return the tasks that make all shards of a source.
+
+    The training images are shuffled once, by the seed, so that reading the shards in order is well
+    mixed; the others keep their order. Source and options alone decide the plan.
     """
     tasks = []
-    for split in release.images:
-        images = release.images[split]
+    for split in source.images:
+        images = source.images[split]
         if split == "train":
             order = np.random.default_rng([options.seed, 0x5A4D]).permutation(len(images))
             images = [images[i] for i in order]
         for position, start in enumerate(range(0, len(images), options.shard_size)):
             part = tuple(images[start : start + options.shard_size])
-            wnids = tuple(release.classes[image.label].wnid for image in part)
+            wnids = tuple(source.classes[image.label].wnid for image in part)
             tasks.append(
                 ShardTask(
                     folder, split, position, start, part, wnids, options.size, options.quality

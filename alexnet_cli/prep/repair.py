@@ -1,32 +1,88 @@
-"""Damaged files of a dataset, made again from its source to the very bytes they had, or not at all.
+"""Makes lost or damaged files of a dataset again, to the very bytes they had, or not at all.
 
-Everything is made in a folder of its own inside the dataset and compared with the recorded hashes;
-only when all of it is right do the files change places.
+index.json comes from its copy, a sample index from its shards. Shards and rejected.csv are made
+from the source, in a folder inside the dataset, and compared with the recorded hashes; only when
+all of them are right do they replace the damaged files.
 """
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet_cli.data.shards.dataset import samples_name
-from alexnet_cli.data.shards.index import REJECTED_NAME, FileRecord, Index
+from alexnet_cli.data.shards.index import (
+    INDEX_COPY,
+    INDEX_NAME,
+    REJECTED_NAME,
+    FileRecord,
+    Index,
+    read_index,
+)
 from alexnet_cli.data.shards.tar_layout import scan_samples
-from alexnet_cli.data.shards.writer import RECORDS, ShardRecord, ShardTask, make_jpeg
+from alexnet_cli.data.shards.writer import RECORDS, ShardTask, make_jpeg
 from alexnet_cli.data.sources.detect import read_source
-from alexnet_cli.data.sources.source import Source
-from alexnet_cli.data.sources.staging import fill_staging
-from alexnet_cli.errors import DatasetError, ImageError, Stopped
+from alexnet_cli.data.sources.source import Source, SourceOptions
+from alexnet_cli.errors import AlexNetError, DatasetError, ImageError, some_names
 from alexnet_cli.io.atomic import move_into_place, write_bytes
-from alexnet_cli.io.disk import check_room
 from alexnet_cli.io.progress import Progress
-from alexnet_cli.io.stop_signal import StopSignal, catch_signals
+from alexnet_cli.io.signals import catch_signals
 from alexnet_cli.prep.audit import Audit
+from alexnet_cli.prep.make import PrepWork
 from alexnet_cli.prep.plan import PrepOptions, plan_shards
-from alexnet_cli.prep.side_files import Sample, rejected_csv, rejected_rows, sample_index
-from alexnet_cli.prep.workers import run_tasks
+from alexnet_cli.prep.publish import Made, Sample, rejected_csv, rejected_rows, sample_index
 
-STAGING = ".repair"
+REPAIR_FOLDER = ".repair"
+UNCHANGED = "Nothing was changed."
+MAKE_AGAIN = "Put back index.json from a backup, or make the dataset again: alexnet prep"
+
+
+def is_index(name: str) -> bool:
+    """Return whether a file of a dataset can be made again without the source."""
+    return name in (INDEX_NAME, INDEX_COPY) or name.endswith(samples_name(""))
+
+
+def restore_index(folder: Path) -> list[str]:
+    """Make index.json and its copy the same again, from index.json if it can be trusted.
+
+    Returns:
+        The name of the file that was written, if one was.
+    """
+    paths = folder / INDEX_NAME, folder / INDEX_COPY
+    if not any(path.is_file() for path in paths):
+        read_index(folder)  # raises the error that says how to make one
+    for source, target in (paths, paths[::-1]):
+        with suppress(DatasetError):
+            read_index(folder, source.name)
+            content = source.read_bytes()
+            if target.is_file() and target.read_bytes() == content:
+                return []
+            write_bytes(target, content)
+            return [target.name]
+    raise DatasetError(
+        f"{folder}: neither {INDEX_NAME} nor its copy can be trusted.",
+        kept=UNCHANGED,
+        hint=MAKE_AGAIN,
+    )
+
+
+def rebuild_samples(folder: Path, index: Index, damaged: set[str]) -> list[str]:
+    """Make damaged sample indexes again where every shard of their split is whole.
+
+    Returns:
+        The names of those that got the bytes they had.
+    """
+    rebuilt = []
+    for split, record in index.splits.items():
+        name = samples_name(split)
+        if name not in damaged or damaged & {shard.name for shard in record.shards}:
+            continue
+        content = sample_index([scan_samples(folder / shard.name) for shard in record.shards])
+        if index.files.get(name) == FileRecord.of(content):
+            write_bytes(folder / name, content)
+            rebuilt.append(name)
+    return rebuilt
 
 
 def repair(
@@ -44,22 +100,27 @@ def repair(
         The names of the files that were replaced or removed.
 
     Raises:
-        DatasetError: the index is damaged, or the files do not get the bytes they had.
-        SourceError: the source is not the one the dataset was made of.
-        MachineError: the disk has not the room, or a worker died.
-        Stopped: by a signal. Whatever is raised, nothing has changed.
+        DatasetError: if the index is damaged, or the files do not get the bytes they had.
+        SourceError: if the source is not the one the dataset was made of.
+        MachineError: if the disk has not the room, or a worker died.
+        Stopped: if a signal stopped it. After any of these, nothing has changed.
     """
     index = audit.index
     if index is None:
         raise DatasetError(
-            f"{folder}: without its index there is nothing to repair it by; nothing was changed.\n"
-            "Put a copy of index.json back, or make the dataset again: alexnet prep"
+            f"{folder}: without its index it cannot be repaired.", kept=UNCHANGED, hint=MAKE_AGAIN
         )
     damaged = {finding.file for finding in audit.findings} - set(audit.copies)
-    with _staging(folder) as staging, catch_signals() as stop_signal:
-        release = _read_source(source, layout, index, staging, progress)
-        job = _Repair(folder, staging, index, release, damaged, num_workers, stop_signal, progress)
-        names = job.make()
+    with _repair_folder(folder) as staging, catch_signals() as stop_signal:
+        found = _list_images(source, layout, index, staging, progress)
+        tasks = plan_shards(found, staging, _options(index))
+        wanted = [task for task in tasks if task.name in damaged]
+        work = PrepWork(staging, wanted, num_workers, stop_signal, progress)
+        try:
+            made = work.make_all({}, found.staged, force=False)
+        except AlexNetError as error:
+            raise error.replaced(kept=UNCHANGED) from error
+        names = _Repair(folder, staging, index, damaged, tasks).complete(made)
         for name in names:
             move_into_place(staging / name, folder / name)
     for name in audit.copies:
@@ -68,8 +129,8 @@ def repair(
 
 
 @contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    staging = folder / STAGING
+def _repair_folder(folder: Path) -> Iterator[Path]:
+    staging = folder / REPAIR_FOLDER
     shutil.rmtree(staging, ignore_errors=True)  # of a repair that was killed
     (staging / RECORDS).mkdir(parents=True)
     try:
@@ -78,54 +139,46 @@ def _staging(folder: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _read_source(
+def _options(index: Index) -> PrepOptions:
+    return PrepOptions(**index.options)
+
+
+def _list_images(
     source: Path, layout: str | None, index: Index, staging: Path, progress: Progress
 ) -> Source:
-    options = PrepOptions(**index.options)
-    release = read_source(
-        source,
-        staging / "spool",
-        layout=layout,
-        val_fraction=options.val_fraction,
-        seed=options.seed,
+    """List the images of a source that must be the one the dataset was made of."""
+    options = SourceOptions(
+        staging / "staging",
+        layout,
+        _options(index).val_fraction,
+        _options(index).seed,
         follow_links=index.source.get("follow_links", False),
-        progress=progress,
     )
-    found, expected = release.fingerprint(), index.source["fingerprint"]
+    listed = read_source(source, options, progress)
+    found, expected = listed.fingerprint(), index.source["fingerprint"]
     if found != expected:
         raise DatasetError(
             f"{source} is not what the dataset was made of: fingerprint {found}, recorded "
-            f"{expected}.\nNothing was changed. Name the source it was made of."
+            f"{expected}.",
+            kept=UNCHANGED,
+            hint="Name the source it was made of.",
         )
-    return release
+    return listed
 
 
+@dataclass(frozen=True, slots=True)
 class _Repair:
-    """The files to make, in a folder beside those they shall replace."""
+    """The files to make, in a folder beside those that they replace."""
 
-    def __init__(
-        self,
-        folder: Path,
-        staging: Path,
-        index: Index,
-        release: Source,
-        damaged: set[str],
-        num_workers: int,
-        stop_signal: StopSignal,
-        progress: Progress,
-    ):
-        self.folder, self.staging, self.index, self.release = folder, staging, index, release
-        self.damaged, self.num_workers = damaged, num_workers
-        self.stop_signal, self.progress = stop_signal, progress
-        self.tasks = plan_shards(release, staging, PrepOptions(**index.options))
-        self.expected = {s.name: s for split in index.splits.values() for s in split.shards}
+    folder: Path
+    staging: Path
+    index: Index
+    damaged: set[str]  # names of the files to make
+    tasks: list[ShardTask]  # those of all shards of the dataset
 
-    def make(self) -> list[str]:
-        """Make every file and return their names; none of them is in its place yet."""
-        tasks = [task for task in self.tasks if task.name in self.damaged]
-        self._check_space(tasks)
-        fill_staging(self.release.spool, self.progress)
-        records = self._make_shards(tasks)
+    def complete(self, made: Made) -> list[str]:
+        """Make the files beside the shards; return the names of all if they have their bytes."""
+        records = {task.name: record for task, record in made}
         contents = {
             samples_name(split): sample_index(self._samples(split))
             for split in self.index.splits
@@ -133,33 +186,21 @@ class _Repair:
         }
         if REJECTED_NAME in self.damaged:
             contents[REJECTED_NAME] = self._rejected()
-        differing = [name for name in records if records[name].shard != self.expected[name]]
+        expected = {shard.name: shard for s in self.index.splits.values() for shard in s.shards}
+        differing = [name for name in records if records[name].shard != expected[name]]
         for name, content in contents.items():
             if self.index.files.get(name, FileRecord.of(content)) != FileRecord.of(content):
                 differing.append(name)
             write_bytes(self.staging / name, content)
         if differing:
-            raise self._differs(differing)
-        return [*records, *contents]
-
-    def _check_space(self, tasks: list[ShardTask]) -> None:
-        needed = sum(self.expected[task.name].num_bytes for task in tasks)
-        advice = "Nothing was changed. Make room and run the same command again."
-        check_room(self.folder, needed, "the repair needs", advice)
-
-    def _make_shards(self, tasks: list[ShardTask]) -> dict[str, ShardRecord]:
-        records = {}
-        num_workers = min(self.num_workers, len(tasks))
-        with self.progress.track("repair", sum(len(task.images) for task in tasks)) as bar:
-            for record in run_tasks(tasks, num_workers, self.stop_signal):
-                records[record.shard.name] = record
-                bar.advance(len(record.samples) + len(record.rejected), note=record.shard.name)
-        if self.stop_signal.signal_number:
-            raise Stopped(
-                f"stopped: nothing in {self.folder} was changed. Run the same command again.",
-                self.stop_signal.signal_number,
+            raise DatasetError(
+                f"{self.folder}: {some_names(sorted(differing))} made again from the same source "
+                f"do not get the bytes they had (made by {self.index.tool}; other versions of its "
+                "libraries?).",
+                kept=UNCHANGED,
+                hint="Make a new dataset: alexnet prep SOURCE OTHER",
             )
-        return records
+        return [*records, *contents]
 
     def _samples(self, split: str) -> list[list[Sample]]:
         """Read the samples of every shard of a split, the new ones and those that are whole."""
@@ -171,27 +212,16 @@ class _Repair:
 
     def _rejected(self) -> bytes:
         """Return rejected.csv: the images whose numbers are in no shard, tried once more."""
-        written = {
-            split: {sample[3] for shard in self._samples(split) for sample in shard}
-            for split in self.index.splits
-        }
         rows = []
-        for task in self.tasks:
-            record = ShardRecord(self.expected[task.name], [], [])
-            for number, image in enumerate(task.images, start=task.first_number):
-                if number not in written[task.split]:
-                    try:
-                        make_jpeg(image, task.size, task.quality)
-                    except ImageError as error:
-                        fault = (image.source, image.label, error.reason, error.detail)
-                        record.rejected.append(fault)
-            rows += rejected_rows(task, record)
+        for split in self.index.splits:
+            written = {sample[3] for shard in self._samples(split) for sample in shard}
+            for task in (task for task in self.tasks if task.split == split):
+                rejected = []
+                for number, image in enumerate(task.images, start=task.first_number):
+                    if number not in written:
+                        try:
+                            make_jpeg(image, task.size, task.quality)
+                        except ImageError as error:
+                            rejected.append((image.source, image.label, error.reason, error.detail))
+                rows += rejected_rows(task.split, rejected)
         return rejected_csv(rows)
-
-    def _differs(self, names: list[str]) -> DatasetError:
-        shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
-        return DatasetError(
-            f"{self.folder}: {shown} made again from the same source do not get the bytes they had "
-            f"(made by {self.index.tool}; other versions of its libraries?).\n"
-            "Everything is left as it was. Make a new dataset: alexnet prep SOURCE OTHER"
-        )

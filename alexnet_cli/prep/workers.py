@@ -1,7 +1,7 @@
-"""Shard tasks on worker processes, in whatever order they finish.
+"""Runs shard tasks on worker processes, in any order.
 
-A worker lets go of its shard between two images when the pipe to its parent closes: because prep
-was asked to stop, has failed, or is gone, however it went.
+A worker abandons its shard between two images when the pipe to its parent closes: because prep was
+asked to stop, has failed, or has ended in any way.
 """
 
 import multiprocessing
@@ -15,14 +15,16 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from alexnet_cli.data.shards.writer import ShardRecord, ShardTask, TaskStopped, make_shard
-from alexnet_cli.errors import MachineError
+from alexnet_cli.errors import MachineError, hint
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, remove_partial
-from alexnet_cli.io.stop_signal import StopSignal
+from alexnet_cli.io.signals import StopSignal
+from alexnet_cli.prep.folder import SHARDS_KEPT
 
 POLL_SECONDS = 0.2
-STOP_SECONDS = 8.0  # for the images that workers have in hand
+STOP_SECONDS = 8.0  # for the images that workers are decoding
 
 
 def run_tasks(
@@ -30,7 +32,7 @@ def run_tasks(
 ) -> Iterator[ShardRecord]:
     """Yield the record of each task as it is done; with one worker in this process.
 
-    Ends early, and without a trace of unfinished shards, once a signal asked to stop.
+    Ends early, and without a trace of unfinished shards, once a signal requested a stop.
 
     Raises:
         MachineError: if a worker cannot be started, or died. Finished shards are kept.
@@ -41,7 +43,7 @@ def run_tasks(
         return
     for task in tasks:
         try:
-            yield make_shard(task, lambda: bool(stop_signal.signal_number))
+            yield make_shard(task, lambda: stop_signal.stop_requested)
         except TaskStopped:
             return
 
@@ -51,14 +53,14 @@ def collect(
     stop_signal: StopSignal,
     top_up: Callable[[set[Future]], None] = lambda pending: None,
 ) -> Iterator[ShardRecord]:
-    """Yield what the tasks of any executor return, as they finish, until a signal asks to stop.
+    """Yield what the tasks of any executor return, as they finish, until a stop is requested.
 
     Args:
-        pending: the tasks handed in; those that are done leave the set.
-        top_up: called at every turn; it may add to the set, and raise what ends the work.
+        pending: the submitted tasks; those that are done leave the set.
+        top_up: called at every turn; it may add to the set, and raise to end the work.
     """
     top_up(pending)
-    while pending and not stop_signal.signal_number:
+    while pending and not stop_signal.stop_requested:
         done, _ = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
         pending -= done
         for future in done:
@@ -69,24 +71,24 @@ def collect(
 def _run_on_workers(
     tasks: list[ShardTask], num_workers: int, stop_signal: StopSignal
 ) -> Iterator[ShardRecord]:
-    # A fork server that has loaded it all once; workers start from it in milliseconds.
+    # The fork server imports everything once; workers start from it in milliseconds.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["alexnet_cli.data.shards.writer"])
     reader, writer = context.Pipe(duplex=False)
     workers: list[BaseProcess] = []
-    with _without_hangup():
+    with _starting():
         pool = ProcessPoolExecutor(
             num_workers, mp_context=context, initializer=_start_worker, initargs=(reader,)
         )
     try:
-        with _without_hangup(), starting():
+        with _starting():
             pending = {pool.submit(make_shard_here, task) for task in tasks}
         workers = multiprocessing.active_children()
         yield from collect(pending, stop_signal)
     except BrokenProcessPool as error:
         time.sleep(POLL_SECONDS)  # a signal to the whole group reaches us too
-        if not stop_signal.signal_number:
-            pool.shutdown(wait=True)  # has the exit codes
+        if not stop_signal.stop_requested:
+            pool.shutdown(wait=True)  # sets the exit codes
             raise _death(workers, tasks) from error
     finally:
         writer.close()
@@ -105,36 +107,30 @@ def _run_on_workers(
 
 
 @contextmanager
-def starting() -> Iterator[None]:
-    """Translate the errors of threads and processes that a limit keeps from starting.
+def _starting() -> Iterator[None]:
+    """Start processes that ignore a closed terminal, as the parent ends them.
 
     Raises:
-        MachineError: if one cannot be started.
+        MachineError: if a limit of processes or threads prevents it.
     """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     try:
         yield
     except BrokenProcessPool:
         raise
     except (RuntimeError, EOFError, ConnectionError, BlockingIOError) as error:
         raise MachineError(
-            "a prep worker cannot be started: too many processes or threads (ulimit -u).\n"
-            "Finished shards are kept. Run the same command to go on, with fewer --workers."
+            "a prep worker cannot be started: too many processes or threads (ulimit -u).",
+            kept=SHARDS_KEPT,
+            hint=hint("fewer_workers"),
         ) from error
-
-
-@contextmanager
-def _without_hangup() -> Iterator[None]:
-    """Start processes that a closed terminal leaves alone; the parent ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-    try:
-        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(workers: list[BaseProcess]) -> None:
-    """Wait for the workers; end those that cannot let go, on a disk that hangs for example."""
-    alive = {worker.sentinel: worker for worker in workers}
+    """Wait for the workers; kill those that do not end, because of a hung disk for example."""
+    alive: dict[Any, BaseProcess] = {worker.sentinel: worker for worker in workers}
     deadline = time.monotonic() + STOP_SECONDS
     while alive and (left := deadline - time.monotonic()) > 0:
         for ended in connection.wait(list(alive), left):
@@ -144,17 +140,18 @@ def _end(workers: list[BaseProcess]) -> None:
 
 
 def _death(workers: list[BaseProcess], tasks: list[ShardTask]) -> MachineError:
-    """Say which worker died of what; the pool has sent SIGTERM to the others."""
+    """Return the error that names the worker that died; the pool has sent SIGTERM to the others."""
     codes = {worker.pid: worker.exitcode for worker in workers if worker.exitcode}
     pid = next((pid for pid, code in codes.items() if code != -signal.SIGTERM), None)
     pid = pid or next(iter(codes), None)
     code = codes.get(pid, 0)
     how = f"of signal {-code}" if code < 0 else f"with code {code}"
     left = [path.name for path in tasks[0].folder.glob(f"*.{pid}{PARTIAL_SUFFIX}")]
-    where = f" over {left[0].split('.')[0]}.tar" if left else ""
+    where = f" while making {left[0].split('.')[0]}.tar" if left else ""
     return MachineError(
-        f"a prep worker died {how}{where} (killed, or out of memory).\n"
-        "Finished shards are kept. Run the same command to go on, with fewer --workers."
+        f"a prep worker died {how}{where} (killed, or out of memory).",
+        kept=SHARDS_KEPT,
+        hint=hint("fewer_workers"),
     )
 
 
@@ -170,19 +167,21 @@ def _start_worker(pipe: connection.Connection) -> None:
 
 
 def make_shard_here(task: ShardTask) -> ShardRecord:
-    """Make a shard in a worker; without a parent left, end with it."""
+    """Make a shard in a worker; end with the parent process."""
     with _working:
         try:
             return make_shard(task, _stopping.is_set)
         finally:
-            if not multiprocessing.parent_process().is_alive():
+            parent = multiprocessing.parent_process()
+            if parent is None or not parent.is_alive():
                 os._exit(1)
 
 
 def _watch_parent(pipe: connection.Connection) -> None:
-    """Let go of the shard when the pipe closes, and end when the parent is gone."""
+    """Abandon the shard when the pipe closes, and end with the parent process."""
     pipe.poll(None)
     _stopping.set()
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     with _working:
         os._exit(1)

@@ -1,17 +1,9 @@
-"""The named recipes: each a few changed fields, what it is for, and the figure it must reach."""
+"""The named recipes of all families by name."""
 
 from pathlib import Path
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.recipes import (
-    cifar,
-    fast,
-    five_cnns,
-    original_2012,
-    paper,
-    pretraining,
-    small,
-)
+from alexnet_cli.recipes import cifar, fast, five_cnns, original_2012, paper, pretraining, small
 from alexnet_cli.recipes.named_recipe import NamedRecipe
 from alexnet_cli.recipes.recipe import Recipe
 
@@ -23,13 +15,13 @@ RECIPES: dict[str, Recipe] = {name: entry.recipe for name, entry in NAMED_RECIPE
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return the recipe of that name.
+    """Return the recipe with that name.
 
     Raises:
-        RecipeError: there is none.
+        RecipeError: if there is no such recipe.
     """
     if name not in RECIPES:
-        raise RecipeError(f"no recipe {name!r}. Recipes: {', '.join(RECIPES)}.")
+        raise RecipeError(f"no recipe {name!r}.", hint=f"Recipes: {', '.join(RECIPES)}.")
     return RECIPES[name]
 
 
@@ -37,11 +29,11 @@ def load_recipe(path: Path) -> Recipe:
     """Read the recipe.json of a run.
 
     Raises:
-        RecipeError: it is not there, or is none.
+        RecipeError: if the file cannot be read or is not a recipe.
     """
     try:
         return Recipe.from_json(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not a readable recipe ({error}).") from error
     except RecipeError as error:
-        raise RecipeError(f"{path}: {error}") from error
+        raise error.replaced(problem=f"{path}: {error.problem}") from error

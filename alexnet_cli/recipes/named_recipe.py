@@ -1,17 +1,20 @@
-"""What is said of a named recipe: what it is for, and the figure it must reach.
+"""A named recipe: what it shows, and the published results that it is compared with.
 
-Targets are error rates in percent: "paper" is the 2012 text, "log" the authors' own notes in their
-2012 code, exact counts. One run each, from unknown seeds: 0.3 % is within noise.
+Published errors are in percent: "paper" is the 2012 text, "log" the authors' own notes in their
+2012 code, exact counts. They are of one run each, from unknown seeds: 0.3 % is within noise.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from alexnet_cli.recipes.recipe import Recipe
+
+VAL_2012, TEST_2010 = "ten views, validation", "ten views, test"
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedResult:
-    """A published figure; errors in percent, as printed, or None where only one was.
+    """A published result; errors in percent, as printed, or None where only one was.
 
     Attributes:
         protocol: views and split.
@@ -24,30 +27,51 @@ class PublishedResult:
     source: str
 
     def as_fractions(self) -> "PublishedResult":
-        """Return the same target with its errors as fractions."""
-        top1, top5 = (
-            None if error is None else round(error / 100, 8)
-            for error in (self.top1_error, self.top5_error)
-        )
-        return replace(self, top1_error=top1, top5_error=top5)
+        """Return the same result with its errors as fractions."""
+        top5 = None if self.top5_error is None else round(self.top5_error / 100, 8)
+        return replace(self, top1_error=round(self.top1_error / 100, 8), top5_error=top5)
+
+
+def from_log(
+    run: str,
+    top1_error: float,
+    top5_error: float,
+    data: str = "ilsvrc-2012",
+    protocol: str = VAL_2012,
+) -> tuple[PublishedResult, ...]:
+    """Return the result of one run in the authors' notes."""
+    return (PublishedResult(data, top1_error, top5_error, protocol, f"log, run {run}"),)
 
 
 @dataclass(frozen=True, slots=True)
 class NamedRecipe:
-    """One line of `alexnet recipes`.
+    """A recipe with a name.
 
     Attributes:
         parent: the recipe it differs from in a few fields; None for the paper's.
-        about: what it shows.
-        init_from: the recipe whose checkpoint it begins with.
+        summary: what it shows.
+        data: the dataset it is trained on.
+        init_from: the recipe whose checkpoint provides its first weights.
     """
 
     recipe: Recipe
     parent: str | None
-    about: str
+    summary: str
     data: str = "ilsvrc-2012"
-    targets: tuple[PublishedResult, ...] = ()
+    published: tuple[PublishedResult, ...] = ()
     init_from: str | None = None
 
 
-VAL_2012, TEST_2010 = "ten views, validation", "ten views, test"
+def variant(
+    parent: Recipe,
+    name: str,
+    summary: str,
+    *,
+    data: str = "ilsvrc-2012",
+    published: tuple[PublishedResult, ...] = (),
+    init_from: str | None = None,
+    **changes: Any,
+) -> NamedRecipe:
+    """Return a named recipe that differs from a named parent in some fields."""
+    recipe = replace(parent, name=name, **changes)
+    return NamedRecipe(recipe, parent.name, summary, data, published, init_from)

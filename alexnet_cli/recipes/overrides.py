@@ -1,4 +1,4 @@
-"""A recipe with some of its fields changed: `--set field=value`, or all layers scaled."""
+"""A recipe with some fields changed by `field=value` settings, or with all layers scaled."""
 
 import dataclasses
 import math
@@ -15,12 +15,14 @@ def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
     `width=0.5` scales all layers.
 
     Raises:
-        RecipeError: an unknown field or a value of the wrong kind.
+        RecipeError: if a field is unknown or a value has the wrong type.
     """
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals:
-            raise RecipeError(f"--set {setting}: write field=value, for example epochs=30.")
+            raise RecipeError(
+                f"{setting!r} is not a setting: write field=value.", hint="For example: epochs=30"
+            )
         recipe = (
             widen(recipe, _parse(path, text, 1.0))
             if path == "width"
@@ -32,12 +34,13 @@ def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
 def _set(target: Any, names: list[str], path: str, text: str) -> Any:
     known = [field.name for field in dataclasses.fields(target)]
     if names[0] not in known:
-        raise RecipeError(f"--set {path}={text}: no field {names[0]}. Fields: {', '.join(known)}.")
+        fields = ", ".join(known)
+        raise RecipeError(f"{path}={text}: no field {names[0]}.", hint=f"Fields: {fields}")
     old = getattr(target, names[0])
     inner = dataclasses.is_dataclass(old)
     if inner != (len(names) == 2):
         fields = ", ".join(f.name for f in dataclasses.fields(old)) if inner else "none"
-        raise RecipeError(f"--set {path}={text}: fields inside {names[0]}: {fields}.")
+        raise RecipeError(f"{path}={text}: fields inside {names[0]}: {fields}.")
     new = _set(old, names[1:], path, text) if inner else _parse(path, text, old)
     return replace(target, **{names[0]: new})
 
@@ -50,26 +53,29 @@ def _parse(path: str, text: str, old: Any) -> Any:
             return tuple(name for name in text.split(",") if name)
         value = type(old)(text)
     except (ValueError, KeyError) as error:
-        raise RecipeError(f"--set {path}={text}: expected {type(old).__name__}.") from error
+        raise RecipeError(f"{path}={text}: expected {type(old).__name__}.") from error
     if isinstance(value, float) and not math.isfinite(value):
-        raise RecipeError(f"--set {path}={text}: expected a finite number.")
+        raise RecipeError(f"{path}={text}: expected a finite number.")
     return value
 
 
 def widen(recipe: Recipe, width: float) -> Recipe:
     """Return the recipe with every layer's kernels and units times `width`, in multiples of 8.
 
-    The initial weights grow by 1 / sqrt(width) where a layer's inputs became fewer, so that the
-    activations begin at the scale they have in the full network.
+    The initial weights grow by 1 / sqrt(width) where a layer has fewer inputs, so that the
+    activations start at the scale they have in the full network.
+
+    Raises:
+        RecipeError: if the width is not above 0 and at most 16.
     """
     if not 0 < width <= 16:
-        raise RecipeError(f"width={width}: it must lie above 0 and up to 16.")
+        raise RecipeError(f"width={width}: must be above 0 and at most 16.")
 
     def scaled(count: int) -> int:
         return max(8, 8 * math.floor(count * width / 8 + 0.5))
 
     gain = 1 / math.sqrt(width)
-    convs = {
+    convs: dict[str, Any] = {
         name: replace(
             conv,
             filters=scaled(conv.filters),
@@ -77,7 +83,7 @@ def widen(recipe: Recipe, width: float) -> Recipe:
         )
         for name, conv in recipe.convs().items()
     }
-    denses = {
+    denses: dict[str, Any] = {
         name: replace(dense, units=scaled(dense.units), init_std=dense.init_std * gain)
         for name, dense in recipe.denses().items()
     }

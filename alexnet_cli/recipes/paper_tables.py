@@ -97,7 +97,12 @@ SEVEN = (*FIVE, "finetune-2012", "finetune-2012-from-2009")
 SET_2010 = ("ilsvrc-2010", "ilsvrc-2012")
 
 
-def _ablation(recipe: str, baseline: str, gain=None, data=("ilsvrc-2012",)) -> Row:
+def _ablation(
+    recipe: str,
+    baseline: str,
+    gain: tuple[float | None, float | None] | None = None,
+    data: tuple[str, ...] = ("ilsvrc-2012",),
+) -> Row:
     return Row(recipe, (recipe,), data, baseline=baseline, paper_gain=gain)
 
 

@@ -1,15 +1,15 @@
 """The paper's network with fewer kernels, for less data and a CPU."""
 
-from dataclasses import replace
-
-from alexnet_cli.recipes.named_recipe import NamedRecipe
+from alexnet_cli.recipes.named_recipe import variant
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER
 
 # For some ten thousand images and a CPU: three eighths of the kernels, a schedule that ends.
-SMALL = replace(
+NAMED_SMALL = variant(
     widen(PAPER, 0.375),
-    name="small",
+    "small",
+    "some ten thousand images and a CPU",
+    data="your own",
     batch_size=64,
     epochs=16,
     schedule="linear",
@@ -17,16 +17,17 @@ SMALL = replace(
 )
 
 # For the thousand generated images of `alexnet demo`: a quarter of the kernels.
-DEMO = replace(
+NAMED_DEMO = variant(
     widen(PAPER, 0.25),
-    name="demo",
+    "demo",
+    "the generated images of alexnet demo",
+    data="demo",
     batch_size=32,
     epochs=8,
     schedule="linear",
     warmup_epochs=1.0,
 )
 
-NAMED_RECIPES = [
-    NamedRecipe(SMALL, "paper", "some ten thousand images and a CPU", data="your own"),
-    NamedRecipe(DEMO, "paper", "the generated images of alexnet demo", data="demo"),
-]
+NAMED_RECIPES = [NAMED_SMALL, NAMED_DEMO]
+SMALL = NAMED_SMALL.recipe
+DEMO = NAMED_DEMO.recipe

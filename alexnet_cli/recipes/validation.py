@@ -1,81 +1,58 @@
-"""What the fields of a recipe may hold: choices, numbers within bounds, layers that fit."""
+"""Bounds and choices beside a recipe's fields, and the checks that read them."""
 
 import dataclasses
 from typing import Any
 
 from alexnet_cli.errors import RecipeError
 
-CHOICES = {
-    "schedule": ("plateau", "linear", "cosine", "events", "stepped", "exponential"),
-    "activation": ("relu", "tanh", "sigmoid"),
-    "then": (
-        "activation",
-        "norm",
-        "spatial-norm",
-        "contrast-norm",
-        "max-pool",
-        "average-pool",
-    ),
-}
-_RANGES = [
-    (8, 256, "crop_size"),
-    (1, 2, "columns"),
-    (0, 1 << 16, "filters units"),
-    (1, 1 << 16, "batch_size share_crops"),
-    (1, 99, "size stride pool_size pool_stride lrn_size spatial_size rate_steps bias_steps"),
-    (0, 99, "pad drops"),
-    (0, 1 << 20, "color_noise_epochs"),
-    (1, 1 << 20, "epochs patience"),
-    (0, (1 << 63) - 1, "seed"),
-    (1e-6, 1e6, "lrn_k spatial_k"),
-    (1.0, 1e9, "rate_factor bias_factor"),
-    (0.0, 1e6, "lrn_alpha lrn_beta spatial_alpha spatial_beta warmup_epochs"),
-    (0.0, 1e6, "init_std fc8_init_std low_init_std"),
-    (-1e6, 1e6, "init_bias"),
-    (0.0, 1.0, "dropout momentum min_improvement until_train_error label_smoothing"),
-    (0.0, 0.99999, "average_decay"),
-    (0.0, 1e3, "learning_rate weight_decay decay bias_rate bias_decay color_noise"),
-]
-_MAY_READ_BOTH = {"conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "bottleneck", "fc8"}
-_LIMITS = {name: (low, high) for low, high, names in _RANGES for name in names.split()}
+MAY_READ_BOTH = {"conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "bottleneck", "fc8"}
 
 
-def check_numbers(target: Any, columns: int, path: str = "") -> None:
-    """Refuse a number outside its limits, or what is none, in a recipe or one of its layers."""
-    for field in dataclasses.fields(target):
-        value, name = getattr(target, field.name), path + field.name
-        if dataclasses.is_dataclass(value):
-            check_numbers(value, columns, f"{name}.")
-        elif field.type in (int, float):
-            low, high = _LIMITS[field.name]
-            if not isinstance(value, (int, field.type)) or not low <= value <= high:
-                raise RecipeError(f"{name}={value}: it must lie between {low} and {high}.")
-            if field.name in ("filters", "units") and value % columns:
-                raise RecipeError(f"{name}={value}: it must split into {columns} columns.")
+def bounded(low: float, high: float, default: Any = dataclasses.MISSING) -> Any:
+    """Return a number field that may be from `low` to `high`."""
+    return dataclasses.field(default=default, metadata={"bounds": (low, high)})
 
 
-def check_words(target: Any, path: str = "") -> None:
-    """Refuse what is no word where words belong, or a word that is not among the choices.
+def one_of(choices: tuple[str, ...], default: Any) -> Any:
+    """Return a field that is one of the choices, or a tuple of some of them."""
+    return dataclasses.field(default=default, metadata={"choices": choices})
+
+
+def check_fields(target: Any, path: str = "") -> None:
+    """Check the types, bounds and choices of a dataclass and of the dataclasses inside it.
 
     Raises:
-        RecipeError: it is not, or a list names it twice.
+        RecipeError: if a value has another type or is not allowed.
     """
     for field in dataclasses.fields(target):
         value, name = getattr(target, field.name), path + field.name
         if dataclasses.is_dataclass(value):
-            check_words(value, f"{name}.")
+            check_fields(value, f"{name}.")
         elif field.type in (bool, str) and not isinstance(value, field.type):
             raise RecipeError(f"{name}={value!r}: expected {field.type.__name__}.")
         elif field.type == tuple[str, ...] and not _are_strings(value):
-            raise RecipeError(f"{name}={value!r}: expected names with commas between.")
-        elif field.name in CHOICES:
-            words = (value,) if isinstance(value, str) else value
-            for word in words:
-                if word not in CHOICES[field.name]:
-                    choices = ", ".join(CHOICES[field.name])
-                    raise RecipeError(f"{name}={word}: choose of {choices}.")
-            if len(set(words)) < len(words):
-                raise RecipeError(f"{name}: {', '.join(words)}: each of them once.")
+            raise RecipeError(f"{name}={value!r}: expected names separated by commas.")
+        if bounds := field.metadata.get("bounds"):
+            _check_number(name, value, field.type, bounds)
+        if choices := field.metadata.get("choices"):
+            _check_choice(name, value, choices)
+
+
+def _check_number(name: str, value: Any, kind: Any, bounds: tuple[float, float]) -> None:
+    low, high = bounds
+    kinds = int if kind is int else (int, float)
+    is_unset = value is None and kind == float | None
+    if not is_unset and (not isinstance(value, kinds) or not low <= value <= high):
+        raise RecipeError(f"{name}={value}: must be between {low} and {high}.")
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    words = (value,) if isinstance(value, str) else value
+    for word in words:
+        if word not in choices:
+            raise RecipeError(f"{name}={word}: choose from {', '.join(choices)}.")
+    if len(set(words)) < len(words):
+        raise RecipeError(f"{name}: {', '.join(words)}: list each of them once.")
 
 
 def _are_strings(value: Any) -> bool:
@@ -83,14 +60,17 @@ def _are_strings(value: Any) -> bool:
 
 
 def check_layers(recipe: Any) -> None:
-    """Refuse layers that make no network.
+    """Check that the layers fit together.
 
     Raises:
-        RecipeError: it says which field to change.
+        RecipeError: if they do not; the message says which field to change.
     """
+    for name, size in recipe.layer_widths().items():
+        if size % recipe.columns:
+            raise RecipeError(f"{name}={size}: not divisible by {recipe.columns} columns.")
     if recipe.pool_stride > recipe.pool_size:
-        raise RecipeError(f"pool_stride={recipe.pool_stride}: pooling would leave out pixels.")
-    if "fc8" not in recipe.reads_both or not set(recipe.reads_both) <= _MAY_READ_BOTH:
+        raise RecipeError(f"pool_stride={recipe.pool_stride}: pooling would skip pixels.")
+    if "fc8" not in recipe.reads_both or not set(recipe.reads_both) <= MAY_READ_BOTH:
         raise RecipeError("reads_both: name fc8 and any of conv2 to conv6, fc6, fc7, bottleneck.")
     if not recipe.conv1.filters:
         raise RecipeError("conv1.filters=0: the first layer cannot be left out.")
@@ -103,6 +83,33 @@ def check_layers(recipe: Any) -> None:
             raise RecipeError(f"{name}.then: pool once.")
     conv2 = recipe.conv2
     if recipe.low_resolution and ("conv2" in recipe.reads_both or conv2.local or not conv2.filters):
-        raise RecipeError("low_resolution: conv2 must be there, shared, and read its own column.")
-    if unknown := set(recipe.imports) - set(recipe.layer_names()):
-        raise RecipeError(f"imports: no layer {', '.join(sorted(unknown))}.")
+        raise RecipeError(
+            "low_resolution: conv2 must exist, share its weights and read its own column."
+        )
+    _check_names("init_layers", recipe.init_layers, recipe.layer_names())
+
+
+def check_milestones(milestones: tuple, layer_names: list[str]) -> None:
+    """Check the learning rates that are set by hand.
+
+    Raises:
+        RecipeError: if a milestone has values that are not allowed, or their order is not that of
+            their epochs.
+    """
+    if not all(dataclasses.is_dataclass(milestone) for milestone in milestones):
+        raise RecipeError(
+            "milestones: not a list of milestones; it cannot be set on the command line."
+        )
+    for i, milestone in enumerate(milestones):
+        check_fields(milestone, f"milestones[{i}].")
+        _check_names("milestones", milestone.layers, layer_names)
+        if not milestone.layers and not milestone.lr:
+            raise RecipeError("milestones: name the layers that a learning rate of 0 freezes.")
+    epochs = [milestone.epoch for milestone in milestones]
+    if epochs != sorted(epochs):
+        raise RecipeError("milestones: list them in the order of their epochs.")
+
+
+def _check_names(field: str, names: tuple[str, ...], layer_names: list[str]) -> None:
+    if unknown := set(names) - set(layer_names):
+        raise RecipeError(f"{field}: no layer {', '.join(sorted(unknown))}.")

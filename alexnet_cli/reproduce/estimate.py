@@ -9,15 +9,16 @@ import torch
 from alexnet_cli.bench.clock import Clock
 from alexnet_cli.bench.stages import MARGIN, Steps, draw_batch, drawn_stats
 from alexnet_cli.data.remote.files import is_url
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.io.progress import Progress
-from alexnet_cli.model.network import describe_layers
+from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.reproduce.jobs import VIEWS, EvalJob, Job, TableDataset, TrainJob, trainings
-from alexnet_cli.training.train_step import Place, TrainStep
+from alexnet_cli.training.train_step import TrainStep
 
 FORWARD_SHARE = 1 / 3  # of a training step's arithmetic
 PARAMETER_BYTES = 4
-COPIES = 3  # best, last, and last's velocity
+COPIES = 3  # best, last, and last's momentum buffers
 SHARD_BYTES = 24_000  # a 256-pixel JPEG and its labels, on average
 CPU_BATCH = 32
 
@@ -93,9 +94,9 @@ def _estimate(job: Job, rates: dict[str, float]) -> JobEstimate:
         case TrainJob(dataset=dataset, recipe=recipe):
             images = recipe.epochs * dataset.train
             hours = images / rates[_rate_key(job)] / 3600
-            copies = COPIES + bool(recipe.average_decay)
-            layers = describe_layers(recipe, dataset.classes)
-            disk_bytes = copies * PARAMETER_BYTES * sum(layer.parameters for layer in layers)
+            copies = COPIES + bool(recipe.ema_decay)
+            layers = layers_of(recipe, dataset.classes)
+            disk_bytes = copies * PARAMETER_BYTES * sum(layer.num_parameters for layer in layers)
         case EvalJob(train=TrainJob(dataset=dataset) as train):
             measured = dataset.held_out.get(dataset.split, 0)
             images = VIEWS * measured
@@ -108,7 +109,7 @@ def measure_training(recipe: Recipe, num_classes: int, devices: tuple[torch.devi
     """Return training images a second on one random batch: the median of three steps."""
     num = min(recipe.batch_size, CPU_BATCH) if devices[0].type == "cpu" else recipe.batch_size
     side = recipe.crop_size + MARGIN
-    train_step = TrainStep(recipe, num_classes, drawn_stats(side), Place(devices))
+    train_step = TrainStep(recipe, num_classes, drawn_stats(side), Runtime(devices))
     train_step.begin()
     images, labels = (torch.from_numpy(array) for array in draw_batch(num, side, num_classes))
     clock = Clock(devices, seconds=0)

@@ -112,8 +112,8 @@ class TrainJob:
         """Tell whether the run cannot be resumed, or began with weights its parent has no more."""
         if self.parent is None or not self.last.is_file():
             return RunDirectory(self.folder).is_stranded()
-        began_from = load_checkpoint(self.last).began_from.get("weights")
-        return began_from != load_checkpoint(self.parent.last).weights_hash()
+        init_from = load_checkpoint(self.last).init_from.get("weights")
+        return init_from != load_checkpoint(self.parent.last).weights_hash()
 
 
 @dataclass(frozen=True, slots=True)

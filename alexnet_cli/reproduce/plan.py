@@ -60,7 +60,7 @@ class Planner:
         return self._add(
             TrainJob(
                 f"train-{name}",
-                f"Train {name}: {entry.about}.",
+                f"Train {name}: {entry.summary}.",
                 dataset,
                 recipe_name,
                 self.shortcuts.apply(find_recipe(recipe_name)),

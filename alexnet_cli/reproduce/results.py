@@ -85,7 +85,7 @@ def _logged(members: tuple[str, ...], dataset: TableDataset | None, views: int) 
     if len(members) > 1 or dataset is None:
         return None
     start = "center" if views == 1 else "ten"
-    for target in NAMED_RECIPES[members[0]].targets:
+    for target in NAMED_RECIPES[members[0]].published:
         same = target.data == dataset.name and target.protocol.startswith(start)
         if same and target.source.startswith("log"):
             return _fractions((target.top1_error, target.top5_error))

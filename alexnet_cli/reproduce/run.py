@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alexnet_cli.data.dataset_ref import index_of
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.distributed.device_plan import choose_devices
+from alexnet_cli.distributed.runtime_config import RuntimeConfig
 from alexnet_cli.errors import UsageError, hint
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.recipes.paper_tables import (
@@ -28,12 +29,12 @@ class ReproduceRequest:
     """What to reproduce, from which datasets, and how far.
 
     Attributes:
-        data: pairs of an official data set's name and a folder or URL.
+        data: pairs of an official data set's name and a dataset.
         only: names of rows; empty for all rows.
     """
 
     table: str
-    data: tuple[tuple[str, Path | str], ...]
+    data: tuple[tuple[str, DatasetRef], ...]
     out: Path
     only: tuple[str, ...] = ()
     shortcuts: Shortcuts = field(default_factory=Shortcuts)
@@ -87,7 +88,7 @@ def plan(request: ReproduceRequest, *, progress: Progress = SILENT) -> Estimate:
     _check_name(request.table)
     datasets = _published_datasets() | _open_datasets(request, progress)
     shortcuts = request.shortcuts
-    devices = choose_devices(shortcuts.device, shortcuts.num_devices, limit=None)
+    devices = choose_devices(RuntimeConfig(shortcuts.device, shortcuts.num_devices), limit=None)
     if request.table == FIGURE_1:
         figure = Figure1(datasets["cifar-10"], request.out, shortcuts)
         jobs = figure.jobs(_choose_networks(request))
@@ -118,7 +119,7 @@ def _open_datasets(request: ReproduceRequest, progress: Progress) -> dict[str, T
         if name not in OFFICIAL_SETS:
             known = ", ".join(OFFICIAL_SETS)
             raise UsageError(f"{name}={place}: no data set {name!r}. Known: {known}.")
-        index = index_of(place, progress)
+        index = DatasetRef.parse(place).read_index(progress)
         counts = {split: entry.written for split, entry in index.splits.items()}
         datasets[name] = TableDataset(
             name,

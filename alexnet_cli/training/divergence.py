@@ -1,17 +1,16 @@
-"""A loss, a score or a weight that is no finite number: what is known of it, kept beside the run.
+"""Evidence of a loss, score or weight that is not finite: RUN/diverged.json.
 
-The file is RUN/diverged.json. It goes when the run begins anew or goes on, and nothing else reads
-it.
+The file is deleted when the run begins again or is resumed. Nothing else reads it.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from alexnet_cli.data.batches.order import order_of
+from alexnet_cli.data.batches.loader import order_of
 from alexnet_cli.data.remote.stream import StreamSplit
 from alexnet_cli.data.shards.dataset import Split
-from alexnet_cli.errors import DivergedError
+from alexnet_cli.errors import DivergedError, hint
 from alexnet_cli.io.atomic import write_bytes
 from alexnet_cli.model.checkpoint import TrainState
 from alexnet_cli.training.run_directory import RunDirectory
@@ -19,86 +18,80 @@ from alexnet_cli.training.train_step import TrainStep
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """An image of a batch after which the loss was no number."""
-
-    step: int
-    position: int
-    key: str
-    label: int
-
-
-@dataclass(frozen=True, slots=True)
 class Divergence:
-    """When it was noticed, and what came before.
+    """What is known when a number that is not finite is found.
 
     Attributes:
-        what: in words.
-        at: how far the run was.
-        rate: of the weights, then.
-        last_loss: mean loss between the two looks before, both finite; None without.
-        steps: of the epoch since the last look, from 0; empty where no batch is to blame.
+        what: what is not finite, in words.
+        lr: learning rate of the weights.
+        last_loss: mean loss between the last two finite readings; None if there was none.
+        steps: steps of the epoch since the last reading, from 0; empty if no batch is the cause.
     """
 
     what: str
-    at: TrainState
-    rate: float
+    state: TrainState
+    lr: float
     last_loss: float | None
     steps: Sequence[int] = ()
 
-    def end(
+    def report(
         self, run: RunDirectory, train_step: TrainStep, split: Split | StreamSplit
     ) -> DivergedError:
-        """Return the fault; the first replica keeps the evidence.
-
-        That it cannot be written is said, and changes nothing else.
-        """
+        """Return the error to raise; the main replica writes the evidence."""
         kept = f"{run.last} is kept" if run.last.exists() else "No checkpoint was written"
         described = f"evidence: {run.evidence}"
-        if train_step.place.replicas.is_main:
+        replicas = train_step.runtime.replicas
+        if replicas.is_main:
             try:
                 content = json.dumps(self.evidence(train_step, split), indent=1) + "\n"
                 write_bytes(run.evidence, content.encode())
             except OSError as error:
                 described = f"the evidence could not be written ({error.strerror})"
-        if self.steps:  # all replicas know of it; whoever ends first has the others ended
-            train_step.place.replicas.barrier()
+        if self.steps:  # all replicas are here; the first process that ends would end the others
+            replicas.barrier()
+        lower = f"{train_step.recipe.learning_rate / 3:.2g}"
         return DivergedError(
-            f"{self.what} at epoch {self.at.epoch + 1}, step {self.at.step} (rate {self.rate:.3g}, "
-            f"mean loss before {self.at.train_loss:.4g}).\n{kept}; {described}.\n"
-            f"Try --set learning_rate={train_step.recipe.learning_rate / 3:.2g} in another --run."
+            f"{self.what} at epoch {self.state.epoch + 1}, step {self.state.step} (learning rate "
+            f"{self.lr:.3g}, mean loss before {self.state.train_loss:.4g}).",
+            kept=f"{kept}; {described}.",
+            hint=hint("lower_learning_rate", value=lower),
         )
 
     def evidence(self, train_step: TrainStep, split: Split | StreamSplit) -> dict:
-        """Return all that is known, as JSON has it: its numbers are finite."""
-        place, recipe = train_step.place, train_step.recipe
+        """Return everything that is known, as JSON-compatible values."""
+        runtime, recipe, state = train_step.runtime, train_step.recipe, self.state
         return {
             "what": self.what,
-            "epoch": self.at.epoch + 1,
-            "step": self.at.step,
-            "updates": self.at.total_steps,
-            "learning_rate": self.rate,
+            "epoch": state.epoch + 1,
+            "step": state.step,
+            "updates": state.total_steps,
+            "learning_rate": self.lr,
             "last_finite_loss": self.last_loss,
-            "mean_loss_of_epoch": self.at.train_loss if self.at.num_seen else None,
+            "mean_loss_of_epoch": state.train_loss if state.num_seen else None,
             "recipe": recipe.name,
             "seed": recipe.seed,
             "batch_size": recipe.batch_size,
-            "precision": place.precision,
-            "devices": [str(device) for device in place.devices],
-            "replicas": place.replicas.count,
+            "precision": runtime.precision,
+            "devices": [str(device) for device in runtime.devices],
+            "replicas": runtime.replicas.world_size,
             "not_finite": train_step.count_not_finite(),
-            "samples": [asdict(sample) for sample in self._samples(train_step, split)],
+            "samples": self._samples(train_step, split),
         }
 
-    def _samples(self, train_step: TrainStep, split: Split | StreamSplit) -> list[Sample]:
-        """Return the images of all replicas since the last look; a stream does not know them."""
+    def _samples(self, train_step: TrainStep, split: Split | StreamSplit) -> list[dict]:
+        """Return the images of all replicas since the last reading; unknown for a stream."""
         if not self.steps or isinstance(split, StreamSplit):
             return []
-        order = order_of(split, train_step.order_of(self.at.epoch))
+        order = order_of(split, train_step.order_of(self.state.epoch))
         size = train_step.recipe.batch_size
         keys, labels = split.keys(), split.labels
         return [
-            Sample(step, int(position), keys[position], int(labels[position]))
+            {
+                "step": step,
+                "position": int(position),
+                "key": keys[position],
+                "label": int(labels[position]),
+            }
             for step in self.steps
             for position in order[step * size : (step + 1) * size]
         ]

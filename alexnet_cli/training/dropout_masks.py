@@ -1,26 +1,30 @@
 """The dropout masks of a train step (section 4.2), drawn once for the whole batch and all columns.
 
-Each layer's mask comes from a generator of its own, seeded by the step and the layer, and every
-dropout gets its rows and units of it. So one device, two devices and any number of replicas drop
-the same units, and so do eager and compiled kernels: torch's default generators would give two GPUs
-that are seeded alike the same mask for both columns.
+Each layer's mask is drawn by a generator that is seeded by the step and the layer; every dropout
+takes its rows and units. So any number of devices and replicas drop the same units, and so do eager
+and compiled kernels. torch's default generators would draw the same mask for both columns on two
+GPUs with equal seeds.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 
+from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.model.layers import UnscaledDropout
 from alexnet_cli.model.network import AlexNet
 from alexnet_cli.model.split import Network
 
 
 class DropoutMasks:
-    """Hands each dropout of a network its part of the masks of a step."""
+    """Sets the mask of each dropout layer of a network."""
 
     def __init__(self, net: Network):
-        self._parts = [net] if isinstance(net, AlexNet) else list(net.parts)
+        self._parts: list[Any] = [net] if isinstance(net, AlexNet) else list(net.parts)
+        layers = layers_of(self._parts[0].recipe, self._parts[0].num_classes)
+        self._layers = [layer for layer in layers if layer.kind == "dropout"]
         devices = {parameter.device for parameter in net.parameters()}
         self._generators = {device: torch.Generator(device) for device in devices}
 
@@ -28,25 +32,23 @@ class DropoutMasks:
         """Draw the masks of one step.
 
         Args:
-            rng: of the step; every replica has the same.
+            rng: of the step, the same in every replica.
             rows: this replica's rows of the batch.
             num: images in the whole batch.
         """
-        recipe = self._parts[0].recipe
-        for name, dense in recipe.denses().items():
-            if not dense.dropout:
-                continue
-            seed = int(rng.integers(1 << 62))
-            for dropout, device, units in self._dropouts(f"drop{recipe.number_of(name)}"):
+        num_columns = self._parts[0].recipe.columns
+        for layer in self._layers:
+            seed, (units,) = int(rng.integers(1 << 62)), layer.output
+            for dropout, device, columns in self._dropouts(layer.name):
                 generator = self._generators[device].manual_seed(seed)
-                mask = torch.empty(num, dense.units, dtype=torch.bool, device=device)
-                mask.bernoulli_(1.0 - dense.dropout, generator=generator)
-                dropout.mask = mask[rows, _share(units, dense.units, recipe.columns)]
+                mask = torch.empty(num, units, dtype=torch.bool, device=device)
+                mask.bernoulli_(1.0 - dropout.rate, generator=generator)
+                dropout.mask = mask[rows, _share(columns, units, num_columns)]
 
     def _dropouts(
         self, name: str
     ) -> Iterator[tuple[UnscaledDropout, torch.device, tuple[int, ...]]]:
-        """Yield the dropouts of one layer with their devices and the columns they hold."""
+        """Yield the dropouts of one layer with their devices and columns."""
         for part in self._parts:
             yield part.get_submodule(name), next(part.parameters()).device, part.columns
 

@@ -1,55 +1,84 @@
-"""What a run tells while it trains: log.jsonl, one line an epoch, and curves for TensorBoard."""
+"""Per-epoch metrics: throughput, log.jsonl and curves for TensorBoard."""
 
-from collections.abc import Iterator
+import resource
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
+import torch
+
+from alexnet_cli.errors import UsageError
 from alexnet_cli.io.progress import Progress
 from alexnet_cli.training.run_directory import RunDirectory
-from alexnet_cli.training.tensorboard import TensorBoardLogger
 
 CURVE_EVERY = 20  # steps
+Item = TypeVar("Item")
 
 
 class MetricsLogger:
-    """The records of one run; what cannot be written is said, and training goes on."""
+    """Writes the metrics of one run. A metric that cannot be written does not stop training."""
 
-    def __init__(self, run: RunDirectory, progress: Progress, *, with_curves: bool = False):
-        self.run, self.progress, self.with_curves = run, progress, with_curves
-        self.board = TensorBoardLogger(None)
-        self._drawn = 0  # the last step that is in the curves
+    def __init__(self, run: RunDirectory, progress: Progress, *, tensorboard: bool = False):
+        self.run, self.progress, self.tensorboard = run, progress, tensorboard
+        self._writer: Any = None
+        self._last_drawn = 0
 
     @contextmanager
     def opened(self, num_updates: int) -> Iterator[None]:
-        """Draw curves, if they are wanted, from an update on until the block ends.
+        """Draw curves until the block ends, if TensorBoard was requested.
+
+        Args:
+            num_updates: what an earlier process drew after this update is dropped.
 
         Raises:
-            UsageError: TensorBoard is missing.
+            UsageError: if TensorBoard is not installed.
         """
-        self.board = TensorBoardLogger(self.run.curves if self.with_curves else None, num_updates)
-        self._drawn = num_updates
-        try:
+        self._last_drawn = num_updates
+        if not self.tensorboard:
             yield
-        finally:
-            self.board.close()
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UsageError(
+                "TensorBoard is not installed.", hint="Install it: pip install tensorboard"
+            ) from error
+        with SummaryWriter(self.run.curves, purge_step=num_updates or None) as self._writer:
+            yield
 
-    def note_step(self, step: int, loss: float, rate: float) -> None:
+    def log_step(self, step: int, loss: float, lr: float) -> None:
         """Draw the mean loss of the epoch so far, once in every `CURVE_EVERY` updates.
 
-        To be called after those updates at which the loss was read, which need not be all.
+        Call this after each update at which the loss was read.
         """
-        if step // CURVE_EVERY > self._drawn // CURVE_EVERY:
-            self.board.add(step, {"loss": loss, "rate": rate})
-            self._drawn = step
+        if step // CURVE_EVERY > self._last_drawn // CURVE_EVERY:
+            self.draw(step, {"loss": loss, "lr": lr})
+            self._last_drawn = step
 
-    def note_epoch(self, row: dict) -> None:
-        """Keep a finished epoch's numbers."""
+    def log_epoch(self, row: dict) -> None:
+        """Append the metrics of a finished epoch to the log and the curves."""
         try:
             self.run.add_row(row)
-            self.board.add(row["steps"], row)
+            self.draw(row["steps"], row)
         except OSError as error:
-            self.progress.say(f"{self.run.log}: could not be written ({error.strerror}); going on")
+            self.progress.say(
+                f"{self.run.log}: could not be written ({error.strerror}); training continues"
+            )
 
-    def say_epoch(self, row: dict, num_epochs: int, *, is_best: bool, seconds_left: float) -> None:
+    def draw(self, step: int, values: dict) -> None:
+        """Draw numbers; those of a nested object, such as `val`, as `val/NAME`."""
+        if self._writer is None:
+            return
+        for name, value in values.items():
+            if isinstance(value, dict):
+                self.draw(step, {f"{name}/{inner}": number for inner, number in value.items()})
+            else:
+                self._writer.add_scalar(name, value, step)
+
+    def report_epoch(
+        self, row: dict, num_epochs: int, *, is_best: bool, seconds_left: float
+    ) -> None:
         """Show a finished epoch in one line."""
         text = f"epoch {row['epoch']}/{num_epochs}: train loss {row['train_loss']:.3f}"
         if errors := row.get("val"):
@@ -64,3 +93,67 @@ def _time_left(seconds: float) -> str:
         return ""
     hours, minutes = divmod(round(seconds / 60), 60)
     return f", {hours} h {minutes} min left" if hours else f", {minutes} min left"
+
+
+class Throughput:
+    """Counts images and seconds of training, without validation.
+
+    Attributes:
+        images: trained on in all epochs of this process.
+        seconds: spent on them.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.images = 0
+        self.seconds = 0.0
+        self._began = 0.0
+        self._images = 0
+        self._waited = 0.0
+        self._elapsed = 0.0
+
+    def begin_epoch(self) -> None:
+        """Begin an epoch, or the rest of one."""
+        self._began = time.perf_counter()
+        self._images = 0
+        self._waited = 0.0
+
+    def count(self, num_images: int) -> None:
+        """Count the images of a step."""
+        self._images += num_images
+
+    def timed(self, batches: Iterable[Item]) -> Iterator[Item]:
+        """Yield the batches and measure how long the loop waits for each."""
+        iterator = iter(batches)
+        while True:
+            began = time.perf_counter()
+            batch = next(iterator, None)
+            self._waited += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
+
+    def end_epoch(self) -> None:
+        """Add the epoch to the totals."""
+        self._elapsed = time.perf_counter() - self._began
+        self.images += self._images
+        self.seconds += self._elapsed
+
+    def row(self) -> dict[str, float]:
+        """Return the last epoch's images per second, share of waiting for data, and peak memory."""
+        elapsed = max(self._elapsed, 1e-9)
+        return {
+            "images_per_second": round(self._images / elapsed, 1),
+            "data_wait": round(self._waited / elapsed, 4),
+            "memory_mb": round(self._peak_memory() / 1e6),
+        }
+
+    def seconds_for(self, num_images: int) -> float:
+        """Return how long a number of images takes at the average speed so far."""
+        return num_images * self.seconds / max(self.images, 1)
+
+    def _peak_memory(self) -> int:
+        """Return the peak bytes of the GPU, or of this process if it has none."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,57 +1,73 @@
 """`alexnet train`: a dataset and a recipe -> a run (paper section 5)."""
 
+import json
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from alexnet_cli.data.batches.raw_cache import with_raw_cache
-from alexnet_cli.data.dataset_ref import Location, open_source, stats_of
-from alexnet_cli.data.pixel_stats import PixelStats
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.device_plan import DevicePlan, plan_devices
 from alexnet_cli.distributed.launcher import on_replicas
-from alexnet_cli.distributed.oom_errors import friendly_oom_errors
-from alexnet_cli.distributed.precision import describe_precision, warn_of_slow_bf16
+from alexnet_cli.distributed.oom_errors import KEPT, friendly_oom_errors
+from alexnet_cli.distributed.precision import describe_precision
 from alexnet_cli.distributed.replicas import place_in_group, was_restarted
-from alexnet_cli.errors import CheckpointError, DatasetError, UsageError
+from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig
+from alexnet_cli.errors import (
+    CheckpointError,
+    DatasetError,
+    InputError,
+    LostReplicaError,
+    UsageError,
+    hint,
+)
 from alexnet_cli.inference.classifier import check_tensors
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.recipes.recipe import Recipe
-from alexnet_cli.training.checkpointer import SaveEvery
+from alexnet_cli.training.checkpointer import SaveInterval
 from alexnet_cli.training.run_directory import RunDirectory
-from alexnet_cli.training.train_step import Place, TrainStep
+from alexnet_cli.training.train_step import TrainStep
 from alexnet_cli.training.trainer import Trainer
+from alexnet_cli.types import PixelStats
 
-__all__ = ["SaveEvery", "TrainResult", "Where", "resume", "train"]
+PART_NAMES = {"momentum_buffer": "momentum buffers", "ema": "averaged weights"}
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """Where and how a run computes; none of it decides what is learned, beyond rounding.
+class TrainRequest:
+    """A run to begin or to resume.
 
     Attributes:
-        device: "auto", "cuda" or "cpu".
-        num_devices: GPUs of this machine; 2 split the network, 4 are two replicas of that.
-        columns: 1 for replicas of the network on one device each.
-        precision: "fp32", "tf32" or "bf16".
-        compiled: let torch.compile make the kernels.
-        every: how often to save within an epoch.
-        with_curves: also write curves for TensorBoard.
-        cache: "raw" to read images that were decoded once.
+        run: the folder of the run.
+        recipe: to train. For a resumed run it must be the run's own, or None.
+        init_from: a checkpoint; the run begins with those of its layers that the recipe names.
+        resume: whether to continue the run in the folder.
+        num_epochs: a new number of epochs for a resumed run.
+        allow_data_change: resume with other images of the same classes.
+        save_interval: how often to save within an epoch.
+        tensorboard: whether to write curves as well.
+        cache: "raw" to decode all images once into a file.
     """
 
-    device: str = "auto"
-    num_devices: int | None = None
-    columns: int | None = None
-    precision: str = "fp32"
-    compiled: bool = False
-    every: SaveEvery = field(default_factory=SaveEvery)
-    with_curves: bool = False
+    dataset: DatasetRef
+    run: Path
+    recipe: Recipe | None
+    init_from: Path | None = None
+    resume: bool = False
+    num_epochs: int | None = None
+    allow_data_change: bool = False
+    runtime: RuntimeConfig = DEFAULT_RUNTIME
+    save_interval: SaveInterval = field(default_factory=SaveInterval)
+    tensorboard: bool = False
     cache: str | None = None
 
 
@@ -60,9 +76,9 @@ class TrainResult:
     """How a run ended.
 
     Attributes:
-        devices: of the first replica.
+        devices: of the main replica.
         best: epoch, top1_error and top5_error (center view) of best.safetensors.
-        images_per_second: of this call, without validation; None if it trained nothing.
+        images_per_second: of this process, without validation; None if it trained nothing.
     """
 
     run: str
@@ -76,171 +92,56 @@ class TrainResult:
     images_per_second: float | None
 
 
-def train(
-    location: Location,
-    run_path: Path,
-    recipe: Recipe,
-    *,
-    init_from: Path | None = None,
-    progress: Progress = SILENT,
-    **choices: Any,
-) -> TrainResult | None:
-    """Begin a run and train it to the end of its recipe; only the first replica has a result.
+def train(request: TrainRequest, progress: Progress = SILENT) -> TrainResult | None:
+    """Train a run to the end of its recipe; only the main replica returns a result.
 
-    A run that torchrun or Slurm started anew after a loss goes on.
-
-    Args:
-        init_from: a checkpoint whose layers this run begins with, those of `recipe.imports`.
-        choices: fields of `Where`.
+    A run that torchrun or Slurm restarted after a failure is resumed.
 
     Raises:
-        AlexNetError: the dataset, run folder, checkpoint or device cannot be used; the loss
-            diverged; a signal; a replica was lost.
+        AlexNetError: if the dataset, folder, checkpoint or device cannot be used, the loss
+            diverges, a signal arrives, or a replica is lost.
     """
-    where = Where(**choices)
-    _check_begins(recipe, init_from)
-    if was_restarted() and RunDirectory(run_path).last.is_file():
-        return resume(location, run_path, recipe, progress=progress, **choices)
-    layout = _layout(recipe, where)
-    if place_in_group().is_main:
-        RunDirectory(run_path).check_unused()
-    here = partial(_train_here, location, run_path, recipe, init_from, where, layout, progress)
-    return on_replicas(here, layout)
+    run = RunDirectory(request.run)
+    if was_restarted() and run.last.is_file():
+        request = replace(request, resume=True)
+    recipe = _recipe_to_resume(request) if request.resume else _recipe_to_begin(request)
+    plan = plan_devices(request.runtime, recipe.columns, progress)
+    if not request.resume and place_in_group().is_main:
+        run.check_unused()
+    train_here = _resume if request.resume else _begin
+    try:
+        return on_replicas(partial(train_here, request, recipe, plan, progress), plan)
+    except LostReplicaError as error:
+        raise error.replaced(kept=KEPT, hint=hint("resume")) from error
 
 
-def resume(
-    location: Location,
-    run_path: Path,
-    recipe: Recipe | None,
-    num_epochs: int | None = None,
-    *,
-    allow_data_change: bool = False,
-    progress: Progress = SILENT,
-    **choices: Any,
-) -> TrainResult | None:
-    """Go on with a run where its last checkpoint was written, on any devices, as `train`.
-
-    Args:
-        recipe: what the command line names, to compare with the run's own; None if it names none.
-        num_epochs: a new end for the run.
-        allow_data_change: go on with other images of the same classes.
-        choices: fields of `Where`.
-
-    Raises:
-        AlexNetError: as `train`; or the dataset or the recipe is not the run's.
-    """
-    where = Where(**choices)
-    kept = RunDirectory(run_path).recipe_of_last()
-    kept = replace(kept, epochs=num_epochs) if num_epochs else kept
-    _check_same_recipe(kept, recipe, run_path)
-    layout, change = _layout(kept, where), allow_data_change
-    here = partial(_resume_here, location, run_path, kept, change, where, layout, progress)
-    return on_replicas(here, layout)
-
-
-def _layout(recipe: Recipe, where: Where) -> DevicePlan:
-    return plan_devices(where.device, where.num_devices, where.columns, net_columns=recipe.columns)
-
-
-def _train_here(
-    location: Location,
-    run_path: Path,
-    recipe: Recipe,
-    init_from: Path | None,
-    where: Where,
-    layout: DevicePlan,
-    progress: Progress,
-) -> TrainResult | None:
-    dataset, stats = _open(location, recipe, where, progress)
-    source = load_checkpoint(init_from) if init_from else None
-    run = RunDirectory(run_path)
-    if place_in_group().is_main:
-        run.check_room(recipe, len(dataset.classes))
-    with _placed(recipe, where, layout) as place:
-        train_step = TrainStep(recipe, len(dataset.classes), stats, place)
-        trainer = Trainer(
-            train_step, dataset, run, progress, where.every, with_curves=where.with_curves
-        )
-        try:
-            trainer.start(source)
-        except CheckpointError as error:
-            raise CheckpointError(f"{init_from}: {error}") from error
-        if not place.replicas.is_main:
-            return _finish(trainer)
-        run.path.mkdir(parents=True, exist_ok=True)
-        with run.locked():
-            run.create(recipe)
-            return _finish(trainer)
-
-
-def _resume_here(
-    location: Location,
-    run_path: Path,
-    kept: Recipe,
-    allow_data_change: bool,
-    where: Where,
-    layout: DevicePlan,
-    progress: Progress,
-) -> TrainResult | None:
-    run, is_main = RunDirectory(run_path), place_in_group().is_main
-    with run.locked() if is_main else nullcontext():
-        last = run.load_last()
-        check_tensors(last, run.last)
-        dataset, stats = _open(location, kept, where, progress)
-        _check_same_dataset(last, dataset, run.path, allow_change=allow_data_change)
-        if is_main:
-            run.check_room(kept, len(dataset.classes))
-        with _placed(kept, where, layout) as place:
-            train_step = TrainStep(kept, len(dataset.classes), stats, place)
-            trainer = Trainer(
-                train_step, dataset, run, progress, where.every, with_curves=where.with_curves
-            )
-            trainer.restore(last)
-            if kept != last.recipe and is_main:
-                run.save_recipe(kept)
-            at = last.train_state
-            trainer.progress.say(f"resuming {run.path} after epoch {at.epoch}, step {at.step}")
-            return _finish(trainer)
-
-
-@contextmanager
-def _placed(recipe: Recipe, where: Where, layout: DevicePlan) -> Iterator[Place]:
-    """Join the other replicas. Whatever can fail, or take long, in one of them belongs before."""
-    with layout.taken() as (devices, replicas), friendly_oom_errors(recipe.batch_size):
-        yield Place(devices, where.precision, where.compiled, replicas)
-
-
-def _check_begins(recipe: Recipe, init_from: Path | None) -> None:
-    if recipe.imports and init_from is None:
+def _recipe_to_begin(request: TrainRequest) -> Recipe:
+    recipe = request.recipe
+    if recipe is None:
+        raise UsageError("a new run needs a recipe.")
+    if recipe.init_layers and request.init_from is None:
         raise UsageError(
             f"recipe {recipe.name} begins with layers of another network: "
-            f"{', '.join(recipe.imports)}.\nSay whose: --init-from CKPT"
+            f"{', '.join(recipe.init_layers)}.",
+            hint=hint("name_init_from"),
         )
+    return recipe
 
 
-def _open(
-    location: Location, recipe: Recipe, where: Where, progress: Progress
-) -> tuple[Dataset, PixelStats]:
-    shown = progress if place_in_group().is_main else SILENT
-    dataset = open_source(location, ("train", "val"), at_once=True, progress=shown)
-    dataset.check_crop(recipe)
-    stats = stats_of(dataset)
-    if where.cache == "raw":
-        dataset = with_raw_cache(dataset, ("train", "val"), shown)
-    return dataset, stats
-
-
-def _check_same_recipe(kept: Recipe, wanted: Recipe | None, run_path: Path) -> None:
+def _recipe_to_resume(request: TrainRequest) -> Recipe:
+    kept = RunDirectory(request.run).recipe_of_last()
+    wanted = request.recipe
+    kept = replace(kept, epochs=request.num_epochs) if request.num_epochs else kept
     if wanted is None or replace(wanted, epochs=kept.epochs) == kept:
-        return
+        return kept
     mine, theirs = kept.flat(), wanted.flat()
     others = [name for name in mine if name != "epochs" and mine[name] != theirs[name]]
     shown = [f"{name} {_short(mine[name])}, not {_short(theirs[name])}" for name in others[:3]]
     end = "; ..." if others[3:] else "."
     raise CheckpointError(
-        f"{run_path} began with another recipe: {'; '.join(shown)}{end}\n"
-        "The run is left as it is; only --epochs may change, and where it runs.\n"
-        "To go on with it: --resume without --recipe and --set. Another recipe: another --run."
+        f"{request.run} began with another recipe: {'; '.join(shown)}{end}",
+        kept="The run is left as it is; only its number of epochs and its devices may change.",
+        hint=hint("resume_own_recipe"),
     )
 
 
@@ -249,45 +150,173 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _check_same_dataset(
-    last: Checkpoint, dataset: Dataset, run_path: Path, *, allow_change: bool
-) -> None:
+def _begin(
+    request: TrainRequest, recipe: Recipe, plan: DevicePlan, progress: Progress
+) -> TrainResult | None:
+    run = RunDirectory(request.run)
+    is_main = place_in_group().is_main
+    dataset, stats = _open_data(request, recipe, progress)
+    source = load_checkpoint(request.init_from) if request.init_from else None
+    if is_main:
+        run.check_room(recipe, len(dataset.classes))
+    with _open_trainer(request, recipe, dataset, stats, plan, progress) as trainer:
+        try:
+            trainer.start(source)
+        except CheckpointError as error:
+            raise error.replaced(problem=f"{request.init_from}: {error.problem}") from error
+        check_agreement(trainer)
+        if not is_main:
+            return _finish(trainer)
+        run.path.mkdir(parents=True, exist_ok=True)
+        with run.locked():
+            run.create(recipe)
+            return _finish(trainer)
+
+
+def _resume(
+    request: TrainRequest, recipe: Recipe, plan: DevicePlan, progress: Progress
+) -> TrainResult | None:
+    run = RunDirectory(request.run)
+    is_main = place_in_group().is_main
+    with run.locked() if is_main else nullcontext():
+        last = run.load_last()
+        check_tensors(last, run.last)
+        dataset, stats = _open_data(request, recipe, progress)
+        _check_same_dataset(request, last, dataset)
+        if is_main:
+            run.check_room(recipe, len(dataset.classes))
+        with _open_trainer(request, recipe, dataset, stats, plan, progress) as trainer:
+            trainer.restore(last)
+            check_agreement(trainer)
+            if is_main:
+                run.go_back(trainer.state.epoch)
+                if recipe != last.recipe:
+                    run.save_recipe(recipe)
+            state = last.train_state
+            trainer.progress.say(
+                f"resuming {run.path} after epoch {state.epoch}, step {state.step}"
+            )
+            return _finish(trainer)
+
+
+@contextmanager
+def _open_trainer(
+    request: TrainRequest,
+    recipe: Recipe,
+    dataset: Dataset,
+    stats: PixelStats,
+    plan: DevicePlan,
+    progress: Progress,
+) -> Iterator[Trainer]:
+    """Join the other replicas. Anything that can fail or take long in one of them comes before."""
+    with plan.joined() as runtime, friendly_oom_errors(recipe.batch_size):
+        yield Trainer(
+            TrainStep(recipe, len(dataset.classes), stats, runtime),
+            dataset,
+            RunDirectory(request.run),
+            progress,
+            request.save_interval,
+            tensorboard=request.tensorboard,
+        )
+
+
+def _open_data(
+    request: TrainRequest, recipe: Recipe, progress: Progress
+) -> tuple[Dataset, PixelStats]:
+    shown = progress if place_in_group().is_main else SILENT
+    dataset = request.dataset.open(("train", "val"), fetch_now=True, progress=shown)
+    dataset.check_crop(recipe)
+    stats = dataset.load_pixel_stats()
+    if request.cache == "raw":
+        dataset = with_raw_cache(dataset, ("train", "val"), shown)
+    return dataset, stats
+
+
+def _check_same_dataset(request: TrainRequest, last: Checkpoint, dataset: Dataset) -> None:
     wnids = [entry.wnid for entry in dataset.classes]
     kept = [wnid for wnid, _ in last.classes]
+    unchanged = "The checkpoint is left as it is."
     if kept != wnids:
         pairs = zip_longest(kept, wnids, fillvalue="none")
         label, (mine, other) = next((i, pair) for i, pair in enumerate(pairs) if len({*pair}) > 1)
         raise DatasetError(
-            f"{run_path} learns {len(kept)} classes, {dataset.name} has {len(wnids)}: class "
-            f"{label} is {mine} there and {other} here.\nThe checkpoint is left as it is.\n"
-            f"To begin with its layers: another --run with --init-from {run_path}/last.safetensors"
+            f"{request.run} learns {len(kept)} classes, {dataset.name} has {len(wnids)}: class "
+            f"{label} is {mine} there and {other} here.",
+            kept=unchanged,
+            hint=hint("begin_from_last", last=RunDirectory(request.run).last),
         )
-    if last.fingerprint != dataset.fingerprint and not allow_change:
+    if last.fingerprint != dataset.fingerprint and not request.allow_data_change:
         raise DatasetError(
-            f"{run_path} began with dataset {last.fingerprint}; {dataset.name} is "
-            f"{dataset.fingerprint}. The checkpoint is left as it is.\n"
-            "To go on with these images: --allow-data-change"
+            f"{request.run} began with dataset {last.fingerprint}; {dataset.name} is "
+            f"{dataset.fingerprint}.",
+            kept=unchanged,
+            hint=hint("allow_data_change"),
         )
+
+
+def check_agreement(trainer: Trainer) -> None:
+    """Compare the state of all replicas before the first update; a collective call.
+
+    Each replica reads the checkpoint and the dataset itself, or draws the first weights itself. Run
+    folders on the disks of several machines, or two versions of torch, make them differ, which
+    averaged gradients alone do not show.
+
+    Raises:
+        InputError: in all replicas, if weights, momentum buffers, averaged weights, progress,
+            dataset, pixel statistics or recipe of a replica differ from those of replica 0.
+    """
+    replicas = trainer.replicas
+    if replicas.world_size == 1:
+        return
+    checksums = _checksums(trainer)
+    rows = replicas.all_gather(torch.tensor(list(checksums.values())))
+    differs = rows != rows[0]
+    if not differs.any():
+        return
+    ranks = ", ".join(map(str, differs.any(dim=1).nonzero().flatten().tolist()))
+    names = zip(checksums, differs.any(dim=0).tolist(), strict=True)
+    parts = ", ".join(PART_NAMES.get(name, name) for name, is_other in names if is_other)
+    replica = "replicas" if "," in ranks else "replica"
+    raise InputError(
+        f"{replica} {ranks} of {replicas.world_size} would begin with other {parts} than replica "
+        "0.",
+        kept="Nothing was trained, and no file was changed.",
+        hint="Give all machines the same run folder, dataset and version of torch, then try again.",
+    )
+
+
+def _checksums(trainer: Trainer) -> dict[str, int]:
+    """Return a CRC-32 of each part, the same parts in every replica."""
+    train_step, dataset = trainer.train_step, trainer.dataset
+    stats = train_step.stats
+    pixels = [stats.mean_image, stats.eigenvalues, stats.eigenvectors]
+    contents = {
+        "progress": json.dumps(asdict(trainer.state)).encode(),
+        "dataset": json.dumps([dataset.fingerprint, *dataset.classes], default=str).encode(),
+        "pixel statistics": b"".join(array.tobytes() for array in pixels),
+        "recipe": train_step.recipe.to_json().encode(),
+    }
+    parts = {"weights": 0, "momentum_buffer": 0, "ema": 0} | train_step.checksums()
+    return parts | {name: zlib.crc32(content) for name, content in contents.items()}
 
 
 def _finish(trainer: Trainer) -> TrainResult | None:
-    place = trainer.train_step.place
-    if place.precision != "fp32":
-        trainer.progress.say(describe_precision(place.precision, place.devices[0]))
-        warn_of_slow_bf16(place.precision, place.devices[0], trainer.progress)
+    runtime = trainer.train_step.runtime
+    if runtime.precision != "fp32":
+        trainer.progress.say(describe_precision(runtime.precision, runtime.device))
     trainer.train()
-    if not place.replicas.is_main:
+    if not runtime.replicas.is_main:
         return None
-    meter = trainer.meter
-    speed = meter.images / meter.seconds if meter.images else None
+    throughput = trainer.throughput
+    speed = throughput.images / throughput.seconds if throughput.images else None
     return TrainResult(
         run=str(trainer.run.path),
         recipe=trainer.recipe.name,
-        devices=[str(device) for device in place.devices],
-        replicas=place.replicas.count,
-        precision=place.precision,
-        epochs=trainer.at.epoch,
-        steps=trainer.at.total_steps,
-        best=trainer.at.best or {},
+        devices=[str(device) for device in runtime.devices],
+        replicas=runtime.replicas.world_size,
+        precision=runtime.precision,
+        epochs=trainer.state.epoch,
+        steps=trainer.state.total_steps,
+        best=trainer.state.best or {},
         images_per_second=speed and round(speed, 1),
     )

@@ -1,119 +1,121 @@
-"""The network with what changes its weights: one update of section 5, on any devices.
+"""One update of the network (section 5), on any devices.
 
-All randomness is drawn from (seed, epoch, step) for the whole batch, of which each replica takes
-its share: how many there are does not change what is learned, beyond rounding.
+All randomness is drawn from (seed, epoch, step) for the whole batch, and each replica takes its
+share: the number of replicas changes nothing but rounding.
 """
 
 import copy
 import zlib
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alexnet_cli.data.pixel_stats import PixelStats
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.transforms import Augmenter
-from alexnet_cli.distributed.allocator import keep_freed_memory
-from alexnet_cli.distributed.precision import allow_tf32, autocast
+from alexnet_cli.distributed.device_plan import Runtime
+from alexnet_cli.distributed.precision import autocast
 from alexnet_cli.distributed.prefetch import OnDevice
-from alexnet_cli.distributed.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState
 from alexnet_cli.model.ema import AveragedWeights
-from alexnet_cli.model.init_from import import_layers
+from alexnet_cli.model.init_from import copy_layers
 from alexnet_cli.model.network import AlexNet, initialize
-from alexnet_cli.model.optimizer import PaperSGD
-from alexnet_cli.model.schedule import Rates
-from alexnet_cli.model.split import build_network, load_whole_state, whole_state
+from alexnet_cli.model.optimizer import build_optimizer, set_learning_rates, state_tensors
+from alexnet_cli.model.schedule import LearningRates
+from alexnet_cli.model.split import (
+    build_network,
+    load_optimizer_state,
+    load_whole_state,
+    whole_state,
+)
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.dropout_masks import DropoutMasks
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where and how a run computes; none of it decides what is learned, beyond rounding.
-
-    Attributes:
-        devices: one for the whole network, or one for each column.
-        precision: of the forward and backward passes, one of `PRECISIONS`.
-        compiled: whether torch.compile makes the network's kernels.
-    """
-
-    devices: tuple[torch.device, ...]
-    precision: str = "fp32"
-    compiled: bool = False
-    replicas: Replicas = ALONE
+from alexnet_cli.types import PixelStats
 
 
 class TrainStep:
-    """A network in training: its weights, their velocity, and the images' way in."""
+    """A network in training, with its optimizer, averaged weights and augmentation."""
 
-    def __init__(self, recipe: Recipe, num_classes: int, stats: PixelStats, place: Place):
-        self.recipe, self.num_classes, self.stats, self.place = recipe, num_classes, stats, place
-        allow_tf32(place.precision)
-        keep_freed_memory()
+    def __init__(self, recipe: Recipe, num_classes: int, stats: PixelStats, runtime: Runtime):
+        self.recipe, self.num_classes, self.stats = recipe, num_classes, stats
+        self.runtime = runtime
+        runtime.configure_torch()
         torch.backends.cudnn.benchmark = True  # every batch of an epoch but the last has one shape
-        self.net = build_network(recipe, num_classes, place.devices)
-        self.sgd = PaperSGD(self.net, recipe)
-        self.average = AveragedWeights(self.net, recipe)
-        self.augmenter = Augmenter(recipe, stats, place.devices[0])
+        self.net = build_network(recipe, num_classes, runtime.devices)
+        self.optimizer = build_optimizer(recipe, self.net)
+        self.ema = AveragedWeights(self.net, recipe)
+        self.augmenter = Augmenter(recipe, stats, runtime.device)
         self.masks = DropoutMasks(self.net)
-        if place.compiled:
+        if runtime.compiled:
             self.net.compile()
-        self._forward = place.replicas.wrap(self.net, place.devices)
+        self._forward = runtime.replicas.wrap(self.net, runtime.devices)
 
     def order_of(self, epoch: int) -> tuple[int, int] | None:
-        """Return what the order of an epoch's images is drawn from; None for stored order."""
+        """Return the seed of the order of an epoch's images; None for stored order."""
         return (self.recipe.seed, epoch) if self.recipe.reshuffle else None
 
     def begin(self, source: Checkpoint | None = None, *, same_classes: bool = False) -> list[str]:
-        """Draw the first weights, the same ones on one device and on two.
+        """Draw the first weights, the same on one device and on two.
 
         Args:
-            source: whose layers to begin with, those that the recipe imports.
-            same_classes: whether its classes are ours.
+            source: a checkpoint; the layers that the recipe names are copied from it.
+            same_classes: whether it has the classes of this network.
 
         Returns:
             The names of the imported layers.
 
         Raises:
-            CheckpointError: the source lacks a layer that the recipe imports.
+            CheckpointError: if the source lacks a layer that the recipe names.
         """
         whole = AlexNet(self.recipe, self.num_classes)
         initialize(whole, self.recipe.seed)
         imported = []
         if source:
-            imported = import_layers(whole, source.weights, same_classes=same_classes)
+            imported = copy_layers(whole, source.weights, same_classes=same_classes)
         load_whole_state(self.net, whole_state(whole))
-        self.average.begin()
+        self.ema.reset()
         return imported
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take over weights, velocity and average of a checkpoint.
+        """Load weights, optimizer state and averaged weights of a checkpoint.
 
         Raises:
-            CheckpointError: they are not those of the recipe's network.
+            CheckpointError: if they do not fit the recipe's network.
         """
-        for name, tensors in self._states().items():
-            arrays = getattr(checkpoint, name)
+        for kind in ("weights", "ema", "optimizer"):
+            arrays = getattr(checkpoint, kind)
             state = {name: torch.from_numpy(array) for name, array in arrays.items()}
             try:
-                load_whole_state(self.net, state, tensors)
+                if kind == "weights":
+                    load_whole_state(self.net, state)
+                elif kind == "optimizer":
+                    load_optimizer_state(self.net, self.optimizer, state)
+                elif self.ema.tensors:
+                    load_whole_state(self.net, state, self.ema.tensors)
             except (LookupError, ValueError) as error:
-                raise CheckpointError(f"its {name} do not fit its recipe ({error}).") from error
+                raise CheckpointError(f"its {kind} does not fit its recipe ({error}).") from error
 
     def checkpoint(
-        self, dataset: Dataset, at: TrainState, began_from: dict[str, str]
+        self, dataset: Dataset, state: TrainState, init_from: dict[str, str]
     ) -> Checkpoint:
-        """Return a copy of everything that decides how a run goes on; no update changes it."""
-        states = {name: self._copied(tensors) for name, tensors in self._states().items()}
+        """Return a copy of everything that a resumed run needs."""
+        copies = {name: self._copied(tensors) for name, tensors in self._states().items()}
+        weights = copies.pop("weights")
+        ema = copies.pop("ema", {})
+        optimizer = {
+            f"{name}.{kind}": array
+            for kind, arrays in copies.items()
+            for name, array in arrays.items()
+        }
         stats = self.stats
         return Checkpoint(
             recipe=self.recipe,
-            **states,
+            weights=weights,
+            optimizer=optimizer,
+            ema=ema,
             pixels={
                 "mean_image": stats.mean_image,
                 "eigenvalues": stats.eigenvalues,
@@ -121,12 +123,12 @@ class TrainStep:
             },
             classes=[(entry.wnid, entry.name) for entry in dataset.classes],
             fingerprint=dataset.fingerprint,
-            train_state=copy.deepcopy(at),
-            began_from=began_from,
+            train_state=copy.deepcopy(state),
+            init_from=init_from,
         )
 
     def _copied(self, tensors: list[Tensor] | None) -> dict[str, np.ndarray]:
-        """Return the whole network's state apart from ours; from a GPU it comes as a copy."""
+        """Return tensors of the whole network that share no memory with this one's."""
         ours = {t.untyped_storage().data_ptr() for t in tensors or self.net.parameters()}
         state = whole_state(self.net, tensors)
         is_ours = {name: t.untyped_storage().data_ptr() in ours for name, t in state.items()}
@@ -138,12 +140,13 @@ class TrainStep:
         for kind, tensors in self._states().items():
             crc = 0
             for name, tensor in sorted(whole_state(self.net, tensors).items()):
-                crc = zlib.crc32(tensor.numpy(), zlib.crc32(name.encode(), crc))
+                values: Any = tensor.numpy()
+                crc = zlib.crc32(values, zlib.crc32(name.encode(), crc))
             found[kind] = crc
         return found
 
     def count_not_finite(self) -> dict[str, int]:
-        """Return how many numbers of a tensor are not finite, for those that hold such."""
+        """Return the number of values that are not finite, by tensor, without the zeros."""
         counts = {
             f"{kind} {name}": int(tensor.isfinite().logical_not().sum())
             for kind, tensors in self._states().items()
@@ -152,30 +155,30 @@ class TrainStep:
         return {name: count for name, count in counts.items() if count}
 
     def _states(self) -> dict[str, list[Tensor] | None]:
-        """Return what a checkpoint holds of the network, a tensor for each parameter."""
-        states = {"weights": None, "velocity": self.sgd.velocity}
-        return states | ({"average": self.average.tensors} if self.average.tensors else {})
+        """Return what a checkpoint contains of the network: one tensor for each parameter."""
+        states = {"weights": None} | state_tensors(self.optimizer, self.net)
+        return states | ({"ema": self.ema.tensors} if self.ema.tensors else {})
 
-    def loss(self, batch: OnDevice, at: TrainState, num: int, tally: Tensor) -> Tensor:
-        """Run the network on this replica's share of a batch, for its gradient.
+    def loss(self, batch: OnDevice, state: TrainState, num: int, tally: Tensor) -> Tensor:
+        """Compute the loss of this replica's share of a batch.
 
         Args:
             num: images in the whole batch.
-            tally: float64 (3,) on the first device: sum of losses, wrong answers, images; those
-                of the share are added.
+            tally: float64 (3,) on the first device: sum of losses, number of errors, number of
+                images. Those of the share are added.
 
         Returns:
             The share's part of the mean loss, so that the replicas' mean gradient is the batch's.
         """
         images, labels = batch
-        rows = self.place.replicas.share.rows(num)
-        rng = np.random.default_rng([self.recipe.seed, at.epoch, at.step, 0xA06])
+        rows = self.runtime.replicas.share.rows(num)
+        rng = np.random.default_rng([self.recipe.seed, state.epoch, state.step, 0xA06])
         self.masks.draw(rng, rows, num)
         self.net.train()
         crops = self.augmenter.random(
-            images, rng, with_noise=self._has_noise(at.epoch), part=(rows, num)
+            images, rng, with_noise=self._has_noise(state.epoch), part=(rows, num)
         )
-        with autocast(self.place.devices[0], self.place.precision):
+        with autocast(self.runtime.device, self.runtime.precision):
             scores = self._forward(crops)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         loss = F.cross_entropy(
@@ -184,15 +187,16 @@ class TrainStep:
         tally[0] += loss.detach()
         tally[1] += (scores.detach().argmax(dim=1) != labels).sum()
         tally[2] += len(labels)
-        return loss * (self.place.replicas.count / num)
+        return loss * (self.runtime.replicas.world_size / num)
 
     def _has_noise(self, epoch: int) -> bool:
         last = self.recipe.color_noise_epochs
         return not last or epoch < last
 
-    def update(self, loss: Tensor, rates: Rates, num_updates: int) -> None:
-        """Change the weights by the gradient of a loss; this is update number `num_updates`."""
-        self.sgd.zero_grad()
+    def update(self, loss: Tensor, rates: LearningRates, num_updates: int) -> None:
+        """Update the weights by the gradient of a loss; this is update number `num_updates`."""
+        self.optimizer.zero_grad()
         loss.backward()
-        self.sgd.step(rates)
-        self.average.update(num_updates)
+        set_learning_rates(self.optimizer, rates)
+        self.optimizer.step()
+        self.ema.update(num_updates)

@@ -1,41 +1,52 @@
-"""The training loop of section 5, stopped and resumed at will.
+"""The training loop of section 5, which can be stopped and resumed after any step.
 
-All randomness is drawn from (seed, epoch, step), so a run stopped anywhere and resumed is, bit for
+All randomness is drawn from (seed, epoch, step), so a run that was stopped and resumed is, bit for
 bit on a CPU, the run that was never stopped.
 """
 
 import math
 import signal
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from dataclasses import asdict
+from typing import Any, NoReturn
 
 import torch
 
-from alexnet_cli.data.batches.order import batches_of
+from alexnet_cli.data.batches.loader import batches_of
 from alexnet_cli.data.batches.readers import Reader
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.prefetch import OnDevice, open_reader, to_device
 from alexnet_cli.distributed.replicas import in_group, num_reading_threads
-from alexnet_cli.errors import AlexNetError, DatasetError, DivergedError, MachineError, Stopped
+from alexnet_cli.errors import (
+    AlexNetError,
+    DatasetError,
+    DivergedError,
+    MachineError,
+    Stopped,
+    hint,
+)
+from alexnet_cli.inference.classifier import Classifier
+from alexnet_cli.inference.predict_split import score_split
 from alexnet_cli.io.progress import SILENT, Progress, Tracker
-from alexnet_cli.io.stop_signal import StopSignal, catch_signals, leave
+from alexnet_cli.io.signals import StopSignal, catch_signals, leave
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState
-from alexnet_cli.model.schedule import Rates, is_finished, rates_at
+from alexnet_cli.model.schedule import LearningRates, is_finished, learning_rates_at
 from alexnet_cli.training.activations import explain_not_learning, first_crops, is_not_learning
-from alexnet_cli.training.agreement import check_agreement
-from alexnet_cli.training.checkpointer import Checkpointer, SaveEvery
+from alexnet_cli.training.checkpointer import Checkpointer, SaveInterval
 from alexnet_cli.training.divergence import Divergence
-from alexnet_cli.training.metrics_logger import MetricsLogger
+from alexnet_cli.training.metrics_logger import MetricsLogger, Throughput
 from alexnet_cli.training.run_directory import RunDirectory
-from alexnet_cli.training.throughput import Meter
 from alexnet_cli.training.train_step import TrainStep
-from alexnet_cli.training.validation import StoppedError, validate
 
-READ_EVERY = 20  # steps on a GPU between two looks at the loss, each of which waits for it
+READ_EVERY = 20  # steps between two readings of the loss on a GPU; each one waits for the GPU
+
+
+class StoppedError(Exception):
+    """A signal arrived during validation, whose weights may be the averaged ones."""
 
 
 class Trainer:
-    """A run in memory: what learns, what it learns from, and how far it is."""
+    """A run in memory: the network in training, its data, and the state of training."""
 
     def __init__(
         self,
@@ -43,137 +54,131 @@ class Trainer:
         dataset: Dataset,
         run: RunDirectory,
         progress: Progress = SILENT,
-        every: SaveEvery | None = None,
+        save_interval: SaveInterval | None = None,
         *,
-        with_curves: bool = False,
+        tensorboard: bool = False,
     ):
         self.train_step, self.dataset, self.run = train_step, dataset, run
-        self.recipe, self.replicas = train_step.recipe, train_step.place.replicas
+        self.recipe, self.device = train_step.recipe, train_step.runtime.device
+        self.replicas = train_step.runtime.replicas
         self.progress = progress if self.replicas.is_main else SILENT
         self.split = dataset.split("train")
         self.num_steps = math.ceil(len(self.split) / self.recipe.batch_size)
-        self.checkpointer = Checkpointer(run, every or SaveEvery())
-        with_curves = with_curves and self.replicas.is_main
-        self.logger = MetricsLogger(run, self.progress, with_curves=with_curves)
-        self.meter = Meter(train_step.place.devices[0])
-        self.at = TrainState()
-        self.began_from: dict[str, str] = {}
+        self.checkpointer = Checkpointer(run, save_interval or SaveInterval())
+        tensorboard = tensorboard and self.replicas.is_main
+        self.logger = MetricsLogger(run, self.progress, tensorboard=tensorboard)
+        self.throughput = Throughput(self.device)
+        self.state = TrainState()
+        self.init_from: dict[str, str] = {}
         self.last_loss: float | None = None
         self.tally = self._begin_tally()
-        self._read_every = 1 if train_step.place.devices[0].type == "cpu" else READ_EVERY
+        self.stop_signal = StopSignal()
+        self._agreed_signal = 0  # the signal that all replicas know of
+        self._read_every = 1 if self.device.type == "cpu" else READ_EVERY
         self._reader: Reader | None = None
-        self._asked = 0  # the signal that asked to stop, as all replicas know it
 
     def start(self, source: Checkpoint | None = None) -> None:
-        """Draw the first weights; import some of `source`.
+        """Draw the first weights; copy the layers that the recipe names from `source`.
 
         Raises:
-            CheckpointError: the source lacks a layer that the recipe imports.
-            InputError: another replica begins with something else.
+            CheckpointError: if the source lacks a layer that the recipe names.
         """
         if source is None:
             self.train_step.begin()
-        else:
-            self._import(source)
-        check_agreement(self.train_step, self.dataset, self.at)
-
-    def _import(self, source: Checkpoint) -> None:
+            return
         wnids = [entry.wnid for entry in self.dataset.classes]
         same_classes = wnids == [wnid for wnid, _ in source.classes]
         imported = self.train_step.begin(source, same_classes=same_classes)
         fresh = [name for name in self.recipe.layer_names() if name not in imported]
-        self.began_from = source.as_source()
+        self.init_from = source.as_source()
         self.progress.say(f"imported: {', '.join(imported)}; fresh: {', '.join(fresh) or 'none'}")
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back to where a checkpoint was written.
+        """Return to the state in which a checkpoint was written.
 
         Raises:
-            CheckpointError: the checkpoint does not fit the recipe.
-            InputError: another replica begins with something else.
+            CheckpointError: if the checkpoint does not fit the recipe.
         """
         self.train_step.restore(checkpoint)
-        self.at, self.began_from = checkpoint.train_state, checkpoint.began_from
-        check_agreement(self.train_step, self.dataset, self.at)  # before any file is changed
-        if self.replicas.is_main:
-            self.run.go_back(self.at.epoch)
+        self.state, self.init_from = checkpoint.train_state, checkpoint.init_from
 
     def train(self) -> None:
         """Train to the end of the recipe.
 
         Raises:
-            Stopped: by a signal, after saving.
-            DivergedError: the loss is not a number; the last checkpoint is kept.
-            MachineError: a checkpoint could not be written.
+            Stopped: after a signal; the run is saved.
+            DivergedError: if the loss is not finite; the last checkpoint is kept.
+            MachineError: if a checkpoint cannot be written.
         """
-        again = leave if in_group() else None  # a cluster may tell us and who started us
-        device = self.train_step.place.devices[0]
+        again = leave if in_group() else None  # a cluster may signal this process and its parent
         with (
-            catch_signals(signal.SIGUSR1, again=again) as stop_signal,
-            self.logger.opened(self.at.total_steps),
-            open_reader(self.split, device, num_reading_threads()) as self._reader,
+            catch_signals(signal.SIGUSR1, again=again) as self.stop_signal,
+            self.logger.opened(self.state.total_steps),
+            open_reader(self.split, self.device, num_reading_threads()) as self._reader,
         ):
             try:
                 while not self.is_finished():
-                    self._train_epoch(stop_signal)
-                    self._stop_if_asked(stop_signal)
-                    self._finish_epoch(stop_signal)
+                    self._train_epoch()
+                    self._stop_if_requested()
+                    self._finish_epoch()
                 self.checkpointer.wait()
             finally:
                 self.checkpointer.close()
 
     def is_finished(self) -> bool:
-        """Tell whether nothing is left to train."""
-        train_error = self.at.train_errors[-1] if self.at.train_errors else math.inf
-        return is_finished(self.recipe, self.at.epoch, self.at.val_errors, train_error)
+        """Return whether the recipe is complete."""
+        state = self.state
+        train_error = state.train_errors[-1] if state.train_errors else math.inf
+        return is_finished(self.recipe, state.epoch, state.val_errors, train_error)
 
     # --- one epoch
 
-    def _train_epoch(self, stop_signal: StopSignal) -> None:
-        done = self.at.step * self.recipe.batch_size
-        what = f"epoch {self.at.epoch + 1}/{self.recipe.epochs}"
+    def _train_epoch(self) -> None:
+        done = self.state.step * self.recipe.batch_size
+        what = f"epoch {self.state.epoch + 1}/{self.recipe.epochs}"
         self.tally = self._begin_tally()
-        self.meter.begin_epoch()
+        self.throughput.begin_epoch()
         with self.progress.track(what, len(self.split)) as bar:
             bar.advance(min(done, len(self.split)))
-            for batch in self.meter.waiting_for(self._batches(stop_signal)):
-                self._stop_if_asked(stop_signal)
-                self._train_step(batch, bar, stop_signal)
-        self.meter.end_epoch()
+            for batch in self.throughput.timed(self._batches()):
+                self._stop_if_requested()
+                self._train_step(batch, bar)
+        self.throughput.end_epoch()
 
-    def _batches(self, stop_signal: StopSignal) -> Iterator[OnDevice]:
+    def _batches(self) -> Iterator[OnDevice]:
         """Yield this replica's shares of the epoch's remaining batches, on the device."""
         batches = batches_of(
             self.split,
             self.recipe.batch_size,
-            shuffle=self.train_step.order_of(self.at.epoch),
-            first_step=self.at.step,
+            shuffle=self.train_step.order_of(self.state.epoch),
+            first_step=self.state.step,
             share=self.replicas.share,
             num_threads=num_reading_threads(),
             reader=self._reader,
         )
         try:
-            yield from to_device(batches, self.train_step.place.devices[0])
+            yield from to_device(batches, self.device)
         except (DatasetError, MachineError) as error:
-            raise self._kept(error, stop_signal) from error
+            raise self._save_after(error) from error
 
-    def _train_step(self, batch: OnDevice, bar: Tracker, stop_signal: StopSignal) -> None:
-        size = self.recipe.batch_size
-        num = min(size, len(self.split) - self.at.step * size)
-        rates = self._rates(self.at.step)
-        loss = self.train_step.loss(batch, self.at, num, self.tally)
-        done = self.at.step + 1
+    def _train_step(self, batch: OnDevice, bar: Tracker) -> None:
+        state, size = self.state, self.recipe.batch_size
+        num = min(size, len(self.split) - state.step * size)
+        rates = self._rates(state.step)
+        loss = self.train_step.loss(batch, state, num, self.tally)
+        done = state.step + 1
         is_read = done % self._read_every == 0 or done == self.num_steps
         if is_read:
-            self._read(stop_signal)  # before the update, which must not use a loss of NaN
-        self.train_step.update(loss, rates, self.at.total_steps + 1)
-        at = self.at
-        at.step, at.total_steps = done, at.total_steps + 1
-        self.meter.count(num)
+            self._read_tally()  # before the update, which must not use a loss of NaN
+        self.train_step.update(loss, rates, state.total_steps + 1)
+        state.step = done
+        state.total_steps += 1
+        self.throughput.count(num)
         note = ""
         if is_read:
-            note = f"loss {at.train_loss:.3f}  error {at.train_error:.1%}  rate {rates.weights:.2g}"
-            self.logger.note_step(at.total_steps, at.train_loss, rates.weights)
+            loss_text = f"loss {state.train_loss:.3f}  error {state.train_error:.1%}"
+            note = f"{loss_text}  lr {rates.weights:.2g}"
+            self.logger.log_step(state.total_steps, state.train_loss, rates.weights)
         bar.advance(num, note=note)
         if (
             self.replicas.is_main
@@ -184,63 +189,66 @@ class Trainer:
             self.checkpointer.save(self._checkpoint(), is_best=False)
 
     def _begin_tally(self) -> torch.Tensor:
-        """Return the epoch's sums so far, on the device; with replicas the first one keeps them."""
-        at, device = self.at, self.train_step.place.devices[0]
-        sums = [at.loss_sum, at.num_wrong, at.num_seen]
+        """Return the epoch's sums so far, on the device; the main replica holds those of all."""
+        state = self.state
+        sums = [state.loss_sum, state.num_wrong, state.num_seen]
         if not self.replicas.is_main:
             sums = [0.0] * 3
-        return torch.tensor(sums, dtype=torch.float64, device=device)
+        return torch.tensor(sums, dtype=torch.float64, device=self.device)
 
-    def _read(self, stop_signal: StopSignal) -> None:
-        """Take the sums, and wishes to stop, of all replicas; see that the loss is a number.
+    def _read_tally(self) -> None:
+        """Add up the sums of all replicas and exchange stop requests; check the loss.
 
         Raises:
-            DivergedError: it is not.
+            DivergedError: if the loss is not finite.
         """
-        wish = torch.tensor([stop_signal.signal_number], dtype=torch.float64)
-        mine = torch.cat([self.tally.cpu(), wish])
-        rows = self.replicas.gather(mine)
-        self._asked = int(rows[:, 3].max())
+        requested = torch.tensor([self.stop_signal.signal_number], dtype=torch.float64)
+        rows = self.replicas.all_gather(torch.cat([self.tally.cpu(), requested]))
+        self._agreed_signal = int(rows[:, 3].max())
         loss_sum, wrong, seen = rows[:, :3].sum(dim=0).tolist()
-        at = self.at
+        state = self.state
         if not math.isfinite(loss_sum):
             size = self.recipe.batch_size
-            steps = range(at.num_seen // size, math.ceil(seen / size))
+            steps = range(state.num_seen // size, math.ceil(seen / size))
             raise self._diverged(f"the loss is {loss_sum}", steps)
-        if seen > at.num_seen:
-            self.last_loss = (loss_sum - at.loss_sum) / (seen - at.num_seen)
-        at.loss_sum, at.num_wrong, at.num_seen = loss_sum, int(wrong), int(seen)
+        if seen > state.num_seen:
+            self.last_loss = (loss_sum - state.loss_sum) / (seen - state.num_seen)
+        state.loss_sum, state.num_wrong, state.num_seen = loss_sum, int(wrong), int(seen)
 
-    def _rates(self, step: int) -> Rates:
-        return rates_at(self.recipe, self.at.epoch + step / self.num_steps, self.at.val_errors)
+    def _rates(self, step: int) -> LearningRates:
+        return learning_rates_at(
+            self.recipe, self.state.epoch + step / self.num_steps, self.state.val_errors
+        )
 
-    def _finish_epoch(self, stop_signal: StopSignal) -> None:
+    def _finish_epoch(self) -> None:
         """Validate, log, and write the checkpoints."""
-        row = {
-            "epoch": self.at.epoch + 1,
-            "steps": self.at.total_steps,
-            "learning_rate": self._rates(self.at.step - 1).weights,
-            "train_loss": self.at.train_loss,
-            "train_top1_error": self.at.train_error,
-            **self.meter.row(),
+        state = self.state
+        row: dict[str, Any] = {
+            "epoch": state.epoch + 1,
+            "steps": state.total_steps,
+            "learning_rate": self._rates(state.step - 1).weights,
+            "train_loss": state.train_loss,
+            "train_top1_error": state.train_error,
+            **self.throughput.row(),
         }
         is_best = True
         if len(self.dataset.splits.get("val", ())):
-            row["val"], is_best = self._validate(stop_signal)
-        self.at.next_epoch(row.get("val"), is_best=is_best)
+            row["val"], is_best = self._validate()
+        state.next_epoch(row.get("val"), is_best=is_best)
         if self.replicas.is_main:
             checkpoint = self._checkpoint()
-            self.logger.note_epoch(row)  # first: resuming drops a row too many, and adds none
+            self.logger.log_epoch(row)  # first: resuming can drop a row, but not add one
             self.checkpointer.save(checkpoint, is_best=is_best)
         left = self._seconds_left()
-        self.logger.say_epoch(row, self.recipe.epochs, is_best=is_best, seconds_left=left)
+        self.logger.report_epoch(row, self.recipe.epochs, is_best=is_best, seconds_left=left)
         if self.replicas.is_main and self._is_not_learning(row):
             crops, _ = first_crops(self.split, self.train_step.augmenter, 64)
-            loss, net = row["train_loss"], self.train_step.net
+            loss = row["train_loss"]
+            net = self.train_step.net
             for line in explain_not_learning(loss, row["epoch"], net, crops):
                 self.progress.say(line)
-            check = f"alexnet check {self.run.recipe} --data {self.dataset.name}"
-            self.progress.say(f"Find out whether this recipe can learn: {check}")
+            recipe, data = self.run.recipe, self.dataset.name
+            self.progress.say(hint("check_recipe", recipe=recipe, data=data))
 
     def _is_not_learning(self, row: dict) -> bool:
         epoch = row["epoch"]
@@ -256,89 +264,100 @@ class Trainer:
         )
 
     def _seconds_left(self) -> float:
-        """Return how long the rest will take at most, validation left out."""
-        images = (self.recipe.epochs - self.at.epoch) * len(self.split)
-        return 0.0 if self.is_finished() else self.meter.seconds_for(images)
+        """Return the longest time that the rest can take, without validation."""
+        images = (self.recipe.epochs - self.state.epoch) * len(self.split)
+        return 0.0 if self.is_finished() else self.throughput.seconds_for(images)
 
-    def _validate(self, stop_signal: StopSignal) -> tuple[dict[str, float], bool]:
-        """Return the errors, and whether top-1 is the least so far."""
+    def _validate(self) -> tuple[dict[str, float], bool]:
+        """Return the errors of the center view, and whether top-1 is the lowest so far."""
+
+        def stop_if_requested() -> None:
+            self._exchange_signals()
+            if self.stop_requested():
+                raise StoppedError
+
         try:
-            row = validate(
-                self.train_step,
-                self.dataset,
-                self.progress,
-                lambda: bool(self._ask_all(stop_signal)),
-            )
+            with self.train_step.ema.swapped():
+                (scores,) = score_split(
+                    Classifier(self.train_step.net, self.train_step.augmenter),
+                    self.dataset,
+                    "val",
+                    num_views=1,
+                    replicas=self.replicas,
+                    progress=self.progress,
+                    before_batch=stop_if_requested,
+                )
         except DivergedError as error:
-            raise self._diverged(str(error)) from error
+            raise self._diverged(error.problem) from error
         except StoppedError:
-            self._stop(stop_signal)
-        return row, row["top1_error"] < min(self.at.val_errors, default=math.inf)
+            self._stop()
+        return asdict(scores), scores.top1_error < min(self.state.val_errors, default=math.inf)
 
     # --- stopping and saving
 
-    def _wish(self, stop_signal: StopSignal) -> int:
-        """Return the signal that asks to stop.
+    def stop_requested(self) -> int:
+        """Return the signal that requests a stop, or 0.
 
-        Several replicas must stop at the same step, so they heed what they read of each other.
+        Several replicas must stop at the same step, so only a signal that all of them know counts.
         """
-        return stop_signal.signal_number if self.replicas.count == 1 else self._asked
+        if self.replicas.world_size == 1:
+            return self.stop_signal.signal_number
+        return self._agreed_signal
 
-    def _ask_all(self, stop_signal: StopSignal) -> int:
-        """As `_wish`, before a batch of validation, of which every replica has as many."""
-        if self.replicas.count > 1:
-            wishes = self.replicas.gather(torch.tensor([stop_signal.signal_number]))
-            self._asked = int(wishes.max())
-        return self._wish(stop_signal)
+    def _exchange_signals(self) -> None:
+        """Agree on a stop request before a batch of validation; all replicas have as many."""
+        if self.replicas.world_size > 1:
+            rows = self.replicas.all_gather(torch.tensor([self.stop_signal.signal_number]))
+            self._agreed_signal = int(rows.max())
 
-    def _stop_if_asked(self, stop_signal: StopSignal) -> None:
-        if self._wish(stop_signal):
-            self._stop(stop_signal)
+    def _stop_if_requested(self) -> None:
+        if self.stop_requested():
+            self._stop()
 
-    def _stop(self, stop_signal: StopSignal) -> NoReturn:
+    def _stop(self) -> NoReturn:
         """Save, and raise Stopped."""
         if self.replicas.is_main:
-            self._save_now(stop_signal)
+            self._save_now()
         self.replicas.barrier()
         raise Stopped(
-            f"stopped and saved at epoch {self.at.epoch + 1}, step {self.at.step}.\n"
-            "Run the same command with --resume to go on.",
-            self._wish(stop_signal),
+            f"stopped and saved at {self._where()}.", self.stop_requested(), hint=hint("resume")
         )
 
-    def _save_now(self, stop_signal: StopSignal) -> None:
+    def _where(self) -> str:
+        return f"epoch {self.state.epoch + 1}, step {self.state.step}"
+
+    def _save_now(self) -> None:
         """Save between two steps, with the sums of all steps so far.
 
         Several replicas only stop at a step at which all of them have read the sums.
         """
-        if self.replicas.count == 1:
-            self._read(stop_signal)
+        if self.replicas.world_size == 1:
+            self._read_tally()
         self.checkpointer.save(self._checkpoint(), is_best=False)
         self.checkpointer.wait()
 
-    def _kept(self, error: AlexNetError, stop_signal: StopSignal) -> AlexNetError:
-        """Save the last good step when the images fail; say so in the fault."""
-        if self.replicas.count > 1 or not self.at.total_steps:
+    def _save_after(self, error: AlexNetError) -> AlexNetError:
+        """Save the last complete step after an error of the dataset; return what to raise."""
+        if self.replicas.world_size > 1 or not self.state.total_steps:
             return error
-        self._save_now(stop_signal)
-        what = "\n".join(str(error).split("\n")[:2])
-        where = f"epoch {self.at.epoch + 1}, step {self.at.step}"
-        return type(error)(
-            f"{what}\nTraining was saved at {where}; when mended, go on with --resume."
+        self._save_now()
+        return error.replaced(
+            kept=f"Training was saved at {self._where()}.",
+            hint=hint("repair_and_resume", repair=error.hint or error.kept or ""),
         )
 
     def _checkpoint(self) -> Checkpoint:
-        """Copy everything that decides how the run goes on.
+        """Return a copy of everything that a resumed run needs.
 
         Raises:
-            DivergedError: a weight is not a finite number; nothing is to be published.
+            DivergedError: if a weight is not finite; nothing is published.
         """
-        checkpoint = self.train_step.checkpoint(self.dataset, self.at, self.began_from)
+        checkpoint = self.train_step.checkpoint(self.dataset, self.state, self.init_from)
         if bad := checkpoint.not_finite():
-            raise self._diverged(f"{bad} holds numbers that are not finite")
+            raise self._diverged(f"{bad} contains numbers that are not finite")
         return checkpoint
 
     def _diverged(self, what: str, steps: Sequence[int] = ()) -> DivergedError:
-        rate = self._rates(self.at.step).weights
-        noticed = Divergence(what, self.at, rate, self.last_loss, steps)
-        return noticed.end(self.run, self.train_step, self.split)
+        lr = self._rates(self.state.step).weights
+        found = Divergence(what, self.state, lr, self.last_loss, steps)
+        return found.report(self.run, self.train_step, self.split)

@@ -59,7 +59,7 @@ def test_phases_are_run_in_order_round_by_round_and_timed_apart():
 
 
 def test_replicas_repeat_as_often_as_the_slowest_of_them(monkeypatch):
-    monkeypatch.setattr(Replicas, "gather", lambda _, row: torch.stack([row, row * 0 + 0.019]))
+    monkeypatch.setattr(Replicas, "all_gather", lambda _, row: torch.stack([row, row * 0 + 0.019]))
     calls = []
 
     Clock(CPU, 0.3, Replicas(0, 2)).rate(lambda: calls.append(1))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from alexnet_cli.bench.kernels import Kernel, kernel_table, measure_kernels
+from alexnet_cli.bench.kernels import measure_kernels
 
 CPU = torch.device("cpu")
 
@@ -31,9 +31,3 @@ def test_kernels_of_a_gpu_are_its_own_and_not_torch_s_operators():
 
     assert kernels
     assert not any(kernel.name.startswith("aten::") for kernel in kernels)
-
-
-def test_long_names_are_cut_where_a_width_is_given():
-    lines = kernel_table([Kernel("x" * 50, 1.0, 0.001, 1.0)], width=20)
-
-    assert lines[1].endswith("  " + "x" * 17 + "...")

@@ -8,16 +8,16 @@ import torch
 
 from alexnet_cli.bench.clock import Clock
 from alexnet_cli.bench.stages import Steps, draw_batch, drawn_stats, measure_reading
-from alexnet_cli.data.dataset_ref import stats_of
 from alexnet_cli.data.shards.dataset import open_dataset
-from alexnet_cli.training.train_step import Place, TrainStep
+from alexnet_cli.distributed.device_plan import Runtime
+from alexnet_cli.training.train_step import TrainStep
 
 CPU = torch.device("cpu")
 NUM = 8
 
 
 def build(recipe, num_classes: int, stats) -> Steps:
-    train_step = TrainStep(replace(recipe, batch_size=NUM), num_classes, stats, Place((CPU,)))
+    train_step = TrainStep(replace(recipe, batch_size=NUM), num_classes, stats, Runtime((CPU,)))
     train_step.begin()
     drawn = draw_batch(NUM, len(stats.mean_image), num_classes)
     batch = tuple(torch.from_numpy(array) for array in drawn)
@@ -62,7 +62,7 @@ def test_step_on_the_drawn_batch_learns(steps):
 
 def test_steps_from_shards_take_full_batches_only_epoch_after_epoch(tiny_recipe, dataset):
     opened = open_dataset(dataset)  # 60 images: seven batches of eight and half a one
-    steps = build(tiny_recipe, len(opened.classes), stats_of(opened))
+    steps = build(tiny_recipe, len(opened.classes), opened.load_pixel_stats())
     split = opened.split("train")
     before, batches = weights(steps), steps.batches(split)
 
@@ -73,7 +73,7 @@ def test_steps_from_shards_take_full_batches_only_epoch_after_epoch(tiny_recipe,
 
 def test_reader_and_its_two_halves_are_timed(tiny_recipe, dataset):
     opened = open_dataset(dataset)
-    steps = build(tiny_recipe, len(opened.classes), stats_of(opened))
+    steps = build(tiny_recipe, len(opened.classes), opened.load_pixel_stats())
     split = opened.split("train")
 
     found = measure_reading(split, steps.clock)

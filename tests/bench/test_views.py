@@ -6,9 +6,9 @@ import torch
 from alexnet_cli.bench.clock import Clock
 from alexnet_cli.bench.stages import draw_batch, drawn_stats
 from alexnet_cli.bench.views import first_of, measure_views
-from alexnet_cli.data.dataset_ref import stats_of
 from alexnet_cli.data.shards.dataset import open_dataset
-from alexnet_cli.training.train_step import Place, TrainStep
+from alexnet_cli.distributed.device_plan import Runtime
+from alexnet_cli.training.train_step import TrainStep
 
 CPU = torch.device("cpu")
 
@@ -16,8 +16,8 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("has_dataset", [True, False])
 def test_evaluation_and_passes_are_both_timed(has_dataset, tiny_recipe, dataset):
     opened = open_dataset(dataset) if has_dataset else None
-    stats = stats_of(opened) if opened else drawn_stats(112)
-    train_step = TrainStep(tiny_recipe, 10, stats, Place((CPU,)))
+    stats = opened.load_pixel_stats() if opened else drawn_stats(112)
+    train_step = TrainStep(tiny_recipe, 10, stats, Runtime((CPU,)))
     train_step.begin()
     images = torch.from_numpy(draw_batch(4, 112, 10)[0])
 

@@ -90,7 +90,7 @@ def test_wrong_parameters_are_the_parser_s_own():
 def test_signal_ends_the_work_with_its_code(number, exit_code):
     result = run(lambda: os.kill(os.getpid(), number))
     assert result.exit_code == exit_code
-    assert "run the same command" in result.stderr
+    assert "Run the same command" in result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -110,7 +110,6 @@ def test_hangup_that_is_ignored_stays_so_as_under_nohup():
 
 @pytest.mark.parametrize("name", ["a\nb.jpg", "folder\n/c.jpg", "x\ny=z\n"])
 def test_line_break_in_a_name_ends_no_line_of_the_message(name: str):
-    """The deliberate ones stay, also where a name is nothing but a line break."""
     app = typer.Typer(cls=ErrorBoundary, pretty_exceptions_enable=False)
 
     @app.callback()
@@ -119,9 +118,9 @@ def test_line_break_in_a_name_ends_no_line_of_the_message(name: str):
 
     @app.command()
     def work(names: list[str], option: str = "") -> None:
-        raise CheckpointError(f"{option}: cut\n{names[0]} is kept.\nTake another.")
+        raise CheckpointError(f"{option}: cut.", kept=f"{names[0]} is kept.", hint="Take another.")
 
     result = CliRunner().invoke(app, ["work", name, f"--option={name}", "\n", "/"])
 
     shown = name.replace("\n", r"\n")
-    assert result.stderr == f"error: {shown}: cut\n{shown} is kept.\nTake another.\n"
+    assert result.stderr == f"error: {shown}: cut.\n{shown} is kept.\nTake another.\n"

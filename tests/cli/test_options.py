@@ -3,7 +3,7 @@ import typing
 import typer
 
 from alexnet_cli.cli import options
-from alexnet_cli.distributed.precision import PRECISIONS
+from alexnet_cli.distributed.runtime_config import PRECISIONS
 
 
 def test_every_shared_option_says_what_it_is_for():

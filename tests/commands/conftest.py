@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import evaluate
 from PIL import Image
 
 from alexnet_cli.data.demo.images import CLASSES, draw_jpeg
 from alexnet_cli.data.pca import pca
-from alexnet_cli.inference.evaluate import evaluate
 from alexnet_cli.inference.export import ExportResult, export
-from alexnet_cli.prep.build import PrepOptions, prep
+from alexnet_cli.prep.build import prep
+from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def two_class_dataset(tmp_path_factory) -> Path:
         for split in ("train", "val"):
             (folder / "source" / split / name).mkdir(parents=True)
             (folder / "source" / split / name / "0.JPEG").write_bytes(draw(label))
-    prep(folder / "source", folder / "dataset", PrepOptions(size=112), num_workers=1)
+    prep(PrepRequest(folder / "source", folder / "dataset", PrepOptions(size=112), workers=1))
     pca(folder / "dataset")
     return folder / "dataset"
 
@@ -166,7 +167,7 @@ def predictions(runs, dataset, tmp_path_factory) -> list[Path]:
     for run in (runs.first, runs.second):
         paths.append(tmp_path_factory.mktemp("predictions") / f"{run.name}.npz")
         checkpoint = run / "best.safetensors"
-        evaluate(checkpoint, dataset, num_views=1, predictions_path=paths[-1], device="cpu")
+        evaluate(checkpoint, dataset, num_views=1, predictions=paths[-1])
     return paths
 
 

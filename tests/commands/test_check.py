@@ -23,7 +23,7 @@ CIFAR = ("cifar-13pct", *FASTER)
 HOPELESS = (*CIFAR, "--set", "learning_rate=1e-9", "--steps", 5)
 KEYS = {
     *("recipe", "data", "classes", "chance_loss", "first_loss"),
-    *("signals", "overfit", "faults"),
+    *("layers", "overfit", "faults"),
 }
 
 
@@ -49,7 +49,7 @@ def of_cifar() -> dict:
 # --- a recipe that is right
 
 
-def test_json_has_signals_and_the_batch(of_paper):
+def test_json_has_statistics_and_the_batch(of_paper):
     assert set(of_paper) == KEYS
     about = (of_paper["recipe"], of_paper["data"], of_paper["classes"])
     assert about == ("paper", "drawn images", 10)
@@ -59,39 +59,39 @@ def test_json_has_signals_and_the_batch(of_paper):
     assert of_paper["faults"] == []
 
 
-def test_json_has_a_signal_of_every_layer_that_info_shows(answer, of_paper):
+def test_json_has_statistics_of_every_layer_that_info_shows(answer, of_paper):
     layers = [layer["name"] for layer in answer("info", *SMALL)["layers"]]
 
-    assert [signal["name"] for signal in of_paper["signals"]] == layers
-    for signal in of_paper["signals"]:
-        assert set(signal) == {"name", "scale", "spread", "silent"}
-        assert signal["scale"] >= signal["spread"] > 0
-        assert 0 <= signal["silent"] < 1
+    assert [row["name"] for row in of_paper["layers"]] == layers
+    for row in of_paper["layers"]:
+        assert set(row) == {"name", "rms", "std", "dead_fraction"}
+        assert row["rms"] >= row["std"] > 0
+        assert 0 <= row["dead_fraction"] < 1
 
 
 def test_json_has_the_loss_before_every_update_of_the_batch(of_cifar):
     one = of_cifar["overfit"]
 
-    assert set(one) == {"images", "rate", "losses", "learned"}
+    assert set(one) == {"images", "learning_rate", "losses", "learned"}
     assert (one["images"], one["learned"]) == (10, True)
-    assert one["rate"] == pytest.approx(0.003)
+    assert one["learning_rate"] == pytest.approx(0.003)
     assert one["losses"][0] == pytest.approx(math.log(10), abs=0.1)
     assert one["losses"][-1] <= 0.05 < min(one["losses"][:-1])
     assert len(one["losses"]) < 300
 
 
-def test_table_shows_what_json_tells(of_cifar, shown):
+def test_table_shows_the_values_of_json(of_cifar, shown):
     found, text = of_cifar, shown("check", *CIFAR)
 
-    assert "cifar-13pct as drawn, on drawn images" in text
-    for signal in found["signals"]:
-        (line,) = [line for line in text.splitlines() if f" {signal['name']} " in line]
-        assert f"{signal['scale']:.3g}" in line
-        assert f"{signal['spread']:.3g}" in line
-        assert f"{signal['silent']:.0%}" in line
+    assert "cifar-13pct, untrained, on drawn images" in text
+    for row in found["layers"]:
+        (line,) = [line for line in text.splitlines() if f" {row['name']} " in line]
+        assert f"{row['rms']:.3g}" in line
+        assert f"{row['std']:.3g}" in line
+        assert f"{row['dead_fraction']:.0%}" in line
     assert f"first loss {found['first_loss']:.3f}; chance level is ln(10) = 2.303" in text
     steps = len(found["overfit"]["losses"])
-    assert f"10 images learned in {steps} steps at rate 0.003" in text
+    assert f"one batch of 10 images overfitted in {steps} steps at learning rate 0.003" in text
 
 
 def test_same_command_finds_the_same_and_leaves_no_file(answer, of_cifar, tmp_path, monkeypatch):
@@ -104,7 +104,7 @@ def test_same_command_finds_the_same_and_leaves_no_file(answer, of_cifar, tmp_pa
 def test_another_seed_draws_other_weights_and_images(of_cifar):
     other = check(*CIFAR, "--set", "seed=1")
 
-    assert other["signals"] != of_cifar["signals"]
+    assert other["layers"] != of_cifar["layers"]
     assert other["overfit"]["learned"]
 
 
@@ -113,7 +113,7 @@ def test_split_classifier_and_a_linear_layer_can_be_checked(answer):
 
     found = answer("check", "pretrain-2011", *sizes)
 
-    assert "bottleneck" in [signal["name"] for signal in found["signals"]]
+    assert "bottleneck" in [row["name"] for row in found["layers"]]
     assert found["overfit"]["learned"]
 
 
@@ -151,14 +151,14 @@ def test_images_of_a_dataset_are_the_centres_of_its_first(answer, dataset, unhar
     with torch.no_grad():
         rms = net.conv1(crops).square().mean().sqrt().item()
         scores = net.eval()(crops)
-    assert found["signals"][0]["scale"] == pytest.approx(rms, rel=1e-3)
+    assert found["layers"][0]["rms"] == pytest.approx(rms, rel=1e-3)
     for count, loss in ((32, found["first_loss"]), (10, found["overfit"]["losses"][0])):
         probs = scores[:count].double().softmax(dim=1)[torch.arange(count), labels[:count]]
         assert loss == pytest.approx(-probs.log().mean().item(), abs=1e-6)
     unchanged()
 
 
-def test_dataset_of_two_images_is_learned_by_heart(answer, two_class_dataset):
+def test_dataset_of_two_images_is_overfitted(answer, two_class_dataset):
     found = answer("check", *CIFAR, "--data", two_class_dataset)
 
     assert found["classes"] == 2
@@ -166,7 +166,7 @@ def test_dataset_of_two_images_is_learned_by_heart(answer, two_class_dataset):
     assert (found["overfit"]["images"], found["overfit"]["learned"]) == (2, True)
 
 
-def test_images_smaller_than_the_patches_are_refused(fails, dataset):
+def test_images_smaller_than_the_crops_are_refused(fails, dataset):
     failure = fails(3, "check", "paper", "--data", dataset)
 
     assert "images of 112 pixels" in failure.message
@@ -200,11 +200,14 @@ def test_recipe_that_cannot_learn_is_exit_6_after_its_table(fails, settings, lay
 
     failure = fails(6, "check", *CIFAR, *wrong, "--steps", 5)
 
-    assert "recipe cifar-13pct: 10 images are not learned in 5 steps" in failure.message
+    assert (
+        "recipe cifar-13pct: it does not overfit one batch of 10 images in 5 steps"
+        in failure.message
+    )
     assert "(loss 2.30" in failure.message
-    assert f"least is left of them after {layer}." in failure.message
-    assert "10 images not learned in 5 steps" in failure.stdout
-    assert "cifar-13pct as drawn" in failure.stdout
+    assert f"images are most alike after layer {layer}." in failure.message
+    assert "one batch of 10 images not overfitted in 5 steps" in failure.stdout
+    assert "cifar-13pct, untrained" in failure.stdout
 
 
 def test_recipe_that_cannot_learn_still_answers_in_json(alexnet):
@@ -227,7 +230,7 @@ def test_recipe_that_cannot_learn_still_answers_in_json(alexnet):
         (("nonsense",), "no recipe 'nonsense'"),
         (("paper", "--set", "depth=9"), "no field depth"),
         (("paper", "--set", "crop_size"), "field=value"),
-        (("paper", "--set", "crop_size=20"), "nothing is left"),
+        (("paper", "--set", "crop_size=20"), "has no pixels"),
     ],
 )
 def test_recipe_that_does_not_exist_is_exit_2(fails, wrong, word):
@@ -250,7 +253,7 @@ def test_json_of_a_batch_that_diverged_is_json(alexnet):
     json.loads(result.stdout, parse_constant=refuse)
 
 
-def test_advice_of_a_run_that_guesses_checks_the_same_network(alexnet, dataset, tmp_path):
+def test_advice_of_a_run_at_chance_level_checks_the_same_network(alexnet, dataset, tmp_path):
     changes = ("width=0.0625", "crop_size=99", "batch_size=16", "learning_rate=1e-9")
     settings = [f"--set={change}" for change in changes]
     run = ("train", dataset, "--run", tmp_path / "run", "--epochs", 1, "--device", "cpu")

@@ -22,16 +22,16 @@ ON_CPU = ("--device", "cpu")
 @pytest.fixture(scope="module")
 def whole(runs) -> Checkpoint:
     """A resumable checkpoint. Read only."""
-    return load_checkpoint(runs.first / "last.safetensors", with_velocity=True)
+    return load_checkpoint(runs.first / "last.safetensors", with_optimizer=True)
 
 
 def with_weights(whole: Checkpoint, change) -> Checkpoint:
-    """Return the checkpoint with other weights; velocity changed likewise."""
-    weights, velocity = (
+    """Return the checkpoint with other weights; optimizer state changed likewise."""
+    weights, optimizer = (
         {change(name, t)[0]: change(name, t)[1] for name, t in kind.items()}
-        for kind in (whole.weights, whole.velocity)
+        for kind in (whole.weights, whole.optimizer)
     )
-    return replace(whole, weights=weights, velocity=velocity)
+    return replace(whole, weights=weights, optimizer=optimizer)
 
 
 # --- files that hold something else
@@ -82,7 +82,7 @@ def test_file_that_would_fill_the_memory_is_refused_before_its_tensors_are_read(
     fails, whole, tmp_path, monkeypatch, make
 ):
     path = make(whole, tmp_path)
-    monkeypatch.setattr(checkpoint_module, "read_tensors", lambda _: pytest.fail("it is read"))
+    monkeypatch.setattr(checkpoint_module, "_read_tensors", lambda _: pytest.fail("it is read"))
     began = time.process_time()
 
     message = fails(3, "info", path).message
@@ -125,7 +125,8 @@ def renamed(name, tensor):
 
 def extra(whole):
     more = {"conv9.weight": np.zeros(3, np.float32)}
-    return replace(whole, weights=whole.weights | more, velocity=whole.velocity | more)
+    buffers = {"conv9.weight.momentum_buffer": np.zeros(3, np.float32)}
+    return replace(whole, weights=whole.weights | more, optimizer=whole.optimizer | buffers)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def extra(whole):
         (lambda whole: with_weights(whole, half), "is float16, not float32"),
         (lambda whole: with_weights(whole, double), "is float64, not float32"),
         (lambda whole: with_weights(whole, renamed), "there is no conv1.weight; there is no"),
-        (extra, "conv9.weight is none of it"),
+        (extra, "conv9.weight is not part of it"),
     ],
     ids=["half", "double", "renamed", "extra"],
 )
@@ -187,26 +188,26 @@ def test_names_of_data_parallelism_are_read_by_every_command(
     assert answer("train", dataset, *new)["epochs"] == 1
 
 
-def test_run_whose_velocity_does_not_fit_its_weights_is_not_resumed(
+def test_run_whose_momentum_does_not_fit_its_weights_is_not_resumed(
     fails, dataset, runs, whole, tmp_path
 ):
     run = tmp_path / "run"
     run.mkdir()
-    cut = {name: tensor[:1] for name, tensor in whole.velocity.items()}
-    save_checkpoint(run / "last.safetensors", replace(whole, velocity=cut))
+    cut = {name: tensor[:1] for name, tensor in whole.optimizer.items()}
+    save_checkpoint(run / "last.safetensors", replace(whole, optimizer=cut))
 
     failure = fails(3, "train", dataset, "--run", run, "--resume", *ON_CPU)
 
-    assert "its velocity does not fit its weights" in failure.message
+    assert "its momentum_buffer does not fit its weights" in failure.message
 
 
-def test_fields_that_an_older_version_lacked_are_the_paper_s(answer, dataset, whole, tmp_path):
-    """As a file of version 0.1 that knew nothing of averages, smoothing and events."""
+def test_fields_that_are_missing_are_the_paper_s(answer, dataset, whole, tmp_path):
+    """As a file of a version without averages, smoothing and milestones."""
     path = tmp_path / "older.safetensors"
     save_checkpoint(path, whole)
     content = path.read_bytes()
-    assert b"average_decay" in content
-    newer = {"average_decay", "label_smoothing", "events", "until_train_error", "imports"}
+    assert b"ema_decay" in content
+    newer = {"ema_decay", "label_smoothing", "milestones", "until_train_error", "init_layers"}
 
     class Older:
         """A recipe that writes fewer fields."""
@@ -219,7 +220,7 @@ def test_fields_that_an_older_version_lacked_are_the_paper_s(answer, dataset, wh
             return json.dumps({n: value for n, value in fields.items() if n not in newer})
 
     save_checkpoint(path, replace(whole, recipe=Older()))
-    assert b"average_decay" not in path.read_bytes()
+    assert b"ema_decay" not in path.read_bytes()
 
     assert load_checkpoint(path).recipe == whole.recipe
 

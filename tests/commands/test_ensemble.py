@@ -8,9 +8,11 @@ import torch
 from helpers import Listener
 
 from alexnet_cli.distributed.precision import SLOW_BF16
+from alexnet_cli.inference import classifier
 from alexnet_cli.inference.ensemble import search_weights, weighted_sum
 from alexnet_cli.inference.metrics import topk_credit
 from alexnet_cli.inference.predictions import load_predictions
+from alexnet_cli.model import checkpoint as checkpoint_module
 
 ON_CPU = ("--device", "cpu")
 
@@ -138,6 +140,26 @@ def test_bad_member_is_found_before_any_is_run(
     assert "made for 10 classes" in fails(3, "ensemble", *elsewhere).message
 
 
+def test_checkpoints_are_loaded_once_and_their_networks_built_once(
+    answer, runs, dataset, predictions, monkeypatch
+):
+    calls = []
+    for module, name in ((checkpoint_module, "load_checkpoint"), (classifier, "build_network")):
+        real = getattr(module, name)
+
+        def counted(*arguments, name=name, real=real):
+            calls.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(module, name, counted)
+    members = (runs.first / "best.safetensors", runs.second / "best.safetensors")
+
+    found = answer("ensemble", *members, "--data", dataset, "--views", 1, *ON_CPU)
+
+    assert calls == ["load_checkpoint", "build_network"] * 2
+    assert found["log_loss"] == answer("ensemble", *predictions)["log_loss"]
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no arrays here"])
 def test_member_that_is_no_predictions_file_is_named(fails, predictions, tmp_path, content):
     path = tmp_path / "bad.npz"
@@ -206,8 +228,11 @@ def test_search_equals_trying_every_step_by_hand():
 
 
 @pytest.mark.parametrize("weights", ["", "1", "1,2,3", "1,x", "0,0", "-1,2", "nan,1", "inf,1"])
-def test_weights_that_make_no_sense_are_exit_2(fails, predictions, weights):
-    assert "--weights" in fails(2, "ensemble", *predictions, "--weights", weights).message
+def test_invalid_weights_are_exit_2(fails, predictions, weights):
+    assert (
+        f"weights {weights!r}: write equal"
+        in fails(2, "ensemble", *predictions, "--weights", weights).message
+    )
 
 
 # --- precision

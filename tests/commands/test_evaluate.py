@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import evaluate
 
 from alexnet_cli.distributed.precision import BF16_INSTRUCTIONS, SLOW_BF16
-from alexnet_cli.inference.evaluate import evaluate
 from alexnet_cli.inference.predictions import load_predictions
 from alexnet_cli.model.network import AlexNet
 
@@ -17,7 +17,7 @@ ON_CPU = ("--device", "cpu")
 def ten(checkpoint, dataset, tmp_path_factory) -> dict:
     """What ten views of the checkpoint give, with a predictions file."""
     path = tmp_path_factory.mktemp("ten") / "predictions.npz"
-    return asdict(evaluate(checkpoint, dataset, predictions_path=path, device="cpu"))
+    return asdict(evaluate(checkpoint, dataset, predictions=path))
 
 
 def test_json_has_ten_views_and_the_center(answer, checkpoint, dataset, ten):

@@ -1,12 +1,17 @@
 import json
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from helpers import CPU
 
 import alexnet_cli.inference.export as export_module
-from alexnet_cli.distributed.device_plan import choose_devices
+from alexnet_cli.distributed.device_plan import Runtime
+from alexnet_cli.errors import CheckpointError
 from alexnet_cli.inference.classifier import load_classifier
+from alexnet_cli.inference.export import _check_equal
 from alexnet_cli.onnx.runtime import load_onnx
 
 
@@ -17,7 +22,7 @@ def quick_check(monkeypatch):
     monkeypatch.setattr(export_module, "CHECKED_VIEWS", 1)
 
 
-def test_json_says_how_near_to_torch_it_is(answer, checkpoint, tmp_path):
+def test_json_has_the_difference_from_torch(answer, checkpoint, tmp_path):
     path = tmp_path / "model.onnx"
     found = answer("export", checkpoint, "-o", path)
     assert found["onnx"] == str(path)
@@ -39,10 +44,10 @@ def test_ten_views_are_as_near_to_torch(exported):
 def test_views_are_inside_the_file(answer, checkpoint, tmp_path, quick_check):
     path = tmp_path / "model.onnx"
     assert answer("export", checkpoint, "-o", path, "--views", 10)["views"] == 10
-    assert load_onnx(path, "cpu").views == 10
+    assert load_onnx(path, "cpu").info.views == 10
 
 
-def test_exported_file_passes_the_checker_and_says_where_it_is_from(onnx_model):
+def test_exported_file_passes_the_checker_and_has_its_origin(onnx_model):
     model = onnx.load(onnx_model)
     onnx.checker.check_model(model, full_check=True)
     about = json.loads({entry.key: entry.value for entry in model.metadata_props}["alexnet"])
@@ -53,9 +58,9 @@ def test_exported_file_passes_the_checker_and_says_where_it_is_from(onnx_model):
 
 
 def test_exported_file_gives_torch_probabilities(checkpoint, onnx_model):
-    classifier, _ = load_classifier(checkpoint, choose_devices("cpu"))
+    classifier, _ = load_classifier(checkpoint, Runtime((CPU,)))
     exported = load_onnx(onnx_model, "cpu")
-    size = exported.image_size
+    size = exported.info.image_size
     images = np.random.default_rng(5).integers(0, 256, (5, size, size, 3), dtype=np.uint8)
     expected = classifier.probabilities(images, classifier.views(10)).mean(axis=0)
     np.testing.assert_allclose(exported.probabilities(images), expected, atol=1e-4)
@@ -75,7 +80,7 @@ def test_existing_file_is_replaced_only_by_force(fails, answer, checkpoint, tmp_
     assert "--force" in fails(3, "export", checkpoint, "-o", path).message
     assert path.read_text() == "mine"
     answer("export", checkpoint, "-o", path, "--force")
-    assert load_onnx(path, "cpu").views == 1
+    assert load_onnx(path, "cpu").info.views == 1
 
 
 def test_model_that_differs_gets_no_file(fails, checkpoint, tmp_path, monkeypatch, quick_check):
@@ -95,22 +100,17 @@ def test_model_that_differs_gets_no_file(fails, checkpoint, tmp_path, monkeypatc
     ],
 )
 def test_probabilities_may_differ_by_rounding_only(found, fault):
-    compared = export_module._Comparison()
-    compared.add(np.array([[0.6, 0.4], [0.3, 0.7]]), np.array(found))
-    compared.add(np.array([[0.6, 0.4]]), np.array([[0.6, 0.4]]))
-    assert fault in compared.fault()
-    assert bool(compared.fault()) == bool(fault)
-    assert compared.images == 3
+    with pytest.raises(CheckpointError, match=fault) if fault else nullcontext():
+        _check_equal(np.array([[0.6, 0.4], [0.3, 0.7]]), np.array(found), Path("a.onnx"))
 
 
 @pytest.mark.parametrize(("gap", "is_fault"), [(8e-7, False), (8e-5, True)])
-def test_another_first_class_is_a_fault_unless_the_two_are_as_good_as_equal(gap, is_fault):
-    compared = export_module._Comparison()
-    first, second = 0.5 + gap / 2, 0.5 - gap / 2
-    compared.add(np.array([[first, second]]), np.array([[second, first]]))
-    assert compared.top1_differing == 1
-    expected = "its first class is not torch's for 1 images" if is_fault else ""
-    assert compared.fault() == expected
+def test_another_first_class_is_a_fault_unless_the_two_are_nearly_equal(gap, is_fault):
+    expected = np.array([[0.6, 0.4], [0.5 + gap / 2, 0.5 - gap / 2]])
+    found = np.array([[0.6, 0.4], [0.5 - gap / 2, 0.5 + gap / 2]])
+    match = "its first class is not torch's for 1 images"
+    with pytest.raises(CheckpointError, match=match) if is_fault else nullcontext():
+        _check_equal(expected, found, Path("a.onnx"))
 
 
 def test_model_that_differs_leaves_the_old_file(
@@ -141,10 +141,10 @@ def test_three_views_and_no_output_are_refused(wrong_command_line, checkpoint, t
 
 
 def test_network_that_predict_would_refuse_is_not_written(fails, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("alexnet_cli.onnx.allowance.MEMORY_BYTES", 0)
+    monkeypatch.setattr("alexnet_cli.onnx.model_file.MAX_PRODUCTS", 0)
 
     message = fails(3, "export", checkpoint, "-o", tmp_path / "a.onnx").message
 
     assert "a.onnx: " in message
-    assert "needs more memory than is allowed" in message
+    assert "take more time than is allowed" in message
     assert list(tmp_path.iterdir()) == []

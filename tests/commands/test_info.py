@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 # Kernels times inputs, plus biases: original sizes, two columns (section 3.5).
@@ -41,7 +44,7 @@ def test_settings_change_the_table(answer):
     assert narrow["parameters"] < 60_965_224 / 3
 
 
-def test_checkpoint_tells_its_network_and_origin(answer, shown, checkpoint, dataset):
+def test_checkpoint_is_described_with_its_network_and_origin(answer, shown, checkpoint, dataset):
     found = answer("info", checkpoint)
     assert found["classes"] == 10
     assert found["layers"][-1] == {"name": "fc8", "output": [10], "parameters": 256 * 10 + 10}
@@ -58,14 +61,14 @@ def test_file_that_is_no_checkpoint_is_refused(fails, tmp_path, content):
     assert "not an alexnet checkpoint" in failure.message
 
 
-def test_onnx_model_tells_its_network_and_origin(answer, onnx_model, checkpoint):
+def test_onnx_model_is_described_with_its_network_and_origin(answer, onnx_model, checkpoint):
     found = answer("info", onnx_model)
     assert found["kind"] == "onnx"
     assert found["layers"] == answer("info", checkpoint)["layers"]
     assert found["about"]["weights"]
 
 
-def test_dataset_tells_its_splits(answer, shown, dataset):
+def test_dataset_is_described_with_its_splits(answer, shown, dataset):
     found = answer("info", dataset)
     assert (found["kind"], found["classes"]) == ("dataset", 10)
     train = found["splits"]["train"]
@@ -74,7 +77,7 @@ def test_dataset_tells_its_splits(answer, shown, dataset):
     assert found["about"]["dataset"] in shown("info", dataset)
 
 
-def test_dataset_is_told_without_torch(needs_no_torch, dataset):
+def test_dataset_is_described_without_torch(needs_no_torch, dataset):
     needs_no_torch("info", dataset)
 
 
@@ -85,4 +88,25 @@ def test_folder_that_is_no_dataset_is_refused(fails, tmp_path):
 def test_unknown_thing_or_field_is_exit_2(fails, checkpoint):
     assert "paper, no-dropout" in fails(2, "info", "nonsense").message
     assert "no field" in fails(2, "info", "--set", "nonsense=1").message
-    assert "--set changes recipes" in fails(2, "info", checkpoint, "--set", "epochs=1").message
+    assert "is not a recipe" in fails(2, "info", checkpoint, "--set", "epochs=1").message
+
+
+WITHOUT_TORCH = (
+    "import sys\n"
+    "from alexnet_cli.cli.app import app\n"
+    "app(sys.argv[1:], standalone_mode=False)\n"
+    "sys.exit('torch' in sys.modules or 'onnxruntime' in sys.modules)"
+)
+
+
+@pytest.mark.parametrize("name", ["paper", "checkpoint", "onnx_model", "recipes"])
+def test_networks_are_described_without_torch(request, name: str):
+    """It takes seconds and 800 MB to import."""
+    arguments = ["info", name]
+    if name == "recipes":
+        arguments = ["recipes"]
+    elif name != "paper":
+        arguments = ["info", str(request.getfixturevalue(name))]
+
+    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0

@@ -42,7 +42,7 @@ def test_json_has_the_most_probable_classes_in_order(answer, checkpoint, images)
         assert row["wnid"] == f"n{90000001 + row['label']}"
 
 
-def test_top_says_how_many_classes_are_shown(onnx_answer, images):
+def test_top_limits_the_classes_that_are_shown(onnx_answer, images):
     (all_of_them,) = probabilities_of(onnx_answer(images / "b.jpg", "--top", 99))
     assert sum(all_of_them.values()) == pytest.approx(1, abs=1e-5)
     assert len(all_of_them) == 10

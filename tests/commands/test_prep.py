@@ -122,11 +122,11 @@ def test_truncated_archive_is_refused(fails, release, tmp_path, share):
     archive = tmp_path / "cut" / "ILSVRC2012_img_train.tar"
     os.truncate(archive, int(share * archive.stat().st_size))
     failure = fails(3, "prep", tmp_path / "cut", tmp_path / "new", "--workers", 1)
-    assert "ILSVRC2012_img_train.tar: the archive is cut or damaged" in failure.message
+    assert "ILSVRC2012_img_train.tar: cut or damaged" in failure.message
     assert not (tmp_path / "new").exists()
 
 
-def test_folder_with_other_files_is_left_as_it_is(fails, release, tmp_path, unharmed):
+def test_folder_with_other_files_is_unchanged(fails, release, tmp_path, unharmed):
     (tmp_path / "mine" / "deep").mkdir(parents=True)
     (tmp_path / "mine" / "deep" / "thesis.txt").write_text("years of work")
     check = unharmed(tmp_path / "mine")
@@ -134,10 +134,10 @@ def test_folder_with_other_files_is_left_as_it_is(fails, release, tmp_path, unha
     check()
 
 
-def test_output_that_is_a_file_is_left_as_it_is(fails, release, tmp_path):
+def test_output_that_is_a_file_is_unchanged(fails, release, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     message = fails(4, "prep", release, tmp_path / "thesis.txt").message
-    assert "is a file, not a folder; it is left as it is" in message
+    assert "is a file, not a folder.\nIt is left as it is." in message
     fails(4, "prep", release, tmp_path / "thesis.txt" / "below")
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
@@ -152,7 +152,7 @@ def test_read_only_output_is_exit_4(fails, release, tmp_path, monkeypatch):
     assert str(tmp_path / "new") in failure.message
 
 
-def test_full_disk_names_the_file_and_the_same_command_goes_on(
+def test_full_disk_names_the_file_and_the_same_command_continues(
     fails, answer, release, dataset, tmp_path, monkeypatch
 ):
     fsync, calls = os.fsync, []
@@ -168,14 +168,14 @@ def test_full_disk_names_the_file_and_the_same_command_goes_on(
         crop.setattr(os, "fsync", fill_up)
         message = fails(4, *arguments).message
     assert "disk full: " in message
-    assert "Finished shards are kept. Make room and run the same command again." in message
+    assert "Finished shards are kept.\nMake room and run the same command again." in message
     assert str(tmp_path / "new") in message
     assert not list(tmp_path.rglob("*.partial"))
     answer(*arguments)
     assert prepared(tmp_path / "new") == prepared(dataset)
 
 
-def test_stopped_prep_goes_on_with_the_same_command(
+def test_stopped_prep_continues_with_the_same_command(
     fails, alexnet, release, dataset, tmp_path, monkeypatch
 ):
     make_shard = shard_pool.make_shard
@@ -189,7 +189,7 @@ def test_stopped_prep_goes_on_with_the_same_command(
     with monkeypatch.context() as crop:
         crop.setattr(shard_pool, "make_shard", stop_at_third)
         message = fails(130, *arguments).message
-    assert "stopped: 2 of 5 shards are done; run the same command to go on." in message
+    assert "stopped: 2 of 5 shards are done.\nRun the same command to continue." in message
     assert not list(tmp_path.rglob("*.partial"))
     assert not (tmp_path / "new" / "index.json").exists()
     again = alexnet(*arguments)
@@ -206,8 +206,8 @@ def test_values_outside_their_range_are_refused(wrong_command_line, option, valu
 
 
 def test_layouts_on_the_command_line_are_those_that_are_read(wrong_command_line):
-    said = wrong_command_line("prep", "anywhere", "new", "--layout", "lmdb")
-    assert all(f"'{name}'" in said for name in LAYOUTS)
+    message = wrong_command_line("prep", "anywhere", "new", "--layout", "lmdb")
+    assert all(f"'{name}'" in message for name in LAYOUTS)
 
 
 def test_layout_is_said_and_can_be_named(alexnet, release, tmp_path):
@@ -237,7 +237,7 @@ def test_wrong_layout_says_what_it_needs(fails, class_folders, tmp_path):
 def test_source_that_is_no_path_is_exit_2(fails, tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     message = fails(2, "prep", "--", source, "new").message
-    assert re.search("nothing was (fetched or )?run", message)
+    assert re.search("(?i)nothing was (fetched or )?run", message)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -318,7 +318,7 @@ def start_prep(source: Path, folder: Path, *options: str) -> subprocess.Popen:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory) -> Path:
-    """Class folders of so many images that prep is at work for seconds."""
+    """Class folders of enough images to keep prep at work for seconds."""
     folder = tmp_path_factory.mktemp("many")
     for label, name in enumerate(("cat", "dog")):
         (folder / name).mkdir()
@@ -360,14 +360,14 @@ def test_signal_ends_prep_with_what_is_done_and_no_traces(many, tmp_path, number
         message = process.communicate(timeout=20)[1]
         assert time.monotonic() - began < 10
         assert process.returncode == 128 + number, message
-        assert "of 100 shards are done; run the same command to go on." in message
+        assert "of 100 shards are done.\nRun the same command to continue." in message
         assert "Traceback" not in message
         assert not list(tmp_path.rglob("*.partial"))
     finally:
         end_group(process)
 
 
-def test_killed_worker_is_exit_4_that_says_of_what(many, tmp_path):
+def test_killed_worker_is_exit_4_that_names_the_cause(many, tmp_path):
     process = start_prep(many, tmp_path / "new", *LONG)
     try:
         os.kill(worker_of(process.pid), signal.SIGKILL)
@@ -483,7 +483,7 @@ def test_names_with_line_breaks_and_terminal_codes_are_escaped_and_keep_csv_and_
     (class_folders / "on\nly").mkdir()
     shutil.copy(bad, class_folders / "on\nly" / "x\ny.jpg")
     lost = fails(3, "prep", class_folders, tmp_path / "new\none", *OPTIONS).message
-    assert r"The first is on\nly/x\ny.jpg: not-an-image" in lost
+    assert r"the first is on\nly/x\ny.jpg: not-an-image" in lost
     assert "Nothing was written." in lost
     shutil.rmtree(class_folders / "on\nly")
 
@@ -532,7 +532,7 @@ def test_links_that_lead_out_need_a_flag(answer, fails, class_folders, release, 
     index = tmp_path / "with" / "index.json"
     assert json.loads(index.read_text())["source"]["follow_links"] is True
     failure = fails(2, "prep", release, tmp_path / "new", "--follow-links")
-    assert "--follow-links is for class folders" in failure.message
+    assert "Leave out --follow-links." in failure.message
 
 
 def test_image_in_two_classes_is_reported(alexnet, class_folders, tmp_path):
@@ -544,7 +544,7 @@ def test_image_in_two_classes_is_reported(alexnet, class_folders, tmp_path):
     assert {row["source"][:4], row["other"][:4]} == {"cat/", "dog/"}
 
 
-def test_times_of_the_source_have_no_say(answer, class_folders, tmp_path):
+def test_file_times_of_the_source_do_not_matter(answer, class_folders, tmp_path):
     answer("prep", class_folders, tmp_path / "now", *OPTIONS)
     for number, path in enumerate(sorted(class_folders.rglob("*"))):
         os.utime(path, (number, (-1, 1 << 33)[number % 2]))

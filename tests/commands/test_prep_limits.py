@@ -43,7 +43,7 @@ def test_file_over_the_limit_is_exit_4_and_no_death_by_signal(
 
 
 def call_limited(number: int, value: int, *arguments) -> subprocess.CompletedProcess:
-    """Run prep under a limit; root, which has no limit of processes, gives up its number."""
+    """Run prep under a limit; root, which has no limit of processes, changes its user ID."""
     command = [*AS_ANOTHER_USER] if number == resource.RLIMIT_NPROC and os.geteuid() == 0 else []
     command += [sys.executable, "-c", LIMITED, number, value, "prep", *arguments]
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from alexnet_cli.prep import workers as shard_pool
-from alexnet_cli.prep.build import PrepOptions, prep
+from alexnet_cli.prep.build import prep
+from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
 OPTIONS = ("--size", 64, "--shard-size", 20, "--workers", 1)
 PATTERN = "{train-{000000..000002},val-{000000..000001}}.tar"
@@ -34,7 +35,7 @@ def tars(dataset, tmp_path_factory) -> Path:
 def local(tars, tmp_path_factory) -> Path:
     """What prep makes of them in a folder. Read only."""
     folder = tmp_path_factory.mktemp("local") / "new"
-    prep(tars, folder, PrepOptions(size=64, shard_size=20), num_workers=1)
+    prep(PrepRequest(tars, folder, PrepOptions(size=64, shard_size=20), workers=1))
     return folder
 
 
@@ -138,7 +139,9 @@ def wait_for(is_so, process: subprocess.Popen) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_prep_that_is_ended_while_it_fetches_goes_on(answer, web, tars, local, tmp_path, number):
+def test_prep_that_is_ended_while_it_fetches_continues_later(
+    answer, web, tars, local, tmp_path, number
+):
     server, speak = web(tars), threading.Event()
     answer_whole = server.answer
 
@@ -168,7 +171,7 @@ def test_prep_that_is_ended_while_it_fetches_goes_on(answer, web, tars, local, t
         process.wait()
     if number == signal.SIGTERM:
         assert process.returncode == 143
-        assert "run the same command to go on" in message
+        assert "the same command to" in message
     left = {path.name for path in (tmp_path / "new").iterdir()}
     assert left == ({".prep", ".lock"} if number == signal.SIGKILL else {".prep"})
     assert len(list(tmp_path.rglob("*.tar"))) == 4
@@ -180,7 +183,7 @@ def test_prep_that_is_ended_while_it_fetches_goes_on(answer, web, tars, local, t
 @pytest.mark.parametrize(
     ("fault", "code", "word"),
     [
-        (503, 4, "What was fetched is kept; run the same command again"),
+        (503, 4, "What was fetched is kept.\nRun the same command again"),
         ("refuse", 4, "after 4 tries"),
         (403, 4, "access denied"),
         (404, 3, "there is no such file"),
@@ -202,7 +205,7 @@ def test_server_that_does_not_answer_leaves_nothing(fails, web, tars, tmp_path):
     server = web(tars)
     server.close()
     message = fails(4, "prep", url_of(server), tmp_path / "new", *OPTIONS).message
-    assert "run the same command again" in message
+    assert "Run the same command again" in message
     assert not (tmp_path / "new").exists()
 
 
@@ -259,11 +262,11 @@ def test_command_that_fails_leaves_nothing(fails, tars, tmp_path, command, code,
     ("arguments", "word"),
     [
         (("pipe:touch ran train-0.tar",), "--allow-pipe"),
-        (("https://host/imagenet.tar",), "tells its split"),
-        (("https://host/folder/",), "tells its split"),
+        (("https://host/imagenet.tar",), "does not contain its split"),
+        (("https://host/folder/",), "does not contain its split"),
         (("https://host/train-0.tar?key=secret",), "nothing was fetched"),
         (("ftp://host/train-0.tar",), "nothing was fetched"),
-        (("https://host/train-0.tar", "--layout", "kaggle"), "--layout kaggle"),
+        (("https://host/train-0.tar", "--layout", "kaggle"), "--layout"),
         (("https://host/train-0.tar", "--val-fraction", 0.1), "--val-fraction"),
         (("https://host/train-0.tar", "--check-md5"), "--check-md5"),
         (("https://host/train-0.tar", "--follow-links"), "--follow-links"),
@@ -283,8 +286,8 @@ def test_url_needs_the_name_of_a_folder(wrong_command_line):
 
 @pytest.mark.parametrize("option", [("--classes", "names.txt"), ("--allow-pipe",)])
 def test_options_of_urls_are_for_urls(wrong_command_line, tars, option):
-    said = wrong_command_line("prep", tars, "new", *option)
-    assert "is for tars at URLs" in said
+    message = wrong_command_line("prep", tars, "new", *option)
+    assert "is for tars at URLs" in message
 
 
 def test_class_of_rejects_keeps_the_tars_for_the_next_time(fails, answer, web, tars, tmp_path):
@@ -310,8 +313,8 @@ def test_repair_takes_the_tars_in_a_folder_only(wrong_command_line, answer, web,
     whole = (tmp_path / "new" / "val-000000.tar").read_bytes()
     (tmp_path / "new" / "val-000000.tar").write_bytes(b"damaged")
     for source in ("https://host/train-0.tar", "pipe:touch ran"):
-        said = wrong_command_line("verify", tmp_path / "new", "--repair", source)
-        assert "a repair fetches nothing" in said
+        message = wrong_command_line("verify", tmp_path / "new", "--repair", source)
+        assert "a repair reads local files" in message
     found = answer("verify", tmp_path / "new", "--repair", tars)
     assert found["replaced"] == ["val-000000.tar"]
     assert (tmp_path / "new" / "val-000000.tar").read_bytes() == whole

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from alexnet_cli.commands.bench import show_bench
+from alexnet_cli.commands.bench import kernel_lines, show_bench
 from alexnet_cli.commands.check import show_check
 from alexnet_cli.commands.demo import show_demo
 from alexnet_cli.commands.evaluate import show_eval
@@ -92,8 +92,7 @@ BENCH = {
 
 
 def shown_bench(capsys, **changes) -> str:
-    result = {"benches": [{**BENCH, **changes}], "failures": ["batch 1: no"], "report": ["b/b.md"]}
-    show_bench(result)
+    show_bench(BENCH | changes)
     return " ".join(capsys.readouterr().out.split())
 
 
@@ -109,14 +108,12 @@ def test_machine_and_its_limits_are_named(capsys):
         assert words in text
 
 
-def test_ratios_limits_failures_and_files_follow(capsys):
+def test_ratios_limits_and_skipped_measurements_follow(capsys):
     text = shown_bench(capsys)
     for words in (
         "torchvision's: 2.47",
         "it takes 10",
         "not measured: views",
-        "failed batch 1",
-        "b/b.md",
     ):
         assert words in text
 
@@ -130,6 +127,11 @@ def test_kernels_with_the_most_time_are_listed_and_the_rest_counted(capsys):
     assert "5.0% 1.200 2 kernel14<[bold]>" in text
     assert "kernel15" not in text
     assert "25.0% in 5 more" in text
+
+
+def test_long_names_of_kernels_are_cut_to_the_width():
+    lines = kernel_lines([{"name": "x" * 50, "calls": 1.0, "seconds": 0.001, "share": 1.0}], 20)
+    assert lines[1] == "100.0%     1.000      1  " + "x" * 17 + "..."
 
 
 def test_what_was_not_measured_is_left_out(capsys):
@@ -186,20 +188,20 @@ def test_plan_shows_commands_that_can_be_pasted_with_their_cost(capsys):
         assert words in text
 
 
-def test_check_shows_the_signals_and_the_batch(capsys):
+def test_check_shows_the_statistics_and_the_batch(capsys):
     result = {
         "recipe": "paper",
         "data": "drawn images",
         "classes": 10,
         "chance_loss": 2.303,
         "first_loss": 2.4,
-        "signals": [{"name": "conv1", "scale": 12.9, "spread": 12.8, "silent": 0.25}],
-        "overfit": {"images": 10, "rate": 0.003, "losses": [2.4, None], "learned": False},
+        "layers": [{"name": "conv1", "rms": 12.9, "std": 12.8, "dead_fraction": 0.25}],
+        "overfit": {"images": 10, "learning_rate": 0.003, "losses": [2.4, None], "learned": False},
         "faults": [],
     }
     show_check(result)
     text = " ".join(capsys.readouterr().out.split())
-    for words in ("conv1", "12.9", "25%", "not learned", "2.400 to inf"):
+    for words in ("conv1", "12.9", "25%", "not overfitted", "2.400 to inf"):
         assert words in text
 
 

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Listener
+from helpers import Listener, evaluate, resume, train
 
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.pca import pca
 from alexnet_cli.data.pixel_stats import FILE_NAME
 from alexnet_cli.data.remote.tar_set import TarSet
 from alexnet_cli.data.shards.index import read_index
 from alexnet_cli.errors import DatasetError
-from alexnet_cli.inference.evaluate import evaluate
 from alexnet_cli.inference.predictions import load_predictions
 from alexnet_cli.model.checkpoint import load_checkpoint
-from alexnet_cli.training.run import resume, train
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -55,7 +54,7 @@ def test_training_from_a_url_learns_what_the_folder_teaches(
     web, dataset, runs, tiny_recipe, tmp_path
 ):
     server = web(dataset)
-    train(server.url, tmp_path / "run", replace(tiny_recipe, seed=1), device="cpu")
+    train(server.url, tmp_path / "run", replace(tiny_recipe, seed=1))
     assert weights_of(tmp_path / "run") == weights_of(runs.first)
     assert len(server.asked) == len(set(server.asked))
 
@@ -79,7 +78,7 @@ def test_eval_and_pca_of_a_url_fetch_all_shards_of_their_split_first(web, datase
         pca(web(dataset).url, progress=progress)
 
     def evaluate_url(progress):
-        evaluate(checkpoint, web(dataset).url, num_views=1, device="cpu", progress=progress)
+        evaluate(checkpoint, web(dataset).url, num_views=1, progress=progress)
 
     for split, command in (("train", pca_of_url), ("val", evaluate_url)):
         listener = Listener()
@@ -137,23 +136,23 @@ def test_tars_are_streamed_as_the_dataset_they_came_from(
 ):
     computed = answer("pca", tars, "--stream")
     assert np.allclose(computed["mean_rgb"], pca(dataset).mean_rgb)
-    source = TarSet(str(tars))
-    train(source, tmp_path / "run", tiny_recipe, device="cpu")
+    source = DatasetRef(TarSet(str(tars)))
+    train(source, tmp_path / "run", tiny_recipe)
     checkpoint = tmp_path / "run" / "best.safetensors"
     how = {"num_views": 1, "device": "cpu"}
     for location, name in ((source, "streamed"), (dataset, "indexed")):
-        evaluate(checkpoint, location, predictions_path=tmp_path / f"{name}.npz", **how)
+        evaluate(checkpoint, location, predictions=tmp_path / f"{name}.npz", **how)
     streamed, indexed = (load_predictions(tmp_path / f"{n}.npz") for n in ("streamed", "indexed"))
     assert (streamed.probs == indexed.probs).all()
     assert (streamed.labels == indexed.labels).all()
 
 
 def test_streamed_run_that_was_stopped_goes_on_as_if_it_was_not(tars, tmp_path, tiny_recipe):
-    source, recipe = TarSet(str(tars)), replace(tiny_recipe, schedule="plateau")
+    source, recipe = DatasetRef(TarSet(str(tars))), replace(tiny_recipe, schedule="plateau")
     pca(source)
-    train(source, tmp_path / "whole", recipe, device="cpu")
-    train(source, tmp_path / "parts", replace(recipe, epochs=1), device="cpu")
-    resume(source, tmp_path / "parts", None, 2, device="cpu")
+    train(source, tmp_path / "whole", recipe)
+    train(source, tmp_path / "parts", replace(recipe, epochs=1))
+    resume(source, tmp_path / "parts", None, 2)
     assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
 
 
@@ -165,16 +164,16 @@ def test_tars_of_other_classes_are_refused_with_the_remedy(fails, tars, checkpoi
 
 
 def test_tar_that_changes_between_two_commands_is_another_dataset(tars, tmp_path, tiny_recipe):
-    source = TarSet(str(tars))
+    source = DatasetRef(TarSet(str(tars)))
     pca(source)
-    train(source, tmp_path / "run", replace(tiny_recipe, epochs=1), device="cpu")
+    train(source, tmp_path / "run", replace(tiny_recipe, epochs=1))
     path = next(iter(sorted(tars.glob("train-*.tar"))))
     content = bytearray(path.read_bytes())
     content[900] ^= 1
     path.write_bytes(content)
     pca(source)
     with pytest.raises(DatasetError, match="began with dataset"):
-        resume(source, tmp_path / "run", None, 2, device="cpu")
+        resume(source, tmp_path / "run", None, 2)
 
 
 def test_cut_tar_is_named(fails, tars, checkpoint):

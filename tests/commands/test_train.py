@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import Listener
+from helpers import Listener, train
 
 from alexnet_cli.cli.console import ConsoleProgress
 from alexnet_cli.distributed.precision import SLOW_BF16
@@ -18,11 +18,10 @@ from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, save_check
 from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.overrides import widen
-from alexnet_cli.recipes.recipe import Event, Recipe
-from alexnet_cli.training import trainer as trainer_module
-from alexnet_cli.training.run import train
+from alexnet_cli.recipes.recipe import Milestone, Recipe
 from alexnet_cli.training.run_directory import RunDirectory
 from alexnet_cli.training.train_step import TrainStep
+from alexnet_cli.training.trainer import Trainer
 
 # As TINY in tests/conftest.py, said on the command line.
 SETTINGS = ["width=0.0625", "crop_size=99", "batch_size=16", "schedule=linear"]
@@ -30,7 +29,7 @@ TINY = [part for setting in [*SETTINGS, "learning_rate=0.005"] for part in ("--s
 ON_CPU = ("--device", "cpu")
 
 
-def test_json_says_how_the_run_ended(answer, dataset, tmp_path):
+def test_json_describes_the_finished_run(answer, dataset, tmp_path):
     run = tmp_path / "runs" / "one"
     found = answer("train", dataset, "--run", run, *TINY, "--epochs", 1, *ON_CPU)
     assert found["run"] == str(run)
@@ -63,8 +62,8 @@ def test_terminated_run_saves_and_resumes_to_the_same_weights(
         if line.startswith("epoch "):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with monkeypatch.context() as crop:
-        crop.setattr(ConsoleProgress, "say", terminate)  # said after each epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(ConsoleProgress, "say", terminate)  # said after each epoch
         message = fails(143, *arguments, *TINY, "--set", "seed=1", "--epochs", 2).message
     assert "--resume" in message
     assert answer(*arguments, "--resume")["epochs"] == 2
@@ -107,7 +106,7 @@ def test_folder_of_other_files_is_left_as_it_is(fails, dataset, tmp_path):
 
 def test_resume_without_a_checkpoint_is_refused(fails, dataset, tmp_path):
     failure = fails(3, "train", dataset, "--run", tmp_path / "none", "--resume", *ON_CPU)
-    assert f"no checkpoint to resume in {tmp_path / 'none'}" in failure.message
+    assert f"{tmp_path / 'none'}: no checkpoint to resume." in failure.message
     assert "without --resume" in failure.message
     assert list(tmp_path.iterdir()) == []
 
@@ -139,7 +138,7 @@ def test_missing_pixel_stats_name_the_command_that_makes_them(fails, dataset, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_images_smaller_than_the_patches_are_refused(fails, dataset, tmp_path):
+def test_images_smaller_than_the_crops_are_refused(fails, dataset, tmp_path):
     failure = fails(3, "train", dataset, "--run", tmp_path / "run", *ON_CPU)
     assert "crops of 224" in failure.message
     assert not (tmp_path / "run").exists()
@@ -220,14 +219,14 @@ def test_signal_in_validation_stops_before_its_end_and_resumes_to_the_same_run(
     answer, fails, dataset, runs, tmp_path, monkeypatch
 ):
     arguments = ("train", dataset, "--run", tmp_path / "run", *ON_CPU)
-    real, calls = trainer_module.validate, []
+    real, calls = Trainer._validate, []
 
-    def validate(*given):
+    def validate(trainer):
         calls.append(os.kill(os.getpid(), signal.SIGTERM))
-        return real(*given)
+        return real(trainer)
 
-    with monkeypatch.context() as crop:
-        crop.setattr(trainer_module, "validate", validate)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_validate", validate)
         message = fails(143, *arguments, *TINY, "--set", "seed=1", "--epochs", 2).message
     assert "stopped and saved at epoch 1, step 4" in message
     assert not (tmp_path / "run" / "log.jsonl").exists()
@@ -260,7 +259,7 @@ def test_checkpoints_within_an_epoch_are_as_often_as_asked_for(
     assert saved == steps
 
 
-def test_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_when_there_is_room(
+def test_full_disk_keeps_the_last_checkpoint_and_the_run_resumes_when_there_is_room(
     answer, fails, dataset, runs, tmp_path, monkeypatch
 ):
     run, real, first = tmp_path / "run", os.fsync, []
@@ -273,8 +272,8 @@ def test_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_when_there_is_r
             first.append((run / "last.safetensors").read_bytes())
         return real(descriptor)
 
-    with monkeypatch.context() as crop:
-        crop.setattr(os, "fsync", fail)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
         message = fails(4, *arguments, *TINY, "--set", "seed=1", "--epochs", 2).message
 
     assert "disk" in message
@@ -285,7 +284,7 @@ def test_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_when_there_is_r
     assert_equal(last_of(run).weights, last_of(runs.first).weights)
 
 
-def test_log_that_cannot_be_written_is_said_and_training_goes_on(
+def test_log_that_cannot_be_written_is_reported_and_training_continues(
     alexnet, dataset, tmp_path, monkeypatch
 ):
     def fail(_run, _row):
@@ -296,8 +295,8 @@ def test_log_that_cannot_be_written_is_said_and_training_goes_on(
     result = alexnet("train", dataset, *arguments)
 
     assert result.exit_code == 0, result.output
-    friendly_oom_errors = "log.jsonl: could not be written (No space left on device); going on"
-    assert result.stderr.count(friendly_oom_errors) == 2
+    line = "log.jsonl: could not be written (No space left on device); training continues"
+    assert result.stderr.count(line) == 2
     assert last_of(tmp_path / "run").train_state.epoch == 2
 
 
@@ -313,8 +312,8 @@ def test_full_memory_of_the_device_is_exit_4_with_a_smaller_batch(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.25 GiB. GPU 0 ..")
         return real(train_step, batch, at, *more)
 
-    with monkeypatch.context() as crop:
-        crop.setattr(TrainStep, "loss", loss)
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainStep, "loss", loss)
         message = fails(4, *arguments, *TINY, "--epochs", 1, "--save-steps", 1).message
 
     assert "out of memory with batches of 16 (2.25 GiB needed)" in message
@@ -343,7 +342,7 @@ def test_resume_with_anything_else_than_more_epochs_is_refused(
     message = fails(3, "train", dataset, *arguments, *ON_CPU).message
 
     assert values in message
-    assert "only --epochs may change" in message
+    assert "only its number of epochs and its devices may change" in message
     check()
 
 
@@ -358,7 +357,7 @@ def test_changed_end_of_a_resumed_run_is_recorded(answer, dataset, runs, tmp_pat
     assert last_of(run).recipe.epochs == 3
 
 
-def test_run_goes_on_on_another_number_of_devices(answer, dataset, runs, tmp_path):
+def test_run_is_resumed_on_another_number_of_devices(answer, dataset, runs, tmp_path):
     run = shutil.copytree(runs.first, tmp_path / "run")
     more = ("--resume", "--epochs", 3, *ON_CPU, "--gpus", 2)
 
@@ -398,10 +397,10 @@ def drawn(recipe: Recipe, num_classes: int = 10) -> dict[str, np.ndarray]:
 
 
 def last_of(run: Path) -> Checkpoint:
-    return load_checkpoint(run / "last.safetensors", with_velocity=True)
+    return load_checkpoint(run / "last.safetensors", with_optimizer=True)
 
 
-def test_imported_and_fresh_layers_are_told(alexnet, dataset, checkpoint, tmp_path):
+def test_imported_and_fresh_layers_are_reported(alexnet, dataset, checkpoint, tmp_path):
     arguments = ("--recipe", "pretrain-2009", *SMALL, "--epochs", 1, "--init-from", checkpoint)
 
     result = alexnet("train", dataset, "--run", tmp_path / "run", *arguments, *ON_CPU)
@@ -422,9 +421,9 @@ def test_recipe_that_names_no_layer_imports_the_whole_network(alexnet, dataset, 
     assert f"imported: {', '.join((*CONVS, *HIDDEN, 'fc8'))}; fresh: none" in result.stderr
     found = last_of(tmp_path / "run")
     assert_equal(found.weights, load_checkpoint(source).weights)
-    # The source has velocity; momentum would have carried nine tenths of it on.
-    assert any(tensor.any() for tensor in last_of(runs.first).velocity.values())
-    assert not any(tensor.any() for tensor in found.velocity.values())
+    # The source has momentum, of which nine tenths would have been kept.
+    assert any(tensor.any() for tensor in last_of(runs.first).optimizer.values())
+    assert not any(tensor.any() for tensor in found.optimizer.values())
 
 
 def test_classifier_of_other_classes_is_drawn_afresh(alexnet, two_class_dataset, runs, tmp_path):
@@ -457,20 +456,20 @@ def test_classifier_of_as_many_other_classes_is_drawn_afresh(alexnet, dataset, r
 
 def test_named_layers_are_imported_on_two_devices_as_on_one(answer, dataset, runs, tmp_path):
     source = runs.first / "last.safetensors"
-    still = ("--set", "imports=conv2,fc7", "--set", "learning_rate=0", "--set", "seed=4")
+    still = ("--set", "init_layers=conv2,fc7", "--set", "learning_rate=0", "--set", "seed=4")
     for gpus in (1, 2):
         arguments = ("--run", tmp_path / str(gpus), *TINY, *still, "--epochs", 1, "--gpus", gpus)
         answer("train", dataset, *arguments, "--init-from", source, *ON_CPU)
 
     found = last_of(tmp_path / "1")
-    assert found.recipe.imports == ("conv2", "fc7")
+    assert found.recipe.init_layers == ("conv2", "fc7")
     imported = layers_of(load_checkpoint(source).weights, "conv2", "fc7")
     assert_equal(found.weights, drawn(found.recipe) | imported)
     assert_equal(last_of(tmp_path / "2").weights, found.weights)
 
 
 def test_first_update_of_imported_layers_has_no_momentum(answer, dataset, runs, tmp_path):
-    """One update with momentum and one without learn the same where velocity begins at zero."""
+    """One update with momentum and one without learn the same if momentum buffers start at zero."""
     source = runs.first / "last.safetensors"
     for momentum in ("0.9", "0"):
         one_step = ("--set", "batch_size=60", "--set", f"momentum={momentum}", "--epochs", 1)
@@ -479,8 +478,8 @@ def test_first_update_of_imported_layers_has_no_momentum(answer, dataset, runs, 
 
     found = last_of(tmp_path / "0.9")
     assert_equal(found.weights, last_of(tmp_path / "0").weights)
-    assert_equal(found.velocity, last_of(tmp_path / "0").velocity)
-    assert any(tensor.any() for tensor in found.velocity.values())
+    assert_equal(found.optimizer, last_of(tmp_path / "0").optimizer)
+    assert any(tensor.any() for tensor in found.optimizer.values())
 
 
 @pytest.fixture(scope="module")
@@ -490,7 +489,7 @@ def begun(dataset, checkpoint, tmp_path_factory) -> Path:
     recipe = replace(
         widen(find_recipe("pretrain-2009"), 1 / 16), crop_size=99, batch_size=16, epochs=1
     )
-    train(dataset, run, recipe, init_from=checkpoint, device="cpu")
+    train(dataset, run, recipe, init_from=checkpoint)
     return run
 
 
@@ -499,7 +498,7 @@ def test_checkpoints_keep_where_their_layers_came_from(begun, checkpoint):
 
     for name in ("last", "best"):
         found = load_checkpoint(begun / f"{name}.safetensors")
-        assert found.began_from == {
+        assert found.init_from == {
             "recipe": "paper",
             "dataset": source.fingerprint,
             "weights": source.weights_hash(),
@@ -512,13 +511,13 @@ def test_info_shows_where_the_layers_came_from(answer, shown, begun, checkpoint)
     about = answer("info", begun / "best.safetensors")["about"]
 
     assert about["recipe"] == "pretrain-2009"
-    assert about["began_from_recipe"] == "paper"
-    assert about["began_from_dataset"] == source.fingerprint
-    assert about["began_from_weights"] == source.weights_hash()
+    assert about["init_from_recipe"] == "paper"
+    assert about["init_from_dataset"] == source.fingerprint
+    assert about["init_from_weights"] == source.weights_hash()
     text = shown("info", begun / "best.safetensors")
-    assert "began_from_recipe: paper" in text
-    assert f"began_from_weights: {source.weights_hash()}" in text
-    assert "began_from" not in shown("info", checkpoint)
+    assert "init_from_recipe: paper" in text
+    assert f"init_from_weights: {source.weights_hash()}" in text
+    assert "init_from" not in shown("info", checkpoint)
 
 
 def test_resumed_run_keeps_where_its_layers_came_from(answer, dataset, begun, tmp_path):
@@ -528,7 +527,7 @@ def test_resumed_run_keeps_where_its_layers_came_from(answer, dataset, begun, tm
 
     assert found["epochs"] == 2
     assert last_of(run).train_state.epoch == 2
-    assert last_of(run).began_from == last_of(begun).began_from != {}
+    assert last_of(run).init_from == last_of(begun).init_from != {}
 
 
 def test_resuming_a_run_that_began_with_imports_needs_no_source(answer, dataset, begun, unharmed):
@@ -548,7 +547,7 @@ def test_next_network_of_the_chain_begins_with_this_one(alexnet, dataset, begun,
 
     assert result.exit_code == 0, result.output
     assert "conv5, conv6; fresh: fc6, fc7, bottleneck, fc8" in result.stderr
-    assert last_of(tmp_path / "run").began_from["recipe"] == "pretrain-2009"
+    assert last_of(tmp_path / "run").init_from["recipe"] == "pretrain-2009"
 
 
 def test_layer_at_rest_stays_as_it_was_imported_while_others_learn(dataset, begun, tmp_path):
@@ -559,11 +558,11 @@ def test_layer_at_rest_stays_as_it_was_imported_while_others_learn(dataset, begu
         batch_size=16,
         epochs=2,
         seed=4,
-        events=(
-            Event(epoch=0, rate=0.0, layers=("conv1",)),
-            Event(epoch=0, rate=1e-4, layers=("conv2",)),
-            Event(epoch=0, rate=0.01, layers=("fc8",)),
-            Event(epoch=1, rate=0.0, layers=("conv2",)),
+        milestones=(
+            Milestone(epoch=0, lr=0.0, layers=("conv1",)),
+            Milestone(epoch=0, lr=1e-4, layers=("conv2",)),
+            Milestone(epoch=0, lr=0.01, layers=("fc8",)),
+            Milestone(epoch=1, lr=0.0, layers=("conv2",)),
         ),
     )
     source = begun / "last.safetensors"
@@ -580,7 +579,7 @@ def test_layer_at_rest_stays_as_it_was_imported_while_others_learn(dataset, begu
         rests = [np.array_equal(first.weights[name], before)]
         rests.append(np.array_equal(second.weights[name], first.weights[name]))
         assert rests == [layer == "conv1", layer in ("conv1", "conv2")], name
-        assert first.velocity[name].any() == (layer != "conv1")
+        assert first.optimizer[f"{name}.momentum_buffer"].any() == (layer != "conv1")
 
 
 # --- what cannot begin
@@ -611,11 +610,11 @@ def test_resumed_run_imports_nothing(wrong_command_line, dataset, runs, checkpoi
     [
         (
             ("--recipe", "pretrain-2011", *SMALL),
-            "recipe pretrain-2011 imports conv6, but there is no conv6.weight",
+            "pretrain-2011 initializes conv6 from the checkpoint, but there is no conv6.weight",
         ),
         (
             ("--recipe", "pretrain-2009", *SMALL, "--set", "conv3.filters=32"),
-            "imports conv3, but conv3.weight is (24, 16, 3, 3) there and (32, 16, 3, 3) here",
+            "checkpoint, but conv3.weight is (24, 16, 3, 3) there and (32, 16, 3, 3) here",
         ),
         (
             ("--recipe", "cifar-13pct"),
@@ -646,7 +645,7 @@ def test_source_that_is_no_checkpoint_is_exit_3_and_nothing_is_created(fails, da
 
 
 def test_layer_to_import_that_the_recipe_lacks_is_exit_2(fails, dataset, checkpoint, tmp_path):
-    arguments = (*TINY, "--set", "imports=conv9", "--init-from", checkpoint, *ON_CPU)
+    arguments = (*TINY, "--set", "init_layers=conv9", "--init-from", checkpoint, *ON_CPU)
 
     failure = fails(2, "train", dataset, "--run", tmp_path / "run", *arguments)
 
@@ -666,15 +665,13 @@ def test_run_that_began_is_not_begun_again_from_another(fails, dataset, runs, ch
 # --- precision
 
 
-def test_cpu_without_bfloat16_instructions_is_warned_of_once_and_training_goes_on(
+def test_cpu_without_bfloat16_instructions_is_reported_once(
     dataset, tiny_recipe, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     said = Listener()
 
-    result = train(
-        dataset, tmp_path / "run", tiny_recipe, device="cpu", precision="bf16", progress=said
-    )
+    result = train(dataset, tmp_path / "run", tiny_recipe, precision="bf16", progress=said)
 
     assert (result.epochs, result.precision) == (2, "bf16")
     assert said.lines.count(SLOW_BF16) == 1

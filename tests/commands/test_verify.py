@@ -35,7 +35,7 @@ def test_whole_dataset_is_exit_0(answer, dataset, options):
     assert found["deep"] is ("--deep" in options)
 
 
-def test_whole_dataset_is_said_to_be(shown, dataset):
+def test_whole_dataset_is_reported_as_whole(shown, dataset):
     assert "every byte is as prep wrote it" in shown("verify", dataset)
 
 
@@ -87,7 +87,7 @@ def test_damaged_index_and_copy_are_exit_3_and_left_as_they_are(fails, without_i
     (without_index / ".index.json").unlink()
     check = unharmed(without_index)
     for options in (["--rebuild"], ["--repair", "anything"]):
-        assert "nothing was changed" in fails(3, "verify", without_index, *options).message
+        assert "Nothing was changed" in fails(3, "verify", without_index, *options).message
     check()
 
 
@@ -115,7 +115,7 @@ def test_rebuild_leaves_shards_to_the_repair(fails, damaged):
     assert "--repair SOURCE" in failure.message
 
 
-def test_what_rebuild_could_not_make_again_is_sent_to_the_repair(fails, dataset, tmp_path):
+def test_what_rebuild_cannot_make_is_referred_to_the_repair(fails, dataset, tmp_path):
     folder = Path(shutil.copytree(dataset, tmp_path / "odd"))
     index = read_index(folder)
     files = {**index.files, "val.samples.npy": FileRecord.of(b"others")}
@@ -191,7 +191,7 @@ def test_dataset_that_cannot_be_written_is_verified_and_needs_no_repair(
     assert answer("verify", dataset, "--repair", release)["replaced"] == []
 
 
-def test_lock_of_a_killed_process_is_no_finding_and_no_obstacle(answer, damaged, release):
+def test_lock_of_a_killed_process_is_ignored(answer, damaged, release):
     (damaged / LOCK_NAME).write_text('{"host": "gone", "pid": 1}')
     answer("verify", damaged, "--repair", release, "--workers", 1)
     assert not (damaged / LOCK_NAME).exists()

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset
+from helpers import Listener
 from PIL import Image
-
-from alexnet_cli.io.progress import SILENT
 
 Sample = dict[str, object]
 
@@ -39,21 +38,10 @@ def encode() -> Callable[..., bytes]:
     return encoded
 
 
-class Said:
-    """Keeps the lines that are said."""
-
-    def __init__(self):
-        self.lines = []
-        self.track = SILENT.track
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
 @pytest.fixture
-def said() -> Said:
+def said() -> Listener:
     """A progress that keeps its lines."""
-    return Said()
+    return Listener()
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from alexnet_cli.data.batches.loader import Batch
 from alexnet_cli.data.pca import pca
 from alexnet_cli.data.pixel_stats import (
     FILE_NAME,
-    PixelStats,
     compute_pixel_stats,
     load_pixel_stats,
     principal_components,
+    save_pixel_stats,
 )
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.errors import DatasetError
+from alexnet_cli.types import Batch, PixelStats
 
 
 def batch_of(images: np.ndarray) -> Batch:
@@ -50,11 +50,11 @@ def stats(dataset) -> PixelStats:
     return load_pixel_stats(dataset, open_dataset(dataset).fingerprint)
 
 
-def test_the_mean_image_is_numpys_mean_over_all_training_images(stats, training_images):
+def test_mean_image_is_numpys_mean_over_all_training_images(stats, training_images):
     np.testing.assert_allclose(stats.mean_image, training_images.mean(axis=0), rtol=1e-6)
 
 
-def test_the_mean_color_is_numpys_mean_over_all_pixels(stats, training_images):
+def test_mean_color_is_numpys_mean_over_all_pixels(stats, training_images):
     expected = training_images.reshape(-1, 3).mean(axis=0)
     np.testing.assert_allclose(stats.mean_rgb, expected, rtol=1e-6)
 
@@ -72,7 +72,7 @@ def test_eigenvectors_are_directions_the_covariance_only_stretches(stats, traini
     np.testing.assert_allclose(stretched, expected, atol=1e-6 * stats.eigenvalues[0])
 
 
-def test_the_variance_along_a_component_is_its_eigenvalue(stats, training_images):
+def test_variance_along_a_component_is_its_eigenvalue(stats, training_images):
     pixels = training_images.reshape(-1, 3)
     variances = (pixels @ stats.eigenvectors).var(axis=0)
     np.testing.assert_allclose(variances, stats.eigenvalues, rtol=1e-6)
@@ -87,7 +87,7 @@ def test_eigenvalues_descend(stats):
     assert (np.diff(stats.eigenvalues) < 0).all()
 
 
-def test_the_largest_entry_of_each_eigenvector_is_positive():
+def test_largest_entry_of_each_eigenvector_is_positive():
     rng = np.random.default_rng(5)
     for _ in range(50):
         half = rng.normal(size=(3, 3))
@@ -122,13 +122,13 @@ def test_statistics_do_not_depend_on_the_batches():
     np.testing.assert_array_equal(parts.eigenvalues, whole.eigenvalues)
 
 
-def test_many_white_images_overflow_nothing():
+def test_sums_of_white_images_do_not_overflow():
     white = np.full((300, 4, 4, 3), 255, np.uint8)
     stats = compute_pixel_stats([batch_of(white)] * 40, "f")
     np.testing.assert_array_equal(stats.mean_image, 255)
 
 
-def test_the_images_are_counted(stats):
+def test_images_are_counted(stats):
     assert stats.num_images == 60
 
 
@@ -137,9 +137,9 @@ def test_no_image_is_refused():
         compute_pixel_stats([], "f")
 
 
-def test_statistics_survive_saving_exactly(tmp_path):
+def test_saved_statistics_are_loaded_exactly(tmp_path):
     before = compute_pixel_stats([batch_of(random_images(5))], "0123456789abcdef")
-    before.save(tmp_path / FILE_NAME)
+    save_pixel_stats(before, tmp_path)
     after = load_pixel_stats(tmp_path, "0123456789abcdef")
     for name in ("mean_image", "eigenvalues", "eigenvectors"):
         mine, theirs = getattr(after, name), getattr(before, name)
@@ -148,7 +148,7 @@ def test_statistics_survive_saving_exactly(tmp_path):
     assert (after.num_images, after.fingerprint) == (5, "0123456789abcdef")
 
 
-def test_the_file_opens_with_numpy_alone(dataset):
+def test_statistics_file_is_read_by_numpy_alone(dataset):
     with np.load(dataset / FILE_NAME, allow_pickle=False) as content:
         assert {"mean_image", "mean_rgb", "eigenvalues", "eigenvectors"} <= set(content.files)
 
@@ -163,31 +163,32 @@ def test_pca_twice_writes_the_same_numbers(dataset, stats, tmp_path):
 
 def test_statistics_of_another_dataset_are_refused_with_both_fingerprints(tmp_path):
     stats = compute_pixel_stats([batch_of(random_images(2))], "aaaa")
-    stats.save(tmp_path / FILE_NAME)
+    save_pixel_stats(stats, tmp_path)
     with pytest.raises(DatasetError, match="made from dataset aaaa, this one is bbbb"):
         load_pixel_stats(tmp_path, "bbbb")
 
 
-def test_missing_statistics_say_how_to_make_them(tmp_path):
-    with pytest.raises(DatasetError, match=f"alexnet pca {tmp_path}"):
+def test_missing_statistics_name_the_command(tmp_path):
+    with pytest.raises(DatasetError, match="is missing") as error:
         load_pixel_stats(tmp_path, "aaaa")
+    assert error.value.hint == f"Make it: alexnet pca {tmp_path}"
 
 
 @pytest.fixture
 def saved(tmp_path) -> Path:
     """A pixel statistics file that may be damaged."""
-    compute_pixel_stats([batch_of(random_images(2))], "aaaa").save(tmp_path / FILE_NAME)
+    save_pixel_stats(compute_pixel_stats([batch_of(random_images(2))], "aaaa"), tmp_path)
     return tmp_path / FILE_NAME
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.95])
-def test_a_file_cut_short_is_damaged(saved, share):
+def test_file_cut_short_is_damaged(saved, share):
     os.truncate(saved, int(share * saved.stat().st_size))
     with pytest.raises(DatasetError, match="damaged"):
         load_pixel_stats(saved.parent, "aaaa")
 
 
-def test_a_changed_byte_is_noticed_wherever_numbers_lie(saved):
+def test_changed_byte_of_an_array_is_noticed(saved):
     whole = saved.read_bytes()
     at = whole.index(b"mean_image.npy") + 400
     saved.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
@@ -195,16 +196,16 @@ def test_a_changed_byte_is_noticed_wherever_numbers_lie(saved):
         load_pixel_stats(saved.parent, "aaaa")
 
 
-def test_a_file_that_lacks_an_array_is_damaged(saved):
+def test_file_that_lacks_an_array_is_damaged(saved):
     np.savez(saved, mean_image=np.zeros((4, 4, 3)))
     with pytest.raises(DatasetError, match="damaged"):
         load_pixel_stats(saved.parent, "aaaa")
 
 
-def test_a_failed_save_keeps_the_old_file(saved):
+def test_failed_save_keeps_the_old_file(saved):
     before = saved.read_bytes()
     stats = load_pixel_stats(saved.parent, "aaaa")
     unwritable = replace(stats, mean_image=iter(()), fingerprint=object())
     with pytest.raises((ValueError, TypeError, AttributeError)):
-        unwritable.save(saved)
+        save_pixel_stats(unwritable, saved.parent)
     assert saved.read_bytes() == before

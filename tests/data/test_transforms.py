@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.data.pixel_stats import PixelStats, principal_components
+from alexnet_cli.data.pixel_stats import principal_components
 from alexnet_cli.data.transforms import (
     Augmenter,
     View,
@@ -17,9 +17,10 @@ from alexnet_cli.data.transforms import (
     views_of,
 )
 from alexnet_cli.recipes.recipe import PAPER
+from alexnet_cli.types import PixelStats
 
 SIZE, CROP = 12, 8  # offsets 0..4
-# Neither cropped at random, nor mirrored, nor tinted: each test switches on what it is about.
+# Neither random crops, nor mirroring, nor color noise: each test enables what it is about.
 PLAIN = replace(PAPER, crop_size=CROP, random_crop=False, mirror=False, color_noise=0.0)
 COVARIANCE = np.array([[900.0, 400, 100], [400, 700, 250], [100, 250, 500]])
 
@@ -51,19 +52,19 @@ def channels_last(crops: torch.Tensor) -> np.ndarray:
     return crops.permute(0, 2, 3, 1).numpy()
 
 
-def test_the_ten_views_are_corners_and_center_then_the_same_mirrored():
+def test_ten_views_are_corners_and_center_then_the_same_mirrored():
     offsets = [(0, 0), (0, 32), (16, 16), (32, 0), (32, 32)]
     expected = [View(top, left, False) for top, left in offsets]
     expected += [View(top, left, True) for top, left in offsets]
     assert ten_views(256, 224) == expected
 
 
-def test_the_center_view_is_one_of_the_ten_and_not_mirrored():
+def test_center_view_is_one_of_the_ten_and_not_mirrored():
     for image_size, crop_size in ((256, 224), (256, 227), (112, 99), (12, 12)):
         assert center_view(image_size, crop_size) == ten_views(image_size, crop_size)[2]
 
 
-def test_the_ten_views_are_these_slices():
+def test_ten_views_are_these_slices():
     batch = images(3)
     x = batch.numpy().astype(np.float32)
     corners = [x[:, :8, :8], x[:, :8, 4:], x[:, 2:10, 2:10], x[:, 4:, :8], x[:, 4:, 4:]]
@@ -73,17 +74,17 @@ def test_the_ten_views_are_these_slices():
         np.testing.assert_array_equal(channels_last(crops), reference)
 
 
-def test_the_nine_views_are_three_by_three_and_none_is_mirrored():
+def test_nine_views_are_three_by_three_and_none_is_mirrored():
     offsets = [(0, 0), (0, 4), (0, 8), (4, 0), (4, 4), (4, 8), (8, 0), (8, 4), (8, 8)]
     assert nine_views(32, 24) == [View(top, left, False) for top, left in offsets]
 
 
-def test_the_center_view_is_the_middle_of_the_nine():
+def test_center_view_is_the_middle_of_the_nine():
     for image_size, crop_size in ((32, 24), (33, 24), (256, 224), (12, 12)):
         assert center_view(image_size, crop_size) == nine_views(image_size, crop_size)[4]
 
 
-def test_the_nine_views_are_these_slices():
+def test_nine_views_are_these_slices():
     batch = images(3)
     x = batch.numpy().astype(np.float32)
     found = [channels_last(augmenter().view(batch, view)) for view in nine_views(SIZE, CROP)]
@@ -108,13 +109,13 @@ def test_views_are_chosen_by_their_number_and_hold_the_center_once():
         assert views.count(center_view(32, 24)) == 1
 
 
-def test_a_patch_is_float32_nchw_with_channels_last_in_memory():
+def test_crop_is_float32_nchw_with_channels_last_in_memory():
     crops = augmenter().view(images(3), center_view(SIZE, CROP))
     assert (crops.shape, crops.dtype) == ((3, 3, CROP, CROP), torch.float32)
     assert crops.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_random_patches_have_the_form_of_views():
+def test_random_crops_have_the_form_of_views():
     noisy = augmenter(random_crop=True, mirror=True, color_noise=0.1)
     crops = noisy.random(images(3), np.random.default_rng(0))
     assert (crops.shape, crops.dtype) == ((3, 3, CROP, CROP), torch.float32)
@@ -122,7 +123,7 @@ def test_random_patches_have_the_form_of_views():
 
 
 @pytest.mark.parametrize("view", ten_views(SIZE, CROP))
-def test_the_mean_subtracted_is_the_center_patch_wherever_the_view_lies(view):
+def test_mean_subtracted_is_its_center_crop_for_every_view(view):
     mean_image = np.random.default_rng(4).uniform(0, 255, (SIZE, SIZE, 3)).astype(np.float32)
     batch = images(2)
     plain = augmenter().view(batch, view)
@@ -131,7 +132,7 @@ def test_the_mean_subtracted_is_the_center_patch_wherever_the_view_lies(view):
     np.testing.assert_allclose(channels_last(plain - centerd), expected, atol=1e-4)
 
 
-def test_random_patches_lose_the_center_patch_of_the_mean_too():
+def test_mean_subtracted_is_its_center_crop_for_random_crops():
     mean_image = np.random.default_rng(4).uniform(0, 255, (SIZE, SIZE, 3)).astype(np.float32)
     choices = {"random_crop": True, "mirror": True}
     batch = images(5)
@@ -141,13 +142,13 @@ def test_random_patches_lose_the_center_patch_of_the_mean_too():
     np.testing.assert_allclose(channels_last(plain - centerd), expected, atol=1e-4)
 
 
-def test_with_everything_switched_off_the_center_is_cut():
+def test_center_is_cut_without_augmentation():
     batch = images(4)
     found = augmenter().random(batch, np.random.default_rng(0))
     assert torch.equal(found, augmenter().view(batch, center_view(SIZE, CROP)))
 
 
-def test_every_offset_is_drawn_both_ends_included_and_none_beyond():
+def test_every_offset_is_drawn_both_ends_included():
     crops = augmenter(random_crop=True).random(coordinates(1500), np.random.default_rng(2))
     corners = {(int(row), int(column)) for row, column in crops[:, :2, 0, 0]}
     assert corners == {(row, column) for row in range(5) for column in range(5)}
@@ -160,7 +161,7 @@ def test_every_offset_is_drawn_about_equally_often():
     assert ((counts - 200) ** 2 / 200).sum() < 51.2  # chi squared, 24 degrees: p = 0.001
 
 
-def test_a_random_patch_is_a_slice_of_its_own_image():
+def test_random_crop_is_a_slice_of_its_image():
     batch = images(20)
     where = augmenter(random_crop=True).random(coordinates(20), np.random.default_rng(5))
     found = augmenter(random_crop=True).random(batch, np.random.default_rng(5))
@@ -171,13 +172,13 @@ def test_a_random_patch_is_a_slice_of_its_own_image():
         np.testing.assert_array_equal(crop, image[top : top + CROP, left : left + CROP])
 
 
-def test_a_patch_is_mirrored_half_of_the_time():
+def test_crop_is_mirrored_half_of_the_time():
     crops = augmenter(mirror=True).random(coordinates(2000), np.random.default_rng(6))
     mirrored = (crops[:, 1, 0, 0] > crops[:, 1, 0, -1]).numpy()
     assert abs(mirrored.mean() - 0.5) < 3.3 * 0.5 / 2000**0.5
 
 
-def test_a_mirrored_random_patch_is_the_flipped_slice():
+def test_mirrored_random_crop_is_the_flipped_slice():
     rng = np.random.default_rng(7)
     batch = images(16)
     crops = channels_last(augmenter(mirror=True).random(batch, rng))
@@ -188,7 +189,7 @@ def test_a_mirrored_random_patch_is_the_flipped_slice():
     assert 0 < sum(flipped) < 16
 
 
-def test_mirroring_leaves_the_offsets_alone():
+def test_mirroring_does_not_change_the_offsets():
     crops = augmenter(mirror=True, random_crop=True).random(
         coordinates(500), np.random.default_rng(8)
     )
@@ -204,24 +205,24 @@ def shifts(num: int, alpha: float = 0.1) -> np.ndarray:
     return crops[:, :, 0, 0].numpy().astype(np.float64)
 
 
-def test_the_colors_added_covary_like_the_pixels_times_alpha_squared():
+def test_color_noise_has_the_covariance_of_the_pixels_times_alpha_squared():
     drawn = np.cov(shifts(20_000), rowvar=False)
     np.testing.assert_allclose(drawn, 0.1**2 * COVARIANCE, rtol=0.1)
 
 
-def test_the_colors_added_are_normal_about_zero():
+def test_color_noise_is_normal_with_zero_mean():
     num = 20_000
     along = shifts(num) @ np.linalg.inv(0.1 * color_components(some_stats()).T)
     assert np.abs(along.mean(axis=0)).max() < 4 / num**0.5
     np.testing.assert_allclose((np.abs(along) < 1).mean(axis=0), 0.6827, atol=0.015)
 
 
-def test_the_three_components_are_drawn_apart():
+def test_components_of_color_noise_are_independent():
     along = shifts(20_000) @ np.linalg.inv(0.1 * color_components(some_stats()).T)
     np.testing.assert_allclose(np.corrcoef(along, rowvar=False), np.eye(3), atol=0.03)
 
 
-def test_every_image_gets_a_color_of_its_own():
+def test_every_image_gets_its_own_color_noise():
     assert len(np.unique(shifts(50), axis=0)) == 50
 
 
@@ -230,26 +231,26 @@ def test_color_components_square_to_the_covariance():
     np.testing.assert_allclose(components @ components.T, COVARIANCE)
 
 
-def test_the_same_generator_state_makes_the_same_crops():
+def test_same_generator_state_gives_the_same_crops():
     noisy = augmenter(random_crop=True, mirror=True, color_noise=0.1)
     a, b = (noisy.random(images(9), np.random.default_rng(1)) for _ in range(2))
     assert torch.equal(a, b)
 
 
-def test_another_generator_state_makes_other_crops():
+def test_another_generator_state_gives_other_crops():
     noisy = augmenter(random_crop=True, mirror=True, color_noise=0.1)
     a, b = (noisy.random(images(9), np.random.default_rng(seed)) for seed in (1, 2))
     assert not torch.equal(a, b)
 
 
-def test_torchs_own_random_state_is_neither_read_nor_moved():
+def test_random_state_of_torch_is_not_used():
     noisy = augmenter(random_crop=True, mirror=True, color_noise=0.1)
     before = torch.get_rng_state()
     noisy.random(images(4), np.random.default_rng(1))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_images_given_are_not_changed():
+def test_images_given_are_not_changed():
     batch = images(4)
     before = batch.clone()
     noisy = augmenter(random_crop=True, mirror=True, color_noise=0.1)
@@ -259,7 +260,7 @@ def test_the_images_given_are_not_changed():
     assert torch.equal(batch, before)
 
 
-def test_a_crop_as_large_as_the_image_has_one_place():
+def test_crop_as_large_as_the_image_is_the_image():
     whole = Augmenter(
         replace(PLAIN, crop_size=SIZE, random_crop=True), some_stats(), torch.device("cpu")
     )
@@ -271,7 +272,7 @@ def test_a_crop_as_large_as_the_image_has_one_place():
 # --- as in the 2012 code
 
 
-def test_consecutive_images_share_patch_and_reflection():
+def test_consecutive_images_share_crop_and_reflection():
     crops = augmenter(random_crop=True, mirror=True, share_crops=4).random(
         coordinates(10), np.random.default_rng(0)
     )
@@ -280,14 +281,14 @@ def test_consecutive_images_share_patch_and_reflection():
     assert not torch.equal(groups[0][0], groups[1][0])
 
 
-def test_shared_patches_get_colors_of_their_own():
+def test_shared_crops_get_their_own_color_noise():
     crops = augmenter(share_crops=4, color_noise=0.1).random(
         torch.zeros(4, SIZE, SIZE, 3, dtype=torch.uint8), np.random.default_rng(0)
     )
     assert len({float(crop[0, 0, 0]) for crop in crops}) == 4
 
 
-def test_noisy_patches_are_rescaled_and_others_are_not():
+def test_only_crops_with_color_noise_are_rescaled():
     batch, noisy = images(3), augmenter(color_noise=0.1, noise_rescaled=True)
     plain = augmenter(color_noise=0.1).random(batch, np.random.default_rng(5))
     rescaled = noisy.random(batch, np.random.default_rng(5))

@@ -1,15 +1,30 @@
-"""Which devices are taken, with no, one and two GPUs in the machine."""
+"""Which devices are used, on machines with any number of GPUs; memory settings of the process."""
+
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
+from helpers import Listener
 
-from alexnet_cli.distributed.device_plan import DevicePlan, choose_devices, plan_devices
+from alexnet_cli.cli import hints
+from alexnet_cli.distributed import device_plan
+from alexnet_cli.distributed.device_plan import (
+    DevicePlan,
+    choose_devices,
+    keep_freed_memory,
+    plan_devices,
+)
+from alexnet_cli.distributed.precision import SLOW_BF16
+from alexnet_cli.distributed.replicas import ALONE
+from alexnet_cli.distributed.runtime_config import RuntimeConfig
 from alexnet_cli.errors import DeviceError, UsageError
 
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Make the machine have so many GPUs."""
+    """Set the number of GPUs of the machine."""
 
     def have(num_gpus: int) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
@@ -38,7 +53,7 @@ def machine(monkeypatch):
 def test_devices_are_chosen(machine, num_gpus, device, num_devices, chosen):
     machine(num_gpus)
 
-    assert [str(found) for found in choose_devices(device, num_devices)] == chosen
+    assert [str(found) for found in choose_devices(RuntimeConfig(device, num_devices))] == chosen
 
 
 @pytest.mark.parametrize(
@@ -56,27 +71,27 @@ def test_gpus_that_are_not_there_are_refused(machine, num_gpus, device, num_devi
     machine(num_gpus)
 
     with pytest.raises(DeviceError, match=message) as caught:
-        choose_devices(device, num_devices)
+        choose_devices(RuntimeConfig(device, num_devices))
 
     assert caught.value.exit_code == 4
 
 
 @pytest.mark.parametrize(
-    ("num_devices", "hint"), [(1, "--device cpu"), (2, "--device cpu --gpus 2")]
+    ("num_devices", "way"), [(1, "--device cpu"), (2, "--device cpu --gpus 2")]
 )
-def test_refusal_names_the_way_without_gpus(machine, num_devices, hint):
+def test_refusal_names_the_way_without_gpus(machine, num_devices, way):
     machine(0)
 
     with pytest.raises(DeviceError) as caught:
-        choose_devices("cuda", num_devices)
+        choose_devices(RuntimeConfig("cuda", num_devices))
 
-    assert str(caught.value).endswith(hint)
+    assert hints.message(caught.value).endswith(way)
 
 
 @pytest.mark.parametrize("device", ["gpu", "CPU", "cuda:1", ""])
 def test_unknown_device_is_a_wrong_command_line(device):
     with pytest.raises(UsageError, match="choose one of auto, cuda, cpu") as caught:
-        choose_devices(device)
+        choose_devices(RuntimeConfig(device))
 
     assert caught.value.exit_code == 2
 
@@ -85,18 +100,18 @@ def test_unknown_device_is_a_wrong_command_line(device):
 def test_number_of_devices_the_network_does_not_split_over_is_refused(machine, num_devices):
     machine(8)
 
-    with pytest.raises(UsageError, match=f"--gpus {num_devices}"):
-        choose_devices("auto", num_devices)
+    with pytest.raises(UsageError, match=f"^{num_devices} devices:"):
+        choose_devices(RuntimeConfig("auto", num_devices))
 
 
-# --- layouts
+# --- plans
 
 GROUP = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
 @pytest.fixture
 def torchrun(monkeypatch):
-    """Make this process one of so many on this machine; None for alone."""
+    """Make this process one of several on this machine; None for no group."""
 
     def started(here: int | None) -> None:
         for name in GROUP:
@@ -109,7 +124,7 @@ def torchrun(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("num_gpus", "device", "num_devices", "columns", "net_columns", "layout"),
+    ("num_gpus", "device", "num_devices", "columns", "net_columns", "plan"),
     [
         (0, "auto", None, None, 2, ("cpu", 1, 1)),
         (0, "auto", None, 2, 2, ("cpu", 1, 1)),
@@ -129,19 +144,19 @@ def torchrun(monkeypatch):
         (8, "cpu", 8, 1, 2, ("cpu", 1, 8)),
     ],
 )
-def test_devices_are_laid_out(
-    machine, torchrun, num_gpus, device, num_devices, columns, net_columns, layout
+def test_devices_are_planned(
+    machine, torchrun, num_gpus, device, num_devices, columns, net_columns, plan
 ):
     machine(num_gpus)
     torchrun(None)
 
-    found = plan_devices(device, num_devices, columns, net_columns=net_columns)
+    found = plan_devices(RuntimeConfig(device, num_devices, columns), net_columns)
 
-    assert found == DevicePlan(*layout)
+    assert found == DevicePlan(*plan)
 
 
 @pytest.mark.parametrize(
-    ("here", "num_gpus", "device", "num_devices", "net_columns", "layout"),
+    ("here", "num_gpus", "device", "num_devices", "net_columns", "plan"),
     [
         (1, 0, "auto", None, 2, ("cpu", 1, 1)),
         (1, 2, "auto", 2, 2, ("cuda", 2, 1)),
@@ -153,14 +168,14 @@ def test_devices_are_laid_out(
     ],
 )
 def test_processes_of_torchrun_are_the_replicas(
-    machine, torchrun, here, num_gpus, device, num_devices, net_columns, layout
+    machine, torchrun, here, num_gpus, device, num_devices, net_columns, plan
 ):
     machine(num_gpus)
     torchrun(here)
 
-    found = plan_devices(device, num_devices, None, net_columns=net_columns)
+    found = plan_devices(RuntimeConfig(device, num_devices), net_columns)
 
-    assert found == DevicePlan(*layout)
+    assert found == DevicePlan(*plan)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +185,7 @@ def test_processes_of_torchrun_are_the_replicas(
         (None, 5, 2, 2, "--gpus 5 --columns 1"),
         (None, 2, 2, 1, "a replica of this network runs on 1 device."),
         (None, 4, 3, 2, "on 1 device, or on 2, a column each"),
-        (2, 1, None, 2, "--gpus 1: a replica of this network runs on 1 device, or on 2"),
+        (2, 1, None, 2, "1 device: a replica of this network runs on 1 device, or on 2"),
         (2, 3, None, 2, "do not fill them"),
         (2, 6, None, 2, "on 1 device, or on 2"),
         (2, 4, None, 1, "a replica of this network runs on 1 device."),
@@ -183,9 +198,9 @@ def test_devices_that_cannot_be_shared_out_are_refused(
     torchrun(here)
 
     with pytest.raises(UsageError) as caught:
-        plan_devices("auto", num_devices, columns, net_columns=net_columns)
+        plan_devices(RuntimeConfig("auto", num_devices, columns), net_columns)
 
-    assert words in str(caught.value)
+    assert words in hints.message(caught.value)
     assert caught.value.exit_code == 2
 
 
@@ -205,13 +220,13 @@ def test_replicas_without_a_gpu_each_are_refused(
     torchrun(here)
 
     with pytest.raises(DeviceError, match=message):
-        plan_devices("auto", num_devices, 1, net_columns=2)
+        plan_devices(RuntimeConfig("auto", num_devices, 1), 2)
 
 
 def test_gpus_are_given_out_in_order():
-    layout = DevicePlan("cuda", 2, 3)
+    plan = DevicePlan("cuda", 2, 3)
 
-    given = [str(device) for rank in range(3) for device in layout.devices(rank)]
+    given = [str(device) for rank in range(3) for device in plan.devices(rank)]
 
     assert given == [f"cuda:{number}" for number in range(6)]
 
@@ -220,9 +235,61 @@ def test_replicas_on_the_cpu_share_it():
     assert [str(device) for device in DevicePlan("cpu", 2, 4).devices(3)] == ["cpu", "cpu"]
 
 
-def test_layout_taken_alone_is_the_first_and_only_replica(torchrun):
+def test_plan_of_one_replica_is_joined_without_a_group(torchrun):
     torchrun(None)
 
-    with DevicePlan("cpu", 2, 1).taken() as (devices, replicas):
-        assert [str(device) for device in devices] == ["cpu", "cpu"]
-        assert (replicas.rank, replicas.count) == (0, 1)
+    with DevicePlan("cpu", 2, 1, "bf16").joined() as runtime:
+        assert [str(device) for device in runtime.devices] == ["cpu", "cpu"]
+        assert (runtime.replicas, runtime.precision) == (ALONE, "bf16")
+
+
+def test_slow_bf16_is_reported_on_cpus_only(machine, torchrun, monkeypatch):
+    machine(1)
+    torchrun(None)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    said = Listener()
+    plan_devices(RuntimeConfig("cuda", precision="bf16"), 2, said)
+    choose_devices(RuntimeConfig("cpu", precision="fp32"), progress=said)
+    assert said.lines == []
+    plan_devices(RuntimeConfig("cpu", precision="bf16"), 2, said)
+    choose_devices(RuntimeConfig("cpu", precision="bf16"), progress=said)
+    assert said.lines == [SLOW_BF16] * 2
+
+
+# --- memory
+
+FAULTS = """
+import resource
+import sys
+import torch
+from alexnet_cli.distributed.device_plan import keep_freed_memory
+
+def touch():
+    return sum(torch.ones(1 << 24).sum() for _ in range(3))  # 64 MiB each
+
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+rounds = []
+for _ in range(6):  # small objects may take the place of a large one
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    touch()
+    rounds.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(rounds))
+"""
+
+
+def faults(how: str) -> int:
+    command = [sys.executable, "-c", FAULTS, how]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not the GNU C library")
+def test_freed_memory_is_used_again_without_page_faults():
+    assert faults("kept") < 100 < 10_000 < faults("returned")
+
+
+def test_other_c_libraries_are_not_changed(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(device_plan.ctypes, "CDLL", lambda _: pytest.fail("a library was changed"))
+
+    keep_freed_memory()

@@ -1,6 +1,7 @@
-"""How a run of several processes ends, told by one; two real launches of some seconds each."""
+"""How a run of several processes ends; two real launches of some seconds each."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,91 +12,97 @@ from pathlib import Path
 import pytest
 from helpers import alive, left_of
 
-from alexnet_cli.distributed import launcher
+from alexnet_cli.cli.hints import message
 from alexnet_cli.distributed.launcher import _conclude, _find_dead, _Outcome, _run
 from alexnet_cli.errors import (
     AlexNetError,
     DatasetError,
-    JobError,
+    DivergedError,
     LostReplicaError,
-    MachineError,
     Stopped,
 )
 
 OK = _Outcome(result="first")
 OTHER = _Outcome(result="other")
-SAVED = _Outcome(message="stopped and saved at epoch 1, step 2.", exit_code=143)
-BAD_DATA = _Outcome(message="shard 3 is damaged", exit_code=3)
-DIVERGED = _Outcome(message="the loss is nan", exit_code=6)
-LOSS = _Outcome(message="replica 0 of 2 lost the others", exit_code=4, is_loss=True)
+SAVED = _Outcome(error=Stopped("stopped and saved at epoch 1, step 2.", signal.SIGTERM))
+BAD_DATA = _Outcome(error=DatasetError("shard 3 is damaged"))
+DIVERGED = _Outcome(error=DivergedError("the loss is nan"))
+LOSS = _Outcome(error=LostReplicaError("replica 0 of 2 lost the others"))
 DIED = "replica {} of 2 died {}"
 
 
-# --- how it ended, from what each told
+# --- how a run ended, from the outcomes of its replicas
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "codes", "first", "asked", "kind", "exit_code", "words"),
+    ("outcomes", "codes", "first", "number", "kind", "exit_code", "words"),
     [
-        ([SAVED, SAVED], [0, 0], None, 15, JobError, 143, "stopped and saved"),
-        ([SAVED, LOSS], [0, 1], 1, 15, JobError, 143, "stopped and saved"),
-        ([None, None], [-15, -15], 0, 15, Stopped, 143, "What was saved before is kept"),
-        ([LOSS, None], [1, -2], 1, 2, Stopped, 130, "What was saved before is kept"),
-        ([BAD_DATA, LOSS], [1, 1], 0, 0, JobError, 3, "shard 3 is damaged"),
-        ([LOSS, BAD_DATA], [1, 1], 0, 0, JobError, 3, "shard 3 is damaged"),
-        ([DIVERGED, DIVERGED], [1, 1], 1, 0, JobError, 6, "the loss is nan"),
-        ([BAD_DATA, SAVED], [1, 0], 0, 15, JobError, 3, "shard 3 is damaged"),
-        ([LOSS, None], [1, -9], 1, 0, MachineError, 4, DIED.format(1, "of signal 9")),
-        ([LOSS, None], [1, -9], 0, 0, MachineError, 4, DIED.format(1, "of signal 9")),
-        ([None, LOSS], [-11, 1], 0, 0, MachineError, 4, DIED.format(0, "of signal 11")),
-        ([None, None], [-9, -15], 0, 0, MachineError, 4, DIED.format(0, "of signal 9")),
-        ([None, LOSS], [7, 1], 0, 0, MachineError, 4, DIED.format(0, "with code 7")),
-        ([LOSS, LOSS], [1, 1], 0, 0, JobError, 4, "lost the others"),
+        ([SAVED, SAVED], [0, 0], None, 15, Stopped, 143, "stopped and saved"),
+        ([SAVED, LOSS], [0, 1], 1, 15, Stopped, 143, "stopped and saved"),
+        ([None, None], [-15, -15], 0, 15, Stopped, 143, "Everything saved before is kept"),
+        ([LOSS, None], [1, -2], 1, 2, Stopped, 130, "Everything saved before is kept"),
+        ([BAD_DATA, LOSS], [1, 1], 0, 0, DatasetError, 3, "shard 3 is damaged"),
+        ([LOSS, BAD_DATA], [1, 1], 0, 0, DatasetError, 3, "shard 3 is damaged"),
+        ([DIVERGED, DIVERGED], [1, 1], 1, 0, DivergedError, 6, "the loss is nan"),
+        ([BAD_DATA, SAVED], [1, 0], 0, 15, DatasetError, 3, "shard 3 is damaged"),
+        ([LOSS, None], [1, -9], 1, 0, LostReplicaError, 4, DIED.format(1, "of signal 9")),
+        ([LOSS, None], [1, -9], 0, 0, LostReplicaError, 4, DIED.format(1, "of signal 9")),
+        ([None, LOSS], [-11, 1], 0, 0, LostReplicaError, 4, DIED.format(0, "of signal 11")),
+        ([None, None], [-9, -15], 0, 0, LostReplicaError, 4, DIED.format(0, "of signal 9")),
+        ([None, LOSS], [7, 1], 0, 0, LostReplicaError, 4, DIED.format(0, "with code 7")),
+        ([LOSS, LOSS], [1, 1], 0, 0, LostReplicaError, 4, "lost the others"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
 )
-def test_run_ends_with_what_began_its_end(outcomes, codes, first, asked, kind, exit_code, words):
+def test_run_ends_with_the_cause(outcomes, codes, first, number, kind, exit_code, words):
     with pytest.raises(AlexNetError) as caught:
-        _conclude(outcomes, _find_dead(outcomes, codes, first), asked)
+        _conclude(outcomes, _find_dead(outcomes, codes, first), number)
 
     assert type(caught.value) is kind
     assert caught.value.exit_code == exit_code
     assert words in str(caught.value)
-    assert str(caught.value).count("\n") < 3
+    assert message(caught.value).count("\n") < 3
 
 
-@pytest.mark.parametrize("asked", [0, 15])
-def test_result_is_the_first_replica_s(asked):
-    """A signal that came when all were done is no reason to throw the result away."""
-    assert _conclude([OK, OTHER], None, asked) == "first"
+@pytest.mark.parametrize("number", [0, 15])
+def test_result_is_that_of_the_main_replica(number):
+    """A signal that arrived when everything was done does not discard the result."""
+    assert _conclude([OK, OTHER], None, number) == "first"
 
 
-def raising(fault: BaseException):
-    raise fault
+def raising(error: BaseException):
+    raise error
 
 
 @pytest.mark.parametrize(
-    ("fault", "exit_code", "message", "is_loss"),
+    ("error", "exit_code", "words", "is_loss"),
     [
         (DatasetError("shard 3"), 3, "shard 3", False),
         (LostReplicaError("gone"), 4, "gone", True),
         (Stopped("saved", 15), 143, "saved", False),
-        (KeyboardInterrupt(), 130, launcher.STOPPED, False),
+        (KeyboardInterrupt(), 130, "stopped.\nEverything saved before is kept.", False),
         (MemoryError(), 4, "out of memory", False),
         (OSError(28, "No space left on device", "log.jsonl"), 4, "log.jsonl: No space", False),
         (ZeroDivisionError("by zero"), 1, "internal error, ZeroDivisionError: by zero", False),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )
-def test_fault_of_a_replica_is_told_with_its_exit_code(fault, exit_code, message, is_loss, capsys):
-    outcome = _run(partial(raising, fault))
+def test_error_of_a_replica_has_its_exit_code(error, exit_code, words, is_loss, capsys):
+    outcome = _run(partial(raising, error))
 
-    assert (outcome.exit_code, outcome.is_loss) == (exit_code, is_loss)
-    assert message in outcome.message
+    assert (outcome.error.exit_code, outcome.is_loss) == (exit_code, is_loss)
+    assert words in message(outcome.error)
     assert ("Traceback" in capsys.readouterr().err) == (exit_code == 1)
 
 
-def test_result_of_a_replica_is_told():
+def test_outcomes_travel_between_processes_whole():
+    for outcome in (OK, SAVED, BAD_DATA):
+        copied = pickle.loads(pickle.dumps(outcome))
+        assert copied.result == outcome.result
+        assert repr(copied.error) == repr(outcome.error)
+
+
+def test_result_of_a_replica_is_its_outcome():
     assert _run(partial(int, "7")) == _Outcome(result=7)
 
 
@@ -107,6 +114,7 @@ from functools import partial
 from pathlib import Path
 from alexnet_cli.distributed.launcher import run_replicas
 from alexnet_cli.distributed.replicas import joined
+from alexnet_cli.cli.hints import message
 from alexnet_cli.errors import AlexNetError, DatasetError
 
 def work(folder, is_faulty):
@@ -122,7 +130,7 @@ if __name__ == "__main__":
     try:
         run_replicas(partial(work, Path(sys.argv[1]), sys.argv[2] == "faulty"), 2)
     except AlexNetError as error:
-        print(error)
+        print(message(error))
         sys.exit(error.exit_code)
 """
 
@@ -146,7 +154,7 @@ def launched(tmp_path):
         process.communicate()
 
 
-def test_fault_of_one_replica_ends_the_other_and_is_what_is_told(launched):
+def test_error_of_one_replica_ends_the_other_and_is_reported(launched):
     process = launched("faulty")
 
     said, _ = process.communicate(timeout=120)
@@ -155,7 +163,7 @@ def test_fault_of_one_replica_ends_the_other_and_is_what_is_told(launched):
     assert left_of(process.pid) == []
 
 
-def test_killed_replica_is_told_in_time_and_leaves_no_process(launched, tmp_path):
+def test_killed_replica_is_reported_in_time_and_leaves_no_process(launched, tmp_path):
     process = launched("steady")
     victim = _wait_for(tmp_path / "1")
     _wait_for(tmp_path / "0")
@@ -165,7 +173,8 @@ def test_killed_replica_is_told_in_time_and_leaves_no_process(launched, tmp_path
 
     assert process.returncode == 4, said
     assert said.startswith("replica 1 of 2 died of signal 9, and the others were ended.\n")
-    assert "--resume" in said
+    assert "Run the same command again." in said
+    assert "--resume" not in said
     assert left_of(process.pid) == []
 
 

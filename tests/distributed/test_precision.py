@@ -7,13 +7,13 @@ import torch
 from helpers import Listener
 
 from alexnet_cli.distributed.precision import (
-    PRECISIONS,
     SLOW_BF16,
     allow_tf32,
     autocast,
     describe_precision,
     warn_of_slow_bf16,
 )
+from alexnet_cli.distributed.runtime_config import PRECISIONS
 
 CPU = torch.device("cpu")
 
@@ -88,8 +88,7 @@ def test_cpu_without_bfloat16_instructions_is_warned_of(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
     listener = Listener()
 
-    warn_of_slow_bf16(precision, CPU, listener)
-    warn_of_slow_bf16(precision, torch.device("cuda", 0), listener)
+    warn_of_slow_bf16(precision, listener)
 
     assert listener.lines == ([SLOW_BF16] if warns else [])
 
@@ -115,7 +114,7 @@ def test_line_names_the_precision_and_what_it_comes_to(precision: str, words: st
     assert words in line
 
 
-def test_line_tells_a_gpu_with_tensorfloat_32_from_one_without(monkeypatch):
+def test_line_distinguishes_gpus_with_and_without_tensorfloat_32(monkeypatch):
     lines = []
     for capability in ((7, 5), (8, 0)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)

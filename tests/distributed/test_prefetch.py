@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from alexnet_cli.data.batches.buffers import Buffers
-from alexnet_cli.data.batches.loader import Batch, epoch_order, load_batches
-from alexnet_cli.data.batches.process_reader import ProcessReader
-from alexnet_cli.data.batches.readers import ThreadReader
+from alexnet_cli.data.batches.loader import epoch_order, load_batches
+from alexnet_cli.data.batches.readers import ProcessReader, ThreadReader
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.distributed.prefetch import (
     MIN_PROCESSES,
@@ -19,6 +18,7 @@ from alexnet_cli.distributed.prefetch import (
     open_reader,
     to_device,
 )
+from alexnet_cli.types import Batch
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 CPU = torch.device("cpu")
@@ -92,7 +92,7 @@ def test_fault_of_the_reader_comes_through():
 
 
 class Copy:
-    """An event of a copy that is complete when the test says so."""
+    """An event of a copy that is complete when the test decides."""
 
     def __init__(self):
         self.is_complete, self.waited = False, False

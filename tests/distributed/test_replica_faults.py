@@ -28,12 +28,11 @@ import atexit, os, sys, time
 from datetime import timedelta
 import torch.distributed as dist
 from alexnet_cli.cli.app import main
-from alexnet_cli.training import run as train
-from alexnet_cli.inference import predict_split as inference
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.distributed import replicas
 from alexnet_cli.training.run_directory import RunDirectory
 
-real_destroy, real_open = dist.destroy_process_group, train.open_source
+real_destroy, real_open = dist.destroy_process_group, DatasetRef.open
 wanted = os.environ["EMULATED"].split()
 
 def destroy():
@@ -60,7 +59,7 @@ if "nccl" in wanted:
     atexit.register(at_exit)
     replicas.TIMEOUT = timedelta(seconds=40)
 if "slow" in wanted:
-    train.open_source = inference.open_source = open_late
+    DatasetRef.open = open_late
     replicas.TIMEOUT = timedelta(seconds=10)
 if "full" in wanted:
     RunDirectory.create = fail
@@ -133,12 +132,12 @@ def test_used_run_folder_is_refused_at_once_with_its_own_message(started, datase
     said = process.communicate(timeout=240)[1]
 
     assert process.returncode == 3, said
-    assert "already holds a run; it is left as it is" in said
+    assert "already contains a run.\nIt is left as it is." in said
     assert "lost the others" not in said
     assert files_of(run) == before
 
 
-def test_fault_of_one_replica_is_told_although_the_group_cannot_be_destroyed(
+def test_error_of_one_replica_is_reported_although_the_group_cannot_be_destroyed(
     started, dataset, tmp_path
 ):
     """The disk of the first replica is full when the others already train."""
@@ -187,9 +186,9 @@ def test_replica_whose_data_is_slow_is_waited_for_longer_than_one_that_hangs(
 # --- other files
 
 
-def test_replicas_that_would_go_on_from_other_weights_are_refused(pair, dataset, runs, tmp_path):
+def test_replicas_that_would_resume_from_other_weights_are_refused(pair, dataset, runs, tmp_path):
     mine, other = (shutil.copytree(runs.first, tmp_path / name) for name in ("a", "b"))
-    last = load_checkpoint(other / "last.safetensors", with_velocity=True)
+    last = load_checkpoint(other / "last.safetensors", with_optimizer=True)
     weights = {name: tensor * np.float32(1.5) for name, tensor in last.weights.items()}
     save_checkpoint(other / "last.safetensors", replace(last, weights=weights))
     before = files_of(tmp_path / "a"), files_of(tmp_path / "b")

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import assert_near, read_last
+from helpers import assert_near, evaluate, read_last, resume, train
 
-from alexnet_cli.distributed.replicas import ALONE, in_group, num_local, was_restarted
-from alexnet_cli.errors import JobError
-from alexnet_cli.inference.evaluate import evaluate
+from alexnet_cli.cli.hints import message
+from alexnet_cli.distributed.replicas import AGAIN, ALONE, in_group, num_local, was_restarted
+from alexnet_cli.errors import LostReplicaError, Stopped
+from alexnet_cli.inference import evaluate as evaluate_module
 from alexnet_cli.recipes.recipe import Recipe
-from alexnet_cli.training.run import resume, train
+from alexnet_cli.training import run as train_module
 
-TWO = {"device": "cpu", "num_devices": 2, "columns": 1}
+TWO = {"num_devices": 2, "columns": 1}
 NUM_STEPS = 4  # an epoch: 60 images, 16 a step
 NUM_EPOCHS = 20  # a signal takes up to half a second to reach the replicas
 
@@ -40,7 +41,7 @@ def recipe(tiny_recipe) -> Recipe:
 def straight(dataset, recipe, tmp_path_factory) -> Path:
     """The run of one process."""
     run = tmp_path_factory.mktemp("alone") / "run"
-    train(dataset, run, recipe, device="cpu")
+    train(dataset, run, recipe)
     return run
 
 
@@ -51,7 +52,7 @@ def test_two_replicas_stopped_and_resumed_learn_what_one_process_does(
     run = tmp_path / "run"
     watcher = threading.Thread(target=_terminate_once, args=(run / "log.jsonl",))
     watcher.start()
-    with pytest.raises(JobError, match="stopped and saved") as caught:
+    with pytest.raises(Stopped, match="stopped and saved") as caught:
         train(dataset, run, recipe, **TWO)
     watcher.join()
     assert caught.value.exit_code == 128 + signal.SIGTERM
@@ -62,7 +63,7 @@ def test_two_replicas_stopped_and_resumed_learn_what_one_process_does(
     assert (found.replicas, found.steps) == (2, NUM_EPOCHS * NUM_STEPS)
     assert_near(run, straight)
     best = run / "best.safetensors"
-    alone, together = (evaluate(best, dataset, **how) for how in ({"device": "cpu"}, TWO))
+    alone, together = (evaluate(best, dataset, **how) for how in ({}, TWO))
     assert together.images == 30
     assert (together.top1_error, together.top5_error) == (alone.top1_error, alone.top5_error)
     assert together.log_loss == pytest.approx(alone.log_loss, rel=1e-6)
@@ -87,14 +88,31 @@ def test_one_process_is_alone(monkeypatch):
     assert num_local() == 1
     assert ALONE.is_main
     assert values.tolist() == [0, 1, 2]
-    assert ALONE.gather(values).tolist() == [[0, 1, 2]]
+    assert ALONE.all_gather(values).tolist() == [[0, 1, 2]]
     assert ALONE.wrap(net := torch.nn.Linear(1, 1), ()) is net
 
 
 @pytest.mark.parametrize("name", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])
-def test_run_knows_that_it_was_started_anew(monkeypatch, name):
+def test_restarted_run_is_recognized(monkeypatch, name):
     assert not was_restarted()
     monkeypatch.setenv(name, "0")
     assert not was_restarted()
     monkeypatch.setenv(name, "2")
     assert was_restarted()
+
+
+def test_lost_replica_advises_to_resume_in_train_only(
+    dataset, recipe, checkpoint, tmp_path, monkeypatch
+):
+    def lose(*_):
+        raise LostReplicaError("replica 1 of 2 died", hint=AGAIN)
+
+    monkeypatch.setattr(train_module, "on_replicas", lose)
+    monkeypatch.setattr(evaluate_module, "on_replicas", lose)
+    with pytest.raises(LostReplicaError) as in_train:
+        train(dataset, tmp_path / "run", recipe)
+    with pytest.raises(LostReplicaError) as in_eval:
+        evaluate(checkpoint, dataset)
+
+    assert "--resume" in message(in_train.value)
+    assert message(in_eval.value) == f"replica 1 of 2 died\n{AGAIN}"

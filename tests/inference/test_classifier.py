@@ -8,6 +8,7 @@ import torch
 
 from alexnet_cli.data.batches.loader import load_batches
 from alexnet_cli.data.shards.dataset import open_dataset
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.precision import allow_tf32
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.inference.classifier import build_classifier, load_classifier
@@ -21,7 +22,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def loaded(checkpoint):
     """The checkpoint on one device."""
-    return load_classifier(checkpoint, (CPU,))
+    return load_classifier(checkpoint, Runtime((CPU,)))
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def nine_crops(images: np.ndarray, crop: int) -> list[np.ndarray]:
     return [images[:, top:, left:][:, :crop, :crop] for top in starts for left in starts]
 
 
-def test_nine_views_are_three_by_three_patches_and_none_mirrored(loaded, images):
+def test_nine_views_are_three_by_three_crops_and_not_mirrored(loaded, images):
     classifier, checkpoint = loaded
 
     found = classifier.probabilities(images, classifier.views(9))
@@ -89,7 +90,7 @@ def test_nine_views_are_three_by_three_patches_and_none_mirrored(loaded, images)
 def test_nine_views_of_a_split_are_averaged_as_probabilities(checkpoint, dataset):
     sharp = load_checkpoint(checkpoint)
     sharp.weights["fc8.weight"] = 300 * sharp.weights["fc8.weight"]  # so that the views disagree
-    classifier = build_classifier(sharp, (CPU,), checkpoint)
+    classifier = build_classifier(sharp, Runtime((CPU,)), checkpoint)
     opened = open_dataset(dataset)
     (batch,) = load_batches(opened.split("val"), np.arange(30), 30)
 
@@ -125,7 +126,7 @@ def test_dropout_is_off_even_after_training(loaded, images):
 def test_two_devices_give_the_probabilities_of_one(loaded, images, checkpoint):
     classifier, _ = loaded
 
-    split, _ = load_classifier(checkpoint, (CPU, CPU))
+    split, _ = load_classifier(checkpoint, Runtime((CPU, CPU)))
 
     assert isinstance(split.net, SplitAlexNet)
     found = split.probabilities(images, split.views(10))
@@ -139,7 +140,7 @@ def test_two_devices_give_the_probabilities_of_one(loaded, images, checkpoint):
 def refused(checkpoint, tmp_path) -> str:
     save_checkpoint(tmp_path / "a.safetensors", checkpoint)
     with pytest.raises(CheckpointError, match="do not fit its recipe") as caught:
-        load_classifier(tmp_path / "a.safetensors", (CPU,))
+        load_classifier(tmp_path / "a.safetensors", Runtime((CPU,)))
     assert str(tmp_path / "a.safetensors") in str(caught.value)
     return str(caught.value)
 
@@ -182,13 +183,13 @@ def test_checkpoint_whose_tensor_would_stretch_to_fit_is_refused(
     broken.weights["fc7.bias"] = broken.weights["fc7.bias"][:1]
 
     with pytest.raises(CheckpointError, match="do not fit its recipe"):
-        build_classifier(broken, (CPU,) * num_devices, tmp_path)
+        build_classifier(broken, Runtime((CPU,) * num_devices), tmp_path)
 
 
 def test_weights_in_memory_are_those_of_the_file(checkpoint):
     content = load_checkpoint(checkpoint)
 
-    classifier = build_classifier(content, (CPU,), checkpoint)
+    classifier = build_classifier(content, Runtime((CPU,)), checkpoint)
 
     for name, parameter in classifier.net.named_parameters():
         assert np.array_equal(parameter.detach().numpy(), content.weights[name]), name
@@ -207,7 +208,7 @@ def tf32_of_torch():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_classifier_switches_tensorfloat_32_off(checkpoint, tf32_of_torch, precision):
-    load_classifier(checkpoint, (CPU,), precision)
+    load_classifier(checkpoint, Runtime((CPU,), precision))
 
     assert torch.backends.cudnn.conv.fp32_precision == "ieee"
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
@@ -216,14 +217,14 @@ def test_classifier_switches_tensorfloat_32_off(checkpoint, tf32_of_torch, preci
 def test_classifier_of_tf32_switches_it_on(checkpoint, tf32_of_torch):
     allow_tf32("fp32")
 
-    load_classifier(checkpoint, (CPU,), "tf32")
+    load_classifier(checkpoint, Runtime((CPU,), "tf32"))
 
     assert torch.backends.cudnn.conv.fp32_precision == "tf32"
 
 
 def test_bf16_computes_in_bfloat16_and_its_probabilities_in_float32(checkpoint, loaded, images):
     exact = loaded[0].probabilities(images, loaded[0].views(10))
-    classifier, _ = load_classifier(checkpoint, (CPU,), "bf16")
+    classifier, _ = load_classifier(checkpoint, Runtime((CPU,), "bf16"))
     dtypes = []
     classifier.net.conv2.register_forward_hook(lambda *call: dtypes.append(call[2].dtype))
 
@@ -237,7 +238,7 @@ def test_bf16_computes_in_bfloat16_and_its_probabilities_in_float32(checkpoint, 
 
 
 def test_bf16_of_a_split_network_is_that_of_the_whole(checkpoint, images):
-    whole, split = (load_classifier(checkpoint, (CPU,) * n, "bf16")[0] for n in (1, 2))
+    whole, split = (load_classifier(checkpoint, Runtime((CPU,) * n, "bf16"))[0] for n in (1, 2))
 
     found = split.probabilities(images, split.views(1))
 

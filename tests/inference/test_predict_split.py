@@ -7,18 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import predict_checkpoint
 from PIL import Image
 
 from alexnet_cli.data.shards.dataset import Dataset, open_dataset
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.replicas import Replicas
 from alexnet_cli.errors import CheckpointError, DatasetError, DivergedError
 from alexnet_cli.inference import predict_split as inference
 from alexnet_cli.inference.classifier import Classifier, load_classifier
 from alexnet_cli.inference.metrics import score, scores_from_sums
-from alexnet_cli.inference.predict_split import predict_split, predict_with_checkpoint, score_split
+from alexnet_cli.inference.predict_split import predict_split, score_split
 from alexnet_cli.inference.predictions import load_predictions
 from alexnet_cli.model.checkpoint import load_checkpoint, save_checkpoint
-from alexnet_cli.prep.build import PrepOptions, prep
+from alexnet_cli.prep.build import prep
+from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
 CPU = torch.device("cpu")
 
@@ -26,7 +29,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def classifier(checkpoint) -> Classifier:
     """The checkpoint's network."""
-    return load_classifier(checkpoint, (CPU,))[0]
+    return load_classifier(checkpoint, Runtime((CPU,)))[0]
 
 
 @pytest.fixture
@@ -100,7 +103,7 @@ def test_batch_size_does_not_show(classifier, opened, monkeypatch):
 
 
 def test_predictions_say_what_they_are(checkpoint, dataset, opened):
-    found = predict_with_checkpoint(checkpoint, dataset, "val", num_views=10, devices=(CPU,))
+    found = predict_checkpoint(checkpoint, dataset, "val", 10)
 
     assert found.classes == tuple(entry.wnid for entry in opened.classes)
     assert (found.split, found.views, found.fingerprint) == ("val", 10, opened.fingerprint)
@@ -156,7 +159,7 @@ def test_probabilities_of_one_view_are_kept_once(classifier, opened, tmp_path):
 
 def test_split_that_is_not_there_is_refused(checkpoint, dataset):
     with pytest.raises(DatasetError, match="test"):
-        predict_with_checkpoint(checkpoint, dataset, "test", num_views=1, devices=(CPU,))
+        predict_checkpoint(checkpoint, dataset, "test", 1)
 
 
 # --- checkpoint and dataset must fit
@@ -164,7 +167,7 @@ def test_split_that_is_not_there_is_refused(checkpoint, dataset):
 
 def refused(checkpoint: Path, dataset: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
-        predict_with_checkpoint(checkpoint, dataset, "val", num_views=1, devices=(CPU,))
+        predict_checkpoint(checkpoint, dataset, "val", 1)
     assert caught.value.exit_code == 3
     assert str(checkpoint) in str(caught.value)
     assert str(dataset) in str(caught.value)
@@ -198,7 +201,9 @@ def test_other_number_of_classes_is_refused(checkpoint, dataset, tmp_path):
 
 
 def test_other_image_size_is_refused(checkpoint, release, tmp_path):
-    prep(release, tmp_path / "larger", PrepOptions(size=120, shard_size=100), num_workers=1)
+    prep(
+        PrepRequest(release, tmp_path / "larger", PrepOptions(size=120, shard_size=100), workers=1)
+    )
 
     message = refused(checkpoint, tmp_path / "larger")
 
@@ -214,8 +219,6 @@ def test_scores_that_overflow_are_refused(checkpoint, dataset, tmp_path, scale):
     save_checkpoint(tmp_path / "a.safetensors", replace(broken))
 
     with pytest.raises(DivergedError, match="scores of val are not finite") as caught:
-        predict_with_checkpoint(
-            tmp_path / "a.safetensors", dataset, "val", num_views=1, devices=(CPU,)
-        )
+        predict_checkpoint(tmp_path / "a.safetensors", dataset, "val", 1)
 
     assert caught.value.exit_code == 6

@@ -18,19 +18,19 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_has_its_content_and_leaves_nothing_else(tmp_path):
+def test_file_has_its_content_and_leaves_nothing_else(tmp_path):
     write_bytes(tmp_path / "a.txt", b"new")
     assert (tmp_path / "a.txt").read_bytes() == b"new"
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_an_existing_file_is_replaced(tmp_path):
+def test_existing_file_is_replaced(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"old and longer")
     write_bytes(tmp_path / "a.txt", b"new")
     assert (tmp_path / "a.txt").read_bytes() == b"new"
 
 
-def test_the_name_shows_the_old_content_until_the_block_ends(tmp_path):
+def test_name_shows_the_old_content_until_the_block_ends(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"old")
     with write_atomically(tmp_path / "a.txt") as file:
         file.write(b"new")
@@ -38,7 +38,7 @@ def test_the_name_shows_the_old_content_until_the_block_ends(tmp_path):
         assert (tmp_path / "a.txt").read_bytes() == b"old"
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path):
+def test_two_writers_of_one_file_do_not_conflict(tmp_path):
     with write_atomically(tmp_path / "a.txt") as first:
         with write_atomically(tmp_path / "a.txt") as second:
             second.write(b"second")
@@ -57,7 +57,7 @@ def write_half_and_fail(path: Path, fault: BaseException) -> None:
 @pytest.mark.parametrize(
     "fault", [ValueError("ours"), KeyboardInterrupt(), MemoryError()], ids=repr
 )
-def test_a_fault_keeps_the_old_file_and_leaves_nothing(tmp_path, fault):
+def test_error_keeps_the_old_file_and_leaves_nothing(tmp_path, fault):
     (tmp_path / "a.txt").write_bytes(b"old")
     with pytest.raises(type(fault)):
         write_half_and_fail(tmp_path / "a.txt", fault)
@@ -65,7 +65,7 @@ def test_a_fault_keeps_the_old_file_and_leaves_nothing(tmp_path, fault):
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_a_fault_leaves_no_file_where_there_was_none(tmp_path):
+def test_error_leaves_no_file_where_there_was_none(tmp_path):
     with pytest.raises(ValueError, match="ours"):
         write_half_and_fail(tmp_path / "a.txt", ValueError("ours"))
     assert names(tmp_path) == []
@@ -90,7 +90,7 @@ def test_content_is_on_disk_before_the_name_and_the_name_before_we_return(tmp_pa
     assert done == [("fsync", b"new"), ("replace", "a.txt"), ("fsync", "folder")]
 
 
-def test_a_full_disk_at_the_last_moment_keeps_the_old_file(tmp_path, monkeypatch):
+def test_full_disk_at_the_last_moment_keeps_the_old_file(tmp_path, monkeypatch):
     def no_space(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -102,7 +102,7 @@ def test_a_full_disk_at_the_last_moment_keeps_the_old_file(tmp_path, monkeypatch
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_a_fault_of_the_disk_names_the_file(tmp_path):
+def test_disk_error_names_the_file(tmp_path):
     fault = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with pytest.raises(OSError, match="No space left") as error:
         write_half_and_fail(tmp_path / "a.txt", fault)
@@ -110,7 +110,7 @@ def test_a_fault_of_the_disk_names_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_fault_when_it_gets_its_name_names_the_file_too(tmp_path, monkeypatch, call):
+def test_rename_error_names_the_file(tmp_path, monkeypatch, call):
     def fail(where, *_):
         names_it = () if isinstance(where, int) else (str(where),)
         raise OSError(errno.EIO, os.strerror(errno.EIO), *names_it)
@@ -122,7 +122,7 @@ def test_a_fault_when_it_gets_its_name_names_the_file_too(tmp_path, monkeypatch,
     assert names(tmp_path) == []
 
 
-def test_a_fault_of_the_folder_names_the_file_which_is_whole(tmp_path, monkeypatch):
+def test_folder_error_names_the_file_which_is_whole(tmp_path, monkeypatch):
     fsync = os.fsync
 
     def fail(descriptor):
@@ -137,7 +137,7 @@ def test_a_fault_of_the_folder_names_the_file_which_is_whole(tmp_path, monkeypat
     assert (tmp_path / "a.txt").read_bytes() == b"new"
 
 
-def test_the_first_fault_is_told_when_tidying_up_fails_too(tmp_path, monkeypatch):
+def test_first_error_is_reported_when_cleanup_fails_too(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
@@ -146,22 +146,22 @@ def test_the_first_fault_is_told_when_tidying_up_fails_too(tmp_path, monkeypatch
         write_half_and_fail(tmp_path / "a.txt", ValueError("ours"))
 
 
-def test_a_missing_folder_is_the_fault_that_is_reported(tmp_path):
+def test_missing_folder_is_the_error_that_is_reported(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_bytes(tmp_path / "none" / "a.txt", b"new")
 
 
-def test_a_name_with_spaces_and_dots_is_kept(tmp_path):
+def test_name_with_spaces_and_dots_is_kept(tmp_path):
     write_bytes(tmp_path / "a b.c.d", b"new")
     assert names(tmp_path) == ["a b.c.d"]
 
 
-def test_sealed_content_is_read_back(tmp_path):
+def test_checksummed_content_is_read_back(tmp_path):
     write_checksummed(tmp_path / "a.json", {"a": [1, "\u00e9"]})
     assert read_checksummed(tmp_path / "a.json") == {"a": [1, "\u00e9"]}
 
 
-def test_sealed_file_is_damaged_by_any_flipped_bit_and_any_cut(tmp_path):
+def test_checksummed_file_is_damaged_by_any_flipped_bit_and_any_cut(tmp_path):
     write_checksummed(tmp_path / "a.json", {"a": 1})
     whole = (tmp_path / "a.json").read_bytes()
     for place in range(len(whole)):
@@ -173,12 +173,12 @@ def test_sealed_file_is_damaged_by_any_flipped_bit_and_any_cut(tmp_path):
             assert read_checksummed(tmp_path / "a.json") is None
 
 
-def test_sealed_file_that_is_missing_or_a_folder_is_none(tmp_path):
+def test_checksummed_file_that_is_missing_or_a_folder_is_none(tmp_path):
     assert read_checksummed(tmp_path / "a.json") is None
     assert read_checksummed(tmp_path) is None
 
 
-def test_moving_replaces_what_has_the_name(tmp_path):
+def test_moving_replaces_an_existing_file(tmp_path):
     (tmp_path / "a").write_bytes(b"new")
     (tmp_path / "b").write_bytes(b"old")
     move_into_place(tmp_path / "a", tmp_path / "b")
@@ -186,7 +186,7 @@ def test_moving_replaces_what_has_the_name(tmp_path):
     assert names(tmp_path) == ["b"]
 
 
-def test_half_written_files_are_removed_at_any_depth(tmp_path):
+def test_incomplete_files_are_removed_at_any_depth(tmp_path):
     (tmp_path / "deep").mkdir()
     for name in ("a.tar.17.partial", "deep/b.17.partial", "c.tar"):
         (tmp_path / name).touch()

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from alexnet_cli.cli.hints import message
 from alexnet_cli.errors import MachineError
 from alexnet_cli.io.disk import (
     WORDS,
@@ -39,7 +40,7 @@ def test_what_does_not_fit_is_refused_with_what_is_missing(tmp_path, monkeypatch
     check_room(tmp_path, 2_000_000, "it needs", "Make room.")
     with pytest.raises(MachineError) as refusal:
         check_room(tmp_path, 5_000_000, "it needs", "Make room.")
-    assert str(refusal.value) == (
+    assert message(refusal.value) == (
         f"{tmp_path}: it needs 5.0 MB, 2.0 MB are free: 3.0 MB more are needed.\nMake room."
     )
 
@@ -57,21 +58,21 @@ def test_what_does_not_fit_is_refused_with_what_is_missing(tmp_path, monkeypatch
         (errno.EIO, "Input/output error", "run the same command"),
     ],
 )
-def test_fault_has_its_word_and_its_advice(tmp_path, number, words, advice):
+def test_disk_error_has_words_and_advice(tmp_path, number, words, advice):
     assert fault_in_words(fault(number), tmp_path).startswith(f"{tmp_path}: ")
     assert words in fault_in_words(fault(number), tmp_path)
-    assert advice in advice_on(fault(number))
+    assert advice in message(MachineError("", hint=advice_on(fault(number))))
 
 
 def test_fault_names_its_file_before_the_folder(tmp_path):
     assert fault_in_words(fault(errno.EIO, "/a/b"), tmp_path) == "/a/b: Input/output error"
 
 
-def test_fault_without_a_number_is_told_as_it_is(tmp_path):
+def test_fault_without_a_number_is_shown_as_it_is(tmp_path):
     assert fault_in_words(OSError("odd"), tmp_path) == f"{tmp_path}: odd"
 
 
-def test_faults_of_this_machine_are_not_the_files(tmp_path):
+def test_errors_of_this_machine_are_recognized(tmp_path):
     assert is_ours(fault(errno.EMFILE))
     assert not any(is_ours(fault(number)) for number in (errno.EIO, errno.EACCES, errno.ENOENT))
     assert set(WORDS) > {errno.ENFILE, errno.EPERM}

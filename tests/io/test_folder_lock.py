@@ -37,7 +37,7 @@ def holder(tmp_path):
     process.communicate()
 
 
-def test_lock_is_taken_and_given_back(tmp_path):
+def test_lock_is_acquired_and_released(tmp_path):
     for _ in range(2):
         with locked(tmp_path, MachineError):
             pass
@@ -64,7 +64,7 @@ def test_lock_file_names_its_owner(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", ["", "17", "{}", '{"pid": 17, "since": "yesterday"}'])
-def test_lock_without_a_readable_owner_is_refused_all_the_same(tmp_path, holder, content):
+def test_lock_without_a_readable_owner_is_refused_as_well(tmp_path, holder, content):
     (tmp_path / LOCK_NAME).write_text(content)
     with pytest.raises(MachineError, match=r"^another process$"), locked(tmp_path, MachineError):
         pass
@@ -77,7 +77,7 @@ def test_lock_ends_with_its_process_however_that_ends(tmp_path, holder):
         assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == os.getpid()
 
 
-def test_lock_is_given_back_after_a_fault(tmp_path):
+def test_lock_is_released_after_an_error(tmp_path):
     with pytest.raises(ZeroDivisionError), locked(tmp_path, MachineError):
         raise ZeroDivisionError
     with locked(tmp_path, MachineError):
@@ -132,7 +132,7 @@ def test_processes_that_make_and_remove_the_lock_file_never_hold_it_together(tmp
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_disk_without_locks_keeps_nobody_out(tmp_path, monkeypatch, number):
+def test_disk_without_locks_locks_nothing(tmp_path, monkeypatch, number):
     def fail(descriptor, operation):
         raise OSError(number, os.strerror(number))
 

@@ -3,7 +3,7 @@ import pytest
 from alexnet_cli.io.progress import SILENT
 
 
-def test_silence_says_nothing(capsys):
+def test_silent_progress_reports_nothing(capsys):
     SILENT.say("a line")
     with SILENT.track("work", 3) as tracker:
         tracker.advance()
@@ -12,6 +12,6 @@ def test_silence_says_nothing(capsys):
     assert (captured.out, captured.err) == ("", "")
 
 
-def test_silence_lets_faults_through():
+def test_silent_progress_lets_errors_through():
     with pytest.raises(KeyError, match="ours"), SILENT.track("work", 3):
         raise KeyError("ours")

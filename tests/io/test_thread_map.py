@@ -110,7 +110,7 @@ def test_hung_thread_does_not_keep_the_process():
 
 
 @pytest.mark.parametrize("allowed", [0, 2])
-def test_fewer_threads_are_enough(monkeypatch, allowed):
+def test_fewer_threads_suffice(monkeypatch, allowed):
     start, started = threading.Thread.start, []
 
     def start_few(thread):

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.model.network import AlexNet, describe_layers, initialize, share_out
+from alexnet_cli.model.architecture import layers_of
+from alexnet_cli.model.network import AlexNet, initialize, split_evenly
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import NORM_POOL, PAPER, POOL, Conv, Dense, Recipe
 
@@ -348,7 +349,7 @@ def test_gradient_is_the_slope_of_the_loss(name):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_table_of_layers_has_the_shapes_that_come_out(name):
+def test_listed_layers_have_the_shapes_of_the_outputs(name):
     recipe, shapes = RECIPES[name], {}
     net = draw_net(recipe)
     for layer, module in net.named_children():
@@ -358,31 +359,31 @@ def test_table_of_layers_has_the_shapes_that_come_out(name):
 
     net(draw_images(recipe))
 
-    assert [(x.name, x.output) for x in describe_layers(recipe, CLASSES)] == list(shapes.items())
+    assert [(x.name, x.output) for x in layers_of(recipe, CLASSES)] == list(shapes.items())
 
 
 # --- which layers there are
 
 
-def layers_of(recipe: Recipe) -> list[str]:
-    return [layer.name for layer in describe_layers(recipe, CLASSES)]
+def names_of(recipe: Recipe) -> list[str]:
+    return [layer.name for layer in layers_of(recipe, CLASSES)]
 
 
 def test_steps_follow_a_convolution_in_their_order():
-    names = layers_of(RECIPES["every norm in one layer"])
+    names = names_of(RECIPES["every norm in one layer"])
 
     first = names.index("conv2")
     assert names[first : first + 5] == ["conv2", "contrast2", "norm2", "relu2", "spatial2"]
 
 
 def test_bottleneck_stands_alone_before_the_classifier():
-    names = layers_of(RECIPES["bottleneck"])
+    names = names_of(RECIPES["bottleneck"])
 
     assert names[names.index("fc7") :] == ["fc7", "relu7", "bottleneck", "fc8"]
 
 
 def test_classifier_reads_the_maps_where_the_hidden_layers_are_left_out():
-    names = layers_of(RECIPES["without hidden layers"])
+    names = names_of(RECIPES["without hidden layers"])
 
     assert names[-3:] == ["pool5", "flatten", "fc8"]
 
@@ -391,7 +392,7 @@ def test_classifier_reads_the_maps_where_the_hidden_layers_are_left_out():
 
 
 @pytest.mark.parametrize("name", ["local layers", "low resolution", "bottleneck"])
-def test_every_layer_begins_with_the_weights_that_its_recipe_says(name):
+def test_every_layer_is_initialized_as_its_recipe_says(name):
     recipe = RECIPES[name]
     net = AlexNet(recipe, CLASSES)
     layers = {**recipe.convs(), **recipe.denses()}
@@ -425,7 +426,7 @@ def test_crop_size_at_which_both_paths_of_conv2_agree_is_accepted_and_no_other(c
     recipe = replace(SMALL, crop_size=crop_size, low_resolution=True)
 
     if agree:
-        assert describe_layers(recipe, CLASSES)
+        assert layers_of(recipe, CLASSES)
     else:
         with pytest.raises(RecipeError, match=f"crop_size={crop_size}: low_resolution"):
             AlexNet(recipe, CLASSES)
@@ -435,7 +436,7 @@ def test_crop_size_at_which_both_paths_of_conv2_agree_is_accepted_and_no_other(c
 def test_low_resolution_adds_weights_for_three_colors_and_no_biases(crop_size: int):
     recipe = replace(SMALL, crop_size=crop_size)
     plain, both = (
-        sum(layer.parameters for layer in describe_layers(r, CLASSES))
+        sum(layer.num_parameters for layer in layers_of(r, CLASSES))
         for r in (recipe, replace(recipe, low_resolution=True))
     )
 
@@ -449,8 +450,8 @@ def test_low_resolution_adds_weights_for_three_colors_and_no_biases(crop_size: i
     ("classes", "first", "second"), [(5, 2, 3), (10, 5, 5), (1, 0, 1), (21_843, 10_921, 10_922)]
 )
 def test_classes_are_shared_out_in_halves_the_smaller_first(classes, first, second):
-    assert share_out(classes, 2) == [first, second]
-    assert share_out(classes, 1) == [classes]
+    assert split_evenly(classes, 2) == [first, second]
+    assert split_evenly(classes, 1) == [classes]
 
 
 @pytest.mark.parametrize("name", ["classes split", "as run 146-2011"])

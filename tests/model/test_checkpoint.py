@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+import safetensors.torch
+import torch
 
 from alexnet_cli.errors import CheckpointError
+from alexnet_cli.model import checkpoint as module
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState, load_checkpoint, save_checkpoint
 from alexnet_cli.recipes.recipe import PAPER
 from alexnet_cli.recipes.small import DEMO
@@ -30,7 +33,7 @@ def build(**changes) -> Checkpoint:
     values = {
         "recipe": replace(DEMO, learning_rate=0.1 + 0.2),
         "weights": WEIGHTS,
-        "velocity": {name: tensor * 0.5 for name, tensor in WEIGHTS.items()},
+        "optimizer": {f"{name}.momentum_buffer": tensor * 0.5 for name, tensor in WEIGHTS.items()},
         "pixels": {"mean_image": np.ones((2, 2, 3), np.float32), "eigenvalues": np.arange(3.0)},
         "classes": [("n01", "tench, Tinca"), ("n02", "\u00e9l\u00e9phant"), ("n03", 'a "b"\n')],
         "fingerprint": "0123456789abcdef",
@@ -73,50 +76,50 @@ def path(tmp_path) -> Path:
 
 
 def test_everything_comes_back_exactly(path: Path):
-    found, expected = load_checkpoint(path, with_velocity=True), build()
+    found, expected = load_checkpoint(path, with_optimizer=True), build()
 
-    for name in ("weights", "velocity", "pixels"):
+    for name in ("weights", "optimizer", "pixels"):
         assert same(getattr(found, name), getattr(expected, name)), name
     for name in ("recipe", "classes", "fingerprint", "train_state", "tool"):
         assert getattr(found, name) == getattr(expected, name), name
 
 
-def test_velocity_is_read_only_when_asked_for(path: Path):
-    assert load_checkpoint(path).velocity == {}
+def test_optimizer_state_is_returned_only_when_asked_for(path: Path):
+    assert load_checkpoint(path).optimizer == {}
 
 
 AVERAGE = {name: tensor * 0.25 for name, tensor in WEIGHTS.items()}
 
 
 def test_averaged_weights_are_those_to_use_and_both_come_back_to_go_on(tmp_path):
-    save(tmp_path / "a", average=AVERAGE)
+    save(tmp_path / "a", ema=AVERAGE)
 
     to_use = load_checkpoint(tmp_path / "a")
-    to_go_on = load_checkpoint(tmp_path / "a", with_velocity=True)
+    to_go_on = load_checkpoint(tmp_path / "a", with_optimizer=True)
 
     assert same(to_use.weights, AVERAGE)
-    assert (to_use.velocity, to_use.average) == ({}, {})
+    assert (to_use.optimizer, to_use.ema) == ({}, {})
     assert same(to_go_on.weights, WEIGHTS)
-    assert same(to_go_on.average, AVERAGE)
-    assert same(to_go_on.velocity, build().velocity)
+    assert same(to_go_on.ema, AVERAGE)
+    assert same(to_go_on.optimizer, build().optimizer)
 
 
 def test_what_is_of_use_of_a_checkpoint_is_the_same_from_memory_and_from_disk(tmp_path):
-    save(tmp_path / "a", average=AVERAGE)
+    save(tmp_path / "a", ema=AVERAGE)
 
-    assert same(build(average=AVERAGE).for_use().weights, load_checkpoint(tmp_path / "a").weights)
+    assert same(build(ema=AVERAGE).for_use().weights, load_checkpoint(tmp_path / "a").weights)
     assert same(build().for_use().weights, WEIGHTS)
-    assert build().for_use().velocity == {}
+    assert build().for_use().optimizer == {}
 
 
 def test_hash_is_that_of_the_weights_to_use(tmp_path):
-    save(tmp_path / "a", average=AVERAGE)
+    save(tmp_path / "a", ema=AVERAGE)
 
     assert load_checkpoint(tmp_path / "a").weights_hash() == build(weights=AVERAGE).weights_hash()
 
 
 def test_average_that_is_no_number_is_refused_where_it_is_to_be_used(tmp_path):
-    save(tmp_path / "a", average={**AVERAGE, "conv1.bias": np.full(4, np.nan, np.float32)})
+    save(tmp_path / "a", ema={**AVERAGE, "conv1.bias": np.full(4, np.nan, np.float32)})
 
     assert "conv1.bias" in refused(tmp_path / "a")
 
@@ -193,14 +196,14 @@ def test_file_with_bytes_after_its_end_is_refused(path: Path):
 
 
 def test_flipped_bit_is_noticed_wherever_it_is(path: Path):
-    content, expected = path.read_bytes(), load_checkpoint(path, with_velocity=True)
+    content, expected = path.read_bytes(), load_checkpoint(path, with_optimizer=True)
     noticed = 0
     for position in range(0, len(content), 5):
         damaged = bytearray(content)
         damaged[position] ^= 1 << position % 8
         path.write_bytes(damaged)
         try:
-            found = load_checkpoint(path, with_velocity=True)
+            found = load_checkpoint(path, with_optimizer=True)
         except CheckpointError:
             noticed += 1
         else:  # 1e-06 and 1E-06 are the same number
@@ -278,11 +281,14 @@ def test_header_of_another_kind_is_refused(path: Path, header: str):
 def test_newer_format_asks_for_an_update(path: Path):
     edit(path, lambda header: header.update(format=2, tool="alexnet 9.9", new={"things": 1}))
 
-    assert "made by alexnet 9.9, which is newer. Update alexnet." in refused(path)
+    with pytest.raises(CheckpointError, match=r"written by alexnet 9\.9, which is newer") as caught:
+        load_checkpoint(path)
+    assert caught.value.hint == "Update alexnet."
 
 
 @pytest.mark.parametrize(
-    "name", ["format", "tool", "recipe", "classes", "dataset", "train_state", "checksum"]
+    "name",
+    ["format", "tool", "recipe", "classes", "dataset", "train_state", "init_from", "checksum"],
 )
 def test_header_without_one_of_its_parts_is_refused(path: Path, name: str):
     edit(path, lambda header: header.pop(name))
@@ -317,6 +323,122 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, number: float):
     save(tmp_path / "a", weights={**WEIGHTS, "fc8.weight": bad})
 
     assert "fc8.weight" in refused(tmp_path / "a")
+
+
+@pytest.fixture
+def full(tmp_path) -> Path:
+    """A saved checkpoint with averaged weights."""
+    save(tmp_path / "a.safetensors", ema=AVERAGE)
+    return tmp_path / "a.safetensors"
+
+
+def rewrite(path: Path, change) -> None:
+    """Write a checkpoint again as a user's script would: other tensors, the same metadata."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    changed = dict(change(name, tensor) for name, tensor in tensors.items())
+    safetensors.torch.save_file(changed, path, metadata)
+
+
+# --- names
+
+
+def all_of_them(name: str) -> str:
+    return f"module.{name}"
+
+
+def weights_alone(name: str) -> str:
+    """Return the name after wrapping the network; statistics keep theirs."""
+    kind, dot, rest = name.partition(".")
+    if kind == "pixels":
+        return name
+    return f"{kind}.module.{rest}" if kind in ("optimizer", "ema") else f"module.{kind}{dot}{rest}"
+
+
+@pytest.mark.parametrize("rename", [all_of_them, weights_alone])
+def test_prefix_of_data_parallelism_is_taken_off_and_the_checksum_still_holds(full, rename):
+    expected = load_checkpoint(full, with_optimizer=True)
+
+    rewrite(full, lambda name, tensor: (rename(name), tensor))
+
+    assert all("module." in name for name in module._read_tensors(full) if "pixels" not in name)
+    found = load_checkpoint(full, with_optimizer=True)
+    for kind in ("weights", "optimizer", "ema", "pixels"):
+        mine, theirs = getattr(found, kind), getattr(expected, kind)
+        assert mine.keys() == theirs.keys()
+        for name, tensor in theirs.items():
+            np.testing.assert_array_equal(mine[name], tensor)
+
+
+@pytest.mark.parametrize("rename", [all_of_them, weights_alone])
+def test_damage_behind_the_prefix_is_found(full, rename):
+    def change(name, tensor):
+        return rename(name), tensor + 1 if name == "conv1.bias" else tensor
+
+    rewrite(full, change)
+
+    with pytest.raises(CheckpointError, match="checksum does not match"):
+        load_checkpoint(full)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("module.conv1.weight", "fc8.bias"),
+        ("conv1.weight", "module.conv1.weight"),
+        ("module.conv1.weight", "pixels.mean_image", "module.pixels.mean_image"),
+        ("conv1.module.weight", "fc8.bias"),
+    ],
+)
+def test_prefix_that_not_all_weights_have_is_kept(names):
+    tensors = {name: np.zeros(number + 1) for number, name in enumerate(names)}
+
+    assert module._without_parallel(tensors) is tensors
+
+
+# --- kinds
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [
+        (torch.float16, "float16"),
+        (torch.bfloat16, "bfloat16"),
+        (torch.float8_e4m3fn, "F8_E4M3"),
+        (torch.int8, "I8"),
+    ],
+)
+def test_converted_weights_are_refused_by_name(full, dtype, name):
+    rewrite(full, lambda key, t: (key, t.to(dtype) if key == "conv1.bias" else t))
+
+    with pytest.raises(
+        CheckpointError, match=f"{full}: conv1.bias is {name}, not float32"
+    ) as caught:
+        load_checkpoint(full)
+
+    assert str(caught.value).count("\n") < 3
+
+
+# --- files
+
+
+def test_header_and_tensors_are_read_by_name(full):
+    assert module.read_header(full)["tool"].startswith("alexnet ")
+    tensors = module._read_tensors(full)
+    np.testing.assert_array_equal(tensors["conv1.weight"], WEIGHTS["conv1.weight"])
+    buffer = tensors["optimizer.conv1.bias.momentum_buffer"]
+    np.testing.assert_array_equal(buffer, WEIGHTS["conv1.bias"] * 0.5)
+    np.testing.assert_array_equal(tensors["ema.conv1.bias"], AVERAGE["conv1.bias"])
+
+
+def test_reading_parts_of_another_file_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="no such file"):
+        module.read_header(tmp_path / "none")
+    (tmp_path / "text").write_text("no tensors here")
+    for read in (module.read_header, module._read_tensors):
+        with pytest.raises(CheckpointError, match="not an alexnet checkpoint"):
+            read(tmp_path / "text")
 
 
 # --- how far a run is

@@ -13,7 +13,7 @@ from alexnet_cli.model.split import SplitAlexNet, load_whole_state, whole_state
 from alexnet_cli.recipes.recipe import PAPER
 from alexnet_cli.recipes.small import DEMO
 
-AVERAGED = replace(PAPER, average_decay=0.9)
+AVERAGED = replace(PAPER, ema_decay=0.9)
 
 
 def build_net() -> nn.Sequential:
@@ -23,7 +23,7 @@ def build_net() -> nn.Sequential:
 
 @torch.no_grad()
 def walk(net: nn.Module, average: AveragedWeights, steps: int, first: int = 1) -> list[np.ndarray]:
-    """Change all weights at random so many times; return the first parameter's values."""
+    """Change all weights at random in several steps; return the first parameter's values."""
     values = []
     for n in range(first, first + steps):
         rng = np.random.default_rng(n)
@@ -67,14 +67,14 @@ def test_first_weights_leave_no_trace():
     assert all_equal(average.tensors, net.parameters())
 
 
-def test_average_begins_as_the_weights_are():
+def test_average_starts_as_the_weights():
     net = build_net()
     average = AveragedWeights(net, AVERAGED)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter += 1
 
-    average.begin()
+    average.reset()
 
     assert all_equal(average.tensors, net.parameters())
 
@@ -150,7 +150,7 @@ def test_average_needs_no_gradients_and_takes_none():
 
 # --- whole and split networks
 
-SMALL = replace(DEMO, crop_size=72, average_decay=0.9)
+SMALL = replace(DEMO, crop_size=72, ema_decay=0.9)
 CPU = torch.device("cpu")
 
 
@@ -180,7 +180,7 @@ def test_split_network_averages_as_the_whole_one():
     assert not torch.equal(whole["fc8.weight"], whole_state(nets[0])["fc8.weight"])
 
 
-def test_average_goes_on_from_what_was_saved_bit_for_bit():
+def test_average_continues_bit_for_bit_from_a_saved_one():
     net, other = build_pair()[0], build_pair()[0]
     straight, resumed = AveragedWeights(net, SMALL), AveragedWeights(other, SMALL)
     walk(net, straight, 3)

@@ -17,7 +17,8 @@ from alexnet_cli.data.demo.images import draw_images
 from alexnet_cli.data.images.resize import to_square
 from alexnet_cli.errors import RecipeError
 from alexnet_cli.model import layers
-from alexnet_cli.model.network import AlexNet, describe_layers, initialize
+from alexnet_cli.model.architecture import layers_of
+from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.recipes.catalog import RECIPES, find_recipe
 from alexnet_cli.recipes.cifar import CIFAR_13PCT, CIFAR_RELU
 from alexnet_cli.recipes.overrides import widen
@@ -25,7 +26,7 @@ from alexnet_cli.recipes.recipe import PAPER, Recipe
 
 CLASSES = 6
 MAX_GRADIENT_ERROR = 1e-4
-FLOOR = 1e-6  # the loss is rounded: smaller slopes cannot be told
+FLOOR = 1e-6  # the loss is rounded: smaller slopes are noise
 STEPS = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9)  # a kink within a step spoils it; rounding a too small one
 SHRUNKEN_CROPS = (72, 99)  # sizes that fit every network of the recipes
 SHRUNKEN_WIDTH = 1 / 16
@@ -132,9 +133,9 @@ def test_every_recipe_shrinks_to_a_small_network_with_the_same_layers(name):
     small = shrink(recipe)
 
     assert small.crop_size <= min(99, recipe.crop_size)
-    found, whole = describe_layers(small, 7), describe_layers(recipe, 7)
+    found, whole = layers_of(small, 7), layers_of(recipe, 7)
     assert [layer.name for layer in found] == [layer.name for layer in whole]
-    assert sum(layer.parameters for layer in found) < 500_000
+    assert sum(layer.num_parameters for layer in found) < 500_000
     for layer, original in zip(found, whole, strict=True):
         if layer.name not in ("flatten", "fc8"):  # channels or units; never fewer than 8
             assert layer.output[0] == max(8, 8 * math.floor(original.output[0] / 128 + 0.5))
@@ -153,7 +154,7 @@ def test_shrunken_network_keeps_all_that_is_no_size(name):
         assert (copy.then, copy.local, copy.size) == (conv.then, conv.local, conv.size)
 
 
-def test_patches_of_cifar_stay_as_they_are():
+def test_crops_of_cifar_are_unchanged():
     assert shrink(CIFAR_13PCT).crop_size == 24
     assert shrink(CIFAR_RELU).crop_size == 32
 
@@ -163,20 +164,20 @@ def reaching(size: int) -> Recipe:
     return replace(PAPER, conv2=replace(PAPER.conv2, size=size))
 
 
-def test_patches_take_the_next_size_where_the_smallest_leaves_nothing():
+def test_crops_take_the_next_size_if_the_smallest_has_no_pixels_left():
     recipe = reaching(12)
 
-    with pytest.raises(RecipeError, match="nothing is left"):
-        describe_layers(replace(recipe, crop_size=72), CLASSES)
+    with pytest.raises(RecipeError, match="has no pixels"):
+        layers_of(replace(recipe, crop_size=72), CLASSES)
     assert shrink(recipe).crop_size == 99
 
 
-def test_patches_stay_where_no_smaller_ones_fit():
+def test_crops_are_unchanged_if_no_smaller_ones_fit():
     recipe = shrink(reaching(20))
 
     assert recipe.crop_size == 224
     assert recipe.conv2.filters == 16
-    assert describe_layers(recipe, CLASSES)[-1].output == (CLASSES,)
+    assert layers_of(recipe, CLASSES)[-1].output == (CLASSES,)
 
 
 # --- right gradients
@@ -195,7 +196,7 @@ def test_patches_stay_where_no_smaller_ones_fit():
     ],
 )
 def test_gradients_of_a_recipe_are_the_slopes(name):
-    recipe = replace(find_recipe(name), imports=())
+    recipe = replace(find_recipe(name), init_layers=())
 
     found = gradients(recipe)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from alexnet_cli.errors import CheckpointError
-from alexnet_cli.model.init_from import import_layers
+from alexnet_cli.model.init_from import copy_layers
 from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.cifar import CIFAR_13PCT
@@ -36,7 +36,7 @@ def state(net: AlexNet) -> State:
 
 
 def learned(recipe: Recipe, num_classes: int = CLASSES) -> State:
-    """Return weights that no drawing gives: every parameter has numbers and a shape of its own."""
+    """Return weights unlike drawn ones, different in every parameter."""
     rng = np.random.default_rng(5)
     shapes = {name: value.shape for name, value in state(draw(recipe, 0, num_classes)).items()}
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
@@ -51,7 +51,7 @@ def imported(recipe: Recipe, source: State, *, same_classes: bool = True) -> lis
     net = draw(recipe)
     before = state(net)
 
-    chosen = import_layers(net, source, same_classes=same_classes)
+    chosen = copy_layers(net, source, same_classes=same_classes)
 
     after = state(net)
     assert list(after) == list(before)
@@ -65,19 +65,19 @@ def imported(recipe: Recipe, source: State, *, same_classes: bool = True) -> lis
 # --- which layers
 
 
-def test_layers_that_the_recipe_names_are_imported_and_no_others():
-    recipe = replace(SMALL, imports=("conv1", "conv3", "fc7"))
+def test_only_layers_that_the_recipe_names_are_copied():
+    recipe = replace(SMALL, init_layers=("conv1", "conv3", "fc7"))
 
     assert imported(recipe, learned(SMALL)) == ["conv1", "conv3", "fc7"]
 
 
-def test_imported_layers_are_told_first_to_last_whatever_order_the_recipe_names():
-    recipe = replace(SMALL, imports=("fc6", "conv2"))
+def test_copied_layers_are_listed_first_to_last_in_any_order_of_the_recipe():
+    recipe = replace(SMALL, init_layers=("fc6", "conv2"))
 
     assert imported(recipe, learned(SMALL)) == ["conv2", "fc6"]
 
 
-def test_recipe_that_names_none_imports_every_layer_of_the_same_network():
+def test_recipe_that_names_none_copies_every_layer_of_the_same_network():
     assert imported(SMALL, learned(SMALL)) == list(LAYERS)
 
 
@@ -89,8 +89,8 @@ def test_classifier_of_another_number_of_classes_stays_as_drawn():
     assert imported(SMALL, learned(SMALL, CLASSES + 1)) == list(LAYERS[:-1])
 
 
-def test_classifier_that_the_recipe_names_is_imported_with_any_classes_of_its_shape():
-    recipe = replace(SMALL, imports=("fc8",))
+def test_classifier_that_the_recipe_names_is_copied_with_any_classes_of_its_shape():
+    recipe = replace(SMALL, init_layers=("fc8",))
 
     assert imported(recipe, learned(SMALL), same_classes=False) == ["fc8"]
 
@@ -98,7 +98,7 @@ def test_classifier_that_the_recipe_names_is_imported_with_any_classes_of_its_sh
 def test_recipe_that_names_none_leaves_out_layers_of_another_shape():
     wider = replace(SMALL, conv3=replace(SMALL.conv3, filters=32), fc7=replace(SMALL.fc7, units=64))
 
-    # conv4 reads conv3's maps, fc8 what fc7 gives.
+    # conv4 reads conv3's maps, fc8 the outputs of fc7.
     assert imported(wider, learned(SMALL)) == ["conv1", "conv2", "conv5", "fc6"]
 
 
@@ -116,21 +116,21 @@ def test_layers_that_only_the_source_has_are_left_there():
     assert "conv4" not in imported(shorter, learned(SMALL))
 
 
-def test_another_size_of_patches_changes_only_the_first_connected_layer():
+def test_another_crop_size_changes_only_the_first_connected_layer():
     chosen = imported(replace(SMALL, crop_size=120), learned(SMALL))
 
     assert set(LAYERS) - set(chosen) == {"fc6"}
 
 
 def test_weights_for_the_low_resolution_image_come_with_their_layer():
-    recipe = replace(small("five-cnns-137"), imports=("conv2",))
+    recipe = replace(small("five-cnns-137"), init_layers=("conv2",))
     source = learned(recipe)
 
     assert source["conv2.low_weight"].shape == (16, 3, 5, 5)
     assert imported(recipe, source) == ["conv2"]
 
 
-def test_layers_with_weights_of_their_own_at_every_position_are_imported():
+def test_layers_with_local_weights_are_copied():
     source = learned(CIFAR_13PCT)
 
     assert source["conv3.bias"].shape == (32, 36)
@@ -146,7 +146,7 @@ def test_layers_with_weights_of_their_own_at_every_position_are_imported():
         ("finetune-2012-from-2009", "pretrain-2009", 12, ["fc8"]),
     ],
 )
-def test_networks_of_section_6_begin_as_the_ones_before_them(begun, source, num_classes, fresh):
+def test_networks_of_section_6_start_from_the_ones_before_them(begun, source, num_classes, fresh):
     recipe = small(begun)
 
     chosen = imported(recipe, learned(small(source), num_classes), same_classes=False)
@@ -154,20 +154,20 @@ def test_networks_of_section_6_begin_as_the_ones_before_them(begun, source, num_
     assert [name for name in recipe.layer_names() if name not in chosen] == fresh
 
 
-def test_network_computes_with_what_was_imported():
+def test_network_computes_with_copied_weights():
     source, net = draw(SMALL, seed=1), draw(SMALL, seed=2)
     crops = 50 * torch.randn(2, 3, 72, 72, generator=torch.Generator().manual_seed(0))
 
-    import_layers(net, state(source), same_classes=True)
+    copy_layers(net, state(source), same_classes=True)
 
     assert torch.equal(net.eval()(crops), source.eval()(crops))
 
 
-def test_source_is_not_changed_by_training_what_was_imported():
+def test_source_is_not_changed_by_training_the_copy():
     source = learned(SMALL)
     before = {name: tensor.copy() for name, tensor in source.items()}
     net = draw(SMALL)
-    import_layers(net, source, same_classes=True)
+    copy_layers(net, source, same_classes=True)
 
     with torch.no_grad():
         for parameter in net.parameters():
@@ -181,7 +181,7 @@ def test_source_is_not_changed_by_training_what_was_imported():
 
 def refused(recipe: Recipe, source: State) -> str:
     with pytest.raises(CheckpointError) as caught:
-        import_layers(draw(recipe), source, same_classes=True)
+        copy_layers(draw(recipe), source, same_classes=True)
     assert caught.value.exit_code == 3
     assert str(caught.value).count("\n") < 3
     return str(caught.value)
@@ -189,11 +189,11 @@ def refused(recipe: Recipe, source: State) -> str:
 
 def test_named_layer_of_another_shape_is_refused_with_both_shapes():
     source = learned(replace(SMALL, conv3=replace(SMALL.conv3, filters=32)))
-    recipe = replace(SMALL, name="mine", imports=("conv1", "conv3"))
+    recipe = replace(SMALL, name="mine", init_layers=("conv1", "conv3"))
 
     message = refused(recipe, source)
 
-    assert "recipe mine imports conv3" in message
+    assert "recipe mine initializes conv3" in message
     assert "conv3.weight is (32, 16, 3, 3) there and (24, 16, 3, 3) here" in message
 
 
@@ -202,7 +202,7 @@ def test_layer_with_as_many_numbers_in_another_shape_is_another_layer():
     source["conv3.weight"] = source["conv3.weight"].transpose(1, 0, 2, 3)
 
     assert "conv3" not in imported(SMALL, source)
-    message = refused(replace(SMALL, imports=("conv3",)), source)
+    message = refused(replace(SMALL, init_layers=("conv3",)), source)
     assert "conv3.weight is (16, 24, 3, 3) there and (24, 16, 3, 3) here" in message
 
 
@@ -210,7 +210,7 @@ def test_named_layer_with_another_number_of_biases_is_refused():
     source = learned(SMALL)
     source["fc6.bias"] = source["fc6.bias"][:-1]
 
-    message = refused(replace(SMALL, imports=("fc6",)), source)
+    message = refused(replace(SMALL, init_layers=("fc6",)), source)
 
     assert "fc6.bias is (255,) there and (256,) here" in message
 
@@ -220,12 +220,12 @@ def test_named_layer_that_is_not_there_is_refused_by_its_name():
 
     message = refused(recipe, learned(SMALL))
 
-    assert "recipe pretrain-2011 imports conv6" in message
+    assert "recipe pretrain-2011 initializes conv6" in message
     assert "no conv6.weight" in message
 
 
 def test_named_layer_without_weights_for_the_low_resolution_image_is_refused():
-    recipe = replace(small("five-cnns-137"), imports=("conv2",))
+    recipe = replace(small("five-cnns-137"), init_layers=("conv2",))
     source = learned(recipe)
     del source["conv2.low_weight"]
 
@@ -238,5 +238,5 @@ def test_network_that_shares_no_layer_is_refused_by_the_recipes_name():
     assert message == "no layer of recipe mine has the same shape there."
 
 
-def test_nothing_to_import_from_is_refused():
+def test_source_without_common_layers_is_refused():
     assert "no layer" in refused(SMALL, {})

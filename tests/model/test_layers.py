@@ -439,7 +439,7 @@ def test_gradients_of_two_scale_conv_are_its_slopes():
 
 
 def expect_spatial_norm(x: np.ndarray, norm: SpatialResponseNorm) -> np.ndarray:
-    """Sum squares over the positions of a window that lie on the map, one at a time."""
+    """Sum squares over the positions of a window that are on the map, one at a time."""
     height, width, size = *x.shape[2:], norm.size
 
     def window(row: int, column: int) -> list[tuple[int, int]]:
@@ -505,7 +505,7 @@ def test_gradient_of_spatial_norm_is_its_slope(size: int, contrast: bool):
     assert torch.autograd.gradcheck(norm, (draw(1, 2, 4, 5).requires_grad_(),))
 
 
-# --- layers of columns that do not meet
+# --- layers of separate columns
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3])

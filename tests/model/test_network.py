@@ -13,7 +13,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch.nn import functional as F
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.model.network import AlexNet, describe_layers, initialize
+from alexnet_cli.model.architecture import layers_of
+from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER, Conv, Recipe
 
@@ -71,39 +72,41 @@ def draw_images(recipe: Recipe, num: int = 2) -> torch.Tensor:
 
 
 def test_paper_network_has_the_parameters_of_the_paper():
-    layers = describe_layers(PAPER, 1000)
+    layers = layers_of(PAPER, 1000)
 
-    assert {layer.name: layer.parameters for layer in layers if layer.parameters} == PARAMETERS
-    assert sum(layer.parameters for layer in layers) == 60_965_224
+    assert {
+        layer.name: layer.num_parameters for layer in layers if layer.num_parameters
+    } == PARAMETERS
+    assert sum(layer.num_parameters for layer in layers) == 60_965_224
 
 
 def test_paper_network_has_the_outputs_of_the_paper():
-    found = {layer.name: layer.output for layer in describe_layers(PAPER, 1000)}
+    found = {layer.name: layer.output for layer in layers_of(PAPER, 1000)}
 
     assert {name: found[name] for name in OUTPUTS} == OUTPUTS
 
 
 def test_paper_network_has_659272_units():
-    units = [math.prod(x.output) for x in describe_layers(PAPER, 1000) if x.name in PARAMETERS]
+    units = [math.prod(x.output) for x in layers_of(PAPER, 1000) if x.name in PARAMETERS]
 
     assert sum(units) == 659_272
 
 
 def test_network_of_one_column_reads_all_maps_everywhere():
-    found = {x.name: x.parameters for x in describe_layers(replace(PAPER, columns=1), 1000)}
+    found = {x.name: x.num_parameters for x in layers_of(replace(PAPER, columns=1), 1000)}
 
     assert found["conv2"] == 256 * (96 * 5 * 5) + 256
     assert found["conv4"] == 384 * (384 * 3 * 3) + 384
 
 
-def test_describing_layers_gives_the_shapes_that_come_out():
+def test_listed_layers_have_the_shapes_of_the_outputs():
     net, shapes = draw_net(SMALL), {}
     for name, layer in net.named_children():
         layer.register_forward_hook(lambda _, __, y, name=name: shapes.update({name: y.shape[1:]}))
 
     net(draw_images(SMALL))
 
-    assert {x.name: x.output for x in describe_layers(SMALL, 7)} == shapes
+    assert {x.name: x.output for x in layers_of(SMALL, 7)} == shapes
 
 
 def test_layers_come_in_the_order_of_section_3_5():
@@ -118,15 +121,15 @@ def test_layers_come_in_the_order_of_section_3_5():
 
 @pytest.mark.parametrize("crop_size", [36, 37, 40, 63, 64, 97, 224, 256])
 def test_every_layer_has_an_output_at_any_crop_size(crop_size: int):
-    layers = describe_layers(replace(SMALL, crop_size=crop_size), 7)
+    layers = layers_of(replace(SMALL, crop_size=crop_size), 7)
 
     assert min(math.prod(layer.output) for layer in layers) > 0
 
 
 @pytest.mark.parametrize("crop_size", [8, 11, 20, 35])
 def test_crop_size_that_pools_to_nothing_is_refused(crop_size: int):
-    with pytest.raises(RecipeError, match=f"crop_size={crop_size}: nothing is left"):
-        describe_layers(replace(SMALL, crop_size=crop_size), 7)
+    with pytest.raises(RecipeError, match=f"crop_size={crop_size}: the output of"):
+        layers_of(replace(SMALL, crop_size=crop_size), 7)
 
 
 # --- first weights, section 5
@@ -181,7 +184,7 @@ def test_first_weights_depend_on_the_seed_alone():
     assert not torch.equal(same, other)
 
 
-def test_first_scores_tell_classes_and_images_apart():
+def test_first_scores_differ_between_classes_and_images():
     net = AlexNet(widen(PAPER, 1 / 8), 10)
     initialize(net, seed=0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Ten updates of original-2012 against plain numpy: rates, momentum, decay, rest; in a second.
+"""Ten updates of original-2012 against plain numpy: learning rates, momentum, decay, freezing.
 
 Only the gradients come from torch: from another copy of the network, float64, that holds numpy's
 weights.
@@ -12,53 +12,53 @@ import torch
 import torch.nn.functional as F
 
 from alexnet_cli.model.network import AlexNet, initialize
-from alexnet_cli.model.optimizer import PaperSGD
-from alexnet_cli.model.schedule import rates_at
+from alexnet_cli.model.optimizer import build_optimizer, set_learning_rates
+from alexnet_cli.model.schedule import learning_rates_at
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.overrides import widen
-from alexnet_cli.recipes.recipe import Event
+from alexnet_cli.recipes.recipe import Milestone
 
 CLASSES, NUM_STEPS = 5, 10
 # An update every tenth of an epoch: within ten of them the rates fall and rise, of all and of some,
 # and two layers go to rest.
-EVENTS = (
-    Event(epoch=0.2, rate=1e-3, layers=("conv1",)),
-    Event(epoch=0.3, rate=2e-3, layers=("fc6", "fc8"), bias_rate=5e-3),
-    Event(epoch=0.5, rate=3e-3),
-    Event(epoch=0.6, rate=1e-4, layers=("conv1",)),
-    Event(epoch=0.7, rate=8e-3, bias_rate=1e-3),
-    Event(epoch=0.8, rate=0.0, layers=("conv1", "fc7")),
-    Event(epoch=0.9, rate=2e-2, layers=("conv1", "conv3"), bias_rate=3e-2),
+MILESTONES = (
+    Milestone(epoch=0.2, lr=1e-3, layers=("conv1",)),
+    Milestone(epoch=0.3, lr=2e-3, layers=("fc6", "fc8"), bias_lr=5e-3),
+    Milestone(epoch=0.5, lr=3e-3),
+    Milestone(epoch=0.6, lr=1e-4, layers=("conv1",)),
+    Milestone(epoch=0.7, lr=8e-3, bias_lr=1e-3),
+    Milestone(epoch=0.8, lr=0.0, layers=("conv1", "fc7")),
+    Milestone(epoch=0.9, lr=2e-2, layers=("conv1", "conv3"), bias_lr=3e-2),
 )
-RECIPE = replace(widen(find_recipe("original-2012"), 1 / 16), crop_size=72, events=EVENTS)
+RECIPE = replace(widen(find_recipe("original-2012"), 1 / 16), crop_size=72, milestones=MILESTONES)
 
 Values = dict[str, np.ndarray]
 
 
 class ByHand:
-    """The rates as `Event` tells them, kept from update to update; None for a layer at rest."""
+    """The learning rates by `Milestone`, kept from update to update; None for a frozen layer."""
 
     def __init__(self, layers: list[str]):
         self.weights: dict[str, float | None] = dict.fromkeys(layers, 0.01)
         self.biases: dict[str, float | None] = dict.fromkeys(layers, 0.02)
-        self.due = list(EVENTS)
+        self.due = list(MILESTONES)
 
     def advance(self, step: int) -> None:
-        """Let the events happen that come before an update."""
+        """Apply the milestones that come before an update."""
         while self.due and 10 * self.due[0].epoch <= step + 1e-9:
-            event = self.due.pop(0)
-            for layer in event.layers or self.weights:
-                self._set(layer, event)
+            milestone = self.due.pop(0)
+            for layer in milestone.layers or self.weights:
+                self._set(layer, milestone)
 
-    def _set(self, layer: str, event: Event) -> None:
+    def _set(self, layer: str, milestone: Milestone) -> None:
         if self.weights[layer] is None:
             return
-        if event.rate == 0:
+        if milestone.lr == 0:
             self.weights[layer] = self.biases[layer] = None
             return
-        self.weights[layer] = event.rate
-        if event.bias_rate is not None:
-            self.biases[layer] = event.bias_rate
+        self.weights[layer] = milestone.lr
+        if milestone.bias_lr is not None:
+            self.biases[layer] = milestone.bias_lr
 
 
 def draw_net() -> AlexNet:
@@ -120,11 +120,12 @@ def values_of(net: AlexNet) -> Values:
 def histories() -> tuple[Values, list[Values], list[Values]]:
     """The first weights, and those after each update: ours and numpy's."""
     net = draw_net()
-    first, sgd, ours = values_of(net), PaperSGD(net, RECIPE), []
+    first, optimizer, ours = values_of(net), build_optimizer(RECIPE, net), []
     for step in range(NUM_STEPS):
-        sgd.zero_grad()
+        optimizer.zero_grad()
         mean_loss(net, step).backward()
-        sgd.step(rates_at(RECIPE, step / 10, []))
+        set_learning_rates(optimizer, learning_rates_at(RECIPE, step / 10, []))
+        optimizer.step()
         ours.append(values_of(net))
     return first, ours, updates_in_numpy(first)
 
@@ -138,7 +139,7 @@ def test_all_weights_after_each_update_are_those_of_numpy(histories, step: int):
         np.testing.assert_allclose(ours[step][name], values, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-def test_every_update_moves_every_layer_but_those_at_rest(histories):
+def test_every_update_moves_every_layer_but_frozen_ones(histories):
     first, ours, _ = histories
     resting = {"conv1.weight", "conv1.bias", "fc7.weight", "fc7.bias"}
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.model.schedule import count_drops, is_finished, learning_rate, rates_at
+from alexnet_cli.model.schedule import count_drops, is_finished, learning_rate, learning_rates_at
 from alexnet_cli.recipes.catalog import find_recipe
-from alexnet_cli.recipes.recipe import PAPER, Event
-from alexnet_cli.recipes.validation import CHOICES
+from alexnet_cli.recipes.recipe import PAPER, SCHEDULES, Milestone
 
 # --- when the error stops improving
 
@@ -91,7 +90,7 @@ def test_more_patience_waits_longer():
     ]
 
 
-# --- rates
+# --- learning rates
 
 FLAT = replace(PAPER, patience=2, drops=3, learning_rate=0.01)
 LINEAR = replace(PAPER, schedule="linear", epochs=10, learning_rate=0.5)
@@ -102,7 +101,7 @@ WARM = replace(LINEAR, warmup_epochs=2.0)
     ("num_epochs", "rate"),
     [(0, 1e-2), (2, 1e-2), (3, 1e-3), (4, 1e-3), (5, 1e-4), (7, 1e-5), (9, 1e-5), (50, 1e-5)],
 )
-def test_plateau_divides_the_rate_by_ten_up_to_its_drops(num_epochs: int, rate: float):
+def test_plateau_divides_the_learning_rate_by_ten_up_to_its_drops(num_epochs: int, rate: float):
     found = learning_rate(FLAT, num_epochs, [0.9] * num_epochs)
 
     assert found == pytest.approx(rate, rel=1e-12)
@@ -125,19 +124,19 @@ def test_plateau_divides_the_rate_by_ten_up_to_its_drops(num_epochs: int, rate: 
         (replace(FLAT, warmup_epochs=4.0), 4.0, 0.01),
     ],
 )
-def test_rate_rises_in_the_warmup_and_falls_to_zero(recipe, progress: float, rate: float):
+def test_learning_rate_rises_in_the_warmup_and_falls_to_zero(recipe, progress: float, rate: float):
     assert learning_rate(recipe, progress, []) == pytest.approx(rate, abs=1e-15)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_rate_to_an_end_takes_no_notice_of_errors(schedule: str):
+def test_decay_to_zero_ignores_errors(schedule: str):
     recipe = replace(WARM, schedule=schedule)
 
     assert learning_rate(recipe, 5.0, [0.9] * 5) == learning_rate(recipe, 5.0, [])
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 3])
-def test_cosine_rate_is_that_of_torch_s_scheduler(warmup: int):
+def test_cosine_is_that_of_torch_s_scheduler(warmup: int):
     recipe = replace(LINEAR, schedule="cosine", warmup_epochs=float(warmup))
     sgd = torch.optim.SGD([torch.zeros(1)], lr=0.5)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, T_max=10 - warmup)
@@ -152,7 +151,7 @@ def test_cosine_rate_is_that_of_torch_s_scheduler(warmup: int):
     assert found == pytest.approx(expected, abs=1e-15)
 
 
-def test_cosine_rate_rises_in_the_warmup_as_the_linear_one():
+def test_cosine_rises_in_the_warmup_as_the_linear_one():
     for progress in (0.0, 0.5, 1.9):
         rate = learning_rate(replace(WARM, schedule="cosine"), progress, [])
         assert rate == learning_rate(WARM, progress, []) < 0.5
@@ -184,25 +183,25 @@ def test_long_warmup_and_a_linear_fall_are_the_one_cycle_policy():
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_biases_follow_the_weights_at_their_own_rate(schedule: str):
-    recipe = replace(WARM, schedule=schedule, bias_rate=2.0)
+    recipe = replace(WARM, schedule=schedule, bias_lr_multiplier=2.0)
 
     for progress in (0.5, 2.0, 7.3):
-        rates = rates_at(recipe, progress, [])
+        rates = learning_rates_at(recipe, progress, [])
         assert rates.biases == 2 * rates.weights > 0
 
 
-# --- rates by a formula (2012)
+# --- learning rates by a formula (2012)
 
 # Run 170: weights in four steps by 250, biases in two by ten; here over a hundred epochs.
 STEPPED = replace(
     PAPER,
     schedule="stepped",
     learning_rate=0.01,
-    bias_rate=2.0,
-    rate_factor=250.0,
-    rate_steps=4,
-    bias_factor=10.0,
-    bias_steps=2,
+    bias_lr_multiplier=2.0,
+    lr_factor=250.0,
+    lr_steps=4,
+    bias_lr_factor=10.0,
+    bias_lr_steps=2,
     epochs=100,
 )
 
@@ -220,36 +219,38 @@ STEPPED = replace(
         (100.0, 4e-5, 0.002),
     ],
 )
-def test_stepped_rates_are_those_of_run_170(progress: float, weights: float, biases: float):
-    rates = rates_at(STEPPED, progress, [])
+def test_stepped_learning_rates_are_those_of_run_170(
+    progress: float, weights: float, biases: float
+):
+    rates = learning_rates_at(STEPPED, progress, [])
 
     assert rates.of("conv1", is_weight=True) == pytest.approx(weights, rel=1e-4)
     assert rates.of("fc8", is_weight=False) == pytest.approx(biases, rel=1e-12)
 
 
 @pytest.mark.parametrize(("factor", "steps"), [(1000.0, 4), (250.0, 4), (10.0, 2), (7.0, 9)])
-def test_stepped_rates_are_equally_long_and_equally_far_apart(factor: float, steps: int):
-    recipe = replace(STEPPED, rate_factor=factor, rate_steps=steps, epochs=90)
+def test_stepped_learning_rates_are_equally_long_and_equally_far_apart(factor: float, steps: int):
+    recipe = replace(STEPPED, lr_factor=factor, lr_steps=steps, epochs=90)
     plateaus = np.geomspace(0.01, 0.01 / factor, steps).repeat(90 * 8 // steps)
 
-    found = [rates_at(recipe, (i + 0.5) / 8, []).weights for i in range(len(plateaus))]
+    found = [learning_rates_at(recipe, (i + 0.5) / 8, []).weights for i in range(len(plateaus))]
 
     np.testing.assert_allclose(found, plateaus, rtol=1e-12)
 
 
-def test_one_step_is_a_rate_that_stays():
-    recipe = replace(STEPPED, rate_steps=1, bias_steps=1)
+def test_one_step_is_a_constant_learning_rate():
+    recipe = replace(STEPPED, lr_steps=1, bias_lr_steps=1)
 
-    assert {rates_at(recipe, epochs, []).weights for epochs in range(101)} == {0.01}
-    assert {rates_at(recipe, epochs, []).biases for epochs in range(101)} == {0.02}
+    assert {learning_rates_at(recipe, epochs, []).weights for epochs in range(101)} == {0.01}
+    assert {learning_rates_at(recipe, epochs, []).biases for epochs in range(101)} == {0.02}
 
 
-def test_exponential_rate_falls_along_a_straight_line_of_its_logarithm():
+def test_exponential_schedule_is_linear_in_the_logarithm():
     recipe = replace(STEPPED, schedule="exponential")
     progress = np.linspace(0, 100, 41)
     line = np.exp(np.interp(progress, [0, 100], np.log([0.01, 0.01 / 250])))
 
-    found = [rates_at(recipe, p, []) for p in progress]
+    found = [learning_rates_at(recipe, p, []) for p in progress]
 
     np.testing.assert_allclose([rates.weights for rates in found], line, rtol=1e-12)
     np.testing.assert_allclose([rates.biases for rates in found], [0.02] * 20 + [0.002] * 21)
@@ -257,7 +258,7 @@ def test_exponential_rate_falls_along_a_straight_line_of_its_logarithm():
 
 def test_formulas_take_no_notice_of_errors_and_end_after_their_epochs():
     for recipe in (STEPPED, replace(STEPPED, schedule="exponential")):
-        assert rates_at(recipe, 60.0, [0.9] * 60) == rates_at(recipe, 60.0, [])
+        assert learning_rates_at(recipe, 60.0, [0.9] * 60) == learning_rates_at(recipe, 60.0, [])
         assert not is_finished(recipe, 99, [0.9] * 99)
         assert is_finished(recipe, 100, [0.9] * 100)
 
@@ -291,7 +292,7 @@ def test_training_without_validation_ends_with_its_epochs():
     assert is_finished(FLAT, PAPER.epochs, [])
 
 
-@pytest.mark.parametrize("schedule", CHOICES["schedule"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_training_ends_when_the_training_error_is_low_enough(schedule: str):
     recipe = replace(FLAT, schedule=schedule, until_train_error=0.25)
 
@@ -300,7 +301,7 @@ def test_training_ends_when_the_training_error_is_low_enough(schedule: str):
     assert ends == [False, False, True, True, True]
 
 
-@pytest.mark.parametrize("schedule", CHOICES["schedule"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_training_error_of_zero_ends_nothing_unless_asked_for(schedule: str):
     recipe = replace(FLAT, schedule=schedule)
 
@@ -327,8 +328,8 @@ ORIGINAL = find_recipe("original-2012")
         (90.9, 1e-5, None),
     ],
 )
-def test_events_set_the_rates_of_run_145(epochs_done, weights, conv1):
-    rates = rates_at(ORIGINAL, epochs_done, [])
+def test_milestones_set_the_learning_rates_of_run_145(epochs_done, weights, conv1):
+    rates = learning_rates_at(ORIGINAL, epochs_done, [])
 
     assert rates.of("fc6", is_weight=True) == weights
     assert rates.of("conv1", is_weight=True) == conv1
@@ -336,27 +337,29 @@ def test_events_set_the_rates_of_run_145(epochs_done, weights, conv1):
     assert rates.of("conv1", is_weight=False) == (None if conv1 is None else 0.02)
 
 
-def test_layer_with_its_own_rate_follows_the_next_drop():
-    events = (Event(epoch=1, rate=0.5, layers=("fc7",)), Event(epoch=2, rate=0.1))
-    recipe = replace(PAPER, schedule="events", events=events)
+def test_layer_with_its_own_learning_rate_follows_the_next_drop():
+    milestones = (Milestone(epoch=1, lr=0.5, layers=("fc7",)), Milestone(epoch=2, lr=0.1))
+    recipe = replace(PAPER, schedule="milestones", milestones=milestones)
 
-    assert rates_at(recipe, 1.5, []).of("fc7", is_weight=True) == 0.5
-    assert rates_at(recipe, 2.0, []).of("fc7", is_weight=True) == 0.1
+    assert learning_rates_at(recipe, 1.5, []).of("fc7", is_weight=True) == 0.5
+    assert learning_rates_at(recipe, 2.0, []).of("fc7", is_weight=True) == 0.1
 
 
-def by_hand(*events: Event):
-    """Return a recipe of these events; weights begin at 0.01 and biases at 0.02."""
-    return replace(PAPER, schedule="events", bias_rate=2.0, events=events)
+def by_hand(*milestones: Milestone):
+    """Return a recipe of these milestones; weights begin at 0.01 and biases at 0.02."""
+    return replace(PAPER, schedule="milestones", bias_lr_multiplier=2.0, milestones=milestones)
 
 
 def rates_of(recipe, layer: str, *progress: float) -> list[tuple[float | None, float | None]]:
-    """Return the rates of a layer's weights and biases after so many epochs each."""
-    found = [rates_at(recipe, done, []) for done in progress]
+    """Return the learning rates of a layer's weights and biases after each number of epochs."""
+    found = [learning_rates_at(recipe, done, []) for done in progress]
     return [tuple(rates.of(layer, is_weight=kind) for kind in (True, False)) for rates in found]
 
 
-def test_events_may_come_amid_an_epoch():
-    recipe = by_hand(Event(epoch=1.18, rate=1e-3), Event(epoch=2.5, rate=1e-4, layers=("conv1",)))
+def test_milestones_may_come_amid_an_epoch():
+    recipe = by_hand(
+        Milestone(epoch=1.18, lr=1e-3), Milestone(epoch=2.5, lr=1e-4, layers=("conv1",))
+    )
 
     assert rates_of(recipe, "conv1", 1.0, 1.179, 1.18, 2.49, 2.5) == [
         (0.01, 0.02),
@@ -367,9 +370,9 @@ def test_events_may_come_amid_an_epoch():
     ]
 
 
-def test_layers_may_have_their_own_rates_from_the_beginning():
+def test_layers_may_have_their_own_learning_rates_from_the_start():
     recipe = by_hand(
-        Event(epoch=0, rate=1e-4, layers=("conv1", "conv2")), Event(epoch=3, rate=1e-3)
+        Milestone(epoch=0, lr=1e-4, layers=("conv1", "conv2")), Milestone(epoch=3, lr=1e-3)
     )
 
     assert rates_of(recipe, "conv1", 0.0, 2.9, 3.0) == [(1e-4, 0.02), (1e-4, 0.02), (1e-3, 0.02)]
@@ -377,23 +380,23 @@ def test_layers_may_have_their_own_rates_from_the_beginning():
     assert rates_of(recipe, "conv3", 0.0, 3.0) == [(0.01, 0.02), (1e-3, 0.02)]
 
 
-def test_rate_of_the_biases_is_that_of_the_last_event_that_names_one():
+def test_bias_lr_is_that_of_the_last_milestone_with_one():
     recipe = by_hand(
-        Event(epoch=1, rate=1e-3, bias_rate=0.004),
-        Event(epoch=2, rate=1e-4),
-        Event(epoch=3, rate=1e-5, bias_rate=0.0005),
+        Milestone(epoch=1, lr=1e-3, bias_lr=0.004),
+        Milestone(epoch=2, lr=1e-4),
+        Milestone(epoch=3, lr=1e-5, bias_lr=0.0005),
     )
 
     biases = [rates_of(recipe, "fc7", epochs)[0][1] for epochs in (0.0, 1.0, 2.0, 3.0)]
     assert biases == [0.02, 0.004, 0.004, 0.0005]
 
 
-def test_rate_of_the_biases_may_be_for_named_layers():
+def test_bias_lr_may_be_for_named_layers():
     recipe = by_hand(
-        Event(epoch=1, rate=1e-3, layers=("conv5", "fc6"), bias_rate=0.002),
-        Event(epoch=2, rate=1e-3, layers=("conv5",)),
-        Event(epoch=3, rate=1e-4),
-        Event(epoch=4, rate=1e-5, bias_rate=0.0007),
+        Milestone(epoch=1, lr=1e-3, layers=("conv5", "fc6"), bias_lr=0.002),
+        Milestone(epoch=2, lr=1e-3, layers=("conv5",)),
+        Milestone(epoch=3, lr=1e-4),
+        Milestone(epoch=4, lr=1e-5, bias_lr=0.0007),
     )
 
     named = [(0.01, 0.02), (1e-3, 0.002), (1e-3, 0.002), (1e-4, 0.002), (1e-5, 0.0007)]
@@ -402,17 +405,17 @@ def test_rate_of_the_biases_may_be_for_named_layers():
     assert rates_of(recipe, "fc7", 0.5, 1.5, 2.5, 3.5, 4.5) == others
 
 
-def test_biases_of_rate_zero_do_not_put_the_layer_to_rest():
-    recipe = by_hand(Event(epoch=1, rate=1e-3, layers=("conv2",), bias_rate=0.0))
+def test_bias_lr_of_zero_does_not_freeze_the_layer():
+    recipe = by_hand(Milestone(epoch=1, lr=1e-3, layers=("conv2",), bias_lr=0.0))
 
     assert rates_of(recipe, "conv2", 1.0) == [(1e-3, 0.0)]
 
 
-def test_layer_at_rate_zero_rests_for_good():
+def test_layer_at_learning_rate_zero_stays_frozen():
     recipe = by_hand(
-        Event(epoch=1, rate=0.0, layers=("conv1", "conv2")),
-        Event(epoch=2, rate=1e-3, bias_rate=0.004),
-        Event(epoch=3, rate=1e-4, layers=("conv1",), bias_rate=0.003),
+        Milestone(epoch=1, lr=0.0, layers=("conv1", "conv2")),
+        Milestone(epoch=2, lr=1e-3, bias_lr=0.004),
+        Milestone(epoch=3, lr=1e-4, layers=("conv1",), bias_lr=0.003),
     )
 
     assert rates_of(recipe, "conv1", 0.9, 1.0, 2.0, 3.0) == [(0.01, 0.02)] + [(None, None)] * 3
@@ -420,13 +423,13 @@ def test_layer_at_rate_zero_rests_for_good():
     assert rates_of(recipe, "fc6", 1.0, 3.0) == [(0.01, 0.02), (1e-3, 0.004)]
 
 
-def test_events_of_the_same_epoch_come_in_their_order():
-    fast, slow = Event(epoch=2, rate=0.5, layers=("fc8",)), Event(epoch=2, rate=0.1)
+def test_milestones_of_the_same_epoch_come_in_their_order():
+    fast, slow = Milestone(epoch=2, lr=0.5, layers=("fc8",)), Milestone(epoch=2, lr=0.1)
 
     assert rates_of(by_hand(slow, fast), "fc8", 2.0) == [(0.5, 0.02)]
     assert rates_of(by_hand(fast, slow), "fc8", 2.0) == [(0.1, 0.02)]
 
 
-def test_run_of_events_ends_after_its_epochs():
+def test_run_of_milestones_ends_after_its_epochs():
     assert not is_finished(ORIGINAL, 90, [0.5] * 90)
     assert is_finished(ORIGINAL, 91, [0.5] * 91)

@@ -8,11 +8,12 @@ from torch.nn import functional as F
 
 from alexnet_cli.errors import RecipeError, UsageError
 from alexnet_cli.model.network import AlexNet, initialize
-from alexnet_cli.model.optimizer import PaperSGD
+from alexnet_cli.model.optimizer import build_optimizer, state_tensors
 from alexnet_cli.model.split import (
     Network,
     SplitAlexNet,
     build_network,
+    load_optimizer_state,
     load_whole_state,
     whole_state,
 )
@@ -69,12 +70,12 @@ def draw_batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return images, torch.randint(CLASSES, (4,), generator=generator)
 
 
-def learn(net: Network, sgd: PaperSGD, seed: int, rate: float) -> None:
+def learn(net: Network, optimizer: torch.optim.Optimizer, seed: int) -> None:
     device = next(net.parameters()).device
     images, labels = (tensor.to(device) for tensor in draw_batch(seed))
-    sgd.zero_grad()
+    optimizer.zero_grad()
     F.cross_entropy(net(images), labels).backward()
-    sgd.step(rate)
+    optimizer.step()
 
 
 def gradients(net: Network) -> dict[str, torch.Tensor]:
@@ -88,7 +89,7 @@ def gradients(net: Network) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("devices", PLACES)
-def test_split_gives_the_scores_of_the_whole(devices):
+def test_split_computes_the_scores_of_the_whole(devices):
     whole, split = (net.eval() for net in pair(SMALL, devices))
     images = draw_batch()[0].to(devices[0])
 
@@ -96,7 +97,7 @@ def test_split_gives_the_scores_of_the_whole(devices):
 
 
 @pytest.mark.parametrize("devices", PLACES)
-def test_split_gives_the_gradients_of_the_whole(devices):
+def test_split_computes_the_gradients_of_the_whole(devices):
     whole, split = pair(NO_DROPOUT, devices)
 
     torch.testing.assert_close(gradients(split), gradients(whole), rtol=1e-5, atol=1e-5)
@@ -106,16 +107,16 @@ def test_split_gives_the_gradients_of_the_whole(devices):
 def test_split_learns_what_the_whole_learns(devices):
     nets = pair(NO_DROPOUT, devices)
     for net in nets:
-        sgd = PaperSGD(net, NO_DROPOUT)
+        optimizer = build_optimizer(replace(NO_DROPOUT, learning_rate=0.005), net)
         for step in range(10):
-            learn(net, sgd, seed=step, rate=0.005)
+            learn(net, optimizer, seed=step)
 
     whole, split = (whole_state(net) for net in nets)
     torch.testing.assert_close(split, whole, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(whole["conv1.weight"], draw_state(NO_DROPOUT)["conv1.weight"])
 
 
-def test_columns_meet_only_where_the_paper_says():
+def test_columns_are_combined_only_where_the_paper_says():
     split, (images, _) = build(SMALL, (CPU, CPU)), draw_batch()
     before = [part.run_stage(0, images) for part in split.parts]
     with torch.no_grad():
@@ -162,16 +163,47 @@ def test_state_comes_back_from_the_parts_as_it_went_in():
 
 
 @pytest.mark.parametrize("devices", [(CPU,), (CPU, CPU)], ids=["whole", "split"])
-def test_velocity_comes_back_as_it_went_in(devices):
+def test_momentum_buffers_are_loaded_and_returned_unchanged(devices):
     state = draw_state(SMALL, seed=6)
     net = build(SMALL, devices)
-    velocity = PaperSGD(net, SMALL).velocity
+    optimizer = build_optimizer(SMALL, net)
 
-    load_whole_state(net, state, velocity)
+    named = {f"{name}.momentum_buffer": tensor for name, tensor in state.items()}
+    load_optimizer_state(net, optimizer, named)
 
-    found = whole_state(net, velocity)
+    found = whole_state(net, state_tensors(optimizer, net)["momentum_buffer"])
     assert all(torch.equal(found[name], state[name]) for name in state)
     assert not torch.equal(whole_state(net)["fc6.weight"], state["fc6.weight"])
+
+
+@pytest.mark.parametrize("devices", [(CPU,), (CPU, CPU)], ids=["whole", "split"])
+def test_state_of_any_torch_optimizer_is_loaded_and_returned_unchanged(devices):
+    nets = [build(NO_DROPOUT, devices) for _ in range(2)]
+    optimizers = [torch.optim.AdamW(net.parameters()) for net in nets]
+    learn(nets[0], optimizers[0], seed=1)
+    states = state_tensors(optimizers[0], nets[0])
+    named = {
+        f"{name}.{kind}": tensor
+        for kind, tensors in states.items()
+        for name, tensor in whole_state(nets[0], tensors).items()
+    }
+
+    load_optimizer_state(nets[1], optimizers[1], named)
+    load_whole_state(nets[1], whole_state(nets[0]))
+
+    assert list(states) == ["step", "exp_avg", "exp_avg_sq"]
+    for net, optimizer in zip(nets, optimizers, strict=True):
+        learn(net, optimizer, seed=2)
+    found, expected = (whole_state(net) for net in reversed(nets))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("devices", [(CPU,), (CPU, CPU)], ids=["whole", "split"])
+def test_optimizer_state_that_lacks_a_tensor_is_refused(devices):
+    net = build(SMALL, devices)
+
+    with pytest.raises(LookupError):
+        load_optimizer_state(net, build_optimizer(SMALL, net), {})
 
 
 def test_state_is_a_contiguous_copy_of_every_parameter_by_its_layer_s_name():
@@ -267,7 +299,7 @@ def lively_pair(recipe: Recipe, num_classes: int) -> tuple[Network, Network]:
 
 @pytest.mark.parametrize("num_classes", [10, 11])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_split_gives_scores_and_gradients_of_the_whole_of_other_layers(name: str, num_classes: int):
+def test_split_computes_scores_and_gradients_of_other_layers(name: str, num_classes: int):
     whole, split = lively_pair(OPTIONS[name], num_classes)
     images, labels = draw_batch()
     scores, found = [], []

@@ -11,9 +11,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from alexnet_cli.model.network import AlexNet
-from alexnet_cli.onnx.graph import build_graph
+from alexnet_cli.onnx.graph import IR_VERSION, OPSET, Graph, build_graph, expected_graph
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER, Recipe
 
@@ -64,10 +65,10 @@ def build(recipe: Recipe, views: int) -> onnx.ModelProto:
     )
 
 
-def run(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
+def run(model: onnx.ModelProto, x: np.ndarray, name: str = "images") -> np.ndarray:
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return session.run(None, {"images": images})[0]
+    return session.run(None, {name: x})[0]
 
 
 def expect_conv(x, weight, bias, stride, pad, groups):
@@ -142,7 +143,7 @@ def cut_views(images: np.ndarray, size: int, views: int) -> list[np.ndarray]:
     return cuts + [cut[:, :, ::-1] for cut in cuts] if views == 10 else cuts
 
 
-def centerd_views(images: np.ndarray, size: int, views: int) -> list[np.ndarray]:
+def centered_views(images: np.ndarray, size: int, views: int) -> list[np.ndarray]:
     """Subtract the mean image's center from every view: float64 (N, C, H, W)."""
     mean = cut_views(draw_mean()[None].astype(np.float64), size, 1)[0]
     return [(cut - mean).transpose(0, 3, 1, 2) for cut in cut_views(images, size, views)]
@@ -150,7 +151,7 @@ def centerd_views(images: np.ndarray, size: int, views: int) -> list[np.ndarray]
 
 def expect(recipe: Recipe, images: np.ndarray, views: int) -> np.ndarray:
     weights = {name: value.astype(np.float64) for name, value in draw_weights(recipe).items()}
-    inputs = centerd_views(images, recipe.crop_size, views)
+    inputs = centered_views(images, recipe.crop_size, views)
     return np.mean([expect_one_view(recipe, weights, x) for x in inputs], axis=0)
 
 
@@ -174,7 +175,7 @@ def test_every_setting_of_the_network_reaches_the_graph(name: str):
     np.testing.assert_allclose(found, expect(RECIPES[name], images, 1), rtol=1e-4, atol=1e-6)
 
 
-def test_the_formulas_above_tell_the_settings_apart():
+def test_formulas_above_differ_between_the_settings():
     images = draw_images(2)
     paper = expect(SMALL, images, 1)
     assert paper.max() > 2 / CLASSES  # the softmax is not flat
@@ -329,14 +330,14 @@ def compare(recipe: Recipe, views: int) -> tuple[np.ndarray, np.ndarray]:
     net, images = draw_net(recipe), draw_images(2)
     model = build_of(net, views)
     onnx.checker.check_model(model, full_check=True)
-    inputs = [torch.from_numpy(x.copy()) for x in centerd_views(images, recipe.crop_size, views)]
+    inputs = [torch.from_numpy(x.copy()) for x in centered_views(images, recipe.crop_size, views)]
     with torch.no_grad():
         expected = torch.stack([net(x).softmax(dim=1) for x in inputs]).mean(dim=0)
     return run(model, images), expected.numpy()
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_graph_gives_the_probabilities_of_torch_s_network(name: str):
+def test_graph_computes_the_probabilities_of_torch_s_network(name: str):
     found, expected = compare(OPTIONS[name], views=1)
 
     assert expected.max() > 1.5 / CLASSES  # the softmax is not flat
@@ -358,3 +359,127 @@ def test_graph_of_other_networks_is_free_in_its_batch_size(name: str):
     together, alone = run(model, images), [run(model, image[None]) for image in images]
 
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-4, atol=1e-6)
+
+
+# --- node by node
+
+
+def ends(columns: int) -> list[onnx.ValueInfoProto]:
+    """Return the input x (N, columns) and the output y."""
+    return [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", columns]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", None]),
+    ]
+
+
+def halves_swapped() -> onnx.ModelProto:
+    """Return a model that swaps the halves of four columns and adds 10, 20, 30, 40."""
+    graph = Graph()
+    first, second = graph.split("half", "x", 1, 2)
+    swapped = graph.add("Concat", "swapped", second, first, axis=1)
+    tens = graph.constant("tens", (4,), lambda: np.array([10, 20, 30, 40]))
+    graph.add("Add", "y", swapped, tens)
+    return graph.model(*ends(4))
+
+
+@pytest.mark.parametrize("num", [1, 3])
+def test_model_computes_what_its_nodes_say(num: int):
+    x = np.arange(4 * num, dtype=np.float32).reshape(num, 4)
+
+    found = run(halves_swapped(), x, "x")
+
+    expected = [[row[2] + 10, row[3] + 20, row[0] + 30, row[1] + 40] for row in x]
+    assert found.tolist() == expected
+
+
+def test_model_is_valid_and_declares_its_versions():
+    model = halves_swapped()
+
+    onnx.checker.check_model(model, full_check=True)
+    assert (model.ir_version, [opset.version for opset in model.opset_import]) == (8, [17])
+    assert (IR_VERSION, OPSET) == (8, 17)
+    assert [opset.domain for opset in model.opset_import] == [""]
+    assert (model.producer_name, model.graph.name) == ("alexnet", "alexnet")
+
+
+def test_nodes_and_constants_stay_in_the_order_they_were_added():
+    model = halves_swapped()
+
+    assert [node.name for node in model.graph.node] == ["half", "swapped", "y"]
+    assert [tensor.name for tensor in model.graph.initializer] == ["tens"]
+    assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["x", "y"]
+
+
+def test_node_and_its_output_share_the_name_that_comes_back():
+    graph = Graph()
+
+    name = graph.add("Concat", "both", "a", "b", axis=1)
+
+    (node,) = graph.nodes
+    assert (name, node.name, node.op_type) == ("both", "both", "Concat")
+    assert (list(node.input), list(node.output)) == (["a", "b"], ["both"])
+    assert {a.name: helper.get_attribute_value(a) for a in node.attribute} == {"axis": 1}
+
+
+@pytest.mark.parametrize("num_parts", [2, 3])
+def test_split_names_its_parts_by_their_number_and_makes_them_equal(num_parts: int):
+    graph = Graph()
+
+    parts = graph.split("part", "x", 1, num_parts)
+
+    assert parts == [f"part{number}" for number in range(num_parts)]
+    assert (graph.nodes[0].name, list(graph.nodes[0].output)) == ("part", parts)
+    graph.add("Sub", "y", parts[-1], parts[0])
+    x = np.arange(12, dtype=np.float32).reshape(2, 6)
+    each = 6 // num_parts
+    assert (run(graph.model(*ends(6)), x, "x") == x[:, -each:] - x[:, :each]).all()
+
+
+def test_constant_is_float32_of_its_shape():
+    graph, values = Graph(), np.arange(6).reshape(2, 3)
+
+    name = graph.constant("six", (2, 3), lambda: values)
+
+    (tensor,) = graph.constants
+    found = numpy_helper.to_array(tensor)
+    assert (name, tensor.name, found.dtype) == ("six", "six", np.float32)
+    assert found.tolist() == values.tolist()
+
+
+def test_graph_without_values_never_computes_them():
+    graph = Graph(with_values=False)
+
+    graph.constant("large", (1 << 40, 1 << 20), lambda: pytest.fail("computed"))
+
+    (tensor,) = graph.constants
+    assert (tensor.name, list(tensor.dims), tensor.data_type) == ("large", [1 << 40, 1 << 20], 1)
+    assert tensor.raw_data == b""
+
+
+@pytest.mark.parametrize("views", [1, 9, 10])
+def test_expected_graph_is_the_exported_one_without_values(views: int):
+    model = build(SMALL, views)
+    del model.metadata_props[:]
+    for constant in model.graph.initializer:
+        if constant.data_type == TensorProto.FLOAT:
+            constant.ClearField("raw_data")
+
+    assert expected_graph(SMALL, CLASSES, IMAGE_SIZE, views) == model
+
+
+@pytest.mark.parametrize("values", [[3], [-1, 2], [np.iinfo(np.int64).min]])
+def test_integers_have_64_bits(values: list[int]):
+    graph = Graph()
+
+    name = graph.integers("shape", values)
+
+    found = numpy_helper.to_array(graph.constants[0])
+    assert (name, found.dtype, found.tolist()) == ("shape", np.int64, values)
+
+
+def test_graphs_do_not_share_what_is_added():
+    first, second = Graph(), Graph()
+
+    first.add("Relu", "y", first.integers("one", [1]))
+
+    assert (second.nodes, second.constants) == ([], [])

@@ -3,7 +3,6 @@
 N images, C channels, H rows, W columns.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +11,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from alexnet_cli.onnx.nodes import Graph
-from alexnet_cli.onnx.norms import add_norm, add_spatial_norm
+from alexnet_cli.model.architecture import Layer
+from alexnet_cli.onnx.graph import NetworkGraph
 from alexnet_cli.recipes.recipe import PAPER, Recipe
 
 SHAPE = (2, 12, 5, 6)
@@ -23,10 +22,12 @@ def draw(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(0.5, 2, shape).astype(np.float32)
 
 
-def run(add: Callable[[Graph], str], x: np.ndarray) -> np.ndarray:
+def run(kind: str, recipe: Recipe, x: np.ndarray) -> np.ndarray:
     """Build a valid model of one layer and run it."""
-    graph = Graph()
-    assert add(graph) == "y"
+    graph = NetworkGraph(recipe, num_classes=2, image_size=8, views=1, values={})
+    groups = recipe.columns if kind == "norm" else 1
+    layer = Layer("y", kind, x.shape[1:], x.shape[1:], groups=groups)
+    assert graph.add_layer(layer, "x", "image") == "y"
     free = ["N", x.shape[1], "H", "W"]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, free) for name in "xy"]
     model = graph.model(*ends)
@@ -37,11 +38,11 @@ def run(add: Callable[[Graph], str], x: np.ndarray) -> np.ndarray:
 
 
 def run_norm(recipe: Recipe, x: np.ndarray) -> np.ndarray:
-    return run(lambda graph: add_norm(graph, recipe, "y", "x", x.shape[1]), x)
+    return run("norm", recipe, x)
 
 
 def run_spatial_norm(recipe: Recipe, x: np.ndarray, *, contrast: bool) -> np.ndarray:
-    return run(lambda graph: add_spatial_norm(graph, recipe, "y", "x", contrast=contrast), x)
+    return run("contrast-norm" if contrast else "spatial-norm", recipe, x)
 
 
 # --- over neighboring channels, section 3.3

@@ -13,10 +13,13 @@ import torch
 from onnx import TensorProto, helper
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
+from alexnet_cli.cli.hints import message
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.errors import CheckpointError, DeviceError, InputError, MachineError
 from alexnet_cli.inference.classifier import load_classifier
 from alexnet_cli.inference.export import export
-from alexnet_cli.onnx.runtime import METADATA_KEY, load_onnx
+from alexnet_cli.onnx.model_file import METADATA_KEY
+from alexnet_cli.onnx.runtime import load_onnx
 
 CPU = (torch.device("cpu"),)
 
@@ -51,21 +54,21 @@ def test_waiting_threads_of_a_session_sleep_after_a_moment(models):
 
 
 @pytest.mark.parametrize("views", [1, 10])
-def test_model_says_what_it_is(models, checkpoint, views: int):
-    _, origin = load_classifier(checkpoint, CPU)
+def test_model_info_is_that_of_the_checkpoint(models, checkpoint, views: int):
+    _, origin = load_classifier(checkpoint, Runtime(CPU))
 
     found = load_onnx(models[views], "cpu")
 
-    assert found.classes == origin.classes
-    assert found.image_size == len(origin.pixels["mean_image"])
-    assert found.views == views
+    assert found.info.classes == origin.classes
+    assert found.info.image_size == len(origin.pixels["mean_image"])
+    assert found.info.views == views
     assert found.provider == "CPUExecutionProvider"
 
 
 @pytest.mark.parametrize("num_images", [1, 2, 5])
 @pytest.mark.parametrize("views", [1, 10])
 def test_probabilities_are_those_of_torch(models, checkpoint, views: int, num_images: int):
-    classifier, _ = load_classifier(checkpoint, CPU)
+    classifier, _ = load_classifier(checkpoint, Runtime(CPU))
     images = draw_images(num_images, classifier.augmenter.image_size)
 
     found = load_onnx(models[views], "cpu").probabilities(images)
@@ -83,17 +86,18 @@ def test_without_cuda_auto_runs_on_the_cpu(models, monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA works here")
 def test_cuda_that_is_not_there_is_refused(models, capfd):
-    with pytest.raises(DeviceError, match="--device cpu") as caught:
+    with pytest.raises(DeviceError, match="cannot use CUDA") as caught:
         load_onnx(models[1], "cuda")
 
     assert caught.value.exit_code == 4
+    assert "--device cpu" in message(caught.value)
     assert capfd.readouterr() == ("", "")  # our message says it all
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_probabilities_on_cuda_are_those_on_the_cpu(models):
-    images = draw_images(3, load_onnx(models[10], "cpu").image_size)
+    images = draw_images(3, load_onnx(models[10], "cpu").info.image_size)
 
     on_cpu, on_cuda = (load_onnx(models[10], device) for device in ("cpu", "cuda"))
 
@@ -125,8 +129,10 @@ def test_model_that_was_cut_is_refused(models, tmp_path, share: float):
 
 
 def test_missing_file_names_the_command_that_makes_it(tmp_path):
-    with pytest.raises(CheckpointError, match="alexnet export"):
+    with pytest.raises(CheckpointError, match="no such file") as caught:
         load_onnx(tmp_path / "none.onnx", "cpu")
+
+    assert f"alexnet export CKPT -o {tmp_path / 'none.onnx'}" in message(caught.value)
 
 
 def test_folder_is_refused(tmp_path):
@@ -192,8 +198,8 @@ def test_full_memory_and_failing_gpu_are_the_machines_fault(models, text: str, e
     failing = replace(classifier, session=FailingSession(text))
 
     with pytest.raises(InputError if exit_code == 3 else MachineError) as caught:
-        failing.probabilities(draw_images(2, classifier.image_size))
+        failing.probabilities(draw_images(2, classifier.info.image_size))
 
     assert caught.value.exit_code == exit_code
     assert text[:60] in str(caught.value)
-    assert ("--device cpu" in str(caught.value)) == (exit_code == 4)
+    assert ("--device cpu" in message(caught.value)) == (exit_code == 4)

@@ -5,21 +5,21 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import Listener, files_of
+from helpers import Listener, files_of, refused
 
+from alexnet_cli.cli.hints import message
 from alexnet_cli.data.demo.images import CLASSES, draw_jpeg
 from alexnet_cli.data.shards.writer import RECORDS
 from alexnet_cli.errors import MachineError, Stopped, UsageError
 from alexnet_cli.io.progress import SILENT
-from alexnet_cli.io.stop_signal import StopSignal
+from alexnet_cli.io.signals import StopSignal
 from alexnet_cli.prep import cluster as cluster_module
-from alexnet_cli.prep.build import PrepOptions, prep
-from alexnet_cli.prep.cluster import connected
-from alexnet_cli.prep.cluster_task import Job
+from alexnet_cli.prep.build import prep
+from alexnet_cli.prep.cluster import collect_facts, connected
+from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
 distributed = pytest.importorskip("distributed", reason="Dask's distributed is not installed")
 Client, LocalCluster = distributed.Client, distributed.LocalCluster
@@ -75,7 +75,7 @@ def source(tmp_path_factory) -> Path:
 def expected(source, tmp_path_factory) -> dict[str, bytes]:
     """What a prep on this machine makes of the source."""
     folder = tmp_path_factory.mktemp("expected") / "dataset"
-    prep(source, folder, OPTIONS, num_workers=1)
+    prep(PrepRequest(source, folder, OPTIONS, workers=1))
     return files_of(folder)
 
 
@@ -101,7 +101,7 @@ def kill_a_worker_over_its_shard(folder: Path) -> None:
         for path in folder.glob("*.tar.*.partial"):
             worker = int(path.suffixes[-2][1:])
             os.kill(worker, signal.SIGSTOP)
-            if path.exists():  # for good
+            if path.exists():  # so it cannot finish it
                 os.kill(worker, signal.SIGKILL)
                 return
             os.kill(worker, signal.SIGCONT)
@@ -111,20 +111,20 @@ def test_killed_worker_does_not_change_a_byte(scheduler, source, expected, tmp_p
     monkeypatch.chdir(tmp_path)  # paths are relative to our own folder, not to a worker's
     folder = Path("dataset")
     progress = AtFirstShard(lambda: kill_a_worker_over_its_shard(folder))
-    prep(Path(os.path.relpath(source)), folder, OPTIONS, scheduler=scheduler, progress=progress)
+    prep(PrepRequest(Path(os.path.relpath(source)), folder, OPTIONS, scheduler=scheduler), progress)
     assert progress.do is None
     assert f"{scheduler}: 3 workers" in progress.lines
     assert files_of(folder) == expected
 
 
-def test_signal_ends_it_and_the_same_command_goes_on(
+def test_signal_ends_prep_and_the_same_command_continues(
     scheduler, source, expected, tmp_path, monkeypatch
 ):
     folder = tmp_path / "dataset"
     tokens = watch_tokens_when_workers_are_waited_for(folder, monkeypatch)
     progress = AtFirstShard(lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(Stopped, match=r"stopped: \d+ of 20 shards are done") as stopped:
-        prep(source, folder, OPTIONS, scheduler=scheduler, progress=progress)
+    with refused(Stopped, r"stopped: \d+ of 20 shards are done") as stopped:
+        prep(PrepRequest(source, folder, OPTIONS, scheduler=scheduler), progress)
     assert stopped.value.exit_code == 130
     assert tokens == [[]]
     assert partial_files(folder) == []
@@ -136,7 +136,7 @@ def test_signal_ends_it_and_the_same_command_goes_on(
     }
     assert tasks_on(scheduler) == 0
     progress = AtFirstShard(None)
-    prep(source, folder, OPTIONS, scheduler=scheduler, progress=progress)
+    prep(PrepRequest(source, folder, OPTIONS, scheduler=scheduler), progress)
     assert any(line.startswith(f"resuming: {len(done)} of 20") for line in progress.lines)
     assert files_of(folder) == expected
 
@@ -160,10 +160,10 @@ def tasks_on(scheduler: str) -> int:
 def fault_of(address: str, source: Path, folder: Path) -> str:
     """Return the message of a prep that must end with exit code 4 and leave no new folder."""
     with pytest.raises(MachineError) as caught:
-        prep(source, folder, OPTIONS, scheduler=address)
-    assert str(caught.value).count("\n") <= 2
+        prep(PrepRequest(source, folder, OPTIONS, scheduler=address))
+    assert message(caught.value).count("\n") <= 2
     assert not folder.exists()
-    return str(caught.value)
+    return message(caught.value)
 
 
 def test_worker_that_does_not_see_the_dataset_is_refused_before_any_work(
@@ -174,21 +174,16 @@ def test_worker_that_does_not_see_the_dataset_is_refused_before_any_work(
     assert f"{tmp_path / 'dataset'}: No such file or directory" in message
 
 
-def other_version(source: Path, token: Path) -> Job:
-    job = Job.of(source, token)
-    return replace(job, versions={**job.versions, "alexnet": "9.9"})
-
-
 def test_worker_that_joins_later_is_checked_by_its_first_task(
     scheduler, source, tmp_path, monkeypatch
 ):
-    class OtherJob:
-        of = staticmethod(other_version)
+    def other_facts(source: Path) -> dict[str, str]:
+        return {**collect_facts(source), "alexnet": "9.9"}
 
-    monkeypatch.setattr(cluster_module, "Job", OtherJob)
+    monkeypatch.setattr(cluster_module, "collect_facts", other_facts)
     monkeypatch.setattr(cluster_module, "_check_workers", lambda client, job: 0)
-    with pytest.raises(MachineError, match=r"alexnet 0\.\S+ there, 9\.9 here"):
-        prep(source, tmp_path / "dataset", OPTIONS, scheduler=scheduler)
+    with refused(MachineError, r"alexnet 0\.\S+ there, 9\.9 here"):
+        prep(PrepRequest(source, tmp_path / "dataset", OPTIONS, scheduler=scheduler))
     assert not list(tmp_path.rglob("*.tar"))
 
 
@@ -213,18 +208,18 @@ def test_prep_that_takes_over_the_folder_ends_the_first(scheduler, source, tmp_p
         (token,) = (folder / RECORDS).glob("cluster-*")
         token.unlink()
 
-    with pytest.raises(MachineError, match="Another prep works in this folder"):
-        prep(source, folder, OPTIONS, scheduler=scheduler, progress=AtFirstShard(take_over))
+    with refused(MachineError, "Another prep works in this folder"):
+        prep(PrepRequest(source, folder, OPTIONS, scheduler=scheduler), AtFirstShard(take_over))
     assert partial_files(folder) == []
     assert list(folder.glob("*.tar"))
 
 
-def test_shard_that_takes_its_workers_with_it_is_named(scheduler, source, tmp_path, monkeypatch):
+def test_shard_that_kills_its_workers_is_named(scheduler, source, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_module, "make_shard_there", lambda job, task: os._exit(1))
     allow_failures(scheduler, 0)
     try:
-        with pytest.raises(MachineError, match=r"died one after another over train-0000\d\d\.tar,"):
-            prep(source, tmp_path / "dataset", OPTIONS, scheduler=scheduler)
+        with refused(MachineError, r"died one after another over train-0000\d\d\.tar,"):
+            prep(PrepRequest(source, tmp_path / "dataset", OPTIONS, scheduler=scheduler))
     finally:
         allow_failures(scheduler, 3)
     assert tasks_on(scheduler) == 0
@@ -237,21 +232,25 @@ def allow_failures(scheduler: str, number: int) -> None:
         )
 
 
-def test_without_workers_it_ends_after_a_wait(deserted, source, tmp_path, monkeypatch):
+def test_prep_without_workers_ends_after_a_wait(deserted, source, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_module, "WAIT_SECONDS", 1.0)
     monkeypatch.setattr(cluster_module, "LOOK_SECONDS", 0.1)
-    with pytest.raises(MachineError, match="no worker is left, and none came within 1 s"):
-        prep(source, tmp_path / "dataset", OPTIONS, scheduler=deserted)
+    with refused(MachineError, "no worker is left, and none came within 1 s"):
+        prep(PrepRequest(source, tmp_path / "dataset", OPTIONS, scheduler=deserted))
     assert tasks_on(deserted) == 0
     assert list((tmp_path / "dataset" / RECORDS).glob("cluster-*")) == []
 
 
-def test_lost_scheduler_ends_it(source, tmp_path):
+def test_lost_scheduler_ends_prep(source, tmp_path):
     with started(tmp_path / "lost", 0) as cluster:
         timer = threading.Timer(1.0, cluster.close)
         timer.start()
-        with pytest.raises(MachineError, match="the scheduler was lost"):
-            prep(source, tmp_path / "dataset", OPTIONS, scheduler=cluster.scheduler_address)
+        with refused(MachineError, "the scheduler was lost"):
+            prep(
+                PrepRequest(
+                    source, tmp_path / "dataset", OPTIONS, scheduler=cluster.scheduler_address
+                )
+            )
         timer.join()
 
 
@@ -272,8 +271,8 @@ def test_no_tasks_need_no_workers(deserted, tmp_path):
 @pytest.mark.parametrize(
     "address", ["", "host", "tcp:/host:8786", "http://host:8787", "host:99999", "host:8786/a", ":1"]
 )
-def test_what_is_no_address_is_exit_2(source, tmp_path, address):
-    with pytest.raises(UsageError, match="expected HOST:PORT"):
+def test_invalid_address_is_exit_2(source, tmp_path, address):
+    with refused(UsageError, "expected HOST:PORT"):
         with connected(address, source, tmp_path, SILENT):
             pass
 
@@ -284,6 +283,6 @@ def test_address_without_scheduler_is_exit_4(source, tmp_path, monkeypatch):
     assert "127.0.0.1:9: no Dask scheduler answers there" in message
 
 
-def test_without_dask_it_says_what_to_install(source, tmp_path, monkeypatch):
+def test_missing_dask_error_says_what_to_install(source, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert "pip install distributed" in fault_of("host:8786", source, tmp_path / "dataset")

@@ -3,6 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers import refused
 
 from alexnet_cli.data.shards.writer import RECORDS, ShardTask
 from alexnet_cli.errors import DatasetError, MachineError
@@ -37,7 +38,7 @@ def test_empty_folder_of_others_stays(tmp_path):
 
 def test_folder_cannot_be_entered_twice(tmp_path):
     with entered(tmp_path / "a"):
-        with pytest.raises(MachineError, match="in use by another process"):
+        with refused(MachineError, "in use by another process"):
             with entered(tmp_path / "a"):
                 pass
         assert (tmp_path / "a").is_dir()
@@ -46,7 +47,7 @@ def test_folder_cannot_be_entered_twice(tmp_path):
 def test_folder_with_anything_else_is_refused(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "thesis.txt").write_text("years")
-    with pytest.raises(DatasetError, match="left as it is"), entered(tmp_path / "a"):
+    with refused(DatasetError, "left as it is"), entered(tmp_path / "a"):
         pass
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["thesis.txt"]
 
@@ -54,25 +55,25 @@ def test_folder_with_anything_else_is_refused(tmp_path):
 @pytest.mark.parametrize("below", ["", "b", "b/c"])
 def test_file_in_the_way_is_refused(tmp_path, below):
     (tmp_path / "a").write_text("a file")
-    with pytest.raises(MachineError, match="is a file, not a folder"):
+    with refused(MachineError, "is a file, not a folder"):
         with entered(tmp_path / "a" / below):
             pass
 
 
 def test_folder_without_permission_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(MachineError, match="no permission"), entered(tmp_path):
+    with refused(MachineError, "no permission"), entered(tmp_path):
         pass
 
 
 def test_claim_goes_on_with_the_same_plan_and_refuses_another(tmp_path):
     for _ in range(2):
         claim(tmp_path, PLAN, [task(tmp_path)])
-    with pytest.raises(DatasetError, match="prep that is unfinished: size 32 there, 64 now"):
+    with refused(DatasetError, "prep that is unfinished: size 32 there, 64 now"):
         claim(tmp_path, {"options": {"size": 64}}, [task(tmp_path)])
 
 
-def test_claim_removes_half_written_files(tmp_path):
+def test_claim_removes_incomplete_files(tmp_path):
     claim(tmp_path, PLAN, [task(tmp_path)])
     (tmp_path / "train-000000.tar.17.partial").touch()
     (tmp_path / RECORDS / "x.17.partial").touch()
@@ -115,7 +116,7 @@ def test_finish_says_what_it_cannot_remove(tmp_path, monkeypatch):
     (tmp_path / RECORDS).mkdir()
     (tmp_path / RECORDS / "plan.json").touch()
     monkeypatch.setattr(os, "unlink", failing(errno.EIO))
-    with pytest.raises(MachineError, match=r"cannot be removed: Input/output error\.\nThe"):
+    with refused(MachineError, r"cannot be removed: Input/output error\.\nThe"):
         finish(tmp_path)
 
 
@@ -132,20 +133,20 @@ def failing(number: int):
     ("number", "words"),
     [(errno.ENOSPC, "disk full"), (errno.EDQUOT, "quota"), (errno.EFBIG, "ulimit -f")],
 )
-def test_fault_of_the_disk_names_the_folder_and_what_is_wrong(tmp_path, number, words):
-    with pytest.raises(MachineError, match=f"{tmp_path}.*{words}.*\nFinished shards are kept"):
+def test_disk_error_names_the_folder_and_what_is_wrong(tmp_path, number, words):
+    with refused(MachineError, f"{tmp_path}.*{words}.*\nFinished shards are kept"):
         with entered(tmp_path / "a"):
             failing(number)()
 
 
 def test_fault_before_anything_was_done_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", failing(errno.EROFS))
-    with pytest.raises(MachineError, match=r"read-only disk\.\nNothing was changed\."):
+    with refused(MachineError, r"read-only disk\.\nNothing was changed\."):
         with entered(tmp_path / "a"):
             pass
 
 
-def test_closed_pipe_is_no_fault_of_the_disk(tmp_path):
+def test_broken_pipe_is_not_reported_as_a_disk_error(tmp_path):
     with pytest.raises(BrokenPipeError), entered(tmp_path / "a"):
         raise BrokenPipeError
 
@@ -169,8 +170,8 @@ def test_plans_differ_in_what_either_of_them_has():
     assert differences(now, now) == ""
 
 
-def test_what_is_known_is_forgotten_but_not_what_was_fetched(tmp_path):
-    for name in ("spool", TARS):
+def test_records_are_removed_but_fetched_tars_stay(tmp_path):
+    for name in ("staging", TARS):
         (tmp_path / RECORDS / name).mkdir(parents=True)
         (tmp_path / RECORDS / name / "a").touch()
     (tmp_path / RECORDS / "plan.json").touch()

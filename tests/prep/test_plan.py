@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_cli.data.sources.devkit import ImageClass
 from alexnet_cli.data.sources.source import Source, SourceImage
 from alexnet_cli.prep.plan import PrepOptions, plan_shards
+from alexnet_cli.types import ImageClass
 
 
 def release(num_train: int, num_val: int = 3) -> Source:
@@ -21,8 +21,8 @@ def release(num_train: int, num_val: int = 3) -> Source:
     return Source("drawn", classes, images, {})
 
 
-def names(release: Source, split: str, options: PrepOptions) -> list[str]:
-    tasks = plan_shards(release, Path("new"), options)
+def names(source: Source, split: str, options: PrepOptions) -> list[str]:
+    tasks = plan_shards(source, Path("new"), options)
     return [p.source for task in tasks if task.split == split for p in task.images]
 
 

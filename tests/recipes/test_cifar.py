@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.model.network import AlexNet, describe_layers
-from alexnet_cli.model.optimizer import PaperSGD
-from alexnet_cli.model.schedule import rates_at
+from alexnet_cli.model.architecture import layers_of
+from alexnet_cli.model.network import AlexNet
+from alexnet_cli.model.optimizer import build_optimizer
+from alexnet_cli.model.schedule import learning_rates_at
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.recipe import Recipe
 
@@ -17,7 +18,7 @@ LOCAL = ("cifar-13pct", "cifar-11pct")
 
 
 def parameters(recipe: Recipe) -> dict[str, int]:
-    return {la.name: la.parameters for la in describe_layers(recipe, 10) if la.parameters}
+    return {la.name: la.num_parameters for la in layers_of(recipe, 10) if la.num_parameters}
 
 
 @pytest.mark.parametrize("name", FIGURE_1)
@@ -51,7 +52,7 @@ def test_networks_with_local_layers_have_the_parameters_of_2012(name, crop_size,
 
 @pytest.mark.parametrize(("name", "unit"), [("cifar-relu", "relu"), ("cifar-tanh", "tanh")])
 def test_layers_of_figure_1_shrink_32_pixels_to_4(name, unit):
-    layers = {layer.name: layer.output for layer in describe_layers(find_recipe(name), 10)}
+    layers = {layer.name: layer.output for layer in layers_of(find_recipe(name), 10)}
 
     assert list(layers) == [
         *("conv1", "pool1", f"{unit}1"),
@@ -82,7 +83,7 @@ def test_first_pooling_of_figure_1_takes_the_largest_and_the_others_the_mean():
 def test_networks_with_local_layers_shrink_24_pixels_to_6(name):
     norm = ["norm{}"] if name == "cifar-11pct" else []
     pooled = ["conv{}", "relu{}", *norm, "pool{}"]
-    layers = {layer.name: layer.output for layer in describe_layers(find_recipe(name), 10)}
+    layers = {layer.name: layer.output for layer in layers_of(find_recipe(name), 10)}
 
     assert list(layers) == [
         *(step.format(number) for number in (1, 2) for step in pooled),
@@ -125,7 +126,7 @@ def test_figure_1_is_trained_without_any_regularisation_to_a_quarter_of_errors(n
 
 
 @pytest.mark.parametrize("name", LOCAL)
-def test_local_networks_are_trained_on_patches_for_all_their_epochs(name):
+def test_local_networks_are_trained_on_crops_for_all_their_epochs(name):
     recipe = find_recipe(name)
     assert (recipe.random_crop, recipe.mirror, recipe.color_noise) == (True, True, 0.0)
     assert (recipe.share_crops, recipe.until_train_error) == (1, 0.0)
@@ -133,9 +134,9 @@ def test_local_networks_are_trained_on_patches_for_all_their_epochs(name):
 
 @pytest.mark.parametrize("name", LOCAL)
 def test_only_local_layers_and_the_classifier_decay(name):
-    sgd = PaperSGD(AlexNet(find_recipe(name), 10), find_recipe(name))
+    optimizer = build_optimizer(find_recipe(name), AlexNet(find_recipe(name), 10))
 
-    decays = {(member.layer, member.is_weight): member.decay for member in sgd.members}
+    decays = {(g["layer"], g["is_weight"]): g["weight_decay"] for g in optimizer.param_groups}
 
     layers = ("conv1", "conv2", "conv3", "conv4", "fc8")
     weights = dict(zip(layers, (0.0, 0.0, 0.004, 0.004, 0.004), strict=True))
@@ -144,10 +145,10 @@ def test_only_local_layers_and_the_classifier_decay(name):
 
 
 @pytest.mark.parametrize("name", FIGURE_1)
-def test_figure_1_keeps_its_rates(name):
+def test_figure_1_keeps_its_learning_rates(name):
     recipe = find_recipe(name)
     for done in (0.0, 50.0, recipe.epochs - 0.5):
-        rates = rates_at(recipe, done, [])
+        rates = learning_rates_at(recipe, done, [])
         for layer in recipe.layer_names():
             assert rates.of(layer, is_weight=True) == 0.001
             assert rates.of(layer, is_weight=False) == 0.002
@@ -165,9 +166,11 @@ def test_figure_1_keeps_its_rates(name):
         (469.9, 1e-5, 2e-5),
     ],
 )
-def test_rates_of_the_local_networks_fall_by_ten_twice_at_the_end(name, done, weights, biases):
+def test_learning_rates_of_the_local_networks_fall_by_ten_twice_at_the_end(
+    name, done, weights, biases
+):
     recipe = find_recipe(name)
-    rates = rates_at(recipe, done, [])
+    rates = learning_rates_at(recipe, done, [])
     assert recipe.epochs == 470
     for layer in recipe.layer_names():
         assert rates.of(layer, is_weight=True) == pytest.approx(weights, rel=1e-12)

@@ -5,35 +5,38 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import train
 
 from alexnet_cli.data.shards.dataset import open_dataset
-from alexnet_cli.errors import RecipeError
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.inference.classifier import build_classifier
 from alexnet_cli.inference.export import export
 from alexnet_cli.inference.metrics import score
 from alexnet_cli.inference.predict_split import predict_split
+from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
-from alexnet_cli.model.network import AlexNet, describe_layers, initialize
+from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.model.split import SplitAlexNet, load_whole_state, whole_state
 from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES, find_recipe
+from alexnet_cli.recipes.named_recipe import PublishedResult
 from alexnet_cli.recipes.overrides import widen
-from alexnet_cli.recipes.recipe import Recipe
-from alexnet_cli.training.run import train
+from alexnet_cli.recipes.recipe import PAPER, Recipe
+from alexnet_cli.recipes.small import DEMO, SMALL
 
-# The networks of whole photos; those of CIFAR-10 have no hidden layers.
+# The networks for large images; those of CIFAR-10 have no hidden layers.
 HIDDEN = [name for name, recipe in RECIPES.items() if recipe.fc6.units]
 
 
 @pytest.mark.parametrize("name", HIDDEN)
 def test_recipe_leaves_6_by_6_maps_to_the_hidden_layers(name):
-    layers = {layer.name: layer for layer in describe_layers(RECIPES[name], 10)}
+    layers = {layer.name: layer for layer in layers_of(RECIPES[name], 10)}
     pools = [layer.output for kind, layer in layers.items() if kind.startswith("pool")]
     assert pools[-1][1:] == (6, 6)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_no_two_layers_of_a_recipe_share_a_name(name):
-    names = [layer.name for layer in describe_layers(RECIPES[name], 10)]
+    names = [layer.name for layer in layers_of(RECIPES[name], 10)]
     assert len(set(names)) == len(names)
 
 
@@ -44,9 +47,34 @@ def test_recipe_differs_from_its_parent_in_more_than_its_name(name):
     assert renamed != RECIPES[entry.parent]
 
 
-def test_unknown_recipe_is_refused_with_the_known_ones():
-    with pytest.raises(RecipeError, match=r"no recipe 'vgg'\. Recipes: paper, no-dropout"):
-        find_recipe("vgg")
+@pytest.mark.parametrize("name", RECIPES)
+def test_targets_are_percentages_with_a_source(name):
+    for target in NAMED_RECIPES[name].published:
+        assert 0 < target.top1_error < 100
+        assert target.top5_error is None or 0 < target.top5_error < target.top1_error
+        assert target.source.startswith(("paper", "log"))
+
+
+def test_target_as_fractions_is_exact():
+    target = PublishedResult("ilsvrc-2012", 40.664, 18.21, "ten views", "log").as_fractions()
+    assert (target.top1_error, target.top5_error) == (0.40664, 0.1821)
+
+
+@pytest.mark.parametrize(("recipe", "width"), [(SMALL, 3 / 8), (DEMO, 1 / 4)])
+def test_small_recipe_has_a_part_of_every_layer(recipe, width):
+    layers, whole = {**recipe.convs(), **recipe.denses()}, {**PAPER.convs(), **PAPER.denses()}
+    sizes = {name: getattr(layer, "filters", None) or layer.units for name, layer in layers.items()}
+    full = {name: getattr(layer, "filters", None) or layer.units for name, layer in whole.items()}
+
+    for name, size in full.items():
+        assert sizes[name] == pytest.approx(size * width, abs=4)  # multiples of 8
+        assert sizes[name] % 8 == 0
+
+
+@pytest.mark.parametrize("recipe", [SMALL, DEMO])
+def test_small_recipe_ends_by_itself(recipe):
+    assert recipe.schedule == "linear"
+    assert recipe.epochs <= 16
 
 
 # --- every recipe, shrunken, from training to ONNX
@@ -69,13 +97,13 @@ def shrink(name: str) -> Recipe:
         schedule="linear",
         warmup_epochs=0.0,
         learning_rate=0.002,
-        imports=(),
+        init_layers=(),
     )
 
 
 def train_loss(checkpoint: Checkpoint, dataset: Path) -> float:
     """Return the log loss on the center of the training images, without dropout."""
-    classifier = build_classifier(checkpoint, (torch.device("cpu"),), Path("a checkpoint"))
+    classifier = build_classifier(checkpoint, Runtime((torch.device("cpu"),)), Path("a checkpoint"))
     found = predict_split(classifier, open_dataset(dataset), "train", num_views=1)
     return score(found.probs, found.labels).log_loss
 
@@ -83,7 +111,7 @@ def train_loss(checkpoint: Checkpoint, dataset: Path) -> float:
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_trains_reloads_and_exports(name, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr("alexnet_cli.inference.export.CHECKED_VIEWS", 36)
-    train(dataset, tmp_path / "run", shrink(name), device="cpu")
+    train(dataset, tmp_path / "run", shrink(name))
     trained = load_checkpoint(tmp_path / "run" / "last.safetensors")
     fresh = AlexNet(shrink(name), 10)
     initialize(fresh, shrink(name).seed)

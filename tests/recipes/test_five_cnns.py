@@ -1,10 +1,11 @@
-"""The runs before 145: parameter counts, layer orders, and the rates of the script of 2012."""
+"""The runs before 145: parameter counts, layer orders, and learning rates of the 2012 script."""
 
 import pytest
 import torch
 
-from alexnet_cli.model.network import AlexNet, describe_layers
-from alexnet_cli.model.schedule import rates_at
+from alexnet_cli.model.architecture import layers_of
+from alexnet_cli.model.network import AlexNet
+from alexnet_cli.model.schedule import learning_rates_at
 from alexnet_cli.recipes.catalog import find_recipe
 
 RUNS = [f"five-cnns-{run}" for run in (120, 131, 135, 137)]
@@ -25,7 +26,7 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", RUNS)
 def test_earlier_run_has_the_parameters_of_2012(name):
-    found = {layer.name: layer.parameters for layer in describe_layers(find_recipe(name), 1000)}
+    found = {layer.name: layer.num_parameters for layer in layers_of(find_recipe(name), 1000)}
 
     assert {layer: count for layer, count in found.items() if count} == PARAMETERS
     assert sum(found.values()) == 60_870_376
@@ -41,7 +42,7 @@ def test_earlier_run_has_the_parameters_of_2012(name):
     ],
 )
 def test_layers_stand_in_the_order_of_their_run(run, first, second):
-    names = [layer.name for layer in describe_layers(find_recipe(f"five-cnns-{run}"), 10)]
+    names = [layer.name for layer in layers_of(find_recipe(f"five-cnns-{run}"), 10)]
 
     rest = ["conv3", "relu3", "conv4", "relu4", "conv5", "pool5", "relu5", "flatten"]
     hidden = ["fc6", "relu6", "drop6", "fc7", "relu7", "drop7", "fc8"]
@@ -66,7 +67,7 @@ def test_second_layer_reads_the_small_image_with_weights_of_its_own():
     assert conv2.weight.shape == (256, 32, 5, 5)
 
 
-# After so many epochs: conv1 and conv2, the other layers, and the biases of these.
+# After a number of epochs: conv1 and conv2, the other layers, and the biases of these.
 RATES = [
     (0.0, 1e-2, 1e-2, 0.02),
     (21.9, 1e-2, 1e-2, 0.02),
@@ -85,8 +86,8 @@ RATES = [
 
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize(("done", "stem", "others", "biases"), RATES)
-def test_rates_are_those_of_the_script(name, done, stem, others, biases):
-    rates = rates_at(find_recipe(name), done, [])
+def test_learning_rates_are_those_of_the_script(name, done, stem, others, biases):
+    rates = learning_rates_at(find_recipe(name), done, [])
 
     for layer in STEM:
         expected = None if stem is None else biases

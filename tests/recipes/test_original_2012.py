@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from alexnet_cli.model.network import AlexNet, describe_layers
-from alexnet_cli.model.schedule import is_finished, rates_at
+from alexnet_cli.model.architecture import layers_of
+from alexnet_cli.model.network import AlexNet
+from alexnet_cli.model.schedule import is_finished, learning_rates_at
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER
@@ -26,8 +27,8 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_recipe_has_the_parameters_of_the_run_of_2012(name):
-    layers = describe_layers(find_recipe(name), 1000)
-    assert sum(layer.parameters for layer in layers) == PARAMETERS[name]
+    layers = layers_of(find_recipe(name), 1000)
+    assert sum(layer.num_parameters for layer in layers) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize(("classes", "parameters"), [(1000, 61_555_304), (10_184, 99_182_152)])
@@ -37,11 +38,11 @@ def test_sixth_convolution_has_the_parameters_of_run_146(classes, parameters):
         conv6=dataclasses.replace(PAPER.conv6, filters=256),
         reads_both=(*PAPER.reads_both, "conv6"),
     )
-    assert sum(layer.parameters for layer in describe_layers(recipe, classes)) == parameters
+    assert sum(layer.num_parameters for layer in layers_of(recipe, classes)) == parameters
 
 
 def test_pooling_without_overlap_has_the_sizes_of_run_147():
-    layers = {layer.name: layer.output for layer in describe_layers(find_recipe("no-overlap"), 10)}
+    layers = {layer.name: layer.output for layer in layers_of(find_recipe("no-overlap"), 10)}
     sizes = [layers[name][1] for name in ("pool1", "conv2", "pool2", "conv5", "pool5")]
     assert sizes == [28, 26, 13, 11, 6]
 
@@ -63,23 +64,23 @@ OTHERS = ("conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 @pytest.mark.parametrize("name", LOGGED)
 def test_schedule_is_that_of_the_notes_of_2012(name):
     recipe, (weights, conv1, noise, end) = find_recipe(name), LOGGED[name]
-    assert [(e.epoch, e.rate) for e in recipe.events if not e.layers] == weights
-    assert [(e.epoch, e.rate) for e in recipe.events if e.layers == ("conv1",)] == conv1
+    assert [(e.epoch, e.lr) for e in recipe.milestones if not e.layers] == weights
+    assert [(e.epoch, e.lr) for e in recipe.milestones if e.layers == ("conv1",)] == conv1
     assert (recipe.color_noise_epochs, recipe.epochs) == (noise, end)
-    assert (recipe.learning_rate, recipe.learning_rate * recipe.bias_rate) == (0.01, 0.02)
+    assert (recipe.learning_rate, recipe.learning_rate * recipe.bias_lr_multiplier) == (0.01, 0.02)
 
 
 def last_of(changes: list[tuple[int, float]], done: float) -> float:
-    """Return the rate that was set last, after so many epochs."""
+    """Return the learning rate that was set last before a number of epochs."""
     return [0.01, *(rate for epoch, rate in changes if epoch <= done)][-1]
 
 
 @pytest.mark.parametrize("name", LOGGED)
-def test_rates_of_every_layer_change_at_the_epochs_of_the_notes(name):
+def test_learning_rates_of_every_layer_change_at_the_epochs_of_the_notes(name):
     recipe, (weights, conv1, _, end) = find_recipe(name), LOGGED[name]
     by_epoch = sorted(weights + conv1, key=lambda change: change[0])
     for done in (step / 4 for step in range(4 * end)):
-        rates = rates_at(recipe, done, [])
+        rates = learning_rates_at(recipe, done, [])
         for layer in OTHERS:
             assert rates.of(layer, is_weight=True) == last_of(weights, done)
             assert rates.of(layer, is_weight=False) == 0.02  # the notes only tell the weights'
@@ -89,7 +90,7 @@ def test_rates_of_every_layer_change_at_the_epochs_of_the_notes(name):
         assert found == expected
 
 
-# --- run 170, rates by a formula
+# --- run 170, learning rates by a formula
 
 
 @pytest.mark.parametrize(
@@ -105,20 +106,28 @@ def test_rates_of_every_layer_change_at_the_epochs_of_the_notes(name):
         (94.9, 4e-5, 0.002),
     ],
 )
-def test_rates_of_run_170_fall_in_equal_steps_of_95_epochs(done, weights, biases):
+def test_learning_rates_of_run_170_fall_in_equal_steps_of_95_epochs(done, weights, biases):
     recipe = find_recipe("exp-schedule")
-    rates = rates_at(recipe, done, [])
+    rates = learning_rates_at(recipe, done, [])
     for layer in ("conv1", *OTHERS):
         assert rates.of(layer, is_weight=True) == pytest.approx(weights, rel=1e-4)
         assert rates.of(layer, is_weight=False) == pytest.approx(biases, rel=1e-12)
 
 
-def test_run_170_is_run_145_but_for_its_rates_and_noise():
+def test_run_170_is_run_145_but_for_learning_rates_and_noise():
     recipe, original = find_recipe("exp-schedule"), find_recipe("original-2012")
-    assert [layer.name for layer in describe_layers(recipe, 10)] == [
-        layer.name for layer in describe_layers(original, 10)
+    assert [layer.name for layer in layers_of(recipe, 10)] == [
+        layer.name for layer in layers_of(original, 10)
     ]
-    same = ("conv1", "conv2", "conv5", "lrn_divided", "learning_rate", "bias_rate", "weight_decay")
+    same = (
+        "conv1",
+        "conv2",
+        "conv5",
+        "lrn_divided",
+        "learning_rate",
+        "bias_lr_multiplier",
+        "weight_decay",
+    )
     assert [getattr(recipe, name) for name in same] == [getattr(original, name) for name in same]
     assert (recipe.color_noise, recipe.color_noise_epochs) == (0.1, 0)
     assert [is_finished(recipe, epochs, []) for epochs in (94, 95)] == [False, True]
@@ -128,22 +137,22 @@ def test_run_170_is_run_145_but_for_its_rates_and_noise():
 
 
 def test_first_layer_of_2012_normalizes_and_pools_before_relu():
-    names = [layer.name for layer in describe_layers(find_recipe("original-2012"), 10)]
+    names = [layer.name for layer in layers_of(find_recipe("original-2012"), 10)]
     assert names[:4] == ["conv1", "norm1", "pool1", "relu1"]
     assert names[4:9] == ["conv2", "relu2", "norm2", "spatial2", "pool2"]
     assert names[13:16] == ["conv5", "pool5", "relu5"]
 
 
 def test_third_normalization_of_run_149_stands_before_the_last_pooling():
-    names = [layer.name for layer in describe_layers(find_recipe("lrn-conv5"), 10)]
+    names = [layer.name for layer in layers_of(find_recipe("lrn-conv5"), 10)]
     assert names[13:17] == ["conv5", "norm5", "pool5", "relu5"]
 
 
 def test_run_148_normalizes_nothing():
-    names = [layer.name for layer in describe_layers(find_recipe("no-lrn"), 10)]
+    names = [layer.name for layer in layers_of(find_recipe("no-lrn"), 10)]
     assert [name for name in names if name.startswith(("norm", "spatial", "contrast"))] == []
     assert names[:6] == ["conv1", "pool1", "relu1", "conv2", "relu2", "pool2"]
 
 
-def test_columns_without_communication_never_meet_before_the_classifier():
+def test_columns_without_communication_are_separate_up_to_the_classifier():
     assert AlexNet(widen(find_recipe("no-communication"), 1 / 16), 10).stages[1:] == [["fc8"]]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.model.network import AlexNet, describe_layers
+from alexnet_cli.model.architecture import layers_of
+from alexnet_cli.model.network import AlexNet
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER
@@ -14,7 +15,7 @@ from alexnet_cli.recipes.recipe import PAPER
     ("name", "left_out"), [(f"without-conv{n}", f"conv{n}") for n in (3, 4, 5)]
 )
 def test_left_out_layer_is_gone_with_what_follows_it(name, left_out):
-    names = [layer.name for layer in describe_layers(find_recipe(name), 10)]
+    names = [layer.name for layer in layers_of(find_recipe(name), 10)]
     assert left_out not in names
     assert f"relu{left_out[-1]}" not in names
     assert sum(layer.startswith("pool") for layer in names) == 3
@@ -28,8 +29,8 @@ def test_average_pooling_changes_every_pooling_layer_and_nothing_else():
 
 
 def test_normalization_within_a_map_stands_where_that_across_maps_did():
-    names = [layer.name for layer in describe_layers(find_recipe("intra-channel-lrn"), 10)]
-    expected = [layer.name for layer in describe_layers(PAPER, 10)]
+    names = [layer.name for layer in layers_of(find_recipe("intra-channel-lrn"), 10)]
+    expected = [layer.name for layer in layers_of(PAPER, 10)]
     assert names == [name.replace("norm", "spatial") for name in expected]
 
 

@@ -98,7 +98,9 @@ def test_gains_are_those_of_the_paper():
 def test_gain_is_the_difference_of_the_notes_of_2012(name):
     baseline, gain = PRINTED_GAINS[name]
     own, base = (
-        next(target for target in NAMED_RECIPES[recipe].targets if target.source.startswith("log"))
+        next(
+            target for target in NAMED_RECIPES[recipe].published if target.source.startswith("log")
+        )
         for recipe in (name, baseline)
     )
     assert round(own.top1_error - base.top1_error, 1) == gain[0]
@@ -117,9 +119,9 @@ def test_five_networks_and_the_two_that_were_pretrained_make_the_seven():
 
 
 @pytest.mark.parametrize("name", NAMED_RECIPES)
-def test_recipes_are_for_known_sets_and_begin_from_recipes(name):
+def test_recipes_are_for_known_sets_and_start_from_recipes(name):
     entry = NAMED_RECIPES[name]
-    assert bool(entry.init_from) == bool(entry.recipe.imports)
+    assert bool(entry.init_from) == bool(entry.recipe.init_layers)
     assert entry.init_from is None or entry.init_from in RECIPES
 
 

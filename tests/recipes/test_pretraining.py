@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from alexnet_cli.model.network import AlexNet, describe_layers
-from alexnet_cli.model.schedule import rates_at
+from alexnet_cli.model.architecture import layers_of
+from alexnet_cli.model.network import AlexNet
+from alexnet_cli.model.schedule import learning_rates_at
 from alexnet_cli.recipes.catalog import find_recipe
 
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
@@ -38,16 +39,16 @@ PARAMETERS = {
 def test_network_has_the_parameters_of_its_run(name):
     classes, last, total = PARAMETERS[name]
 
-    layers = describe_layers(find_recipe(name), classes)
+    layers = layers_of(find_recipe(name), classes)
 
-    found = {layer.name: layer.parameters for layer in layers if layer.parameters}
+    found = {layer.name: layer.num_parameters for layer in layers if layer.num_parameters}
     assert found == {**CONV_PARAMETERS, **HIDDEN, **last}
     assert sum(found.values()) == total
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_sixth_convolution_comes_after_the_last_pooling_and_keeps_its_size(name):
-    layers = {layer.name: layer.output for layer in describe_layers(find_recipe(name), 10)}
+    layers = {layer.name: layer.output for layer in layers_of(find_recipe(name), 10)}
     names = list(layers)
 
     assert names.index("conv5") < names.index("pool5") < names.index("conv6") < names.index("fc6")
@@ -56,14 +57,14 @@ def test_sixth_convolution_comes_after_the_last_pooling_and_keeps_its_size(name)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_sixth_convolution_begins_as_the_notes_say(name):
+def test_sixth_convolution_is_initialized_as_in_the_notes(name):
     conv6 = find_recipe(name).conv6
     assert (conv6.init_std, conv6.init_bias, conv6.size, conv6.pad) == (0.03, 1.0, 3, 1)
     assert conv6.then == ("activation",)
 
 
 def test_layer_before_the_21843_classes_is_linear_and_drops_nothing():
-    layers = [layer.name for layer in describe_layers(find_recipe("pretrain-2011"), 21_843)]
+    layers = [layer.name for layer in layers_of(find_recipe("pretrain-2011"), 21_843)]
     bottleneck = find_recipe("pretrain-2011").bottleneck
 
     assert layers[layers.index("bottleneck") - 1 :] == ["drop7", "bottleneck", "fc8"]
@@ -78,7 +79,7 @@ def test_each_column_scores_its_half_of_the_21843_classes():
     assert [half.weight.shape for half in halves] == [(10_921, 2048), (10_922, 2048)]
 
 
-# Each recipe's classes, the recipe it goes on from with its classes, and what it takes from it.
+# Each recipe's classes, the recipe it starts from with its classes, and the layers of that.
 CHAIN = {
     "pretrain-2009": (10_184, "original-2012", 1000, CONVS),
     "pretrain-2011": (21_843, "pretrain-2009", 10_184, (*CONVS, "conv6")),
@@ -94,17 +95,17 @@ def shapes(name: str, classes: int) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("name", CHAIN)
-def test_imported_layers_are_those_of_the_notes_and_fit_their_source(name):
+def test_init_layers_are_those_of_the_notes_and_fit_their_source(name):
     classes, source, source_classes, imported = CHAIN[name]
     ours, theirs = shapes(name, classes), shapes(source, source_classes)
 
-    assert find_recipe(name).imports == imported
+    assert find_recipe(name).init_layers == imported
     for layer in imported:
         assert ours[f"{layer}.weight"] == theirs[f"{layer}.weight"]
         assert ours[f"{layer}.bias"] == theirs[f"{layer}.bias"]
 
 
-# Weights and biases of layers after so many epochs; None at rest.
+# Weights and biases of layers after a number of epochs; None if frozen.
 CONV_2009, CONV6_2009, DENSE_2009 = (1e-3, 0.02), (1e-2, 0.002), (1e-2, 0.02)
 RATES = {
     "pretrain-2009": [
@@ -150,8 +151,8 @@ RATES = {
     ("name", "done", "own", "others"),
     [(name, *row) for name, rows in RATES.items() for row in rows],
 )
-def test_rates_of_every_layer_are_those_of_the_notes(name, done, own, others):
-    rates = rates_at(find_recipe(name), done, [])
+def test_learning_rates_of_every_layer_are_those_of_the_notes(name, done, own, others):
+    rates = learning_rates_at(find_recipe(name), done, [])
 
     found = {n: (rates.of(n, is_weight=True), rates.of(n, is_weight=False)) for n in LAYERS}
     assert found == {layer: own.get(layer, others) for layer in LAYERS}
@@ -166,6 +167,6 @@ def test_rates_of_every_layer_are_those_of_the_notes(name, done, own, others):
         ("finetune-2012-from-2009", 38, 52),
     ],
 )
-def test_noise_and_training_end_as_the_notes_say(name, noise, end):
+def test_noise_and_training_end_as_in_the_notes(name, noise, end):
     recipe = find_recipe(name)
     assert (recipe.color_noise_epochs, recipe.epochs) == (noise, end)

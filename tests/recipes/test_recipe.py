@@ -10,7 +10,7 @@ import pytest
 from alexnet_cli.errors import RecipeError
 from alexnet_cli.recipes.catalog import RECIPES, find_recipe
 from alexnet_cli.recipes.overrides import widen, with_settings
-from alexnet_cli.recipes.recipe import PAPER, Event, Recipe
+from alexnet_cli.recipes.recipe import PAPER, Milestone, Recipe
 from alexnet_cli.recipes.small import DEMO, SMALL
 
 
@@ -63,9 +63,11 @@ def test_recipes_are_found_by_name():
 
 
 def test_unknown_recipe_is_refused_with_the_known_ones():
-    with pytest.raises(RecipeError, match=r"paper, .*small, demo") as caught:
+    with pytest.raises(RecipeError, match="no recipe 'papper'") as caught:
         find_recipe("papper")
 
+    assert caught.value.hint.startswith("Recipes: paper, ")
+    assert caught.value.hint.endswith(", small, demo.")
     assert caught.value.exit_code == 2
 
 
@@ -90,23 +92,23 @@ def test_recipe_with_every_field_changed_comes_back_from_json():
     assert Recipe.from_json(other.to_json()) == other
 
 
-def test_events_come_back_from_json_with_fractions_of_epochs_and_their_bias_rates():
+def test_milestones_come_back_from_json_with_fractions_of_epochs_and_their_bias_lrs():
     other = replace(
         PAPER,
-        schedule="events",
-        events=(
-            Event(epoch=0, rate=0.001, layers=("conv1", "conv2")),
-            Event(epoch=1.18, rate=0.1 + 0.2, layers=("fc8",), bias_rate=0.002),
-            Event(epoch=5.74, rate=1e-5),
-            Event(epoch=6, rate=0.0, layers=("fc7",), bias_rate=0.0),
+        schedule="milestones",
+        milestones=(
+            Milestone(epoch=0, lr=0.001, layers=("conv1", "conv2")),
+            Milestone(epoch=1.18, lr=0.1 + 0.2, layers=("fc8",), bias_lr=0.002),
+            Milestone(epoch=5.74, lr=1e-5),
+            Milestone(epoch=6, lr=0.0, layers=("fc7",), bias_lr=0.0),
         ),
     )
 
     found = Recipe.from_json(other.to_json())
 
     assert found == other
-    assert [event.bias_rate for event in found.events] == [None, 0.002, None, 0.0]
-    assert all(isinstance(event.layers, tuple) for event in found.events)
+    assert [milestone.bias_lr for milestone in found.milestones] == [None, 0.002, None, 0.0]
+    assert all(isinstance(milestone.layers, tuple) for milestone in found.milestones)
 
 
 def test_other_layers_come_back_from_json():
@@ -121,25 +123,25 @@ def test_other_layers_come_back_from_json():
         split_classes=True,
         spatial_k=2.0,
         spatial_divided=False,
-        imports=("conv1", "bottleneck", "fc8"),
+        init_layers=("conv1", "bottleneck", "fc8"),
     )
 
     assert Recipe.from_json(other.to_json()) == other
 
 
-def test_event_that_an_older_version_wrote_leaves_the_biases_as_they_are():
-    text = changed("events", [{"epoch": 2.5, "rate": 0.01, "layers": []}])
+def test_milestone_without_bias_lr_in_json_leaves_the_biases_as_they_are():
+    text = changed("milestones", [{"epoch": 2.5, "lr": 0.01, "layers": []}])
 
-    assert Recipe.from_json(text).events == (Event(epoch=2.5, rate=0.01),)
+    assert Recipe.from_json(text).milestones == (Milestone(epoch=2.5, lr=0.01),)
 
 
 @pytest.mark.parametrize(
-    "events",
-    [3, [3], ["conv1"], {"epoch": 1}, [{"epoch": 1, "rate": 0.1, "layers": [], "momentum": 0.5}]],
+    "milestones",
+    [3, [3], ["conv1"], {"epoch": 1}, [{"epoch": 1, "lr": 0.1, "layers": [], "momentum": 0.5}]],
 )
-def test_json_with_events_that_are_none_is_refused(events):
+def test_json_with_milestones_that_are_none_is_refused(milestones):
     with pytest.raises(RecipeError):
-        Recipe.from_json(changed("events", events))
+        Recipe.from_json(changed("milestones", milestones))
 
 
 def test_json_names_every_field():
@@ -157,13 +159,13 @@ def test_json_of_another_kind_is_refused(text: str):
         Recipe.from_json(text)
 
 
-@pytest.mark.parametrize("path", ["epochs", "conv4", "conv4.then", "fc6.dropout", "average_decay"])
+@pytest.mark.parametrize("path", ["epochs", "conv4", "conv4.then", "fc6.dropout", "ema_decay"])
 def test_field_that_an_older_version_did_not_write_is_the_papers(path: str):
     assert Recipe.from_json(changed(path, ...)) == PAPER
 
 
 @pytest.mark.parametrize("path", ["conv4", "fc6"])
-def test_json_with_a_layer_that_is_none_is_refused(path: str):
+def test_json_with_a_layer_of_another_type_is_refused(path: str):
     with pytest.raises(RecipeError, match="not a recipe of this version"):
         Recipe.from_json(changed(path, 3))
 
@@ -215,7 +217,7 @@ def test_json_with_a_value_of_another_kind_is_refused(path: str, value):
         ("learning_rate", -0.01),
         ("momentum", 1.1),
         ("weight_decay", -1.0),
-        ("bias_rate", -1.0),
+        ("bias_lr_multiplier", -1.0),
         ("color_noise", -0.1),
         ("epochs", 0),
         ("patience", 0),
@@ -226,7 +228,7 @@ def test_json_with_a_value_of_another_kind_is_refused(path: str, value):
     ],
 )
 def test_number_outside_its_limits_is_refused(name: str, value):
-    with pytest.raises(RecipeError, match=f"{name}={value}: it must lie between"):
+    with pytest.raises(RecipeError, match=f"{name}={value}: must be between"):
         replace(PAPER, **{name: value})
 
 
@@ -247,7 +249,7 @@ def test_number_outside_its_limits_is_refused(name: str, value):
     ],
 )
 def test_number_of_a_layer_outside_its_limits_is_refused(path: str, value):
-    with pytest.raises(RecipeError, match=f"{path}={value}: it must lie between"):
+    with pytest.raises(RecipeError, match=f"{path}={value}: must be between"):
         with_settings(PAPER, [f"{path}={value}"])
 
 
@@ -255,7 +257,7 @@ def test_number_of_a_layer_outside_its_limits_is_refused(path: str, value):
     "setting", ["conv2.filters=255", "fc6.units=4095", "bottleneck.units=2047"]
 )
 def test_layer_that_does_not_split_into_the_columns_is_refused(setting: str):
-    with pytest.raises(RecipeError, match=f"{setting}: it must split into 2 columns"):
+    with pytest.raises(RecipeError, match=f"{setting}: not divisible by 2 columns"):
         with_settings(PAPER, [setting])
     assert with_settings(PAPER, ["columns=1", setting])
 
@@ -297,7 +299,7 @@ def test_local_layer_that_is_left_out_is_no_reason_to_refuse():
 
 @pytest.mark.parametrize("setting", ["conv2.filters=0", "reads_both=conv2,conv3,fc6,fc7,fc8"])
 def test_low_resolution_without_a_conv2_of_its_own_column_is_refused(setting: str):
-    with pytest.raises(RecipeError, match="low_resolution: conv2 must be there"):
+    with pytest.raises(RecipeError, match="low_resolution: conv2 must exist"):
         with_settings(PAPER, [setting, "low_resolution=true"])
     assert with_settings(PAPER, [setting])
 
@@ -305,24 +307,24 @@ def test_low_resolution_without_a_conv2_of_its_own_column_is_refused(setting: st
 @pytest.mark.parametrize(
     ("settings", "unknown"),
     [
-        (["imports=conv9"], "conv9"),
-        (["imports=conv1,conv6"], "conv6"),
-        (["imports=bottleneck,conv1,pool1"], "bottleneck, pool1"),
-        (["fc6.units=0", "imports=fc6"], "fc6"),
+        (["init_layers=conv9"], "conv9"),
+        (["init_layers=conv1,conv6"], "conv6"),
+        (["init_layers=bottleneck,conv1,pool1"], "bottleneck, pool1"),
+        (["fc6.units=0", "init_layers=fc6"], "fc6"),
     ],
 )
-def test_import_of_a_layer_that_is_not_there_is_refused(settings: list[str], unknown: str):
-    with pytest.raises(RecipeError, match=f"imports: no layer {unknown}"):
+def test_init_layers_that_do_not_exist_are_refused(settings: list[str], unknown: str):
+    with pytest.raises(RecipeError, match=f"init_layers: no layer {unknown}"):
         with_settings(PAPER, settings)
 
 
-def test_layers_that_are_there_may_be_imported():
+def test_init_layers_that_exist_are_allowed():
     settings = ["conv6.filters=256", "bottleneck.units=2048"]
     names = ["conv1", "conv6", "fc6", "bottleneck", "fc8"]
 
-    found = with_settings(PAPER, [*settings, f"imports={','.join(names)}"])
+    found = with_settings(PAPER, [*settings, f"init_layers={','.join(names)}"])
 
-    assert found.imports == tuple(names)
+    assert found.init_layers == tuple(names)
 
 
 def test_layer_that_pools_twice_is_refused():
@@ -373,7 +375,7 @@ def test_width_of_one_is_the_recipe_itself():
     assert widen(PAPER, 1.0) == PAPER
 
 
-def test_narrow_layers_begin_with_larger_weights_so_that_sums_keep_their_size():
+def test_narrow_layers_start_with_larger_weights_so_that_sums_keep_their_size():
     found = widen(PAPER, 0.25)
 
     # A quarter of the inputs: twice the standard deviation. conv1's inputs are still RGB.

@@ -175,7 +175,7 @@ def test_run_holds_its_weights_twice_and_the_velocity_once(small):
 
 
 def test_run_that_averages_its_weights_holds_the_average_too(small):
-    (step,) = estimate(train("a", replace(small, average_decay=0.9))).steps
+    (step,) = estimate(train("a", replace(small, ema_decay=0.9))).steps
     (other,) = estimate(train("a", small)).steps
     assert step.disk_bytes == other.disk_bytes * 4 // 3
 

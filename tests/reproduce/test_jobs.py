@@ -75,16 +75,16 @@ class Commands:
         assert ("--resume" in arguments) == last.is_file()
         settings = [text.removeprefix("--set=") for text in arguments if text.startswith("--set=")]
         recipe = with_settings(find_recipe(option(arguments, "--recipe")), settings)
-        done, began_from, end = 0, {}, int(option(arguments, "--epochs"))
+        done, init_from, end = 0, {}, int(option(arguments, "--epochs"))
         if last.is_file():
             old = load_checkpoint(last)
-            done, began_from = old.train_state.epoch, old.began_from
+            done, init_from = old.train_state.epoch, old.init_from
         elif parent := option(arguments, "--init-from"):
-            began_from = load_checkpoint(Path(parent)).as_source()
+            init_from = load_checkpoint(Path(parent)).as_source()
         epochs = max(done, self.stop_after or end)
         if epochs > done:
             at = TrainState(epoch=epochs)
-            save(last, len(self.calls), recipe=recipe, train_state=at, began_from=began_from)
+            save(last, len(self.calls), recipe=recipe, train_state=at, init_from=init_from)
         if self.stop_after:
             raise JobError("stopped", 143)
         return {"epochs": epochs}
@@ -400,12 +400,12 @@ def test_run_is_done_if_its_parent_was_trained_to_the_same_weights(
     assert weights(out) == {"a": 1, "b": 2}
 
 
-@pytest.mark.parametrize("began_from", [{}, {"weights": ""}, {"recipe": "demo"}])
+@pytest.mark.parametrize("init_from", [{}, {"weights": ""}, {"recipe": "demo"}])
 def test_run_that_does_not_say_how_it_began_is_begun_again(
-    run, commands, train, child, out, began_from
+    run, commands, train, child, out, init_from
 ):
     run(train)
-    save(child.last, 7, began_from=began_from)
+    save(child.last, 7, init_from=init_from)
     run(child)
     assert begins(commands.calls[1], child)
     assert weights(out) == {"a": 1, "b.old-1": 7, "b": 2}

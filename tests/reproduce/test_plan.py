@@ -7,6 +7,7 @@ import pytest
 
 from alexnet_cli.commands.reproduce import job_arguments, runtime_options
 from alexnet_cli.distributed.device_plan import plan_devices
+from alexnet_cli.distributed.runtime_config import RuntimeConfig
 from alexnet_cli.errors import InputError, RecipeError
 from alexnet_cli.recipes.catalog import RECIPES
 from alexnet_cli.recipes.paper_tables import OFFICIAL_SETS, TABLES, Row
@@ -363,6 +364,7 @@ def test_device_layout_accepts_what_a_plan_passes_on(recipe, num_devices):
     places = runtime_options(Shortcuts(device="cpu", num_devices=num_devices), RECIPES[recipe])
     columns = 1 if "--columns" in places else None
 
-    layout = plan_devices("cpu", num_devices, columns, net_columns=RECIPES[recipe].columns)
+    config = RuntimeConfig("cpu", num_devices, columns)
+    plan = plan_devices(config, RECIPES[recipe].columns)
 
-    assert layout.replicas * layout.per_replica == num_devices
+    assert plan.num_replicas * plan.per_replica == num_devices

@@ -1,4 +1,4 @@
-"""Signals layer by layer against numpy, and runs that do not learn; some seconds.
+"""Activation statistics against numpy, and runs that are not learning.
 
 N images, C channels, H rows, W columns.
 """
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.model.network import AlexNet, describe_layers, initialize
+from alexnet_cli.model.architecture import layers_of
+from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.model.split import build_network, load_whole_state, whole_state
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.overrides import widen
@@ -20,7 +21,7 @@ from alexnet_cli.training.activations import (
     activation_statistics,
     is_at_chance_level,
     is_not_learning,
-    signals_of,
+    statistics_on_cpu,
     weakest,
 )
 
@@ -70,29 +71,29 @@ def outputs(net: AlexNet, crops: torch.Tensor) -> list[tuple[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_signals_are_the_layers_own_in_numpy(name):
+def test_statistics_are_those_of_numpy(name):
     net, crops = draw_net(RECIPES[name]), draw_crops(RECIPES[name])
 
     found = activation_statistics(net, crops)
 
     expected = outputs(net, crops)
-    assert [signal.name for signal in found] == [name for name, _ in expected]
-    for signal, (_, output) in zip(found, expected, strict=True):
+    assert [layer.name for layer in found] == [name for name, _ in expected]
+    for layer, (_, output) in zip(found, expected, strict=True):
         values = output.reshape(len(crops), -1)  # a row an image
         distances = values - values.mean(axis=0)
-        assert signal.scale == pytest.approx(np.sqrt(np.mean(values**2)), rel=1e-9)
-        assert signal.spread == pytest.approx(np.sqrt(np.mean(distances**2)), rel=1e-9)
-        assert signal.silent == np.mean([not column.any() for column in values.T])
+        assert layer.rms == pytest.approx(np.sqrt(np.mean(values**2)), rel=1e-9)
+        assert layer.std == pytest.approx(np.sqrt(np.mean(distances**2)), rel=1e-9)
+        assert layer.dead_fraction == np.mean([not column.any() for column in values.T])
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_signals_have_the_layers_of_the_table_in_its_order(name):
+def test_statistics_have_the_layers_of_info_in_order(name):
     recipe = RECIPES[name]
 
     found = activation_statistics(draw_net(recipe), draw_crops(recipe, 2))
 
-    layers = describe_layers(recipe, CLASSES)
-    assert [signal.name for signal in found] == [layer.name for layer in layers]
+    layers = layers_of(recipe, CLASSES)
+    assert [layer.name for layer in found] == [layer.name for layer in layers]
 
 
 def two_images() -> tuple[Recipe, torch.Tensor]:
@@ -116,19 +117,19 @@ def two_images() -> tuple[Recipe, torch.Tensor]:
     return recipe, crops
 
 
-def test_signals_of_two_images_are_those_computed_by_hand():
+def test_statistics_of_two_images_are_those_computed_by_hand():
     recipe, crops = two_images()
     net = draw_net(recipe)
     with torch.no_grad():
         net.conv1.weight[0] = 1 / 64  # the first map: 3 for white, 0 for black
-        net.conv1.bias[1] = -1.0  # the second: -1 for both, so silent behind the ReLU
+        net.conv1.bias[1] = -1.0  # the second: -1 for both, so dead after the ReLU
         net.fc6.bias.copy_(torch.tensor([3.0, 3.0, 0.0, 0.0]))
 
-    found = {signal.name: signal for signal in activation_statistics(net, crops)}
+    found = {layer.name: layer for layer in activation_statistics(net, crops)}
 
     assert list(found) == ["conv1", "relu1", "flatten", "fc6", "relu6", "drop6", "fc8"]
     expected = {
-        # (3, -1) and (0, -1): squares 9 + 1 + 0 + 1; the first map lies 1.5 from its mean.
+        # (3, -1) and (0, -1): squares 9 + 1 + 0 + 1; the first map is 1.5 from its mean.
         "conv1": (math.sqrt(11 / 4), math.sqrt(2.25 / 2), 0.0),
         "relu1": (1.5, math.sqrt(2.25 / 2), 0.5),
         "flatten": (1.5, math.sqrt(2.25 / 2), 0.5),
@@ -139,35 +140,35 @@ def test_signals_of_two_images_are_those_computed_by_hand():
         "fc8": (0.0, 0.0, 1.0),
     }
     for name, numbers in expected.items():
-        signal = found[name]
-        numbers_found = (signal.scale, signal.spread, signal.silent)
+        layer = found[name]
+        numbers_found = (layer.rms, layer.std, layer.dead_fraction)
         assert numbers_found == pytest.approx(numbers, abs=1e-7), name
 
 
-def test_output_that_one_image_wakes_is_not_silent():
+def test_output_that_is_nonzero_for_one_image_is_not_dead():
     recipe, crops = two_images()
     net = draw_net(recipe)
     with torch.no_grad():
         net.conv1.weight.fill_(1.0)
 
-    by_name = {signal.name: signal for signal in activation_statistics(net, crops)}
+    by_name = {layer.name: layer for layer in activation_statistics(net, crops)}
 
-    assert by_name["relu1"].silent == 0.0
+    assert by_name["relu1"].dead_fraction == 0.0
 
 
-def test_one_image_has_no_spread():
+def test_std_of_one_image_is_zero():
     found = activation_statistics(draw_net(SMALL), draw_crops(SMALL, 1))
 
-    assert [signal.spread for signal in found] == [0.0] * len(found)
-    assert all(signal.scale > 0 for signal in found)
+    assert [layer.std for layer in found] == [0.0] * len(found)
+    assert all(layer.rms > 0 for layer in found)
 
 
-def test_equal_images_have_no_spread():
+def test_std_of_equal_images_is_zero():
     crops = draw_crops(SMALL, 1).expand(4, -1, -1, -1)
 
     found = activation_statistics(draw_net(SMALL), crops)
 
-    assert all(signal.spread <= 1e-6 * signal.scale for signal in found)
+    assert all(layer.std <= 1e-6 * layer.rms for layer in found)
 
 
 def test_network_in_training_is_measured_without_dropout():
@@ -190,19 +191,19 @@ def test_measuring_changes_no_weight_and_leaves_no_gradient():
 
 
 @pytest.mark.parametrize("name", ["paper", "original-2012", "five-cnns-135", "pretrain-2011"])
-def test_split_network_has_the_signals_of_the_whole(name):
+def test_split_network_has_the_statistics_on_cpu_the_whole(name):
     recipe, crops = RECIPES[name], draw_crops(RECIPES[name])
     whole = draw_net(recipe)
     split = build_network(recipe, CLASSES, (CPU, CPU))
     load_whole_state(split, whole_state(whole))
 
-    assert signals_of(split, crops) == activation_statistics(whole, crops)
+    assert statistics_on_cpu(split, crops) == activation_statistics(whole, crops)
 
 
-def test_whole_network_has_the_same_signals_through_a_copy():
+def test_statistics_of_a_copy_are_the_same():
     net, crops = draw_net(SMALL).train(), draw_crops(SMALL)
 
-    found = signals_of(net, crops)
+    found = statistics_on_cpu(net, crops)
 
     assert net.training
     assert found == activation_statistics(net, crops)
@@ -313,26 +314,26 @@ def test_epoch_before_that_is_not_known_is_no_reason_to_report():
     assert is_not_learning(2.303, 2.303, 10, **how)
 
 
-def test_weakest_layer_has_the_least_spread_for_its_scale():
-    signals = [
-        ActivationStatistics("conv1", scale=2.0, spread=1.0, silent=0.0),
-        ActivationStatistics("fc6", scale=1000.0, spread=3.0, silent=0.9),
-        ActivationStatistics("fc8", scale=0.01, spread=0.002, silent=0.0),
+def test_weakest_layer_has_the_lowest_std_relative_to_its_rms():
+    layers = [
+        ActivationStatistics("conv1", rms=2.0, std=1.0, dead_fraction=0.0),
+        ActivationStatistics("fc6", rms=1000.0, std=3.0, dead_fraction=0.9),
+        ActivationStatistics("fc8", rms=0.01, std=0.002, dead_fraction=0.0),
     ]
 
-    assert weakest(signals).name == "fc6"
-    assert weakest(signals[::-1]).name == "fc6"
-    assert weakest(signals[2:]).name == "fc8"
+    assert weakest(layers).name == "fc6"
+    assert weakest(layers[::-1]).name == "fc6"
+    assert weakest(layers[2:]).name == "fc8"
 
 
 def test_first_layer_that_gives_nothing_at_all_is_the_weakest():
-    signals = [
-        ActivationStatistics("conv1", scale=1.0, spread=1e-9, silent=0.0),
-        ActivationStatistics("relu1", scale=0.0, spread=0.0, silent=1.0),
-        ActivationStatistics("fc8", scale=1.0, spread=0.0, silent=0.0),
+    layers = [
+        ActivationStatistics("conv1", rms=1.0, std=1e-9, dead_fraction=0.0),
+        ActivationStatistics("relu1", rms=0.0, std=0.0, dead_fraction=1.0),
+        ActivationStatistics("fc8", rms=1.0, std=0.0, dead_fraction=0.0),
     ]
 
-    assert weakest(signals).name == "relu1"
+    assert weakest(layers).name == "relu1"
 
 
 def test_layer_whose_weights_are_all_zero_is_where_the_images_look_alike():
@@ -343,6 +344,6 @@ def test_layer_whose_weights_are_all_zero_is_where_the_images_look_alike():
     found = activation_statistics(net, draw_crops(SMALL))
 
     assert weakest(found).name == "conv4"
-    spreads = {signal.name: signal.spread for signal in found}
-    assert spreads["conv3"] > 0
-    assert spreads["fc8"] < 1e-6
+    stds = {layer.name: layer.std for layer in found}
+    assert stds["conv3"] > 0
+    assert stds["fc8"] < 1e-6

@@ -1,4 +1,4 @@
-"""Checkpoints written by a thread: in order, one at a time, and their faults told."""
+"""Checkpoints written by a thread: in order, one at a time, and their errors."""
 
 import os
 import threading
@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from helpers import a_checkpoint
 
+from alexnet_cli.cli import hints
 from alexnet_cli.errors import MachineError
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.recipes.small import DEMO
 from alexnet_cli.training import checkpointer as saver_module
-from alexnet_cli.training.checkpointer import Checkpointer, SaveEvery
+from alexnet_cli.training.checkpointer import Checkpointer, SaveInterval
 from alexnet_cli.training.run_directory import RunDirectory
 
 WAIT = 60  # seconds, for a thread that is stuck
@@ -28,7 +29,7 @@ def run(tmp_path) -> RunDirectory:
 @pytest.fixture
 def checkpointer(run):
     """A saver by neither time nor steps."""
-    checkpointer = Checkpointer(run, SaveEvery(0, 0))
+    checkpointer = Checkpointer(run, SaveInterval(0, 0))
     yield checkpointer
     checkpointer.close()
 
@@ -65,7 +66,7 @@ def epoch_of(path) -> int:
 # --- written meanwhile
 
 
-def test_training_goes_on_while_a_checkpoint_is_written(run, checkpointer, gate):
+def test_training_continues_while_a_checkpoint_is_written(run, checkpointer, gate):
     checkpointer.save(a_checkpoint(1), is_best=False)
     gate.wait_until_it_begins()
 
@@ -125,7 +126,7 @@ def clock(monkeypatch):
 
 
 def test_by_minutes_since_the_last_checkpoint(run, clock):
-    checkpointer = Checkpointer(run, SaveEvery(minutes=10))
+    checkpointer = Checkpointer(run, SaveInterval(minutes=10))
     clock[0] += 599
     assert not checkpointer.is_due()
     clock[0] += 1
@@ -141,7 +142,7 @@ def test_by_minutes_since_the_last_checkpoint(run, clock):
 
 
 def test_by_steps_since_the_last_checkpoint(run, clock):
-    checkpointer = Checkpointer(run, SaveEvery(minutes=0, steps=3))
+    checkpointer = Checkpointer(run, SaveInterval(minutes=0, steps=3))
     clock[0] += 1e9
     assert [checkpointer.is_due() for _ in range(4)] == [False, False, True, True]
 
@@ -152,7 +153,7 @@ def test_by_steps_since_the_last_checkpoint(run, clock):
 
 
 def test_by_whichever_comes_first(run, clock):
-    checkpointer = Checkpointer(run, SaveEvery(minutes=1, steps=2))
+    checkpointer = Checkpointer(run, SaveInterval(minutes=1, steps=2))
     assert [checkpointer.is_due(), checkpointer.is_due()] == [False, True]
     checkpointer.save(a_checkpoint(1), is_best=False)
     clock[0] += 60
@@ -161,7 +162,7 @@ def test_by_whichever_comes_first(run, clock):
 
 
 def test_not_at_all_where_neither_is_wanted(run, clock):
-    checkpointer = Checkpointer(run, SaveEvery(0, 0))
+    checkpointer = Checkpointer(run, SaveInterval(0, 0))
     clock[0] += 1e9
     assert not any(checkpointer.is_due() for _ in range(1000))
     checkpointer.close()
@@ -183,17 +184,17 @@ def full_disk(monkeypatch):
     return fill
 
 
-def assert_told(error: MachineError, run: RunDirectory) -> str:
-    message = str(error)
+def shown_error(error: MachineError, run: RunDirectory) -> str:
+    message = hints.message(error)
     assert error.exit_code == 4
     assert message.startswith(str(run.last))
-    assert "disk" in message
+    assert "the checkpoint could not be written" in message
     assert "No space left on device" in message
     assert message.count("\n") < 3
     return message
 
 
-def test_full_disk_keeps_the_checkpoint_before_and_says_how_to_go_on(run, checkpointer, full_disk):
+def test_full_disk_keeps_the_checkpoint_before_and_advises_to_resume(run, checkpointer, full_disk):
     checkpointer.save(a_checkpoint(1), is_best=False)
     checkpointer.wait()
     before = run.last.read_bytes()
@@ -203,7 +204,7 @@ def test_full_disk_keeps_the_checkpoint_before_and_says_how_to_go_on(run, checkp
     with pytest.raises(MachineError) as caught:
         checkpointer.wait()
 
-    message = assert_told(caught.value, run)
+    message = shown_error(caught.value, run)
     assert f"{run.last} is kept" in message
     assert "--resume" in message
     assert run.last.read_bytes() == before
@@ -216,24 +217,24 @@ def test_full_disk_at_the_first_checkpoint_does_not_promise_one(run, checkpointe
     with pytest.raises(MachineError) as caught:
         checkpointer.wait()
 
-    message = assert_told(caught.value, run)
+    message = shown_error(caught.value, run)
     assert "is kept" not in message
     assert "--resume" not in message
 
 
 @pytest.mark.parametrize("when", ["save", "is_due"])
-def test_fault_is_told_at_the_next_step_or_checkpoint(run, checkpointer, full_disk, when):
+def test_error_is_raised_at_the_next_step_or_checkpoint(run, checkpointer, full_disk, when):
     full_disk()
     checkpointer.save(a_checkpoint(1), is_best=False)
     checkpointer._pool.submit(int).result(WAIT)  # behind it in the only thread
 
-    with pytest.raises(MachineError, match="disk"):
+    with pytest.raises(MachineError, match="could not be written"):
         checkpointer.is_due() if when == "is_due" else checkpointer.save(
             a_checkpoint(2), is_best=False
         )
 
 
-def test_fault_is_told_once(run, checkpointer, full_disk):
+def test_error_is_raised_once(run, checkpointer, full_disk):
     full_disk()
     checkpointer.save(a_checkpoint(1), is_best=False)
     with pytest.raises(MachineError):
@@ -242,7 +243,7 @@ def test_fault_is_told_once(run, checkpointer, full_disk):
     checkpointer.wait()
 
 
-def test_fault_that_is_none_of_the_disk_is_told_as_it_is(run, checkpointer):
+def test_error_other_than_of_the_disk_is_raised_unchanged(run, checkpointer):
     checkpointer.save(replace(a_checkpoint(1), weights={"a.weight": object()}), is_best=False)
 
     with pytest.raises(TypeError, match="data-type"):

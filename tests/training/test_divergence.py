@@ -1,4 +1,4 @@
-"""What is kept of a run that diverges, on one device, on two, and with replicas."""
+"""Evidence of a run that diverges, on one device, on two, and with replicas."""
 
 import errno
 import json
@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import resume, train
 from torch.nn import functional as F
 
+from alexnet_cli.cli import hints
 from alexnet_cli.data.batches.loader import epoch_order
 from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.data.shards.dataset import open_dataset
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.replicas import Replicas
 from alexnet_cli.errors import DivergedError
 from alexnet_cli.model.checkpoint import TrainState
@@ -22,9 +25,8 @@ from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training import divergence
 from alexnet_cli.training import trainer as trainer_module
 from alexnet_cli.training.divergence import Divergence
-from alexnet_cli.training.run import resume, train
 from alexnet_cli.training.run_directory import RunDirectory
-from alexnet_cli.training.train_step import Place, TrainStep
+from alexnet_cli.training.train_step import TrainStep
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def recipe(tiny_recipe) -> Recipe:
 
 @pytest.fixture
 def overflow(monkeypatch):
-    """The loss of one call is no number: `overflow(3)`."""
+    """Make the loss of one call NaN: `overflow(3)`."""
 
     def begin(number: int) -> None:
         calls, real_loss = [], F.cross_entropy
@@ -51,15 +53,15 @@ def overflow(monkeypatch):
 
 def diverge(dataset: Path, run: Path, recipe: Recipe, **where) -> tuple[dict, DivergedError]:
     with pytest.raises(DivergedError) as caught:
-        train(dataset, run, recipe, device="cpu", **where)
+        train(dataset, run, recipe, **where)
     assert caught.value.exit_code == 6
-    assert str(caught.value).count("\n") == 2
+    assert hints.message(caught.value).count("\n") == 2
     text = (run / "diverged.json").read_text()
     return json.loads(text, parse_constant=pytest.fail), caught.value
 
 
 @pytest.mark.parametrize("num_devices", [1, 2])
-def test_evidence_tells_the_step_and_its_images(
+def test_evidence_contains_the_step_and_its_images(
     dataset, recipe, tmp_path, overflow, num_devices: int
 ):
     overflow(3)
@@ -82,7 +84,7 @@ def test_evidence_tells_the_step_and_its_images(
     assert {sample["step"] for sample in found["samples"]} == {2}
 
 
-def test_loss_that_is_no_number_from_the_beginning_has_no_finite_one(
+def test_first_loss_that_is_not_finite_has_no_finite_one_before(
     dataset, recipe, tmp_path, overflow
 ):
     overflow(1)
@@ -92,7 +94,7 @@ def test_loss_that_is_no_number_from_the_beginning_has_no_finite_one(
     assert found["last_finite_loss"] is found["mean_loss_of_epoch"] is None
 
 
-def test_stored_order_is_told_as_it_is(dataset, recipe, tmp_path, overflow):
+def test_stored_order_is_recorded(dataset, recipe, tmp_path, overflow):
     overflow(2)
 
     found, _ = diverge(dataset, tmp_path / "run", replace(recipe, reshuffle=False))
@@ -100,10 +102,10 @@ def test_stored_order_is_told_as_it_is(dataset, recipe, tmp_path, overflow):
     assert [sample["position"] for sample in found["samples"]] == list(range(16, 32))
 
 
-def test_images_of_every_step_since_the_last_look_are_told(
+def test_images_of_every_step_since_the_last_reading_are_recorded(
     dataset, recipe, tmp_path, overflow, monkeypatch
 ):
-    """On a GPU the loss is looked at now and then only."""
+    """On a GPU the loss is not read at every step."""
     begin = trainer_module.Trainer.start
 
     def start(trainer, source) -> None:
@@ -122,14 +124,14 @@ def test_images_of_every_step_since_the_last_look_are_told(
 def test_weights_that_are_not_finite_are_named_and_counted(
     dataset, recipe, tmp_path, monkeypatch, num_devices: int
 ):
-    def spoil(train_step, *_more):
-        state = whole_state(train_step.net)
+    def spoil(trainer):
+        state = whole_state(trainer.train_step.net)
         state["conv2.weight"].view(-1)[:3] = torch.tensor([math.nan, math.inf, -math.inf])
         state["fc8.bias"][-1] = math.nan
-        load_whole_state(train_step.net, state)
-        return {"top1_error": 0.5, "top5_error": 0.5, "log_loss": 1.0}
+        load_whole_state(trainer.train_step.net, state)
+        return {"top1_error": 0.5, "top5_error": 0.5, "log_loss": 1.0}, True
 
-    monkeypatch.setattr(trainer_module, "validate", spoil)
+    monkeypatch.setattr(trainer_module.Trainer, "_validate", spoil)
 
     found, error = diverge(dataset, tmp_path / "run", recipe, num_devices=num_devices)
 
@@ -151,58 +153,58 @@ def test_full_disk_changes_neither_code_nor_checkpoint(
     monkeypatch.setattr(divergence, "write_bytes", fail)
     overflow(2)
     with pytest.raises(DivergedError, match="No space left on device") as caught:
-        resume(dataset, run, None, 3, device="cpu")
+        resume(dataset, run, None, 3)
 
-    assert (caught.value.exit_code, str(caught.value).count("\n")) == (6, 2)
+    assert (caught.value.exit_code, hints.message(caught.value).count("\n")) == (6, 2)
     after = {path.name: path.read_bytes() for path in run.iterdir()}
     assert {**after, "recipe.json": b""} == {**before, "recipe.json": b""}
 
 
-def test_evidence_goes_when_the_run_goes_on(dataset, runs, tmp_path, overflow, monkeypatch):
+def test_evidence_is_deleted_when_a_run_is_resumed(dataset, runs, tmp_path, overflow, monkeypatch):
     run = Path(shutil.copytree(runs.first, tmp_path / "run"))
     overflow(2)
     with pytest.raises(DivergedError, match="is kept; evidence:"):
-        resume(dataset, run, None, 3, device="cpu")
+        resume(dataset, run, None, 3)
     assert (run / "diverged.json").is_file()
     monkeypatch.undo()
 
-    resume(dataset, run, None, 3, device="cpu")
+    resume(dataset, run, None, 3)
 
     assert not (run / "diverged.json").exists()
 
 
 class Second(Replicas):
-    """One of two replicas, without the other; it counts how often they would meet."""
+    """One of two replicas, without the other; it counts its barriers."""
 
-    met = 0
+    num_barriers = 0
 
     def wrap(self, net, devices):
         return net
 
     def barrier(self) -> None:
-        type(self).met += 1
+        type(self).num_barriers += 1
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize(("steps", "num_meetings"), [((1,), 1), ((), 0)])
-def test_first_of_several_replicas_keeps_the_evidence_while_others_wait(
-    dataset, recipe, tmp_path, monkeypatch, rank: int, steps, num_meetings: int
+@pytest.mark.parametrize(("steps", "num_barriers"), [((1,), 1), ((), 0)])
+def test_main_replica_writes_the_evidence_while_the_others_wait(
+    dataset, recipe, tmp_path, monkeypatch, rank: int, steps, num_barriers: int
 ):
-    """A fault that only one of them knows of must not keep it waiting."""
-    monkeypatch.setattr(Second, "met", 0)
+    """An error that only one of them knows of must not keep it waiting."""
+    monkeypatch.setattr(Second, "num_barriers", 0)
     opened = open_dataset(dataset)
     stats = load_pixel_stats(dataset, opened.fingerprint)
-    place = Place((torch.device("cpu"),), replicas=Second(rank, 2))
-    train_step = TrainStep(recipe, 10, stats, place)
+    runtime = Runtime((torch.device("cpu"),), replicas=Second(rank, 2))
+    train_step = TrainStep(recipe, 10, stats, runtime)
     run = RunDirectory(tmp_path)
 
-    error = Divergence("the loss is nan", TrainState(), 0.1, None, steps).end(
+    error = Divergence("the loss is nan", TrainState(), 0.1, None, steps).report(
         run, train_step, opened.split("train")
     )
 
     assert f"evidence: {run.evidence}" in str(error)
     assert run.evidence.exists() == (rank == 0)
-    assert Second.met == num_meetings
+    assert Second.num_barriers == num_barriers
     if rank == 0:
         found = json.loads(run.evidence.read_text())
         assert (found["replicas"], len(found["samples"])) == (2, 16 * len(steps))

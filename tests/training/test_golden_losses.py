@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.data.batches.order import batches_of
-from alexnet_cli.data.dataset_ref import stats_of
+from alexnet_cli.data.batches.loader import batches_of
 from alexnet_cli.data.shards.dataset import open_dataset
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.model.checkpoint import TrainState
-from alexnet_cli.model.schedule import rates_at
-from alexnet_cli.training.train_step import Place, TrainStep
+from alexnet_cli.model.schedule import learning_rates_at
+from alexnet_cli.training.train_step import TrainStep
 
 LOSSES = Path(__file__).parents[1] / "assets" / "tiny_losses.txt"
 STEPS = 20
@@ -27,8 +27,8 @@ STEPS = 20
 def train_losses(folder: Path, recipe, num_devices: int) -> list[float]:
     """Return the mean loss of each of the first steps, over as many epochs as they take."""
     dataset = open_dataset(folder)
-    split, place = dataset.split("train"), Place((torch.device("cpu"),) * num_devices)
-    train_step = TrainStep(recipe, len(dataset.classes), stats_of(dataset), place)
+    split, runtime = dataset.split("train"), Runtime((torch.device("cpu"),) * num_devices)
+    train_step = TrainStep(recipe, len(dataset.classes), dataset.load_pixel_stats(), runtime)
     train_step.begin()
     losses, at = [], TrainState()
     while len(losses) < STEPS:
@@ -37,7 +37,7 @@ def train_losses(folder: Path, recipe, num_devices: int) -> list[float]:
             images, labels = torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
             tally = torch.zeros(3, dtype=torch.float64)
             loss = train_step.loss((images, labels), at, len(labels), tally)
-            train_step.update(loss, rates_at(recipe, at.epoch, []), len(losses) + 1)
+            train_step.update(loss, learning_rates_at(recipe, at.epoch, []), len(losses) + 1)
             losses.append((tally[0] / tally[2]).item())
             at.step += 1
         at.epoch += 1

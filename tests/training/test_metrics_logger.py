@@ -1,11 +1,18 @@
-"""What a run tells: one row and one line an epoch, curves where they are wanted."""
+"""Metrics per epoch: the log, the line on the screen, curves for TensorBoard, throughput."""
 
 import json
+import resource
+import sys
+from pathlib import Path
 
 import pytest
+import torch
+from helpers import CPU, Listener
 
+from alexnet_cli.errors import UsageError
 from alexnet_cli.io.progress import SILENT
-from alexnet_cli.training.metrics_logger import MetricsLogger
+from alexnet_cli.training import metrics_logger
+from alexnet_cli.training.metrics_logger import MetricsLogger, Throughput
 from alexnet_cli.training.run_directory import RunDirectory
 
 ROW = {
@@ -17,14 +24,14 @@ ROW = {
 }
 
 
-class Said:
-    """A progress that keeps its lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
+def read_back(folder) -> dict[str, list[tuple[int, float]]]:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    return {
+        tag: [(event.step, round(event.value, 6)) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
 
 
 @pytest.mark.parametrize(
@@ -36,10 +43,10 @@ class Said:
         ({**ROW, "val": None}, True, 0, "epoch 2/90: train loss 1.500, 100 images/s, best"),
     ],
 )
-def test_epoch_is_told_in_one_line(tmp_path, row, is_best, seconds, line):
-    said = Said()
+def test_epoch_is_reported_in_one_line(tmp_path, row, is_best, seconds, line):
+    said = Listener()
     logger = MetricsLogger(RunDirectory(tmp_path), said)
-    logger.say_epoch(row, 90, is_best=is_best, seconds_left=seconds)
+    logger.report_epoch(row, 90, is_best=is_best, seconds_left=seconds)
 
     (found,) = said.lines
     assert found.startswith("epoch 2/90: ")
@@ -47,26 +54,25 @@ def test_epoch_is_told_in_one_line(tmp_path, row, is_best, seconds, line):
 
 
 def test_epochs_and_some_steps_become_curves(tmp_path):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    logger = MetricsLogger(RunDirectory(tmp_path), SILENT, with_curves=True)
+    pytest.importorskip("tensorboard")
+    logger = MetricsLogger(RunDirectory(tmp_path), SILENT, tensorboard=True)
     with logger.opened(0):
         for step in range(1, 41):
-            logger.note_step(step, 2.0, 0.01)
-        logger.note_epoch(ROW)
+            logger.log_step(step, 2.0, 0.01)
+        logger.log_epoch(ROW)
 
     assert json.loads((tmp_path / "log.jsonl").read_text()) == ROW
-    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    assert [event.step for event in events.Scalars("loss")] == [20, 40]
-    assert [event.step for event in events.Scalars("val/top1_error")] == [40]
+    curves = read_back(tmp_path / "tensorboard")
+    assert [step for step, _ in curves["loss"]] == [20, 40]
+    assert curves["val/top1_error"] == [(40, 0.25)]
 
 
-def test_log_that_cannot_be_written_is_said_and_training_goes_on(tmp_path):
-    said = Said()
+def test_log_that_cannot_be_written_does_not_stop_training(tmp_path):
+    said = Listener()
     (tmp_path / "log.jsonl").mkdir()
-    MetricsLogger(RunDirectory(tmp_path), said).note_epoch(ROW)
+    MetricsLogger(RunDirectory(tmp_path), said).log_epoch(ROW)
 
-    assert "log.jsonl: could not be written (Is a directory); going on" in said.lines[0]
+    assert "log.jsonl: could not be written (Is a directory); training continues" in said.lines[0]
 
 
 @pytest.mark.parametrize(
@@ -83,8 +89,153 @@ def test_curves_have_a_point_in_every_twenty_steps_at_which_a_loss_was_read(
     points = []
     logger = MetricsLogger(RunDirectory(tmp_path), SILENT)
     with logger.opened(first):
-        monkeypatch.setattr(logger.board, "add", lambda step, _: points.append(step))
+        monkeypatch.setattr(logger, "draw", lambda step, _: points.append(step))
         for step in read:
-            logger.note_step(step, 2.0, 0.01)
+            logger.log_step(step, 2.0, 0.01)
 
     assert points == drawn
+
+
+# --- TensorBoard
+
+
+def draw(folder: Path, first: int, rows: dict[int, dict]) -> None:
+    logger = MetricsLogger(RunDirectory(folder), SILENT, tensorboard=True)
+    with logger.opened(first):
+        for step, values in rows.items():
+            logger.draw(step, values)
+
+
+def test_numbers_are_drawn_by_number_of_updates(tmp_path):
+    pytest.importorskip("tensorboard")
+    first = {"train_loss": 2.5, "val": {"top1_error": 0.5}}
+    draw(tmp_path, 0, {20: first, 40: {"train_loss": 2.25}})
+
+    assert read_back(tmp_path / "tensorboard") == {
+        "train_loss": [(20, 2.5), (40, 2.25)],
+        "val/top1_error": [(20, 0.5)],
+    }
+
+
+def test_resumed_run_draws_what_it_repeats_only_once(tmp_path):
+    pytest.importorskip("tensorboard")
+    draw(tmp_path, 0, {step: {"loss": float(step)} for step in (1, 2, 3)})
+    draw(tmp_path, 2, {step: {"loss": 3.0 + step} for step in (2, 3)})
+
+    assert read_back(tmp_path / "tensorboard") == {"loss": [(1, 1.0), (2, 5.0), (3, 6.0)]}
+
+
+def test_nothing_is_drawn_without_tensorboard(tmp_path):
+    logger = MetricsLogger(RunDirectory(tmp_path), SILENT)
+    with logger.opened(0):
+        logger.draw(1, {"loss": 1.0})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_package_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    logger = MetricsLogger(RunDirectory(tmp_path), SILENT, tensorboard=True)
+    with pytest.raises(UsageError) as caught, logger.opened(0):
+        pytest.fail("TensorBoard is missing")
+    assert caught.value.hint == "Install it: pip install tensorboard"
+
+
+# --- throughput
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """The current time in seconds, which tests change."""
+    now = [100.0]
+    monkeypatch.setattr(metrics_logger.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def slow(clock: list[float], seconds: list[float]):
+    """Yield numbers, each after some seconds."""
+    for number, wait in enumerate(seconds):
+        clock[0] += wait
+        yield number
+
+
+def test_speed_and_waiting_of_an_epoch(clock):
+    meter = Throughput(CPU)
+    meter.begin_epoch()
+    for _ in meter.timed(slow(clock, [1.0, 0.5, 0.0])):
+        clock[0] += 2.0
+        meter.count(16)
+    meter.end_epoch()
+
+    row = meter.row()
+    assert row["images_per_second"] == pytest.approx(48 / 7.5)
+    assert row["data_wait"] == pytest.approx(1.5 / 7.5)
+    assert (meter.images, meter.seconds) == (48, 7.5)
+
+
+def test_timed_batches_are_unchanged(clock):
+    assert list(Throughput(CPU).timed(slow(clock, [1, 1, 1]))) == [0, 1, 2]
+    assert list(Throughput(CPU).timed([])) == []
+
+
+def test_time_between_two_epochs_does_not_count(clock):
+    meter = Throughput(CPU)
+    for seconds in (2.0, 4.0):
+        meter.begin_epoch()
+        clock[0] += seconds
+        meter.count(10)
+        meter.end_epoch()
+        clock[0] += 100.0  # validation
+
+    assert meter.row()["images_per_second"] == pytest.approx(10 / 4.0)
+    assert (meter.images, meter.seconds) == (20, 6.0)
+
+
+def test_waiting_of_an_epoch_does_not_count_in_the_next(clock):
+    meter = Throughput(CPU)
+    meter.begin_epoch()
+    list(meter.timed(slow(clock, [5.0])))
+    meter.end_epoch()
+    meter.begin_epoch()
+    clock[0] += 1.0
+    meter.end_epoch()
+
+    assert meter.row()["data_wait"] == 0
+
+
+def test_epoch_without_a_step_has_a_speed_of_zero(clock):
+    meter = Throughput(CPU)
+    meter.begin_epoch()
+    meter.end_epoch()
+
+    assert meter.row()["images_per_second"] == 0
+    assert meter.row()["data_wait"] == 0
+    assert meter.seconds_for(1000) == 0
+
+
+def test_remaining_seconds_follow_from_the_speed_so_far(clock):
+    meter = Throughput(CPU)
+    meter.begin_epoch()
+    clock[0] += 4.0
+    meter.count(20)
+    meter.end_epoch()
+
+    assert meter.seconds_for(100) == pytest.approx(20.0)
+
+
+def test_memory_is_the_peak_of_this_process():
+    row = Throughput(CPU).row()
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    assert row["memory_mb"] == pytest.approx(peak, rel=0.01)
+    with open("/proc/self/status") as file:  # noqa: PTH123 - not of a disk
+        high = next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+    assert row["memory_mb"] == pytest.approx(high * 1024 / 1e6, rel=0.1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_memory_is_that_of_the_gpu():
+    device = torch.device("cuda", 0)
+    torch.cuda.reset_peak_memory_stats(device)
+    block = torch.zeros(64 << 20, dtype=torch.uint8, device=device)
+    assert Throughput(device).row()["memory_mb"] >= len(block) / 1e6

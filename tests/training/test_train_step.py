@@ -7,16 +7,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from alexnet_cli.data.pixel_stats import PixelStats, load_pixel_stats
+from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.data.shards.dataset import open_dataset
+from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.replicas import ALONE, Replicas
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.checkpoint import TrainState
-from alexnet_cli.model.optimizer import PaperSGD
-from alexnet_cli.model.schedule import Rates
+from alexnet_cli.model.optimizer import build_optimizer, set_learning_rates, state_tensors
+from alexnet_cli.model.schedule import LearningRates
 from alexnet_cli.model.split import whole_state
 from alexnet_cli.recipes.recipe import Recipe
-from alexnet_cli.training.train_step import Place, TrainStep
+from alexnet_cli.training.train_step import TrainStep
+from alexnet_cli.types import PixelStats
 
 CPU = torch.device("cpu")
 NUM_CLASSES = 10
@@ -43,7 +45,7 @@ def stats() -> PixelStats:
 
 def build(recipe: Recipe, stats: PixelStats, replicas: Replicas = ALONE, **place) -> TrainStep:
     place = {"devices": (CPU,), **place}
-    train_step = TrainStep(recipe, NUM_CLASSES, stats, Place(replicas=replicas, **place))
+    train_step = TrainStep(recipe, NUM_CLASSES, stats, Runtime(replicas=replicas, **place))
     train_step.begin()
     return train_step
 
@@ -58,12 +60,16 @@ def zeros() -> torch.Tensor:
     return torch.zeros(3, dtype=torch.float64)
 
 
+def momentum_buffers(train_step: TrainStep) -> list[torch.Tensor]:
+    return state_tensors(train_step.optimizer, train_step.net)["momentum_buffer"]
+
+
 def gradients(
     train_step: TrainStep, batch, num: int
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Return a share's gradient, and its tally."""
     tally = zeros()
-    train_step.sgd.zero_grad()
+    train_step.optimizer.zero_grad()
     train_step.loss(batch, AT, num, tally).backward()
     named = train_step.net.named_parameters()
     return {name: parameter.grad.clone() for name, parameter in named}, tally
@@ -110,9 +116,9 @@ def test_empty_share_has_a_gradient_of_zero_and_counts_nothing(tiny_recipe, stat
 
 
 def double(train_step: TrainStep) -> TrainStep:
-    """Let a learner compute in float64, where the order of sums does not show."""
+    """Make a train step compute in float64, where the order of sums does not matter."""
     train_step.net.double()
-    train_step.sgd = PaperSGD(train_step.net, train_step.recipe)
+    train_step.optimizer = build_optimizer(train_step.recipe, train_step.net)
     augment = train_step.augmenter.random
     train_step.augmenter.random = lambda *args, **keywords: augment(*args, **keywords).double()
     return train_step
@@ -120,26 +126,27 @@ def double(train_step: TrainStep) -> TrainStep:
 
 def train_in_float64(recipe: Recipe, stats: PixelStats, devices: int, replicas: int) -> dict:
     """Return the weights after six updates, the replicas' gradients averaged by hand."""
-    learners = [
+    train_steps = [
         double(build(recipe, stats, Pretended(rank, replicas), devices=(CPU,) * devices))
         for rank in range(replicas)
     ]
     for step in range(6):
         images, labels = draw(7)
         at = replace(AT, step=step)
-        for train_step in learners:
-            rows = train_step.place.replicas.share.rows(7)
-            train_step.sgd.zero_grad()
+        for train_step in train_steps:
+            rows = train_step.runtime.replicas.share.rows(7)
+            train_step.optimizer.zero_grad()
             train_step.loss((images[rows], labels[rows]), at, 7, zeros()).backward()
         for parameters in zip(
-            *(train_step.net.parameters() for train_step in learners), strict=True
+            *(train_step.net.parameters() for train_step in train_steps), strict=True
         ):
             mean = sum(parameter.grad for parameter in parameters) / replicas
             for parameter in parameters:
                 parameter.grad = mean.clone()
-        for train_step in learners:
-            train_step.sgd.step(Rates(1e-3, 2e-3))
-    return whole_state(learners[0].net)
+        for train_step in train_steps:
+            set_learning_rates(train_step.optimizer, LearningRates(1e-3, 2e-3))
+            train_step.optimizer.step()
+    return whole_state(train_steps[0].net)
 
 
 @pytest.mark.parametrize(("devices", "replicas"), [(2, 1), (1, 2), (1, 3), (2, 2)])
@@ -240,7 +247,7 @@ def test_draws_depend_on_the_seed(tiny_recipe, stats):
 
 
 @pytest.mark.parametrize(("last", "noises"), [(0, [True] * 3), (2, [True, True, False])])
-def test_color_noise_lasts_as_long_as_the_recipe_says(
+def test_color_noise_ends_after_the_epochs_of_the_recipe(
     tiny_recipe, stats, monkeypatch, last, noises
 ):
     train_step = build(replace(tiny_recipe, color_noise_epochs=last), stats)
@@ -268,7 +275,7 @@ def test_first_weights_are_the_same_on_one_device_and_on_two(tiny_recipe, stats)
     assert one.weights.keys() == two.weights.keys()
     for name, tensor in one.weights.items():
         np.testing.assert_array_equal(two.weights[name], tensor, err_msg=name)
-    assert not any(tensor.any() for tensor in two.velocity.values())
+    assert not any(tensor.any() for tensor in two.optimizer.values())
 
 
 class FAKE:
@@ -278,9 +285,9 @@ class FAKE:
 
 
 def test_update_is_the_paper_s(tiny_recipe, stats):
-    """v <- 0.9 v - 0.0005 rate w - rate g, w <- w + v, from a velocity that is not zero."""
+    """v <- 0.9 v - 0.0005 lr w - lr g, w <- w + v, from a momentum buffer that is not zero."""
     train_step, batch = build(tiny_recipe, stats), draw(4)
-    rates = Rates(0.01, 0.02)
+    rates = LearningRates(0.01, 0.02)
     train_step.update(train_step.loss(batch, AT, 4, zeros()), rates, 1)
     before = train_step.checkpoint(FAKE, AT, {})
     found, _ = gradients(train_step, batch, 4)
@@ -291,23 +298,29 @@ def test_update_is_the_paper_s(tiny_recipe, stats):
     for name, w in before.weights.items():
         rate, decay = (0.02, 0.0) if name.endswith("bias") else (0.01, tiny_recipe.weight_decay)
         g = found[name].numpy()
-        v = tiny_recipe.momentum * before.velocity[name] - rate * decay * w - rate * g
-        np.testing.assert_allclose(after.velocity[name], v, rtol=1e-4, atol=1e-7, err_msg=name)
+        v = (
+            tiny_recipe.momentum * before.optimizer[f"{name}.momentum_buffer"]
+            - rate * decay * w
+            - rate * g
+        )
+        np.testing.assert_allclose(
+            after.optimizer[f"{name}.momentum_buffer"], v, rtol=1e-4, atol=1e-7, err_msg=name
+        )
         np.testing.assert_allclose(after.weights[name], w + v, rtol=1e-5, atol=1e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("average_decay", [0.0, 0.9])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 @pytest.mark.parametrize("num_devices", [1, 2])
-def test_checkpoint_is_a_copy(tiny_recipe, stats, average_decay, num_devices):
-    recipe = replace(tiny_recipe, average_decay=average_decay)
+def test_checkpoint_is_a_copy(tiny_recipe, stats, ema_decay, num_devices):
+    recipe = replace(tiny_recipe, ema_decay=ema_decay)
     train_step = build(recipe, stats, devices=(CPU,) * num_devices)
-    train_step.update(train_step.loss(draw(4), AT, 4, zeros()), Rates(0.01, 0.01), 1)
+    train_step.update(train_step.loss(draw(4), AT, 4, zeros()), LearningRates(0.01, 0.01), 1)
     at = TrainState(val_errors=[0.5])
     checkpoint = train_step.checkpoint(FAKE, at, {})
-    kinds = ("weights", "velocity") + (("average",) if average_decay else ())
+    kinds = ("weights", "optimizer") + (("ema",) if ema_decay else ())
     kept = {kind: {n: t.copy() for n, t in getattr(checkpoint, kind).items()} for kind in kinds}
 
-    train_step.update(train_step.loss(draw(4), AT, 4, zeros()), Rates(0.01, 0.01), 2)
+    train_step.update(train_step.loss(draw(4), AT, 4, zeros()), LearningRates(0.01, 0.01), 2)
     at.val_errors.append(0.4)
 
     later = train_step.checkpoint(FAKE, at, {})
@@ -318,48 +331,47 @@ def test_checkpoint_is_a_copy(tiny_recipe, stats, average_decay, num_devices):
             assert not np.array_equal(getattr(later, kind)[name], tensor), (kind, name)
 
 
-@pytest.mark.parametrize("average_decay", [0.0, 0.9])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 @pytest.mark.parametrize("num_devices", [1, 2])
-def test_learner_that_is_restored_learns_on_bit_for_bit(
-    tiny_recipe, stats, average_decay, num_devices
-):
-    recipe, place = replace(tiny_recipe, average_decay=average_decay), {"devices": (CPU,) * 2}
+def test_restored_train_step_continues_bit_for_bit(tiny_recipe, stats, ema_decay, num_devices):
+    recipe, place = replace(tiny_recipe, ema_decay=ema_decay), {"devices": (CPU,) * 2}
     place["devices"] = place["devices"][:num_devices]
     straight = build(recipe, stats, **place)
-    straight.update(straight.loss(draw(4), AT, 4, zeros()), Rates(0.01, 0.01), 1)
+    straight.update(straight.loss(draw(4), AT, 4, zeros()), LearningRates(0.01, 0.01), 1)
     resumed = build(replace(recipe, seed=5), stats, **place)
     resumed.recipe = recipe
     resumed.restore(straight.checkpoint(FAKE, AT, {}))
 
     for train_step in (straight, resumed):
-        train_step.update(train_step.loss(draw(4), AT, 4, zeros()), Rates(0.01, 0.01), 2)
+        train_step.update(train_step.loss(draw(4), AT, 4, zeros()), LearningRates(0.01, 0.01), 2)
 
     expected, found = (train_step.checkpoint(FAKE, AT, {}) for train_step in (straight, resumed))
-    for kind in ("weights", "velocity", "average"):
+    for kind in ("weights", "optimizer", "ema"):
         assert getattr(found, kind).keys() == getattr(expected, kind).keys()
         for name, tensor in getattr(expected, kind).items():
             np.testing.assert_array_equal(getattr(found, kind)[name], tensor, err_msg=name)
 
 
-@pytest.mark.parametrize("kind", ["weights", "velocity", "average"])
+@pytest.mark.parametrize("kind", ["weights", "optimizer", "ema"])
 def test_checkpoint_of_another_network_is_refused(tiny_recipe, stats, kind):
-    train_step = build(replace(tiny_recipe, average_decay=0.9), stats)
+    train_step = build(replace(tiny_recipe, ema_decay=0.9), stats)
     checkpoint = train_step.checkpoint(FAKE, AT, {})
-    getattr(checkpoint, kind).pop("conv4.weight")
+    suffix = ".momentum_buffer" if kind == "optimizer" else ""
+    getattr(checkpoint, kind).pop(f"conv4.weight{suffix}")
 
-    with pytest.raises(CheckpointError, match=f"its {kind} do not fit its recipe .*conv4.weight"):
+    with pytest.raises(CheckpointError, match=f"its {kind} does not fit its recipe .*conv4.weight"):
         train_step.restore(checkpoint)
 
 
-def test_low_precision_passes_leave_weights_velocity_and_loss_in_float32(dataset, tiny_recipe):
+def test_low_precision_passes_leave_weights_momentum_and_loss_in_float32(dataset, tiny_recipe):
     stats = load_pixel_stats(dataset, open_dataset(dataset).fingerprint)
     train_step = build(tiny_recipe, stats, precision="bf16")
 
     loss = train_step.loss(draw(4), AT, 4, zeros())
-    train_step.update(loss, Rates(0.01, 0.01), 1)
+    train_step.update(loss, LearningRates(0.01, 0.01), 1)
 
     assert loss.dtype == torch.float32
-    for tensor in (*train_step.net.parameters(), *train_step.sgd.velocity):
+    for tensor in (*train_step.net.parameters(), *momentum_buffers(train_step)):
         assert tensor.dtype == torch.float32
 
 
@@ -367,7 +379,7 @@ def test_low_precision_passes_leave_weights_velocity_and_loss_in_float32(dataset
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_update_on_gpu_waits_for_nothing(tiny_recipe, stats, precision):
-    device, rates = torch.device("cuda", 0), Rates(1e-3, 2e-3)
+    device, rates = torch.device("cuda", 0), LearningRates(1e-3, 2e-3)
     train_step = build(tiny_recipe, stats, devices=(device,), precision=precision)
     batch, tally = tuple(tensor.to(device) for tensor in draw(8)), zeros().to(device)
     train_step.update(train_step.loss(batch, AT, 8, tally), rates, 1)
@@ -381,12 +393,15 @@ def test_update_on_gpu_waits_for_nothing(tiny_recipe, stats, precision):
 
 @pytest.mark.parametrize("num_devices", [1, 2])
 def test_numbers_that_are_not_finite_are_counted_by_tensor(tiny_recipe, stats, num_devices):
-    recipe = replace(tiny_recipe, average_decay=0.9)
+    recipe = replace(tiny_recipe, ema_decay=0.9)
     train_step = build(recipe, stats, devices=(CPU,) * num_devices)
     assert train_step.count_not_finite() == {}
 
     with torch.no_grad():
         next(train_step.net.parameters())[:2, 0, 0, 0] = torch.tensor([torch.nan, torch.inf])
-        train_step.sgd.velocity[0][0, 0, 0, 0] = -torch.inf
+        momentum_buffers(train_step)[0][0, 0, 0, 0] = -torch.inf
 
-    assert train_step.count_not_finite() == {"weights conv1.weight": 2, "velocity conv1.weight": 1}
+    assert train_step.count_not_finite() == {
+        "weights conv1.weight": 2,
+        "momentum_buffer conv1.weight": 1,
+    }

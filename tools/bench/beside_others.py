@@ -37,25 +37,26 @@ def train_on_request(options: argparse.Namespace) -> None:
     """Train for the seconds that each line of stdin asks for; answer with images/s."""
     import torch
 
-    from alexnet_cli.data.batches.order import batches_of
+    from alexnet_cli.data.batches.loader import batches_of
     from alexnet_cli.data.pixel_stats import load_pixel_stats
     from alexnet_cli.data.shards.dataset import open_dataset
+    from alexnet_cli.distributed.device_plan import Runtime
     from alexnet_cli.distributed.prefetch import OnDevice, to_device
     from alexnet_cli.model.checkpoint import TrainState
-    from alexnet_cli.model.schedule import Rates
+    from alexnet_cli.model.schedule import LearningRates
     from alexnet_cli.recipes.catalog import find_recipe
-    from alexnet_cli.training.train_step import Place, TrainStep
+    from alexnet_cli.training.train_step import TrainStep
 
     torch.set_num_threads(options.threads)
     recipe, dataset = find_recipe(options.recipe), open_dataset(options.dataset)
     size = options.batch or recipe.batch_size
     cpu = torch.device("cpu")
     stats = load_pixel_stats(dataset.folder, dataset.fingerprint)
-    train_step = TrainStep(recipe, len(dataset.classes), stats, Place((cpu,)))
+    train_step = TrainStep(recipe, len(dataset.classes), stats, Runtime((cpu,)))
     train_step.begin()
     split = dataset.split("train")
     tally = torch.zeros(3, dtype=torch.float64)
-    rates = Rates(weights=1e-4, biases=1e-4)
+    rates = LearningRates(weights=1e-4, biases=1e-4)
 
     def batches() -> Iterator[OnDevice]:
         for epoch in count():

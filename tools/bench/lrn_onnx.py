@@ -21,8 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from alexnet_cli.model.network import AlexNet, initialize
-from alexnet_cli.onnx.graph import BATCH, INPUT, OUTPUT, build_graph
-from alexnet_cli.onnx.nodes import OPSET
+from alexnet_cli.onnx.graph import BATCH, INPUT, OPSET, OUTPUT, build_graph
 from alexnet_cli.recipes.recipe import PAPER
 
 CLASSES, IMAGE_SIZE, CROP = 1000, 256, PAPER.crop_size

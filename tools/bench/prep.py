@@ -60,7 +60,7 @@ def show_quality(images: Path) -> None:
 
 
 def copy_images(source: Path, folder: Path, copies: int) -> list[Path]:
-    """Write every image so many times into class folders, and return the files."""
+    """Write every image several times into class folders, and return the files."""
     files = []
     for path in sorted(path for path in source.rglob("*") if path.is_file()):
         for number in range(copies):
@@ -92,7 +92,7 @@ def run_chain(paths: list[Path], queue) -> None:
 
 
 def time_chain(files: list[Path], scratch: Path, workers: int) -> float:
-    """Return the seconds of the slowest of so many processes."""
+    """Return the seconds of the slowest of several processes."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     parts = [files[i::workers] for i in range(workers)]

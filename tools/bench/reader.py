@@ -39,13 +39,12 @@ import webdataset
 
 from alexnet_cli.data.batches.buffers import Buffers
 from alexnet_cli.data.batches.loader import epoch_order, load_batches
-from alexnet_cli.data.batches.process_reader import ProcessReader
 from alexnet_cli.data.batches.raw_cache import with_raw_cache
-from alexnet_cli.data.batches.readers import Reader, ThreadReader
+from alexnet_cli.data.batches.readers import ProcessReader, Reader, ThreadReader
 from alexnet_cli.data.shards.dataset import SAMPLE_DTYPE, Dataset, Split, open_dataset, samples_name
 from alexnet_cli.data.shards.index import FileRecord, Index, Shard, SplitIndex, write_index
-from alexnet_cli.data.shards.tar_layout import BLOCK, headers
-from alexnet_cli.data.sources.devkit import ImageClass
+from alexnet_cli.data.shards.tar_layout import BLOCK, header
+from alexnet_cli.types import ImageClass
 
 
 class FreshBuffers(Buffers):
@@ -158,7 +157,7 @@ def show_memory(split: Split, options: argparse.Namespace) -> None:
         seen += len(batch.labels)
         if seen >= marks[0]:
             marks.pop(0)
-            print(f"{seen:8,} images: {memory('RssAnon'):.1f} MB, all told {memory('VmRSS'):.1f}")
+            print(f"{seen:8,} images: {memory('RssAnon'):.1f} MB, in all {memory('VmRSS'):.1f}")
 
 
 def memory(field: str) -> float:
@@ -180,7 +179,7 @@ def make_large_index(folder: Path, num_samples: int, num_classes: int) -> None:
     for first in range(0, num_samples, 1000):
         shard = Shard(f"train-{first // 1000:06d}.tar", len(samples[first:][:1000]), 22 << 20, "")
         with (folder / shard.name).open("wb") as file:
-            file.write(headers([f"train-{first:08d}.jpg"], np.array([len(jpeg)])).tobytes() + jpeg)
+            file.write(header(f"train-{first:08d}.jpg", len(jpeg)) + jpeg)
             file.truncate(shard.num_bytes)  # the rest takes no room on the disk
         shards.append(shard)
     path = folder / samples_name("train")

@@ -22,8 +22,7 @@ import numpy as np
 import torch
 
 from alexnet_cli.data.batches.loader import epoch_order, load_batches
-from alexnet_cli.data.batches.process_reader import ProcessReader
-from alexnet_cli.data.batches.readers import Reader, ThreadReader
+from alexnet_cli.data.batches.readers import ProcessReader, Reader, ThreadReader
 from alexnet_cli.data.shards import images
 from alexnet_cli.data.shards.dataset import Split, open_dataset
 

@@ -18,6 +18,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 import torch
@@ -25,10 +26,10 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from alexnet_cli.distributed.allocator import keep_freed_memory
+from alexnet_cli.distributed.device_plan import keep_freed_memory
 from alexnet_cli.distributed.precision import allow_tf32, autocast
 from alexnet_cli.model.network import AlexNet, initialize
-from alexnet_cli.model.optimizer import PaperSGD
+from alexnet_cli.model.optimizer import build_optimizer
 from alexnet_cli.recipes.catalog import find_recipe
 from alexnet_cli.recipes.recipe import Recipe
 
@@ -67,8 +68,8 @@ def build_update(net: nn.Module, recipe: Recipe, variant: str) -> tuple[Callable
     if variant.startswith(("stock", "torchvision")):
         sgd = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
         return sgd.zero_grad, sgd.step
-    ours = PaperSGD(net, recipe)
-    return ours.zero_grad, lambda: ours.step(1e-4)
+    ours = build_optimizer(replace(recipe, learning_rate=1e-4), net)
+    return ours.zero_grad, ours.step
 
 
 def build_step(recipe: Recipe, variant: str, x: torch.Tensor, labels: torch.Tensor) -> Callable:

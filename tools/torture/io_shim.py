@@ -1,4 +1,4 @@
-"""The shim that lets calls fail, fail_call.c: compiled, loaded, and told what to do."""
+"""The shim that lets calls fail, fail_call.c: compiled, loaded, and given its orders."""
 
 import ctypes
 import mmap
@@ -36,7 +36,7 @@ class Control(ctypes.Structure):
 
 
 def begin_again_with_shim() -> None:
-    """Compile fail_call.c and begin this program anew with it loaded."""
+    """Compile fail_call.c and start this program again with it loaded."""
     folder = Path(tempfile.mkdtemp(prefix="prep_io."))
     source, library = Path(__file__).with_name("fail_call.c"), folder / "fail_call.so"
     subprocess.run(
@@ -51,7 +51,7 @@ def begin_again_with_shim() -> None:
 
 
 def open_control() -> tuple[Path, Control]:
-    """Return the folder to work in, and what the shim is told by; begins this program anew first.
+    """Return the folder to work in, and the file of its orders; starts this program again first.
 
     All processes see the same `Control`, and it changes as they make their calls.
     """

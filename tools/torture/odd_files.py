@@ -749,7 +749,7 @@ def tiffs(large: bool) -> Iterator[OddFile]:
 
 
 def overlapping_tags(count: int) -> bytes:
-    """Return a TIFF that claims its own bytes as the value of each of so many tags."""
+    """Return a TIFF that claims its own bytes as the value of each of `count` tags."""
     size = struct.pack("<I", 0)
     entries = [(1000 + number, 7, 12 * count, size) for number in range(count)]
     return tags(*entries, after=bytes(99))

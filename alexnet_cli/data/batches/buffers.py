@@ -1,7 +1,7 @@
-"""A ring of reusable memory for batches: fresh memory costs page faults, 40 us per 256-pixel image.
+"""A ring of reusable memory for batches: new memory costs page faults, 40 us per 256-pixel image.
 
-Arrays may be held for any length of time. Memory is reused only when the last reference to it is
-gone: the array, its views, and tensors made of them.
+Memory is reused only when the last reference to it is gone: the array, its views, and tensors made
+of them.
 """
 
 import math
@@ -19,7 +19,7 @@ def plain_memory(num_bytes: int) -> np.ndarray:
 
 
 class _Loan:
-    """Owns a block on behalf of all arrays that refer to it, and returns it to the ring at the end.
+    """Owns a block while any array refers to it, then returns it to the ring.
 
     NumPy keeps this object as the base of every view, and torch keeps the array.
     """

@@ -1,6 +1,6 @@
-"""A small labeled image set, drawn here and laid out exactly as ImageNet's 2012 archives.
+"""A small set of drawn images in the layout of ImageNet's 2012 archives.
 
-The same seed writes the same bytes.
+The same seed gives the same bytes.
 """
 
 import gzip
@@ -19,7 +19,7 @@ from alexnet_cli.io.progress import SILENT, Progress, Tracker
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
 VAL_TAR = "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12"
-MEMBER_TIME = 1_340_000_000  # June 2012; any fixed time gives the same bytes every day
+MEMBER_TIME = 1_340_000_000  # June 2012; a fixed time, so that the bytes are reproducible
 MAT_HEADER = b"MATLAB 5.0 MAT-file, written without a date".ljust(116)
 INNER_NODES = (("n90000101", "texture", slice(0, 6)), ("n90000102", "shape", slice(6, 10)))
 SYNSET_FIELDS = (
@@ -40,7 +40,7 @@ def write_demo_archives(
 ) -> None:
     """Draw the images and write the training, validation and development kit archives.
 
-    As in the official kit, devkit ids do not follow the sorted wnids.
+    As in the official kit, the order of the IDs is not that of the sorted wnids.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -58,7 +58,7 @@ def write_demo_archives(
 
 
 def _shuffled_ids(rng: np.random.Generator) -> np.ndarray:
-    """Return the devkit id, 1..K, of each label."""
+    """Return the ID, 1..K, of each label, in another order than the labels."""
     ids = in_order = np.arange(1, len(CLASSES) + 1)
     while np.array_equal(ids, in_order):
         ids = rng.permutation(in_order)
@@ -69,9 +69,8 @@ def _train_tars(images_per_class: int, seed: int, tracker: Tracker) -> Members:
     for label, demo_class in enumerate(CLASSES):
         images = []
         for number in range(1, images_per_class + 1):
-            images.append(
-                (f"{demo_class.wnid}_{number}.JPEG", draw_numbered(seed, "train", label, number))
-            )
+            jpeg = draw_numbered(seed, "train", label, number)
+            images.append((f"{demo_class.wnid}_{number}.JPEG", jpeg))
             tracker.advance()
         class_tar = io.BytesIO()
         _write_tar(class_tar, images)
@@ -92,7 +91,7 @@ def _devkit_files(ids: np.ndarray, val_labels: np.ndarray, images_per_class: int
 
 
 def _meta_mat(ids: np.ndarray, images_per_class: int) -> bytes:
-    """Return the synsets in the order of their ids: classes first, then the two inner nodes."""
+    """Return the synsets in the order of their IDs: classes first, then the two inner nodes."""
     import scipy.io  # 0.2 s that only this function needs
 
     rows = []
@@ -110,7 +109,7 @@ def _meta_mat(ids: np.ndarray, images_per_class: int) -> bytes:
     return MAT_HEADER + mat.getvalue()[len(MAT_HEADER) :]
 
 
-def _write_tar(file: BinaryIO, members: Members) -> None:
+def _write_tar(file: BinaryIO | gzip.GzipFile, members: Members) -> None:
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, content in members:
             member = tarfile.TarInfo(name)

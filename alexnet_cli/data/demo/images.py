@@ -1,8 +1,8 @@
 """Draws small labeled images: ten classes of shape and texture.
 
-Colors are random, so that neither mean color nor brightness tells the classes apart; each is
-closed under mirroring and survives the crops of section 4.1. An image depends on the seed, its
-split, class and number alone.
+Colors are random, so neither mean color nor brightness identifies a class. A mirrored image stays
+in its class, and so do the crops of section 4.1. An image depends only on the seed and its split,
+class and number.
 """
 
 import io
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-GREY_SHARE = 0.05
-MIN_CONTRAST = 70  # between figure and ground, in gray levels: gray images keep their figure
+GRAY_FRACTION = 0.05
+MIN_CONTRAST = (
+    70  # between figure and ground, in gray levels, so that gray images keep their figure
+)
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 MAX_BLOB = 0.06  # half length of a distracting blob, in shorter sides
 SPLITS = ("train", "val")
@@ -34,21 +36,20 @@ class DemoClass:
 
 
 def draw_numbered(seed: int, split: str, label: int, number: int) -> bytes:
-    """Draw one image as a JPEG, the same one each time."""
+    """Return one image as a JPEG, always the same bytes."""
     rng = np.random.default_rng([seed, SPLITS.index(split), label, number])
     return draw_jpeg(CLASSES[label].draw, rng)
 
 
 def draw_images(num_images: int, seed: int) -> tuple[list[tuple[bytes, int]], int]:
-    """Return so many (JPEG, label), class by class in turn, and the number of classes."""
+    """Return (JPEG, label) of each image, the classes in turn, and the number of classes."""
     labels = [number % len(CLASSES) for number in range(num_images)]
-    return [(draw_numbered(seed, "train", label, n), label) for n, label in enumerate(labels)], len(
-        CLASSES
-    )
+    images = [(draw_numbered(seed, "train", label, n), label) for n, label in enumerate(labels)]
+    return images, len(CLASSES)
 
 
 def draw_jpeg(draw: Draw, rng: np.random.Generator) -> bytes:
-    """Draw one image of random size, colors, light and noise, as a JPEG (a few are gray)."""
+    """Return an image of random size, colors, light and noise as a JPEG; a few are gray."""
     x, y, pixels_per_unit = _frame(rng)
     mask = _soft(draw(*_turned(x, y, 10, rng), rng), pixels_per_unit)
     ground, figure = _contrasting_colors(rng)
@@ -59,7 +60,7 @@ def draw_jpeg(draw: Draw, rng: np.random.Generator) -> bytes:
     pixels_CHW += rng.standard_normal(mask.shape, np.float32) * np.float32(rng.uniform(2, 8))
     levels_CHW = pixels_CHW.clip(0, 255).astype(np.uint8)
     image = Image.fromarray(np.ascontiguousarray(levels_CHW.transpose(1, 2, 0)))
-    if rng.random() < GREY_SHARE:
+    if rng.random() < GRAY_FRACTION:
         image = image.convert("L")
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=int(rng.integers(85, 96)))
@@ -80,19 +81,19 @@ def _frame(rng: np.random.Generator) -> tuple[Field, Field, int]:
 
 
 def _turned(x: Field, y: Field, degrees: float, rng: np.random.Generator) -> tuple[Field, Field]:
-    """Turn the axes by up to `degrees` either way."""
+    """Rotate the axes by a random angle of up to `degrees` in either direction."""
     radians = np.deg2rad(rng.uniform(-degrees, degrees))
     cos, sin = np.float32(np.cos(radians)), np.float32(np.sin(radians))
     return cos * x - sin * y, sin * x + cos * y
 
 
 def _soft(field: Field, pixels_per_unit: int) -> Field:
-    """Turn a field into coverage 0..1 with edges about one pixel wide."""
+    """Return the coverage 0..1 of a field, with edges about one pixel wide."""
     return (field * pixels_per_unit + 0.5).clip(0, 1)
 
 
 def _contrasting_colors(rng: np.random.Generator) -> np.ndarray:
-    """Return ground and figure, float32 RGB (2, 3, 1, 1); either may be the lighter one."""
+    """Return the colors of ground and figure, float32 RGB (2, 3, 1, 1)."""
     while True:
         colors = rng.uniform(10, 245, (2, 3)).astype(np.float32)
         ground_luma, figure_luma = colors @ LUMA
@@ -103,7 +104,7 @@ def _contrasting_colors(rng: np.random.Generator) -> np.ndarray:
 def _add_blob(
     pixels_CHW: np.ndarray, x: Field, y: Field, scale: int, rng: np.random.Generator
 ) -> None:
-    """Lay a half transparent ellipse of any color over the image, in place."""
+    """Draw a half transparent ellipse of a random color on the image, in place."""
     row, column = rng.integers(0, x.shape)
     reach = int(MAX_BLOB * scale) + 2
     window = np.s_[max(0, row - reach) : row + reach, max(0, column - reach) : column + reach]
@@ -133,7 +134,7 @@ def _stripes(across: Field, rng: np.random.Generator) -> Field:
 
 
 def _diagonal_stripes(x: Field, y: Field, rng: np.random.Generator) -> Field:
-    """Slant either way: mirrored ones stay in the class."""
+    """Slant in either direction, so that mirrored images stay in the class."""
     return _stripes((x + y if rng.random() < 0.5 else x - y) * np.float32(0.5**0.5), rng)
 
 

@@ -1,11 +1,11 @@
-"""An image file of any kind, from anybody -> its pixels as uint8 RGB, or the reason why not.
+"""An image file of any format -> its pixels as uint8 RGB, or the reason why it is rejected.
 
-No file is trusted: its cost in memory and time is known from its header, or bounded while it is
-read, before it is paid. The format is told by the content, never by a name, no program is started,
-and nothing here needs signals or limits of the process, so it may run in any thread.
+No file is trusted: memory and time are known from its header, or bounded while it is read. The
+format is recognized by the content, never by a name, and no program is started. Neither signals nor
+limits of the process are used, so any thread may decode.
 
 Images are used as stored: an EXIF rotation is ignored, as in every published ImageNet figure. Of
-several images in a file the first is taken.
+several images in a file the first is used.
 """
 
 import io
@@ -14,6 +14,7 @@ import os
 import stat
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -26,7 +27,7 @@ from alexnet_cli.data.images.truncation import check_loaded, check_opened
 from alexnet_cli.errors import ImageError
 from alexnet_cli.io.disk import is_ours
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs, it also raises
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs is also raised
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 OUR_FORMATS = {b"\xff\xd8\xff": "JPEG", PNG_SIGNATURE: "PNG", b"GIF8": "GIF"}
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -57,34 +58,33 @@ REASONS = (
     "unsupported-variant",
     "unreadable",
 )
-STRIPS, TILES = 273, 324  # TIFF tags: where the pieces begin
+STRIPS, TILES = 273, 324  # TIFF tags: offsets of the pieces
 KINDS = (0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA)  # of JPEG frames that libjpeg-turbo can decode
-MAX_FILE_BYTES = 1 << 28  # a hundred million pixels that are not packed at all
+MAX_FILE_BYTES = 1 << 28  # a hundred million pixels without compression
 MAX_PIXELS = 1 << 27  # 134 million: 400 MB as RGB
-# Of a file and what is made of it, at its worst moment: a prep worker stays below 1 GiB.
+# The peak for a file and its pixels: a prep worker stays below 1 GiB.
 MAX_MEMORY = 880 << 20
-# What decoding a pixel takes at its worst moment, our RGB included; measured (peak resident size).
+# Peak bytes for decoding a pixel, our RGB included; measured as resident size.
 BYTES_PER_PIXEL = {"PNG": 8, "GIF": 8, "BMP": 10, "TIFF": 16, "WEBP": 17}
-# Pixels times the scans they come in. A scan costs up to 0.7 ns a pixel, arithmetic coding up to
-# eight times that, so no JPEG takes more than some seconds; a usual one has at most ten scans.
+# Pixels times scans. A scan costs up to 0.7 ns per pixel, arithmetic coding up to eight times that,
+# so no JPEG takes more than some seconds; a usual one has at most ten scans.
 MAX_SCANNED_PIXELS = 1 << 32
 ARITHMETIC_COST = 8
-# Pillow decodes these in Python, about 0.5 us a pixel.
+# Pillow decodes these in Python, about 0.5 us per pixel.
 MAX_RUN_LENGTH_PIXELS = 1 << 24
-# Pillow walks through what lies before and between the pixels in Python, some us a step. Of a
-# million pieces of nothing it would also make a list.
+# Pillow reads what is before and between the pixels in Python, some us per step, and keeps a list.
 MAX_READS = 1 << 20
-MAX_REREADS = 4  # the whole file so many times; an index can point at the same bytes for ever
+MAX_REREADS = 4  # of the whole file; an index can point at the same bytes without end
 
 
 def read_file(path: Path) -> bytes:
-    """Read one image file whole.
+    """Return the content of one image file.
 
     Raises:
-        ImageError: it cannot be read, is not a plain file, or is larger than any image.
+        ImageError: if it cannot be read, is not a plain file, or is larger than any image.
     """
     try:
-        # A pipe would make us wait for its other end.
+        # Opening a pipe would block without O_NONBLOCK.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             return _read_whole(descriptor)
@@ -116,8 +116,8 @@ def _read_whole(descriptor: int) -> bytes:
 def decode(content: bytes) -> np.ndarray:
     """Decode an image file to uint8 RGB (H, W, 3).
 
-    simplejpeg takes the plain JPEGs; whatever it refuses (damage, other kinds) goes to Pillow,
-    whose word is final.
+    simplejpeg decodes the plain JPEGs; what it refuses (damage, other kinds) goes to Pillow, which
+    decides.
 
     Raises:
         ImageError: with one of `REASONS`.
@@ -138,13 +138,13 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def _check_jpeg(header: JpegHeader, file_bytes: int) -> None:
-    """Refuse a JPEG that is of no kind we know, or would take too much memory or time."""
+    """Refuse a JPEG of an unsupported kind, or one that would take too much memory or time."""
     if header.precision != 8 or header.kind not in KINDS or not header.height:
         detail = f"JPEG of kind {header.kind:x}, {header.precision} bits, {header.height} rows"
         raise ImageError("unsupported-variant", detail)
     width, height, scans = header.width, header.height, header.num_scans
-    ink = 4 if header.num_components == 4 else 0
-    _check_size(width, height, 3 + ink + _kept(header), file_bytes)
+    cmyk = 4 if header.num_components == 4 else 0
+    _check_size(width, height, 3 + cmyk + _coefficient_bytes(header), file_bytes)
     if not header.is_whole:
         raise ImageError("truncated", "a color of the JPEG has no scan")
     cost = ARITHMETIC_COST if header.kind in ARITHMETIC and not header.in_one_scan else 1
@@ -152,8 +152,8 @@ def _check_jpeg(header: JpegHeader, file_bytes: int) -> None:
         raise ImageError("too-many-pixels", f"{scans} scans of {width} x {height}")
 
 
-def _kept(header: JpegHeader) -> int:
-    """Return the bytes a pixel of coefficients that wait for the last scan, two each."""
+def _coefficient_bytes(header: JpegHeader) -> int:
+    """Return the bytes per pixel of coefficients kept until the last scan, two each."""
     return 0 if header.in_one_scan else 2 * header.num_components
 
 
@@ -164,7 +164,7 @@ def _check_size(width: int, height: int, bytes_per_pixel: int, file_bytes: int =
 
 
 class _MeteredFile(io.BytesIO):
-    """A file in memory that ends the patience with a reader who asks too often or too much."""
+    """A file in memory that raises an ImageError if it is read too often or too much."""
 
     def __init__(self, content: bytes):
         super().__init__(content)
@@ -210,7 +210,7 @@ def _reason(error: Exception) -> str:
 
 
 def _bare(content: bytes) -> bytes:
-    """Return a file without what could cost more than its pixels."""
+    """Return a file without parts that could cost more than its pixels."""
     if content.startswith(b"\xff\xd8"):
         return bare_jpeg(content)
     if content.startswith(PNG_SIGNATURE):
@@ -220,18 +220,18 @@ def _bare(content: bytes) -> bytes:
     return content
 
 
-def _check_opened(image: Image.Image, content: bytes, header: JpegHeader | None, held: int) -> None:
-    """Refuse an image by what its header says; no pixel has been decoded yet.
+def _check_opened(image: Any, content: bytes, header: JpegHeader | None, held: int) -> None:
+    """Refuse an image by its header; no pixel has been decoded yet.
 
     Args:
-        held: bytes of the file that are in memory, with what was made of it.
+        held: bytes of the file, and of copies of it, that are in memory.
     """
     width, height = image.size
     per_pixel = BYTES_PER_PIXEL.get(image.format)
     if per_pixel is None:  # a JPEG, or several in one file
         if header is None:
             raise ImageError("corrupt", "a JPEG whose header cannot be followed")
-        per_pixel = 7 + _kept(header)
+        per_pixel = 7 + _coefficient_bytes(header)
     _check_size(width, height, per_pixel, held)
     is_run_length = image.format == "BMP" and image.tile[0].codec_name == "bmp_rle"
     if is_run_length and width * height > MAX_RUN_LENGTH_PIXELS:
@@ -240,8 +240,8 @@ def _check_opened(image: Image.Image, content: bytes, header: JpegHeader | None,
         _check_jpeg_pieces(image, content)
 
 
-def _check_jpeg_pieces(image: Image.Image, content: bytes) -> None:
-    """Refuse a TIFF of JPEG pieces that have too many scans, or are the same piece again."""
+def _check_jpeg_pieces(image: Any, content: bytes) -> None:
+    """Refuse a TIFF of JPEG pieces that have too many scans or repeat."""
     width, height = image.size
     starts = image.tag_v2.get(STRIPS) or image.tag_v2.get(TILES) or ()
     pixels = width * height // max(1, len(starts))

@@ -1,13 +1,13 @@
-"""What a JPEG says of itself before its first pixel, read without decoding it.
+"""The header of a JPEG, read without decoding it.
 
-A decoder goes through the whole image once for each scan of a progressive JPEG, and an empty
-scan takes ten bytes: so their number is counted before they are paid for.
+A decoder passes over the whole image once for each scan of a progressive JPEG, and an empty scan
+takes ten bytes: so the scans are counted beforehand.
 """
 
 import re
 from dataclasses import dataclass
 
-MARKER = re.compile(rb"\xff+([^\x00\xff])")  # any number of filling bytes may come before a code
+MARKER = re.compile(rb"\xff+([^\x00\xff])")  # any number of fill bytes may precede a code
 SCAN = b"\xff\xda"  # never part of a scan's own data, where ff is followed by 00 or a restart
 SOI, EOI, SOS, TEM = 0xD8, 0xD9, 0xDA, 0x01
 RESTARTS = range(0xD0, 0xD8)
@@ -24,9 +24,9 @@ class JpegHeader:
 
     Attributes:
         kind: the code of its frame marker, 0xC0 for the plain kind.
-        precision: bits a sample.
-        num_scans: 1 if all the pixels come in one scan, else the scans there are.
-        is_whole: every component, brightness or color, has the scan that begins it.
+        precision: bits per sample.
+        num_scans: number of scans; 1 if one has all the pixels.
+        is_whole: every component, brightness or color, has a first scan.
     """
 
     kind: int
@@ -39,13 +39,14 @@ class JpegHeader:
 
     @property
     def in_one_scan(self) -> bool:
-        """Say whether rows can be decoded one by one, without the whole image in memory."""
+        """Whether rows can be decoded one by one, without the whole image in memory."""
         return self.num_scans == 1 and self.kind not in PROGRESSIVE
 
 
 def read_jpeg_header(content: bytes) -> JpegHeader | None:
     """Return the header of a JPEG; None if no scan follows a frame, as in one that is damaged."""
-    frame, position = None, 2
+    frame = None
+    position = 2
     for _ in range(MAX_SEGMENTS):
         found = MARKER.search(content, position)
         if found is None or found[1][0] == EOI:
@@ -65,8 +66,8 @@ def _with_scans(content: bytes, frame: tuple[int, bytes], position: int) -> Jpeg
     kind, fields = frame
     if len(fields) < 6 or len(content) <= position + 2:
         return None
-    components, in_first_scan = fields[5], content[position + 2]
-    several = kind in PROGRESSIVE or in_first_scan < components
+    components = fields[5]
+    several = kind in PROGRESSIVE or content[position + 2] < components
     names = set(fields[6 : 6 + 3 * components : 3])
     return JpegHeader(
         kind=kind,
@@ -80,16 +81,16 @@ def _with_scans(content: bytes, frame: tuple[int, bytes], position: int) -> Jpeg
 
 
 def _is_whole(content: bytes, kind: int, components: set[int], position: int) -> bool:
-    """Say whether every component has a scan that begins it; decoders leave it gray if not.
+    """Return whether every component has a first scan; decoders leave it gray otherwise.
 
     Args:
         components: their names in the frame.
-        position: behind the marker of the first scan.
+        position: after the marker of the first scan.
     """
     for _ in range(MAX_SEGMENTS):
         names_end = position + 3 + 2 * content[position + 2] if position + 2 < len(content) else 0
         first, _, bits = content[names_end : names_end + 3].ljust(3, b"\xff")
-        if kind not in PROGRESSIVE or (first == 0 and bits < 0x10):  # the rest refines
+        if kind not in PROGRESSIVE or (first == 0 and bits < 0x10):  # the other scans refine
             components = components - set(content[position + 3 : names_end : 2])
         position = content.find(SCAN, position) + len(SCAN)
         if not components or position < len(SCAN):

@@ -2,12 +2,13 @@
 
 The shorter side is resized to 256, then the central 256x256 is kept. The filter is bicubic with
 antialiasing (the paper names none), across and down in Pillow's order: the pixels are Pillow's
-within two gray levels. Only what the crop keeps is computed.
+within two gray levels. Only pixels that the crop keeps are computed.
 
 H rows, W columns.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -23,11 +24,11 @@ except ImportError:  # it has no wheel for every machine
 
 IMAGE_SIZE = 256
 JPEG_QUALITY = 90
-FULL_COLOUR_QUALITY = 95
+FULL_COLOR_QUALITY = 95
 RESIZER = "cykooz-resizer" if simd else "pillow"  # the package
 REACH = 2  # of the bicubic filter, in pixels of the coarser image
 
-Span = tuple[float, float]  # start and length, in pixels and their parts
+Span = tuple[float, float]  # start and length in pixels, as fractions
 
 
 def to_square(content: bytes, size: int = IMAGE_SIZE) -> np.ndarray:
@@ -43,8 +44,8 @@ def to_square(content: bytes, size: int = IMAGE_SIZE) -> np.ndarray:
 
 
 def to_jpeg(pixels: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
-    """Encode uint8 RGB (H, W, 3) as JPEG; from quality 95 on its colors keep all their pixels."""
-    chroma = "444" if quality >= FULL_COLOUR_QUALITY else "420"
+    """Encode uint8 RGB (H, W, 3) as JPEG; from quality 95 on without chroma subsampling."""
+    chroma = "444" if quality >= FULL_COLOR_QUALITY else "420"
     return simplejpeg.encode_jpeg(
         pixels, quality=quality, colorspace="RGB", colorsubsampling=chroma
     )
@@ -70,7 +71,9 @@ def square(pixels: np.ndarray, size: int) -> np.ndarray:
     first, last = _reached(left, columns, width, size)
     needed = pixels[first_row:last_row, first:last]
     across, down = (left - first, columns), (top - first_row, rows)
-    if height - fitted_height > max(0, 2 * (width - fitted_width)):  # then Pillow begins downwards
+    if height - fitted_height > max(
+        0, 2 * (width - fitted_width)
+    ):  # then Pillow resizes down first
         turned = _resize(needed.transpose(1, 0, 2), size, down, across)
         return np.ascontiguousarray(turned.transpose(1, 0, 2))
     return _resize(needed, size, across, down)
@@ -82,20 +85,20 @@ def _central(length: int, fitted: int, size: int) -> Span:
 
 
 def _reached(start: float, extent: float, length: int, size: int) -> tuple[int, int]:
-    """Return the first and last pixel that the filter looks at, and one beyond for rounding."""
+    """Return the first and last pixel that the filter reads, and one beyond for rounding."""
     reach = REACH * max(1.0, extent / size) + 1
     return max(0, math.floor(start - reach)), min(length, math.ceil(start + extent + reach))
 
 
 def _bands(pixels: np.ndarray) -> list[np.ndarray]:
-    """Return an image as bands of rows, none of them large; most have one."""
+    """Return an image as bands of rows; most images have one."""
     height, width = pixels.shape[:2]
     rows = max(1, BAND_PIXELS // width)
     return [pixels[top : top + rows] for top in range(0, height, rows)]
 
 
 def resize_with_simd(pixels: np.ndarray, size: int, across: Span, down: Span) -> np.ndarray:
-    """Resize a box of uint8 RGB to a square as Pillow does it, in a fraction of its time."""
+    """Resize a box of uint8 RGB to a square as Pillow does, several times as fast."""
     narrow = []
     for band in _bands(pixels):
         rows, columns = band.shape[:2]
@@ -109,7 +112,9 @@ def resize_with_simd(pixels: np.ndarray, size: int, across: Span, down: Span) ->
     return np.frombuffer(resized.get_buffer(), np.uint8).reshape(size, size, 3)
 
 
-def _resize_box(source, width: int, height: int, box: tuple[float, float, float, float]):
+def _resize_box(
+    source: Any, width: int, height: int, box: tuple[float, float, float, float]
+) -> Any:
     resized = simd.ImageData(width, height, simd.PixelType.U8x3)
     bicubic = simd.ResizeAlg.convolution(simd.FilterType.catmull_rom)
     options = simd.ResizeOptions(bicubic, use_alpha=False, crop_box=simd.CropBox(*box))
@@ -125,8 +130,8 @@ def resize_with_pillow(pixels: np.ndarray, size: int, across: Span, down: Span) 
         narrow = Image.fromarray(band).resize((size, len(band)), Image.Resampling.BICUBIC, box)
         whole.paste(narrow, (0, top))
         top += len(band)
-    box = (0, down[0], size, down[0] + down[1])
-    return np.asarray(whole.resize((size, size), Image.Resampling.BICUBIC, box))
+    rest = (0, down[0], size, down[0] + down[1])
+    return np.asarray(whole.resize((size, size), Image.Resampling.BICUBIC, rest))
 
 
 _resize = resize_with_simd if simd else resize_with_pillow

@@ -1,7 +1,7 @@
-"""Image files without what is no image: texts, color profiles, previews, camera notes.
+"""Removes metadata from image files: texts, color profiles, previews, camera notes.
 
-None of it has a say in the pixels, but it can be endless, packed a thousandfold, or point at
-itself; so Pillow never sees it. A TIFF, where it cannot be taken out, is looked through instead.
+Metadata does not change the pixels, but it can be endless, compressed a thousandfold, or point at
+itself; so Pillow never reads it. From a TIFF it cannot be removed, so its tags are checked.
 """
 
 import struct
@@ -12,9 +12,9 @@ from alexnet_cli.data.images.jpeg_header import EOI, MARKER, MAX_SEGMENTS, RESTA
 from alexnet_cli.errors import ImageError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-JPEG_NOTES = {*range(0xE1, 0xEE), 0xEF, 0xFE}  # APP0 and APP14 say which colors the samples are
+JPEG_METADATA = {*range(0xE1, 0xEE), 0xEF, 0xFE}  # APP0 and APP14 define the color space
 MAX_CHUNKS = 1 << 18  # of a PNG; 256 MB in the usual 8 kB have 2^15
-MAX_TAG_VALUES = 1 << 17  # of one TIFF tag; 65,536 rows of one strip each have half of them
+MAX_TAG_VALUES = 1 << 17  # of one TIFF tag; 65,536 strips of one row have half as many
 BYTE_TYPES = (1, 2, 6, 7)  # values that Pillow keeps as one piece
 INNER_TAGS = (34665, 34853, 40965)  # Exif, GPS, interoperability: more tags elsewhere
 MAX_DIRECTORIES = 8
@@ -23,11 +23,9 @@ CLASSIC, BIG = ("L", "H", "HHL4s"), ("Q", "Q", "HHQ8s")  # an offset, a count, a
 
 
 def bare_jpeg(content: bytes) -> bytes:
-    """Return a JPEG without comments and application data.
-
-    What cannot be followed stays as it is.
-    """
-    kept, position = [content[:2]], 2
+    """Return a JPEG without comments and application data, unchanged where it is damaged."""
+    kept = [content[:2]]
+    position = 2
     for _ in range(MAX_SEGMENTS):
         found = MARKER.search(content, position)
         if found is None or found[1][0] in (SOS, EOI):
@@ -37,19 +35,16 @@ def bare_jpeg(content: bytes) -> bytes:
             kept.append(b"\xff" + found[1])
             continue
         end = position + max(2, int.from_bytes(content[position : position + 2], "big"))
-        if code not in JPEG_NOTES:
+        if code not in JPEG_METADATA:
             kept += [b"\xff" + found[1], content[position:end]]
         position = end
     return b"".join([*kept, content[position:]])
 
 
 def bare_png(content: bytes) -> bytes:
-    """Return a PNG with the chunks that make its pixels alone, an animation's first image.
-
-    Raises:
-        ImageError: `corrupt`; more chunks than any image has.
-    """
-    kept, rest = [content[:8]], 8
+    """Return a PNG with only the chunks of its pixels, an animation's first image."""
+    kept = [content[:8]]
+    rest = 8
     for kind, start, end in png_chunks(content):
         if kind[:1].isupper() or kind == b"tRNS" or end > len(content):
             kept.append(content[start:end])
@@ -61,7 +56,7 @@ def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield kind, start and end of each chunk before IEND; the last may end beyond the file.
 
     Raises:
-        ImageError: `corrupt`; more chunks than any image has.
+        ImageError: `corrupt`, if there are more chunks than any image has.
     """
     start = len(PNG_SIGNATURE)
     for _ in range(MAX_CHUNKS):
@@ -75,15 +70,11 @@ def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def check_tiff(content: bytes) -> None:
-    """Refuse a TIFF with a tag of more values than an image can need.
-
-    Raises:
-        ImageError: `corrupt`.
-    """
+    """Raise an ImageError for a TIFF with a tag of more values than an image can need."""
     order = "<" if content[:2] == b"II" else ">"
     layouts = [BIG] if content[2:4] == b"+\0" else [CLASSIC] + [BIG] * (content[2:4] == b"\0+")
     for layout in layouts:
-        with suppress(struct.error):  # it ends too early; Pillow says so
+        with suppress(struct.error):  # it ends too early; Pillow reports that
             _check_directories(content, *(struct.Struct(order + part) for part in layout))
 
 

@@ -1,6 +1,6 @@
-"""An image that Pillow has opened -> uint8 RGB, of any mode it may have.
+"""An image of any mode that Pillow has opened -> uint8 RGB.
 
-Transparent images are laid on white, gray ones of 16 bits scaled to 8.
+Transparent images get a white background; gray ones of 16 bits are scaled to 8.
 
 H rows, W columns.
 """
@@ -9,13 +9,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from alexnet_cli.errors import ImageError
 
-BAND_PIXELS = 1 << 20  # how many are worked on at once
+BAND_PIXELS = 1 << 20  # processed at once
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF tag and its value
 SAMPLE_FORMAT, SIGNED = 339, 2
 
@@ -23,13 +24,13 @@ SAMPLE_FORMAT, SIGNED = 339, 2
 def rgb_pixels(image: Image.Image) -> np.ndarray:
     """Return the pixels of an image that Pillow has opened: uint8 RGB (H, W, 3).
 
-    They are made a band at a time: a large image is never there twice.
+    They are made a band at a time: a large image is never in memory twice.
 
     Raises:
-        ImageError: `unsupported-variant`; and whatever Pillow raises on damage.
+        ImageError: `unsupported-variant`. Pillow raises its own errors on damage.
     """
     with _silence() if image.format == "TIFF" else nullcontext():
-        image.load()  # a TIFF may turn, and then has another size
+        image.load()  # a TIFF may be rotated, and then has another size
     width, height = image.size
     shift, is_negative = _bits_to_drop(image), _is_wide_negative(image)
     pixels_HWC = np.empty((height, width, 3), np.uint8)
@@ -43,7 +44,7 @@ def rgb_pixels(image: Image.Image) -> np.ndarray:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep what libtiff says of a file, many lines of it, off the terminal."""
+    """Keep libtiff's messages off the terminal."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -55,10 +56,10 @@ def _silence() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _bits_to_drop(image: Image.Image) -> int | None:
+def _bits_to_drop(image: Any) -> int | None:
     """Return the low bits that a wide gray image has beyond 8; None if it is not wide.
 
-    `convert` would clip it at 255, so a 16-bit image became white.
+    `convert` would clip it at 255, so that a 16-bit image became white.
     """
     if image.mode.startswith("I;16"):
         return 8
@@ -73,11 +74,11 @@ def _bits_to_drop(image: Image.Image) -> int | None:
 
 
 def _is_wide_negative(image: Image.Image) -> bool:
-    """Say whether 0 is white in a wide gray TIFF; Pillow turns narrow ones itself."""
+    """Return whether 0 is white in a wide gray TIFF; Pillow inverts narrow ones itself."""
     return image.mode.startswith("I;16") and _tiff_tag(image, PHOTOMETRIC) == WHITE_IS_ZERO
 
 
-def _tiff_tag(image: Image.Image, number: int, default=None):
+def _tiff_tag(image: Any, number: int, default: Any = None) -> Any:
     return image.tag_v2.get(number, default) if image.format == "TIFF" else default
 
 

@@ -1,8 +1,9 @@
-"""Pixels that a file promises and does not have, where Pillow leaves black and says nothing."""
+"""Detects missing pixels that Pillow leaves black without an error."""
 
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,20 +21,13 @@ ADAM7 = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # a pixel, by the color type of a PNG
-PLANES = 284  # TIFF tag: 2 if each color lies by itself
-PIECE = 1 << 16  # packed bytes worked on at once
+SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # per pixel, by the color type of a PNG
+PLANES = 284  # TIFF tag: 2 if each color has its own plane
+PIECE = 1 << 16  # compressed bytes, decompressed at once
 
 
-def check_opened(image: Image.Image) -> None:
-    """Refuse an image that has no palette, or pieces that do not cover it.
-
-    Args:
-        image: as Pillow has opened it; no pixel has been decoded yet.
-
-    Raises:
-        ImageError: `corrupt` or `truncated`.
-    """
+def check_opened(image: Any) -> None:
+    """Raise an ImageError for an image without its palette, or pieces that do not cover it."""
     if image.format == "PNG" and image.mode == "P" and image.palette is None:
         raise ImageError("corrupt", "no palette")
     if image.format == "TIFF":
@@ -45,23 +39,18 @@ def check_opened(image: Image.Image) -> None:
 
 
 def check_loaded(image: Image.Image, content: bytes) -> None:
-    """Refuse a PNG whose packed rows end too early.
+    """Raise an ImageError for a PNG whose compressed rows end too early.
 
-    Pillow notices this except where a row ends as well. Rows it left black are looked for first.
-
-    Args:
-        image: as Pillow has decoded it.
-        content: the file.
-
-    Raises:
-        ImageError: `truncated`.
+    Pillow notices this except at the end of a row. Only files whose last rows are black are
+    decompressed again.
     """
     if image.format != "PNG":
         return
     last = np.asarray(image.crop((0, max(0, image.height - 2), *image.size)))
-    if all(row.any() for row in last):  # two, for an interlaced PNG may end with a whole one
+    if all(row.any() for row in last):  # two: an interlaced PNG may end with a whole one
         return
-    header, packed = b"", []
+    header = b""
+    packed = []
     for kind, start, end in png_chunks(content):
         if kind == b"IHDR":
             header = content[start + 8 : end]
@@ -83,17 +72,18 @@ def _num_bytes(header: bytes) -> int:
 
 
 def _num_unpacked(packed: list[memoryview], enough: int) -> int:
-    """Return how many bytes come out of packed rows, counted up to `enough`."""
+    """Return the decompressed size of the rows, counted up to `enough`."""
     unpacker, total = zlib.decompressobj(), 0
     for piece in _pieces(packed):
-        while piece and not unpacker.eof and total < enough:
-            total += len(unpacker.decompress(piece, 16 * PIECE))
-            piece = unpacker.unconsumed_tail
+        rest: memoryview | bytes = piece
+        while rest and not unpacker.eof and total < enough:
+            total += len(unpacker.decompress(rest, 16 * PIECE))
+            rest = unpacker.unconsumed_tail
     return total
 
 
 def _pieces(packed: list[memoryview]) -> Iterator[memoryview]:
-    """Yield packed bytes in small pieces: what a piece leaves over is copied again and again."""
+    """Yield compressed bytes in small pieces, because the rest of a piece is copied every time."""
     for body in packed:
         for start in range(0, len(body), PIECE):
             yield body[start : start + PIECE]

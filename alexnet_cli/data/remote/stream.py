@@ -1,21 +1,24 @@
-"""Shards without our index, streamed: the samples of tars that others made, in batches.
+"""Tars without an index, streamed: the samples of tars that others made, in batches.
 
-Every epoch is one pass over all tars: webdataset lists them and groups their members. Their order
-is drawn by (seed, epoch), and so is the order of the samples that are in a buffer at a time; unlike
-the indexed reader's that is no permutation of the whole set. Going on within an epoch reads again,
-without decoding, what came before.
+Every epoch is one pass over all tars; webdataset lists them and groups their members. The order of
+the tars, and of the samples in a shuffle buffer, is drawn from (seed, epoch). Unlike that of an
+indexed dataset, it is not a uniform permutation of all samples. Resuming within an epoch reads the
+skipped samples again, without decoding them.
 
-N images of a batch, H and W the size that images are brought to.
+N images of a batch, H and W the size that images are resized to.
 """
 
+import hashlib
+import json
 import random
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
+from pathlib import Path
 from queue import Full, Queue
 from typing import Any
 
@@ -23,44 +26,118 @@ import numpy as np
 import simplejpeg
 
 from alexnet_cli.data.batches.buffers import Buffers
-from alexnet_cli.data.batches.loader import BATCHES_AHEAD, WHOLE, Batch, Share
-from alexnet_cli.data.images.resize import to_square
-from alexnet_cli.data.remote.measure import (
-    RawSample,
-    ShardMeasure,
-    forget,
-    image_size_of,
-    read_samples,
-)
-from alexnet_cli.data.remote.tar_set import open_tar
-from alexnet_cli.data.remote.tar_stream import TarStream
+from alexnet_cli.data.batches.readers import ThreadReading, complete_in_order
+from alexnet_cli.data.images.resize import IMAGE_SIZE, to_square
+from alexnet_cli.data.remote.cache import cache_folder
+from alexnet_cli.data.remote.measure import TarMeasure, forget, image_size_of, measure_all
+from alexnet_cli.data.remote.tar_set import TarSet, open_tar, split_of
+from alexnet_cli.data.remote.tar_stream import RawSample, TarStream, read_samples
+from alexnet_cli.data.shards.dataset import Dataset
+from alexnet_cli.data.shards.index import MAX_SIDE
+from alexnet_cli.data.sources.labels import WNID_AND_WORDS, LabeledClasses
+from alexnet_cli.data.sources.webdataset import names_beside, read_names
 from alexnet_cli.errors import DatasetError, ImageError
 from alexnet_cli.io.cores import num_cores
+from alexnet_cli.io.progress import SILENT, Progress
+from alexnet_cli.types import WHOLE_BATCH, Batch, BatchShard, ImageClass
 
 BUFFER_SAMPLES = 8192
 BUFFER_BYTES = 1 << 27
 PENDING_BYTES = 1 << 25  # encoded images that wait to be decoded
-SAMPLES_AHEAD = 4  # that the reading thread is ahead
-MAX_PIXELS = 3 << 24
+SAMPLES_AHEAD = 4  # samples that the reading thread reads ahead
 LARGE_PIXELS = 1 << 22
-_one_large = threading.Lock()  # a large image takes 10 bytes a pixel while it is resized
+MIN_SIDE = 8
+Placed = tuple[int, RawSample]  # a sample with its position in its split
+_one_large = threading.Lock()  # resizing a large image takes 10 bytes per pixel
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A sample and where it stands in its split."""
+def open_tars(
+    tars: TarSet,
+    splits: Sequence[str],
+    image_size: int | None = None,
+    progress: Progress = SILENT,
+) -> Dataset:
+    """Open tars as a dataset, after measuring those that were not measured before.
 
-    position: int
-    sample: RawSample
-    tar: str
+    Args:
+        splits: those that will be read.
+        image_size: size to resize the images to; by default the size that they all have, or the
+            paper's 256.
+
+    Raises:
+        AlexNetError: if a tar is damaged or cannot be read, or a label has no class.
+    """
+    names = tars.names()
+    explicit = _explicit_classes(tars)
+    needed = {*splits}
+    if not explicit or "train" in splits:  # classes are those of the training images; and pca
+        needed |= {"train", "val"}  # must name the same dataset as train
+    wanted = [name for name in names if split_of(name) in needed]
+    if not wanted:
+        have = ", ".join(sorted({split_of(name) for name in names}))
+        raise DatasetError(f"{tars}: no tar is named after {', '.join(splits)}. It has: {have}.")
+    measures = measure_all(wanted, allow_pipe=tars.allow_pipe, progress=progress)
+    classes = explicit or _classes(tars, measures)
+    _check_labels(measures, len(classes))
+    size = image_size or _common_side(measures)
+    by_split: dict[str, list[TarMeasure]] = {}
+    for measure in measures:
+        by_split.setdefault(split_of(measure.name), []).append(measure)
+    found = {
+        split: StreamSplit(split, tuple(mine), size, tars.allow_pipe)
+        for split, mine in by_split.items()
+    }
+    content = [[entry.wnid for entry in classes], [measure.sha256 for measure in measures]]
+    fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    folder = cache_folder() / "streams" / fingerprint
+    folder.mkdir(parents=True, exist_ok=True)
+    return Dataset(folder, classes, found, size, fingerprint, str(tars), streamed=True)
+
+
+def _explicit_classes(tars: TarSet) -> tuple[ImageClass, ...]:
+    """Return the classes of a file whose lines are all `WNID words`."""
+    names = read_names(tars.classes) if tars.classes else []
+    found = [m for name in names if (m := WNID_AND_WORDS.fullmatch(name))]
+    if len(found) < len(names):
+        return ()
+    return tuple(ImageClass(m[1], m[2] or m[1]) for m in found)
+
+
+def _classes(tars: TarSet, measures: Sequence[TarMeasure]) -> tuple[ImageClass, ...]:
+    """Return the classes as prep would number and name them."""
+    names = read_names(tars.classes) if tars.classes else names_beside(Path(tars.pattern))
+    labels = LabeledClasses(names)
+    splits = {split_of(measure.name) for measure in measures}
+    for measure in measures:
+        split = split_of(measure.name) if "train" in splits else "train"
+        for label, wnid in measure.wnids:
+            labels.add(split, label, wnid, measure.name)
+    return labels.classes()
+
+
+def _check_labels(measures: Sequence[TarMeasure], num_classes: int) -> None:
+    for measure in measures:
+        highest = max(measure.labels, default=0)
+        if highest >= num_classes:
+            key = measure.keys[measure.labels.index(highest)]
+            raise DatasetError(
+                f"{measure.name}: {key[:80]!a}: label {highest}, but the {num_classes} classes end "
+                f"at {num_classes - 1}."
+            )
+
+
+def _common_side(measures: Sequence[TarMeasure]) -> int:
+    sides = {measure.side for measure in measures if measure.labels}
+    side = sides.pop() if len(sides) == 1 else 0
+    return side if MIN_SIDE <= side <= MAX_SIDE else IMAGE_SIZE
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSplit:
-    """The samples of one split, which come one after the other."""
+    """The samples of one split, read one after the other."""
 
     name: str
-    tars: tuple[ShardMeasure, ...]
+    tars: tuple[TarMeasure, ...]
     image_size: int
     allow_pipe: bool = False
 
@@ -83,87 +160,107 @@ class StreamSplit:
         *,
         shuffle: tuple[int, int] | None = None,
         first_step: int = 0,
-        share: Share = WHOLE,
+        share: BatchShard = WHOLE_BATCH,
         num_threads: int | None = None,
         buffers: Buffers | None = None,
-    ) -> Iterator[Batch]:
-        """Yield all samples once in batches, which may be held; the last one may be short.
+    ) -> Generator[Batch, None, None]:
+        """Yield all samples in batches; see `loader.batches_of`.
 
         Args:
-            shuffle: (seed, epoch) of the order; None for stored order.
-            first_step: how many batches to pass over; their bytes are read all the same.
-            share: of every batch; every replica reads all bytes, and decodes its own.
+            first_step: number of batches to skip; their bytes are read nevertheless.
+            share: the part of every batch to decode; every replica reads all bytes.
             buffers: lend the memory of the images.
 
         Raises:
-            DatasetError: a tar is not as it was measured, or an image cannot be read.
-            MachineError: the disk, the network or a command fails.
+            DatasetError: if a tar differs from its measure, or an image cannot be read.
+            MachineError: if the disk, the network or a command fails.
         """
-        num_threads = num_threads or num_cores()
-        decoder = _Decoder(self.image_size, num_threads, buffers or Buffers())
-        with decoder, closing(_read_ahead(self._samples(shuffle), SAMPLES_AHEAD)) as samples:
-            for passed in range(0, len(self), batch_size):
-                num = min(batch_size, len(self) - passed)
-                if passed < first_step * batch_size:
-                    deque(islice(samples, num), maxlen=0)
-                    continue
-                decoder.start(islice(samples, num), share.rows(num))
-                if decoder.num_ahead > BATCHES_AHEAD:
-                    yield decoder.finish()
-            deque(samples, maxlen=0)  # reads to the last tar's end, where the tar is checked
-            while decoder.num_ahead:
-                yield decoder.finish()
+        buffers = buffers or Buffers()
+        samples = _read_ahead(self._samples(shuffle), SAMPLES_AHEAD)
 
-    def _samples(self, shuffle: tuple[int, int] | None) -> Iterator[Placed]:
+        def started() -> Iterator[tuple[Batch, ThreadReading]]:
+            for first in range(0, len(self), batch_size):
+                num = min(batch_size, len(self) - first)
+                if first < first_step * batch_size:
+                    deque(islice(samples, num), maxlen=0)
+                else:
+                    yield self._start_batch(samples, num, share.rows(num), buffers, pool)
+            deque(samples, maxlen=0)  # reads to the end of the last tar, where it is checked
+
+        with _DecodingPool(num_threads or num_cores()) as pool, closing(samples):
+            yield from complete_in_order(started())
+
+    def _start_batch(
+        self,
+        samples: Iterator[Placed],
+        num: int,
+        rows: slice,
+        buffers: Buffers,
+        pool: "_DecodingPool",
+    ) -> tuple[Batch, ThreadReading]:
+        """Take a batch of samples and start to decode those of `rows`."""
+        count = rows.stop - rows.start
+        images = buffers.empty((count, self.image_size, self.image_size, 3))
+        labels, positions = np.empty(count, np.int64), np.empty(count, np.int64)
+        futures = []
+        for row, (position, sample) in enumerate(islice(samples, num), -rows.start):
+            if 0 <= row < count:
+                labels[row], positions[row] = sample.label, position
+                futures.append(pool.decode(sample, images[row]))
+        return Batch(images, labels, positions), ThreadReading(images, futures)
+
+    def _samples(self, shuffle: tuple[int, int] | None) -> Generator[Placed]:
         """Yield all samples in the order of one epoch."""
         import webdataset  # loads torch, two seconds
 
         seed = f"{shuffle[0]} {shuffle[1]}" if shuffle else None
-        stages = [webdataset.SimpleShardList([tar.name for tar in self.tars], seed), self._placed]
-        if seed:
-            stages.append(lambda samples: _shuffled(samples, random.Random(seed)))
-        return iter(webdataset.DataPipeline(*stages))
+        shards = webdataset.SimpleShardList([tar.name for tar in self.tars], seed)
+        pipeline = webdataset.DataPipeline(shards, self._placed)
+        yield from _shuffled(pipeline, random.Random(seed)) if seed else pipeline
 
     def _placed(self, listed: Iterator[dict]) -> Iterator[Placed]:
-        """Yield the samples of each listed tar, and see that they are those that were measured."""
-        firsts = np.cumsum([0, *(len(tar.labels) for tar in self.tars)]).tolist()
-        known = {tar.name: (tar, first) for tar, first in zip(self.tars, firsts[:-1], strict=True)}
+        """Yield the samples of each listed tar, checking that they are those measured."""
+        firsts = accumulate((len(tar.labels) for tar in self.tars), initial=0)
+        known = {tar.name: (tar, first) for tar, first in zip(self.tars, firsts, strict=False)}
         for entry in listed:
             tar, first = known[entry["url"]]
             try:
-                yield from self._placed_of(tar, first)
+                yield from self._samples_of(tar, first)
             except DatasetError:
                 forget(tar.name)
                 raise
 
-    def _placed_of(self, tar: ShardMeasure, first: int) -> Iterator[Placed]:
+    def _samples_of(self, tar: TarMeasure, first: int) -> Iterator[Placed]:
         num = 0
         with open_tar(tar.name, allow_pipe=self.allow_pipe) as source:
             stream = TarStream(source, tar.name)
             for num, sample in enumerate(read_samples(stream), 1):
                 if num > len(tar.labels) or sample.label != tar.labels[num - 1]:
-                    raise tar.changed(f"sample {num} is none that was measured")
-                yield Placed(first + num - 1, sample, tar.name)
+                    raise tar.changed(f"sample {num} differs from the measured one")
+                yield first + num - 1, sample
             tar.check(num, stream.digest.hexdigest())
 
 
-def _shuffled(samples: Iterator[Placed], rng: random.Random) -> Iterator[Placed]:
-    """Yield samples out of a buffer that is bounded in bytes too, which webdataset's is not."""
-    buffer, held = [], 0
-    for sample in samples:
-        buffer.append(sample)
-        held += len(sample.sample.content)
-        while len(buffer) > BUFFER_SAMPLES or held > BUFFER_BYTES:
+def _shuffled(samples: Iterable[Placed], rng: random.Random) -> Iterator[Placed]:
+    """Shuffle in a buffer that is bounded in bytes too, which webdataset's is not."""
+    buffer, num_bytes = [], 0
+    for placed in samples:
+        buffer.append(placed)
+        num_bytes += len(placed[1].content)
+        while len(buffer) > BUFFER_SAMPLES or num_bytes > BUFFER_BYTES:
             chosen = rng.randrange(len(buffer))
             buffer[chosen], buffer[-1] = buffer[-1], buffer[chosen]
-            held -= len(buffer[-1].sample.content)
+            num_bytes -= len(buffer[-1][1].content)
             yield buffer.pop()
     rng.shuffle(buffer)
     yield from buffer
 
 
-def _read_ahead(items: Iterator[Any], count: int) -> Iterator[Any]:
-    """Yield what an iterator yields, run in a thread of its own that is `count` items ahead."""
+def _read_ahead(items: Generator[Any], count: int) -> Generator[Any]:
+    """Run an iterator in its own daemon thread, `count` items ahead.
+
+    A hung server cannot block shutdown then.
+    """
     queue: Queue[tuple[Any, BaseException | None]] = Queue(count)
     stopping = threading.Event()
     end = object()
@@ -199,68 +296,35 @@ def _read_ahead(items: Iterator[Any], count: int) -> Iterator[Any]:
         stopping.set()
 
 
-class _Decoder:
-    """Decodes batches in threads, some ahead of the one that is used.
+class _DecodingPool(ThreadPoolExecutor):
+    """Threads that decode images, and hold few encoded bytes meanwhile."""
 
-    Attributes:
-        num_ahead: batches begun and not yet finished.
-    """
+    def __init__(self, num_threads: int):
+        super().__init__(num_threads)
+        self._decoding: deque[tuple[Future, int]] = deque()
+        self._num_bytes = 0
 
-    def __init__(self, image_size: int, num_threads: int, buffers: Buffers):
-        self._size, self._num_threads, self._buffers = image_size, num_threads, buffers
-        self._batches: deque[tuple[Batch, list[Future]]] = deque()
-        self._waiting: deque[tuple[Future, int]] = deque()
-        self._waiting_bytes = 0
+    def __exit__(self, *_: object) -> None:
+        self.shutdown(cancel_futures=True)
 
-    def __enter__(self) -> "_Decoder":
-        self._pool = ThreadPoolExecutor(self._num_threads)
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    @property
-    def num_ahead(self) -> int:
-        return len(self._batches)
-
-    def start(self, samples: Iterator[Placed], rows: slice) -> None:
-        """Take a batch of samples and begin to decode those of `rows`."""
-        count = rows.stop - rows.start
-        images = self._buffers.empty((count, self._size, self._size, 3))
-        labels, positions = np.empty(count, np.int64), np.empty(count, np.int64)
-        futures = []
-        for row, placed in enumerate(samples, -rows.start):
-            if 0 <= row < count:
-                labels[row], positions[row] = placed.sample.label, placed.position
-                futures.append(self._decode(placed, images[row]))
-        self._batches.append((Batch(images, labels, positions), futures))
-
-    def finish(self) -> Batch:
-        """Return the oldest batch."""
-        batch, futures = self._batches.popleft()
-        for future in futures:
+    def decode(self, sample: RawSample, image: np.ndarray) -> Future:
+        """Start to decode an image, after waiting while too many bytes are held."""
+        num_bytes = len(sample.content)
+        while self._decoding and self._num_bytes + num_bytes > PENDING_BYTES:
+            future, done = self._decoding.popleft()
             future.result()
-        return batch
-
-    def _decode(self, placed: Placed, image: np.ndarray) -> Future:
-        """Begin to decode an image once not too many bytes wait for it."""
-        num_bytes = len(placed.sample.content)
-        while self._waiting and self._waiting_bytes + num_bytes > PENDING_BYTES:
-            future, done = self._waiting.popleft()
-            future.result()
-            self._waiting_bytes -= done
-        future = self._pool.submit(_decode_into, placed, image)
-        self._waiting.append((future, num_bytes))
-        self._waiting_bytes += num_bytes
+            self._num_bytes -= done
+        future = self.submit(_decode_into, sample, image)
+        self._decoding.append((future, num_bytes))
+        self._num_bytes += num_bytes
         return future
 
 
-def _decode_into(placed: Placed, image: np.ndarray) -> None:
-    """Decode an image into uint8 RGB (H, W, 3), resized and cut as prep does."""
-    content, (height, width) = placed.sample.content, image_size_of(placed.sample.content)
+def _decode_into(sample: RawSample, image: np.ndarray) -> None:
+    """Decode an image into uint8 RGB (H, W, 3), resized and cropped as prep does."""
+    content = sample.content
+    height, width = image_size_of(content)
     try:
-        if height * width > MAX_PIXELS:
-            raise ImageError("too-many-pixels", f"{width} x {height}")
         if (height, width) == image.shape[:2] and content[:2] == b"\xff\xd8":
             simplejpeg.decode_jpeg(content, "RGB", buffer=image)
             return
@@ -268,6 +332,6 @@ def _decode_into(placed: Placed, image: np.ndarray) -> None:
             image[:] = to_square(content, len(image))
     except (ImageError, ValueError) as error:
         raise DatasetError(
-            f"{placed.tar}: sample {placed.sample.key[:80]!a} cannot be read ({error}).\n"
-            "prep leaves such images out and counts them: alexnet prep FOLDER DATASET"
+            f"{sample.tar}: sample {sample.key[:80]!a} cannot be read ({error}).",
+            hint="prep leaves such images out and counts them: alexnet prep FOLDER DATASET",
         ) from error

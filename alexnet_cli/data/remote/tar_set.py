@@ -1,33 +1,33 @@
-"""Where tars without an index come from: files, URLs, and commands where the user allows them."""
+"""Tars without an index: files, URLs, and commands where the user allows them."""
 
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from alexnet_cli.data.remote.files import RemoteFile, check_url, is_url, size_and_tag
-from alexnet_cli.data.remote.tar_stream import Source
+from alexnet_cli.data.remote.tar_stream import ByteSource
 from alexnet_cli.data.sources.labels import SPLITS
-from alexnet_cli.data.sources.webdataset import FILE
-from alexnet_cli.errors import DatasetError, MachineError, UsageError
+from alexnet_cli.data.sources.samples import FILE
+from alexnet_cli.errors import DatasetError, MachineError, UsageError, hint
 
 PIPE = "pipe:"
 MAX_TARS = 100_000
 NAME_IN_COMMAND = re.compile(r"[^\s/'\"|;&<>()=:]+\.tar(?!\w)")
-ENDING_SECONDS = 0.5  # that a command has to end after its last byte
+ENDING_SECONDS = 0.5  # given to a command to end after its last byte
 
 
 @dataclass(frozen=True, slots=True)
 class TarSet:
-    """Tars without our index, as the command line names them.
+    """Tars as the user names them.
 
     Attributes:
         pattern: a folder, a tar, or names and URLs with {000..099} for several.
         classes: a file with the name of each class.
-        allow_pipe: whether a name may be pipe: and a command.
+        allow_pipe: whether a name may be pipe: and a shell command.
     """
 
     pattern: str
@@ -41,8 +41,8 @@ class TarSet:
         """Return the tars in the order in which they are read.
 
         Raises:
-            UsageError: the pattern is none, or means a command that is not allowed.
-            DatasetError: it names nothing.
+            UsageError: if the pattern is not valid, or contains a command that is not allowed.
+            DatasetError: if it names no tar.
         """
         path = Path(self.pattern)
         if is_url(self.pattern) or self.pattern.startswith(PIPE):
@@ -60,7 +60,7 @@ class TarSet:
         return names
 
     def _expand(self) -> list[str]:
-        import braceexpand  # not webdataset's expand_urls, which puts in environment variables
+        import braceexpand  # not webdataset's expand_urls, which inserts environment variables
 
         try:
             names = list(islice(braceexpand.braceexpand(self.pattern), MAX_TARS + 1))
@@ -70,25 +70,23 @@ class TarSet:
             raise UsageError(f"{self.pattern}: more than {MAX_TARS} tars.")
         for name in names:
             if name.startswith(PIPE) and not self.allow_pipe:
-                raise UsageError(
-                    f"{name}: a command; nothing was run.\nTo let it run in a shell: --allow-pipe"
-                )
+                raise _command_refused(name)
             if is_url(name) and not name.startswith(PIPE):
                 check_url(name)
         return names
 
 
 def tar_name(name: str) -> str:
-    """Return a tar's own name; of a command, the last one in it that tells of a split."""
+    """Return a tar's own name; of a command, the last name in it that contains a split."""
     if name.startswith(PIPE):
-        sizes = [found for found in NAME_IN_COMMAND.findall(name) if FILE.fullmatch(found)]
-        if sizes:
-            return sizes[-1]
+        names = [found for found in NAME_IN_COMMAND.findall(name) if FILE.fullmatch(found)]
+        if names:
+            return names[-1]
     return name.rpartition("/")[2]
 
 
 def split_of(name: str) -> str:
-    """Return the split that a tar's name tells of; train if it tells of none."""
+    """Return the split in a tar's name; train if it contains none."""
     match = FILE.fullmatch(tar_name(name))
     return SPLITS[match["split"]] if match else "train"
 
@@ -96,7 +94,7 @@ def split_of(name: str) -> str:
 def tar_size_and_tag(name: str) -> tuple[int | None, str]:
     """Return a tar's size in bytes, and a text that changes with its content, without reading it.
 
-    The size is None, or the text empty, where it is unknown; of a command both are.
+    The size is None and the text empty where they are unknown, as for a command.
 
     Raises:
         DatasetError: if the tar does not exist.
@@ -114,38 +112,36 @@ def tar_size_and_tag(name: str) -> tuple[int | None, str]:
 
 
 @contextmanager
-def open_tar(name: str, *, allow_pipe: bool) -> Iterator[Source]:
-    """Open a tar for one pass.
+def open_tar(name: str, *, allow_pipe: bool) -> Iterator[ByteSource]:
+    """Open a tar to be read once.
 
     Raises:
-        MachineError: the disk, the network or the command fails.
+        MachineError: if the disk, the network or the command fails.
     """
     if name.startswith(PIPE):
         with _command(name, allow_pipe) as source:
             yield source
-    elif is_url(name):
-        with RemoteFile(name) as source:
-            yield source
     else:
-        with Path(name).open("rb") as source:
+        with closing(RemoteFile(name)) if is_url(name) else Path(name).open("rb") as source:
             yield source
 
 
 @contextmanager
-def _command(name: str, allow_pipe: bool) -> Iterator[Source]:
+def _command(name: str, allow_pipe: bool) -> Iterator[ByteSource]:
     if not allow_pipe:
-        raise UsageError(f"{name}: a command; nothing was run.")
+        raise _command_refused(name)
     from webdataset.gopen import gopen_pipe
 
     pipe = gopen_pipe(name, "rb", 1 << 16)
     try:
         yield pipe
         pipe.close()
-    except (OSError, DatasetError) as error:
+    except (OSError, DatasetError, MachineError) as error:
         if failed := _exit_code(pipe.proc):
             raise MachineError(
-                f"{name}: the command failed, exit code {failed}.\n"
-                "Nothing of its tar is kept. Run the same command again to go on."
+                f"{name}: the command failed, exit code {failed}.",
+                kept="Nothing of its tar is kept.",
+                hint="Run the same command again to continue.",
             ) from error
         raise
     finally:
@@ -154,8 +150,12 @@ def _command(name: str, allow_pipe: bool) -> Iterator[Source]:
         pipe.proc.wait()
 
 
+def _command_refused(name: str) -> UsageError:
+    return UsageError(f"{name}: a command; nothing was run.", hint=hint("allow_pipe"))
+
+
 def _exit_code(process: subprocess.Popen) -> int:
-    """Return what a command ended with; 0 of one that did well or still runs."""
+    """Return the exit code of a command; 0 if it still runs."""
     with suppress(subprocess.TimeoutExpired):
         return process.wait(ENDING_SECONDS)
     return 0

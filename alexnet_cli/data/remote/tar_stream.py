@@ -1,92 +1,131 @@
-"""The images and notes of a tar that others made, read once from its first byte to its last.
+"""The samples of a tar that others made, read once from its first byte to its last.
 
 webdataset reads a member before it looks at its size, and takes a damaged header for the end of a
-tar. Here sizes come first, and only blocks of zeros up to the last byte are an end. Nothing is
-extracted, and members of other kinds (.pkl, .pyd, links, ...) are passed over unread.
+tar. Here sizes come first, and only zeros up to the last byte are an end. Nothing is extracted, and
+members of other kinds (.pkl, .pyd, links, ...) are skipped.
 """
 
 import hashlib
+import io
+import sys
 import tarfile
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from alexnet_cli.errors import DatasetError
-
-IMAGES = ("jpg", "jpeg", "png", "webp")
-NOTES = ("cls", "json", "txt")
-MAX_PICTURE_BYTES = 1 << 24
-MAX_NOTE_BYTES = 1 << 20
-HEADER_BYTES = 1 << 20  # that a member's headers may have
-BUFFER_BYTES = 1 << 16
-_EXTENDED = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
+from alexnet_cli.data.sources.labels import MAX_CLASSES
+from alexnet_cli.data.sources.samples import (
+    IMAGES,
+    MAX_IMAGE_BYTES,
+    MAX_NOTE_BYTES,
+    NOTES,
+    key_and_extension,
+    read_notes,
 )
+from alexnet_cli.errors import DatasetError, MachineError
+from alexnet_cli.io.tar import DamagedTarError, read_members
+
+BUFFER_BYTES = 1 << 16
 
 
-class Source(Protocol):
-    """Bytes in their order; none mean the end."""
+class ByteSource(Protocol):
+    """Bytes in their order."""
 
     def read(self, count: int) -> bytes:
-        """Return at most `count` bytes."""
+        """Return at most `count` bytes; none at the end."""
 
 
-def key_and_extension(name: str) -> tuple[str, str]:
-    """Split a member's name at its first dot, as webdataset does."""
-    folder, slash, base = name.rpartition("/")
-    stem, _, extension = base.partition(".")
-    return folder + slash + stem, extension.lower()
-
-
-class TarStream:
-    """One tar from a source.
+@dataclass(frozen=True, slots=True)
+class RawSample:
+    """An encoded image with its label.
 
     Attributes:
-        digest: SHA-256 of the bytes read so far; of the whole tar after the last member.
-        num_bytes: how many they are.
+        tar, key: where it is.
+        wnid: the WordNet ID in its name or notes, if there is one.
     """
 
-    def __init__(self, source: Source, name: str):
-        self.name, self.digest, self.num_bytes = name, hashlib.sha256(), 0
-        self._source, self._may_read, self._in_members = source, 0, True
+    tar: str
+    key: str
+    content: bytes
+    label: int
+    wnid: str | None
+
+
+def read_samples(tar: "TarStream") -> Iterator[RawSample]:
+    """Yield the samples of a tar; those without an image are skipped.
+
+    Raises:
+        InputError: if the tar is damaged, or a sample has no label that a class can have.
+        MachineError: if the disk or the network fails.
+    """
+    from webdataset.tariterators import group_by_keys  # loads torch, two seconds
+
+    members = ({"fname": name, "data": data, "__url__": ""} for name, data in tar.members())
+    try:
+        for group in group_by_keys(members):
+            image = next((extension for extension in group if extension in IMAGES), None)
+            if image is not None:
+                yield _sample(tar.name, group, image)
+    except ValueError as error:
+        why = str(error).partition(" {")[0].partition(" dict_keys")[0][:120]
+        raise DatasetError(f"{tar.name}: {why!a}.") from error
+
+
+def _sample(tar: str, group: dict, image: str) -> RawSample:
+    key = group["__key__"]
+    where = f"{tar}: {key[:80]!a}"
+    notes = read_notes(group, f"{key}.{image}", where)
+    if notes.label is None:
+        raise DatasetError(f"{where}: no label in .cls, .json or .txt.")
+    if not 0 <= notes.label < MAX_CLASSES:
+        raise DatasetError(f"{where}: label {notes.label}; labels are 0..{MAX_CLASSES - 1}.")
+    return RawSample(tar, key, group[image], notes.label, notes.wnid)
+
+
+class TarStream(io.RawIOBase):
+    """One tar, read once from its first byte to its last.
+
+    Attributes:
+        digest: SHA-256 of the bytes read; of the whole tar after the last member.
+    """
+
+    def __init__(self, source: ByteSource, name: str):
+        super().__init__()
+        self.name, self.digest, self._source = name, hashlib.sha256(), source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            content = self._source.read(len(buffer))
+        except OSError as error:  # not of the tar
+            raise MachineError(f"{self.name}: {error.strerror or error}.") from error
+        buffer[: len(content)] = content
+        self.digest.update(content)
+        return len(content)
 
     def members(self) -> Iterator[tuple[str, bytes]]:
         """Yield name and content of the images and notes.
 
         Raises:
-            DatasetError: the tar is cut or damaged, or a member is sparse or too large.
+            DatasetError: if the tar is cut or damaged, or a member is sparse or too large.
         """
+        file: Any = _ForwardFile(io.BufferedReader(self, BUFFER_BYTES))
         try:
-            self._may_read = HEADER_BYTES
-            tar = tarfile.open(  # noqa: SIM115 - the source is not ours to close
-                fileobj=self, mode="r|", bufsize=BUFFER_BYTES, tarinfo=_Header
-            )
-            while (member := tar.next()) is not None:
-                self._may_read = self.num_bytes + member.size + HEADER_BYTES
+            for member in read_members(file, end=sys.maxsize):
                 if member.isreg() and self._is_wanted(member):
-                    yield member.name, tar.extractfile(member).read()
-                tar.members.clear()
-            self._check_end(tar)
-        except tarfile.TarError as error:
-            raise self._damaged(str(error)) from error
-
-    def read(self, count: int) -> bytes:
-        """Return bytes for tarfile; it must not go on for ever where a tar lies about itself."""
-        content = self._source.read(count)
-        self.num_bytes += len(content)
-        self.digest.update(content)
-        if self._in_members and not content:
-            raise self._damaged("it ends early")
-        if self._in_members and self.num_bytes > self._may_read + BUFFER_BYTES:
-            raise self._damaged("a header without end")
-        return content
+                    file.seek(member.offset_data)
+                    yield member.name, file.read(member.size)
+        except DamagedTarError as error:
+            raise DatasetError(f"{self.name}: {error}.") from error
+        while content := file.read(BUFFER_BYTES):
+            if content.strip(b"\0"):
+                raise DatasetError(f"{self.name}: cut or damaged: zeros in place of a header.")
 
     def _is_wanted(self, member: tarfile.TarInfo) -> bool:
         _, extension = key_and_extension(member.name)
-        limit = MAX_PICTURE_BYTES if extension in IMAGES else MAX_NOTE_BYTES
+        limit = MAX_IMAGE_BYTES if extension in IMAGES else MAX_NOTE_BYTES
         if extension not in IMAGES + NOTES:
             return False
         if member.issparse() or member.size > limit:
@@ -94,30 +133,24 @@ class TarStream:
             raise DatasetError(f"{self.name}: {member.name[:80]!a} is {what} read.")
         return True
 
-    def _check_end(self, tar: tarfile.TarFile) -> None:
-        """Read on to the last byte: there must be nothing but zeros."""
-        self._in_members = False
-        while content := tar.fileobj.read(BUFFER_BYTES):
-            if content.strip(b"\0"):
-                raise self._damaged("zeros in place of a header")
 
-    def _damaged(self, why: str) -> DatasetError:
-        return DatasetError(f"{self.name}: cut, damaged or compressed at {self.num_bytes}: {why}.")
+class _ForwardFile:
+    """What tarfile needs of a file, without going back."""
 
+    def __init__(self, file: io.BufferedReader):
+        self._file, self._position = file, 0
 
-class _Header(tarfile.TarInfo):
-    """A header that is no end of a tar unless it is all zeros."""
+    def read(self, count: int) -> bytes:
+        content = self._file.read(count)
+        self._position += len(content)
+        return content
 
-    @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_Header":
-        try:
-            header = super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(str(error)) from error
-        if header.type == tarfile.GNUTYPE_SPARSE:
-            raise tarfile.ReadError(f"{header.name[:80]!a} is sparse")
-        if header.type in _EXTENDED and header.size > HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {header.size} bytes")
-        return header
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> None:
+        if position < self._position:
+            raise tarfile.StreamError("a member before the one that was read")
+        while position > self._position:
+            if not self.read(min(position - self._position, BUFFER_BYTES)):
+                return

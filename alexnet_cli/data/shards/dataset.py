@@ -1,35 +1,43 @@
 """A prepared dataset on disk: index.json, a compact sample index, and shards read by position.
 
 DATASET/index.json            what was made, from what, and every file's size and SHA-256
-DATASET/train.samples.npy     one row a sample: where its JPEG lies, label, number (SAMPLE_DTYPE)
+DATASET/train.samples.npy     one row per sample: position of its JPEG, label, number (SAMPLE_DTYPE)
 DATASET/train-000000.tar ...  plain WebDataset tars
 DATASET/rejected.csv          source, reason, detail of every image that is not in them
 DATASET/pixel_stats.npz       written by `alexnet pca`
-DATASET/train-FINGERPRINT.raw decoded images, written by `alexnet train --cache raw`
+DATASET/train-FINGERPRINT.raw decoded images, a cache that training can use
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from alexnet_cli.data.shards.files import ShardFiles, shard_faults
-from alexnet_cli.data.shards.images import ShardImages, repair_advice
-from alexnet_cli.data.shards.index import INDEX_NAME, FileRecord, Index, Shard, read_index
-from alexnet_cli.data.shards.raw_images import RawCache, RawImages
+from alexnet_cli.data.pixel_stats import load_pixel_stats
+from alexnet_cli.data.shards.images import RawImages, ShardImages
+from alexnet_cli.data.shards.index import (
+    INDEX_NAME,
+    FileRecord,
+    Index,
+    Shard,
+    SplitIndex,
+    read_index,
+)
 from alexnet_cli.data.shards.tar_layout import BLOCK
-from alexnet_cli.data.sources.devkit import ImageClass
-from alexnet_cli.errors import DatasetError
+from alexnet_cli.errors import DatasetError, hint, on_one_line
+from alexnet_cli.io.thread_map import thread_map
 from alexnet_cli.recipes.recipe import Recipe
+from alexnet_cli.types import ImageClass, PixelStats
 
-_OLDER_FIELDS = [
-    ("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("label", "<u4"), ("number", "<u4")
-]  # fmt: skip
-OLDER_SAMPLE_DTYPE = np.dtype(_OLDER_FIELDS)
-SAMPLE_DTYPE = np.dtype([*_OLDER_FIELDS, ("crc32", "<u4")])  # crc32 of the JPEG
+SAMPLE_DTYPE = np.dtype([
+    ("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("label", "<u4"), ("number", "<u4"),
+    ("crc32", "<u4"),  # of the JPEG
+])  # fmt: skip
 MAX_NAMED = 3  # faults in one message
+NUM_THREADS = 16  # that check shards; on a network disk each waits for its answer
 
 
 @dataclass(slots=True)
@@ -38,8 +46,8 @@ class Split:
 
     Attributes:
         samples: SAMPLE_DTYPE rows in stored order.
-        fetch: called with the number of a shard that may not be there yet.
-        raw: the decoded images, where they are cached.
+        fetch: called with a shard that may not be in the cache yet.
+        raw: the decoded images, if they are cached.
         jpegs: reads the samples of the shards.
     """
 
@@ -48,13 +56,12 @@ class Split:
     shards: tuple[Shard, ...]
     samples: np.ndarray
     image_size: int
-    fetch: Callable[[int], None] | None = None
-    raw: RawCache | None = None
+    fetch: Callable[[Shard], None] | None = None
+    raw: RawImages | None = None
     jpegs: ShardImages = field(init=False)
 
     def __post_init__(self) -> None:
-        files = ShardFiles(self.folder, self.shards)
-        self.jpegs = ShardImages(self.name, files, is_fetched=self.fetch is not None)
+        self.jpegs = ShardImages(self.name, self.folder, self.shards, self.fetch is not None)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -68,38 +75,24 @@ class Split:
         """Return the WebDataset keys in stored order."""
         return [f"{self.name}-{number:08d}" for number in self.samples["number"].tolist()]
 
-    def make_ready(self, positions: np.ndarray) -> None:
-        """Fetch the shards of some samples, where they may not be there yet.
-
-        Raises:
-            DatasetError: a shard is not at its URL, or not the one that was indexed.
-            MachineError: the network or the disk fails.
-        """
+    def fetch_shards_of(self, positions: np.ndarray) -> None:
+        """Fetch the shards of some samples, if they are not in the cache yet."""
         if self.fetch and not self.raw:
             for shard in np.unique(self.samples["shard"][positions]).tolist():
-                self.fetch(shard)
+                self.fetch(self.shards[shard])
 
     @property
     def images(self) -> ShardImages | RawImages:
         """What reads the images of `rows`, in any thread or process."""
-        return self.raw.images if self.raw else self.jpegs
+        return self.raw or self.jpegs
 
     def rows(self, positions: np.ndarray) -> np.ndarray:
         """Return what `images` needs to read some samples, one row for each."""
-        return self.raw.rows(positions) if self.raw else self.samples[positions]
+        return (self.raw.rows if self.raw else self.samples)[positions]
 
     def jpeg(self, position: int) -> bytes:
-        """Return one sample's JPEG bytes, those that prep wrote: their CRC-32 is compared.
-
-        Raises:
-            DatasetError: they are others; datasets of earlier versions know no CRC-32.
-            MachineError: the disk fails, or the shard changed after it was first read.
-        """
+        """Return the JPEG of one sample."""
         return self.jpegs.jpeg(self.samples[position].item())
-
-    def where(self, position: int) -> str:
-        """Return shard and key of one sample, for messages."""
-        return self.jpegs.where(self.samples[position].item())
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,38 +100,40 @@ class Dataset:
     """An opened dataset.
 
     Attributes:
-        folder: where its files lie, pixel_stats.npz among them.
-        origin: the URL or the tars that it was opened by; empty for a folder.
-        streamed: whether its splits are `StreamSplit`s.
+        folder: where its files are, pixel_stats.npz among them.
+        name: the folder, URL or tars that it was opened from.
+        splits: `Split`s, or `StreamSplit`s if it is streamed.
     """
 
     folder: Path
     classes: tuple[ImageClass, ...]
-    splits: dict[str, Split]
+    splits: dict[str, Any]
     image_size: int
     fingerprint: str
-    origin: str = ""
+    name: str
     streamed: bool = False
 
-    @property
-    def name(self) -> str:
-        """What the user called it."""
-        return self.origin or str(self.folder)
+    def load_pixel_stats(self) -> PixelStats:
+        """Read pixel_stats.npz."""
+        make = hint("pca_of_tars", tars=self.name) if self.streamed else None
+        return load_pixel_stats(
+            self.folder, self.fingerprint, make or f"Make it: alexnet pca {self.name}"
+        )
 
     def check_crop(self, recipe: Recipe) -> None:
         """Raise a DatasetError if the images are smaller than the recipe's crops."""
         if recipe.crop_size > self.image_size:
             raise DatasetError(
                 f"{self.name} has images of {self.image_size} pixels; recipe {recipe.name} "
-                f"cuts crops of {recipe.crop_size}.\n"
-                "Make larger ones: alexnet prep SOURCE --size 256"
+                f"cuts crops of {recipe.crop_size}.",
+                hint=hint("prep_larger", size=256),
             )
 
     def split(self, name: str) -> Split:
         """Return a split that has samples.
 
         Raises:
-            DatasetError: there is none of that name, or it is empty.
+            DatasetError: if there is no such split, or it is empty.
         """
         split = self.splits.get(name)
         if split is None or not len(split):
@@ -151,17 +146,29 @@ def open_dataset(folder: Path) -> Dataset:
     """Open a folder made by `alexnet prep`, checking that every shard is there with its size.
 
     Raises:
-        DatasetError: index, sample index and shards do not fit together.
+        DatasetError: if index, sample index and shards do not fit together.
     """
     index = read_index(folder)
-    size = index.options["size"]
     samples = {name: read_samples(folder, name, index) for name in index.splits}
     _check_shards(folder, index, samples)
+    return dataset_of(folder, index, samples)
+
+
+def dataset_of(
+    folder: Path,
+    index: Index,
+    samples: dict[str, np.ndarray],
+    url: str = "",
+    fetch: Callable[[Shard], None] | None = None,
+) -> Dataset:
+    """Return the dataset of an index and the sample index of each split."""
+    size = index.options["size"]
     splits = {
-        name: Split(name, folder, split.shards, samples[name], size)
+        name: Split(name, folder, split.shards, samples[name], size, fetch)
         for name, split in index.splits.items()
     }
-    return Dataset(folder, index.classes, splits, size, index.fingerprint())
+    name = url or str(folder)
+    return Dataset(folder, index.classes, splits, size, index.fingerprint(), name)
 
 
 def _check_shards(folder: Path, index: Index, samples: dict[str, np.ndarray]) -> None:
@@ -173,7 +180,41 @@ def _check_shards(folder: Path, index: Index, samples: dict[str, np.ndarray]) ->
     if faults:
         more = f"; {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
         shown = "; ".join(faults[:MAX_NAMED])
-        raise DatasetError(f"{folder / shown}{more}.\n{repair_advice(folder)}")
+        raise DatasetError(f"{folder / shown}{more}.", hint=hint("repair_dataset", folder=folder))
+
+
+def shard_faults(
+    folder: Path, split: str, shards: Sequence[Shard], samples: np.ndarray
+) -> list[str]:
+    """Return one text per shard that is missing, has another size or begin, or is not in the index.
+
+    Args:
+        samples: rows of the sample index, in stored order.
+    """
+    ends = np.cumsum([shard.num_samples for shard in shards], dtype=np.int64).tolist()
+    firsts = [
+        samples[end - shard.num_samples :][:1] for shard, end in zip(shards, ends, strict=True)
+    ]
+    pairs = list(zip(shards, firsts, strict=True))
+    faults = thread_map(lambda pair: _shard_fault(folder, split, *pair), pairs, NUM_THREADS)
+    known = {shard.name for shard in shards}
+    extra = sorted({path.name for path in folder.glob(f"{split}-*.tar")} - known)
+    return [*filter(None, faults), *(f"{name}: {INDEX_NAME} does not know it" for name in extra)]
+
+
+def _shard_fault(folder: Path, split: str, shard: Shard, first: np.ndarray) -> str:
+    path = folder / shard.name
+    found = path.stat().st_size if path.is_file() else None
+    if found != shard.num_bytes:
+        what = "missing" if found is None else f"{found} bytes"
+        return f"{shard.name}: {what}, {INDEX_NAME} says {shard.num_bytes}"
+    if not shard.num_samples:
+        return ""
+    with path.open("rb", buffering=0) as file:
+        file.seek(int(first["offset"][0]) - BLOCK)
+        name = file.read(BLOCK)[:100].rstrip(b"\0").decode("latin-1")
+    expected = f"{split}-{first['number'][0]:08d}.jpg"
+    return "" if name == expected else f"{shard.name}: begins with {name!a}, not {expected}"
 
 
 def samples_name(split: str) -> str:
@@ -182,44 +223,40 @@ def samples_name(split: str) -> str:
 
 
 def read_samples(folder: Path, name: str, index: Index) -> np.ndarray:
-    """Return the sample index of a split: SAMPLE_DTYPE, without crc32 in earlier datasets.
+    """Return the sample index of a split: SAMPLE_DTYPE (N,).
 
     Raises:
-        DatasetError: it is missing, changed, or does not fit the shards.
+        DatasetError: if it is missing, changed, or does not fit the shards.
     """
-    path, split = folder / samples_name(name), index.splits[name]
-    remedy = f"Make it again from the shards: alexnet verify {folder} --rebuild"
+    path = folder / samples_name(name)
     try:
         content = path.read_bytes()
-        record = index.files.get(path.name)
-        if record not in (None, FileRecord.of(content)):
-            raise DatasetError(
-                f"{path}: changed since prep wrote it; its size or SHA-256 is not the one in "
-                f"{INDEX_NAME}.\n{remedy}"
-            )
-        samples = np.load(io.BytesIO(content), allow_pickle=False)
-    except DatasetError:
-        raise
+        if index.files.get(path.name) != FileRecord.of(content):
+            fault = f"changed since prep wrote it; its size or SHA-256 differs from {INDEX_NAME}"
+        else:
+            samples = np.load(io.BytesIO(content), allow_pickle=False)
+            fault = _samples_fault(samples, index.splits[name], len(index.classes))
     except Exception as error:  # numpy raises many kinds on a damaged header
-        raise DatasetError(f"{path}: damaged or missing ({error}).\n{remedy}") from error
-    if samples.size != split.written:
-        raise DatasetError(
-            f"{path}: {samples.size} samples, {INDEX_NAME} says {split.written}.\n{remedy}"
-        )
-    known = samples.dtype in (SAMPLE_DTYPE, OLDER_SAMPLE_DTYPE) and samples.ndim == 1
-    if not known or not _rows_fit(samples, split.shards, len(index.classes)):
-        raise DatasetError(f"{path}: its rows do not fit the shards.\n{remedy}")
+        raise _damaged(path, f"damaged or missing ({on_one_line(str(error))})") from error
+    if fault:
+        raise _damaged(path, fault)
     return samples
 
 
-def _rows_fit(samples: np.ndarray, shards: tuple[Shard, ...], num_classes: int) -> bool:
-    """Return whether the rows follow the shards, each inside its own, with labels of classes."""
-    num_samples = [shard.num_samples for shard in shards]
-    if sum(num_samples) != len(samples):
-        return False
-    num_bytes = np.repeat(np.array([s.num_bytes for s in shards], np.uint64), num_samples)
-    if not np.array_equal(samples["shard"], np.repeat(np.arange(len(shards)), num_samples)):
-        return False
-    offsets, lengths = samples["offset"], samples["length"]  # their sum may be beyond 64 bits
-    inside = (offsets >= BLOCK) & (offsets <= num_bytes) & (lengths <= num_bytes - offsets)
-    return bool(inside.all() and (samples["label"] < num_classes).all())
+def _damaged(path: Path, fault: str) -> DatasetError:
+    return DatasetError(f"{path}: {fault}.", hint=hint("rebuild_samples", folder=path.parent))
+
+
+def _samples_fault(samples: np.ndarray, split: SplitIndex, num_classes: int) -> str:
+    """Return what is wrong unless the rows follow the shards, each inside its own."""
+    if samples.size != split.written:
+        return f"{samples.size} samples, {INDEX_NAME} says {split.written}"
+    num_samples = [shard.num_samples for shard in split.shards]
+    if samples.dtype == SAMPLE_DTYPE and samples.shape == (sum(num_samples),):
+        num_bytes = np.repeat(np.array([s.num_bytes for s in split.shards], np.uint64), num_samples)
+        in_order = samples["shard"] == np.repeat(np.arange(len(num_samples)), num_samples)
+        offsets, lengths = samples["offset"], samples["length"]  # their sum may exceed 64 bits
+        inside = (offsets >= BLOCK) & (offsets <= num_bytes) & (lengths <= num_bytes - offsets)
+        if (in_order & inside & (samples["label"] < num_classes)).all():
+            return ""
+    return "its rows do not fit the shards"

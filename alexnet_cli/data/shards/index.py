@@ -6,13 +6,13 @@ import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from alexnet_cli.data.sources.devkit import ImageClass
-from alexnet_cli.errors import DatasetError
+from alexnet_cli.errors import DatasetError, Hint, hint, on_one_line
 from alexnet_cli.io.atomic import write_bytes
+from alexnet_cli.types import ImageClass
 
 FORMAT = 1
 INDEX_NAME = "index.json"
-INDEX_COPY = ".index.json"  # its bytes once more, for the day it is lost
+INDEX_COPY = ".index.json"  # a copy that replaces a lost or damaged index
 REJECTED_NAME = "rejected.csv"
 MAX_SIDE = 4096  # pixels
 MAX_COUNT = 1 << 50
@@ -21,7 +21,7 @@ _PLAIN_NAME = re.compile(r"[a-z]+(-\d{6,}\.tar)?")
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One tar as the index knows it."""
+    """The record of one tar."""
 
     name: str
     num_samples: int
@@ -31,7 +31,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A file beside the shards as the index knows it."""
+    """The record of a file beside the shards."""
 
     num_bytes: int
     sha256: str
@@ -52,7 +52,7 @@ class SplitIndex:
     shards: tuple[Shard, ...]
 
     def counts(self) -> dict[str, int]:
-        """Return found, written, rejected and the number of shards, as commands report them."""
+        """Return the counts that commands report."""
         return {
             "found": self.found,
             "written": self.written,
@@ -67,8 +67,8 @@ class Index:
 
     Attributes:
         options: what prep was asked for (size, quality, shard size, seed, ...).
-        source: the release's layout and fingerprint.
-        files: sample indexes and rejected.csv by name; empty in datasets of earlier versions.
+        source: the layout and fingerprint of the source.
+        files: sample indexes and rejected.csv by name.
     """
 
     options: dict
@@ -81,7 +81,7 @@ class Index:
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with any image, label or class."""
-        content = [asdict(entry) for entry in self.classes]
+        content: list[object] = [asdict(entry) for entry in self.classes]
         content += [s.sha256 for split in self.splits.values() for s in split.shards]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
@@ -101,30 +101,31 @@ def read_index(folder: Path, name: str = INDEX_NAME) -> Index:
     """Read and check DATASET/index.json, or its copy.
 
     Raises:
-        DatasetError: it is missing, damaged, edited, or of a newer format.
+        DatasetError: if it is missing, damaged, edited, or of a newer format.
     """
     path = folder / name
     if not path.is_file():
         if (folder / INDEX_COPY).is_file():
-            raise DatasetError(f"{path}: missing.\n{_remedy(folder)}")
+            raise DatasetError(f"{path}: missing.", hint=_remedy(folder))
         raise DatasetError(
-            f"{folder}: no {INDEX_NAME}, so no dataset. Make one: alexnet prep SOURCE {folder}"
+            f"{folder}: no {INDEX_NAME}, so no dataset.",
+            hint=f"Make one: alexnet prep SOURCE {folder}",
         )
     try:
         content = json.loads(path.read_text())
         if content["format"] > FORMAT:
             raise DatasetError(
-                f"{path}: format {content['format']}, made by {content['tool']}. Update alexnet."
+                f"{path}: format {content['format']}, made by {content['tool']}.",
+                hint="Update alexnet.",
             )
         index = _parse_index(content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DatasetError(f"{path}: damaged ({error}).\n{_remedy(folder)}") from error
-    checksum = content.pop("checksum", None)  # earlier versions wrote none
-    whole = checksum in (None, _checksum(content))
-    if index.fingerprint() != content.get("fingerprint") or not whole:
+        why = on_one_line(str(error))
+        raise DatasetError(f"{path}: damaged ({why}).", hint=_remedy(folder)) from error
+    if content.pop("checksum", None) != _checksum(content):
         raise DatasetError(
-            f"{path}: edited since it was written; its fingerprint no longer fits.\n"
-            f"{_remedy(folder)}"
+            f"{path}: edited since it was written; its checksum does not match.",
+            hint=_remedy(folder),
         )
     return index
 
@@ -133,35 +134,29 @@ def _checksum(content: dict) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _remedy(folder: Path) -> str:
+def _remedy(folder: Path) -> str | Hint:
     if (folder / INDEX_COPY).is_file():
-        return f"Put its copy back: alexnet verify {folder} --rebuild"
+        return hint("restore_index", folder=folder)
     return f"Remove {folder} and run alexnet prep again."
 
 
 def _parse_index(content: dict) -> Index:
+    """Return the index in a JSON object; raises ValueError, KeyError or TypeError if it is none."""
     splits = {
         name: SplitIndex(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
         for name, split in content["splits"].items()
     }
     classes = tuple(ImageClass(**entry) for entry in content["classes"])
-    files = {name: FileRecord(**entry) for name, entry in content.get("files", {}).items()}
-    index = Index(
-        content["options"], content["source"], classes, splits, content["tool"], files=files
-    )
-    _check_values(index)
-    return index
-
-
-def _check_values(index: Index) -> None:
-    """Raise a ValueError for a name that leads elsewhere or a number that cannot be one."""
-    shards = [shard for split in index.splits.values() for shard in split.shards]
-    names = [*index.splits, *(shard.name for shard in shards)]
-    if bad := [name for name in names if not _PLAIN_NAME.fullmatch(name)]:
-        raise ValueError(f"{bad[0]!a} is no file name of prep's")
-    sizes = [(1, MAX_SIDE, index.options["size"])]
-    sizes += [(0, MAX_COUNT, number) for s in shards for number in (s.num_samples, s.num_bytes)]
-    sizes += [(0, MAX_COUNT, split.written) for split in index.splits.values()]
+    files = {name: FileRecord(**entry) for name, entry in content["files"].items()}
+    shards = [shard for split in splits.values() for shard in split.shards]
+    for name in (*splits, *(shard.name for shard in shards)):
+        if not _PLAIN_NAME.fullmatch(name):
+            raise ValueError(f"{name!a} is no file name of prep's")
+    counts = [n for shard in shards for n in (shard.num_samples, shard.num_bytes)]
+    counts += [split.written for split in splits.values()]
+    sizes = [(1, MAX_SIDE, content["options"]["size"]), *((0, MAX_COUNT, n) for n in counts)]
     for low, high, number in sizes:
         if type(number) is not int or not low <= number <= high:
             raise ValueError(f"{number!a} is no size or count")
+    origin = content["options"], content["source"]
+    return Index(*origin, classes, splits, content["tool"], files=files)

@@ -1,13 +1,12 @@
-"""One shard against its record: size and SHA-256, and on request every image decoded."""
+"""One shard compared with its record: size and SHA-256, and on request every image decoded."""
 
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import simplejpeg
@@ -20,11 +19,11 @@ MAX_DAMAGED = 5  # samples of a shard that are shown; the others are counted
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something in a dataset that is not as it was recorded.
+    """Something in a dataset that differs from its record.
 
     Attributes:
         file: its name in the dataset's folder.
-        key: of the sample; empty if it is the file as a whole.
+        key: of the sample; empty if the finding is about the whole file.
     """
 
     file: str
@@ -40,12 +39,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class AuditTask:
-    """One shard to look at.
+    """One shard to compare with its record.
 
     Attributes:
-        rows: its rows of the sample index, whose images are decoded; none to compare hashes only.
+        rows: its rows of the sample index, whose images are decoded; None to compare hashes only.
         image_size: height and width of every image in pixels.
-        read_ahead: whether a core is free for reading while this one hashes.
     """
 
     folder: Path
@@ -53,15 +51,14 @@ class AuditTask:
     shard: Shard
     rows: np.ndarray | None
     image_size: int
-    read_ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ShardAudit:
-    """What was found out about one shard.
+    """The findings about one shard.
 
     Attributes:
-        sha256: of the bytes that are there; empty if they cannot be read.
+        sha256: of the bytes in the file; empty if they cannot be read.
     """
 
     name: str
@@ -74,15 +71,14 @@ def audit_shard(task: AuditTask, is_stopping: Callable[[], bool] = lambda: False
     """Compare one shard with its record.
 
     Args:
-        is_stopping: asked between pieces of the file; the rest is then not looked at.
+        is_stopping: called between pieces of the file; True ends the comparison.
     """
     shard, path = task.shard, task.folder / task.shard.name
     try:
         with path.open("rb", buffering=0) as file:
-            sha256, num_bytes = _hash(file, task.read_ahead, is_stopping)
+            sha256, num_bytes = _hash(file, is_stopping)
             findings = _compare(shard, sha256, num_bytes)
-            if task.rows is not None:
-                findings += _decode_all(task, file, is_stopping)
+            findings += _decode_all(task, file, is_stopping)
             return ShardAudit(shard.name, sha256, num_bytes, findings)
     except FileNotFoundError:
         finding = Finding(shard.name, "", "the file", f"{shard.num_bytes} bytes", "no such file")
@@ -100,41 +96,21 @@ def _compare(shard: Shard, sha256: str, num_bytes: int) -> list[Finding]:
     ]
 
 
-def _hash(file: BinaryIO, read_ahead: bool, is_stopping: Callable[[], bool]) -> tuple[str, int]:
+def _hash(file: FileIO, is_stopping: Callable[[], bool]) -> tuple[str, int]:
     """Return SHA-256 and size of a file."""
-    digest, num_bytes = hashlib.sha256(), 0
+    digest, num_bytes, buffer = hashlib.sha256(), 0, memoryview(bytearray(HASHED_BYTES))
     if hasattr(os, "posix_fadvise"):  # not on macOS
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-    for part in _parts_ahead(file) if read_ahead else _parts(file):
-        if is_stopping():
-            break
-        digest.update(part)
-        num_bytes += len(part)
+    while not is_stopping() and (count := file.readinto(buffer)):
+        digest.update(buffer[:count])
+        num_bytes += count
     return digest.hexdigest(), num_bytes
 
 
-def _parts(file: BinaryIO) -> Iterator[memoryview]:
-    buffer = memoryview(bytearray(HASHED_BYTES))
-    while count := file.readinto(buffer):
-        yield buffer[:count]
-
-
-def _parts_ahead(file: BinaryIO) -> Iterator[memoryview]:
-    """Read each part while the one before it is being hashed."""
-    buffers = [memoryview(bytearray(HASHED_BYTES)) for _ in range(2)]
-    with ThreadPoolExecutor(1) as reader:
-        count = file.readinto(buffers[0])
-        while count:
-            following = reader.submit(file.readinto, buffers[1])
-            yield buffers[0][:count]
-            count = following.result()
-            buffers.reverse()
-
-
-def _decode_all(task: AuditTask, file: BinaryIO, is_stopping: Callable[[], bool]) -> list[Finding]:
-    """Return the first images that do not decode as recorded, and how many more there are."""
+def _decode_all(task: AuditTask, file: FileIO, is_stopping: Callable[[], bool]) -> list[Finding]:
+    """Return the first images that do not decode as recorded, and the number of the others."""
     findings = []
-    for row in task.rows:
+    for row in () if task.rows is None else task.rows:
         if is_stopping():
             break
         file.seek(int(row["offset"]))
@@ -149,7 +125,7 @@ def _decode_all(task: AuditTask, file: BinaryIO, is_stopping: Callable[[], bool]
 
 
 def _fault(jpeg: bytes, crc32: int, side: int) -> tuple[str, str, str] | None:
-    """Return what is wrong with an image, what is expected and what was found."""
+    """Return what is wrong with an image, what is expected, and what was found."""
     if (found := zlib.crc32(jpeg)) != crc32:
         return "CRC-32 of the JPEG", f"{crc32:08x}", f"{found:08x}"
     expected = f"{side} x {side} pixels"

@@ -1,12 +1,11 @@
 """The official archives, read in place: a tar of per-class tars, flat tars, the devkit."""
 
 import re
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from alexnet_cli.data.sources.devkit import DevKit, read_devkit, read_ground_truth
-from alexnet_cli.data.sources.source import Source, SourceImage, count_ignored
+from alexnet_cli.data.sources.source import Layout, Source, SourceImage, count_ignored
 from alexnet_cli.data.sources.tars import image_of, list_members, list_whole_tar
 from alexnet_cli.errors import SourceError
 
@@ -21,54 +20,53 @@ DOGS = re.compile(r"ILSVRC2012_img_train_t3\.tar")
 
 
 def read_archives(folder: Path) -> Source | None:
-    """List the images of the official archives in `folder`; None if it holds none of them.
-
-    Raises:
-        SourceError: an archive is missing, ends early, or contradicts the development kit.
-    """
+    """List the images of the official archives in `folder`; None if it holds none of them."""
     found = find_archives(folder)
     if not found:
         return None
     for path, what in zip(found, ("*_train.tar", "*_val.tar", "*devkit*.tar.gz"), strict=True):
         if path is None:
             raise SourceError(
-                f"{folder}: no {what} beside the other archives. Add it and run again."
+                f"{folder}: no {what} beside the other archives.", hint="Add it and run again."
             )
-    train, val, devkit_path = found
+    train, val, devkit_path = (path for path in found if path)
     devkit = read_devkit(devkit_path)
     ignored: dict[str, int] = {}
     images = {
         "train": _list_train(train, devkit, ignored),
         "val": _list_flat(val, devkit.val_labels, "the development kit labels", ignored),
     }
-    images |= _list_test(folder, devkit, ignored)
+    test, truth = _find(folder, TEST), _find(folder, TEST_LABELS)
+    if test and truth:
+        labels = read_ground_truth(truth, "test", truth.read_bytes(), devkit.label_of_id)
+        images["test"] = _list_flat(test, labels, f"{truth.name} labels", ignored)
+    elif test:
+        count_ignored(ignored, "test archive without its ground truth")
     return Source(f"official archives ({train.name})", devkit.classes, images, ignored)
 
 
 def find_archives(folder: Path) -> list[Path | None]:
     """Return training archive, validation archive and kit, None for one that is not there.
 
-    Nothing at all without one of the two archives.
-
-    Raises:
-        SourceError: there are two of a kind, or the dogs-only archive instead of the whole.
+    The list is empty without one of the two archives.
     """
     if not folder.is_dir():
         return []
     train, val, devkit = (_find(folder, pattern) for pattern in (TRAIN, VAL, DEVKIT))
     if train is None and (dogs := _find(folder, DOGS)):
         raise SourceError(
-            f"{dogs} has the 120 dogs of task 3 only.\nDownload ILSVRC2012_img_train.tar (138 GB)."
+            f"{dogs} has the 120 dogs of task 3 only.",
+            hint="Download ILSVRC2012_img_train.tar (138 GB).",
         )
     return [] if train is None and val is None else [train, val, devkit]
 
 
 def _find(folder: Path, pattern: re.Pattern) -> Path | None:
     named = sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
-    found = [path for path in named if path.is_file()]  # a pipe would make us wait
+    found = [path for path in named if path.is_file()]  # opening a pipe would block
     if len(found) > 1:
         names = " and ".join(path.name for path in found[:2])
-        raise SourceError(f"{folder} holds {names}. Keep the archives of one year in a folder.")
+        raise SourceError(f"{folder} holds {names}.", hint="Keep the archives of one year there.")
     return found[0] if found else None
 
 
@@ -78,44 +76,34 @@ def _list_train(path: Path, devkit: DevKit, ignored: dict[str, int]) -> list[Sou
     with path.open("rb") as file:
         for class_tar in list_members(path, file, 0, path.stat().st_size, ignored):
             wnid, suffix = Path(class_tar.name).stem, Path(class_tar.name).suffix
+            if suffix.lower() in (".jpeg", ".jpg"):
+                raise SourceError(
+                    f"{path}: holds images, not one tar per class. "
+                    "This looks like a validation archive.",
+                    hint="Keep every archive under the name it was published with.",
+                )
             if suffix != ".tar" or wnid not in label_of:
-                raise SourceError(_unexpected_member(path, class_tar.name))
+                raise SourceError(
+                    f"{path}: {class_tar.name!r} is not the tar of a class in the development kit.",
+                    hint="Use archives and development kit of the same year.",
+                )
             end = class_tar.offset_data + class_tar.size
             for member in list_members(path, file, class_tar.offset_data, end, ignored):
                 images.append(image_of(path, f"{wnid}.tar/", member, label_of[wnid]))
     return images
 
 
-def _unexpected_member(path: Path, name: str) -> str:
-    if Path(name).suffix.lower() in (".jpeg", ".jpg"):
-        return f"{path}: holds images, not one tar a class. This looks like a validation archive."
-    return f"{path}: {name!r} is not the tar of a class in the development kit."
-
-
 def _list_flat(
     path: Path, labels: Sequence[int], says: str, ignored: dict[str, int]
 ) -> list[SourceImage]:
-    """List a tar of images whose labels are given in the order of their names."""
-    members = sorted(list_whole_tar(path, ignored), key=_base_name)
+    """List a tar of images whose labels are listed in the order of their names."""
+    members = sorted(list_whole_tar(path, ignored), key=lambda member: Path(member.name).name)
     if len(members) != len(labels):
         raise SourceError(
-            f"{path}: {len(members)} images, but {says} {len(labels)}.\n"
-            "Nothing was written. Compare the archive's size and MD5 with the download page."
+            f"{path}: {len(members)} images, but {says} {len(labels)}.",
+            hint="Compare the archive's size and MD5 with the download page.",
         )
     return [image_of(path, "", m, label) for m, label in zip(members, labels, strict=True)]
 
 
-def _base_name(member: tarfile.TarInfo) -> str:
-    return Path(member.name).name
-
-
-def _list_test(
-    folder: Path, devkit: DevKit, ignored: dict[str, int]
-) -> dict[str, list[SourceImage]]:
-    """List the test archive if its labels lie beside it."""
-    path, truth = _find(folder, TEST), _find(folder, TEST_LABELS)
-    if path is None or truth is None:
-        count_ignored(ignored, "test archive without its ground truth", path is not None)
-        return {}
-    labels = read_ground_truth(truth, "test", truth.read_bytes(), devkit.label_of_id)
-    return {"test": _list_flat(path, labels, f"{truth.name} labels", ignored)}
+LAYOUT = Layout("archives", "ILSVRC*_train.tar, ILSVRC*_val.tar and the devkit", read_archives)

@@ -3,18 +3,17 @@
 Its images are 32x32 pixels without a file format; each is read as a lossless PNG.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from alexnet_cli.data.sources.codecs import CIFAR_BYTES
-from alexnet_cli.data.sources.devkit import ImageClass
-from alexnet_cli.data.sources.source import Source, SourceImage
+from alexnet_cli.data.sources.source import Layout, Source, SourceImage
 from alexnet_cli.data.sources.staging import StagedFile
 from alexnet_cli.errors import SourceError
-from alexnet_cli.io.tar import TAR_FAULTS, read_small_tar
+from alexnet_cli.io.tar import DamagedTarError, read_small_tar
+from alexnet_cli.types import ImageClass
 
 MAX_MEMBER_BYTES = 1 << 28
 MAX_CLASSES = 256  # a label is a byte
@@ -22,11 +21,7 @@ MAX_CLASSES = 256  # a label is a byte
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One of the two sets.
-
-    Attributes:
-        label_bytes: before the pixels of each image; the last one is the label.
-    """
+    """One of the two sets."""
 
     title: str
     folder: str
@@ -34,7 +29,7 @@ class Variant:
     names: str
     train: tuple[str, ...]
     test: str
-    label_bytes: int
+    label_bytes: int  # before the pixels of each image; the last one is the label
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -64,106 +59,109 @@ VARIANTS = (
 PICKLED = ("cifar-10-python.tar.gz", "cifar-10-batches-py", "cifar-100-python.tar.gz")
 
 
-def read_cifar(source: Path, spool: Path) -> Source | None:
+def read_cifar(source: Path, staging: Path) -> Source | None:
     """List the images of CIFAR-10 or CIFAR-100; None if neither is in `source`.
 
-    Args:
-        source: the archive, the folder in it, or a folder that holds one of them.
-
-    Raises:
-        SourceError: a file is missing or cut, or it is the pickled version.
+    `source` is the archive, the folder in it, or a folder that holds one of them.
     """
     for variant in VARIANTS:
-        folder = next((f for f in (source, source / variant.folder) if _is_ours(f, variant)), None)
+        folder = next((f for f in (source, source / variant.folder) if _holds(f, variant)), None)
         if folder is not None:
-            return _list(variant, _read_folder(folder, variant), folder, "", ())
+            present = [name for name in variant.files if (folder / name).is_file()]
+            content = {name: (folder / name).read_bytes() for name in present}
+            _check_complete(folder, content, variant)
+            return _list_images(variant, content, folder, "", ())
         archive = source if source.name == variant.archive else source / variant.archive
         if archive.is_file():
             content = _read_archive(archive, variant)
-            files = tuple(
-                StagedFile(spool / name, len(content[name]), partial(_write, content[name]))
+            staged = tuple(
+                StagedFile(staging / name, len(content[name]), partial(_write, content[name]))
                 for name in (*variant.train, variant.test)
             )
-            return _list(variant, content, spool, f"{archive.name}/", files)
-    _refuse_pickled(source)
+            return _list_images(variant, content, staging, f"{archive.name}/", staged)
+    for path in (source, *(source / name for name in PICKLED)):
+        if path.name in PICKLED and path.exists():
+            raise SourceError(
+                f"{path} is pickled, and nothing is ever unpickled here.",
+                hint="Download the binary version, cifar-10-binary.tar.gz or "
+                "cifar-100-binary.tar.gz.",
+            )
     return None
 
 
-def _is_ours(folder: Path, variant: Variant) -> bool:
+def _holds(folder: Path, variant: Variant) -> bool:
     return any((folder / name).is_file() for name in (*variant.train, variant.test)) and (
         folder.name == variant.folder or (folder / variant.names).is_file()
     )
 
 
-def _refuse_pickled(source: Path) -> None:
-    for path in (source, *(source / name for name in PICKLED)):
-        if path.name in PICKLED and path.exists():
+def _check_complete(path: Path, content: dict[str, bytes], variant: Variant) -> None:
+    for name in variant.files:
+        if name not in content:
             raise SourceError(
-                f"{path} is pickled, and nothing is ever unpickled here.\n"
-                "Download the binary version, cifar-10-binary.tar.gz or cifar-100-binary.tar.gz."
+                f"{path}: no {name} inside.", hint=f"Download {variant.archive} again."
             )
 
 
-def _read_folder(folder: Path, variant: Variant) -> dict[str, bytes]:
-    missing = [name for name in variant.files if not (folder / name).is_file()]
-    if missing:
-        raise SourceError(f"{folder}: {missing[0]} is missing. Unpack {variant.archive} again.")
-    return {name: (folder / name).read_bytes() for name in variant.files}
-
-
 def _read_archive(path: Path, variant: Variant) -> dict[str, bytes]:
+    def key_of(member: str) -> str | None:
+        name = member.rpartition("/")[2]
+        return name if name in variant.files else None
+
     try:
-        content = read_small_tar(path, partial(_key, variant), MAX_MEMBER_BYTES)
-    except TAR_FAULTS as error:
-        raise SourceError(f"{path}: cut or damaged ({error}). Download it again.") from error
-    missing = [name for name in variant.files if name not in content]
-    if missing:
-        raise SourceError(f"{path}: {missing[0]} is not inside. Download it again.")
+        content = read_small_tar(path, key_of, MAX_MEMBER_BYTES)
+    except DamagedTarError as error:
+        raise SourceError(
+            f"{path}: cut or damaged ({error}).", hint="Download it again."
+        ) from error
+    _check_complete(path, content, variant)
     return content
-
-
-def _key(variant: Variant, member: str) -> str | None:
-    name = member.rpartition("/")[2]
-    return name if name in variant.files else None
 
 
 def _write(content: bytes, file: BinaryIO) -> None:
     file.write(content)
 
 
-def _list(
+def _list_images(
     variant: Variant,
     content: dict[str, bytes],
     folder: Path,
     parent: str,
-    spool: tuple[StagedFile, ...],
+    staged: tuple[StagedFile, ...],
 ) -> Source:
-    """List the images; their files lie in `folder`, now or when the spool is made."""
+    """List the images of the files in `folder`, which may still have to be staged."""
     names = content[variant.names].decode("ascii", "replace").split()
     # Both sets number their classes in alphabetical order; sorting keeps our rule if one did not.
     if not 0 < len(names) == len(set(names)) <= MAX_CLASSES:
         raise SourceError(f"{parent}{variant.names}: {len(names)} names, or one of them twice.")
     label_of = [sorted(names).index(name) for name in names]
-    images = {"train": [], "val": [], "test": []}
+    size = variant.label_bytes + CIFAR_BYTES
+    images: dict[str, list[SourceImage]] = {"train": [], "val": [], "test": []}
     for file_name in (*variant.train, variant.test):
         split = "test" if file_name == variant.test else "train"
-        path, records = folder / file_name, content[file_name]
-        for row, number in _numbers(path, records, variant):
+        path = folder / file_name
+        records = content[file_name]
+        if not records or len(records) % size:
+            raise SourceError(
+                f"{path}: {len(records)} bytes are no multiple of {size}; it is cut.",
+                hint="Download it again.",
+            )
+        for row, number in enumerate(records[variant.label_bytes - 1 :: size]):
             if number >= len(names):
                 raise SourceError(f"{path}: image {row} has label {number} of {len(names)}.")
-            offset = row * (variant.label_bytes + CIFAR_BYTES) + variant.label_bytes
+            offset = row * size + variant.label_bytes
             name = f"{path.stem}_{row:05d}.png"
             label = label_of[number]
             images[split].append(
                 SourceImage(name, path, offset, CIFAR_BYTES, label, parent, "cifar")
             )
     classes = tuple(ImageClass(name, name) for name in sorted(names))
-    return Source(f"{variant.title}, binary version", classes, images, {}, spool)
+    return Source(f"{variant.title}, binary version", classes, images, {}, staged)
 
 
-def _numbers(path: Path, records: bytes, variant: Variant) -> Iterator[tuple[int, int]]:
-    """Yield (row, class number) of each image."""
-    size = variant.label_bytes + CIFAR_BYTES
-    if not records or len(records) % size:
-        raise SourceError(f"{path}: {len(records)} bytes are no multiple of {size}; it is cut.")
-    return enumerate(records[variant.label_bytes - 1 :: size])
+LAYOUT = Layout(
+    "cifar",
+    "cifar-10-binary.tar.gz or cifar-10-batches-bin (CIFAR-100 alike)",
+    read_cifar,
+    ("staging",),
+)

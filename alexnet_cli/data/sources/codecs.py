@@ -1,6 +1,6 @@
-"""How an image's bytes come out of the file that holds them, where they are no plain slice.
+"""Readers of an image's bytes from the file that holds them, one for each way of packing.
 
-Nothing here trusts a length: a member that unpacks to more than any image is not unpacked.
+No length is trusted: a member that unpacks to more than any image is not unpacked.
 """
 
 import io
@@ -20,15 +20,11 @@ CIFAR_SIDE = 32
 CIFAR_BYTES = 3 * CIFAR_SIDE * CIFAR_SIDE
 ZIP_HEADER = struct.Struct("<4s5H3I2H")  # a member's local file header, without its name
 ZIP_STORED, ZIP_DEFLATED = 0, 8
-CRC_FOLLOWS = 1 << 3  # flag: the checksum stands behind the data, not in the header
+CRC_FOLLOWS = 1 << 3  # flag: the checksum is behind the data, not in the header
 
 
 def read_slice(file: BinaryIO, offset: int, length: int) -> bytes:
-    """Return `length` bytes at `offset`.
-
-    Raises:
-        ImageError: `truncated`; the file ends before.
-    """
+    """Return `length` bytes at `offset`."""
     file.seek(offset)
     content = file.read(length)
     if len(content) < length:
@@ -37,11 +33,7 @@ def read_slice(file: BinaryIO, offset: int, length: int) -> bytes:
 
 
 def read_zip_member(file: BinaryIO, offset: int, length: int) -> bytes:
-    """Return a zip member whose header lies at `offset` and whose packed data has `length` bytes.
-
-    Raises:
-        ImageError: it is damaged, or packed by another method than deflate.
-    """
+    """Return a zip member with its header at `offset` and `length` bytes of packed data."""
     header = ZIP_HEADER.unpack(read_slice(file, offset, ZIP_HEADER.size))
     magic, _, flags, method, _, _, crc, _, _, name_length, extra_length = header
     if magic != b"PK\x03\x04":
@@ -52,7 +44,7 @@ def read_zip_member(file: BinaryIO, offset: int, length: int) -> bytes:
         crc = int.from_bytes(trailer[4:] if trailer[:4] == b"PK\x07\x08" else trailer[:4], "little")
     content = _unpack(packed, method)
     if zlib.crc32(content) != crc:
-        raise ImageError("corrupt", "the zip's checksum does not fit")
+        raise ImageError("corrupt", "the zip's checksum does not match")
     return content
 
 
@@ -72,11 +64,6 @@ def _unpack(packed: bytes, method: int) -> bytes:
     return content
 
 
-def read_staged_row(file: BinaryIO, offset: int, length: int) -> bytes:
-    """Return row number `offset` of a spool file; b"" where the table had none."""
-    return read_row(file, offset)
-
-
 def read_cifar(file: BinaryIO, offset: int, length: int) -> bytes:
     """Return the PNG of 32x32 pixels stored as a red, a green and a blue plane."""
     planes = np.frombuffer(read_slice(file, offset, CIFAR_BYTES), np.uint8)
@@ -86,10 +73,10 @@ def read_cifar(file: BinaryIO, offset: int, length: int) -> bytes:
     return png.getvalue()
 
 
-# by Image.codec
+# by SourceImage.codec
 READERS: dict[str, Callable[[BinaryIO, int, int], bytes]] = {
     "": read_slice,
     "zip": read_zip_member,
-    "row": read_staged_row,
+    "row": read_row,
     "cifar": read_cifar,
 }

@@ -1,153 +1,128 @@
-"""Images as people have them: find out the layout of a folder, list them all, move nothing."""
+"""Recognizes the layout of a source and lists its images. Nothing is moved or written."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from alexnet_cli.data.sources.archives import find_archives, read_archives
-from alexnet_cli.data.sources.cifar import read_cifar
-from alexnet_cli.data.sources.devkit import ImageClass
-from alexnet_cli.data.sources.folders import read_folders
+from alexnet_cli.data.sources import (
+    archives,
+    cifar,
+    folders,
+    kaggle,
+    parquet,
+    synset_tars,
+    webdataset,
+)
 from alexnet_cli.data.sources.ilsvrc2012 import check_labels, check_md5, warn_of_counts
-from alexnet_cli.data.sources.kaggle import read_kaggle
-from alexnet_cli.data.sources.parquet import read_parquet
-from alexnet_cli.data.sources.source import Source
-from alexnet_cli.data.sources.synset_tars import read_synset_tars
-from alexnet_cli.data.sources.webdataset import read_webdataset
-from alexnet_cli.errors import SourceError, UsageError
+from alexnet_cli.data.sources.source import Layout, Source, SourceOptions
+from alexnet_cli.errors import SourceError, UsageError, hint
 from alexnet_cli.io.disk import fault_in_words, is_ours
 from alexnet_cli.io.progress import SILENT, Progress
+from alexnet_cli.types import ImageClass
 
-# What each layout must have, in the order in which we look for them.
-LAYOUTS = {
-    "archives": "ILSVRC*_train.tar, ILSVRC*_val.tar and the devkit",
-    "kaggle": "ILSVRC/Data/CLS-LOC/train and val with LOC_val_solution.csv, or Kaggle's zip",
-    "parquet": "train-*.parquet with image and label",
-    "webdataset": "train-*.tar with jpg and cls",
-    "cifar": "cifar-10-binary.tar.gz or cifar-10-batches-bin (CIFAR-100 alike)",
-    "synset-tars": "one nXXXXXXXX.tar a synset",
-    "folders": "train/CLASS with val/CLASS or test/CLASS folders, or CLASS folders",
-}
-SPLIT_BY_US = ("synset-tars", "folders")
+# In the order in which they are tried.
+MODULES = (archives, kaggle, parquet, webdataset, cifar, synset_tars, folders)
+LAYOUTS: dict[str, Layout] = {module.LAYOUT.name: module.LAYOUT for module in MODULES}
 # pipe:COMMAND and https://HOST as pathlib leaves them
 URL = re.compile(r"-|(pipe|file|fd|data):.*|[a-z][a-z0-9+.-]*:/.*", re.IGNORECASE | re.DOTALL)
+NAME_A_FOLDER = "Name the folder that holds the archives or classes."
 
 
-def read_source(
-    source: Path,
-    spool: Path,
-    *,
-    layout: str | None = None,
-    val_fraction: float = 0.0,
-    seed: int = 0,
-    md5: bool = False,
-    follow_links: bool = False,
-    progress: Progress = SILENT,
-) -> Source:
-    """List every image of `source`, whatever its layout. Nothing is written.
-
-    Args:
-        spool: the folder for what cannot be read in place; `fill_staging` will fill it.
-        layout: one of `LAYOUTS`; by default found out by looking.
-        val_fraction: share of each class kept for validation, where none is given.
-        md5: compare the official archives with their published MD5 first.
-        follow_links: follow links that lead out of a folder of classes.
+def read_source(source: Path, options: SourceOptions, progress: Progress = SILENT) -> Source:
+    """List every image of `source`, whatever its layout.
 
     Raises:
-        SourceError: nothing we read is there, it is damaged, or its labels are permuted.
-        UsageError: an option or a source that does not exist or does not fit the layout.
+        SourceError: if the source has no known layout, is damaged, or its labels are permuted.
+        UsageError: if an option or the source does not exist or does not fit the layout.
     """
-    with _faults_told(source):
-        _check_source(source, layout)
-        if md5:
-            _check_md5(source, layout, progress)
-        readers = _readers(spool, val_fraction, seed, follow_links)
-        for name in [layout] if layout else LAYOUTS:
-            release = readers[name](source)
-            if release is not None:
-                break
-        else:
-            raise SourceError(_nothing_found(source, layout))
-    if val_fraction and name not in SPLIT_BY_US:
-        raise UsageError(f"--val-fraction: the layout {name!r} brings its own splits.")
-    if follow_links and name != "folders":
-        raise UsageError(f"--follow-links is for class folders; this is the layout {name!r}.")
-    release = _with_readable_classes(release)
-    check_labels(release)
-    warn_of_counts(release, progress)
-    return release
+    with _source_errors(source):
+        _check_source(source, options.layout)
+        if options.check_md5:
+            _check_md5(source, options.layout, progress)
+        layout, found = _recognize(source, options)
+        if options.val_fraction and "val_fraction" not in layout.options:
+            raise UsageError(
+                f"{source}: the layout {layout.name!r} has its own splits.",
+                hint=hint("leave_out", option="val-fraction"),
+            )
+        if options.follow_links and "follow_links" not in layout.options:
+            raise UsageError(
+                f"{source}: links are followed in class folders; this is the layout "
+                f"{layout.name!r}.",
+                hint=hint("leave_out", option="follow-links"),
+            )
+        found = replace(found, classes=tuple(map(_as_text, found.classes)))
+        check_labels(found)
+    warn_of_counts(found, progress)
+    return found
 
 
-def _readers(
-    spool: Path, val_fraction: float, seed: int, follow_links: bool
-) -> dict[str, Callable[[Path], Source | None]]:
-    split = {"val_fraction": val_fraction, "seed": seed}
-    return {
-        "archives": read_archives,
-        "kaggle": read_kaggle,
-        "parquet": partial(read_parquet, spool=spool),
-        "webdataset": read_webdataset,
-        "cifar": partial(read_cifar, spool=spool),
-        "synset-tars": partial(read_synset_tars, **split),
-        "folders": partial(read_folders, **split, follow_links=follow_links),
-    }
+def _recognize(source: Path, options: SourceOptions) -> tuple[Layout, Source]:
+    for layout in [LAYOUTS[options.layout]] if options.layout else LAYOUTS.values():
+        found = layout.read(source, **{name: getattr(options, name) for name in layout.options})
+        if found is not None:
+            return layout, found
+    if options.layout:
+        raise SourceError(
+            f"{source}: not the layout {layout.name!r}, which needs {layout.needs}.",
+            hint="Name the folder that has it, or another layout.",
+        )
+    if not source.is_dir():
+        raise SourceError(f"{source} is not a folder.", hint=NAME_A_FOLDER)
+    raise SourceError(
+        f"{source}: no archives and no class folders, nor another layout that prep reads.",
+        hint=hint("name_layout", layouts="|".join(LAYOUTS)),
+    )
 
 
-def _with_readable_classes(release: Source) -> Source:
-    """Escape what is no UTF-8 in the names of classes; models and tables hold them as text."""
-    names = [[_escaped(text) for text in (c.wnid, c.name)] for c in release.classes]
-    return replace(release, classes=tuple(ImageClass(wnid, name) for wnid, name in names))
-
-
-def _escaped(text: str) -> str:
-    return text.encode(errors="backslashreplace").decode()
+def _as_text(entry: ImageClass) -> ImageClass:
+    """Escape what is not UTF-8 in a class's names; models and tables hold them as text."""
+    wnid, name = (
+        text.encode(errors="backslashreplace").decode() for text in (entry.wnid, entry.name)
+    )
+    return ImageClass(wnid, name)
 
 
 @contextmanager
-def _faults_told(source: Path) -> Iterator[None]:
-    """Turn what the source's disk does to us into the fault of a source."""
+def _source_errors(source: Path) -> Iterator[None]:
+    """Complete the errors about a source, and turn faults of its disk into such errors."""
     try:
         yield
+    except SourceError as error:
+        kept = error.kept or "Nothing was written."
+        advice = error.hint or "Correct or replace it, then run the same command again."
+        raise error.replaced(kept=kept, hint=advice) from error.__cause__
     except BrokenPipeError:  # of our output, not of the source
         raise
     except OSError as error:
         if is_ours(error):
             raise
         raise SourceError(
-            f"{fault_in_words(error, source)}, so the images cannot be listed.\n"
-            "Nothing was written. Make it readable and run the same command again."
+            f"{fault_in_words(error, source)}, so the images cannot be listed.",
+            kept="Nothing was written.",
+            hint="Make it readable and run the same command again.",
         ) from error
 
 
 def _check_source(source: Path, layout: str | None) -> None:
     if layout is not None and layout not in LAYOUTS:
-        raise UsageError(f"--layout {layout}: there are {', '.join(LAYOUTS)}.")
+        raise UsageError(f"layout {layout!r}: there are {', '.join(LAYOUTS)}.")
     if source.exists():
         return
     if URL.fullmatch(str(source)):
-        raise UsageError(f"{source}: not supported, nothing was fetched or run. Name a folder.")
-    raise SourceError(
-        f"{source} does not exist. Name the folder that holds the archives or classes."
-    )
+        raise UsageError(
+            f"{source}: not supported.", kept="Nothing was fetched or run.", hint="Name a folder."
+        )
+    raise SourceError(f"{source} does not exist.", hint=NAME_A_FOLDER)
 
 
 def _check_md5(source: Path, layout: str | None, progress: Progress) -> None:
-    archives = find_archives(source) if layout in (None, "archives") else []
-    if not archives:
-        raise UsageError("--check-md5 is for the official archives; here are none.")
-    check_md5([path for path in archives if path is not None], progress)
-
-
-def _nothing_found(source: Path, layout: str | None) -> str:
-    if layout:
-        return f"{source}: not the layout {layout!r}, which needs {LAYOUTS[layout]}."
-    if not source.is_dir():
-        return f"{source} is not a folder. Name the folder that holds the archives or classes."
-    return (
-        f"{source}: no archives and no class folders. prep reads official archives, Kaggle's\n"
-        "CLS-LOC folders or zip, parquet, WebDataset tars, CIFAR binaries, one tar a synset,\n"
-        f"and train/CLASS or CLASS folders. To say which: --layout {'|'.join(LAYOUTS)}"
-    )
+    found = archives.find_archives(source) if layout in (None, archives.LAYOUT.name) else []
+    if not found:
+        raise UsageError(
+            f"{source}: MD5s are known of the official archives only; there are none.",
+            hint=hint("leave_out", option="check-md5"),
+        )
+    check_md5([path for path in found if path is not None], progress)

@@ -1,4 +1,4 @@
-"""What is known of ILSVRC 2012, to notice another download, a cut one, or permuted labels."""
+"""Published facts of ILSVRC 2012, to detect another download, a cut one, or permuted labels."""
 
 import hashlib
 from pathlib import Path
@@ -23,14 +23,10 @@ CHUNK = 1 << 24
 MEGABYTE = 1_000_000
 
 
-def check_labels(release: Source) -> None:
-    """Compare the first validation images with their known labels, if these are the 1000 classes.
-
-    Raises:
-        SourceError: a label is not the known one, so all may be permuted.
-    """
-    wnids = [entry.wnid for entry in release.classes]
-    # Classes without wnids go by number; the names of the images then say what set it is.
+def check_labels(source: Source) -> None:
+    """Raise a SourceError if the first validation images of the 1000 classes have other labels."""
+    wnids = [entry.wnid for entry in source.classes]
+    # Classes without wnids are named by number; the images' names then identify the set.
     by_number = wnids == [f"{label:03d}" for label in range(NUM_CLASSES)]
     if not by_number and not _are_all_classes(wnids):
         return
@@ -40,37 +36,33 @@ def check_labels(release: Source) -> None:
             zip(FIRST_VAL_LABELS, FIRST_VAL_WNIDS, strict=True), start=1
         )
     }
-    for image in release.images["val"]:
+    for image in source.images["val"]:
         label, wnid = known.get(image.name, (image.label, ""))
         if image.label != label:
             raise SourceError(
                 f"{image.source} is labeled {image.label} "
-                f"({release.classes[image.label].wnid}), but it is {label} ({wnid}).\n"
-                "The labels follow another order of the classes, such as the devkit's.\n"
-                "Nothing was written. Labels must count the sorted wnids, from 0."
+                f"({source.classes[image.label].wnid}), but it is {label} ({wnid}).",
+                hint="The labels follow another order of the classes, such as the devkit's. They "
+                "must count the sorted wnids, from 0.",
             )
 
 
-def warn_of_counts(release: Source, progress: Progress) -> None:
-    """Say so if all 1000 classes are there, but not all images."""
-    if not _are_all_classes([entry.wnid for entry in release.classes]):
+def warn_of_counts(source: Source, progress: Progress) -> None:
+    """Warn if all 1000 classes are there, but not all images."""
+    if not _are_all_classes([entry.wnid for entry in source.classes]):
         return
     for split, known in COUNTS.items():
-        found = len(release.images[split])
+        found = len(source.images[split])
         if found != known:
             progress.say(f"warning: {found:,} {split} images; ILSVRC 2012 has {known:,}")
 
 
 def check_md5(paths: list[Path], progress: Progress) -> None:
-    """Compare the archives with their known MD5.
-
-    Raises:
-        SourceError: an archive is another one.
-    """
+    """Compare the archives with their published MD5; raise a SourceError if one differs."""
     known = [path for path in paths if path.name in MD5]
     for path in paths:
         if path not in known:
-            progress.say(f"{path.name}: no MD5 is known of it")
+            progress.say(f"{path.name}: its MD5 is not known")
     total = sum(path.stat().st_size // MEGABYTE for path in known)
     with progress.track("MD5", total) as bar:
         for path in known:
@@ -78,7 +70,8 @@ def check_md5(paths: list[Path], progress: Progress) -> None:
             if digest != MD5[path.name]:
                 dogs = " That is the archive of task 3, dogs only." if digest == DOGS_MD5 else ""
                 raise SourceError(
-                    f"{path}: its MD5 is {digest}, not {MD5[path.name]}.{dogs}\nDownload it again."
+                    f"{path}: its MD5 is {digest}, not {MD5[path.name]}.{dogs}",
+                    hint="Download it again.",
                 )
     if known:
         progress.say(f"MD5 as published: {', '.join(path.name for path in known)}")

@@ -1,5 +1,6 @@
-"""Kaggle's ILSVRC/Data/CLS-LOC: class folders to train on, flat validation images, their labels
-in a CSV. Read as a folder, or in place as the zip that Kaggle gives out.
+"""Kaggle's ILSVRC/Data/CLS-LOC: class folders to train on, flat validation images with a CSV.
+
+Read as a folder, or in place as the zip that Kaggle distributes.
 """
 
 import csv
@@ -12,7 +13,6 @@ from pathlib import Path
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
 from alexnet_cli.data.sources.codecs import ZIP_DEFLATED, ZIP_STORED
-from alexnet_cli.data.sources.devkit import ImageClass
 from alexnet_cli.data.sources.folders import (
     check_classes,
     class_folders,
@@ -20,25 +20,24 @@ from alexnet_cli.data.sources.folders import (
     list_classes,
     list_files,
 )
-from alexnet_cli.data.sources.source import Source, SourceImage, count_ignored
+from alexnet_cli.data.sources.source import Layout, Source, SourceImage, count_ignored
 from alexnet_cli.errors import SourceError, on_one_line
+from alexnet_cli.types import ImageClass
 
 INSIDE = ("ILSVRC", "Data", "CLS-LOC")
 ZIP_NAME = "imagenet-object-localization-challenge.zip"
+GZIP_NAME = "imagenet_object_localization"  # begins the name of Kaggle's older download
 LABELS = "LOC_val_solution.csv"
 WORDS = "LOC_synset_mapping.txt"
+NO_TEST_LABEL = "test image without a label"
 MAX_TEXT_BYTES = 1 << 26  # Kaggle's labels have 2 MB
 ENCRYPTED = 1  # a flag of a zip member
-UNLABELLED = -1  # until the CSV has been read
+UNLABELED = -1  # until the CSV has been read
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What a folder or a zip holds.
-
-    Attributes:
-        texts: LABELS and WORDS, those that are there.
-    """
+    """The content of a folder or a zip; `texts` has LABELS and WORDS, if they are there."""
 
     layout: str
     wnids: list[str]
@@ -50,11 +49,7 @@ class _Parts:
 def read_kaggle(source: Path) -> Source | None:
     """List Kaggle's images; None if `source` does not hold them.
 
-    Args:
-        source: the zip, or a folder: CLS-LOC, Data, ILSVRC, or what holds ILSVRC or the zip.
-
-    Raises:
-        SourceError: the labels are missing or do not fit the images; the zip is damaged.
+    `source` is the zip, or a folder: CLS-LOC, Data, ILSVRC, or what holds ILSVRC or the zip.
     """
     ignored: dict[str, int] = {}
     archive = source if source.suffix == ".zip" else source / ZIP_NAME
@@ -63,10 +58,16 @@ def read_kaggle(source: Path) -> Source | None:
     elif archive.is_file():
         parts = _list_zip(archive, ignored)
     else:
-        _refuse_gzip(source)
+        # A tar within gzip can be read from its start only.
+        for path in (source, *sorted(source.glob(f"{GZIP_NAME}*.tar.gz"))):
+            if path.name.startswith(GZIP_NAME) and path.is_file():
+                raise SourceError(
+                    f"{path} cannot be read in place.",
+                    hint="Unpack it (tar xzf) and name the folder.",
+                )
         return None
     val = parts.val
-    if any(image.label == UNLABELLED for image in val):
+    if any(image.label == UNLABELED for image in val):
         val = _label(source, parts, ignored)
     words = _read_words(parts.texts.get(WORDS, b""))
     classes = tuple(ImageClass(wnid, words.get(wnid, wnid)) for wnid in parts.wnids)
@@ -74,22 +75,13 @@ def read_kaggle(source: Path) -> Source | None:
 
 
 def _find_folder(source: Path) -> Path | None:
-    """Return the CLS-LOC folder at or below `source`; any folder beside its LABELS will do."""
+    """Return the CLS-LOC folder at or below `source`, or a folder of another name with LABELS."""
     for depth in range(len(INSIDE) + 1):
         folder = source.joinpath(*INSIDE[depth:])
         named = depth < len(INSIDE) or folder.resolve().name == INSIDE[-1]
         if (folder / "train").is_dir() and (folder / "val").is_dir():
             return folder if named or (folder / LABELS).is_file() else None
     return None
-
-
-def _refuse_gzip(source: Path) -> None:
-    """Kaggle's older download is a tar within gzip, which has no place to begin but the front."""
-    for path in (source, *sorted(source.glob("imagenet_object_localization*.tar.gz"))):
-        if path.name.startswith("imagenet_object_localization") and path.is_file():
-            raise SourceError(
-                f"{path} cannot be read in place.\nUnpack it (tar xzf) and name the folder."
-            )
 
 
 def _list_folder(folder: Path, ignored: dict[str, int]) -> _Parts:
@@ -100,24 +92,20 @@ def _list_folder(folder: Path, ignored: dict[str, int]) -> _Parts:
         val = list_classes(folder, "val", wnids, ignored)
     else:
         val = [
-            SourceImage(name, path, -1, length, UNLABELLED, "val/")
+            SourceImage(name, path, -1, length, UNLABELED, "val/")
             for name, path, length in list_files(folder / "val", ignored)
         ]
     if (folder / "test").is_dir():
-        _ignore_test(ignored, len(list_files(folder / "test", {})))
-    # The texts lie beside ILSVRC, wherever inside it we were started.
+        count_ignored(ignored, NO_TEST_LABEL, len(list_files(folder / "test", {})))
+    # The texts are beside ILSVRC, at whatever depth `folder` was named.
     texts = _read_texts([folder, *folder.resolve().parents[: len(INSIDE)]])
     return _Parts("Kaggle's CLS-LOC folders", wnids, train, val, texts)
 
 
-def _ignore_test(ignored: dict[str, int], count: int) -> None:
-    count_ignored(ignored, "test image without a label", count)
-
-
-def _read_texts(places: list[Path]) -> dict[str, bytes]:
+def _read_texts(folders: list[Path]) -> dict[str, bytes]:
     found = {}
     for name in (LABELS, WORDS):
-        path = next((place / name for place in places if (place / name).is_file()), None)
+        path = next((f / name for f in folders if (f / name).is_file()), None)
         if path is not None:
             if path.stat().st_size > MAX_TEXT_BYTES:
                 raise SourceError(f"{path}: over {MAX_TEXT_BYTES >> 20} MB, not Kaggle's file.")
@@ -133,7 +121,9 @@ def _list_zip(path: Path, ignored: dict[str, int]) -> _Parts:
             texts = _read_texts([path.parent])
             texts |= {n: _read_text(archive, found[n]) for n in (LABELS, WORDS) if n in found}
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise SourceError(f"{path}: cut or damaged ({error}). Download it again.") from error
+        raise SourceError(
+            f"{path}: cut or damaged ({error}).", hint="Download it again."
+        ) from error
     train: dict[str, list[SourceImage]] = {}
     val: list[SourceImage] = []
     for member in members:
@@ -146,9 +136,11 @@ def _list_zip(path: Path, ignored: dict[str, int]) -> _Parts:
         elif split == "val":
             val.append(image)
         elif split == "test":
-            _ignore_test(ignored, 1)
+            count_ignored(ignored, NO_TEST_LABEL)
     if not train:
-        raise SourceError(f"{path}: no {'/'.join(INSIDE)}/train inside. Is it Kaggle's zip?")
+        raise SourceError(
+            f"{path}: no {'/'.join(INSIDE)}/train inside.", hint="Is it Kaggle's zip? Name that."
+        )
     wnids = sorted(train)
     labeled = [replace(p, label=label) for label, wnid in enumerate(wnids) for p in train[wnid]]
     return _Parts(f"Kaggle's zip ({path.name})", wnids, labeled, val, texts)
@@ -161,11 +153,7 @@ def _read_text(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 
 def _zip_image(path: Path, member: zipfile.ZipInfo, ignored: dict[str, int]) -> SourceImage | None:
-    """Return the image that a member below CLS-LOC is; its parent is train/WNID/, val/ or test/.
-
-    Raises:
-        SourceError: it is packed in a way that we do not read.
-    """
+    """Return the image that a member below CLS-LOC is; its parent is train/WNID/, val/ or test/."""
     _, inside, name = member.filename.partition(f"{'/'.join(INSIDE[1:])}/")
     if not inside or member.is_dir():
         return None
@@ -183,33 +171,31 @@ def _zip_image(path: Path, member: zipfile.ZipInfo, ignored: dict[str, int]) -> 
         )
     parent = sys.intern("/".join(parts[:-1]) + "/")
     offset, length = member.header_offset, member.compress_size
-    return SourceImage(parts[-1], path, offset, length, UNLABELLED, parent, "zip")
+    return SourceImage(parts[-1], path, offset, length, UNLABELED, parent, "zip")
 
 
 def _label(source: Path, parts: _Parts, ignored: dict[str, int]) -> list[SourceImage]:
-    """Give each validation image the label of its row."""
+    """Return the validation images with the labels of their rows."""
     if LABELS not in parts.texts:
         raise SourceError(
-            f"{source}: no {LABELS}, so the validation images have no labels.\n"
-            f"Put Kaggle's {LABELS} beside ILSVRC."
+            f"{source}: no {LABELS}, so the validation images have no labels.",
+            hint=f"Put Kaggle's {LABELS} beside ILSVRC.",
         )
     wnid_of = _read_labels(source, parts.texts[LABELS])
     label_of = {wnid: label for label, wnid in enumerate(parts.wnids)}
     labeled = []
     for image in sorted(parts.val, key=lambda image: image.name):
-        image_id = image.name.rpartition(".")[0]
-        wnid = wnid_of.pop(image_id, None)
+        wnid = wnid_of.pop(image.name.rpartition(".")[0], None)
         if wnid not in label_of:
             why = "has no row" if wnid is None else f"is {wnid!r}, which is no class of train"
-            name = on_one_line(image.name)
-            raise SourceError(f"{source}: {name} {why} in {LABELS}.\nNothing was written.")
+            raise SourceError(f"{source}: {on_one_line(image.name)} {why} in {LABELS}.")
         labeled.append(replace(image, label=label_of[wnid]))
     count_ignored(ignored, f"row of {LABELS} without its image", len(wnid_of))
     return labeled
 
 
 def _read_labels(source: Path, content: bytes) -> dict[str, str]:
-    """Return the wnid of each ImageId: the first word of its PredictionString (then come boxes)."""
+    """Return the wnid of each ImageId: the first word of its PredictionString (boxes follow)."""
     text = io.StringIO(content.decode("utf-8-sig", "replace"), newline="")
     rows = csv.DictReader(text, skipinitialspace=True)
     wnids: dict[str, str] = {}
@@ -221,7 +207,7 @@ def _read_labels(source: Path, content: bytes) -> dict[str, str]:
             wnid = ((row["PredictionString"] or "").split() or [""])[0]
             if wnids.setdefault(row["ImageId"], wnid) != wnid:
                 name = on_one_line(str(row["ImageId"]))  # None of a short row
-                raise SourceError(f"{source}: {LABELS} gives {name} two classes.")
+                raise SourceError(f"{source}: {LABELS} has two classes for {name}.")
     except csv.Error as error:
         raise SourceError(f"{source}: {LABELS} is damaged ({error}).") from error
     return wnids
@@ -232,3 +218,10 @@ def _read_words(content: bytes) -> dict[str, str]:
     lines = content.decode("utf-8-sig", "replace").splitlines()
     pairs = (line.partition(" ") for line in lines)
     return {wnid: words.strip() for wnid, _, words in pairs if words.strip()}
+
+
+LAYOUT = Layout(
+    "kaggle",
+    "ILSVRC/Data/CLS-LOC/train and val with LOC_val_solution.csv, or Kaggle's zip",
+    read_kaggle,
+)

@@ -1,12 +1,15 @@
-"""Classes of sets whose labels are numbers: wnids out of image names, if they agree with them."""
+"""Classes of sources whose labels are numbers; their wnids are taken from names of images."""
 
 import re
+from collections.abc import Callable, Iterable
 from itertools import pairwise
+from pathlib import Path
 
-from alexnet_cli.data.sources.devkit import ImageClass
+from alexnet_cli.data.sources.source import Source, SourceImage
 from alexnet_cli.errors import SourceError, on_one_line
+from alexnet_cli.types import ImageClass
 
-MAX_CLASSES = 100_000  # five times all of Fall 2011; each costs its part of every report
+MAX_CLASSES = 100_000  # five times all of Fall 2011; every report has an entry for each
 WNID = r"n\d{8}"
 WNID_AND_WORDS = re.compile(rf"({WNID})\s*(.*)")  # n01440764 tench, Tinca tinca
 LEADING_WNID = re.compile(rf"({WNID})_")  # n01440764_18.JPEG
@@ -22,93 +25,99 @@ def base_name(name: str) -> str:
 
 def split_name(name: str) -> tuple[str, str | None]:
     """Return an image's own name, without an added wnid, and the wnid it carries."""
-    leading, trailing = LEADING_WNID.match(name), TRAILING_WNID.fullmatch(name)
-    if trailing:
+    if trailing := TRAILING_WNID.fullmatch(name):
         return trailing[1] + trailing[3], trailing[2]
+    leading = LEADING_WNID.match(name)
     return name, leading[1] if leading else None
 
 
 class LabeledClasses:
-    """Gathers what the images say of each label.
+    """Collects the labels of images, and the wnids that their names carry.
 
     Attributes:
-        names: the words for each label, in label order, if the set has them.
+        names: the words for each label, in label order, if the source has them.
     """
 
     def __init__(self, names: list[str] | None = None):
         self.names = names
-        self._wnids: dict[int, set[str | None]] = {}
+        self._wnids: dict[int, set[str | None]] = {}  # by label, of training images
         self._held_out: set[tuple[int, str]] = set()
 
     def add(self, split: str, label: int, wnid: str | None, where: str) -> None:
-        """Take an image's label and the wnid it carries.
+        """Add an image's label and the wnid it carries.
 
         Raises:
-            SourceError: no class can have this label; `where` names the image.
+            SourceError: if no class can have this label; `where` names the image.
         """
         if label >= MAX_CLASSES:
-            raise SourceError(f"{where}: label {label}, but no set has so many classes.")
+            raise SourceError(f"{where}: label {label}, but no source has that many classes.")
         limit = len(self.names) if self.names else None
         if label < 0 or (limit is not None and label >= limit):
             what = f"the {limit} classes end at {limit - 1}" if limit else "labels begin at 0"
-            raise SourceError(f"{where}: label {label}, but {what}.\nNothing was written.")
+            raise SourceError(f"{where}: label {label}, but {what}.", kept="Nothing was written.")
         if split == "train":
             self._wnids.setdefault(label, set()).add(wnid)
         elif wnid:
             self._held_out.add((label, wnid))
 
     def classes(self) -> tuple[ImageClass, ...]:
-        """Return the classes: by wnid if all images agree on them, else by number.
+        """Return the classes, by wnid if names or images agree on them, else by number.
 
-        Wnids count only if sorting them gives the labels; otherwise a label is its own name.
+        Wnids count only if sorting them produces the labels; otherwise a label is its own name.
         """
+        matches = [WNID_AND_WORDS.fullmatch(name) for name in self.names or ()]
+        named = [ImageClass(match[1], match[2] or match[1]) for match in matches if match]
+        if named and len(named) == len(matches) and self._agree([c.wnid for c in named]):
+            return tuple(named)
         num_classes = len(self.names or ()) or max(self._wnids, default=-1) + 1
-        if friendly_oom_errors := self._told_classes():
-            return friendly_oom_errors
-        wnids = self._agreed_wnids(num_classes)
-        if not wnids:
+        carried = [self._wnids.get(label, {None}) for label in range(num_classes)]
+        wnids = [next(iter(found)) or "" for found in carried]
+        if None in set().union(*carried) or not self._agree(wnids):
             digits = len(str(max(num_classes - 1, 0)))
             wnids = [f"{label:0{digits}d}" for label in range(num_classes)]
         return tuple(
             ImageClass(w, name) for w, name in zip(wnids, self.names or wnids, strict=True)
         )
 
-    def _told_classes(self) -> tuple[ImageClass, ...]:
-        """Return the classes of names that begin with wnids, in their order and as the images."""
-        found = [WNID_AND_WORDS.fullmatch(name) for name in self.names or ()]
-        if not found or not all(found):
-            return ()
-        friendly_oom_errors = tuple(ImageClass(m[1], m[2] or m[1]) for m in found)
-        said = {(label, wnid) for label, wnids in self._wnids.items() for wnid in wnids if wnid}
-        agreed = all(
-            friendly_oom_errors[label].wnid == wnid for label, wnid in said | self._held_out
-        )
-        return (
-            friendly_oom_errors
-            if agreed and all(a.wnid < b.wnid for a, b in pairwise(friendly_oom_errors))
-            else ()
-        )
-
-    def _agreed_wnids(self, num_classes: int) -> list[str]:
-        said = [self._wnids.get(label, set()) for label in range(num_classes)]
-        if any(len(wnids) != 1 or None in wnids for wnids in said):
-            return []
-        wnids = [wnid for (wnid,) in said]
+    def _agree(self, wnids: list[str]) -> bool:
+        """Return whether wnids are sorted, and those that the images of each label carry."""
+        carried = {(label, wnid) for label, found in self._wnids.items() for wnid in found if wnid}
         in_order = all(a < b for a, b in pairwise(wnids))
-        agreed = all(label < num_classes and wnids[label] == w for label, w in self._held_out)
-        return wnids if in_order and agreed else []
+        return in_order and all(
+            label < len(wnids) and wnids[label] == wnid for label, wnid in carried | self._held_out
+        )
 
 
-def check_held_out(images: dict, num_classes: int) -> None:
-    """Refuse held-out images whose label no training image can have.
+def list_labeled(
+    layout: str,
+    files: Iterable[tuple[str, Path]],
+    list_images: Callable[[str, Path, dict[str, int]], list[SourceImage]],
+    labels: LabeledClasses,
+) -> Source:
+    """Return the source whose images are in several files, each of one split.
 
-    Raises:
-        SourceError: it names the first.
+    Args:
+        files: split and path of each.
+        list_images: lists one file, counts what it ignores, and adds the images' labels.
     """
-    for split in images:
-        for image in images[split]:
+    images: dict[str, list[SourceImage]] = {"train": [], "val": []}
+    ignored: dict[str, int] = {}
+    for split, path in files:
+        listed = list_images(split, path, ignored)
+        if listed or split in images:
+            images.setdefault(split, []).extend(listed)
+    classes = labels.classes()
+    check_held_out(images, len(classes))
+    return Source(layout, classes, images, ignored)
+
+
+def check_held_out(images: dict[str, list[SourceImage]], num_classes: int) -> None:
+    """Raise a SourceError for the first held-out image whose label no training image can have."""
+    for listed in images.values():
+        for image in listed:
             if image.label >= num_classes:
                 raise SourceError(
                     f"{on_one_line(image.source)}: label {image.label}, but the training "
-                    f"labels end at {num_classes - 1}.\nNothing was written."
+                    f"labels end at {num_classes - 1}.",
+                    hint="Add training images of that class, or remove this image.",
                 )

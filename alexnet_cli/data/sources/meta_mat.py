@@ -1,8 +1,7 @@
 """The leaf synsets of a development kit's meta.mat, read in a process of its own.
 
-scipy's reader can crash the interpreter on a damaged file, or unpack it into all the memory there
-is; here that is a fault like any other. The other process runs this file: meta.mat on its stdin,
-JSON on its stdout.
+scipy's reader can crash the interpreter on a damaged file, or unpack it into all of the memory. The
+other process runs this file: meta.mat on its stdin, JSON on its stdout.
 """
 
 import io
@@ -13,27 +12,23 @@ from contextlib import suppress
 from pathlib import Path
 
 SECONDS = 60
-MEMORY_BYTES = 1 << 29  # beside the libraries; that of 2012 takes under a MB
+MEMORY_BYTES = 1 << 29  # beside the libraries; the file of 2012 takes under a MB
 
 
 class MetaError(Exception):
-    """meta.mat cannot be read; says why."""
+    """meta.mat cannot be read."""
 
 
 def read_leaves(meta: bytes) -> list[tuple[int, str, str]]:
-    """Return (devkit id, wnid, words) of every synset without children, in the file's order.
-
-    Raises:
-        MetaError: it is damaged.
-    """
-    command = [sys.executable, "-P", __file__]  # the working folder holds no library of ours
+    """Return (devkit id, wnid, words) of every synset without children, in the file's order."""
+    command = [sys.executable, "-P", __file__]  # no library is loaded from the working folder
     try:
         done = subprocess.run(command, input=meta, capture_output=True, timeout=SECONDS)
     except subprocess.TimeoutExpired as error:
         raise MetaError(f"not read in {SECONDS} seconds") from error
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise MetaError(said[:200] or f"the reader died, code {done.returncode}")
+        why = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise MetaError(why[:200] or f"the reader died, code {done.returncode}")
     return [(number, wnid, words) for number, wnid, words in json.loads(done.stdout)]
 
 
@@ -48,7 +43,7 @@ def _leaves(meta: bytes) -> list[tuple[int, str, str]]:
 
 
 def _limit_memory() -> None:
-    """Limit what is taken from here on, where the system tells what the libraries have."""
+    """Limit the memory beyond what the libraries use, where the system reports it."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 

@@ -1,55 +1,43 @@
-"""What every layout is turned into: classes, and where each image's bytes lie."""
+"""What every layout is turned into: classes, and where each image is stored."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 
 from alexnet_cli.data.images.decode import read_file
 from alexnet_cli.data.sources.codecs import READERS
-from alexnet_cli.data.sources.devkit import ImageClass
 from alexnet_cli.data.sources.staging import StagedFile
-from alexnet_cli.errors import ImageError, SourceError, UsageError, some_names
+from alexnet_cli.errors import ImageError, SourceError, UsageError, hint, some_names
 from alexnet_cli.io.disk import is_ours
+from alexnet_cli.types import ImageClass
+
+BY_LABEL = attrgetter("label", "name")
+BY_NAME = attrgetter("name", "label")
 
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """Where one image's bytes lie; a release has a million of these.
+    """Where one image is stored; a source has a million of these."""
 
-    Attributes:
-        name: its own file name, the same in every layout: the path inside its class folder, or
-            the base name in an archive.
-        path: the file that holds it: the image itself, an archive, or a copy in the spool.
-        offset: byte offset inside the archive (of a spooled row, its number); -1 when the file
-            is the image.
-        length: bytes in that file; of a plain file, its size when it was listed; of a spooled
-            row, the size of the file that the row comes from.
-        label: 0-based position in the release's classes.
-        parent: what comes before the name in this release; one string for many images.
-        codec: how the bytes are packed there, one of `READERS`.
-    """
-
-    name: str
-    path: Path
-    offset: int
-    length: int
-    label: int
-    parent: str = ""
-    codec: str = ""
+    name: str  # the same in every layout: path inside its class folder, or base name in an archive
+    path: Path  # of the image itself, an archive, or a staged file
+    offset: int  # in bytes; a staged file's row number; -1 if the file is the image
+    length: int  # in bytes when it was listed; of a staged row, of the file it comes from
+    label: int  # 0-based position in the source's classes
+    parent: str = ""  # what precedes the name in this source; one string for many images
+    codec: str = ""  # a key of `READERS`
 
     @property
     def source(self) -> str:
-        """Its full name for people, relative to the release."""
+        """Its full name for people, relative to the source."""
         return self.parent + self.name
 
     def read(self) -> bytes:
-        """Return the image file's bytes.
-
-        Raises:
-            ImageError: `unreadable`, `truncated` or `corrupt`.
-        """
+        """Return the image file's bytes, or raise an ImageError."""
         if self.offset < 0:
             return read_file(self.path)
         try:
@@ -65,26 +53,20 @@ class SourceImage:
 class Source:
     """A set of labeled images, listed but not yet read.
 
-    The images are put in an order that no layout has a say in: training by label and name,
-    the others by name and label. The same set gives the same shards, however it was packed.
-
-    Attributes:
-        layout: how it was laid out, for people.
-        classes: in label order (sorted wnids or folder names).
-        images: by split, "train", "val" and maybe "test".
-        ignored: entries that are not images at all (hidden files, links, notes), by reason.
-        spool: files to be made before any image is read.
+    The order of the images does not depend on the layout: training images are sorted by label and
+    name, the others by name and label. The same images make the same shards however they are
+    packed.
     """
 
-    layout: str
-    classes: tuple[ImageClass, ...]
-    images: dict[str, list[SourceImage]]
-    ignored: dict[str, int]
-    spool: tuple[StagedFile, ...] = ()
+    layout: str  # a description for people
+    classes: tuple[ImageClass, ...]  # in label order: sorted wnids or folder names
+    images: dict[str, list[SourceImage]]  # by split: "train", "val" and maybe "test"
+    ignored: dict[str, int]  # number of entries that are not images (hidden files, links)
+    staged: tuple[StagedFile, ...] = ()  # files to be made before any image is read
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for split, listed in self.images.items():
-            listed.sort(key=_label_and_name if split == "train" else _name_and_label)
+            listed.sort(key=BY_LABEL if split == "train" else BY_NAME)
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with any class, or any image's name, size or label."""
@@ -98,44 +80,61 @@ class Source:
         return digest.hexdigest()[:16]
 
     def check_classes(self) -> None:
-        """Raise a SourceError that names the classes without a training image."""
+        """Raise a SourceError that names the classes without a training image, if there are any."""
         filled = {image.label for image in self.images["train"]}
         empty = [c.wnid for label, c in enumerate(self.classes) if label not in filled]
         if empty:
-            shown = some_names(empty)
             raise SourceError(
-                f"{len(empty)} of {len(self.classes)} classes have no training image: {shown}.\n"
-                "Nothing was written. Add images or remove those folders, then run prep again."
+                f"{len(empty)} of {len(self.classes)} classes have no training image: "
+                f"{some_names(empty)}.",
+                kept="Nothing was written.",
+                hint="Add images or remove those folders, then run prep again.",
             )
 
 
-def _label_and_name(image: SourceImage) -> tuple[int, str]:
-    return image.label, image.name
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How to list the images of a source."""
+
+    staging: Path  # folder for copies of images that cannot be read in place
+    layout: str | None = None  # a key of `LAYOUTS`; None to recognize it
+    val_fraction: float = 0.0  # of each class for validation, where the layout has no splits
+    seed: int = 0  # of the draw of those images
+    check_md5: bool = False  # compare the official archives with their published MD5 first
+    follow_links: bool = False  # follow links that lead out of a folder of classes
 
 
-def _name_and_label(image: SourceImage) -> tuple[str, int]:
-    return image.name, image.label
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A way to lay out a set of images."""
+
+    name: str  # as users type it
+    needs: str  # what must be there, for people
+    read: Callable[..., Source | None]  # the source in a folder or file; None: another layout
+    options: tuple[str, ...] = ()  # the fields of `SourceOptions` that `read` takes as keywords
 
 
 def count_ignored(ignored: dict[str, int], reason: str, count: int = 1) -> None:
-    """Count entries that are no images."""
+    """Count entries that are not images."""
     if count:
         ignored[reason] = ignored.get(reason, 0) + count
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Return size and modification time, which change with a file's content."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def split_off_val(
     images: list[SourceImage], fraction: float, seed: int
 ) -> dict[str, list[SourceImage]]:
-    """Move the same share of each class to val, drawn by the seed; one stays in train.
-
-    Raises:
-        UsageError: the fraction is not in 0..1, below 1.
-    """
+    """Move the same share of each class to "val", drawn by the seed; one image stays in "train"."""
     if not 0 <= fraction < 1:
-        raise UsageError(f"--val-fraction {fraction}: it must lie in 0..1, below 1.")
+        raise UsageError(f"a share of {fraction} for validation.", hint=hint("val_fraction"))
     split: dict[str, list[SourceImage]] = {"train": [], "val": []}
     by_label: dict[int, list[SourceImage]] = {}
-    for image in sorted(images, key=_label_and_name):
+    for image in sorted(images, key=BY_LABEL):
         by_label.setdefault(image.label, []).append(image)
     rng = np.random.default_rng([seed, 0x7A1])
     for group in by_label.values():

@@ -1,6 +1,6 @@
-"""Images copied out of files that cannot be read in place, so that a shuffle of all of them can.
+"""Copies of images from files that cannot be read in place, so that they can be shuffled.
 
-A spool file is made whole or not at all; a prep that was interrupted keeps those it has.
+A staged file is made whole or not at all; an interrupted prep keeps those it has.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,21 +15,16 @@ from alexnet_cli.io.atomic import write_atomically
 from alexnet_cli.io.disk import check_room, size_in_words
 from alexnet_cli.io.progress import Progress
 
-ENTRY = np.dtype("<u8")  # where a row's bytes end; those of the next begin there
+ENTRY = np.dtype("<u8")  # the byte at which a row ends and the next begins
 
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """One file to make.
-
-    Attributes:
-        num_bytes: about how large it becomes.
-        write: writes its content.
-    """
+    """One file to make."""
 
     path: Path
-    num_bytes: int
-    write: Callable[[BinaryIO], None]
+    num_bytes: int  # about
+    write: Callable[[BinaryIO], None]  # writes its content
 
 
 def missing_bytes(files: Sequence[StagedFile]) -> int:
@@ -47,24 +42,18 @@ def fill_staging(
     """Make every file that is not there yet.
 
     Args:
-        check_stopped: called between files; whatever it raises ends the work.
-        force: begin even if the disk looks too small.
-
-    Raises:
-        MachineError: the disk has not the room.
+        check_stopped: called between files; it may raise to end the work.
+        force: begin even if the disk looks too small; otherwise a MachineError is raised.
     """
     missing = [file for file in files if not file.path.exists()]
     if not missing:
         return
-    folder, needed = files[0].path.parent, missing_bytes(files)
+    folder = missing[0].path.parent
+    needed = missing_bytes(missing)
     folder.mkdir(parents=True, exist_ok=True)
     if not force:
-        check_room(
-            folder,
-            needed,
-            "copies of the images, gone when prep is done, need",
-            "Make room, or name a folder on another disk.",
-        )
+        what = "copies of the images, removed when prep is done, need"
+        check_room(folder, needed, what, "Make room, or name a folder on another disk.")
     progress.say(
         f"copying images to {folder}: {size_in_words(needed)} more of disk, until prep is done"
     )
@@ -77,7 +66,7 @@ def fill_staging(
 
 
 def write_rows(file: BinaryIO, rows: Iterable[bytes], num_rows: int) -> None:
-    """Write a table of where each row lies, and the rows."""
+    """Write a table of the bounds of each row, and the rows."""
     bounds = np.zeros(num_rows + 1, ENTRY)
     bounds[0] = bounds.nbytes
     file.seek(bounds.nbytes)
@@ -88,12 +77,8 @@ def write_rows(file: BinaryIO, rows: Iterable[bytes], num_rows: int) -> None:
     file.write(bounds.tobytes())
 
 
-def read_row(file: BinaryIO, row: int) -> bytes:
-    """Return one row of what `write_rows` wrote.
-
-    Raises:
-        ImageError: `truncated`.
-    """
+def read_row(file: BinaryIO, row: int, _length: int = 0) -> bytes:
+    """Return one row of what `write_rows` wrote; b"" where the table had none."""
     file.seek(row * ENTRY.itemsize)
     bounds = np.frombuffer(file.read(2 * ENTRY.itemsize), ENTRY)
     if len(bounds) == 2:
@@ -102,4 +87,4 @@ def read_row(file: BinaryIO, row: int) -> bytes:
         content = file.read(end - start)
         if len(content) == end - start:
             return content
-    raise ImageError("truncated", f"the spool ends before row {row}")
+    raise ImageError("truncated", f"the staged file ends before row {row}")

@@ -8,8 +8,7 @@ import torch
 
 from alexnet_cli.data.batches.buffers import MAX_FREE, Buffers
 from alexnet_cli.data.batches.loader import load_batches
-from alexnet_cli.data.batches.process_reader import ProcessReader, SharedBuffers
-from alexnet_cli.data.batches.readers import ThreadReader
+from alexnet_cli.data.batches.readers import ProcessReader, SharedBuffers, ThreadReader
 from alexnet_cli.data.shards.dataset import open_dataset
 
 HOLDS = {
@@ -80,7 +79,7 @@ def test_threads_never_get_the_same_memory():
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
-def test_no_batch_that_is_held_is_ever_overwritten(dataset, kind):
+def test_batch_that_is_kept_is_never_overwritten(dataset, kind):
     split = open_dataset(dataset).split("train")
     reader = ThreadReader(3) if kind == "threads" else ProcessReader(split, 2)
     holds, addresses, num_batches = list(HOLDS.values()), set(), 0

@@ -1,4 +1,4 @@
-"""The drawn images: no class is told by its color, every figure fills its image."""
+"""The drawn images: colors identify no class, and every figure fills its image."""
 
 import io
 
@@ -25,7 +25,7 @@ def mean_colors() -> np.ndarray:
     return np.array(colors).reshape(len(CLASSES), 12, 3)
 
 
-def test_mean_color_does_not_tell_the_classes(mean_colors):
+def test_mean_color_does_not_identify_the_classes(mean_colors):
     class_means = mean_colors[:, :6].mean(1)
     held_out = mean_colors[:, 6:]
     distances = np.linalg.norm(held_out[:, :, None] - class_means, axis=-1)  # (K, 6, K)
@@ -34,7 +34,7 @@ def test_mean_color_does_not_tell_the_classes(mean_colors):
 
 
 @pytest.mark.parametrize("demo_class", CLASSES, ids=lambda demo_class: demo_class.name)
-def test_figure_fills_a_fair_part_of_the_central_crop(demo_class):
+def test_figure_and_ground_are_both_in_the_central_crop(demo_class):
     """Neither the figure nor its ground is missing from the crop of section 4.1."""
     y, x = (np.mgrid[:112, :112].astype(np.float32) - 55.5) / 128
     for number in range(10):
@@ -42,7 +42,7 @@ def test_figure_fills_a_fair_part_of_the_central_crop(demo_class):
         assert 0.04 < (field > 0).mean() < 0.75
 
 
-def test_images_come_class_by_class_in_turn():
+def test_images_are_drawn_of_the_classes_in_turn():
     images, num_classes = draw_images(2 * len(CLASSES) + 1, seed=3)
 
     assert num_classes == len(CLASSES)

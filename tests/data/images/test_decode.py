@@ -49,12 +49,12 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT"
 
 
-def test_a_gray_jpeg_becomes_three_equal_channels():
+def test_gray_jpeg_becomes_three_equal_channels():
     square = decode(encoded(draw_image(64, 64)[..., 0], "JPEG"))
     assert (square == square[..., :1]).all()
 
 
-def test_a_cmyk_jpeg_keeps_its_colors():
+def test_cmyk_jpeg_keeps_its_colors():
     pixels = np.zeros((64, 64, 3), np.uint8)
     pixels[:, :32], pixels[:, 32:] = (200, 40, 90), (20, 220, 250)
     content = encoded(Image.fromarray(pixels).convert("CMYK"), "JPEG", quality=98)
@@ -63,12 +63,12 @@ def test_a_cmyk_jpeg_keeps_its_colors():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
-def test_the_content_decides_the_format(kind):
+def test_content_decides_the_format(kind):
     pixels = draw_image(64, 64)
     np.testing.assert_array_equal(decode(encoded(pixels, kind)), pixels)
 
 
-def test_a_png_named_jpeg_is_read_as_the_png_it_is(tmp_path):
+def test_png_named_jpeg_is_read_as_the_png_it_is(tmp_path):
     pixels = draw_image(64, 64)
     path = tmp_path / "n02105855_2933.JPEG"
     path.write_bytes(encoded(pixels, "PNG"))
@@ -76,13 +76,13 @@ def test_a_png_named_jpeg_is_read_as_the_png_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
-def test_a_jpeg_decodes_as_pillow_decodes_it(options):
+def test_jpeg_decodes_as_pillow_decodes_it(options):
     content = encoded(draw_image(80, 96), "JPEG", **options)
     assert levels_apart(decode(content), np.asarray(Image.open(io.BytesIO(content)))) <= 2
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_an_exif_rotation_is_not_applied(kind):
+def test_exif_rotation_is_not_applied(kind):
     pixels = draw_image(64, 96)
     exif = Image.Exif()
     exif[0x0112] = 6  # Orientation: turn by 90 degrees to see it upright
@@ -91,7 +91,7 @@ def test_an_exif_rotation_is_not_applied(kind):
     np.testing.assert_array_equal(decode(rotated), decode(plain))
 
 
-def test_the_first_image_of_an_animation_is_taken():
+def test_first_image_of_an_animation_is_taken():
     frames = [Image.new("RGB", (64, 64), color) for color in ("red", "blue")]
     content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert (decode(content) == (255, 0, 0)).all()
@@ -99,7 +99,7 @@ def test_the_first_image_of_an_animation_is_taken():
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP"])
-def test_a_image_cut_short_is_truncated(kind, share):
+def test_image_cut_short_is_truncated(kind, share):
     content = encoded(draw_image(80, 96), kind)
     assert refusal(content[: int(share * len(content))]).reason == "truncated"
 
@@ -109,23 +109,23 @@ def test_text_is_not_an_image():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
-def test_a_header_before_rubbish_is_corrupt(kind):
+def test_header_before_rubbish_is_corrupt(kind):
     content = encoded(draw_image(64, 64), kind)
     assert refusal(content[:8] + b"\7" * 60).reason == "corrupt"
 
 
-def test_a_tiff_of_a_kind_that_pillow_does_not_know_is_an_unsupported_variant():
+def test_tiff_of_a_kind_that_pillow_does_not_know_is_an_unsupported_variant():
     content = encoded(draw_image(64, 64), "TIFF", tiffinfo={339: 77})  # sample format
     assert refusal(content).reason == "unsupported-variant"
 
 
-def test_a_bmp_of_a_kind_that_pillow_does_not_know_is_an_unsupported_variant():
+def test_bmp_of_a_kind_that_pillow_does_not_know_is_an_unsupported_variant():
     content = bytearray(encoded(draw_image(64, 64), "BMP"))
     content[28] = 3  # bits a pixel
     assert refusal(bytes(content)).reason == "unsupported-variant"
 
 
-def test_a_jpeg_whose_colors_have_no_scan_is_truncated():
+def test_jpeg_whose_colors_have_no_scan_is_truncated():
     content = encoded(draw_image(64, 64), "JPEG", progressive=True)
     before, first, *refining = content.split(b"\xff\xda")
     assert outcome(b"\xff\xda".join([before, first]) + content[-2:]) == "an image"
@@ -136,7 +136,7 @@ def test_nothing_is_empty():
     assert refusal(b"").reason == "empty"
 
 
-def test_a_jpeg_header_before_rubbish_is_corrupt():
+def test_jpeg_header_before_rubbish_is_corrupt():
     assert refusal(b"\xff\xd8\xff\xe0\x00\x04ab" + b"rubbish " * 20).reason == "corrupt"
 
 
@@ -157,12 +157,12 @@ def test_other_known_formats_are_named_as_not_accepted(start):
 
 
 @pytest.mark.parametrize("side", [12_000, 60_000])
-def test_a_png_with_too_many_pixels_is_refused_from_its_header(side):
+def test_png_with_too_many_pixels_is_refused_from_its_header(side):
     assert side**2 > MAX_PIXELS
     assert refusal(png_header(side, side)).reason == "too-many-pixels"
 
 
-def test_a_jpeg_with_too_many_pixels_is_refused_from_its_header(monkeypatch):
+def test_jpeg_with_too_many_pixels_is_refused_from_its_header(monkeypatch):
     def decode_jpeg(*_, **__):
         raise AssertionError("its pixels were decoded")
 
@@ -181,7 +181,7 @@ def test_as_many_pixels_as_memory_is_allowed_for_are_not_too_many():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
-def test_damage_anywhere_gives_a_image_or_a_known_reason(kind):
+def test_damage_anywhere_gives_an_image_or_a_known_reason(kind):
     whole = encoded(draw_image(48, 56), kind)
     rng = np.random.default_rng(11)
     for _ in range(60):
@@ -192,17 +192,17 @@ def test_damage_anywhere_gives_a_image_or_a_known_reason(kind):
         assert outcome(content) in ("an image", *REASONS)
 
 
-def test_a_missing_file_is_unreadable(tmp_path):
+def test_missing_file_is_unreadable(tmp_path):
     with pytest.raises(ImageError, match="unreadable: no such file"):
         read_file(tmp_path / "gone.jpg")
 
 
-def test_a_folder_is_unreadable(tmp_path):
+def test_folder_is_unreadable(tmp_path):
     with pytest.raises(ImageError, match="unreadable: not a file"):
         read_file(tmp_path)
 
 
-def test_a_file_the_system_will_not_open_is_unreadable_with_its_reason(tmp_path):
+def test_file_the_system_will_not_open_is_unreadable_with_its_reason(tmp_path):
     with pytest.raises(ImageError, match="unreadable: File name too long"):
         read_file(tmp_path / ("x" * 300))
 
@@ -215,7 +215,7 @@ def with_scans(count: int, **options) -> bytes:
     return content[:-2] + SCAN * count + content[-2:]
 
 
-def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded(monkeypatch):
+def test_jpeg_of_too_many_scans_is_refused_before_it_is_decoded(monkeypatch):
     content = with_scans(20, progressive=True)
     assert outcome(content) == "an image"
     monkeypatch.setattr(decoding, "MAX_SCANNED_PIXELS", 40 * 50 * 30 - 1)
@@ -227,7 +227,7 @@ def test_scans_behind_a_whole_plain_jpeg_are_never_decoded():
     assert str(refusal(with_scans(1_000_000))).startswith("corrupt")
 
 
-def test_the_coefficients_of_a_progressive_jpeg_count_as_memory(monkeypatch):
+def test_coefficients_of_a_progressive_jpeg_count_as_memory(monkeypatch):
     plain, progressive = (encoded(draw_image(40, 50), "JPEG", progressive=p) for p in (False, True))
     monkeypatch.setattr(decoding, "MAX_MEMORY", len(plain) + 40 * 50 * 5)
     assert outcome(plain) == "an image"
@@ -256,7 +256,7 @@ def tiff_of_jpegs(jpeg: bytes, *starts: int) -> bytes:
     return head + offsets + lengths + jpeg * many
 
 
-def test_the_scans_of_jpegs_in_a_tiff_are_counted(monkeypatch):
+def test_scans_of_jpegs_in_a_tiff_are_counted(monkeypatch):
     gray = Image.fromarray(draw_image(40, 50)[..., 0])
     content = tiff_of_jpegs(encoded(gray, "JPEG"), 0)
     np.testing.assert_array_equal(decode(content), decode(encoded(gray, "JPEG")))
@@ -264,13 +264,13 @@ def test_the_scans_of_jpegs_in_a_tiff_are_counted(monkeypatch):
     assert str(refusal(content)) == "too-many-pixels: scans of 50 x 40 in a TIFF"
 
 
-def test_a_tiff_that_shows_one_jpeg_again_and_again_is_refused():
+def test_tiff_that_shows_one_jpeg_again_and_again_is_refused():
     jpeg = encoded(Image.fromarray(draw_image(40, 50)[..., 0]), "JPEG")
     assert outcome(tiff_of_jpegs(jpeg, 0, len(jpeg))) == "an image"
     assert refusal(tiff_of_jpegs(jpeg, 0, 0)).reason == "too-many-pixels"
 
 
-def test_a_tiff_is_looked_through_before_pillow_sees_it(monkeypatch):
+def test_tiff_is_looked_through_before_pillow_sees_it(monkeypatch):
     content = encoded(draw_image(40, 50), "TIFF")
     monkeypatch.setattr(bare_files, "MAX_TAG_VALUES", 2)
     assert refusal(content).detail == "TIFF tag 258 of 3 values"
@@ -305,7 +305,7 @@ def run_length_bmp(side: int) -> bytes:
     return head + struct.pack("<IiiHHIIiiII", *fields) + colors + data
 
 
-def test_a_run_length_bmp_may_have_fewer_pixels(monkeypatch):
+def test_run_length_bmp_may_have_fewer_pixels(monkeypatch):
     assert outcome(run_length_bmp(60)) == "an image"
     monkeypatch.setattr(decoding, "MAX_RUN_LENGTH_PIXELS", 60 * 60 - 1)
     assert refusal(run_length_bmp(60)).detail == "60 x 60 in run-length code"
@@ -313,7 +313,7 @@ def test_a_run_length_bmp_may_have_fewer_pixels(monkeypatch):
 
 
 @pytest.mark.parametrize(("limit", "value"), [("MAX_READS", 20), ("MAX_REREADS", -1000)])
-def test_a_reader_that_asks_too_often_or_too_much_is_ended(monkeypatch, limit, value):
+def test_reader_that_asks_too_often_or_too_much_is_ended(monkeypatch, limit, value):
     content = run_length_bmp(300)
     assert outcome(content) == "an image"
     monkeypatch.setattr(decoding, limit, value)
@@ -321,7 +321,7 @@ def test_a_reader_that_asks_too_often_or_too_much_is_ended(monkeypatch, limit, v
 
 
 @pytest.mark.parametrize("where", ["simplejpeg", "pillow"])
-def test_a_image_there_is_no_memory_for_is_refused(monkeypatch, where):
+def test_image_there_is_no_memory_for_is_refused(monkeypatch, where):
     def no_memory(*_, **__):
         raise MemoryError
 
@@ -330,14 +330,14 @@ def test_a_image_there_is_no_memory_for_is_refused(monkeypatch, where):
     assert str(refusal(encoded(draw_image(40, 50), "JPEG"))) == "too-many-pixels: out of memory"
 
 
-def test_a_jpeg_whose_header_cannot_be_followed_is_decoded_by_nobody(monkeypatch):
+def test_jpeg_whose_header_cannot_be_followed_is_decoded_by_nobody(monkeypatch):
     content = encoded(draw_image(40, 50), "JPEG")
     note = b"\xff\xe5\0\2" * (MAX_SEGMENTS + 1)
     monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
     assert refusal(content[:2] + note + content[2:]).reason == "corrupt"
 
 
-def test_a_file_is_read_whole_even_in_pieces(tmp_path, monkeypatch):
+def test_file_is_read_whole_even_in_pieces(tmp_path, monkeypatch):
     path = tmp_path / "a.jpg"
     path.write_bytes(bytes(range(256)))
     read = os.read

@@ -1,21 +1,18 @@
 """What is read of a JPEG before it is decoded, against Pillow and the scans that were put in."""
 
-import io
-
 import numpy as np
 import pytest
+from helpers import encoded
 from PIL import Image
 
 from alexnet_cli.data.images.jpeg_header import MAX_SEGMENTS, SCAN, read_jpeg_header
 
 PIXELS = (np.mgrid[:40, :60].sum(axis=0) * 2).astype(np.uint8)
-COLOUR = np.stack([PIXELS, PIXELS[::-1], PIXELS], axis=-1)
+COLOR = np.stack([PIXELS, PIXELS[::-1], PIXELS], axis=-1)
 
 
 def jpeg(mode: str = "RGB", **options) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(COLOUR).convert(mode).save(file, "JPEG", **options)
-    return file.getvalue()
+    return encoded(Image.fromarray(COLOR).convert(mode), "JPEG", **options)
 
 
 @pytest.mark.parametrize(("mode", "components"), [("L", 1), ("RGB", 3), ("CMYK", 4)])
@@ -25,14 +22,14 @@ def test_size_and_components_are_those_of_the_image(mode, components):
     assert (header.kind, header.num_components) == (0xC0, components)
 
 
-def test_a_plain_jpeg_comes_in_one_scan():
+def test_plain_jpeg_comes_in_one_scan():
     header = read_jpeg_header(jpeg())
     assert header.num_scans == 1
     assert header.in_one_scan
 
 
 @pytest.mark.parametrize(("mode", "scans"), [("L", 6), ("RGB", 10)])
-def test_the_scans_of_a_progressive_jpeg_are_counted(mode, scans):
+def test_scans_of_a_progressive_jpeg_are_counted(mode, scans):
     header = read_jpeg_header(jpeg(mode, progressive=True))
     assert header.num_scans == scans
     assert not header.in_one_scan
@@ -43,7 +40,7 @@ def test_scans_that_were_put_in_are_counted():
     assert read_jpeg_header(content[:-2] + SCAN * 1000 + content[-2:]).num_scans == 1010
 
 
-def test_a_first_scan_of_some_components_means_that_others_follow():
+def test_first_scan_of_some_components_means_that_others_follow():
     content = jpeg()
     place = content.index(SCAN) + 4
     one = content[:place] + b"\1" + content[place + 1 :]
@@ -61,18 +58,18 @@ def scans(content: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_with_all_its_scans_is_whole(mode, progressive):
+def test_jpeg_with_all_its_scans_is_whole(mode, progressive):
     assert read_jpeg_header(jpeg(mode, progressive=progressive)).is_whole
 
 
-def test_a_progressive_jpeg_may_lack_what_refines_it():
+def test_progressive_jpeg_may_lack_what_refines_it():
     before, first, *refining = scans(jpeg(progressive=True))
     assert read_jpeg_header(before + first).is_whole
     assert not read_jpeg_header(before + b"".join(refining)).is_whole
 
 
 def plain_in_scans(*names: bytes) -> bytes:
-    """A plain JPEG that gives the components of each group a scan of their own."""
+    """A plain JPEG in which each group of components has its own scan."""
     before, _ = scans(jpeg())
     tables = (bytes([len(group)]) + b"".join(bytes([n, 0]) for n in group) for group in names)
     return before + b"".join(
@@ -90,7 +87,7 @@ def plain_in_scans(*names: bytes) -> bytes:
         ([b"\1", b"\1", b"\1"], False),
     ],
 )
-def test_a_component_without_a_scan_is_missed(names, is_whole):
+def test_component_without_a_scan_is_missed(names, is_whole):
     assert read_jpeg_header(plain_in_scans(*names)).is_whole == is_whole
 
 
@@ -99,14 +96,14 @@ def test_a_component_without_a_scan_is_missed(names, is_whole):
     [b"\xff" * 99, b"\xff\xe1\0\x10" + b"\xff\xda" * 7, b"\xff\x01", b"\xff\xd3", b"rubbish"],
     ids=["fill", "scan in a note", "marker without length", "restart", "rubbish"],
 )
-def test_what_comes_before_the_frame_is_passed_over(before):
+def test_what_comes_before_the_frame_is_left_out(before):
     content = jpeg(progressive=True)
     header = read_jpeg_header(content[:2] + before + content[2:])
     assert (header.height, header.width, header.num_scans) == (40, 60, 10)
 
 
 @pytest.mark.parametrize("length", [0, 2, 3, 20, 100, 300])
-def test_a_jpeg_that_ends_before_its_scan_has_no_header(length):
+def test_jpeg_that_ends_before_its_scan_has_no_header(length):
     assert read_jpeg_header(jpeg()[:length]) is None
 
 

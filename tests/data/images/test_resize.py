@@ -68,7 +68,7 @@ def pillows_square(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("height", "width"), SHAPES)
-def test_the_square_is_pillows_bicubic_image_cut_at_its_center(height, width, levels):
+def test_square_is_pillows_bicubic_image_cut_at_its_center(height, width, levels):
     pixels = draw_image(height, width)
     found, expected = square(pixels, 64), pillows_square(pixels, 64)
     assert levels_apart(found, expected) <= levels
@@ -76,7 +76,7 @@ def test_the_square_is_pillows_bicubic_image_cut_at_its_center(height, width, le
 
 
 @pytest.mark.parametrize(("height", "width"), SHAPES)
-def test_the_square_is_what_torchvisions_transforms_make(height, width, levels):
+def test_square_is_what_torchvisions_transforms_make(height, width, levels):
     pixels = draw_image(height, width)
     reference = Compose([Resize(64, InterpolationMode.BICUBIC), CenterCrop(64)])
     assert (
@@ -90,7 +90,7 @@ def test_noise_shows_that_nothing_the_filter_needs_is_cut_off(height, width, lev
     assert levels_apart(square(pixels, 64), pillows_square(pixels, 64)) <= levels
 
 
-def test_a_large_image_is_resized_in_bands_that_meet(levels, monkeypatch):
+def test_large_image_is_resized_in_bands_that_meet(levels, monkeypatch):
     pixels = draw_image(301, 200)
     whole = square(pixels, 64)
     monkeypatch.setattr(images, "BAND_PIXELS", 1000)
@@ -98,18 +98,18 @@ def test_a_large_image_is_resized_in_bands_that_meet(levels, monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(75, 133), (64, 80)])
-def test_the_square_is_contiguous_uint8_rgb(shape, levels):
+def test_square_is_contiguous_uint8_rgb(shape, levels):
     found = square(draw_image(*shape), 64)
     assert (found.shape, found.dtype) == ((64, 64, 3), np.uint8)
     assert found.flags.c_contiguous
 
 
-def test_a_square_of_the_size_asked_for_is_not_touched():
+def test_square_of_the_size_asked_for_is_not_touched():
     pixels = draw_image(256, 256)
     np.testing.assert_array_equal(to_square(encoded(pixels)), pixels)
 
 
-def test_a_image_whose_shorter_side_fits_is_only_cropped():
+def test_image_whose_shorter_side_fits_is_only_cropped():
     pixels = draw_image(64, 91)
     np.testing.assert_array_equal(to_square(encoded(pixels), 64), pixels[:, 14:78])
 
@@ -134,13 +134,13 @@ def test_of_an_extreme_strip_only_the_middle_is_resized(shape, levels, monkeypat
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_the_middle_of_a_strip_is_what_remains_of_it(turned, levels):
+def test_middle_of_a_strip_is_what_remains_of_it(turned, levels):
     strip = np.zeros((10, 1000, 3), np.uint8)
     strip[:, 480:520] = 255
     assert (square(strip.transpose(1, 0, 2) if turned else strip, 10) == 255).all()
 
 
-def test_the_shorter_side_fits_and_the_longer_never_falls_below_it():
+def test_shorter_side_fits_and_the_longer_never_falls_below_it():
     rng = np.random.default_rng(3)
     for height, width in rng.integers(1, 3000, (300, 2)).tolist():
         fitted = fit_shorter_side(height, width, 256)
@@ -157,7 +157,7 @@ def test_our_jpeg_has_halved_chroma_and_stays_close():
     assert levels_apart(np.asarray(image), smooth) <= 3
 
 
-def test_a_higher_quality_takes_more_bytes_and_errs_less():
+def test_higher_quality_takes_more_bytes_and_errs_less():
     pixels = draw_image(96, 96)
     low, high = to_jpeg(pixels, 60), to_jpeg(pixels, 95)
     errors = [np.abs(decode(jpeg).astype(int) - pixels).mean() for jpeg in (low, high)]
@@ -174,7 +174,7 @@ def test_colors_keep_all_their_pixels_from_quality_95_on(quality, chroma):
     assert header == (48, 64, "YCbCr", chroma)
 
 
-def test_the_default_quality_is_90_with_halved_chroma():
+def test_default_quality_is_90_with_halved_chroma():
     pixels = draw_image(48, 64)
     assert to_jpeg(pixels) == to_jpeg(pixels, 90)
     assert simplejpeg.decode_jpeg_header(to_jpeg(pixels))[3] == "420"
@@ -183,7 +183,7 @@ def test_the_default_quality_is_90_with_halved_chroma():
 def test_edges_between_colors_stay_sharp_at_quality_95_only():
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:, 1::2] = (255, 0, 0)
-    pixels[:, ::2] = (0, 130, 0)  # nearly as bright: what tells them apart is their color
+    pixels[:, ::2] = (0, 130, 0)  # nearly as bright: only their color differs
     apart = {
         quality: levels_apart(decode(to_jpeg(pixels, quality)), pixels) for quality in (94, 95)
     }

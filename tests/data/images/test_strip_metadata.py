@@ -27,7 +27,7 @@ def opened(content: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_keeps_its_pixels_and_loses_its_notes(mode, progressive):
+def test_jpeg_keeps_its_pixels_and_loses_its_metadata(mode, progressive):
     exif = Image.Exif()
     exif[0x010E] = "a description"
     content = saved(
@@ -45,14 +45,14 @@ def test_a_jpeg_keeps_its_pixels_and_loses_its_notes(mode, progressive):
     assert len(bare) < len(content) - 150
 
 
-def test_a_jpeg_that_cannot_be_followed_stays_as_it_is():
+def test_jpeg_that_is_damaged_is_unchanged():
     for content in (b"\xff\xd8", b"\xff\xd8rubbish", saved("JPEG")[:50]):
         assert bare_jpeg(content).startswith(content[:2])
         assert len(bare_jpeg(content)) <= len(content)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
-def test_a_png_keeps_its_pixels_and_loses_its_texts(mode):
+def test_png_keeps_its_pixels_and_loses_its_texts(mode):
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", "word " * 99)
     content = saved("PNG", mode, pnginfo=info, icc_profile=bytes(99), dpi=(72, 72))
@@ -61,7 +61,7 @@ def test_a_png_keeps_its_pixels_and_loses_its_texts(mode):
     assert Image.open(io.BytesIO(bare)).info == {}
 
 
-def test_a_png_keeps_its_transparency():
+def test_png_keeps_its_transparency():
     content = saved("PNG", "P", transparency=bytes(range(200)))
     assert Image.open(io.BytesIO(bare_png(content))).info["transparency"] == bytes(range(200))
 
@@ -75,14 +75,14 @@ def test_of_an_animated_png_the_first_image_stays():
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_cut_png_stays_cut(share):
+def test_cut_png_stays_cut(share):
     content = saved("PNG")
     cut = content[: int(share * len(content))]
     assert bare_png(cut) == cut[: len(bare_png(cut))]
     assert len(bare_png(cut)) >= len(cut)
 
 
-def test_a_png_of_endless_chunks_is_refused(monkeypatch):
+def test_png_of_endless_chunks_is_refused(monkeypatch):
     monkeypatch.setattr(bare_files, "MAX_CHUNKS", 100)
     content = saved("PNG")
     empty = struct.pack(">I", 0) + b"abCd" + struct.pack(">I", zlib.crc32(b"abCd"))
@@ -97,35 +97,35 @@ def tiff(*entries: tuple[int, int, int, int], order: str = "<") -> bytes:
 
 
 @pytest.mark.parametrize("big", [False, True])
-def test_a_tiff_as_pillow_writes_it_passes(big):
+def test_tiff_as_pillow_writes_it_passes(big):
     notes = TiffImagePlugin.ImageFileDirectory_v2()
     notes[270] = "a description " * 9999
     check_tiff(saved("TIFF", tiffinfo=notes, big_tiff=big))
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_a_tag_of_too_many_values_is_refused(order):
+def test_tag_of_too_many_values_is_refused(order):
     check_tiff(tiff((339, 3, MAX_TAG_VALUES, 8), order=order))
     with pytest.raises(ImageError, match="corrupt: TIFF tag 339 of 131073 values"):
         check_tiff(tiff((339, 3, MAX_TAG_VALUES + 1, 8), order=order))
 
 
-def test_so_it_is_inside_the_exif_directory():
+def test_tag_of_too_many_values_inside_exif_is_refused():
     outer = tiff((34665, 4, 1, 26))
     inner = struct.pack("<HHHLL", 1, 37500, 3, 1 << 24, 8)
     with pytest.raises(ImageError, match="tag 37500"):
         check_tiff(outer + inner)
 
 
-def test_bytes_may_be_many():
+def test_tag_of_many_bytes_passes():
     check_tiff(tiff((34377, 1, 1 << 28, 8), (700, 7, 1 << 28, 8)))
 
 
-def test_directories_in_a_circle_end():
+def test_circular_directories_end():
     with pytest.raises(ImageError, match="directories in one"):
         check_tiff(tiff((34665, 4, 1, 8)))
 
 
 @pytest.mark.parametrize("length", [0, 2, 4, 9, 15])
-def test_a_cut_tiff_is_left_to_pillow(length):
+def test_cut_tiff_is_left_to_pillow(length):
     check_tiff(tiff((256, 4, 1, 9))[:length])

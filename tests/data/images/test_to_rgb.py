@@ -33,7 +33,7 @@ def test_black_and_white_becomes_0_and_255():
     np.testing.assert_array_equal(square, np.where(mask, 255, 0)[..., None].repeat(3, axis=-1))
 
 
-def test_a_palette_is_looked_up():
+def test_palette_is_looked_up():
     image = Image.fromarray(draw_image(64, 64)).quantize(16)
     colors = np.array(image.getpalette()).reshape(-1, 3)
     np.testing.assert_array_equal(opened(encoded(image)), colors[np.asarray(image)])
@@ -47,7 +47,7 @@ def test_transparent_pixels_are_laid_on_white():
     assert levels_apart(opened(encoded(pixels)), expected.round()) <= 1
 
 
-def test_the_transparent_entry_of_a_palette_is_white():
+def test_transparent_entry_of_a_palette_is_white():
     image = Image.new("P", (64, 64), 1)
     image.putpalette([0, 0, 0, 30, 60, 90])
     image.paste(0, (0, 0, 64, 32))
@@ -68,7 +68,7 @@ def test_sixteen_bit_gray_whose_zero_is_white_is_turned_round():
     assert levels_apart(opened(content), 255 - (levels[..., None] / 257).repeat(3, axis=-1)) <= 1
 
 
-def test_the_transparent_level_of_sixteen_bit_gray_is_white():
+def test_transparent_level_of_sixteen_bit_gray_is_white():
     levels = np.full((64, 64), 40 * 257, np.uint16)
     levels[:32] += 1
     square = opened(encoded(levels, transparency=40 * 257))
@@ -108,7 +108,7 @@ def test_bands_meet_without_a_seam(monkeypatch, mode):
     np.testing.assert_array_equal(opened(content), whole)
 
 
-def test_a_tiff_may_turn_and_keeps_all_its_rows():
+def test_tiff_may_turn_and_keeps_all_its_rows():
     exif = Image.Exif()
     exif[0x0112] = 6
     pixels = draw_image(64, 48)

@@ -39,14 +39,14 @@ def refusal(content: bytes) -> str:
 
 @pytest.mark.parametrize("colors", SAMPLES)
 @pytest.mark.parametrize("missing", [1, 2, 15])
-def test_a_png_whose_rows_end_early_is_truncated(colors, missing):
+def test_png_whose_rows_end_early_is_truncated(colors, missing):
     whole = rows_of(9, 16, colors)
     length = len(whole) * (16 - missing) // 16
     assert refusal(png(whole[:length], 16, colors)) == "truncated"
 
 
 @pytest.mark.parametrize("height", [15, 16])
-def test_an_interlaced_png_without_its_last_pass_is_truncated(height):
+def test_interlaced_png_without_its_last_pass_is_truncated(height):
     image = Image.new("RGB", (20, height), (9, 9, 9))
     passes = b"".join(
         rows_of(9, -(-(height - top) // down), width=-(-(image.width - left) // across))
@@ -58,7 +58,7 @@ def test_an_interlaced_png_without_its_last_pass_is_truncated(height):
 
 
 @pytest.mark.parametrize("colors", SAMPLES)
-def test_a_png_that_is_black_below_is_whole(colors):
+def test_png_that_is_black_below_is_whole(colors):
     content = png(rows_of(9, 8, colors) + rows_of(0, 8, colors), 16, colors)
     np.testing.assert_array_equal(
         decode(content)[:8], decode(png(rows_of(9, 8, colors), 8, colors))
@@ -81,7 +81,7 @@ def test_bright_rows_at_the_end_spare_the_second_look(monkeypatch):
     assert (decode(png(rows_of(9, 16), 16)) == 9).all()
 
 
-def test_a_png_of_many_small_pieces_is_counted_whole():
+def test_png_of_many_small_pieces_is_counted_whole():
     data = zlib.compress(rows_of(0, 16), 0)
     pieces = b"".join(chunk(b"IDAT", data[i : i + 1]) for i in range(len(data)))
     whole = png(rows_of(0, 16), 16)
@@ -89,14 +89,14 @@ def test_a_png_of_many_small_pieces_is_counted_whole():
     assert not decode(whole[:start] + pieces + chunk(b"IEND", b"")).any()
 
 
-def test_a_palette_png_without_its_palette_is_corrupt():
+def test_palette_png_without_its_palette_is_corrupt():
     whole = png(rows_of(9, 16, 3), 16, 3)
     start = whole.index(b"PLTE") - 4
     assert refusal(whole[:start] + whole[start + 12 + 30 :]) == "corrupt"
 
 
 def tiff(pixels: np.ndarray, *, height: int, planes: int = 1) -> bytes:
-    """An unpacked TIFF of strips of four rows; `height` is what it says."""
+    """An unpacked TIFF of strips of four rows; `height` is that of the header."""
     rows, width, bands = pixels.shape
     layers = np.moveaxis(pixels, -1, 0) if planes > 1 else pixels[None]
     strips = [layer[top : top + 4].tobytes() for layer in layers for top in range(0, rows, 4)]
@@ -124,13 +124,13 @@ def tiff(pixels: np.ndarray, *, height: int, planes: int = 1) -> bytes:
 
 
 @pytest.mark.parametrize("planes", [1, 3])
-def test_a_tiff_whose_strips_do_not_reach_the_bottom_is_truncated(planes):
+def test_tiff_whose_strips_do_not_reach_the_bottom_is_truncated(planes):
     pixels = np.arange(16 * 20 * 3, dtype=np.uint8).reshape(16, 20, 3)
     np.testing.assert_array_equal(decode(tiff(pixels, height=16, planes=planes)), pixels)
     assert refusal(tiff(pixels, height=17, planes=planes)) == "truncated"
 
 
-def test_a_packed_tiff_is_left_to_libtiff():
+def test_packed_tiff_is_left_to_libtiff():
     pixels = np.arange(16 * 20 * 3, dtype=np.uint8).reshape(16, 20, 3)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "TIFF", compression="tiff_lzw")

@@ -1,7 +1,6 @@
 """The cache: bytes compared before they get a name; nothing twice, nothing half, nothing else."""
 
 import json
-import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -10,14 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_cli.cli.hints import message
 from alexnet_cli.data.pixel_stats import FILE_NAME
-from alexnet_cli.data.remote.cache import (
-    CachedFiles,
-    cache_folder,
-    fetch_all,
-    open_files,
-    say_missing,
-)
+from alexnet_cli.data.remote.cache import CachedFiles, cache_folder, fetch_each, open_files
 from alexnet_cli.data.shards.dataset import samples_name
 from alexnet_cli.data.shards.index import INDEX_NAME, read_index
 from alexnet_cli.errors import DatasetError, MachineError
@@ -26,20 +20,19 @@ from alexnet_cli.io.progress import SILENT
 from alexnet_cli.io.thread_map import check_canceled, thread_map
 
 
-@pytest.fixture
-def copy(dataset, tmp_path) -> Path:
-    return Path(shutil.copytree(dataset, tmp_path / "tiny"))
-
-
 def shards_of(files: CachedFiles) -> list:
     return [shard for split in files.index.splits.values() for shard in split.shards]
+
+
+def fetch_all(files: CachedFiles) -> None:
+    fetch_each(files.fetch, files.announce_missing(shards_of(files), SILENT), SILENT)
 
 
 def left_over(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob("*.partial")]
 
 
-def test_place_of_the_cache_is_the_users_to_choose(monkeypatch, tmp_path):
+def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     monkeypatch.delenv("ALEXNET_CACHE")
@@ -50,22 +43,22 @@ def test_place_of_the_cache_is_the_users_to_choose(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / ".cache" / "alexnet"
 
 
-def test_shards_are_fetched_once_and_whole(web, dataset):
+def test_shards_are_fetched_once_and_completely(web, dataset):
     server = web(dataset)
     files = open_files(server.url)
-    fetch_all(files, shards_of(files), SILENT)
+    fetch_all(files)
     for shard in shards_of(files):
         assert (files.folder / shard.name).read_bytes() == (dataset / shard.name).read_bytes()
     asked = list(server.asked)
     assert asked[0] == INDEX_NAME
     assert len(asked) == len(set(asked))
     again = open_files(server.url)
-    fetch_all(again, shards_of(again), SILENT)
+    fetch_all(again)
     assert again.folder == files.folder
     assert server.asked == [*asked, INDEX_NAME]
 
 
-def test_urls_and_datasets_have_folders_of_their_own(web, dataset, copy):
+def test_every_url_and_dataset_has_its_own_folder(web, dataset, copy):
     first = open_files(web(dataset).url)
     second = open_files(web(dataset).url)
     server = web(copy)
@@ -78,7 +71,7 @@ def test_urls_and_datasets_have_folders_of_their_own(web, dataset, copy):
 
 
 @pytest.mark.parametrize("fault", ["other", "cut", "refuse", 500])
-def test_fault_that_passes_leaves_no_trace(web, dataset, fault):
+def test_temporary_error_leaves_no_trace(web, dataset, fault):
     server = web(dataset)
     files = open_files(server.url)
     shard = shards_of(files)[0]
@@ -98,15 +91,15 @@ def test_fault_that_passes_leaves_no_trace(web, dataset, fault):
         (404, DatasetError, "no such file"),
     ],
 )
-def test_fault_that_stays_names_the_shard_and_leaves_nothing(web, dataset, fault, error, word):
+def test_lasting_error_names_the_shard_and_leaves_nothing(web, dataset, fault, error, word):
     server = web(dataset)
     files = open_files(server.url)
     shard = shards_of(files)[1]
     server.faults[shard.name] = [fault] * 20
     with pytest.raises(error, match=word) as raised:
-        fetch_all(files, shards_of(files), SILENT)
+        fetch_all(files)
     assert shard.name in str(raised.value)
-    assert str(raised.value).count("\n") < 3
+    assert message(raised.value).count("\n") < 3
     assert not (files.folder / shard.name).exists()
     assert not left_over(files.folder)
 
@@ -147,18 +140,18 @@ def test_url_without_a_dataset_is_named(web, tmp_path):
         open_files(web(tmp_path).url)
 
 
-def test_what_was_fetched_is_used_without_a_network(web, dataset, said):
+def test_fetched_files_are_used_without_a_network(web, dataset, said):
     server = web(dataset)
     files = open_files(server.url)
-    fetch_all(files, shards_of(files), SILENT)
+    fetch_all(files)
     server.close()
     again = open_files(server.url, said)
     assert again == files
     assert "cannot be reached" in said.lines[0]
-    fetch_all(again, shards_of(again), SILENT)
+    fetch_all(again)
 
 
-def test_many_at_once_fetch_each_shard_once(web, dataset):
+def test_threads_fetch_each_shard_once(web, dataset):
     server = web(dataset)
     files = open_files(server.url)
     shard = shards_of(files)[0]
@@ -167,7 +160,7 @@ def test_many_at_once_fetch_each_shard_once(web, dataset):
     assert server.asked.count(shard.name) == 1
 
 
-def test_half_written_file_of_a_killed_process_is_removed(web, dataset):
+def test_partial_file_of_a_killed_process_is_removed(web, dataset):
     files = open_files(web(dataset).url)
     shard = shards_of(files)[0]
     (files.folder / f"{shard.name}.abc.99.partial").write_bytes(b"half")
@@ -175,7 +168,7 @@ def test_half_written_file_of_a_killed_process_is_removed(web, dataset):
     assert not left_over(files.folder)
 
 
-def test_shard_cut_in_the_cache_is_fetched_anew(web, dataset):
+def test_shard_truncated_in_the_cache_is_fetched_again(web, dataset):
     files = open_files(web(dataset).url)
     shard = shards_of(files)[0]
     (files.folder / shard.name).write_bytes(b"short")
@@ -183,28 +176,29 @@ def test_shard_cut_in_the_cache_is_fetched_anew(web, dataset):
     assert (files.folder / shard.name).read_bytes() == (dataset / shard.name).read_bytes()
 
 
-def test_what_is_missing_is_said_in_megabytes(web, dataset, said, monkeypatch):
+def test_missing_shards_are_reported_in_megabytes(web, dataset, said, monkeypatch):
     files = open_files(web(dataset).url)
     shards = shards_of(files)
     files.fetch(shards[0])
-    missing = say_missing(files, shards, said)
+    missing = files.announce_missing(shards, said)
     assert missing == tuple(shards[1:])
     total = sum(shard.num_bytes for shard in missing)
     assert f"{len(shards) - 1} of {len(shards)} shards, {total / 1e6:,.1f} MB" in said.lines[0]
     monkeypatch.setattr(disk, "free_bytes", lambda _: total - 1)
-    with pytest.raises(MachineError, match="ALEXNET_CACHE"):
-        say_missing(files, shards, said)
+    with pytest.raises(MachineError, match="more are needed") as error:
+        files.announce_missing(shards, said)
+    assert "ALEXNET_CACHE" in error.value.hint
 
 
-def test_sample_index_and_stats_come_with_it(web, dataset):
+def test_sample_index_and_pixel_stats_are_fetched(web, dataset):
     files = open_files(web(dataset).url)
-    files.fetch_samples("train", samples_name("train"))
+    files.read_samples("train")
     files.fetch_stats()
     for name in (samples_name("train"), FILE_NAME):
         assert (files.folder / name).read_bytes() == (dataset / name).read_bytes()
 
 
-def test_dataset_without_stats_has_none(web, copy):
+def test_dataset_without_pixel_stats_is_fetched(web, copy):
     (copy / FILE_NAME).unlink()
     files = open_files(web(copy).url)
     files.fetch_stats()

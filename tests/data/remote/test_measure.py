@@ -11,16 +11,10 @@ import pytest
 from PIL import Image
 
 from alexnet_cli.data.remote import measure as measure_module
-from alexnet_cli.data.remote.measure import (
-    MAX_LABEL,
-    forget,
-    image_size_of,
-    measure_all,
-    read_samples,
-    square_side,
-)
+from alexnet_cli.data.remote.measure import forget, image_size_of, measure_all, square_side
 from alexnet_cli.data.remote.tar_set import open_tar
-from alexnet_cli.data.remote.tar_stream import TarStream
+from alexnet_cli.data.remote.tar_stream import TarStream, read_samples
+from alexnet_cli.data.sources.labels import MAX_CLASSES
 from alexnet_cli.errors import DatasetError, InputError
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -37,13 +31,13 @@ def measured(path):
     return measure_all([str(path)], allow_pipe=False)[0]
 
 
-def test_measure_holds_counts_labels_keys_and_digest(tars):
+def test_measure_contains_labels_keys_and_digest(tars):
     path = tars / "set-train-000002.tar"
     found = measured(path)
     assert found.labels == tuple(number % 3 for number in range(100, 112))
     assert found.keys == tuple(f"{number:06d}" for number in range(100, 112))
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert (found.side, found.num_bare) == (32, 0)
+    assert found.side == 32
     assert sorted(found.wnids) == [(0, None), (1, None), (2, None)]
 
 
@@ -57,7 +51,7 @@ def test_tar_is_read_once(tars, monkeypatch):
         measured(path)
 
 
-def test_tar_is_read_once_by_many_at_once(tars, monkeypatch):
+def test_tar_is_read_once_by_several_threads(tars, monkeypatch):
     opened = []
 
     def open_counted(name, **how):
@@ -71,7 +65,7 @@ def test_tar_is_read_once_by_many_at_once(tars, monkeypatch):
     assert len(set(found)) == len(opened) == 1
 
 
-def test_changed_tar_and_damaged_memory_are_measured_anew(tars, write_tar, cache):
+def test_changed_tar_and_damaged_record_are_measured_again(tars, write_tar, cache):
     path = tars / "set-train-000000.tar"
     assert len(measured(path).labels) == 7
     for record in (cache / "measured").glob("*.json"):
@@ -93,7 +87,7 @@ def test_changed_tar_and_damaged_memory_are_measured_anew(tars, write_tar, cache
         ({"cls": b"2", "pkl": b"cos\nsystem\n(S'false'\ntR.", "pyd": b"x"}, 2),
     ],
 )
-def test_label_is_found_where_others_put_it(write_tar, jpeg, fields, label):
+def test_label_is_read_from_cls_json_or_txt(write_tar, jpeg, fields, label):
     path = write_tar("a.tar", [{"__key__": "a", "jpg": jpeg, **fields}])
     assert measured(path).labels == (label,)
 
@@ -106,8 +100,8 @@ def test_label_is_found_where_others_put_it(write_tar, jpeg, fields, label):
         ({"cls": b"-1"}, "no label"),
         ({"cls": b"cat"}, "whole number"),
         ({"cls": b"1.5"}, "whole number"),
-        ({"cls": b"1000000000"}, f"0..{MAX_LABEL}"),
-        ({"cls": b"-2"}, f"0..{MAX_LABEL}"),
+        ({"cls": b"1000000000"}, f"0..{MAX_CLASSES - 1}"),
+        ({"cls": b"-2"}, f"0..{MAX_CLASSES - 1}"),
         ({"json": {"label": True}}, "whole number"),
         ({"json": b"{"}, "cannot be read"),
         ({"json": b"[" * 100_000}, "cannot be read"),
@@ -124,13 +118,12 @@ def test_sample_without_a_label_of_a_class_is_refused_by_key(write_tar, jpeg, fi
         measured(path)
 
 
-def test_samples_without_a_image_are_counted_and_passed_over(write_tar, jpeg):
+def test_samples_without_an_image_are_skipped(write_tar, jpeg):
     entries = [{"__key__": "a", "cls": 1}, {"__key__": "b", "jpg": jpeg, "cls": 2}]
-    found = measured(write_tar("a.tar", entries))
-    assert (found.keys, found.num_bare) == (("b",), 1)
+    assert measured(write_tar("a.tar", entries)).keys == ("b",)
 
 
-def test_wnids_are_learned_from_names_and_notes(write_tar, jpeg):
+def test_wnids_are_read_from_names_and_notes(write_tar, jpeg):
     entries = [
         {"__key__": "n01440764_1", "jpg": jpeg, "cls": 0},
         {"__key__": "n01440764_2", "jpg": jpeg, "cls": 0},
@@ -152,7 +145,7 @@ def test_file_twice_in_a_sample_is_refused(tmp_path, jpeg):
 
 
 @pytest.mark.parametrize("at", [0.3, 0.6, 0.9])
-def test_cut_tar_is_refused_and_not_remembered(tars, cache, at):
+def test_truncated_tar_is_refused_and_not_recorded(tars, cache, at):
     path = tars / "set-train-000002.tar"
     content = path.read_bytes()
     path.write_bytes(content[: int(at * len(content))])
@@ -162,7 +155,7 @@ def test_cut_tar_is_refused_and_not_remembered(tars, cache, at):
     assert len(list((cache / "measured").glob("*.json"))) <= 3  # the others, if they came so far
 
 
-def test_later_pass_must_find_the_same(tars):
+def test_later_pass_that_differs_is_refused(tars):
     found = measured(tars / "set-train-000000.tar")
     found.check(7, found.sha256)
     with pytest.raises(DatasetError, match="6 samples, 7 were measured"):

@@ -12,12 +12,12 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from alexnet_cli.data.batches.loader import Share
 from alexnet_cli.data.images.resize import to_square
 from alexnet_cli.data.remote import stream as stream_module
 from alexnet_cli.data.remote.measure import measure_all
 from alexnet_cli.data.remote.stream import StreamSplit
 from alexnet_cli.errors import DatasetError, MachineError
+from alexnet_cli.types import BatchShard
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -37,7 +37,7 @@ def positions(split: StreamSplit, batch_size: int = 4, **how) -> list[int]:
     return [position for batch in batches for position in batch.positions.tolist()]
 
 
-def test_stored_order_gives_every_sample_once_with_its_pixels(split, tars):
+def test_stored_order_has_every_sample_once_with_its_pixels(split, tars):
     assert len(split) == 19
     batches = list(split.epoch_batches(4))
     assert [len(batch.labels) for batch in batches] == [4, 4, 4, 4, 3]
@@ -57,7 +57,7 @@ def test_keys_name_tar_and_key(split):
     assert len(set(split.keys())) == 19
 
 
-def test_shuffled_epochs_are_permutations_that_the_seed_and_epoch_decide(split):
+def test_shuffled_epoch_is_a_permutation_decided_by_seed_and_epoch(split):
     first = positions(split, shuffle=(1, 0))
     assert sorted(first) == list(range(19))
     assert first == positions(split, shuffle=(1, 0), num_threads=3)
@@ -68,7 +68,7 @@ def test_shuffled_epochs_are_permutations_that_the_seed_and_epoch_decide(split):
 
 
 @pytest.mark.parametrize("first_step", [0, 1, 4, 5])
-def test_going_on_gives_what_was_left(split, first_step):
+def test_resumed_epoch_has_the_remaining_batches(split, first_step):
     whole = list(split.epoch_batches(4, shuffle=(3, 1)))
     rest = list(split.epoch_batches(4, shuffle=(3, 1), first_step=first_step))
     assert len(rest) == len(whole) - first_step
@@ -78,9 +78,9 @@ def test_going_on_gives_what_was_left(split, first_step):
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
-def test_shares_of_the_replicas_are_the_whole_batches(split, count):
+def test_batch_shards_of_the_replicas_are_the_whole_batches(split, count):
     parts = [
-        list(split.epoch_batches(4, shuffle=(3, 1), share=Share(rank, count)))
+        list(split.epoch_batches(4, shuffle=(3, 1), share=BatchShard(rank, count)))
         for rank in range(count)
     ]
     for batch, *shares in zip(split.epoch_batches(4, shuffle=(3, 1)), *parts, strict=True):
@@ -110,9 +110,9 @@ def test_image_that_cannot_be_read_is_named(write_tar):
         list(split.epoch_batches(4))
 
 
-def test_bomb_is_refused_before_it_is_decoded(write_tar):
+def test_decompression_bomb_is_refused_before_it_is_decoded(write_tar):
     content = io.BytesIO()
-    Image.new("1", (9000, 9000)).save(content, "png")
+    Image.new("1", (12_000, 12_000)).save(content, "png")
     split = split_of(write_tar("a.tar", [{"__key__": "a", "png": content.getvalue(), "cls": 0}]))
     with pytest.raises(DatasetError, match="too-many-pixels"):
         list(split.epoch_batches(4))
@@ -134,7 +134,7 @@ def rewrite(path: Path, change) -> None:
     [
         (lambda members: members[:-2], "11 samples, 12 were measured"),
         (lambda members: [*members, ("x.jpg", b"x"), ("x.cls", b"0")], "sample 13"),
-        (lambda members: members[2:], "none that was measured"),
+        (lambda members: members[2:], "differs from the measured one"),
         (lambda members: [(n.replace("000111", "other"), c) for n, c in members], "other bytes"),
     ],
 )
@@ -145,14 +145,14 @@ def test_tar_that_changed_since_it_was_measured_stops_the_epoch(split, tars, cha
         list(split.epoch_batches(4, shuffle=shuffle))
 
 
-def test_end_of_a_tar_is_looked_at_though_all_samples_came(split, tars):
+def test_end_of_a_tar_is_checked_after_the_last_sample(split, tars):
     path = tars / "set-train-000002.tar"
     path.write_bytes(path.read_bytes() + b"more")
     with pytest.raises(DatasetError, match="set-train-000002"):
         list(split.epoch_batches(19))
 
 
-def test_cut_tar_stops_the_epoch(split, tars):
+def test_truncated_tar_stops_the_epoch(split, tars):
     path = tars / "set-train-000000.tar"
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(DatasetError, match=r"set-train-000000\.tar: cut"):
@@ -178,12 +178,12 @@ def test_buffer_is_bounded_in_samples_and_bytes(split, monkeypatch):
     assert 0 < largest < 6
 
 
-def test_few_bytes_may_wait_to_be_decoded(split, monkeypatch):
+def test_pending_bytes_are_bounded(split, monkeypatch):
     monkeypatch.setattr(stream_module, "PENDING_BYTES", 1)
     assert positions(split, shuffle=None) == list(range(19))
 
 
-def test_stream_from_a_server_reads_over_faults(tars, web):
+def test_stream_from_a_server_retries_temporary_errors(tars, web):
     server = web(tars)
     name = "set-train-000002.tar"
     tars_measured = measure_all([f"{server.url}/{name}"], allow_pipe=False)
@@ -195,7 +195,7 @@ def test_stream_from_a_server_reads_over_faults(tars, web):
         positions(split)
 
 
-def test_stream_from_a_command_is_the_file(tars):
+def test_stream_from_a_command_has_the_samples_of_the_file(tars):
     name = f"pipe:cat {tars}/set-val-000000.tar"
     split = StreamSplit("val", measure_all([name], allow_pipe=True), 32, allow_pipe=True)
     assert positions(split) == list(range(5))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_cli.data.remote.tar_set import TarSet, open_tar, split_of, tar_name, tar_size_and_tag
-from alexnet_cli.errors import DatasetError, MachineError, UsageError
+from alexnet_cli.errors import DatasetError, MachineError, Stopped, UsageError
 
 
 def all_of(name: str, *, allow_pipe: bool = False) -> bytes:
@@ -13,7 +13,7 @@ def all_of(name: str, *, allow_pipe: bool = False) -> bytes:
         return b"".join(iter(lambda: source.read(1000), b""))
 
 
-def test_folder_gives_its_tars_in_order(tmp_path):
+def test_tars_of_a_folder_are_sorted(tmp_path):
     for name in ("b.tar", "a.tar", "c.txt"):
         (tmp_path / name).touch()
     assert TarSet(str(tmp_path)).names() == [str(tmp_path / "a.tar"), str(tmp_path / "b.tar")]
@@ -42,7 +42,7 @@ def test_braces_are_expanded_and_a_file_is_itself(tmp_path):
         ("https://h/a.tar::pipe:touch ran", UsageError),
     ],
 )
-def test_pattern_that_is_none_is_refused(pattern, error, tmp_path, monkeypatch):
+def test_invalid_pattern_is_refused(pattern, error, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("alexnet_cli.data.remote.tar_set.MAX_TARS", 99)
     with pytest.raises(error):
@@ -55,7 +55,7 @@ def test_folder_without_tars_is_refused(tmp_path):
         TarSet(str(tmp_path)).names()
 
 
-def test_environment_is_not_put_into_names(monkeypatch):
+def test_environment_variables_are_not_expanded(monkeypatch):
     monkeypatch.setenv("WDS_SECRET", "pipe:touch ran")
     assert TarSet("${SECRET}.tar").names() != ["pipe:touch ran.tar"]
 
@@ -74,7 +74,7 @@ def test_environment_is_not_put_into_names(monkeypatch):
         ("test_1.tar", "test"),
     ],
 )
-def test_split_is_told_by_the_name(name, split):
+def test_split_is_read_from_the_name(name, split):
     assert split_of(name) == split
 
 
@@ -85,12 +85,12 @@ def test_own_name_of_a_tar():
     assert tar_name("pipe:tar xOf all-train.tar inside/val-0.tar") == "val-0.tar"
 
 
-def test_long_command_is_no_name_of_a_file():
+def test_long_command_is_not_taken_for_a_file():
     command = "pipe:echo " + 300 * "x"
     assert TarSet(command, allow_pipe=True).names() == [command]
 
 
-def test_stamp_tells_of_a_change(tmp_path):
+def test_size_and_tag_of_a_changed_tar_differ(tmp_path):
     path = tmp_path / "a.tar"
     path.write_bytes(b"a")
     before = tar_size_and_tag(str(path))
@@ -101,7 +101,7 @@ def test_stamp_tells_of_a_change(tmp_path):
         tar_size_and_tag(str(tmp_path / "b.tar"))
 
 
-def test_file_url_and_command_give_their_bytes(tmp_path, web):
+def test_bytes_of_file_url_and_command_are_read(tmp_path, web):
     (tmp_path / "a.tar").write_bytes(b"content" * 999)
     server = web(tmp_path)
     for name in (str(tmp_path / "a.tar"), f"{server.url}/a.tar", f"file://{tmp_path}/a.tar"):
@@ -110,14 +110,14 @@ def test_file_url_and_command_give_their_bytes(tmp_path, web):
     assert tar_size_and_tag("pipe:cat a") == (None, "")
 
 
-def test_command_runs_only_if_it_is_allowed(tmp_path):
+def test_command_runs_only_if_allowed(tmp_path):
     with pytest.raises(UsageError, match="nothing was run"):
         all_of(f"pipe:touch {tmp_path}/ran")
     assert not Path(tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("command", ["exit 3", "echo half; exit 3", "no-such-command-here"])
-def test_command_that_fails_is_a_fault_of_the_machine(command, capfd):
+def test_command_that_fails_raises_a_machine_error(command, capfd):
     with pytest.raises(MachineError, match="exit code"):
         all_of(f"pipe:{command}", allow_pipe=True)
 
@@ -127,10 +127,16 @@ def test_command_is_ended_with_its_reader():
         assert source.read(2) == b"y\n"
 
 
-def test_damage_after_a_failed_command_is_the_commands():
+def test_error_after_a_failed_command_names_the_command():
     with pytest.raises(MachineError, match="exit code 3"):
         with open_tar("pipe:exit 3", allow_pipe=True):
             raise DatasetError("it ends early")
     with pytest.raises(DatasetError):
         with open_tar("pipe:sleep 60", allow_pipe=True):
             raise DatasetError("a label is wrong")
+
+
+def test_stop_signal_is_not_taken_for_a_failed_command():
+    with pytest.raises(Stopped):
+        with open_tar("pipe:exit 3", allow_pipe=True):
+            raise Stopped("stopped.", 15)

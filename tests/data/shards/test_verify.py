@@ -143,13 +143,12 @@ MORE = [
 Damage = Callable[[Path, np.random.Generator], None]
 
 
-@pytest.mark.parametrize("read_ahead", [False, True])
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("damage", [*ELEVEN, *MORE], ids=lambda damage: damage.__name__)
-def test_every_damage_at_any_place_is_found(dataset, shard, damage, seed, read_ahead):
+def test_every_damage_is_found(dataset, shard, damage, seed):
     damage(shard, np.random.default_rng([seed, 7]))
 
-    findings = audit(dataset, shard, read_ahead=read_ahead).findings
+    findings = audit(dataset, shard).findings
 
     assert findings
     assert {finding.file for finding in findings} == {SHARD}
@@ -157,7 +156,7 @@ def test_every_damage_at_any_place_is_found(dataset, shard, damage, seed, read_a
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_deep_names_the_image_that_is_damaged(dataset, shard, seed):
+def test_deep_audit_names_the_damaged_image(dataset, shard, seed):
     before = shard.read_bytes()
     flip_a_byte_of_a_image(shard, np.random.default_rng(seed))
     place = next(
@@ -175,12 +174,11 @@ def test_deep_names_the_image_that_is_damaged(dataset, shard, seed):
 
 
 @pytest.mark.parametrize("deep", [False, True])
-@pytest.mark.parametrize("read_ahead", [False, True])
 @pytest.mark.parametrize("size", [1000, 1 << 20])
-def test_whole_shards_raise_no_alarm(dataset, monkeypatch, size, read_ahead, deep):
+def test_intact_shards_have_no_findings(dataset, monkeypatch, size, deep):
     monkeypatch.setattr("alexnet_cli.data.shards.verify.HASHED_BYTES", size)
 
-    found = audit(dataset, dataset / SHARD, deep=deep, read_ahead=read_ahead)
+    found = audit(dataset, dataset / SHARD, deep=deep)
 
     assert found.findings == []
     assert found.sha256 == read_index(dataset).splits["train"].shards[1].sha256
@@ -208,7 +206,7 @@ def test_many_damaged_images_are_counted(dataset, shard):
     assert findings[-1].found == "20 damaged"
 
 
-def test_deep_finds_images_of_another_size(dataset):
+def test_deep_audit_finds_images_of_another_size(dataset):
     (first, *_) = audit(dataset, dataset / SHARD, image_size=256, deep=True).findings
     assert (first.expected, first.found) == ("256 x 256 pixels", "112 x 112")
 
@@ -222,7 +220,7 @@ def claiming(side: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [15, 17, 65_500])
-def test_image_that_claims_to_be_larger_is_found_without_memory_for_it(side, monkeypatch):
+def test_image_whose_header_says_it_is_larger_is_not_decoded(side, monkeypatch):
     monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
     jpeg = claiming(side)
 
@@ -231,7 +229,7 @@ def test_image_that_claims_to_be_larger_is_found_without_memory_for_it(side, mon
     assert fault == ("decoding the JPEG", "16 x 16 pixels", f"{side} x {side}")
 
 
-def test_image_that_is_cut_short_with_the_right_checksum_is_found():
+def test_truncated_image_with_a_matching_checksum_is_found():
     jpeg = simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))[:-30]
 
     what, expected, _ = _fault(jpeg, zlib.crc32(jpeg), 16)
@@ -239,12 +237,12 @@ def test_image_that_is_cut_short_with_the_right_checksum_is_found():
     assert (what, expected) == ("decoding the JPEG", "16 x 16 pixels")
 
 
-def test_finding_reads_as_a_line(dataset, shard):
+def test_finding_is_shown_on_one_line(dataset, shard):
     flip_a_byte_of_a_image(shard, np.random.default_rng(0))
     lines = [str(finding) for finding in audit(dataset, shard, deep=True).findings]
     assert any(line.startswith(f"{SHARD}: sample train-000000") for line in lines)
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_one_that_is_asked_to_stop_stops(dataset, deep):
+def test_audit_stops_on_request(dataset, deep):
     assert audit_shard(task_of(dataset, dataset, deep=deep), lambda: True).num_bytes == 0

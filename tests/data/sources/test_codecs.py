@@ -1,4 +1,4 @@
-"""Bytes out of zips, spools and CIFAR's planes; a damaged one is a rejected image, no crash."""
+"""Bytes from zips, staged files and CIFAR's planes; a damaged image is rejected."""
 
 import io
 import random
@@ -19,7 +19,7 @@ CONTENT = b"0123456789" * 50
 
 
 def a_zip(path: Path, method: int, *, streamed: bool = False) -> tuple[int, int]:
-    """Write a zip of one member; returns where its header lies and its packed length."""
+    """Write a zip of one member; returns the offset of its header and its packed length."""
     buffer = io.BytesIO()
     target = _Unseekable(buffer) if streamed else buffer
     with zipfile.ZipFile(target, "w", method) as archive:
@@ -56,13 +56,13 @@ def reason(path: Path, codec: str, offset: int, length: int) -> str:
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_zip_member_reads_as_its_bytes(tmp_path, method, streamed):
+def test_zip_member_reads_as_its_bytes(tmp_path, method, streamed):
     at = a_zip(tmp_path / "a.zip", method, streamed=streamed)
     assert read(tmp_path / "a.zip", "zip", *at) == CONTENT
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_flipped_bit_in_a_zip_member_never_changes_a_image_unnoticed(tmp_path, method):
+def test_flipped_bit_in_a_zip_member_never_changes_an_image_unnoticed(tmp_path, method):
     path = tmp_path / "a.zip"
     offset, length = a_zip(path, method)
     whole, rng = path.read_bytes(), random.Random(3)
@@ -75,30 +75,30 @@ def test_a_flipped_bit_in_a_zip_member_never_changes_a_image_unnoticed(tmp_path,
             assert read(path, "zip", offset, length) == CONTENT  # a bit that deflate does not use
 
 
-def test_a_zip_that_became_shorter_makes_a_truncated_image(tmp_path):
+def test_zip_that_became_shorter_makes_a_truncated_image(tmp_path):
     path = tmp_path / "a.zip"
     offset, length = a_zip(path, zipfile.ZIP_STORED)
     path.write_bytes(path.read_bytes()[: offset + 100])
     assert reason(path, "zip", offset, length) == "truncated"
 
 
-def test_a_place_without_a_zip_member_is_unreadable(tmp_path):
+def test_place_without_a_zip_member_is_unreadable(tmp_path):
     (tmp_path / "a.zip").write_bytes(bytes(100))
     assert reason(tmp_path / "a.zip", "zip", 0, 10) == "unreadable"
 
 
-def test_a_zip_method_we_do_not_read_is_named(tmp_path):
+def test_zip_method_we_do_not_read_is_named(tmp_path):
     at = a_zip(tmp_path / "a.zip", zipfile.ZIP_BZIP2)
     assert reason(tmp_path / "a.zip", "zip", *at) == "unreadable"
 
 
-def test_a_zip_bomb_is_not_unpacked(tmp_path, monkeypatch):
+def test_zip_bomb_is_not_unpacked(tmp_path, monkeypatch):
     at = a_zip(tmp_path / "a.zip", zipfile.ZIP_DEFLATED)
     monkeypatch.setattr(codecs, "MAX_FILE_BYTES", 100)
     assert reason(tmp_path / "a.zip", "zip", *at) == "too-many-pixels"
 
 
-def test_a_spooled_row_is_found_by_its_number(tmp_path):
+def test_staged_row_is_found_by_its_number(tmp_path):
     rows = [b"first", b"", b"third"]
     with (tmp_path / "a.rows").open("wb") as file:
         write_rows(file, rows, 3)

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+from helpers import refused, tar_of
 
-from alexnet_cli.data.sources.devkit import ImageClass, read_devkit
+from alexnet_cli.data.sources.devkit import read_devkit
 from alexnet_cli.errors import SourceError
+from alexnet_cli.types import ImageClass
 
 # (devkit id, wnid, words, num_children): ids follow the words, labels must follow the wnids.
 ROWS = (
@@ -26,16 +28,6 @@ def meta_mat(rows=ROWS, id_field: str = "ILSVRC2012_ID") -> bytes:
     synsets = np.array(values, dtype=[(field, object) for field in fields])[:, None]
     file = io.BytesIO()
     scipy.io.savemat(file, {"synsets": synsets})
-    return file.getvalue()
-
-
-def tar_of(members: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as tar:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
     return file.getvalue()
 
 
@@ -72,20 +64,20 @@ def test_inner_nodes_of_the_tree_are_no_classes(tmp_path):
     assert "n09" not in [entry.wnid for entry in read_devkit(write_kit(tmp_path)).classes]
 
 
-def test_the_kit_of_2010_reads_the_same(tmp_path):
+def test_kit_of_2010_reads_the_same(tmp_path):
     expected = read_devkit(write_kit(tmp_path))
     meta = meta_mat(id_field="ILSVRC2010_ID")
     assert read_devkit(write_kit(tmp_path, meta=meta, year=2010)) == expected
 
 
-def test_an_unpacked_tar_reads_the_same(tmp_path):
+def test_unpacked_tar_reads_the_same(tmp_path):
     path = write_kit(tmp_path)
     expected = read_devkit(path)
     path.write_bytes(gzip.decompress(path.read_bytes()))
     assert read_devkit(path) == expected
 
 
-def test_a_link_in_the_place_of_the_ground_truth_is_not_followed(tmp_path):
+def test_link_in_the_place_of_the_ground_truth_is_not_followed(tmp_path):
     file = io.BytesIO(tar_of({"kit/data/meta.mat": meta_mat(), "kit/notes.txt": b"1\n"}))
     with tarfile.open(fileobj=file, mode="a") as tar:
         link = tarfile.TarInfo("kit/data/ILSVRC2012_validation_ground_truth.txt")
@@ -93,7 +85,7 @@ def test_a_link_in_the_place_of_the_ground_truth_is_not_followed(tmp_path):
         tar.addfile(link)
     path = tmp_path / "kit.tar"
     path.write_bytes(file.getvalue())
-    with pytest.raises(SourceError, match=r"no \*validation_ground_truth.txt inside"):
+    with refused(SourceError, r"no \*validation_ground_truth.txt inside"):
         read_devkit(path)
 
 
@@ -102,18 +94,18 @@ def test_a_link_in_the_place_of_the_ground_truth_is_not_followed(tmp_path):
     [("1\n7\n", "7"), ("0\n", "0"), ("5\n", "5"), ("1\nn01\n", "n01")],
     ids=["too large", "zero", "an inner node", "no number"],
 )
-def test_a_ground_truth_that_is_no_class_is_refused_and_quoted(tmp_path, truth, offender):
-    with pytest.raises(SourceError, match=f"ground truth has .*{offender}"):
+def test_ground_truth_that_is_no_class_is_refused_and_quoted(tmp_path, truth, offender):
+    with refused(SourceError, f"ground truth has .*{offender}"):
         read_devkit(write_kit(tmp_path, truth=truth))
 
 
-def test_a_kit_without_meta_mat_is_refused(tmp_path):
-    with pytest.raises(SourceError, match=r"no \*meta.mat inside"):
+def test_kit_without_meta_mat_is_refused(tmp_path):
+    with refused(SourceError, r"no \*meta.mat inside"):
         read_devkit(write_kit(tmp_path, meta=b""))
 
 
-def test_a_kit_without_ground_truth_is_refused(tmp_path):
-    with pytest.raises(SourceError, match=r"no \*validation_ground_truth.txt inside"):
+def test_kit_without_ground_truth_is_refused(tmp_path):
+    with refused(SourceError, r"no \*validation_ground_truth.txt inside"):
         read_devkit(write_kit(tmp_path, truth=""))
 
 
@@ -132,18 +124,18 @@ def other_variable() -> bytes:
         pytest.param(meta_mat(id_field="number"), id="without ids"),
     ],
 )
-def test_a_damaged_meta_mat_is_refused(tmp_path, meta):
-    with pytest.raises(SourceError, match=r"meta\.mat is damaged"):
+def test_damaged_meta_mat_is_refused(tmp_path, meta):
+    with refused(SourceError, r"meta\.mat is damaged"):
         read_devkit(write_kit(tmp_path, meta=meta))
 
 
 @pytest.mark.parametrize("extra", [(1, "n05", "eel", 0), (6, "n01", "eel", 0)], ids=["id", "wnid"])
-def test_a_class_named_twice_is_refused(tmp_path, extra):
-    with pytest.raises(SourceError, match="names a class twice"):
+def test_class_named_twice_is_refused(tmp_path, extra):
+    with refused(SourceError, "names a class twice"):
         read_devkit(write_kit(tmp_path, meta=meta_mat((*ROWS, extra))))
 
 
-def test_a_kit_cut_anywhere_is_refused(tmp_path):
+def test_kit_cut_anywhere_is_refused(tmp_path):
     path = write_kit(tmp_path)
     whole = path.read_bytes()
     for length in range(0, len(whole), 41):
@@ -152,7 +144,7 @@ def test_a_kit_cut_anywhere_is_refused(tmp_path):
             read_devkit(path)
 
 
-def test_a_flipped_bit_never_changes_a_label_unnoticed(tmp_path):
+def test_flipped_bit_never_changes_a_label_unnoticed(tmp_path):
     path = write_kit(tmp_path, truth="1\n2\n3\n4\n" * 200)
     whole, expected = path.read_bytes(), read_devkit(path)
     noticed = 0
@@ -167,7 +159,7 @@ def test_a_flipped_bit_never_changes_a_label_unnoticed(tmp_path):
     assert noticed > 0.9 * len(range(0, len(whole), 5))
 
 
-def test_a_refusal_takes_at_most_three_lines(tmp_path):
+def test_refusal_takes_at_most_three_lines(tmp_path):
     path = tmp_path / "kit.tar.gz"
     path.write_bytes(b"<html>404</html>" * 100)
     with pytest.raises(SourceError) as refusal:

@@ -10,20 +10,22 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from helpers import Listener
+from helpers import Listener, refused
 
+from alexnet_cli.cli.hints import message
 from alexnet_cli.data.sources.archives import read_archives
 from alexnet_cli.data.sources.detect import LAYOUTS, read_source
 from alexnet_cli.data.sources.kaggle import ZIP_NAME
-from alexnet_cli.data.sources.source import Source, SourceImage
+from alexnet_cli.data.sources.source import Source, SourceImage, SourceOptions
 from alexnet_cli.errors import SourceError, UsageError
-from alexnet_cli.prep.build import PrepOptions, prep
+from alexnet_cli.prep.build import prep
+from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
 OPTIONS = PrepOptions(size=32, shard_size=25)
 
 
-def wnid(release: Source, image: SourceImage) -> str:
-    return release.classes[image.label].wnid
+def wnid(source: Source, image: SourceImage) -> str:
+    return source.classes[image.label].wnid
 
 
 def shuffled(images: list[SourceImage]) -> list[SourceImage]:
@@ -35,46 +37,46 @@ def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def as_archives(release: Source, root: Path) -> None:
-    for path in release.images["train"][0].path.parent.iterdir():
+def as_archives(source: Source, root: Path) -> None:
+    for path in source.images["train"][0].path.parent.iterdir():
         os.link(path, root / path.name)
 
 
-def as_folders(release: Source, root: Path) -> None:
-    for split, images in release.images.items():
+def as_folders(source: Source, root: Path) -> None:
+    for split, images in source.images.items():
         for image in shuffled(images):
-            write(root / split / wnid(release, image) / image.name, image.read())
+            write(root / split / wnid(source, image) / image.name, image.read())
 
 
-def as_kaggle(release: Source, root: Path) -> None:
+def as_kaggle(source: Source, root: Path) -> None:
     inside = root / "ILSVRC/Data/CLS-LOC"
-    for image in release.images["train"]:
-        write(inside / "train" / wnid(release, image) / image.name, image.read())
+    for image in source.images["train"]:
+        write(inside / "train" / wnid(source, image) / image.name, image.read())
     lines = ["ImageId,PredictionString"]
-    for image in shuffled(release.images["val"]):
+    for image in shuffled(source.images["val"]):
         write(inside / "val" / image.name, image.read())
-        lines.append(f"{image.name.removesuffix('.JPEG')},{wnid(release, image)} 1 2 3 4")
+        lines.append(f"{image.name.removesuffix('.JPEG')},{wnid(source, image)} 1 2 3 4")
     (root / "LOC_val_solution.csv").write_text("\n".join(lines))
 
 
-def as_zip(release: Source, root: Path) -> None:
-    as_kaggle(release, root / "unpacked")
+def as_zip(source: Source, root: Path) -> None:
+    as_kaggle(source, root / "unpacked")
     with zipfile.ZipFile(root / ZIP_NAME, "w") as archive:
         for number, path in enumerate(sorted((root / "unpacked").rglob("*.*"))):
             method = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)[number % 2]
             archive.write(path, path.relative_to(root / "unpacked"), method)
 
 
-def as_parquet(release: Source, root: Path) -> None:
+def as_parquet(source: Source, root: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     for split, name in (("train", "train"), ("val", "validation")):
-        images = shuffled(release.images[split])
+        images = shuffled(source.images[split])
         for part in range(2):
             cells = [
                 {
                     "bytes": image.read(),
-                    "path": image.name.replace(".", f"_{wnid(release, image)}."),
+                    "path": image.name.replace(".", f"_{wnid(source, image)}."),
                 }
                 for image in images[part::2]
             ]
@@ -83,10 +85,10 @@ def as_parquet(release: Source, root: Path) -> None:
             parquet.write_table(table, root / f"{name}-{part:05d}-of-00002.parquet")
 
 
-def as_webdataset(release: Source, root: Path) -> None:
+def as_webdataset(source: Source, root: Path) -> None:
     for split, name in (("train", "imagenet1k-train"), ("val", "imagenet1k-validation")):
         with tarfile.open(root / f"{name}-0000.tar", "w") as tar:
-            for image in shuffled(release.images[split]):
+            for image in shuffled(source.images[split]):
                 note = json.dumps({"filename": f"folder/{image.name}", "label": image.label})
                 stem = image.name.removesuffix(".JPEG")
                 for suffix, content in (("jpg", image.read()), ("json", note.encode())):
@@ -131,21 +133,21 @@ def shards_of(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def expected(release, tmp_path_factory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("expected") / "dataset"
-    prep(release, folder, OPTIONS, num_workers=1)
+    prep(PrepRequest(release, folder, OPTIONS, workers=1))
     return shards_of(folder)
 
 
 def test_every_layout_gives_the_same_shards_and_leaves_nothing_else(source, expected, tmp_path):
     folder = tmp_path / "dataset"
-    prep(source, folder, OPTIONS, num_workers=1)
+    prep(PrepRequest(source, folder, OPTIONS, workers=1))
     assert shards_of(folder) == expected
-    assert not [path for path in folder.rglob("*") if "spool" in str(path.relative_to(folder))]
+    assert not [path for path in folder.rglob("*") if "staging" in str(path.relative_to(folder))]
 
 
-def test_an_interrupted_prep_of_any_layout_goes_on_to_the_same_shards(source, expected, tmp_path):
+def test_interrupted_prep_of_any_layout_continues_to_the_same_shards(source, expected, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        prep(source, tmp_path / "dataset", OPTIONS, num_workers=1, progress=Interrupting())
-    prep(source, tmp_path / "dataset", OPTIONS, num_workers=1)
+        prep(PrepRequest(source, tmp_path / "dataset", OPTIONS, workers=1), Interrupting())
+    prep(PrepRequest(source, tmp_path / "dataset", OPTIONS, workers=1))
     assert shards_of(tmp_path / "dataset") == expected
 
 
@@ -156,70 +158,71 @@ class Interrupting(Listener):
         raise KeyboardInterrupt
 
 
-def test_a_layout_that_is_named_reads_the_same(source, tmp_path):
+def test_layout_that_is_named_reads_the_same(source, tmp_path):
     name = {ZIP_NAME: "kaggle"}.get(source.name, source.name)
-    named, looked = (read_source(source, tmp_path / "s", layout=n) for n in (name, None))
+    named, looked = (
+        read_source(source, SourceOptions(tmp_path / "s", layout=n)) for n in (name, None)
+    )
     assert named.fingerprint() == looked.fingerprint()
     assert named.layout == looked.layout
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_wrong_layout_says_what_is_missing(tmp_path, layout):
+def test_wrong_layout_says_what_is_missing(tmp_path, layout):
     with pytest.raises(SourceError) as error:
-        read_source(tmp_path, tmp_path / "s", layout=layout)
-    assert f"not the layout '{layout}', which needs {LAYOUTS[layout]}" in str(error.value)
+        read_source(tmp_path, SourceOptions(tmp_path / "s", layout=layout))
+    assert f"not the layout '{layout}', which needs {LAYOUTS[layout].needs}" in str(error.value)
 
 
-def test_an_unknown_layout_is_a_wrong_command_line(tmp_path):
-    with pytest.raises(UsageError, match="there are archives, kaggle, parquet"):
-        read_source(tmp_path, tmp_path / "s", layout="lmdb")
+def test_unknown_layout_is_a_usage_error(tmp_path):
+    with refused(UsageError, "there are archives, kaggle, parquet"):
+        read_source(tmp_path, SourceOptions(tmp_path / "s", layout="lmdb"))
 
 
-def test_a_source_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(SourceError, match="does not exist"):
-        read_source(tmp_path / "nowhere", tmp_path / "s")
+def test_source_that_does_not_exist_is_refused(tmp_path):
+    with refused(SourceError, "does not exist"):
+        read_source(tmp_path / "nowhere", SourceOptions(tmp_path / "s"))
 
 
-def test_a_source_that_is_a_file_is_refused(tmp_path):
+def test_source_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "a.tar").touch()
-    with pytest.raises(SourceError, match="is not a folder"):
-        read_source(tmp_path / "a.tar", tmp_path / "s")
+    with refused(SourceError, "is not a folder"):
+        read_source(tmp_path / "a.tar", SourceOptions(tmp_path / "s"))
 
 
-def test_a_folder_with_nothing_we_read_is_told_what_we_read(tmp_path):
+def test_unknown_folder_error_names_every_layout(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing here")
-    with pytest.raises(SourceError, match="no archives and no class folders") as error:
-        read_source(tmp_path, tmp_path / "s")
-    assert str(error.value).count("\n") <= 2
-    assert all(name in str(error.value) for name in LAYOUTS)
+    with refused(SourceError, "no archives and no class folders") as error:
+        read_source(tmp_path, SourceOptions(tmp_path / "s"))
+    assert all(name in message(error.value) for name in LAYOUTS)
 
 
 @pytest.mark.parametrize(
     "source",
     ["https://host/train.tar", "pipe:touch ran", "s3://bucket/x", "hf://datasets/x", "file:x", "-"],
 )
-def test_what_is_no_path_is_a_wrong_command_line_and_nothing_runs(tmp_path, monkeypatch, source):
+def test_url_or_command_is_a_usage_error_and_nothing_runs(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="nothing was fetched or run"):
-        read_source(Path(source), tmp_path / "s")
+    with refused(UsageError, "Nothing was fetched or run"):
+        read_source(Path(source), SourceOptions(tmp_path / "s"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_archives_are_preferred_to_folders_beside_them(release, tmp_path):
-    assert read_source(release, tmp_path).layout.startswith("official archives")
+    assert read_source(release, SourceOptions(tmp_path)).layout.startswith("official archives")
 
 
 def test_val_fraction_is_refused_where_validation_images_are_given(source, tmp_path):
-    with pytest.raises(UsageError, match="--val-fraction"):
-        read_source(source, tmp_path / "s", val_fraction=0.1)
+    with refused(UsageError, "--val-fraction"):
+        read_source(source, SourceOptions(tmp_path / "s", val_fraction=0.1))
 
 
 def test_md5_is_for_the_official_archives_alone(tmp_path, official):
     as_folders(official, tmp_path)
-    with pytest.raises(UsageError, match="--check-md5"):
-        read_source(tmp_path, tmp_path / "s", md5=True)
+    with refused(UsageError, "--check-md5"):
+        read_source(tmp_path, SourceOptions(tmp_path / "s", check_md5=True))
 
 
 def test_archives_that_are_not_the_published_ones_do_not_pass_their_md5(release, tmp_path):
-    with pytest.raises(SourceError, match=r"img_train\.tar: its MD5 is [0-9a-f]{32}, not 1d675b"):
-        read_source(release, tmp_path / "s", md5=True)
+    with refused(SourceError, r"img_train\.tar: its MD5 is [0-9a-f]{32}, not 1d675b"):
+        read_source(release, SourceOptions(tmp_path / "s", check_md5=True))

@@ -4,10 +4,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from helpers import Listener
+from helpers import Listener, refused
 
 from alexnet_cli.data.sources import ilsvrc2012
-from alexnet_cli.data.sources.devkit import ImageClass
 from alexnet_cli.data.sources.ilsvrc2012 import (
     FIRST_VAL_LABELS,
     check_labels,
@@ -17,6 +16,7 @@ from alexnet_cli.data.sources.ilsvrc2012 import (
 from alexnet_cli.data.sources.source import Source, SourceImage
 from alexnet_cli.errors import SourceError
 from alexnet_cli.io.progress import SILENT
+from alexnet_cli.types import ImageClass
 
 WNIDS = [f"n{number:08d}" for number in range(1000)]
 NUMBERS = [f"{number:03d}" for number in range(1000)]
@@ -39,13 +39,13 @@ def a_release(labels=FIRST_VAL_LABELS, wnids=WNIDS, *, num_train: int = 3) -> So
 
 
 @pytest.mark.parametrize("wnids", [WNIDS, NUMBERS], ids=["by wnid", "by number"])
-def test_the_known_labels_pass(wnids):
+def test_known_labels_pass(wnids):
     check_labels(a_release(wnids=wnids))
 
 
 @pytest.mark.parametrize("wnids", [WNIDS, NUMBERS], ids=["by wnid", "by number"])
 def test_labels_in_the_devkits_order_are_refused_naming_the_first(wnids):
-    with pytest.raises(SourceError, match=r"val_00000001.JPEG is labeled 489 .* it is 65 ") as e:
+    with refused(SourceError, r"val_00000001.JPEG is labeled 489 .* it is 65 ") as e:
         check_labels(a_release((489, 360, 170, 821, 296), wnids))
     assert "n01751748" in str(e.value)
     assert str(e.value).count("\n") <= 2
@@ -61,7 +61,7 @@ def test_labels_in_the_devkits_order_are_refused_naming_the_first(wnids):
     ids=["counted from 1", "off by one image", "the fifth"],
 )
 def test_other_permutations_are_refused(labels):
-    with pytest.raises(SourceError, match="another order"):
+    with refused(SourceError, "another order"):
         check_labels(a_release(labels))
 
 
@@ -73,12 +73,12 @@ def test_other_classes_are_not_compared(wnids):
 
 
 def test_validation_images_of_other_names_are_not_compared():
-    release = a_release((0,))
-    release.images["val"] = [SourceImage("mine.jpg", Path("x"), -1, 1, 0)]
-    check_labels(release)
+    source = a_release((0,))
+    source.images["val"] = [SourceImage("mine.jpg", Path("x"), -1, 1, 0)]
+    check_labels(source)
 
 
-def test_other_counts_are_said_but_no_error():
+def test_other_counts_are_a_warning():
     listener = Listener()
     warn_of_counts(a_release(), listener)
     assert listener.lines == [
@@ -87,7 +87,7 @@ def test_other_counts_are_said_but_no_error():
     ]
 
 
-def test_counts_that_fit_and_other_classes_need_no_word(monkeypatch):
+def test_known_counts_and_other_classes_cause_no_warning(monkeypatch):
     listener = Listener()
     warn_of_counts(a_release(wnids=WNIDS[:20]), listener)
     warn_of_counts(a_release(wnids=NUMBERS), listener)  # a thousand classes of whatever set
@@ -116,21 +116,21 @@ def test_archives_of_the_known_md5_pass_with_progress(archives, monkeypatch):
     assert listener.lines == [f"MD5 as published: {TRAIN}, {VAL}"]
 
 
-def test_a_changed_archive_is_refused_with_both_md5(archives):
+def test_changed_archive_is_refused_with_both_md5(archives):
     archives[1].write_bytes(b"changed")
-    with pytest.raises(SourceError, match=rf"{VAL}: its MD5 is [0-9a-f]{{32}}, not"):
+    with refused(SourceError, rf"{VAL}: its MD5 is [0-9a-f]{{32}}, not"):
         check_md5(archives, SILENT)
 
 
-def test_the_dogs_only_archive_under_the_name_of_the_whole_is_recognized(archives, monkeypatch):
+def test_dogs_only_archive_under_the_name_of_the_whole_is_recognized(archives, monkeypatch):
     archives[0].write_bytes(b"dogs")
     monkeypatch.setattr(ilsvrc2012, "DOGS_MD5", hashlib.md5(b"dogs").hexdigest())
-    with pytest.raises(SourceError, match="dogs only"):
+    with refused(SourceError, "dogs only"):
         check_md5(archives, SILENT)
 
 
-def test_archives_whose_md5_nobody_published_are_named(tmp_path):
+def test_archives_without_a_published_md5_are_named(tmp_path):
     (tmp_path / "ILSVRC2010_images_val.tar").touch()
     listener = Listener()
     check_md5([tmp_path / "ILSVRC2010_images_val.tar"], listener)
-    assert listener.lines == ["ILSVRC2010_images_val.tar: no MD5 is known of it"]
+    assert listener.lines == ["ILSVRC2010_images_val.tar: its MD5 is not known"]

@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers import refused
 
 from alexnet_cli.data.sources import kaggle
 from alexnet_cli.data.sources.kaggle import ZIP_NAME, read_kaggle
@@ -21,7 +22,7 @@ def rows(*, line_end: str = "\n") -> str:
 
 
 def files(solution: str | None) -> dict[str, bytes]:
-    """What Kaggle gives out; the content of an image is its name."""
+    """What Kaggle distributes; the content of an image is its name."""
     names = [f"train/{w}/{w}_{number}.JPEG" for w in WNIDS for number in (10, 2)]
     names += [f"val/{image_id}.JPEG" for image_id in VAL]
     names += ["test/ILSVRC2012_test_00000001.JPEG"]
@@ -51,8 +52,8 @@ def write(request):
     return request.param
 
 
-def listed(release: Source, split: str) -> list[tuple[str, int, bytes]]:
-    return [(p.name, p.label, p.read()) for p in release.images[split]]
+def listed(source: Source, split: str) -> list[tuple[str, int, bytes]]:
+    return [(p.name, p.label, p.read()) for p in source.images[split]]
 
 
 def expected_val() -> list[tuple[str, int, bytes]]:
@@ -60,39 +61,39 @@ def expected_val() -> list[tuple[str, int, bytes]]:
 
 
 def test_images_classes_and_words_are_those_of_the_files(write, tmp_path):
-    release = read_kaggle(write(tmp_path, rows()))
-    assert [(e.wnid, e.name) for e in release.classes] == [
+    source = read_kaggle(write(tmp_path, rows()))
+    assert [(e.wnid, e.name) for e in source.classes] == [
         ("n00000001", "tench, Tinca tinca"),
         ("n00000002", "goldfish"),
     ]
     names = [(f"{w}_{number}.JPEG", label) for label, w in enumerate(WNIDS) for number in (10, 2)]
-    assert listed(release, "train") == [(name, label, name.encode()) for name, label in names]
-    assert listed(release, "val") == expected_val()
+    assert listed(source, "train") == [(name, label, name.encode()) for name, label in names]
+    assert listed(source, "val") == expected_val()
 
 
-def test_the_test_set_is_ignored_and_counted(write, tmp_path):
+def test_test_set_is_ignored_and_counted(write, tmp_path):
     assert read_kaggle(write(tmp_path, rows())).ignored == {"test image without a label": 1}
 
 
 def test_sources_are_named_below_cls_loc(write, tmp_path):
-    release = read_kaggle(write(tmp_path, rows()))
-    assert release.images["train"][0].source == "train/n00000001/n00000001_10.JPEG"
-    assert release.images["val"][0].source == "val/ILSVRC2012_val_00000001.JPEG"
+    source = read_kaggle(write(tmp_path, rows()))
+    assert source.images["train"][0].source == "train/n00000001/n00000001_10.JPEG"
+    assert source.images["val"][0].source == "val/ILSVRC2012_val_00000001.JPEG"
 
 
 @pytest.mark.parametrize("start", ["ILSVRC", "ILSVRC/Data", CLS_LOC])
-def test_the_labels_are_found_wherever_we_start(tmp_path, start):
-    release = read_kaggle(write_folder(tmp_path, rows()) / start)
-    assert listed(release, "val") == expected_val()
-    assert release.classes[0].name == "tench, Tinca tinca"
+def test_labels_are_found_at_every_depth(tmp_path, start):
+    source = read_kaggle(write_folder(tmp_path, rows()) / start)
+    assert listed(source, "val") == expected_val()
+    assert source.classes[0].name == "tench, Tinca tinca"
 
 
-def test_the_zip_may_be_named_itself(tmp_path):
-    release = read_kaggle(write_zip(tmp_path, rows()) / ZIP_NAME)
-    assert listed(release, "val") == expected_val()
+def test_zip_may_be_named_itself(tmp_path):
+    source = read_kaggle(write_zip(tmp_path, rows()) / ZIP_NAME)
+    assert listed(source, "val") == expected_val()
 
 
-def test_any_name_will_do_for_a_zip_that_is_named(tmp_path):
+def test_zip_that_is_named_may_have_any_name(tmp_path):
     path = (write_zip(tmp_path, rows()) / ZIP_NAME).rename(tmp_path / "imagenet.zip")
     assert read_kaggle(path).layout == "Kaggle's zip (imagenet.zip)"
 
@@ -107,13 +108,13 @@ SWAPPED = "PredictionString,ImageId\n" + "".join(
     [rows(line_end="\r\n"), SWAPPED, "\ufeff" + rows(), rows().rstrip(), rows() + "\n\n"],
     ids=["Windows line ends", "other column order", "byte order mark", "no last line end", "blank"],
 )
-def test_the_csv_may_have_been_through_other_tools(write, tmp_path, solution):
+def test_csv_of_other_tools_is_read(write, tmp_path, solution):
     assert listed(read_kaggle(write(tmp_path, solution)), "val") == expected_val()
 
 
-def test_rows_without_a_image_are_counted(write, tmp_path):
-    release = read_kaggle(write(tmp_path, rows() + "ILSVRC2012_val_00000099,n77777777 1 2 3 4\n"))
-    assert release.ignored["row of LOC_val_solution.csv without its image"] == 1
+def test_rows_without_an_image_are_counted(write, tmp_path):
+    source = read_kaggle(write(tmp_path, rows() + "ILSVRC2012_val_00000099,n77777777 1 2 3 4\n"))
+    assert source.ignored["row of LOC_val_solution.csv without its image"] == 1
 
 
 def without_second(text: str) -> str:
@@ -121,20 +122,20 @@ def without_second(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("solution", "says"),
+    ("solution", "pattern"),
     [
         (None, r"no LOC_val_solution\.csv"),
         (without_second(rows()), r"ILSVRC2012_val_00000002\.JPEG has no row"),
         (rows().replace(WNIDS[0], "n99999999"), r"00000002\.JPEG is 'n99999999', which is no"),
         (rows().replace(WNIDS[0], "1"), "00000002.JPEG is '1', which is no class"),
-        (rows() + "ILSVRC2012_val_00000001,n00000001\n", "val_00000001 two classes"),
+        (rows() + "ILSVRC2012_val_00000001,n00000001\n", "two classes for ILSVRC2012_val_00000001"),
         (rows().replace("PredictionString", "Label"), "no column PredictionString"),
         ("", "no column ImageId"),
         (rows().splitlines()[0] + "\nILSVRC2012_val_00000001\n", "00000001.JPEG is ''"),
     ],
 )
-def test_labels_that_do_not_fit_are_refused_naming_the_first(write, tmp_path, solution, says):
-    with pytest.raises(SourceError, match=says) as error:
+def test_labels_that_do_not_fit_are_refused_naming_the_first(write, tmp_path, solution, pattern):
+    with refused(SourceError, pattern) as error:
         read_kaggle(write(tmp_path, solution))
     assert str(error.value).count("\n") <= 2
 
@@ -152,31 +153,31 @@ def test_validation_images_that_were_sorted_need_no_csv(tmp_path):
     assert listed(read_kaggle(tmp_path), "val") == expected_val()
 
 
-def test_plain_class_folders_are_none_of_ours(tmp_path):
+def test_plain_class_folders_are_not_recognized(tmp_path):
     for name in ("train/a", "val/a"):
         (tmp_path / name).mkdir(parents=True)
     assert read_kaggle(tmp_path) is None
 
 
-def test_a_folder_with_neither_is_none_of_ours(tmp_path):
+def test_folder_with_neither_is_not_recognized(tmp_path):
     assert read_kaggle(tmp_path) is None
     (tmp_path / "x.tar").touch()
     assert read_kaggle(tmp_path / "x.tar") is None
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
-def test_a_cut_zip_is_refused(tmp_path, share):
+def test_cut_zip_is_refused(tmp_path, share):
     path = write_zip(tmp_path, rows()) / ZIP_NAME
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(SourceError, match="cut or damaged"):
+    with refused(SourceError, "cut or damaged"):
         read_kaggle(tmp_path)
 
 
-def test_the_older_download_is_refused_with_what_to_do(tmp_path):
+def test_older_download_is_refused_with_advice(tmp_path):
     path = tmp_path / "imagenet_object_localization_patched2019.tar.gz"
     path.touch()
     for source in (tmp_path, path):
-        with pytest.raises(SourceError, match=r"patched2019\.tar\.gz cannot be read.*\n.*tar xzf"):
+        with refused(SourceError, r"patched2019\.tar\.gz cannot be read.*\n.*tar xzf"):
             read_kaggle(source)
 
 
@@ -189,7 +190,7 @@ def add_to_zip(path: Path, name: str, content: bytes = b"x", *, mode: int = 0o10
 
 def test_another_zip_is_refused(tmp_path):
     add_to_zip(tmp_path / ZIP_NAME, "holiday/1.jpg")
-    with pytest.raises(SourceError, match="Is it Kaggle's zip"):
+    with refused(SourceError, "Is it Kaggle's zip"):
         read_kaggle(tmp_path)
 
 
@@ -204,16 +205,16 @@ def test_another_zip_is_refused(tmp_path):
 def test_members_that_are_no_images_are_ignored_and_counted(tmp_path, name, mode):
     whole = read_kaggle(write_zip(tmp_path, rows()))
     add_to_zip(tmp_path / ZIP_NAME, name, mode=mode)
-    release = read_kaggle(tmp_path)
-    assert listed(release, "train") == listed(whole, "train")
-    assert sum(release.ignored.values()) == sum(whole.ignored.values()) + 1
+    source = read_kaggle(tmp_path)
+    assert listed(source, "train") == listed(whole, "train")
+    assert sum(source.ignored.values()) == sum(whole.ignored.values()) + 1
 
 
-def test_a_member_packed_by_another_method_is_refused_by_name(tmp_path):
+def test_member_packed_by_another_method_is_refused_by_name(tmp_path):
     write_zip(tmp_path, rows())
     with zipfile.ZipFile(tmp_path / ZIP_NAME, "a", zipfile.ZIP_LZMA) as archive:
         archive.writestr(f"{CLS_LOC}/train/n00000001/new.JPEG", b"x")
-    with pytest.raises(SourceError, match=r"new\.JPEG is encrypted, or packed by another method"):
+    with refused(SourceError, r"new\.JPEG is encrypted, or packed by another method"):
         read_kaggle(tmp_path)
 
 
@@ -226,17 +227,17 @@ def test_listing_a_zip_unpacks_nothing(tmp_path):
 def test_labels_that_would_unpack_without_end_are_refused(tmp_path, monkeypatch):
     folder = write_zip(tmp_path, rows())
     monkeypatch.setattr(kaggle, "MAX_TEXT_BYTES", len(rows()) - 1)
-    with pytest.raises(SourceError, match=r"LOC_val_solution\.csv of \d+ bytes"):
+    with refused(SourceError, r"LOC_val_solution\.csv of \d+ bytes"):
         read_kaggle(folder / ZIP_NAME)
 
 
-def test_a_csv_of_one_endless_line_is_refused(tmp_path):
-    with pytest.raises(SourceError, match=r"LOC_val_solution\.csv is damaged"):
+def test_csv_of_one_endless_line_is_refused(tmp_path):
+    with refused(SourceError, r"LOC_val_solution\.csv is damaged"):
         read_kaggle(write_zip(tmp_path, "x" * 200_000) / ZIP_NAME)
 
 
-def test_a_csv_beside_the_folders_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+def test_csv_beside_the_folders_that_is_too_large_is_not_read(tmp_path, monkeypatch):
     folder = write_folder(tmp_path, rows())
     monkeypatch.setattr(kaggle, "MAX_TEXT_BYTES", len(rows()) - 1)
-    with pytest.raises(SourceError, match="not Kaggle's file"):
+    with refused(SourceError, "not Kaggle's file"):
         read_kaggle(folder)

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from helpers import refused
 
 from alexnet_cli.data.sources.labels import (
     MAX_CLASSES,
@@ -38,12 +39,12 @@ A, B, C = "n00000001", "n00000002", "n00000003"
         ("", "", None),
     ],
 )
-def test_a_name_without_the_wnid_that_was_added_and_the_wnid(name, own, wnid):
+def test_name_without_the_wnid_that_was_added_and_the_wnid(name, own, wnid):
     assert split_name(name) == (own, wnid)
 
 
 @pytest.mark.parametrize("name", ["../../x.jpg", "/etc/x.jpg", "C:\\a\\x.jpg", "x.jpg"])
-def test_a_base_name_has_no_folder_in_it(name):
+def test_base_name_has_no_folder_in_it(name):
     assert base_name(name) == "x.jpg"
 
 
@@ -62,7 +63,7 @@ def test_wnids_that_sort_like_the_labels_name_the_classes():
     ],
     ids=["another order", "one without", "two in a class", "one in two classes", "val disagrees"],
 )
-def test_wnids_that_do_not_fit_the_labels_count_for_nothing(entries):
+def test_wnids_that_do_not_fit_the_labels_are_ignored(entries):
     assert wnids(*entries) == ["0", "1"]
 
 
@@ -80,9 +81,9 @@ def test_given_names_are_words_beside_wnids_or_numbers():
 def test_given_names_that_begin_with_wnids_are_both():
     names = [f"{A} tench, Tinca tinca", B]
     friendly_oom_errors = [(A, "tench, Tinca tinca"), (B, B)]
-    for said in ((("train", 0, None),), (("train", 0, A), ("val", 1, B)), ()):
+    for images in ((("train", 0, None),), (("train", 0, A), ("val", 1, B)), ()):
         assert [
-            (e.wnid, e.name) for e in gathered(*said, names=names).classes()
+            (e.wnid, e.name) for e in gathered(*images, names=names).classes()
         ] == friendly_oom_errors
 
 
@@ -101,20 +102,20 @@ def test_given_wnids_that_do_not_fit_are_words(entries, names):
     assert [(e.wnid, e.name) for e in found] == list(zip("01", names, strict=True))
 
 
-@pytest.mark.parametrize(("label", "says"), [(-1, "begin at 0"), (2, "2 classes end at 1")])
-def test_a_label_that_no_class_has_is_refused(label, says):
-    with pytest.raises(SourceError, match=f"here: label {label}, but .*{says}"):
+@pytest.mark.parametrize(("label", "pattern"), [(-1, "begin at 0"), (2, "2 classes end at 1")])
+def test_label_that_no_class_has_is_refused(label, pattern):
+    with refused(SourceError, f"here: label {label}, but .*{pattern}"):
         gathered(("train", label, None), names=None if label < 0 else ["a", "b"])
 
 
-def test_a_held_out_label_beyond_training_is_refused():
+def test_held_out_label_beyond_training_is_refused():
     images = {"train": [], "val": [SourceImage("a.jpg", Path("x"), 0, 1, 7, "v/")]}
-    with pytest.raises(SourceError, match=r"v/a.jpg: label 7, but the training labels end at 4"):
+    with refused(SourceError, r"v/a.jpg: label 7, but the training labels end at 4"):
         check_held_out(images, 5)
 
 
 @pytest.mark.parametrize("label", [MAX_CLASSES, 10**9, 10**18])
-def test_a_label_that_would_make_endless_classes_is_refused(label):
+def test_label_that_would_make_endless_classes_is_refused(label):
     gathered(("train", MAX_CLASSES - 1, None))
-    with pytest.raises(SourceError, match="no set has so many classes"):
+    with refused(SourceError, "no source has that many classes"):
         gathered(("train", label, None))

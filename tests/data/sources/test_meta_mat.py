@@ -43,7 +43,7 @@ def test_leaves_are_read_with_their_ids_wnids_and_words():
 
 
 @pytest.mark.parametrize("content", [b"", b"text" * 99, KIT[:300]], ids=["empty", "text", "cut"])
-def test_damage_is_a_sentence_of_one_line(content):
+def test_damage_is_reported_on_one_line(content):
     with pytest.raises(MetaError) as failure:
         read_leaves(content)
     assert "\n" not in str(failure.value)
@@ -51,12 +51,12 @@ def test_damage_is_a_sentence_of_one_line(content):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
-def test_a_variable_that_unpacks_without_end_is_refused():
+def test_variable_that_unpacks_without_end_is_refused():
     with pytest.raises(MetaError, match="MemoryError"):
         read_leaves(bomb(700 << 20))
 
 
-def test_a_reader_that_dies_is_a_fault(monkeypatch):
+def test_reader_that_dies_raises_an_error(monkeypatch):
     run = subprocess.run
 
     def killed(command, **options):
@@ -68,7 +68,7 @@ def test_a_reader_that_dies_is_a_fault(monkeypatch):
         read_leaves(KIT)
 
 
-def test_a_reader_that_never_ends_is_a_fault(monkeypatch):
+def test_reader_that_hangs_raises_an_error(monkeypatch):
     run = subprocess.run
     monkeypatch.setattr(meta_mat, "SECONDS", 0.2)
     monkeypatch.setattr(

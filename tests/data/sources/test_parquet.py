@@ -1,4 +1,4 @@
-"""Hugging Face's files: what is listed, what is refused, and what the spool holds."""
+"""Hugging Face's files: what is listed, what is refused, and what the staged files hold."""
 
 import builtins
 import json
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import refused
 
 from alexnet_cli.data.sources import parquet
 from alexnet_cli.data.sources.parquet import read_parquet
@@ -52,14 +53,14 @@ def source(tmp_path) -> Path:
 
 
 def read(source: Path, *, fill: bool = True) -> Source:
-    release = read_parquet(source, source.parent / "spool")
+    release = read_parquet(source, source.parent / "staging")
     if fill:
-        fill_staging(release.spool, SILENT)
+        fill_staging(release.staged, SILENT)
     return release
 
 
-def listed(release: Source, split: str) -> list[tuple[str, int]]:
-    return [(p.name, p.label) for p in release.images[split]]
+def listed(source: Source, split: str) -> list[tuple[str, int]]:
+    return [(p.name, p.label) for p in source.images[split]]
 
 
 def test_rows_are_listed_with_their_names_labels_and_bytes(source):
@@ -81,7 +82,7 @@ def test_files_in_a_data_folder_are_found(source, tmp_path):
     assert listed(read(tmp_path / "hub"), "val") == sorted(VAL)
 
 
-def test_the_wnid_that_hugging_face_adds_to_a_name_is_taken_off(source):
+def test_wnid_that_hugging_face_adds_to_a_name_is_taken_off(source):
     rows = [(f"{name[:-5]}_{(A, B)[label]}.JPEG", label) for name, label in VAL]
     write_rows(source / "validation-00000-of-00001.parquet", rows)
     release = read(source)
@@ -107,7 +108,7 @@ def test_test_rows_without_a_label_are_ignored_and_counted(source):
     release = read(source)
     assert "test" not in release.images
     assert release.ignored == {"test image without a label": 3}
-    assert [file.path.name[:4] for file in release.spool] == ["trai", "trai", "vali"]
+    assert [file.path.name[:4] for file in release.staged] == ["trai", "trai", "vali"]
 
 
 def test_test_rows_with_labels_are_a_split(source):
@@ -118,7 +119,7 @@ def test_test_rows_with_labels_are_a_split(source):
 @pytest.mark.parametrize(
     "row", [None, {"bytes": None, "path": f"{A}_9.JPEG"}, {"bytes": b"", "path": None}]
 )
-def test_a_row_without_a_image_is_left_to_prep_to_reject(source, row):
+def test_row_without_an_image_is_left_to_prep_to_reject(source, row):
     write(source / "validation-00000-of-00001.parquet", [row, image(VAL[0][0])], [0, 1])
     release = read(source)
     assert sorted(found.read() for found in release.images["val"])[0] == b""
@@ -126,40 +127,40 @@ def test_a_row_without_a_image_is_left_to_prep_to_reject(source, row):
 
 
 @pytest.mark.parametrize("hostile", ["../../x.JPEG", "/etc/passwd", "a\\..\\x.JPEG", "https://h/x"])
-def test_a_path_is_only_ever_a_name(source, hostile):
+def test_path_is_only_ever_a_name(source, hostile):
     write(source / "validation-00000-of-00001.parquet", [image(hostile)], [0])
     release = read(source)
     (found,) = release.images["val"]
     assert found.name in ("x.JPEG", "passwd", "x")
     assert found.read() == f"bytes of {hostile}".encode()
-    assert {path.name for path in (source.parent / "spool").iterdir()} == {
+    assert {path.name for path in (source.parent / "staging").iterdir()} == {
         f"{path.stem}.rows" for path in source.iterdir()
     }
 
 
-def test_a_row_without_a_name_is_called_after_file_and_row(source):
+def test_row_without_a_name_is_called_after_file_and_row(source):
     write(source / "validation-00000-of-00001.parquet", [image(None)], [0])
     assert listed(read(source), "val") == [("validation-00000-of-00001_000000", 0)]
 
 
 @pytest.mark.parametrize(
-    ("label", "names", "says"),
+    ("label", "names", "pattern"),
     [
         (-1, None, "row 1 .*label -1"),
         (None, None, "row 1 .*no label"),
         (2, ["tench", "goldfish"], "row 1 .*label 2, but the 2 classes end at 1"),
     ],
 )
-def test_a_label_that_no_class_has_is_refused_by_file_and_row(source, label, names, says):
+def test_label_that_no_class_has_is_refused_by_file_and_row(source, label, names, pattern):
     path = source / "train-00000-of-00002.parquet"
     write(path, [image(TRAIN[0][0]), image(TRAIN[1][0])], [0, label], names=names)
-    with pytest.raises(SourceError, match=f"{path.name}: {says}"):
+    with refused(SourceError, f"{path.name}: {pattern}"):
         read(source)
 
 
-def test_a_held_out_label_that_training_lacks_is_refused(source):
+def test_held_out_label_that_training_lacks_is_refused(source):
     write_rows(source / "validation-00000-of-00001.parquet", [("v.JPEG", 2)])
-    with pytest.raises(SourceError, match=r"v\.JPEG: label 2, but the training labels end at 1"):
+    with refused(SourceError, r"v\.JPEG: label 2, but the training labels end at 1"):
         read(source)
 
 
@@ -172,7 +173,7 @@ IMAGES = pa.array([image("a")], IMAGE)
 
 
 @pytest.mark.parametrize(
-    ("columns", "says"),
+    ("columns", "pattern"),
     [
         ({"image": IMAGES}, "no column label"),
         ({"label": [1]}, "no column image.bytes"),
@@ -182,18 +183,18 @@ IMAGES = pa.array([image("a")], IMAGE)
         ({"image": IMAGES, "label": [1.5]}, "label is double"),
     ],
 )
-def test_other_columns_are_refused_by_name(source, columns, says):
+def test_other_columns_are_refused_by_name(source, columns, pattern):
     path = source / "train-00000-of-00002.parquet"
     write_other_columns(path, **columns)
-    with pytest.raises(SourceError, match=f"{path.name}: {says}"):
+    with refused(SourceError, f"{path.name}: {pattern}"):
         read(source)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.99])
-def test_a_cut_file_is_refused_by_name(source, share):
+def test_cut_file_is_refused_by_name(source, share):
     path = source / "train-00001-of-00002.parquet"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(SourceError, match=rf"{path.name}: the file is cut or damaged"):
+    with refused(SourceError, rf"{path.name}: the file is cut or damaged"):
         read(source)
 
 
@@ -203,20 +204,20 @@ def test_damaged_bytes_are_refused_when_they_are_copied(source):
     content[content.index(b"bytes of ") + 3] ^= 1
     path.write_bytes(content)
     release = read(source, fill=False)
-    with pytest.raises(SourceError, match=rf"{path.name}: the file is cut or damaged"):
-        fill_staging(release.spool, SILENT)
+    with refused(SourceError, rf"{path.name}: the file is cut or damaged"):
+        fill_staging(release.staged, SILENT)
 
 
-def test_a_file_that_changed_after_its_labels_were_listed_is_refused(source):
+def test_file_that_changed_after_its_labels_were_listed_is_refused(source):
     release = read(source, fill=False)
     write_rows(source / "train-00001-of-00002.parquet", TRAIN[:2])
-    with pytest.raises(SourceError, match=r"train-00001-of-00002\.parquet: changed while prep"):
-        fill_staging(release.spool, SILENT)
+    with refused(SourceError, r"train-00001-of-00002\.parquet: changed while prep"):
+        fill_staging(release.staged, SILENT)
 
 
-def test_a_missing_part_is_named(source):
+def test_missing_part_is_named(source):
     (source / "train-00000-of-00002.parquet").unlink()
-    with pytest.raises(SourceError, match=r"1 of 2 train files are missing.*number 00000"):
+    with refused(SourceError, r"1 of 2 train files are missing.*number 00000"):
         read(source)
 
 
@@ -225,15 +226,15 @@ def test_listing_writes_nothing(source):
     assert [path.name for path in source.parent.iterdir()] == ["source"]
 
 
-def test_a_image_whose_spool_is_gone_is_unreadable(source):
+def test_image_whose_staged_file_is_missing_is_unreadable(source):
     release = read(source, fill=False)
     with pytest.raises(ImageError, match="unreadable"):
         release.images["train"][0].read()
 
 
-def test_other_files_are_none_of_ours(tmp_path):
+def test_other_files_are_not_recognized(tmp_path):
     (tmp_path / "notes.parquet").touch()
-    assert read_parquet(tmp_path, tmp_path / "spool") is None
+    assert read_parquet(tmp_path, tmp_path / "staging") is None
 
 
 def test_without_pyarrow_the_command_that_installs_it_is_shown(source, monkeypatch):
@@ -245,7 +246,7 @@ def test_without_pyarrow_the_command_that_installs_it_is_shown(source, monkeypat
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(MachineError, match="pip install pyarrow"):
+    with refused(MachineError, "pip install pyarrow"):
         read(source)
 
 
@@ -257,7 +258,7 @@ def test_pyarrow_is_loaded_for_parquet_alone():
 
 
 @pytest.mark.parametrize(
-    ("bytes_kind", "path_kind", "says"),
+    ("bytes_kind", "path_kind", "pattern"),
     [
         (pa.string(), pa.string(), "image.bytes is string"),
         (pa.int64(), pa.string(), "image.bytes is int64"),
@@ -265,11 +266,11 @@ def test_pyarrow_is_loaded_for_parquet_alone():
         (pa.binary(), pa.binary(), "image.path is binary"),
     ],
 )
-def test_parts_of_other_types_are_refused(source, bytes_kind, path_kind, says):
+def test_parts_of_other_types_are_refused(source, bytes_kind, path_kind, pattern):
     kind = pa.struct([("bytes", bytes_kind), ("path", path_kind)])
     images = pa.array([None, None], kind)
     pq.write_table(pa.table({"image": images, "label": [0, 1]}), source / "train.parquet")
-    with pytest.raises(SourceError, match=says):
+    with refused(SourceError, pattern):
         read(source)
 
 
@@ -277,7 +278,7 @@ def test_two_columns_of_one_name_are_refused(source):
     columns = [pa.array([image("a")], IMAGE), pa.array([0]), pa.array([1])]
     table = pa.Table.from_arrays(columns, names=["image", "label", "label"])
     pq.write_table(table, source / "train.parquet")
-    with pytest.raises(SourceError, match="two columns are named label"):
+    with refused(SourceError, "two columns are named label"):
         read(source)
 
 
@@ -291,5 +292,5 @@ def test_images_packed_a_hundredfold_are_refused_before_they_are_unpacked(
     pq.write_table(table, path, compression=packing, use_dictionary=False)
     read(source)
     monkeypatch.setattr(parquet, "MAX_FILE_BYTES", 100_000)
-    with pytest.raises(SourceError, match=r"test\.parquet: [\d,]+ bytes of images would unpack"):
+    with refused(SourceError, r"test\.parquet: [\d,]+ bytes of images would unpack"):
         read(source, fill=False)

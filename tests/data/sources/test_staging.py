@@ -2,7 +2,7 @@ import io
 import shutil
 
 import pytest
-from helpers import Listener
+from helpers import Listener, refused
 
 from alexnet_cli.data.sources.staging import StagedFile, fill_staging, read_row, write_rows
 from alexnet_cli.errors import ImageError, MachineError
@@ -11,49 +11,51 @@ from alexnet_cli.io.progress import SILENT
 
 def files(folder, names: str = "abc", *, num_bytes: int = 10) -> list[StagedFile]:
     return [
-        StagedFile(folder / "spool" / n, num_bytes, lambda f, n=n: f.write(n.encode()) and None)
+        StagedFile(folder / "staging" / n, num_bytes, lambda f, n=n: f.write(n.encode()) and None)
         for n in names
     ]
 
 
-def test_every_file_is_made_and_its_disk_use_said(tmp_path):
+def test_every_file_is_made_and_its_disk_use_is_reported(tmp_path):
     listener = Listener()
     fill_staging(files(tmp_path, num_bytes=2_000_000), listener)
-    assert {p.name: p.read_text() for p in (tmp_path / "spool").iterdir()} == {c: c for c in "abc"}
+    assert {p.name: p.read_text() for p in (tmp_path / "staging").iterdir()} == {
+        c: c for c in "abc"
+    }
     assert "6.0 MB more of disk" in listener.lines[0]
     assert listener.notes == ["a", "b", "c"]
 
 
 def test_files_that_are_there_are_not_made_again(tmp_path):
     fill_staging(files(tmp_path, "ab"), SILENT)
-    (tmp_path / "spool" / "a").write_text("kept")
+    (tmp_path / "staging" / "a").write_text("kept")
     listener = Listener()
     fill_staging(files(tmp_path), listener)
-    assert (tmp_path / "spool" / "a").read_text() == "kept"
+    assert (tmp_path / "staging" / "a").read_text() == "kept"
     assert listener.notes == ["c"]
 
 
-def test_an_interrupted_file_is_not_there(tmp_path):
+def test_interrupted_file_is_not_there(tmp_path):
     def fail(file):
         file.write(b"half")
         raise KeyboardInterrupt
 
-    broken = StagedFile(tmp_path / "spool" / "b", 1, fail)
+    broken = StagedFile(tmp_path / "staging" / "b", 1, fail)
     with pytest.raises(KeyboardInterrupt):
         fill_staging([*files(tmp_path, "a"), broken], SILENT)
-    assert [p.name for p in (tmp_path / "spool").iterdir()] == ["a"]
+    assert [p.name for p in (tmp_path / "staging").iterdir()] == ["a"]
 
 
-def test_a_wish_to_stop_is_heard_between_files(tmp_path):
-    wishes = iter([None, KeyboardInterrupt])
+def test_stop_request_is_checked_between_files(tmp_path):
+    requests = iter([None, KeyboardInterrupt])
 
     def check():
-        if wish := next(wishes):
-            raise wish
+        if request := next(requests):
+            raise request
 
     with pytest.raises(KeyboardInterrupt):
         fill_staging(files(tmp_path), SILENT, check)
-    assert [p.name for p in (tmp_path / "spool").iterdir()] == ["a"]
+    assert [p.name for p in (tmp_path / "staging").iterdir()] == ["a"]
 
 
 def test_nothing_to_do_makes_no_folder(tmp_path):
@@ -61,13 +63,13 @@ def test_nothing_to_do_makes_no_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_without_room_is_refused_before_any_work(tmp_path, monkeypatch):
+def test_disk_without_room_is_refused_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 95, 5))
-    with pytest.raises(MachineError, match=r"copies of the images.* 0\.0 MB more"):
+    with refused(MachineError, r"copies of the images.* 0\.0 MB more"):
         fill_staging(files(tmp_path), SILENT)
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert list((tmp_path / "staging").iterdir()) == []
     fill_staging(files(tmp_path), SILENT, force=True)
-    assert len(list((tmp_path / "spool").iterdir())) == 3
+    assert len(list((tmp_path / "staging").iterdir())) == 3
 
 
 def test_rows_are_read_by_number():

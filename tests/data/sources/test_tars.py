@@ -2,23 +2,19 @@
 
 import bz2
 import gzip
-import io
 import lzma
 import tarfile
 from pathlib import Path
 
 import pytest
+from helpers import refused, tar_header, tar_of
 
 from alexnet_cli.data.sources.tars import image_of, list_members, list_whole_tar
 from alexnet_cli.errors import SourceError
 
 
 def write_tar(path: Path, *names: str) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name in names:
-            member = tarfile.TarInfo(name)
-            member.size = len(name)
-            tar.addfile(member, io.BytesIO(name.encode()))
+    path.write_bytes(tar_of({name: name.encode() for name in names}))
     return path
 
 
@@ -38,7 +34,7 @@ def test_images_of_one_tar_share_the_text_before_their_names(tmp_path):
     assert first.parent is second.parent
 
 
-def test_a_link_is_ignored_and_counted(tmp_path):
+def test_link_is_ignored_and_counted(tmp_path):
     path, ignored = tmp_path / "a.tar", {}
     with tarfile.open(path, "w") as tar:
         member = tarfile.TarInfo("1.jpg")
@@ -49,49 +45,43 @@ def test_a_link_is_ignored_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize("length", [0, 512, 1000, 2048])
-def test_a_cut_tar_is_refused(tmp_path, length):
+def test_cut_tar_is_refused(tmp_path, length):
     path = write_tar(tmp_path / "a.tar", "1.jpg", "2.jpg")
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(SourceError, match=r"a\.tar"):
+    with refused(SourceError, r"a\.tar"):
         list_whole_tar(path, {})
-
-
-def header(name: str, size: int, kind: bytes) -> bytes:
-    member = tarfile.TarInfo(name)
-    member.size, member.type = size, kind
-    return member.tobuf(tarfile.GNU_FORMAT)
 
 
 def filled(content: bytes) -> bytes:
     return content + bytes(-len(content) % 512)
 
 
-PICTURE = header("x.jpg", 3, tarfile.REGTYPE) + filled(b"abc") + bytes(1024)
+IMAGE = tar_header("x.jpg", 3, tarfile.REGTYPE) + filled(b"abc") + bytes(1024)
 HOSTILE = {
-    "long names without end": (header("././@LongLink", 5, b"L") + filled(b"abcd")) * 3000,
-    "notes without end": (header("p", 10, b"x") + filled(b"10 path=a\n")) * 3000,
-    "a size that leads beyond": header("p", 20, b"x") + filled(b"20 size=9999999999\n\n"),
-    "a sparse map of junk": header("p", 44, b"x")
+    "long names without end": (tar_header("././@LongLink", 5, b"L") + filled(b"abcd")) * 3000,
+    "notes without end": (tar_header("p", 10, b"x") + filled(b"10 path=a\n")) * 3000,
+    "a size that leads beyond": tar_header("p", 20, b"x") + filled(b"20 size=9999999999\n\n"),
+    "a sparse map of junk": tar_header("p", 44, b"x")
     + filled(b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"),
-    "a name of 6 GB": header("././@LongLink", 6 << 30, b"L"),
-    "a note of 6 GB": header("p", 6 << 30, b"x"),
+    "a name of 6 GB": tar_header("././@LongLink", 6 << 30, b"L"),
+    "a note of 6 GB": tar_header("p", 6 << 30, b"x"),
 }
 
 
 @pytest.mark.parametrize("start", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_headers_are_refused_without_reading_what_they_claim(tmp_path, start):
     path = tmp_path / "a.tar"
-    path.write_bytes(start + PICTURE)
+    path.write_bytes(start + IMAGE)
     with path.open("ab") as file:
         file.truncate(7 << 30)  # as if it were all there
-    with pytest.raises(SourceError, match=r"damaged at (byte|x\.jpg)"):
+    with refused(SourceError, r"damaged at (byte|x\.jpg)"):
         list_whole_tar(path, {})
 
 
 @pytest.mark.parametrize("name", ["../../x.jpg", "/etc/x.jpg", "a/../../x.jpg", "x.jpg", ""])
-def test_a_members_name_is_only_a_name(tmp_path, name):
+def test_members_name_is_only_a_name(tmp_path, name):
     path = tmp_path / "a.tar"
-    path.write_bytes(header(name, 3, tarfile.REGTYPE) + filled(b"abc") + bytes(1024))
+    path.write_bytes(tar_header(name, 3, tarfile.REGTYPE) + filled(b"abc") + bytes(1024))
     (member,) = list_whole_tar(path, {})
     image = image_of(path, "a.tar/", member, 0)
     assert "/" not in image.name
@@ -102,19 +92,19 @@ def test_a_members_name_is_only_a_name(tmp_path, name):
 @pytest.mark.parametrize("kind", [b"S", b"1", b"2", b"3", b"4", b"6", b"V"])
 def test_members_that_are_no_files_are_counted(tmp_path, kind):
     path, ignored = tmp_path / "a.tar", {}
-    path.write_bytes(header("odd", 0, kind) + PICTURE)
+    path.write_bytes(tar_header("odd", 0, kind) + IMAGE)
     assert [member.name for member in list_whole_tar(path, ignored)] == ["x.jpg"]
     assert ignored == {"tar member that is no plain file": 1}
 
 
-def test_a_sparse_member_of_a_terabyte_is_counted_and_not_read(tmp_path):
-    block = bytearray(header("bomb.jpg", 0, b"S"))
+def test_sparse_member_of_a_terabyte_is_counted_and_not_read(tmp_path):
+    block = bytearray(tar_header("bomb.jpg", 0, b"S"))
     block[386:398] = block[398:410] = b"00000000000\0"  # one hole
     block[483:495] = b"\x80" + (1 << 40).to_bytes(11, "big")  # its real size
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
     path, ignored = tmp_path / "a.tar", {}
-    path.write_bytes(bytes(block) + PICTURE)
+    path.write_bytes(bytes(block) + IMAGE)
     assert [member.name for member in list_whole_tar(path, ignored)] == ["x.jpg"]
     assert ignored == {"tar member that is no plain file": 1}
 
@@ -122,22 +112,22 @@ def test_a_sparse_member_of_a_terabyte_is_counted_and_not_read(tmp_path):
 @pytest.mark.parametrize(
     ("pack", "name"), [(gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz")]
 )
-def test_a_packed_tar_is_refused_by_the_name_of_its_packing(tmp_path, pack, name):
+def test_packed_tar_is_refused_by_the_name_of_its_packing(tmp_path, pack, name):
     path = tmp_path / "a.tar"
-    path.write_bytes(pack(PICTURE))
-    with pytest.raises(SourceError, match=f"a {name} file, not a tar"):
+    path.write_bytes(pack(IMAGE))
+    with refused(SourceError, f"a {name} file, not a tar"):
         list_whole_tar(path, {})
 
 
-def test_equal_names_are_as_many_images(tmp_path):
+def test_equal_names_are_separate_images(tmp_path):
     path = tmp_path / "a.tar"
-    path.write_bytes(PICTURE[:1024] * 3 + bytes(1024))
+    path.write_bytes(IMAGE[:1024] * 3 + bytes(1024))
     assert len(list_whole_tar(path, {})) == 3
 
 
 def test_many_members_take_no_memory_for_those_passed(tmp_path):
     path = tmp_path / "a.tar"
-    path.write_bytes(header("x.jpg", 0, tarfile.REGTYPE) * 20_000 + bytes(1024))
+    path.write_bytes(tar_header("x.jpg", 0, tarfile.REGTYPE) * 20_000 + bytes(1024))
     with path.open("rb") as file:
         count = sum(1 for _ in list_members(path, file, 0, path.stat().st_size, {}))
     assert count == 20_000

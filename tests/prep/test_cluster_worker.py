@@ -1,18 +1,26 @@
 """What a worker does, without a cluster."""
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from alexnet_cli.cli.hints import message
 from alexnet_cli.data.demo.images import CLASSES, draw_jpeg
 from alexnet_cli.data.shards.writer import RECORDS, ShardTask, TaskStopped, make_shard
 from alexnet_cli.data.sources.source import SourceImage
 from alexnet_cli.errors import MachineError
-from alexnet_cli.prep import cluster_task
-from alexnet_cli.prep.cluster_task import Job, check_worker, list_entries, make_shard_there
+from alexnet_cli.prep import cluster
+from alexnet_cli.prep.cluster import (
+    Job,
+    check_worker,
+    collect_facts,
+    list_entries,
+    make_shard_there,
+)
 
 
 @pytest.fixture
@@ -30,7 +38,7 @@ def job_in(folder: Path) -> Job:
     (folder / RECORDS).mkdir(parents=True)
     token = folder / RECORDS / "cluster-17"
     token.touch()
-    return Job.of(folder.parent / "source", token)
+    return Job(folder.parent / "source", token, collect_facts(folder.parent / "source"))
 
 
 def tasks_of(job: Job, num_shards: int, copies: int = 1) -> list[ShardTask]:
@@ -95,8 +103,8 @@ def test_two_workers_may_make_one_shard_at_the_same_time(job):
     assert names(job.dataset) == {task.name, task.record_path.name, job.token.name}
 
 
-def test_shard_is_let_go_when_the_token_is_gone(job, monkeypatch):
-    monkeypatch.setattr(cluster_task, "LOOK_SECONDS", 0.0)
+def test_shard_is_abandoned_when_the_token_is_gone(job, monkeypatch):
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.0)
     check_worker(job)
     (task,) = tasks_of(job, 1, copies=5)
     read, count = SourceImage.read, []
@@ -114,11 +122,11 @@ def test_shard_is_let_go_when_the_token_is_gone(job, monkeypatch):
     assert names(job.dataset) == set()
 
 
-def test_between_two_looks_at_the_token_the_disk_is_left_alone(job, monkeypatch):
+def test_token_is_read_at_most_once_per_interval(job, monkeypatch):
     check_worker(job)
     looks = []
     monkeypatch.setattr(Path, "read_bytes", lambda path: looks.append(path) or b"")
-    is_over = cluster_task._watch(job.token)
+    is_over = cluster._watch(job.token)
     assert [is_over() for _ in range(1000)] == [False] * 1000
     assert looks == [job.token] * len(looks)
     assert len(looks) < 10
@@ -128,9 +136,9 @@ def refusal(job: Job) -> str:
     with pytest.raises(MachineError) as caught:
         make_shard_there(job, tasks_of(job, 1)[0])
     assert caught.value.exit_code == 4
-    assert str(caught.value).count("\n") <= 2
-    assert "run the same command again" in str(caught.value).replace("\n", " ")
-    return str(caught.value)
+    assert message(caught.value).count("\n") <= 2
+    assert "run the same command again" in message(caught.value).replace("\n", " ")
+    return message(caught.value)
 
 
 def test_worker_without_the_dataset_is_refused_by_path(job):
@@ -142,41 +150,44 @@ def test_worker_that_cannot_write_is_refused(job, monkeypatch):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(cluster_task.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(cluster.tempfile, "TemporaryFile", refuse)
     assert f": {job.dataset}: Permission denied" in refusal(job)
 
 
 def test_worker_with_another_source_is_refused_by_path(job):
     (job.source / "new.jpg").touch()
-    assert f": {job.source}: something else" in refusal(job)
+    assert re.search(f": {job.source}: 4 entries .* there, 3 entries .* here", refusal(job))
 
 
 @pytest.mark.parametrize(
-    ("versions", "says"),
+    ("versions", "expected"),
     [
         ({"alexnet": "9.9"}, "alexnet 0.1.0 there, 9.9 here"),
         ({"simplejpeg": "9.9"}, " there, 9.9 here"),
         ({"other-resizer": "4.0"}, "other-resizer missing there, 4.0 here"),
     ],
 )
-def test_worker_with_another_version_is_refused_with_both(job, monkeypatch, versions, says):
-    monkeypatch.setattr(cluster_task.alexnet_cli, "__version__", "0.1.0")
-    assert says in refusal(replace(job, versions={**job.versions, **versions}))
+def test_worker_with_another_version_is_refused_with_both(job, monkeypatch, versions, expected):
+    monkeypatch.setattr(cluster.alexnet_cli, "__version__", "0.1.0")
+    assert expected in refusal(replace(job, facts={**job.facts, **versions}))
 
 
 def test_worker_with_a_library_that_prep_lacks_is_refused(job):
-    versions = {name: text for name, text in job.versions.items() if name != "simplejpeg"}
-    assert "missing here" in refusal(replace(job, versions=versions))
+    versions = {name: text for name, text in job.facts.items() if name != "simplejpeg"}
+    assert "missing here" in refusal(replace(job, facts=versions))
 
 
 def test_worker_that_computes_other_pixels_is_refused(job):
-    assert "other bytes there" in refusal(replace(job, trial=job.trial ^ 1))
+    facts = {**job.facts, "CRC-32 of a test image": "0"}
+    assert re.search(
+        r"CRC-32 of a test image \w{8} there, 0 here", refusal(replace(job, facts=facts))
+    )
 
 
 def test_entries_are_those_of_a_folder_the_size_of_a_file_and_empty_of_nothing(tmp_path):
     (tmp_path / "a").write_bytes(b"four")
-    assert list_entries(tmp_path / "a") == "4"
-    assert list_entries(tmp_path / "none") == ""
+    assert list_entries(tmp_path / "a") == "4 bytes"
+    assert list_entries(tmp_path / "none") == "nothing"
     before = list_entries(tmp_path)
     (tmp_path / os.fsdecode(b"\xff")).touch()
     assert list_entries(tmp_path) != before

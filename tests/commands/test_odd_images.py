@@ -15,7 +15,8 @@ from alexnet_cli.data.images.decode import REASONS, decode
 from alexnet_cli.data.images.resize import square, to_square
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.errors import ImageError
-from alexnet_cli.prep.build import PrepOptions, prep
+from alexnet_cli.prep.build import prep
+from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
 FILES = Path(__file__).parents[2] / "tools" / "torture" / "odd_files.py"
 MAX_LEVELS = 14  # gray levels on average: palettes, low quality
@@ -84,7 +85,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(folder, tmp_path_factory):
     target = tmp_path_factory.mktemp("prepared") / "dataset"
-    return prep(folder, target, PrepOptions(size=32, shard_size=30), num_workers=1)
+    return prep(PrepRequest(folder, target, PrepOptions(size=32, shard_size=30), workers=1))
 
 
 def test_found_is_written_and_rejected(folder, prepared):
@@ -96,7 +97,9 @@ def test_found_is_written_and_rejected(folder, prepared):
 
 
 def test_workers_make_the_same_bytes_of_it(folder, prepared, tmp_path):
-    again = prep(folder, tmp_path / "new", PrepOptions(size=32, shard_size=30), num_workers=3)
+    again = prep(
+        PrepRequest(folder, tmp_path / "new", PrepOptions(size=32, shard_size=30), workers=3)
+    )
     assert again.fingerprint == prepared.fingerprint
     assert again.rejected == prepared.rejected
 
@@ -115,6 +118,6 @@ def test_predict_decides_as_prep_does(alexnet, onnx_model, folder, prepared):
     assert refused == expected
 
 
-def test_a_image_within_every_limit_is_decoded_whole():
+def test_image_within_every_limit_is_decoded_whole():
     pixels = odd.drawing(1500, 1000)  # more than a band
     np.testing.assert_array_equal(decode(odd.save(pixels, "BMP")), pixels)

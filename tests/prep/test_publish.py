@@ -1,5 +1,7 @@
-"""The same image under two labels, found by its stored bytes."""
+"""The files beside the shards, and the same image under two labels."""
 
+import csv
+import io
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -8,10 +10,17 @@ import numpy as np
 import pytest
 from helpers import Listener
 
+from alexnet_cli.data.shards.dataset import SAMPLE_DTYPE
 from alexnet_cli.data.shards.index import Shard
 from alexnet_cli.data.shards.writer import ShardRecord, ShardTask
 from alexnet_cli.data.sources.source import SourceImage
-from alexnet_cli.prep.duplicates import find_duplicates, in_words
+from alexnet_cli.prep.publish import (
+    find_duplicates,
+    read_rejected,
+    rejected_csv,
+    rejected_rows,
+    sample_index,
+)
 
 
 def shard(first: int, *rows: tuple[str, int, int, int]) -> tuple[ShardTask, ShardRecord]:
@@ -22,12 +31,12 @@ def shard(first: int, *rows: tuple[str, int, int, int]) -> tuple[ShardTask, Shar
     return task, ShardRecord(Shard(task.name, len(rows), 0, ""), samples, [])
 
 
-def test_the_same_bytes_in_two_classes_are_found_across_shards():
+def test_same_bytes_in_two_classes_are_found_across_shards():
     done = [shard(0, ("1.jpg", 0, 50, 7), ("2.jpg", 1, 50, 8)), shard(10, ("3.jpg", 2, 50, 7))]
     assert find_duplicates(done) == [{"source": "3.jpg", "other": "1.jpg"}]
 
 
-def test_the_same_bytes_in_one_class_are_nothing_to_say():
+def test_same_bytes_in_one_class_are_no_duplicates():
     assert find_duplicates([shard(0, ("1.jpg", 1, 50, 7), ("2.jpg", 1, 50, 7))]) == []
 
 
@@ -35,7 +44,7 @@ def test_other_lengths_are_other_images():
     assert find_duplicates([shard(0, ("1.jpg", 0, 50, 7), ("2.jpg", 1, 51, 7))]) == []
 
 
-def test_each_further_class_is_one_more():
+def test_each_further_class_is_one_more_duplicate():
     rows = [(f"{label}.jpg", label, 50, 7) for label in (0, 1, 1, 2)]
     assert [row["source"] for row in find_duplicates([shard(0, *rows)])] == ["1.jpg", "2.jpg"]
 
@@ -74,7 +83,7 @@ def test_duplicates_are_those_that_comparing_every_pair_finds(seed):
     assert find_duplicates(done) == find_pair_by_pair(done)
 
 
-def test_search_shows_how_far_it_is():
+def test_search_reports_progress():
     listener = Listener()
 
     find_duplicates([shard(0, ("1.jpg", 0, 50, 7), ("2.jpg", 1, 50, 7))], listener)
@@ -82,7 +91,7 @@ def test_search_shows_how_far_it_is():
     assert (listener.what, listener.total, listener.done) == ("find duplicates", 4, 4)
 
 
-def test_search_takes_few_bytes_an_image():
+def test_search_takes_few_bytes_per_image():
     """An entry of a dictionary for each would take some 400."""
     done, per_shard = [], 1000
     for number in range(100):
@@ -102,8 +111,42 @@ def test_search_takes_few_bytes_an_image():
     assert peak < 40 * 100 * per_shard
 
 
-def test_the_warning_counts_them_and_names_the_first():
-    duplicates = [{"source": "b/2.jpg", "other": "a/1.jpg"}] * 1200
-    assert in_words(duplicates) == (
-        "warning: the same image in two classes, 1,200 times, the first b/2.jpg and a/1.jpg"
+def test_warning_counts_duplicates_and_names_the_first():
+    listener, rows = Listener(), [(f"{n}.jpg", n, 50, 7) for n in range(1201)]
+    find_duplicates([shard(0, *rows)], listener)
+    assert listener.lines == [
+        "warning: the same image in two classes, 1,200 times, the first 1.jpg and 0.jpg"
+    ]
+
+
+def test_sample_index_numbers_the_shards():
+    content = sample_index([[(512, 10, 1, 0, 99)], [], [(512, 20, 0, 5, 98), (4096, 30, 1, 6, 97)]])
+    rows = np.load(io.BytesIO(content))
+    assert rows.dtype == SAMPLE_DTYPE
+    assert rows["shard"].tolist() == [0, 2, 2]
+    assert rows["length"].tolist() == [10, 20, 30]
+    assert rows["crc32"].tolist() == [99, 98, 97]
+
+
+def test_sample_index_of_no_samples_has_its_columns():
+    assert np.load(io.BytesIO(sample_index([[]]))).dtype == SAMPLE_DTYPE
+
+
+def test_rejected_images_are_rows_of_the_table(tmp_path):
+    rows = rejected_rows("val", [('a "b", c\n.png', 0, "empty", "0 bytes")])
+    (tmp_path / "rejected.csv").write_bytes(rejected_csv(rows))
+    assert read_rejected(tmp_path) == rows
+    assert rows[0]["split"] == "val"
+
+
+def test_names_that_are_no_unicode_are_escaped():
+    content = rejected_csv(
+        [{"split": "train", "source": "\udcff", "reason": "empty", "detail": ""}]
     )
+    assert list(csv.reader(content.decode().splitlines()))[1][1] == r"\udcff"
+
+
+def test_table_of_nothing_has_its_header(tmp_path):
+    (tmp_path / "rejected.csv").write_bytes(rejected_csv([]))
+    assert read_rejected(tmp_path) == []
+    assert (tmp_path / "rejected.csv").read_bytes() == b"split,source,reason,detail\r\n"

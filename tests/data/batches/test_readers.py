@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_cli.data.batches.loader import Share, epoch_order, load_batches
-from alexnet_cli.data.batches.process_reader import ProcessReader
+from alexnet_cli.data.batches.loader import epoch_order, load_batches
+from alexnet_cli.data.batches.readers import ProcessReader
 from alexnet_cli.data.shards.dataset import Split, open_dataset
 from alexnet_cli.errors import DatasetError, MachineError
+from alexnet_cli.types import BatchShard
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def reader(train):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 40, 60, 100])
-@pytest.mark.parametrize("share", [Share(), Share(1, 3)])
+@pytest.mark.parametrize("share", [BatchShard(), BatchShard(1, 3)])
 def test_batches_are_those_of_threads(train, reader, batch_size, share):
     order = epoch_order(len(train), seed=3, epoch=batch_size)
     ours = load_batches(train, order, batch_size, share=share, reader=reader)
@@ -40,7 +41,7 @@ def test_batches_are_those_of_threads(train, reader, batch_size, share):
         np.testing.assert_array_equal(mine.positions, other.positions)
 
 
-def test_reading_goes_on_after_a_pass_that_was_left(train, reader):
+def test_reader_works_after_an_epoch_that_was_left_early(train, reader):
     order = np.resize(epoch_order(len(train), 0, 0), 600)
     expected = [b.images.copy() for b in load_batches(train, order[:60], 20, num_threads=1)]
     for _ in range(5):
@@ -61,7 +62,7 @@ def damage(folder, position: int) -> Split:
     return open_dataset(folder).split("train")
 
 
-def test_faults_are_those_of_threads_and_come_in_order(copy):
+def test_processes_raise_the_errors_of_threads_in_order(copy):
     damage(copy, 57)
     split = damage(copy, 33)
     with pytest.raises(DatasetError) as expected:
@@ -75,7 +76,7 @@ def test_faults_are_those_of_threads_and_come_in_order(copy):
     assert "train-000001.tar: sample train-00000033 is not what prep wrote" in str(found.value)
 
 
-def test_shard_cut_while_it_is_read_ends_with_a_fault_of_the_machine(copy):
+def test_shard_truncated_while_it_is_read_raises_a_machine_error(copy):
     split = open_dataset(copy).split("train")
     with ProcessReader(split, 2) as reader:
         batches = load_batches(split, np.resize(np.arange(60), 3000), 16, reader=reader)
@@ -100,7 +101,7 @@ def test_process_that_was_killed_is_noticed(train, number):
 
 
 @pytest.mark.timeout(60)
-def test_signals_to_the_group_are_left_to_the_training_process(train):
+def test_reading_processes_ignore_signals_to_the_process_group(train):
     before = set(multiprocessing.active_children())
     with ProcessReader(train, 2) as reader:
         assert len(list(load_batches(train, np.arange(60), 20, reader=reader))) == 3
@@ -115,7 +116,7 @@ import sys, os
 from pathlib import Path
 import numpy as np
 from alexnet_cli.data.batches.loader import load_batches
-from alexnet_cli.data.batches.process_reader import ProcessReader
+from alexnet_cli.data.batches.readers import ProcessReader
 from alexnet_cli.data.shards.dataset import open_dataset
 if __name__ == "__main__":
     split = open_dataset(Path(sys.argv[1])).split("train")

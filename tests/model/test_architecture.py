@@ -5,16 +5,21 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from torch import empty, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from alexnet_cli.model.geometry import (
+from alexnet_cli.model.architecture import (
     blur_pads,
     blur_window,
     conv_output_size,
+    layers_of,
     low_resolution_size,
     overhang,
     pool_output_size,
 )
+from alexnet_cli.model.network import AlexNet
+from alexnet_cli.recipes.catalog import RECIPES
 
 CROP_SIZES = range(8, 257)  # those a recipe may have
 
@@ -36,7 +41,7 @@ def test_conv1_gives_55_for_224_to_227():
     assert [conv_output_size(size, 11, 4, 0) for size in (223, 228)] == [54, 56]
 
 
-def test_conv1_hangs_over_by_three_at_224():
+def test_conv1_reaches_three_pixels_beyond_224():
     assert [overhang(size, 11, 4, 0) for size in (224, 225, 226, 227)] == [3, 2, 1, 0]
 
 
@@ -74,7 +79,7 @@ def test_pool_size_is_that_of_torch_s_layer():
                 assert pool_output_size(size, window, stride) == shape[-1], (size, window, stride)
 
 
-def test_pool_windows_cover_every_pixel_and_each_begins_inside():
+def test_pool_windows_cover_every_pixel_and_each_starts_inside():
     for size, window in itertools.product(range(1, 30), range(1, 6)):
         for stride in range(1, min(window, size) + 1):
             if size > window - stride:
@@ -119,3 +124,21 @@ def test_blur_is_a_gaussian_of_nine_taps_whose_weights_sum_to_one():
     assert (window.dtype, window.shape) == (np.float32, (9, 9))
     np.testing.assert_allclose(window, expected / expected.sum(), rtol=1e-6)
     assert window.sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
+
+
+# --- arithmetic
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_products_of_every_layer_are_those_that_torch_counts(name: str):
+    recipe = RECIPES[name]
+    with torch.device("meta"):
+        net = AlexNet(recipe, 10).eval()
+        image = empty(1, 3, recipe.crop_size, recipe.crop_size)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(image)
+    counted = {key: sum(ops.values()) for key, ops in counter.get_flop_counts().items()}
+
+    for layer in layers_of(recipe, 10):
+        if layer.kind != "norm":  # on a CPU it adds by a matrix product
+            assert 2 * layer.products == counted.get(f"AlexNet.{layer.name}", 0), layer.name

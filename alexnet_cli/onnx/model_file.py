@@ -1,0 +1,251 @@
+"""A model file that `alexnet export` wrote: its checksum, and the checks before it is opened.
+
+Models come from anywhere. A file of a few hundred bytes can ask for gigabytes and hours, even while
+onnxruntime only opens it, because it computes whatever depends on constants alone. So the only
+graph that is opened is the one that export writes for the recipe in the file's metadata.
+"""
+
+import json
+import math
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Any
+
+from alexnet_cli.errors import CheckpointError, RecipeError, hint, on_one_line
+from alexnet_cli.model.architecture import Layer, layers_of
+from alexnet_cli.recipes.recipe import Recipe
+
+METADATA_KEY, CHECKSUM_KEY = "alexnet", "alexnet.crc32"
+CONSTANT_VALUES = (7, 5, 9)  # in onnx.proto: ModelProto.graph, .initializer, .raw_data
+KEPT_BYTES = 1024  # of a constant's values; shapes and bounds are shorter
+SKELETON_BYTES = 8 << 20  # limit; 20,000 classes take two
+# Limits for the outputs of all layers and the multiplications of one crop. The paper's network has
+# 1.9e6 and 8e8; four times as wide, which takes seconds, is still allowed.
+MAX_VALUES, MAX_PRODUCTS = 1 << 23, 15 * 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """The metadata of an exported model.
+
+    Attributes:
+        classes: (wnid, name) in label order.
+        image_size: side of the images it takes.
+        views: how many views it averages inside.
+        origin: checkpoint, dataset and epoch, as short texts.
+    """
+
+    recipe: Recipe
+    classes: list[tuple[str, str]]
+    image_size: int
+    views: int
+    origin: dict[str, str]
+
+
+def add_checksum(content: bytes) -> bytes:
+    """Append a CRC-32 to a serialized model, as one more entry of its metadata."""
+    return content + _checksum_entry(zlib.crc32(content))
+
+
+def read_model_info(path: Path) -> ModelInfo:
+    """Check a model file without opening it, and return its metadata.
+
+    Raises:
+        CheckpointError: if the file is damaged or is not a model that export writes.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(_read_skeleton, path)
+        import onnx  # noqa: F401 - takes as long as the checksum, meanwhile
+    skeleton = reading.result()
+    try:
+        return _check_skeleton(skeleton, path.stat().st_size)
+    except (ValueError, RecipeError) as error:
+        raise CheckpointError(
+            f"{path}: an ONNX model, but not one of alexnet export ({on_one_line(str(error))}).",
+            hint="If another version of alexnet wrote it, export its checkpoint again.",
+        ) from error
+
+
+def _read_skeleton(path: Path) -> bytes:
+    """Return an undamaged file's content without the values of large constants.
+
+    Reads through a memory map: parsing all of a 245 MB file takes half a second and 500 MB.
+
+    Raises:
+        CheckpointError: if the file is damaged or is not an ONNX model.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file.", hint=hint("export_model", path=path))
+    if not path.stat().st_size:
+        raise CheckpointError(f"{path}: not an ONNX model; the file is empty.")
+    with (
+        path.open("rb") as file,
+        mmap(file.fileno(), 0, access=ACCESS_READ) as mapped,
+        memoryview(mapped) as content,
+    ):
+        size = len(_checksum_entry(0))
+        is_protected = content[-size:-8] == _checksum_entry(0)[:-8]
+        if is_protected and content[-size:] != _checksum_entry(zlib.crc32(content[:-size])):
+            raise CheckpointError(f"{path}: damaged, its checksum does not match.")
+        try:
+            return skeleton_of(content)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path}: not an ONNX model, or a damaged one ({error})."
+            ) from error
+
+
+def _checksum_entry(checksum: int) -> bytes:
+    """Return the entry as protobuf: field 14 of ModelProto, a key (1) and a value (2)."""
+    key, value = CHECKSUM_KEY.encode(), f"{checksum:08x}".encode()
+    pair = b"\x0a%c%b\x12%c%b" % (len(key), key, len(value), value)
+    return b"\x72%c%b" % (len(pair), pair)
+
+
+def skeleton_of(content: memoryview, path: tuple[int, ...] = CONSTANT_VALUES) -> bytes:
+    """Return a serialized message in which long values of the field at `path` are empty.
+
+    Raises:
+        ValueError: if it is not laid out as a model, or holds much besides constants.
+    """
+    kept, end = bytearray(), 0
+    while end < len(content):
+        start = end
+        key, place = _read_varint(content, start)
+        length, end = _read_varint(content, place)  # or the value itself
+        if key & 7 not in (0, 2):
+            raise ValueError("its fields are not those of an ONNX model")
+        is_message = key & 7 == 2
+        body, end = end, end + length * is_message
+        if end > len(content):
+            raise ValueError("it is cut short")
+        if is_message and key >> 3 == path[0] and (path[1:] or length > KEPT_BYTES):
+            part = skeleton_of(content[body:end], path[1:]) if path[1:] else b""
+            kept += _varint(key) + _varint(len(part)) + part
+        else:
+            kept += content[start:end]
+        if len(kept) > SKELETON_BYTES:
+            raise ValueError("it holds too much besides its weights")
+    return bytes(kept)
+
+
+def _read_varint(content: memoryview, place: int) -> tuple[int, int]:
+    """Return a number and the place after it."""
+    value = 0
+    for shift, byte in enumerate(content[place : place + 10]):
+        value |= (byte & 127) << 7 * shift
+        if byte < 128:
+            return value, place + shift + 1
+    raise ValueError("its fields are not those of an ONNX model")
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*found, value])
+
+
+def _check_skeleton(skeleton: bytes, file_bytes: int) -> ModelInfo:
+    """Check that a model is the one that export writes for its recipe.
+
+    Raises:
+        ValueError, RecipeError: if it is not, or if its network is too large.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from alexnet_cli.onnx.graph import expected_graph
+
+    try:
+        model = onnx.ModelProto.FromString(skeleton)
+    except DecodeError as error:
+        raise ValueError("its graph cannot be read") from error
+    info = _parse_metadata({entry.key: entry.value for entry in model.metadata_props})
+    num_classes = len(info.classes)
+    _check_cost(info, layers_of(info.recipe, num_classes))
+    expected = expected_graph(info.recipe, num_classes, info.image_size, info.views)
+    _check_graph(model, expected)
+    numbers = sum(math.prod(constant.dims) for constant in expected.graph.initializer)
+    if 4 * numbers > file_bytes:
+        raise ValueError("its constants are larger than the file")
+    return info
+
+
+def _parse_metadata(metadata: dict[str, str]) -> ModelInfo:
+    """Return the metadata of an exported model.
+
+    Raises:
+        ValueError: if its metadata is not that of an exported model.
+    """
+    try:
+        about = json.loads(metadata[METADATA_KEY])
+        classes = [(wnid, name) for wnid, name in about["classes"]]
+        image_size, views = about["image_size"], about["views"]
+        origin = {str(key): str(value) for key, value in about["origin"].items()}
+        recipe = Recipe.from_json(json.dumps(about["recipe"]))
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("its metadata does not describe a network") from error
+    is_text = all(isinstance(text, str) for pair in classes for text in pair)
+    if not is_text or type(image_size) is not int or type(views) is not int:
+        raise ValueError("its metadata does not describe a network")
+    if views not in (1, 9, 10):
+        raise ValueError(f"it has {views} views")
+    return ModelInfo(recipe, classes, image_size, views, origin)
+
+
+def _check_cost(info: ModelInfo, layers: list[Layer]) -> None:
+    """Check that a batch takes seconds and less than a gigabyte.
+
+    Raises:
+        ValueError: if it takes more.
+    """
+    if not info.recipe.crop_size <= info.image_size <= math.isqrt(MAX_VALUES):
+        raise ValueError(f"its images are {info.image_size} pixels wide")
+    values = products = 0
+    for layer in layers:
+        values += math.prod(layer.output)
+        products += layer.products + _products_of_step(info.recipe, layer)
+        if layer.kind == "local-conv":  # the inputs of every position are copied side by side
+            _, window, positions = layer.parameters["weight"]
+            values += window * positions
+            products += window**2 * positions
+    if values > MAX_VALUES:
+        raise ValueError("its layers need more memory than is allowed")
+    if products > MAX_PRODUCTS:
+        raise ValueError("its layers take more time than is allowed")
+
+
+def _products_of_step(recipe: Recipe, layer: Layer) -> int:
+    """Return the multiplications of a pooling or normalization layer as ONNX nodes."""
+    num = math.prod(layer.output)
+    match layer.kind:
+        case "norm":
+            return num * layer.output[0] // layer.groups
+        case "spatial-norm" | "contrast-norm":
+            return 2 * num * recipe.spatial_size**2
+        case "max-pool" | "average-pool":
+            return num * recipe.pool_size**2
+    return 0
+
+
+def _check_graph(model: Any, expected: Any) -> None:
+    """Check that two models are the same but for metadata and the values of float constants.
+
+    Raises:
+        ValueError: if they are not; the message names the first node that differs.
+    """
+    for node, other in zip(model.graph.node, expected.graph.node, strict=False):
+        if node != other:
+            name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            raise ValueError(f"its operator {name} is not what its recipe has at that place")
+    model.ClearField("metadata_props")
+    for constant in model.graph.initializer:
+        if constant.data_type == 1:  # float32
+            constant.ClearField("raw_data")
+    if model != expected:
+        raise ValueError("its constants or its inputs and outputs are not those of its recipe")
