@@ -73,8 +73,7 @@ def _labeled(tar: str, sample: Sample[bytes], name: str, image: bytes) -> RawSam
     if notes.label is None:
         raise DatasetError(
             f"{where}: no label in .cls, .json or .txt.",
-            hint="Add one; the members of a sample must be neighbors in the tar, as "
-            "`tar --sort=name` puts them.",
+            hint="Add one; the members of a sample must be neighbors: sort the tar by name.",
         )
     if not 0 <= notes.label < MAX_CLASSES:
         raise DatasetError(f"{where}: label {notes.label}; labels are 0..{MAX_CLASSES - 1}.")

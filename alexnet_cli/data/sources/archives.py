@@ -16,7 +16,7 @@ from alexnet_cli.data.sources.label_files import find_label_file, label_images
 from alexnet_cli.data.sources.labels import WNID
 from alexnet_cli.data.sources.source import Layout, Source, SourceImage, count_ignored
 from alexnet_cli.data.sources.tars import image_of, list_members, list_whole_tar
-from alexnet_cli.errors import SourceError
+from alexnet_cli.errors import SourceError, UsageError, hint
 from alexnet_cli.types import ImageClass
 
 # ILSVRC2012_img_train.tar, ILSVRC2010_images_train.tar; the 2012 dogs-only set is *_train_t3.tar.
@@ -44,6 +44,11 @@ def read_archives(folder: Path, *, follow_links: bool = False) -> Source | None:
     if parts is None:
         return None
     train, val, kit = parts
+    if follow_links and not any(part and part.is_dir() for part in (train, val)):
+        raise UsageError(
+            f"{folder}: links are followed in folders of images; these are archives.",
+            hint=hint("leave_out", option="follow-links"),
+        )
     ignored: dict[str, int] = {}
     notes: list[str] = []
     devkit = read_devkit(kit) if kit else None

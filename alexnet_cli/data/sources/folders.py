@@ -123,12 +123,12 @@ def read_folders(
         layout = "CLASS folders"
         _note_splits_beside(root, notes)
     if not wnids:
-        flat = [name for name in splits.values() if _holds_images(root / name)]
-        if not flat:
+        unlabeled = [name for name in splits.values() if _holds_images(root / name)]
+        if not unlabeled:
             return None
         raise SourceError(
-            f"{root / flat[0]}: images, but no class folders, so they have no labels.",
-            hint=hint("labels", folder=root / flat[0] / "CLASS"),
+            f"{root / unlabeled[0]}: images, but no class folders, so they have no labels.",
+            hint=hint("labels", folder=root / unlabeled[0] / "CLASS"),
         )
     if len(wnids) == 1:
         notes.append(f"warning: a single class, {root.name if splits else root}/{wnids[0]}")

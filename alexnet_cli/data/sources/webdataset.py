@@ -85,8 +85,8 @@ def _list_samples(
             if notes.label is None:
                 raise SourceError(
                     f"{where}: no label in .cls, .json or .txt.",
-                    hint="Add one; the members of a sample must be neighbors in the tar, as "
-                    "`tar --sort=name` puts them.",
+                    hint="Add one; the members of a sample must be neighbors: sort "
+                    "the tar by name.",
                 )
             labels.add(split, notes.label, notes.wnid, where)
             offset = image.offset_data
