@@ -20,7 +20,7 @@ LAYERS = [
     ("data", "model"),
     ("onnx", "distributed"),
     ("prep", "training", "inference"),
-    ("figures", "bench", "reproduce"),
+    ("figures", "bench", "reproduce", "doctor"),
     ("cli", "commands", "__main__"),
 ]
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}

@@ -65,8 +65,9 @@ def inline_commands(page: Path) -> list[str]:
 
 def read_arguments(arguments: list[str]) -> None:
     """Let a command read its arguments, without running it."""
-    name, *rest = [word for word in arguments if word != "--debug"]
-    if name in ("--help", "COMMAND"):
+    common = ("--debug", "--quiet", "--verbose")
+    name, *rest = [word for word in arguments if word not in common]
+    if name in ("--help", "--version", "--install-completion", "COMMAND"):
         return
     assert name in COMMANDS, f"there is no command {name}"
     if rest:

@@ -4,6 +4,10 @@ Each file in `commands` imports what it runs when it is called, so that `--help`
 nor numpy.
 """
 
+import os
+import platform
+from contextlib import suppress
+from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -16,6 +20,7 @@ from alexnet_cli.commands import (
     bench,
     check,
     demo,
+    doctor,
     ensemble,
     evaluate,
     export,
@@ -32,28 +37,46 @@ from alexnet_cli.commands import (
 app = typer.Typer(
     cls=ErrorBoundary,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+REPORTED_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "onnx", "onnxruntime-gpu")
+
+
 def _print_version(wanted: bool) -> None:
-    if wanted:
-        console.print_line(f"alexnet {__version__}")
-        raise typer.Exit
+    if not wanted:
+        return
+    console.print_line(f"alexnet {__version__}")
+    console.print_line(f"python {platform.python_version()} on {platform.platform()}")
+    for name in REPORTED_PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            console.print_line(f"{name} {metadata.version(name)}")
+    raise typer.Exit
 
 
 @app.callback()
 def options(
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show results and errors, but no progress.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="In log files, show progress every 10 seconds.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show versions."),
     ] = False,
 ) -> None:
     """From ImageNet's archives to the results table of the 2012 AlexNet paper."""
     console.setup()
+    if quiet and verbose:
+        raise typer.BadParameter("contradicts --verbose.", param_hint="--quiet")
+    if quiet or verbose:
+        os.environ[console.VERBOSITY] = "quiet" if quiet else "verbose"
 
 
 app.command()(prep.prep)
@@ -70,6 +93,7 @@ app.command()(export.export)
 app.command()(info.info)
 app.command()(recipes.recipes)
 app.command()(demo.demo)
+app.command()(doctor.doctor)
 
 
 def main() -> None:

@@ -1,9 +1,12 @@
 """Lines, bars and errors with rich, on stderr except for results; report.py has the tables."""
 
 import json
+import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -21,6 +24,21 @@ from rich.text import Text
 
 from alexnet_cli.cli.hints import sentence
 from alexnet_cli.errors import Hint, on_one_line
+from alexnet_cli.io.progress import Tracker
+
+VERBOSITY = "ALEXNET_VERBOSITY"  # quiet, normal or verbose; jobs and replicas inherit it
+FIRST_LINE_SECONDS = 10.0
+SECONDS_BETWEEN_LINES = {"normal": 60.0, "verbose": 10.0}
+
+
+def verbosity() -> str:
+    """Return how much progress to show."""
+    return os.environ.get(VERBOSITY, "normal")
+
+
+def seconds_between_lines() -> float:
+    """Return the time between two lines of progress where there is no terminal."""
+    return SECONDS_BETWEEN_LINES.get(verbosity(), SECONDS_BETWEEN_LINES["normal"])
 
 
 def setup() -> None:
@@ -66,7 +84,12 @@ def _stdout() -> Console:
 
 
 def _stderr() -> Console:
-    return _Console(file=sys.stderr, emoji=False)
+    # FORCE_COLOR is for what people pipe on; in a log file it would leave control codes.
+    return _Console(file=sys.stderr, emoji=False, force_terminal=sys.stderr.isatty())
+
+
+def _can_draw_bars() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
 class _Rate(ProgressColumn):
@@ -87,26 +110,72 @@ class _Bar:
             self._bars.update(self._task, note=safe(note))
 
 
+class LogLines:
+    """Progress in plain lines, for files and schedulers: the first soon, then one a minute."""
+
+    def __init__(self, what: str, total: int, clock: Callable[[], float] = time.monotonic):
+        self._what, self._total, self._clock = what, total, clock
+        self._done, self._note = 0, ""
+        self._began = clock()
+        self._next = self._began + FIRST_LINE_SECONDS
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self._done += count
+        self._note = note or self._note
+        if self._clock() >= self._next:
+            self._next = self._clock() + seconds_between_lines()
+            _print_progress(self._line())
+
+    def _line(self) -> str:
+        rate = self._done / max(self._clock() - self._began, 1e-9)
+        left = timedelta(seconds=round(max(self._total - self._done, 0) / max(rate, 1e-9)))
+        share = self._done / max(self._total, 1)
+        parts = [
+            f"{self._what}: {self._done:,} of {self._total:,} ({share:.0%})",
+            f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2f}/s",
+            f"{left} left",
+            self._note,
+        ]
+        return ", ".join(part for part in parts if part)
+
+
+class _NoLines:
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Show nothing."""
+
+
 class ConsoleProgress:
-    """Progress drawn on stderr; without a terminal only the lines that stay."""
+    """Progress on stderr: bars on a terminal, elsewhere a plain line a minute; none if quiet."""
 
     def say(self, line: str | Hint) -> None:
         """Show one line that stays, or a hint in words."""
-        _stderr().print(safe(sentence(line)), soft_wrap=True, highlight=False)
+        if verbosity() != "quiet":
+            _print_progress(sentence(line))
 
     @contextmanager
-    def track(self, what: str, total: int) -> Iterator[_Bar]:
-        """Draw a bar with count, rate, time left and a note."""
-        console = _stderr()
-        columns = (  # 80 characters with a training step's note
-            TextColumn("{task.description}"),
-            BarColumn(12),
-            TaskProgressColumn(),
-            _Rate(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal
-        ) as bars:
-            yield _Bar(bars, bars.add_task(safe(what), total=total, note=""))
+    def track(self, what: str, total: int) -> Iterator[Tracker]:
+        """Show count, rate, time left and a note."""
+        if verbosity() == "quiet":
+            yield _NoLines()
+        elif _can_draw_bars():
+            with _bars() as bars:
+                yield _Bar(bars, bars.add_task(safe(what), total=total, note=""))
+        else:
+            yield LogLines(what, total)
+
+
+def _bars() -> Progress:
+    return Progress(  # 80 characters with a train step's note
+        TextColumn("{task.description}"),
+        BarColumn(12),
+        TaskProgressColumn(),
+        _Rate(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}"),
+        console=_stderr(),
+        transient=True,
+    )
+
+
+def _print_progress(line: str) -> None:
+    _stderr().print(safe(line), soft_wrap=True, highlight=False)

@@ -10,6 +10,24 @@ if TYPE_CHECKING:
     from alexnet_cli.distributed.runtime_config import RuntimeConfig
     from alexnet_cli.recipes.recipe import Recipe
 
+
+def complete_recipe(incomplete: str) -> list[tuple[str, str]]:
+    """Return the recipes whose name begins so, with what each is for, for shell completion."""
+    from alexnet_cli.recipes.catalog import NAMED_RECIPES
+
+    return [
+        (name, entry.summary)
+        for name, entry in NAMED_RECIPES.items()
+        if name.startswith(incomplete)
+    ]
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Return the run folders below runs/ whose path begins so, for shell completion."""
+    found = (str(path.parent) for path in Path("runs").glob("*/recipe.json"))
+    return sorted(path for path in found if path.startswith(incomplete))
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Device = Annotated[
     Literal["auto", "cuda", "cpu"],
@@ -103,10 +121,18 @@ def find_source(text: str, stream: bool, classes: Path | None, allow_pipe: bool)
     return DatasetRef.parse(text, stream=stream, classes=classes, allow_pipe=allow_pipe)
 
 
-Run = Annotated[Path, typer.Option(help="Folder for the run's files, for example runs/paper.")]
+Run = Annotated[
+    Path,
+    typer.Option(
+        help="Folder for the run's files, for example runs/paper.", autocompletion=complete_run
+    ),
+]
 RecipeName = Annotated[
     str | None,
-    typer.Option(help="Name of the recipe, by default paper; alexnet recipes lists them."),
+    typer.Option(
+        help="Name of the recipe, by default paper; alexnet recipes lists them.",
+        autocompletion=complete_recipe,
+    ),
 ]
 Epochs = Annotated[
     int | None, typer.Option(min=1, help="Number of epochs, instead of the recipe's.")

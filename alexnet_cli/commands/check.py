@@ -9,13 +9,20 @@ from rich.table import Table
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, print_rich, safe
-from alexnet_cli.cli.options import AsJson, Settings
+from alexnet_cli.cli.options import (
+    AsJson,
+    Settings,
+    complete_recipe,
+)
 from alexnet_cli.cli.tables import show
 
 
 def check(
     recipe: Annotated[
-        str, typer.Argument(help="Name of a recipe, or the recipe.json of a run.")
+        str,
+        typer.Argument(
+            help="Name of a recipe, or the recipe.json of a run.", autocompletion=complete_recipe
+        ),
     ] = "paper",
     data: Annotated[
         str | None,

@@ -7,14 +7,21 @@ import typer
 from rich.table import Table
 
 from alexnet_cli.cli.console import print_line, print_rich, safe
-from alexnet_cli.cli.options import AsJson, Settings
+from alexnet_cli.cli.options import (
+    AsJson,
+    Settings,
+    complete_recipe,
+)
 from alexnet_cli.cli.tables import show, split_table
 
 
 def info(
     thing: Annotated[
         str,
-        typer.Argument(help="Name of a recipe, or a checkpoint, ONNX file, dataset folder or URL."),
+        typer.Argument(
+            help="Name of a recipe, or a checkpoint, ONNX file, dataset folder or URL.",
+            autocompletion=complete_recipe,
+        ),
     ] = "paper",
     settings: Settings = None,
     classes: Annotated[int, typer.Option(min=1, help="Number of classes, for a recipe.")] = 1000,

@@ -8,7 +8,10 @@ import typer
 from rich.table import Table
 
 from alexnet_cli.cli.console import print_line, print_rich, safe
-from alexnet_cli.cli.options import AsJson
+from alexnet_cli.cli.options import (
+    AsJson,
+    complete_recipe,
+)
 from alexnet_cli.cli.tables import show
 
 if TYPE_CHECKING:
@@ -17,7 +20,10 @@ if TYPE_CHECKING:
 
 def recipes(
     name: Annotated[
-        str | None, typer.Argument(help="Name of a recipe, to show all its fields.")
+        str | None,
+        typer.Argument(
+            help="Name of a recipe, to show all its fields.", autocompletion=complete_recipe
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -7,7 +7,6 @@ A worker learns that prep is over from the token, a file in the dataset: where t
 shard is abandoned between two images.
 """
 
-import asyncio
 import hashlib
 import logging
 import os
@@ -188,6 +187,8 @@ def _connect(address: str) -> Any:
     match = ADDRESS.fullmatch(address)
     if not match or int(match["port"]) > 0xFFFF:
         raise UsageError(f"scheduler {address}: expected HOST:PORT or tcp://HOST:PORT.")
+    import asyncio
+
     try:
         from distributed import Client, Security
         from distributed.comm import connect

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
+from typing import TYPE_CHECKING
 
 from alexnet_cli.data.images.resize import to_jpeg, to_square
 from alexnet_cli.data.shards.writer import ShardRecord, ShardTask, read_record
@@ -28,9 +29,11 @@ from alexnet_cli.io.progress import Progress
 from alexnet_cli.io.signals import StopSignal
 from alexnet_cli.io.tar import BLOCK
 from alexnet_cli.io.thread_map import thread_map
-from alexnet_cli.prep.cluster import Cluster
 from alexnet_cli.prep.folder import SHARDS_KEPT, claim
 from alexnet_cli.prep.workers import run_tasks
+
+if TYPE_CHECKING:
+    from alexnet_cli.prep.cluster import Cluster
 
 NUM_SAMPLES = 32
 TAR_BYTES = 5 * BLOCK + BLOCK // 2  # three headers, label and note, and padding
@@ -47,7 +50,7 @@ class PrepWork:
     num_workers: int | None  # processes, where no cluster works; None for one per core
     stop_signal: StopSignal
     progress: Progress
-    cluster: Cluster | None = None
+    cluster: "Cluster | None" = None
     records: dict[str, ShardRecord] = field(default_factory=dict)
 
     def make_all(

@@ -9,6 +9,7 @@ import pytest
 import alexnet_cli
 import alexnet_cli.inference.describe as info_module
 from alexnet_cli.cli import app as cli
+from alexnet_cli.cli import console
 from alexnet_cli.commands.prep import _find_source, _name_of
 from alexnet_cli.data.remote.tar_set import TarSet
 
@@ -54,12 +55,15 @@ def test_every_command_has_help(alexnet, verb):
 def test_version_is_the_package_version(alexnet):
     result = alexnet("--version")
     assert result.exit_code == 0
-    assert result.stdout == f"alexnet {alexnet_cli.__version__}\n"
+    first, *others = result.stdout.splitlines()
+    assert first == f"alexnet {alexnet_cli.__version__}"
+    for name in ("torch", "numpy", "pillow"):
+        assert f"{name} {importlib.metadata.version(name)}" in others
 
 
 def test_module_and_console_script_are_the_same_command():
     finished = python("-m", "alexnet_cli", "--version", capture_output=True)
-    assert finished.stdout == f"alexnet {alexnet_cli.__version__}\n"
+    assert finished.stdout.startswith(f"alexnet {alexnet_cli.__version__}\n")
     (script,) = importlib.metadata.distribution("alexnet-cli").entry_points
     assert (script.name, script.load()) == ("alexnet", cli.main)
 
@@ -136,3 +140,44 @@ def test_recipe_and_settings_are_checked_before_anything_is_read(alexnet, tmp_pa
     assert result.exit_code == 2
     assert "no recipe 'vgg'" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("option", "verbosity"), [("--quiet", "quiet"), ("-v", "verbose")])
+def test_jobs_and_replicas_inherit_how_much_is_shown(alexnet, monkeypatch, option, verbosity):
+    monkeypatch.setenv(console.VERBOSITY, "normal")
+    assert alexnet(option, "recipes", "paper").exit_code == 0
+    assert os.environ[console.VERBOSITY] == verbosity
+
+
+def test_quiet_and_verbose_contradict_each_other(alexnet):
+    result = alexnet("--quiet", "--verbose", "recipes")
+    assert result.exit_code == 2
+    assert "contradicts --verbose" in result.stderr
+
+
+def complete(line: str, shell: str, folder: Path) -> str:
+    """Return what a shell is offered for a command line that ends at the cursor."""
+    *words, last = line.split(" ")
+    environment = {
+        **os.environ,
+        "_ALEXNET_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": line,
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words)),
+        "_TYPER_COMPLETE_WORD_TO_COMPLETE": last,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    program = "import sys; from alexnet_cli.cli.app import main; sys.argv[0] = 'alexnet'; main()"
+    finished = python("-c", program, capture_output=True, env=environment, cwd=folder)
+    return finished.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+def test_shells_complete_recipes_and_runs(tmp_path, shell):
+    for name in ("first", "second"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "recipe.json").touch()
+    recipes = complete("alexnet train shards --recipe no-", shell, tmp_path)
+    assert "no-lrn" in recipes
+    assert "cifar-relu" not in recipes
+    assert "runs/second" in complete("alexnet train shards --run runs/s", shell, tmp_path)

@@ -5,7 +5,14 @@ import sys
 import pytest
 
 from alexnet_cli.cli import console
-from alexnet_cli.cli.console import ConsoleProgress, print_error, print_json, print_line, safe
+from alexnet_cli.cli.console import (
+    ConsoleProgress,
+    LogLines,
+    print_error,
+    print_json,
+    print_line,
+    safe,
+)
 
 ERRORS = {"top1_error": 0.12345, "top5_error": 0.05, "log_loss": 0.5}
 CAT = {"label": 3, "wnid": "n0003", "name": "cat, house cat", "probability": 0.5}
@@ -68,7 +75,16 @@ def test_any_name_can_be_printed_on_any_terminal(monkeypatch):
     assert written(err) == "error: caf\\xe9\n"
 
 
-def test_without_a_terminal_progress_is_only_what_stays(capsys):
+class Clock:
+    """A clock that stands still until it is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_short_work_in_a_log_file_shows_only_the_lines_that_stay(capsys):
     progress = ConsoleProgress()
     with progress.track("epoch 1", 10) as bar:
         bar.advance(5, note="loss 1.0")
@@ -77,6 +93,57 @@ def test_without_a_terminal_progress_is_only_what_stays(capsys):
     shown = capsys.readouterr()
     assert shown.err == "[half] way\n"
     assert shown.out == ""
+
+
+def test_long_work_in_a_log_file_is_a_line_soon_and_then_one_a_minute(capsys):
+    clock = Clock()
+    lines = LogLines("epoch 1", 10_000, clock)
+    for second in range(1, 200):
+        clock.now = second
+        lines.advance(20, note=f"loss {second}")
+    assert capsys.readouterr().err.splitlines() == [
+        "epoch 1: 200 of 10,000 (2%), 20/s, 0:08:10 left, loss 10",
+        "epoch 1: 1,400 of 10,000 (14%), 20/s, 0:07:10 left, loss 70",
+        "epoch 1: 2,600 of 10,000 (26%), 20/s, 0:06:10 left, loss 130",
+        "epoch 1: 3,800 of 10,000 (38%), 20/s, 0:05:10 left, loss 190",
+    ]
+
+
+def test_verbose_work_in_a_log_file_is_a_line_every_ten_seconds(capsys, monkeypatch):
+    monkeypatch.setenv(console.VERBOSITY, "verbose")
+    clock = Clock()
+    lines = LogLines("verify", 0, clock)
+    for second in range(1, 41):
+        clock.now = second
+        lines.advance(0)
+    assert capsys.readouterr().err.count("\n") == 4
+
+
+@pytest.mark.parametrize("force", ["FORCE_COLOR", "CLICOLOR_FORCE"])
+def test_log_file_has_no_control_codes_whatever_forces_colors(capsys, monkeypatch, force):
+    monkeypatch.setenv(force, "1")
+    ConsoleProgress().say("epoch 1 of 90")
+    print_error("the disk is full.")
+    assert capsys.readouterr().err == "epoch 1 of 90\nerror: the disk is full.\n"
+
+
+def test_quiet_shows_errors_but_no_progress(capsys, monkeypatch):
+    monkeypatch.setenv(console.VERBOSITY, "quiet")
+    with ConsoleProgress().track("epoch 1", 10) as bar:
+        bar.advance(10, note="loss")
+    ConsoleProgress().say("best so far")
+    print_error("the disk is full.")
+    assert capsys.readouterr().err == "error: the disk is full.\n"
+
+
+def test_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch):
+    terminal = stream("utf-8")
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "dumb")
+    with ConsoleProgress().track("epoch 1", 10) as bar:
+        bar.advance(10)
+    assert "\x1b" not in written(terminal)
 
 
 def test_on_a_terminal_progress_draws_count_rate_and_note(monkeypatch):

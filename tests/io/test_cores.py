@@ -1,4 +1,4 @@
-"""How many cores a process may use, where it may not use all of the machine's."""
+"""How many cores and how much memory a process may use, where it may not use all of them."""
 
 import os
 import subprocess
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import alexnet_cli
-from alexnet_cli.io.cores import num_cores
+from alexnet_cli.io import cores
+from alexnet_cli.io.cores import memory_limit, num_cores
 
 PACKAGE = Path(alexnet_cli.__file__).parent
 needs_affinity = pytest.mark.skipif(
@@ -46,6 +47,78 @@ def test_cores_are_all_of_the_machine_where_it_has_no_limits(monkeypatch):
     assert num_cores() == 7
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert num_cores() == 1
+
+
+@pytest.fixture
+def cgroup(tmp_path, monkeypatch):
+    """A machine of 16 cores on which this process is in a cgroup; returns how to limit it."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(cores, "CGROUPS", tmp_path)
+    monkeypatch.setattr(cores, "_own_cgroup", lambda controller: "/job/step")
+
+    def write(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("max 100000", 16), ("200000 100000", 2), ("50000 100000", 1), ("250000 100000", 3), ("", 16)],
+)
+def test_quota_of_a_container_limits_the_cores(cgroup, limit, expected):
+    cgroup("job/step/cpu.max", limit)
+    assert num_cores() == expected
+
+
+def test_least_quota_of_the_cgroups_around_counts(cgroup):
+    cgroup("job/step/cpu.max", "max 100000")
+    cgroup("job/cpu.max", "400000 100000")
+    cgroup("cpu.max", "800000 100000")
+    assert num_cores() == 4
+
+
+@pytest.mark.parametrize(("quota", "expected"), [("-1", 16), ("300000", 3)])
+def test_quota_of_the_first_version_of_cgroups_limits_the_cores(cgroup, quota, expected):
+    cgroup("cpu/job/step/cpu.cfs_quota_us", quota)
+    cgroup("cpu/job/step/cpu.cfs_period_us", "100000")
+    assert num_cores() == expected
+
+
+def test_affinity_and_quota_count_together(cgroup, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    cgroup("job/cpu.max", "800000 100000")
+    assert num_cores() == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("job/memory.max", "max", None),
+        ("job/step/memory.max", "1073741824", 1 << 30),
+        ("memory/job/memory.limit_in_bytes", "2147483648", 2 << 30),
+        ("memory/job/memory.limit_in_bytes", "9223372036854771712", None),
+    ],
+)
+def test_memory_is_what_the_container_allows(cgroup, name, text, expected):
+    cgroup(name, text)
+    assert memory_limit() == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "controller", "expected"),
+    [
+        ("0::/user.slice/job\n", "", "/user.slice/job"),
+        ("4:cpu,cpuacct:/docker/abc\n1:name=systemd:/\n", "cpu", "/docker/abc"),
+        ("1:name=systemd:/\n", "cpu", ""),
+    ],
+)
+def test_own_cgroup_is_found_in_either_version(monkeypatch, lines, controller, expected):
+    monkeypatch.setattr(cores.Path, "read_text", lambda self: lines)
+    assert cores._own_cgroup(controller) == expected
 
 
 def test_nothing_else_counts_cores():
