@@ -5,9 +5,7 @@ nor numpy.
 """
 
 import os
-import platform
 from contextlib import suppress
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -49,6 +47,9 @@ REPORTED_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "onnx", "onnxrun
 def _print_version(wanted: bool) -> None:
     if not wanted:
         return
+    import platform
+    from importlib import metadata  # a tenth of what --help takes
+
     console.print_line(f"alexnet {__version__}")
     console.print_line(f"python {platform.python_version()} on {platform.platform()}")
     for name in REPORTED_PACKAGES:

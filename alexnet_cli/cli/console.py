@@ -10,17 +10,6 @@ from datetime import timedelta
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from alexnet_cli.cli.hints import sentence
 from alexnet_cli.errors import Hint, on_one_line
@@ -92,24 +81,6 @@ def _can_draw_bars() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
-class _Rate(ProgressColumn):
-    """Items a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f}/s" if speed else "")
-
-
-class _Bar:
-    def __init__(self, bars: Progress, task: TaskID) -> None:
-        self._bars, self._task = bars, task
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        self._bars.advance(self._task, count)
-        if note:
-            self._bars.update(self._task, note=safe(note))
-
-
 class LogLines:
     """Progress in plain lines, for files and schedulers: the first soon, then one a minute."""
 
@@ -158,23 +129,12 @@ class ConsoleProgress:
         if verbosity() == "quiet":
             yield _NoLines()
         elif _can_draw_bars():
-            with _bars() as bars:
-                yield _Bar(bars, bars.add_task(safe(what), total=total, note=""))
+            from alexnet_cli.cli.bars import draw_bar  # rich's bars take as long as --help's text
+
+            with draw_bar(_stderr(), what, total, safe) as bar:
+                yield bar
         else:
             yield LogLines(what, total)
-
-
-def _bars() -> Progress:
-    return Progress(  # 80 characters with a train step's note
-        TextColumn("{task.description}"),
-        BarColumn(12),
-        TaskProgressColumn(),
-        _Rate(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}"),
-        console=_stderr(),
-        transient=True,
-    )
 
 
 def _print_progress(line: str) -> None:

@@ -8,9 +8,7 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from alexnet_cli.cli import console
@@ -27,6 +25,9 @@ def run_job(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
     Raises:
         JobError: if the command failed or was stopped; it has printed why.
     """
+    import subprocess
+    import tempfile
+
     if not quiet:
         shown = console.safe(shlex.join(arguments))
         console.print_line(f"\n[dim]{console.safe(purpose)}[/]\n[bold cyan]$ alexnet {shown}[/]")
