@@ -56,6 +56,7 @@ from alexnet_cli.recipes.recipe import PAPER, Recipe
 from alexnet_cli.recipes.small import DEMO
 from alexnet_cli.training.run import TrainRequest, train
 from alexnet_cli.training.train_step import TrainStep
+from alexnet_cli.types import DecodeRules
 
 ROOT = Path(__file__).resolve().parent.parent
 RATES = LearningRates(0.01, 0.02)
@@ -203,7 +204,7 @@ def update(train_step: TrainStep, batch: tuple[Tensor, Tensor], step: int = 0) -
 class _NoData:
     """What a checkpoint asks of a dataset."""
 
-    classes, fingerprint = (), ""
+    classes, fingerprint, rules = (), "", DecodeRules()
 
 
 def state(train_step: TrainStep) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -62,7 +62,7 @@ def test_bars_are_as_long_as_the_probability(monkeypatch, encoding, block):
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
     monkeypatch.setattr(sys, "stdout", out)
     rows = [{"image": "a.jpg", "predictions": [CAT]}, {"image": "b.jpg", "error": "empty"}]
-    show_predict({"images": rows})
+    show_predict({"images": rows, "ignored": {}})
     out.flush()
     lines = out.buffer.getvalue().decode(encoding).splitlines()
     assert lines[0] == "a.jpg"
