@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from alexnet_cli.data.shards.index import INDEX_COPY
@@ -66,75 +67,120 @@ def read_folders(
     if not folder.is_dir():
         return None
     root = _only_folder_of_folders(folder) or folder
-    notes = [] if root == folder else [f"{root} is read, the only folder in {folder}"]
-    splits = _split_folders(root, notes)
-    ignored: dict[str, int] = {}
-    images: dict[str, list[SourceImage]] = {"train": [], "val": []}
-    files: dict[str, Path | None] = {}
+    listing = _Listing(root, labels, follow_links)
+    if root != folder:
+        listing.notes.append(f"{root} is read, the only folder in {folder}")
+    splits = _split_folders(root, listing.notes)
     if splits:
-        if val_fraction and "train" in splits:
+        _check_options(folder, splits, val_fraction)
+        layout = listing.add_splits(splits)
+    else:
+        layout = listing.add_one_set(val_fraction, seed)
+    if not listing.wnids:
+        _refuse_unlabeled(root, splits)
+        return None
+    if len(listing.wnids) == 1:
+        place = root.name if splits else root
+        listing.notes.append(f"warning: a single class, {place}/{listing.wnids[0]}")
+    words = read_words(root) if listing.has_label_files else {}
+    classes = tuple(ImageClass(wnid, words.get(wnid, wnid)) for wnid in listing.wnids)
+    return Source(layout, classes, listing.images, listing.ignored, notes=tuple(listing.notes))
+
+
+@dataclass(slots=True)
+class _Listing:
+    """The images of class folders, or of folders with a file of labels, while they are listed."""
+
+    root: Path
+    labels: Path | None
+    follow_links: bool
+    images: dict[str, list[SourceImage]] = field(default_factory=lambda: {"train": [], "val": []})
+    ignored: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    wnids: list[str] = field(default_factory=list)
+    has_label_files: bool = False
+
+    def add_splits(self, splits: dict[str, str]) -> str:
+        """List every split; return what the layout is called."""
+        files = {
+            split: _label_file(self.root / name, split, self.labels)
+            for split, name in splits.items()
+        }
+        self.has_label_files = any(files.values())
+        if self.labels and not self.has_label_files:
             raise UsageError(
-                f"{folder}: {splits['train']}/ is there, so no share of the images is kept for "
-                "validation.",
-                hint=hint("leave_out", option="val-fraction"),
-            )
-        files = {split: _label_file(root / name, split, labels) for split, name in splits.items()}
-        if labels and not any(files.values()):
-            raise UsageError(
-                f"{folder}: its images are in class folders, which are their labels.",
+                f"{self.root}: its images are in class folders, which are their labels.",
                 hint=hint("leave_out", option="labels"),
             )
         in_folders = [name for split, name in splits.items() if not files[split]]
         first = [splits["train"]] if splits.get("train") in in_folders else in_folders
-        wnids = _classes_of(root, first, follow_links)
+        self.wnids = _classes_of(self.root, first, self.follow_links)
         for split, name in splits.items():
             if file := files[split]:
-                flat = list_flat(root, name, ignored, follow_links)
-                if split == "test" and not names_any(file, flat):
-                    count_ignored(ignored, NO_TEST_LABEL, len(flat))
-                    continue
-                images[split], wnids = label_images(flat, file, wnids or None, ignored)
-                notes.append(f"labels of {root / name}: {file}")
-                continue
-            if split == "test" and _is_flat(root / name) and "images" not in wnids:
-                count_ignored(ignored, NO_TEST_LABEL, len(list_files(root / name, {})))
-                continue
-            if split != "train":
-                check_classes(root, name, wnids, follow_links, splits.get("train", ""))
-            images[split] = list_classes(root, name, wnids, ignored, follow_links)
-            check_depth(images[split], root / name, wnids, notes)
+                self._add_labeled(split, name, file)
+            else:
+                self._add_class_folders(split, name, splits.get("train", ""))
         found = [
             splits[split] if files[split] else f"{splits[split]}/CLASS"
-            for split, listed in images.items()
+            for split, listed in self.images.items()
             if listed
         ]
-        layout = " and ".join(found) + " folders"
-    elif labels:
-        flat, wnids = label_images(
-            list_flat(root, "", ignored, follow_links), labels, None, ignored
+        return " and ".join(found) + " folders"
+
+    def _add_labeled(self, split: str, name: str, file: Path) -> None:
+        """List a folder whose labels are in a file; a test set may have none."""
+        flat = list_flat(self.root, name, self.ignored, self.follow_links)
+        if split == "test" and not names_any(file, flat):
+            count_ignored(self.ignored, NO_TEST_LABEL, len(flat))
+            return
+        self.images[split], self.wnids = label_images(flat, file, self.wnids or None, self.ignored)
+        self.notes.append(f"labels of {self.root / name}: {file}")
+
+    def _add_class_folders(self, split: str, name: str, train: str) -> None:
+        """List a split whose folders are its classes; a flat test set has no labels."""
+        folder = self.root / name
+        if split == "test" and _is_flat(folder) and "images" not in self.wnids:
+            count_ignored(self.ignored, NO_TEST_LABEL, len(list_files(folder, {})))
+            return
+        if split != "train":
+            check_classes(self.root, name, self.wnids, self.follow_links, train)
+        listed = list_classes(self.root, name, self.wnids, self.ignored, self.follow_links)
+        check_depth(listed, folder, self.wnids, self.notes)
+        self.images[split] = listed
+
+    def add_one_set(self, val_fraction: float, seed: int) -> str:
+        """List images that are not split, and split them; return what the layout is called."""
+        if self.labels:
+            flat = list_flat(self.root, "", self.ignored, self.follow_links)
+            listed, self.wnids = label_images(flat, self.labels, None, self.ignored)
+            layout = f"images with {self.labels.name}"
+        else:
+            self.wnids = class_folders(self.root, follow_links=self.follow_links)
+            listed = list_classes(self.root, "", self.wnids, self.ignored, self.follow_links)
+            check_depth(listed, self.root, self.wnids, self.notes)
+            _note_splits_beside(self.root, self.notes)
+            layout = "CLASS folders"
+        self.images = split_off_val(listed, val_fraction, seed)
+        return layout
+
+
+def _check_options(folder: Path, splits: dict[str, str], val_fraction: float) -> None:
+    if val_fraction and "train" in splits:
+        raise UsageError(
+            f"{folder}: {splits['train']}/ is there, so no share of the images is kept for "
+            "validation.",
+            hint=hint("leave_out", option="val-fraction"),
         )
-        images = split_off_val(flat, val_fraction, seed)
-        layout = f"images with {labels.name}"
-    else:
-        wnids = class_folders(root, follow_links=follow_links)
-        train = list_classes(root, "", wnids, ignored, follow_links)
-        check_depth(train, root, wnids, notes)
-        images = split_off_val(train, val_fraction, seed)
-        layout = "CLASS folders"
-        _note_splits_beside(root, notes)
-    if not wnids:
-        unlabeled = [name for name in splits.values() if _holds_images(root / name)]
-        if not unlabeled:
-            return None
-        raise SourceError(
-            f"{root / unlabeled[0]}: images, but no class folders, so they have no labels.",
-            hint=hint("labels", folder=root / unlabeled[0] / "CLASS"),
-        )
-    if len(wnids) == 1:
-        notes.append(f"warning: a single class, {root.name if splits else root}/{wnids[0]}")
-    words = read_words(root) if any(files.values()) else {}
-    classes = tuple(ImageClass(w, words.get(w, w)) for w in wnids)
-    return Source(layout, classes, images, ignored, notes=tuple(notes))
+
+
+def _refuse_unlabeled(root: Path, splits: dict[str, str]) -> None:
+    """Raise a SourceError if a split holds images without any label."""
+    for name in splits.values():
+        if _holds_images(root / name):
+            raise SourceError(
+                f"{root / name}: images, but no class folders, so they have no labels.",
+                hint=hint("labels", folder=root / name / "CLASS"),
+            )
 
 
 def _only_folder_of_folders(folder: Path) -> Path | None:
