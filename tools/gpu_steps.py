@@ -347,8 +347,8 @@ def masks(check: Check) -> None:
         update(train_step, draw(check, 2, check.device), step)
         _, moved = state(train_step)
         kept[name] = {
-            "fc6": (moved["fc7.weight"] != 0).any(axis=0),
-            "fc7": (moved["fc8.weight"] != 0).any(axis=0),
+            "fc6": (moved["fc7.weight.momentum_buffer"] != 0).any(axis=0),
+            "fc7": (moved["fc8.weight.momentum_buffer"] != 0).any(axis=0),
         }
     for layer in ("fc6", "fc7"):
         whole, halves, later = (kept[name][layer] for name in ("whole", "split", "next step"))
@@ -595,6 +595,7 @@ def tests(check: Check) -> None:
     report = check.work / "tests.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
     command += ["-p", "pytest_timeout", "--junitxml", str(report)]
+    command += ["-o", "addopts=--import-mode=importlib --strict-markers"]  # xdist may not be there
     env = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     subprocess.run([*command, *map(str, sorted(marked))], cwd=ROOT, env=env, stdout=sys.stderr)
     cases = list(ET.parse(report).getroot().iter("testcase"))
