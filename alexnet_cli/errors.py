@@ -51,6 +51,11 @@ def on_one_line(name: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
+def brief(error: BaseException, limit: int = 120) -> str:
+    """Return the beginning of a library's error on one line."""
+    return " ".join(str(error).split())[:limit]
+
+
 def some_names(names: list[str]) -> str:
     """Return the first five names, as a message shows them."""
     return on_one_line(", ".join(names[:5])) + (", ..." if len(names) > 5 else "")

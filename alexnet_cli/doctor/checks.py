@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from alexnet_cli.errors import brief
 from alexnet_cli.io.cores import memory_limit, num_cores
 from alexnet_cli.io.disk import size_in_words
 
@@ -93,8 +94,7 @@ def _attempt(
     try:
         return Check(group, name, True, try_it(), needed=needed)
     except Exception as error:  # whatever a broken library raises is what we report
-        reason = str(error).strip() or "no reason given"
-        detail = f"{type(error).__name__}: {' '.join(reason.split())[:160]}"
+        detail = f"{type(error).__name__}: {brief(error, 160) or 'no reason given'}"
         return Check(group, name, False, detail, remedy, needed=needed)
 
 
@@ -143,23 +143,22 @@ def _multiply_on(device: str) -> Callable[[], str]:
 
 def _check_onnxruntime() -> Iterator[Check]:
     remedy = f"Install it again: {sys.executable} -m pip install -U onnxruntime-gpu"
-    yield _attempt("onnxruntime", "onnx-cpu", _run_on("CPUExecutionProvider"), remedy, needed=True)
+    yield _attempt("onnxruntime", "onnx-cpu", _run_on("cpu"), remedy, needed=True)
     yield _attempt(
         "onnxruntime",
         "onnx-cuda",
-        _run_on("CUDAExecutionProvider"),
+        _run_on("cuda"),
         "Install onnxruntime-gpu without onnxruntime beside it, and the CUDA libraries of torch.",
     )
 
 
-def _run_on(provider: str) -> Callable[[], str]:
+def _run_on(device: str) -> Callable[[], str]:
     def run() -> str:
         import numpy as np
         import onnx
-        import onnxruntime
 
-        if provider not in onnxruntime.get_available_providers():
-            raise RuntimeError(f"onnxruntime {onnxruntime.__version__} has no {provider}")
+        from alexnet_cli.onnx.runtime import open_session
+
         value = onnx.helper.make_tensor_value_info
         graph = onnx.helper.make_graph(
             [onnx.helper.make_node("Add", ["x", "x"], ["y"])],
@@ -169,18 +168,13 @@ def _run_on(provider: str) -> Callable[[], str]:
         )
         opset = [onnx.helper.make_opsetid("", 17)]
         model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
-        onnxruntime.set_default_logger_severity(4)  # the report says what failed
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=[provider]
-        )
-        if session.get_providers()[0] != provider:
-            raise RuntimeError(f"onnxruntime fell back to {session.get_providers()[0]}")
-        (found,) = session.run(None, {"x": np.ones(2, np.float32)})
+        with tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
+            path = Path(folder, "twice.onnx")
+            onnx.save(model, path)
+            (found,) = open_session(path, device).run(None, {"x": np.ones(2, np.float32)})
         if found.tolist() != [2, 2]:
             raise ArithmeticError("a sum is wrong")
-        return f"onnxruntime {onnxruntime.__version__}"
+        return _import("onnxruntime")
 
     return run
 

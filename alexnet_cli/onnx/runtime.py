@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from alexnet_cli.errors import CheckpointError, DeviceError, MachineError, hint, on_one_line
+from alexnet_cli.errors import CheckpointError, DeviceError, MachineError, brief, hint, on_one_line
 from alexnet_cli.onnx.model_file import ModelInfo, read_model_info
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -63,11 +63,17 @@ def load_onnx(path: Path, device: str = "auto") -> OnnxClassifier:
         DeviceError: if CUDA was asked for and cannot run here.
     """
     info = read_model_info(path)
-    session = _open_session(path, device)
+    session = open_session(path, device)
     return OnnxClassifier(path, session, info, session.get_providers()[0])
 
 
-def _open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
+def open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
+    """Open a model file that is known to be harmless.
+
+    Raises:
+        CheckpointError: if onnxruntime cannot open it.
+        DeviceError: if CUDA was asked for and cannot run here.
+    """
     providers = [CUDA, CPU] if device == "cuda" or (device == "auto" and _has_cuda()) else [CPU]
     if CUDA in providers:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints which libraries are missing
@@ -96,7 +102,7 @@ def _open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
 
 
 def _detail(error: Exception) -> str:
-    return on_one_line(" ".join(str(error).split())[:120])
+    return on_one_line(brief(error))
 
 
 def _has_cuda() -> bool:

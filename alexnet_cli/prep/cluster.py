@@ -37,7 +37,7 @@ from alexnet_cli.data.shards.writer import (
     make_shard,
     read_record,
 )
-from alexnet_cli.errors import AlexNetError, MachineError, UsageError
+from alexnet_cli.errors import AlexNetError, MachineError, UsageError, brief
 from alexnet_cli.io.atomic import remove_partial, write_bytes
 from alexnet_cli.io.progress import Progress
 from alexnet_cli.io.signals import StopSignal
@@ -212,7 +212,7 @@ def _connect(address: str) -> Any:
     except (OSError, TypeError, MemoryError) as error:
         # A length of exabytes: the first bytes of another protocol.
         foreign = isinstance(error, MemoryError)
-        why = "another kind of server" if foreign else " ".join(str(error).split())[:150]
+        why = "another kind of server" if foreign else brief(error, 150)
         raise MachineError(
             f"{address}: no Dask scheduler answers there ({why}).",
             kept="Nothing was changed.",

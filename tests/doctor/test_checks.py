@@ -1,5 +1,7 @@
 """The checks of `alexnet doctor`: what works is tried, what does not is named with its remedy."""
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -69,3 +71,17 @@ def test_reason_of_many_lines_is_one_line():
         raise RuntimeError("first\nsecond")
 
     assert checks._attempt("a", "b", fail, "mend").detail == "RuntimeError: first second"
+
+
+def test_trying_onnxruntime_leaves_nothing_in_an_empty_home(tmp_path):
+    program = "from alexnet_cli.doctor.checks import _run_on; print(_run_on('cpu')())"
+    finished = subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={k: v for k, v in os.environ.items() if not k.startswith("XDG_")}
+        | {"HOME": str(tmp_path)},
+    )
+    assert finished.stdout.startswith("onnxruntime ")
+    assert list(tmp_path.iterdir()) == []

@@ -35,7 +35,7 @@ from alexnet_cli.data.images.strip_metadata import (
 )
 from alexnet_cli.data.images.to_rgb import rgb_pixels
 from alexnet_cli.data.images.truncation import check_loaded, check_opened
-from alexnet_cli.errors import ImageError
+from alexnet_cli.errors import ImageError, brief
 from alexnet_cli.io.disk import is_ours
 from alexnet_cli.types import USUAL_RULES, DecodeRules
 
@@ -148,11 +148,11 @@ def decode(
 ) -> np.ndarray:
     """Decode an image file to uint8 RGB (H, W, 3).
 
-    Args:
-        noted: images that other rules would change are counted in it: `rotated`, `dim-gray-BITS`.
-
     simplejpeg decodes the plain JPEGs; what it refuses (damage, other kinds) goes to Pillow, which
     decides.
+
+    Args:
+        noted: images that other rules would change are counted in it: `rotated`, `dim-gray-BITS`.
 
     Raises:
         ImageError: with one of `REASONS`.
@@ -245,11 +245,11 @@ def _decode_with_pillow(
     except Image.UnidentifiedImageError as error:
         raise _explain_unidentified(content) from error
     except Image.DecompressionBombError as error:
-        raise ImageError("too-many-pixels", _one_line(error)) from error
+        raise ImageError("too-many-pixels", brief(error)) from error
     except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError...
         if _is_cut(content):
             raise ImageError("truncated", CUT) from error
-        raise ImageError(_reason(error), _one_line(error)) from error
+        raise ImageError(_reason(error), brief(error)) from error
 
 
 def _reason(error: Exception) -> str:
@@ -338,7 +338,3 @@ def _is_cut(content: bytes) -> bool:
     if content.startswith(CODESTREAM):
         return not content.endswith(b"\xff\xd9")
     return (content.startswith(JP2) or content[4:8] == b"ftyp") and ends_within_box(content)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from alexnet_cli.data.shards.index import FileRecord
-from alexnet_cli.errors import AlexNetError, DatasetError, MachineError, UsageError
+from alexnet_cli.errors import AlexNetError, DatasetError, MachineError, UsageError, brief
 from alexnet_cli.io.thread_map import check_canceled
 
 ADDRESS = re.compile(r"(s3|gs|https?|file|memory)://[^\s?#]+")
@@ -181,7 +181,7 @@ def _explain(url: str, error: BaseException) -> AlexNetError:
             f"{url}: needs a library that is not installed.",
             hint="Install it: pip install 'alexnet-cli[cloud]'",
         )
-    what = f"HTTP {status}" if status else " ".join(str(error).split())[:150]
+    what = f"HTTP {status}" if status else brief(error, 150)
     if isinstance(error, PermissionError) or status in (401, 403):
         return MachineError(
             f"{url}: access denied ({what}).", hint="Log in to the server, then run it again."

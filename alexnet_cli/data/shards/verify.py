@@ -12,6 +12,7 @@ import numpy as np
 import simplejpeg
 
 from alexnet_cli.data.shards.index import Shard
+from alexnet_cli.errors import brief
 
 HASHED_BYTES = 1 << 20  # at a time
 MAX_DAMAGED = 5  # samples of a shard that are shown; the others are counted
@@ -135,5 +136,5 @@ def _fault(jpeg: bytes, crc32: int, side: int) -> tuple[str, str, str] | None:
             return "decoding the JPEG", expected, f"{width} x {height}"
         simplejpeg.decode_jpeg(jpeg, "RGB")
     except ValueError as error:
-        return "decoding the JPEG", expected, " ".join(str(error).split())[:80]
+        return "decoding the JPEG", expected, brief(error, 80)
     return None

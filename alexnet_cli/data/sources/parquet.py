@@ -30,7 +30,7 @@ from alexnet_cli.data.sources.source import (
     file_stamp,
 )
 from alexnet_cli.data.sources.staging import StagedFile, write_rows
-from alexnet_cli.errors import MachineError, SourceError, on_one_line
+from alexnet_cli.errors import MachineError, SourceError, brief, on_one_line
 
 # train-00000-of-00294.parquet, validation-00003-of-00014-1a2b3c.parquet, test.parquet
 FILE = re.compile(
@@ -150,7 +150,7 @@ def _image_chunks(table: Any) -> list:
 
 
 def _damaged(path: Path, error: Exception) -> SourceError:
-    why = " ".join(str(error).split())[:150]
+    why = brief(error, 150)
     return SourceError(f"{path}: the file is cut or damaged ({why}).", hint="Download it again.")
 
 
