@@ -19,7 +19,6 @@ from alexnet_cli.prep.folder import another_dataset, entered, finish
 from alexnet_cli.prep.make import PrepWork
 from alexnet_cli.prep.plan import PrepRequest, plan_shards
 from alexnet_cli.prep.publish import (
-    Duplicates,
     check_no_class_was_lost,
     find_duplicates,
     publish,
@@ -84,9 +83,11 @@ def prep(request: PrepRequest, progress: Progress = SILENT) -> PrepResult:
                 index, rejected = publish(folder, plan, source, made)
                 finish(folder)
                 duplicates = find_duplicates(made, progress)
-            result = _result(folder, index, rejected, duplicates, source.ignored)
             noted = sum((Counter(record.noted) for _, record in made), Counter())
-            return replace(result, noted=dict(noted))
+            result = _result(folder, index, rejected, source.ignored)
+            return replace(
+                result, noted=dict(noted), duplicates=duplicates[0], overlap=duplicates[1]
+            )
 
 
 def _cluster(
@@ -136,7 +137,7 @@ def _already_complete(folder: Path, plan: dict, source: Source) -> PrepResult:
 def _complete(folder: Path, ignored: dict[str, int]) -> PrepResult:
     open_dataset(folder)  # every shard is there, with its size
     finish(folder)
-    result = _result(folder, read_index(folder), read_rejected(folder), ([], []), ignored)
+    result = _result(folder, read_index(folder), read_rejected(folder), ignored)
     return replace(result, already_complete=True)
 
 
@@ -144,9 +145,9 @@ def _result(
     folder: Path,
     index: Index,
     rejected: list[dict[str, str]],
-    duplicates: Duplicates,
     ignored: dict[str, int],
 ) -> PrepResult:
+    """Return what the finished dataset says; what only its making shows is left empty."""
     return PrepResult(
         dataset=str(folder),
         layout=index.source["layout"],
@@ -156,8 +157,8 @@ def _result(
         reasons=dict(Counter(row["reason"] for row in rejected)),
         ignored=ignored,
         noted={},
-        duplicates=duplicates[0],
-        overlap=duplicates[1],
+        duplicates=[],
+        overlap=[],
         fingerprint=index.fingerprint(),
         already_complete=False,
     )

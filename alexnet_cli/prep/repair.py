@@ -112,8 +112,9 @@ def repair(
         )
     damaged = {finding.file for finding in audit.findings} - set(audit.copies)
     with _repair_folder(folder) as staging, catch_signals() as stop_signal:
-        found = _list_images(source, layout, index, staging, progress)
-        tasks = plan_shards(found, staging, _options(index))
+        options = PrepOptions(**index.options)
+        found = _list_images(source, layout, index, options, staging, progress)
+        tasks = plan_shards(found, staging, options)
         wanted = [task for task in tasks if task.name in damaged]
         work = PrepWork(staging, wanted, num_workers, stop_signal, progress)
         try:
@@ -139,22 +140,23 @@ def _repair_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _options(index: Index) -> PrepOptions:
-    return PrepOptions(**index.options)
-
-
 def _list_images(
-    source: Path, layout: str | None, index: Index, staging: Path, progress: Progress
+    source: Path,
+    layout: str | None,
+    index: Index,
+    options: PrepOptions,
+    staging: Path,
+    progress: Progress,
 ) -> Source:
     """List the images of a source that must be the one the dataset was made of."""
-    options = SourceOptions(
+    how = SourceOptions(
         staging / "staging",
         layout,
-        _options(index).val_fraction,
-        _options(index).seed,
+        options.val_fraction,
+        options.seed,
         follow_links=index.source.get("follow_links", False),
     )
-    listed = read_source(source, options, progress)
+    listed = read_source(source, how, progress)
     found, expected = listed.fingerprint(), index.source["fingerprint"]
     if found != expected:
         raise DatasetError(

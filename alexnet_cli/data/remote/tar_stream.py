@@ -16,9 +16,11 @@ from typing import Any, Protocol
 
 from alexnet_cli.data.sources.labels import MAX_CLASSES
 from alexnet_cli.data.sources.samples import (
+    ADD_LABEL,
     IMAGES,
     MAX_IMAGE_BYTES,
     MAX_NOTE_BYTES,
+    NO_LABEL,
     NOTES,
     Sample,
     kind_of,
@@ -71,10 +73,7 @@ def _labeled(tar: str, sample: Sample[bytes], name: str, image: bytes) -> RawSam
     where = f"{tar}: {sample.key[:80]!a}"
     notes = read_notes(sample.notes, name, where)
     if notes.label is None:
-        raise DatasetError(
-            f"{where}: no label in .cls, .json or .txt.",
-            hint="Add one; the members of a sample must be neighbors: sort the tar by name.",
-        )
+        raise DatasetError(f"{where}: {NO_LABEL}", hint=ADD_LABEL)
     if not 0 <= notes.label < MAX_CLASSES:
         raise DatasetError(f"{where}: label {notes.label}; labels are 0..{MAX_CLASSES - 1}.")
     return RawSample(tar, sample.key, image, notes.label, notes.wnid)

@@ -14,8 +14,8 @@ from alexnet_cli.data.sources.folders import (
 )
 from alexnet_cli.data.sources.label_files import find_label_file, label_images
 from alexnet_cli.data.sources.labels import WNID
-from alexnet_cli.data.sources.source import Layout, Source, SourceImage, count_ignored
-from alexnet_cli.data.sources.tars import image_of, list_members, list_whole_tar
+from alexnet_cli.data.sources.source import UNLABELED, Layout, Source, SourceImage, count_ignored
+from alexnet_cli.data.sources.tars import image_of, list_class_tar, list_members, list_whole_tar
 from alexnet_cli.errors import SourceError, UsageError, hint
 from alexnet_cli.types import ImageClass
 
@@ -137,9 +137,7 @@ def _list_class_tars(
     for path in tars:
         if path.stem not in wnids:
             raise _other_year(train, path.name)
-        label = wnids.index(path.stem)
-        members = list_whole_tar(path, ignored)
-        images += [image_of(path, f"{path.name}/", member, label) for member in members]
+        images += list_class_tar(path, wnids.index(path.stem), ignored)
     return images
 
 
@@ -158,7 +156,7 @@ def _list_val(
     if val.is_file() and devkit:
         return _list_flat(val, devkit.val_labels, "the development kit labels", ignored)
     if val.is_file():
-        images = [image_of(val, "", member, -1) for member in list_whole_tar(val, ignored)]
+        images = [image_of(val, "", member, UNLABELED) for member in list_whole_tar(val, ignored)]
     else:
         images = list_flat(val.parent, val.name, ignored, follow_links)
     if devkit:

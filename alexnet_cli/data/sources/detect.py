@@ -28,6 +28,12 @@ MODULES = (archives, kaggle, parquet, webdataset, cifar, synset_tars, folders)
 LAYOUTS: dict[str, Layout] = {module.LAYOUT.name: module.LAYOUT for module in MODULES}
 # pipe:COMMAND and https://HOST as pathlib leaves them
 URL = re.compile(r"-|(pipe|file|fd|data):.*|[a-z][a-z0-9+.-]*:/.*", re.IGNORECASE | re.DOTALL)
+# Why an option is refused by a layout that does not take it.
+UNUSABLE = {
+    "val_fraction": "the layout {!r} has its own splits.",
+    "follow_links": "links are followed in class folders; this is the layout {!r}.",
+    "labels": "the layout {!r} has labels of its own.",
+}
 NAME_A_FOLDER = "Name the folder that holds the archives or classes."
 
 
@@ -43,22 +49,12 @@ def read_source(source: Path, options: SourceOptions, progress: Progress = SILEN
         if options.check_md5:
             _check_md5(source, options.layout, progress)
         layout, found = _recognize(source, options)
-        if options.val_fraction and "val_fraction" not in layout.options:
-            raise UsageError(
-                f"{source}: the layout {layout.name!r} has its own splits.",
-                hint=hint("leave_out", option="val-fraction"),
-            )
-        if options.follow_links and "follow_links" not in layout.options:
-            raise UsageError(
-                f"{source}: links are followed in class folders; this is the layout "
-                f"{layout.name!r}.",
-                hint=hint("leave_out", option="follow-links"),
-            )
-        if options.labels and "labels" not in layout.options:
-            raise UsageError(
-                f"{source}: the layout {layout.name!r} has labels of its own.",
-                hint=hint("leave_out", option="labels"),
-            )
+        for name, problem in UNUSABLE.items():
+            if getattr(options, name) and name not in layout.options:
+                raise UsageError(
+                    f"{source}: {problem.format(layout.name)}",
+                    hint=hint("leave_out", option=name.replace("_", "-")),
+                )
         found = replace(found, classes=tuple(map(_as_text, found.classes)))
         _check_not_empty(source, found)
         check_labels(found)

@@ -16,6 +16,7 @@ from alexnet_cli.data.sources.label_files import (
 from alexnet_cli.data.sources.labels import SPLIT_NAMES, SPLITS, split_of_folder
 from alexnet_cli.data.sources.source import (
     NO_TEST_LABEL,
+    UNLABELED,
     Layout,
     Source,
     SourceImage,
@@ -268,9 +269,7 @@ def list_flat(
     parent = f"{Path(name, inside)}/" if name or inside else ""
     files = list_files(folder / inside, ignored, follow_links=follow_links)
     check_links(folder, ignored)
-    images = [file for file in files if not file[0].lower().endswith((".txt", ".csv", ".tsv"))]
-    count_ignored(ignored, "file of labels", len(files) - len(images))
-    return [SourceImage(own, path, -1, length, -1, parent) for own, path, length in images]
+    return [SourceImage(own, path, -1, length, UNLABELED, parent) for own, path, length in files]
 
 
 def _note_splits_beside(root: Path, notes: list[str]) -> None:

@@ -15,14 +15,16 @@ from alexnet_cli.data.images.decode import MAX_FILE_BYTES
 from alexnet_cli.data.sources.codecs import ZIP_DEFLATED, ZIP_STORED
 from alexnet_cli.data.sources.folders import (
     check_classes,
-    check_links,
     class_folders,
     is_clutter,
     list_classes,
     list_files,
+    list_flat,
 )
+from alexnet_cli.data.sources.label_files import parse_words
 from alexnet_cli.data.sources.source import (
     NO_TEST_LABEL,
+    UNLABELED,
     Layout,
     Source,
     SourceImage,
@@ -38,7 +40,6 @@ LABELS = "LOC_val_solution.csv"
 WORDS = "LOC_synset_mapping.txt"
 MAX_TEXT_BYTES = 1 << 26  # Kaggle's labels have 2 MB
 ENCRYPTED = 1  # a flag of a zip member
-UNLABELED = -1  # until the CSV has been read
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def read_kaggle(source: Path, *, follow_links: bool = False) -> Source | None:
     val = parts.val
     if any(image.label == UNLABELED for image in val):
         val = _label(source, parts, ignored)
-    words = _read_words(parts.texts.get(WORDS, b""))
+    words = parse_words(parts.texts.get(WORDS, b""))
     classes = tuple(ImageClass(wnid, words.get(wnid, wnid)) for wnid in parts.wnids)
     return Source(parts.layout, classes, {"train": parts.train, "val": val}, ignored)
 
@@ -97,11 +98,7 @@ def _list_folder(folder: Path, ignored: dict[str, int], follow_links: bool) -> _
         check_classes(folder, "val", wnids, follow_links)
         val = list_classes(folder, "val", wnids, ignored, follow_links)
     else:
-        val = [
-            SourceImage(name, path, -1, length, UNLABELED, "val/")
-            for name, path, length in list_files(folder / "val", ignored, follow_links=follow_links)
-        ]
-        check_links(folder / "val", ignored)
+        val = list_flat(folder, "val", ignored, follow_links)
     if (folder / "test").is_dir():
         count_ignored(ignored, NO_TEST_LABEL, len(list_files(folder / "test", {})))
     # The texts are beside ILSVRC, at whatever depth `folder` was named.
@@ -218,13 +215,6 @@ def _read_labels(source: Path, content: bytes) -> dict[str, str]:
     except csv.Error as error:
         raise SourceError(f"{source}: {LABELS} is damaged ({error}).") from error
     return wnids
-
-
-def _read_words(content: bytes) -> dict[str, str]:
-    """Return the words of each wnid; a line is `n01440764 tench, Tinca tinca`."""
-    lines = content.decode("utf-8-sig", "replace").splitlines()
-    pairs = (line.partition(" ") for line in lines)
-    return {wnid: words.strip() for wnid, _, words in pairs if words.strip()}
 
 
 LAYOUT = Layout(

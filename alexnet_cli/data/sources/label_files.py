@@ -39,7 +39,7 @@ NAMES = (
     "labels.tsv",
     "metadata.csv",  # of Hugging Face's imagefolder
 )
-WORDS = ("words.txt", "LOC_synset_mapping.txt")  # n01440764 tench, Tinca tinca
+WORDS = ("words.txt", "LOC_synset_mapping.txt")
 
 
 def find_label_file(folder: Path, split: str) -> Path | None:
@@ -55,9 +55,12 @@ def find_label_file(folder: Path, split: str) -> Path | None:
 def read_words(folder: Path) -> dict[str, str]:
     """Return the words of each wnid in a file of the folder; none without such a file."""
     path = next((folder / name for name in WORDS if (folder / name).is_file()), None)
-    if path is None:
-        return {}
-    lines = path.read_bytes().decode("utf-8-sig", "replace").splitlines()
+    return parse_words(path.read_bytes()) if path else {}
+
+
+def parse_words(content: bytes) -> dict[str, str]:
+    """Return the words of each wnid; a line is `n01440764 tench, Tinca tinca`."""
+    lines = content.decode("utf-8-sig", "replace").splitlines()
     pairs = (line.split(None, 1) for line in lines)
     return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
 
@@ -83,7 +86,8 @@ def label_images(
     Raises:
         SourceError: if an image has no row or two classes, or a class is not known.
     """
-    class_of = _read_classes(path, {name for image in images for name in _names_of(image)})
+    names = {name for image in images for name in _names_of(image)}
+    class_of = _read_classes(path, names)
     found = [next((n for n in _names_of(image) if n in class_of), None) for image in images]
     lost = [image.source for image, name in zip(images, found, strict=True) if name is None]
     if lost:
@@ -96,8 +100,7 @@ def label_images(
     if wnids is None:
         wnids = sorted(set(used))
     label_of = {text: _label(text, wnids, path) for text in sorted(set(used))}
-    named = {n for image in images for n in _names_of(image)}
-    count_ignored(ignored, f"row of {path.name} without its image", len(class_of.keys() - named))
+    count_ignored(ignored, f"row of {path.name} without its image", len(class_of.keys() - names))
     labels = (label_of[text] for text in used)
     return [replace(image, label=n) for image, n in zip(images, labels, strict=True)], wnids
 

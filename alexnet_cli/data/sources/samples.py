@@ -22,6 +22,8 @@ IMAGES = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
 NOTES = ("cls", "json", "txt")
 NO_IMAGE = "sample without an image"
 SECOND_IMAGE = "another image of a sample"
+NO_LABEL = "no label in .cls, .json or .txt."
+ADD_LABEL = "Add one; the members of a sample must be neighbors: sort the tar by name."
 MAX_IMAGE_BYTES = MAX_FILE_BYTES
 MAX_NOTE_BYTES = 1 << 20
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alexnet_cli.data.sources.archives import class_tars
 from alexnet_cli.data.sources.source import Layout, Source, SourceImage, split_off_val
-from alexnet_cli.data.sources.tars import image_of, list_whole_tar
+from alexnet_cli.data.sources.tars import list_class_tar
 from alexnet_cli.types import ImageClass
 
 
@@ -16,8 +16,7 @@ def read_synset_tars(folder: Path, *, val_fraction: float, seed: int) -> Source 
     ignored: dict[str, int] = {}
     images: list[SourceImage] = []
     for label, path in enumerate(tars):
-        members = list_whole_tar(path, ignored)
-        images += [image_of(path, f"{path.name}/", member, label) for member in members]
+        images += list_class_tar(path, label, ignored)
     classes = tuple(ImageClass(path.stem, path.stem) for path in tars)
     splits = split_off_val(images, val_fraction, seed)
     return Source("one tar per synset", classes, splits, ignored)

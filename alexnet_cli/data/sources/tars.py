@@ -63,3 +63,9 @@ def image_of(path: Path, prefix: str, member: tarfile.TarInfo, label: int) -> So
     folder, slash, name = member.name.rpartition("/")
     parent = sys.intern(prefix + folder + slash)  # one string for all its images
     return SourceImage(name, path, member.offset_data, member.size, label, parent)
+
+
+def list_class_tar(path: Path, label: int, ignored: dict[str, int]) -> list[SourceImage]:
+    """List the images of a tar that holds one class."""
+    members = list_whole_tar(path, ignored)
+    return [image_of(path, f"{path.name}/", member, label) for member in members]

@@ -11,8 +11,10 @@ from typing import BinaryIO
 
 from alexnet_cli.data.sources.labels import SPLITS, LabeledClasses, list_labeled
 from alexnet_cli.data.sources.samples import (
+    ADD_LABEL,
     FILE,
     MAX_NOTE_BYTES,
+    NO_LABEL,
     read_notes,
     samples_of,
 )
@@ -83,11 +85,7 @@ def _list_samples(
                 count_ignored(ignored, NO_TEST_LABEL)
                 continue
             if notes.label is None:
-                raise SourceError(
-                    f"{where}: no label in .cls, .json or .txt.",
-                    hint="Add one; the members of a sample must be neighbors: sort "
-                    "the tar by name.",
-                )
+                raise SourceError(f"{where}: {NO_LABEL}", hint=ADD_LABEL)
             labels.add(split, notes.label, notes.wnid, where)
             offset = image.offset_data
             parent = f"{path.name}/"
