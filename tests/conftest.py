@@ -68,6 +68,16 @@ def copy(dataset, tmp_path) -> Path:
     return Path(shutil.copytree(dataset, tmp_path / "copy"))
 
 
+@pytest.fixture
+def tars(dataset, tmp_path) -> Path:
+    """The tars of a dataset, without what prep wrote beside them."""
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    for path in dataset.glob("*.tar"):
+        shutil.copy(path, folder)
+    return folder
+
+
 @dataclass(frozen=True)
 class Runs:
     """Two runs that differ only in their seed."""

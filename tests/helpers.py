@@ -17,7 +17,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor, nn
 
 from alexnet_cli.cli import hints
 from alexnet_cli.cli.hints import message
@@ -240,3 +242,17 @@ def load_tool(name: str) -> ModuleType:
     sys.modules[name] = module  # where dataclasses look for it
     loader.exec_module(module)
     return module
+
+
+def slopes(net: nn.Module, images: Tensor, labels: Tensor) -> Iterator[tuple[str, float, float]]:
+    """Yield each parameter with its gradient along a small step, and the change of the loss."""
+    F.cross_entropy(net(images), labels).backward()
+    for name, parameter in net.named_parameters():
+        direction = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
+        step, losses = 1e-6 * direction.double() / direction.norm(), []
+        with torch.no_grad():
+            for change in (step, -2 * step):
+                parameter += change
+                losses.append(F.cross_entropy(net(images), labels).item())
+            parameter += step
+        yield name, (parameter.grad * step).sum().item(), (losses[0] - losses[1]) / 2

@@ -21,16 +21,6 @@ from alexnet_cli.model.checkpoint import load_checkpoint
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-@pytest.fixture
-def tars(dataset, tmp_path) -> Path:
-    """The tars of a dataset, without what prep wrote beside them."""
-    folder = tmp_path / "tars"
-    folder.mkdir()
-    for path in dataset.glob("*.tar"):
-        shutil.copy(path, folder)
-    return folder
-
-
 def weights_of(run: Path) -> str:
     return load_checkpoint(run / "last.safetensors").weights_hash()
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from helpers import slopes
 
 from alexnet_cli.errors import RecipeError
 from alexnet_cli.model.architecture import layers_of
@@ -334,18 +334,8 @@ def test_scores_are_those_of_the_formulas(name):
 def test_gradient_is_the_slope_of_the_loss(name):
     recipe = RECIPES[name]
     net, images, labels = draw_net(recipe), draw_images(recipe), torch.tensor([1, 3])
-    F.cross_entropy(net(images), labels).backward()
-
-    for parameter in net.parameters():
-        direction = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
-        step, losses = 1e-6 * direction.double() / direction.norm(), []
-        with torch.no_grad():
-            for change in (step, -2 * step):
-                parameter += change
-                losses.append(F.cross_entropy(net(images), labels).item())
-            parameter += step
-        slope = (losses[0] - losses[1]) / 2
-        assert (parameter.grad * step).sum().item() == pytest.approx(slope, rel=1e-4, abs=1e-13)
+    for name, gradient, slope in slopes(net, images, labels):
+        assert gradient == pytest.approx(slope, rel=1e-4, abs=1e-13), name
 
 
 @pytest.mark.parametrize("name", RECIPES)

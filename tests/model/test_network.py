@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers import slopes
 from numpy.lib.stride_tricks import sliding_window_view
-from torch.nn import functional as F
 
 from alexnet_cli.errors import RecipeError
 from alexnet_cli.model.architecture import layers_of
@@ -290,17 +290,5 @@ def test_gradient_is_the_slope_of_the_loss():
         SMALL, fc6=replace(SMALL.fc6, dropout=0.0), fc7=replace(SMALL.fc7, dropout=0.0)
     )
     net, images, labels = draw_net(recipe).train(), draw_images(recipe), torch.tensor([1, 3])
-    F.cross_entropy(net(images), labels).backward()
-
-    for name, parameter in net.named_parameters():
-        direction = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
-        step, losses = 1e-6 * direction.double() / direction.norm(), []
-        with torch.no_grad():
-            for change in (step, -2 * step):
-                parameter += change
-                losses.append(F.cross_entropy(net(images), labels).item())
-            parameter += step
-        expected = (losses[0] - losses[1]) / 2
-        assert (parameter.grad * step).sum().item() == pytest.approx(
-            expected, rel=1e-3, abs=1e-12
-        ), name
+    for name, gradient, slope in slopes(net, images, labels):
+        assert gradient == pytest.approx(slope, rel=1e-3, abs=1e-12), name

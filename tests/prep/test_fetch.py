@@ -26,15 +26,6 @@ PATTERN = "{train-{000000..000002},val-{000000..000001}}.tar"
 
 
 @pytest.fixture
-def tars(dataset, tmp_path) -> Path:
-    folder = tmp_path / "tars"
-    folder.mkdir()
-    for path in dataset.glob("*.tar"):
-        shutil.copy(path, folder)
-    return folder
-
-
-@pytest.fixture
 def staging(tmp_path) -> Path:
     return tmp_path / "staging"
 
