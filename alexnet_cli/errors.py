@@ -122,7 +122,7 @@ class ImageError(InputError):
     """One image cannot become 256x256 RGB.
 
     Attributes:
-        reason: one of `REASONS` in alexnet_cli/data/images/resize.py.
+        reason: one of `REASONS` in alexnet_cli/data/images/decode.py.
     """
 
     def __init__(self, reason: str, detail: str):

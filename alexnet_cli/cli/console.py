@@ -1,4 +1,4 @@
-"""Lines, bars and errors with rich, on stderr except for results; report.py has the tables."""
+"""Lines, progress and errors with rich, on stderr except for results."""
 
 import json
 import os

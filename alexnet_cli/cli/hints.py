@@ -26,7 +26,6 @@ HINTS: dict[str, str] = {
     "stream_tars": "Read them as they are: --stream. Make a dataset: alexnet prep FOLDER DATASET",
     # model, recipes and onnx
     "export_model": "Make one: alexnet export CKPT -o {path}",
-    "onnx_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",
     "onnx_on_cpu": "Run on the CPU: --device cpu. onnxruntime must not be installed beside -gpu.",
     # training, inference, distributed and bench
     "allow_data_change": "To resume with these images: --allow-data-change",

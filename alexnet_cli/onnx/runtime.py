@@ -47,7 +47,7 @@ class OnnxClassifier:
             if MACHINE_FAULT.search(str(error)):
                 raise MachineError(
                     f"out of memory, or the GPU failed, with batches of {len(images)} ({detail}).",
-                    hint=hint("onnx_memory"),
+                    hint=hint("free_memory"),
                 ) from error
             raise CheckpointError(f"{self.path}: the model failed ({detail}).") from error
         if probs.shape != (len(images), len(self.info.classes)) or not np.isfinite(probs).all():
