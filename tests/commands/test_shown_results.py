@@ -180,6 +180,7 @@ ROW = {
     "paper": None,
     "log": [0.42034, 0.19362],
     "ours": [0.5, 0.25],
+    "intervals": [(0.4691, 0.5309), (0.2242, 0.2777)],
     "gain": [0.125, -0.01],
     "paper_gain": [0.014, 0.012],
     "baseline": "original-2012",
@@ -194,13 +195,21 @@ ROW = {
 
 
 def test_table_shows_percent_and_its_caveats(capsys):
-    rows = [ROW, {**ROW, "name": "one-gpu", "ours": None, "missing": ["ilsvrc-2010"]}]
+    rows = [
+        ROW,
+        {**ROW, "name": "one-gpu", "ours": None, "intervals": None, "missing": ["ilsvrc-2010"]},
+    ]
     result = {"title": "a table", "caveats": ["2-epoch runs"], "rows": rows, "results": "out/r.md"}
     show_reproduce(result)
     text = " ".join(capsys.readouterr().out.split())
     for words in ("not the published experiment: 2-epoch runs", "no-lrn", "one-gpu", "out/r.md"):
         assert words in text
-    for figures in ("50.0 /", "+12.5 /", "not run:"):
+    for figures in (
+        "50.0 /",
+        "no-lrn: 95 % intervals 46.9-53.1 / 22.4-27.8",
+        "+12.5 /",
+        "not run:",
+    ):
         assert figures in text
 
 
