@@ -22,6 +22,7 @@ from alexnet_cli.commands import (
     ensemble,
     evaluate,
     export,
+    figure,
     info,
     pca,
     predict,
@@ -92,6 +93,7 @@ app.command()(ensemble.ensemble)
 app.command()(predict.predict)
 app.command()(export.export)
 app.command()(info.info)
+app.add_typer(figure.app, name="figure")
 app.command()(recipes.recipes)
 app.command()(demo.demo)
 app.command()(doctor.doctor)

@@ -33,6 +33,7 @@ HINTS: dict[str, str] = {
     "begin_from_last": "To begin with its layers: another --run with --init-from {last}",
     "begin_instead": "To begin a new run: the same command without --resume.",
     "check_recipe": "Find out whether this recipe can learn: alexnet check {recipe} --data {data}",
+    "figure_name": "Name it with one of them: -o FILE.png",
     "exported_views": "Leave out --views, or type --views {views}",
     "free_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",
     "free_space_and_resume": "Free some space, then the same command with --resume",
