@@ -3,6 +3,7 @@
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,8 +38,8 @@ class RandomAccessFile:
             os.lseek(self._descriptor, offset, os.SEEK_SET)
             return os.read(self._descriptor, length)
 
-    def read_into(self, array: np.ndarray, offset: int) -> int:
-        """Fill a contiguous array from a position; return the number of bytes read."""
+    def read_into(self, array: Any, offset: int) -> int:
+        """Fill a contiguous NumPy array from a position; return the number of bytes read."""
         if hasattr(os, "preadv"):
             return os.preadv(self._descriptor, [array], offset)
         content = self.read(array.nbytes, offset)

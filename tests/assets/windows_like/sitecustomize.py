@@ -3,7 +3,8 @@
 Python runs this at its start in every process that has this folder on PYTHONPATH, so in worker
 processes too. What it cannot imitate: the code of Python and of libraries for Windows itself.
 """
-# ruff: noqa: PTH - pathlib calls what is replaced here
+# pathlib calls what is replaced here, so it cannot be used.
+# ruff: noqa: PTH108, PTH110, PTH112, PTH113, PTH119
 
 import builtins
 import fcntl
