@@ -5,8 +5,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 BINARY = getattr(os, "O_BINARY", 0)  # without it Windows changes line ends
 NEVER_BLOCKS = getattr(os, "O_NONBLOCK", 0)  # opening a pipe would wait for its other end
 
@@ -39,11 +37,12 @@ class RandomAccessFile:
             return os.read(self._descriptor, length)
 
     def read_into(self, array: Any, offset: int) -> int:
-        """Fill a contiguous NumPy array from a position; return the number of bytes read."""
+        """Fill contiguous memory, such as an array's; return the number of bytes read."""
+        memory = memoryview(array).cast("B")
         if hasattr(os, "preadv"):
-            return os.preadv(self._descriptor, [array], offset)
-        content = self.read(array.nbytes, offset)
-        array.reshape(-1).view(np.uint8)[: len(content)] = np.frombuffer(content, np.uint8)
+            return os.preadv(self._descriptor, [memory], offset)
+        content = self.read(len(memory), offset)
+        memory[: len(content)] = content
         return len(content)
 
     def stamp(self) -> tuple[int, int]:
