@@ -25,9 +25,10 @@ from alexnet_cli.distributed.device_plan import DevicePlan
 from alexnet_cli.distributed.oom_errors import KEPT
 from alexnet_cli.distributed.replicas import AGAIN, in_group
 from alexnet_cli.errors import AlexNetError, JobError, LostReplicaError, Stopped, machine_error
-from alexnet_cli.io.signals import StopSignal, catch_signals
+from alexnet_cli.io.signals import CAN_PASS_ON, SAVE_AND_STOP, StopSignal, catch_signals
 
 LOCALHOST = "127.0.0.1"
+LOOPBACKS = {"linux": "lo", "darwin": "lo0"}
 GRACE_SECONDS = 8  # to end by itself when another one is lost; as long again before SIGKILL
 POLL_SECONDS = 0.5
 
@@ -97,7 +98,7 @@ def run_replicas(target: Callable[[], Any], count: int) -> Any:
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
 
-    with catch_signals(signal.SIGUSR1, again=end_all) as stop_signal:
+    with catch_signals(SAVE_AND_STOP, again=end_all) as stop_signal:
         context = torch.multiprocessing.start_processes(
             _replica,
             args=(count, store.port, target, [writer for _, writer in pipes]),
@@ -116,7 +117,7 @@ def run_replicas(target: Callable[[], Any], count: int) -> Any:
 
 def _replica(rank: int, count: int, port: int, target: Callable, writers: list) -> None:
     """Run in each process: set up the environment, call the target, send the outcome."""
-    with suppress(OSError):
+    with suppress(AttributeError, OSError):  # Windows has no groups
         os.setpgid(0, 0)  # a terminal's Ctrl-C reaches the launcher, which passes it on
     os.environ |= {
         "RANK": str(rank),
@@ -127,7 +128,8 @@ def _replica(rank: int, count: int, port: int, target: Callable, writers: list) 
         "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",  # the launcher's store, on a port that is free
     }
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if loopback := LOOPBACKS.get(sys.platform):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     outcome = _run(target)
     writers[rank].send(outcome)
@@ -165,7 +167,7 @@ def _join(context: torch.multiprocessing.ProcessContext, stop_signal: StopSignal
         if stop_signal.signal_number != passed_on:
             passed_on = stop_signal.signal_number
             for process in context.processes:
-                if process.is_alive():
+                if process.is_alive() and CAN_PASS_ON:
                     os.kill(process.pid, passed_on)
         try:
             if context.join(POLL_SECONDS, grace_period=GRACE_SECONDS):

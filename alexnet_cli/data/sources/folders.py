@@ -412,7 +412,7 @@ def list_classes(
         if wnid not in found:
             continue
         root = folder / split / wnid
-        parent = f"{root.relative_to(folder)}/"
+        parent = f"{root.relative_to(folder).as_posix()}/"
         for name, path, length in list_files(root, ignored, top, follow_links):
             images.append(SourceImage(name, path, -1, length, label, parent))
     check_links(folder / split, ignored)
@@ -458,7 +458,9 @@ def list_files(
             elif entry.name.lower().endswith(NOTE_SUFFIXES):
                 count_ignored(ignored, "note beside the images")
             else:
-                files.append((entry.path[start:], Path(entry.path), _size(entry)))
+                files.append(
+                    (entry.path[start:].replace(os.sep, "/"), Path(entry.path), _size(entry))
+                )
     return files
 
 
