@@ -22,6 +22,7 @@ from alexnet_cli.commands import (
     ensemble,
     evaluate,
     export,
+    import_weights,
     info,
     pca,
     predict,
@@ -91,6 +92,7 @@ app.command("eval")(evaluate.evaluate)
 app.command()(ensemble.ensemble)
 app.command()(predict.predict)
 app.command()(export.export)
+app.command("import")(import_weights.import_weights)
 app.command()(info.info)
 app.command()(recipes.recipes)
 app.command()(demo.demo)

@@ -50,10 +50,13 @@ def evaluate(
     source = find_source(dataset, stream, classes, allow_pipe)
     from alexnet_cli.inference.evaluate import EvalRequest
     from alexnet_cli.inference.evaluate import evaluate as measure
+    from alexnet_cli.pretrained.names import find_model
 
+    progress = console.ConsoleProgress()
+    checkpoint = find_model(checkpoint, progress)
     runtime = runtime_config(device, gpus, columns, precision)
     request = EvalRequest(checkpoint, source, split, views, predictions, runtime)
-    result = measure(request, console.ConsoleProgress())
+    result = measure(request, progress)
     if result:  # None from a replica that is not the main one
         show(asdict(result), as_json, show_eval)
 
