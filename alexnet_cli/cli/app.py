@@ -19,6 +19,7 @@ from alexnet_cli.commands import (
     check,
     demo,
     doctor,
+    download,
     ensemble,
     evaluate,
     export,
@@ -92,6 +93,7 @@ app.command("eval")(evaluate.evaluate)
 app.command()(ensemble.ensemble)
 app.command()(predict.predict)
 app.command()(export.export)
+app.command()(download.download)
 app.command("import")(import_weights.import_weights)
 app.command()(info.info)
 app.command()(recipes.recipes)

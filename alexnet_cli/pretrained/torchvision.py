@@ -1,6 +1,7 @@
 """A state dict of torchvision's `alexnet`, read without running any code of the file."""
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ def _load(path: Path) -> dict[str, np.ndarray]:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_FILE_BYTES:
                 raise UnknownNetworkError("it unpacks to more than a gigabyte")
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
         reason = "it is cut short, or holds code besides tensors"
         raise UnknownNetworkError(reason) from error

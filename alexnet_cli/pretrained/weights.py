@@ -94,8 +94,10 @@ def _weights(recipe: Recipe, stored: Mapping[str, Any]) -> dict[str, np.ndarray]
 
 
 def _times(weight: np.ndarray, factor: Any) -> np.ndarray:
-    """Multiply in float64, so that the product is rounded once."""
-    return weight if np.all(factor == 1.0) else (weight * np.float64(factor)).astype(np.float32)
+    """Multiply so that the product is rounded once."""
+    if np.all(np.float32(factor) == factor):
+        return weight if np.all(factor == 1.0) else weight * np.float32(factor)
+    return (weight * np.float64(factor)).astype(np.float32)
 
 
 def constant_image(mean: np.ndarray, size: int) -> np.ndarray:
