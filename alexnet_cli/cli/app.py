@@ -19,10 +19,12 @@ from alexnet_cli.commands import (
     check,
     demo,
     doctor,
+    download,
     ensemble,
     evaluate,
     export,
     figure,
+    import_weights,
     info,
     pca,
     predict,
@@ -92,6 +94,8 @@ app.command("eval")(evaluate.evaluate)
 app.command()(ensemble.ensemble)
 app.command()(predict.predict)
 app.command()(export.export)
+app.command()(download.download)
+app.command("import")(import_weights.import_weights)
 app.command()(info.info)
 app.add_typer(figure.app, name="figure")
 app.command()(recipes.recipes)

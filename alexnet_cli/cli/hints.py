@@ -24,7 +24,8 @@ HINTS: dict[str, str] = {
     "repair_dataset": "Rebuild what is damaged: alexnet verify {folder} --repair SOURCE",
     "restore_index": "Put its copy back: alexnet verify {folder} --rebuild",
     "stream_tars": "Read them as they are: --stream. Make a dataset: alexnet prep FOLDER DATASET",
-    # model, recipes and onnx
+    # model, recipes, onnx and pretrained
+    "import_model": "Weights of torchvision or Caffe become one: alexnet import {path}",
     "export_model": "Make one: alexnet export CKPT -o {path}",
     "onnx_on_cpu": "Run on the CPU: --device cpu. onnxruntime must not be installed beside -gpu.",
     # training, inference, distributed and bench
@@ -42,7 +43,9 @@ HINTS: dict[str, str] = {
     "name_classes": "Say what the labels mean: --classes FILE",
     "name_dataset": "Name it: --data DATASET",
     "name_init_from": "Name its checkpoint: --init-from CKPT",
-    "name_model": "Name a model: --model CKPT or --model FILE.onnx",
+    "name_model": (
+        "Fetch a trained one: --model torchvision. Or name yours: --model CKPT or FILE.onnx"
+    ),
     "on_cpu": "Without GPUs: --device cpu --gpus {gpus}",
     "on_one_cpu": "Without GPUs: --device cpu",
     "other_run": "To train: name another --run.",
