@@ -33,6 +33,8 @@ UNUSABLE = {
     "val_fraction": "the layout {!r} has its own splits.",
     "follow_links": "links are followed in class folders; this is the layout {!r}.",
     "labels": "the layout {!r} has labels of its own.",
+    "classes": "the layout {!r} names its own classes.",
+    "columns": "the layout {!r} has no columns; those of parquet files are named.",
 }
 NAME_A_FOLDER = "Name the folder that holds the archives or classes."
 

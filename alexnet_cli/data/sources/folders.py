@@ -8,6 +8,13 @@ from pathlib import Path
 
 from alexnet_cli.data.shards.index import INDEX_COPY
 from alexnet_cli.data.shards.writer import RECORDS
+from alexnet_cli.data.sources.class_list import (
+    ClassList,
+    composed,
+    in_class_order,
+    shown,
+    twin_of,
+)
 from alexnet_cli.data.sources.label_files import (
     find_label_file,
     label_images,
@@ -60,16 +67,23 @@ def read_folders(
     seed: int,
     follow_links: bool = False,
     labels: Path | None = None,
+    classes: ClassList | None = None,
 ) -> Source | None:
     """List the images of class folders, None if there are none.
 
-    A class is a folder; its label is the position of its name in sorted order. A split without
-    class folders has its labels in a file: `labels`, or one beside it.
+    A class is a folder; its label is the position of its name in sorted order, in that of `classes`
+    if they are given. A split without class folders has its labels in a file: `labels`, or one
+    beside it.
     """
     if not folder.is_dir():
         return None
     return list_class_folders(
-        folder, val_fraction=val_fraction, seed=seed, follow_links=follow_links, labels=labels
+        folder,
+        val_fraction=val_fraction,
+        seed=seed,
+        follow_links=follow_links,
+        labels=labels,
+        classes=classes,
     )
 
 
@@ -80,10 +94,11 @@ def list_class_folders(
     seed: int,
     follow_links: bool = False,
     labels: Path | None = None,
+    classes: ClassList | None = None,
 ) -> Source | None:
     """List the images of class folders on a disk or in an archive, None if there are none."""
     root = _only_folder_of_folders(folder) or folder
-    listing = _Listing(root, labels, follow_links)
+    listing = _Listing(root, labels, follow_links, classes)
     if root != folder:
         listing.notes.append(f"{root} is read, the only folder in {folder}")
     splits = _split_folders(root, listing.notes)
@@ -98,9 +113,8 @@ def list_class_folders(
     if len(listing.wnids) == 1:
         place = root.name if splits else root
         listing.notes.append(f"warning: a single class, {place}/{listing.wnids[0]}")
-    words = read_words(root) if listing.has_label_files else {}
-    classes = tuple(ImageClass(wnid, words.get(wnid, wnid)) for wnid in listing.wnids)
-    return Source(layout, classes, listing.images, listing.ignored, notes=tuple(listing.notes))
+    images, ignored = listing.images, listing.ignored
+    return Source(layout, listing.classes(), images, ignored, notes=tuple(listing.notes))
 
 
 @dataclass(slots=True)
@@ -110,6 +124,7 @@ class _Listing:
     root: Place
     labels: Path | None
     follow_links: bool
+    listed: ClassList | None
     images: dict[str, list[SourceImage]] = field(default_factory=lambda: {"train": [], "val": []})
     ignored: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -129,8 +144,8 @@ class _Listing:
                 hint=hint("leave_out", option="labels"),
             )
         in_folders = [name for split, name in splits.items() if not files[split]]
-        first = [splits["train"]] if splits.get("train") in in_folders else in_folders
-        self.wnids = _classes_of(self.root, first, self.follow_links)
+        has_train = splits.get("train") in in_folders and not self.listed
+        self._number_classes([splits["train"]] if has_train else in_folders)
         for split, name in splits.items():
             if file := files[split]:
                 self._add_labeled(split, name, file)
@@ -149,7 +164,9 @@ class _Listing:
         if split == "test" and not names_any(file, flat):
             count_ignored(self.ignored, NO_TEST_LABEL, len(flat))
             return
-        self.images[split], self.wnids = label_images(flat, file, self.wnids or None, self.ignored)
+        self.images[split], self.wnids = label_images(
+            flat, file, self.wnids or None, self.ignored, self.listed
+        )
         self.notes.append(f"labels of {self.root / name}: {file}")
 
     def _add_class_folders(self, split: str, name: str, train: str) -> None:
@@ -159,7 +176,8 @@ class _Listing:
             count_ignored(self.ignored, NO_TEST_LABEL, len(list_files(folder, {})))
             return
         if split != "train":
-            check_classes(self.root, name, self.wnids, self.follow_links, train)
+            for twin in check_classes(self.root, name, self.wnids, self.follow_links, train):
+                self.notes.append(f"{folder / twin} is the class of the same name in {train}/")
         listed = list_classes(self.root, name, self.wnids, self.ignored, self.follow_links)
         check_depth(listed, folder, self.wnids, self.notes)
         self.images[split] = listed
@@ -168,16 +186,39 @@ class _Listing:
         """List images that are not split, and split them; return what the layout is called."""
         if self.labels:
             flat = list_flat(self.root, "", self.ignored, self.follow_links)
-            listed, self.wnids = label_images(flat, self.labels, None, self.ignored)
+            listed, self.wnids = label_images(flat, self.labels, None, self.ignored, self.listed)
             layout = f"images with {self.labels.name}"
         else:
-            self.wnids = class_folders(self.root, follow_links=self.follow_links)
+            self._number_classes([""])
             listed = list_classes(self.root, "", self.wnids, self.ignored, self.follow_links)
             check_depth(listed, self.root, self.wnids, self.notes)
             _note_splits_beside(self.root, self.notes)
             layout = "CLASS folders"
         self.images = split_off_val(listed, val_fraction, seed)
         return layout
+
+    def _number_classes(self, names: list[str]) -> None:
+        """Take the class folders of some splits as the classes."""
+        found = (class_folders(self.root / n, follow_links=self.follow_links) for n in names)
+        folders = {composed(name): name for names in found for name in names}.values()
+        if self.listed and folders:
+            self.wnids = self.listed.folders(folders)
+            return
+        self.wnids = in_class_order(folders)
+        if self.wnids != sorted(folders):
+            as_text = sorted(folders)
+            label = next(n for n, name in enumerate(self.wnids) if name != as_text[n])
+            self.notes.append(
+                f"class folders are in the order of their numbers: label {label} is "
+                f"{self.wnids[label]}/, not {as_text[label]}/ as in the order of texts"
+            )
+
+    def classes(self) -> tuple[ImageClass, ...]:
+        """Return the classes with their names."""
+        if self.listed:
+            return self.listed.named(self.wnids)
+        words = read_words(self.root) if self.has_label_files else {}
+        return tuple(ImageClass(wnid, words.get(wnid, wnid)) for wnid in self.wnids)
 
 
 def _check_options(folder: Place, splits: dict[str, str], val_fraction: float) -> None:
@@ -257,12 +298,6 @@ def _rank(name: str) -> tuple[int, bool]:
 
 def _in_words(splits: dict[str, str]) -> str:
     return ", ".join(f"{name}/" for name in splits.values())
-
-
-def _classes_of(root: Place, names: list[str], follow_links: bool) -> list[str]:
-    """Return the classes of some splits: the training images, or all where there are none."""
-    found = (class_folders(root / name, follow_links=follow_links) for name in names)
-    return sorted(set().union(*found))
 
 
 def _label_file(folder: Place, split: str, labels: Path | None) -> Place | None:
@@ -359,13 +394,26 @@ def check_classes(
     wnids: list[str],
     follow_links: bool = False,
     train: str = "train",
-) -> None:
-    """Raise a SourceError if a held-out split has no classes, or one that train lacks."""
+) -> list[str]:
+    """Return the classes of a held-out split that train writes in another Unicode form.
+
+    Raises:
+        SourceError: if the split has no classes, or one that train lacks.
+    """
     found = class_folders(folder / split, follow_links=follow_links)
-    if extra := sorted(set(found) - set(wnids)):
+    names = set(wnids)
+    forms = {composed(wnid) for wnid in wnids}
+    others = [name for name in found if name not in names]
+    if extra := [name for name in others if composed(name) not in forms]:
+        twin = twin_of(extra[0], wnids)
+        but = f", which has {shown(twin)}" if twin else ""
         raise SourceError(
-            f"{folder / split}: class {extra[0]!r} is not in {folder / train} ({len(extra)} such).",
-            hint=f"Remove it, or add its images to {folder / train}.",
+            f"{folder / split}: class {shown(extra[0])} is not in {folder / train}{but} "
+            f"({len(extra)} such).",
+            hint=f"If they are one class, rename one: mv {folder / split / extra[0]} "
+            f"{folder / split / twin}"
+            if twin
+            else f"Remove it, or add its images to {folder / train}.",
         )
     if wnids and not found:
         raise SourceError(
@@ -373,6 +421,7 @@ def check_classes(
             hint="Sort its images into classes. The validation set of Kaggle can stay flat: put "
             "LOC_val_solution.csv beside it.",
         )
+    return others
 
 
 def class_folders(
@@ -437,14 +486,20 @@ def list_classes(
 ) -> list[SourceImage]:
     """List the images in `folder/split/WNID`, or in `folder/WNID` if `split` is ""."""
     images = []
-    found = set(class_folders(folder / split, ignored, follow_links=follow_links))
+    found: dict[str, str] = {}  # by name in composed form
+    for name in class_folders(folder / split, ignored, follow_links=follow_links):
+        if (twin := found.setdefault(composed(name), name)) != name:
+            raise SourceError(
+                f"{folder / split}: {shown(twin)} and {shown(name)} are the same name.",
+                hint="Move their images into one folder.",
+            )
     top = _real(folder / split)
     for label, wnid in enumerate(wnids):
-        if wnid not in found:
+        if composed(wnid) not in found:
             continue
-        root = folder / split / wnid
-        parent = f"{Path(split, wnid)}/"
-        for name, place, length in list_files(root, ignored, top, follow_links):
+        own = found[composed(wnid)]
+        parent = f"{Path(split, own)}/"
+        for name, place, length in list_files(folder / split / own, ignored, top, follow_links):
             images.append(_image(name, place, length, label, parent))
     check_links(folder / split, ignored)
     return images
@@ -598,5 +653,5 @@ LAYOUT = Layout(
     "folders",
     "train/CLASS with val/CLASS or test/CLASS folders, or CLASS folders",
     read_folders,
-    ("val_fraction", "seed", "follow_links", "labels"),
+    ("val_fraction", "seed", "follow_links", "labels", "classes"),
 )

@@ -8,6 +8,14 @@ import csv
 import io
 from dataclasses import replace
 
+from alexnet_cli.data.sources.class_list import (
+    ClassList,
+    are_numbers,
+    composed,
+    in_class_order,
+    shown,
+    twin_of,
+)
 from alexnet_cli.data.sources.labels import base_name
 from alexnet_cli.data.sources.members import Place
 from alexnet_cli.data.sources.source import SourceImage, count_ignored
@@ -76,12 +84,14 @@ def label_images(
     path: Place,
     wnids: list[str] | None,
     ignored: dict[str, int],
+    listed: ClassList | None = None,
 ) -> tuple[list[SourceImage], list[str]]:
     """Return the images with their labels in a file, and the classes.
 
     Args:
-        wnids: the classes that are known; None to take those of the file. A number that is none of
-            them is a position among them, from 0.
+        wnids: the classes that are known; None to take those of the file, by number or name among
+            `listed` if they are given. A number that is none of them is a position among them, from
+            0.
 
     Raises:
         SourceError: if an image has no row or two classes, or a class is not known.
@@ -98,7 +108,7 @@ def label_images(
         )
     used = [class_of[name] for name in found if name is not None]
     if wnids is None:
-        wnids = sorted(set(used))
+        wnids = listed.folders(set(used)) if listed else in_class_order(set(used))
     label_of = {text: _label(text, wnids, path) for text in sorted(set(used))}
     count_ignored(ignored, f"row of {path.name} without its image", len(class_of.keys() - names))
     labels = (label_of[text] for text in used)
@@ -115,10 +125,13 @@ def _label(text: str, wnids: list[str], path: Place) -> int:
     for name in (text, text.partition(" ")[0]):  # boxes follow in Kaggle's file
         if name in wnids:
             return wnids.index(name)
-    if text.isdecimal() and int(text) < len(wnids):
-        return int(text)
+    same = [label for label, wnid in enumerate(wnids) if composed(wnid) == composed(text)]
+    if same or (are_numbers([text]) and int(text) < len(wnids)):
+        return same[0] if same else int(text)
+    twin = twin_of(text, wnids)
     raise SourceError(
-        f"{path}: class {on_one_line(text[:80])!r} is none of the {len(wnids)} training classes.",
+        f"{path}: class {shown(text[:80])} is none of the {len(wnids)} training classes"
+        f"{f'; there is {shown(twin)}' if twin else ''}.",
         hint=f"A class is a name, such as {wnids[0]!r}, or its position in sorted order from 0."
         if wnids
         else "Add training images.",

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
 from alexnet_cli.data.sources import folders
+from alexnet_cli.data.sources.class_list import ClassList
 from alexnet_cli.data.sources.codecs import ZIP_DEFLATED, ZIP_STORED
 from alexnet_cli.data.sources.labels import split_of_folder
 from alexnet_cli.data.sources.members import UNPACK, Archive, Member, Tree
@@ -45,7 +46,13 @@ class Listed:
 
 
 def read_packed(
-    source: Path, *, staging: Path, val_fraction: float, seed: int, labels: Path | None = None
+    source: Path,
+    *,
+    staging: Path,
+    val_fraction: float,
+    seed: int,
+    labels: Path | None = None,
+    classes: ClassList | None = None,
 ) -> Source | None:
     """List the images of class folders in an archive; None if `source` neither is nor holds one.
 
@@ -65,7 +72,9 @@ def read_packed(
         return None
     if not root.is_dir():
         raise SourceError(f"{on_one_line(str(source))}: there is no such folder in {archive}.")
-    found = folders.list_class_folders(root, val_fraction=val_fraction, seed=seed, labels=labels)
+    found = folders.list_class_folders(
+        root, val_fraction=val_fraction, seed=seed, labels=labels, classes=classes
+    )
     if found is None:
         raise SourceError(
             f"{on_one_line(str(source))}: no class folders; it holds {folders.content(root)}.",
@@ -274,5 +283,5 @@ LAYOUT = Layout(
     "packed",
     "a zip, tar or tar.gz of train/CLASS and val/CLASS, or of CLASS folders",
     read_packed,
-    ("staging", "val_fraction", "seed", "labels"),
+    ("staging", "val_fraction", "seed", "labels", "classes"),
 )
