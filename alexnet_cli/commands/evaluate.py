@@ -16,6 +16,7 @@ from alexnet_cli.cli.options import (
     Columns,
     DatasetSource,
     Device,
+    JoinMinutes,
     Precision,
     Replicated,
     Stream,
@@ -43,6 +44,7 @@ def evaluate(
     columns: Columns = None,
     device: Device = "auto",
     precision: Precision = "fp32",
+    join_minutes: JoinMinutes = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure top-1 and top-5 error of the center crop and of ten crops."""
@@ -51,7 +53,7 @@ def evaluate(
     from alexnet_cli.inference.evaluate import EvalRequest
     from alexnet_cli.inference.evaluate import evaluate as measure
 
-    runtime = runtime_config(device, gpus, columns, precision)
+    runtime = runtime_config(device, gpus, columns, precision, join_minutes=join_minutes)
     request = EvalRequest(checkpoint, source, split, views, predictions, runtime)
     result = measure(request, console.ConsoleProgress())
     if result:  # None from a replica that is not the main one
