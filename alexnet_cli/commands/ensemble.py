@@ -49,11 +49,14 @@ def ensemble(
     from alexnet_cli.data.dataset_ref import DatasetRef
     from alexnet_cli.inference.ensemble import EnsembleRequest
     from alexnet_cli.inference.ensemble import ensemble as average
+    from alexnet_cli.pretrained.names import find_model
 
+    progress = console.ConsoleProgress()
+    networks = tuple(find_model(member, progress) for member in members)
     source = DatasetRef.parse(data) if data else None
     runtime = runtime_config(device, gpus, precision=precision)
-    request = EnsembleRequest(tuple(members), source, split, views, weights, runtime, class_names)
-    result = average(request, console.ConsoleProgress())
+    request = EnsembleRequest(networks, source, split, views, weights, runtime, class_names)
+    result = average(request, progress)
     show(asdict(result), as_json, show_ensemble)
 
 

@@ -16,6 +16,7 @@ from alexnet_cli.cli.options import (
     Columns,
     DatasetSource,
     Device,
+    JoinMinutes,
     ModelPath,
     Precision,
     Replicated,
@@ -50,19 +51,26 @@ def evaluate(
     columns: Columns = None,
     device: Device = "auto",
     precision: Precision = "fp32",
+    join_minutes: JoinMinutes = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure top-1 and top-5 error of the center crop and of ten crops."""
     check_views(views)
     source = find_source(dataset, stream, classes, allow_pipe)
+    from alexnet_cli.inference.describe import published_results
     from alexnet_cli.inference.evaluate import EvalRequest
     from alexnet_cli.inference.evaluate import evaluate as measure
+    from alexnet_cli.pretrained.names import find_model
 
-    runtime = runtime_config(device, gpus, columns, precision)
+    progress = console.ConsoleProgress()
+    model = find_model(model, progress)
+    runtime = runtime_config(device, gpus, columns, precision, join_minutes=join_minutes)
     request = EvalRequest(model, source, split, views, predictions, runtime, class_names)
-    result = measure(request, console.ConsoleProgress())
+    result = measure(request, progress)
     if result:  # None from a replica that is not the main one
-        show(asdict(result), as_json, show_eval)
+        has_all = split == "val" and result.subset is None
+        published = published_results(model) if has_all else []
+        show({**asdict(result), "published": published}, as_json, show_eval)
 
 
 def show_eval(result: dict) -> None:
@@ -74,6 +82,9 @@ def show_eval(result: dict) -> None:
     if result["center"]:
         table.add_row("center view", *error_cells(result["center"]))
     table.add_row(views, *error_cells(result))
+    for row in result.get("published", ()):
+        errors = (f"{row['top1_error']:.2%}", f"{row['top5_error']:.2%}", "")
+        table.add_row(f"published: {row['protocol']} ({row['source']})", *errors)
     if subset := result["subset"]:
         among = f"{subset['classes']:,} classes"
         table.add_section()

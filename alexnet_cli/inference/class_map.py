@@ -6,7 +6,6 @@ list of classes.
 """
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_cli.data.imagenet_classes import shown_name
 from alexnet_cli.data.shards.dataset import Dataset
-from alexnet_cli.data.sources.labels import WNID, WNID_AND_WORDS
+from alexnet_cli.data.sources.class_list import (
+    WNID,
+    are_numbers,
+    normal_name,
+    read_class_list,
+    split_wnid,
+)
 from alexnet_cli.errors import CheckpointError, DatasetError, hint, on_one_line
 from alexnet_cli.types import ImageClass
 
@@ -86,13 +92,9 @@ def _is_same_list(outputs: Sequence[ImageClass], classes: Sequence[ImageClass]) 
     if first_difference([c.wnid for c in outputs], [c.wnid for c in classes]):
         return False
     return not any(
-        _is_number(a.wnid) and _is_named(a) and _is_named(b) and not _share_a_name(a, b)
+        are_numbers([a.wnid]) and _is_named(a) and _is_named(b) and not _share_a_name(a, b)
         for a, b in zip(outputs, classes, strict=True)
     )
-
-
-def _is_number(wnid: str) -> bool:
-    return wnid.isascii() and wnid.isdigit()
 
 
 def _is_named(entry: ImageClass) -> bool:
@@ -100,16 +102,17 @@ def _is_named(entry: ImageClass) -> bool:
 
 
 def _texts(entry: ImageClass) -> list[str]:
-    """Return the texts that say in words which class is meant."""
-    is_code = _is_number(entry.wnid) or re.fullmatch(WNID, entry.wnid)
-    texts = [entry.name] if _is_named(entry) or not is_code else []
-    return texts if is_code or not _is_named(entry) else [*texts, entry.wnid]
+    """Return the texts that say in words which class is meant; ImageNet's for its wnids."""
+    if re.fullmatch(WNID, entry.wnid) or are_numbers([entry.wnid]):
+        name = shown_name(entry.wnid, entry.name)
+        return [name] if name != entry.wnid else []
+    return [entry.name, entry.wnid] if _is_named(entry) else [entry.name]
 
 
 def _synonyms(texts: Iterable[str]) -> set[str]:
     """Return the words between commas; case, underscores and hyphens make no difference."""
-    words = (word for text in texts for word in unicodedata.normalize("NFC", text).split(","))
-    return {" ".join(re.split(r"[\s_-]+", word.casefold())).strip() for word in words} - {""}
+    words = (word for text in texts for word in text.split(","))
+    return {normal_name(word.replace("-", " ")) for word in words} - {""}
 
 
 def _share_a_name(a: ImageClass, b: ImageClass) -> bool:
@@ -125,7 +128,7 @@ class _Finder:
         self.by_text: dict[str, list[int]] = defaultdict(list)
         self.by_synonym: dict[str, list[int]] = defaultdict(list)
         for label, entry in enumerate(outputs):
-            if not _is_number(entry.wnid):
+            if not are_numbers([entry.wnid]):
                 self.by_wnid[entry.wnid].append(label)
             for text in _texts(entry):
                 self.by_text[text].append(label)
@@ -162,7 +165,7 @@ def _check_known(model: str, dataset: Dataset, unknown: list[bool]) -> None:
     if not labels:
         return
     first = dataset.classes[labels[0]]
-    if _is_number(first.wnid) and not _is_named(first):
+    if are_numbers([first.wnid]) and not _is_named(first):
         advice = hint("name_classes" if dataset.streamed else "class_names")
         problem = (
             f"{dataset.name}: its classes are numbers, which do not say what class "
@@ -213,31 +216,33 @@ def _check_distinct(
 
 
 def _shown(entry: ImageClass) -> str:
-    return on_one_line(f"{entry.wnid} ({entry.name})" if _is_named(entry) else entry.wnid)
+    name = shown_name(entry.wnid, entry.name)
+    return on_one_line(f"{entry.wnid} ({name})" if name != entry.wnid else name)
 
 
 def with_class_names(dataset: Dataset, path: Path) -> Dataset:
     """Return a dataset whose classes are called what a file says.
 
     Line n, counted from 0, names the class whose folder is the number n; if the folders are not
-    all numbers, the class of label n. A line is a name, or a wnid and a name.
+    all numbers, the class of label n. Numbers count from 1 if the last is the number of lines. A
+    line is a name, or a wnid and a name.
 
     Raises:
         SourceError: if the file is not a list of names.
         DatasetError: if it does not have a name for every class, or contradicts a class.
     """
-    from alexnet_cli.data.sources.webdataset import read_names
-
-    names = read_names(path)
+    names = [_named(name) for name in read_class_list(path).names]
     classes = dataset.classes
-    if all(_is_number(entry.wnid) for entry in classes):
+    if are_numbers(entry.wnid for entry in classes):
         lines = [int(entry.wnid) for entry in classes]
+        if min(lines) > 0 and max(lines) == len(names):
+            lines = [line - 1 for line in lines]
     elif len(names) == len(classes):
         lines = list(range(len(classes)))
     else:
         raise DatasetError(f"{path}: {len(names)} names for the {len(classes)} of {dataset.name}.")
-    found, all_named = [], [_parse_name(name) for name in names]
-    lines_of = {word: n for n, named in enumerate(all_named) for word in _synonyms(_texts(named))}
+    lines_of = {word: n for n, named in enumerate(names) for word in _synonyms(_texts(named))}
+    found = []
     for entry, line in zip(classes, lines, strict=True):
         if line >= len(names):
             raise DatasetError(
@@ -245,7 +250,7 @@ def with_class_names(dataset: Dataset, path: Path) -> Dataset:
                 f"classes 0 to {len(names) - 1}.",
                 hint="The first line is the name of class 0, not of class 1.",
             )
-        named = all_named[line]
+        named = names[line]
         is_elsewhere = any(word in lines_of for word in _synonyms(_texts(entry)))
         if _contradict(entry, named) or (is_elsewhere and not _share_a_name(entry, named)):
             raise DatasetError(
@@ -255,9 +260,9 @@ def with_class_names(dataset: Dataset, path: Path) -> Dataset:
     return replace(dataset, classes=tuple(found))
 
 
-def _parse_name(line: str) -> ImageClass:
-    match = WNID_AND_WORDS.fullmatch(line)
-    return ImageClass(match[1], match[2] or match[1]) if match else ImageClass(line, line)
+def _named(line: str) -> ImageClass:
+    wnid, words = split_wnid(line)
+    return ImageClass(wnid or line, words or line)
 
 
 def _contradict(entry: ImageClass, named: ImageClass) -> bool:

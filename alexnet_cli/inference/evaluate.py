@@ -203,7 +203,8 @@ def _run(request: EvalRequest, wants_predictions: bool, progress: Progress) -> _
     from alexnet_cli.model.checkpoint import read_recipe
 
     plan = plan_devices(request.runtime, read_recipe(request.model).columns, progress)
-    return on_replicas(partial(_run_checkpoint, request, wants_predictions, plan, progress), plan)
+    run = partial(_run_checkpoint, request, wants_predictions, plan, progress)
+    return on_replicas(run, plan, progress)
 
 
 def _run_checkpoint(
@@ -220,7 +221,8 @@ def _run_checkpoint(
         request.model, request.dataset, request.split, shown, request.class_names
     )
     predictions = None
-    with plan.joined() as runtime, friendly_oom_errors(splits.BATCH_SIZE, splits.FREE_MEMORY):
+    advice = friendly_oom_errors(splits.BATCH_SIZE, splits.FREE_MEMORY)
+    with plan.joined(progress) as runtime, advice:
         classifier = build_classifier(checkpoint, runtime, request.model)
         if wants_predictions or request.predictions:
             predictions = splits.predict_split(
@@ -281,7 +283,7 @@ def _run_onnx(request: EvalRequest, wants_predictions: bool, progress: Progress)
     from alexnet_cli.onnx.runtime import load_onnx
 
     runtime = request.runtime
-    if runtime != RuntimeConfig(runtime.device):
+    if runtime.num_devices or runtime.columns or runtime.precision != "fp32":
         raise UsageError(
             f"{request.model}: an ONNX model runs on one device, in fp32.", hint=hint("one_device")
         )

@@ -12,8 +12,8 @@ from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.prefetch import from_device, to_device
 from alexnet_cli.distributed.replicas import ALONE, Replicas
-from alexnet_cli.errors import DivergedError, hint
-from alexnet_cli.inference.class_map import ClassMap, map_classes, same_classes
+from alexnet_cli.errors import CheckpointError, DivergedError, hint, on_one_line
+from alexnet_cli.inference.class_map import ClassMap, first_difference, map_classes, same_classes
 from alexnet_cli.inference.classifier import Classifier, check_tensors
 from alexnet_cli.inference.metrics import Scores, scores_from_sums, sums_of_batches
 from alexnet_cli.inference.predictions import (
@@ -53,6 +53,22 @@ def open_pair(
     class_map = map_classes(str(path), checkpoint.classes, dataset)
     check_image_size(path, size, dataset)
     return checkpoint, dataset, class_map
+
+
+def check_fit(path: Path, checkpoint: Checkpoint, dataset: Dataset) -> None:
+    """Check that a checkpoint and a dataset have the same list of classes and image size.
+
+    Raises:
+        CheckpointError: if they differ.
+    """
+    wnids = [entry.wnid for entry in dataset.classes]
+    if differing := first_difference([wnid for wnid, _ in checkpoint.classes], wnids):
+        label, mine, other = differing
+        raise CheckpointError(
+            f"{path} and {dataset.name} have {len(checkpoint.classes)} and {len(wnids)} classes: "
+            f"class {label} is {on_one_line(mine)} and {on_one_line(other)}."
+        )
+    check_image_size(path, len(checkpoint.pixels["mean_image"]), dataset)
 
 
 def _probabilities(

@@ -238,12 +238,12 @@ def in_order_of(first: Predictions, other: Predictions) -> Predictions:
     )
 
 
-def check_same_images(members: list[tuple[str, Predictions]], *, same_classes: bool = True) -> None:
-    """Check that members predict the same images and classes, and are different networks.
+def check_same_images(members: list[tuple[str, Predictions]], *, to_average: bool = True) -> None:
+    """Check that members predict the same images, with the same labels.
 
     Args:
         members: (name for messages, predictions).
-        same_classes: whether the networks must have the same outputs as well, in the same order.
+        to_average: whether they must also be different networks with the same outputs.
 
     Raises:
         InputError: naming the first member that differs from the first one, and in what.
@@ -251,13 +251,13 @@ def check_same_images(members: list[tuple[str, Predictions]], *, same_classes: b
     first_name, first = members[0]
     seen = {first.weights_hash: first_name}
     for name, member in members[1:]:
-        what = _difference(first, member, same_classes)
+        what = _difference(first, member, to_average)
         if what:
             raise InputError(
                 f"{name} and {first_name} differ in {what}.",
                 hint="Give networks and predictions of the same classes and images.",
             )
-        if member.weights_hash in seen:
+        if to_average and member.weights_hash in seen:
             raise InputError(f"{name} and {seen[member.weights_hash]} are the same network.")
         seen[member.weights_hash] = name
 

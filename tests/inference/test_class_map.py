@@ -100,6 +100,16 @@ def test_network_of_words_finds_wnids_by_their_names():
     assert found.outputs == (1,)
 
 
+def test_wnids_without_words_have_those_of_imagenet():
+    bare = [(wnid, wnid) for wnid, _ in NETWORK]
+
+    assert find("tench", "Cardigan Welsh corgi", network=bare).outputs == (0, 3)
+    assert find(
+        "n03394916",
+        network=[("horn", "horn")],
+    ).outputs == (0,)
+
+
 def test_wnid_that_the_network_has_not_is_not_replaced_by_a_name():
     with refused(CheckpointError, "unknown to a.safetensors: 1 of 2, first 1, n07777777"):
         find(NETWORK[0], ("n07777777", "goldfish"))
@@ -186,9 +196,16 @@ def test_folders_that_are_no_numbers_are_named_in_their_order(tmp_path):
     assert named(tmp_path, ["tench", "goldfish"], "c0", "c1")[1] == ("goldfish", "goldfish")
 
 
+def test_numbers_count_from_1_if_the_last_is_the_number_of_lines(tmp_path):
+    lines = ["ant", "bee", "cat"]
+
+    assert named(tmp_path, lines, "1", "3") == [("ant", "ant"), ("cat", "cat")]
+    assert named(tmp_path, lines, "1", "2") == [("bee", "bee"), ("cat", "cat")]
+
+
 def test_file_for_other_classes_is_refused(tmp_path):
     with refused(DatasetError, "no name for class 2 of shards/x; .* 0 to 1"):
-        named(tmp_path, ["tench", "goldfish"], "1", "2")
+        named(tmp_path, ["tench", "goldfish"], "0", "2")
     with refused(DatasetError, "names.txt: 2 names for the 1 of shards/x"):
         named(tmp_path, ["tench", "goldfish"], "c0")
 
