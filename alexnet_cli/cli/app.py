@@ -17,11 +17,16 @@ from alexnet_cli.cli.openmp import limit_busy_waiting
 from alexnet_cli.commands import (
     bench,
     check,
+    compare,
     demo,
     doctor,
+    download,
     ensemble,
+    errors,
     evaluate,
     export,
+    figure,
+    import_weights,
     info,
     pca,
     predict,
@@ -89,9 +94,14 @@ app.command()(check.check)
 app.command()(bench.bench)
 app.command("eval")(evaluate.evaluate)
 app.command()(ensemble.ensemble)
+app.command()(compare.compare)
+app.command()(errors.errors)
 app.command()(predict.predict)
 app.command()(export.export)
+app.command()(download.download)
+app.command("import")(import_weights.import_weights)
 app.command()(info.info)
+app.add_typer(figure.app, name="figure")
 app.command()(recipes.recipes)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
