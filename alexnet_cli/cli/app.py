@@ -23,6 +23,7 @@ from alexnet_cli.commands import (
     ensemble,
     evaluate,
     export,
+    figure,
     import_weights,
     info,
     pca,
@@ -96,6 +97,7 @@ app.command()(export.export)
 app.command()(download.download)
 app.command("import")(import_weights.import_weights)
 app.command()(info.info)
+app.add_typer(figure.app, name="figure")
 app.command()(recipes.recipes)
 app.command()(demo.demo)
 app.command()(doctor.doctor)

@@ -167,6 +167,14 @@ Precision = Annotated[
 Compiled = Annotated[
     bool, typer.Option("--compile", help="Compile the network with torch.compile.")
 ]
+JoinMinutes = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="With several machines: minutes to wait until all replicas have started; 30 by "
+        "default.",
+    ),
+]
 Cache = Annotated[
     Literal["raw"] | None,
     typer.Option(
@@ -217,11 +225,15 @@ def runtime_config(
     columns: int | None = None,
     precision: str = "fp32",
     compiled: bool = False,
+    join_minutes: float | None = None,
 ) -> "RuntimeConfig":
     """Return where and how a command computes, from its options."""
+    from dataclasses import replace
+
     from alexnet_cli.distributed.runtime_config import RuntimeConfig
 
-    return RuntimeConfig(device, gpus, columns, precision, compiled)
+    config = RuntimeConfig(device, gpus, columns, precision, compiled)
+    return config if join_minutes is None else replace(config, join_minutes=join_minutes)
 
 
 def check_views(views: int | None) -> None:

@@ -16,6 +16,7 @@ from alexnet_cli.cli.options import (
     Columns,
     DatasetSource,
     Device,
+    JoinMinutes,
     Precision,
     Replicated,
     Stream,
@@ -43,6 +44,7 @@ def evaluate(
     columns: Columns = None,
     device: Device = "auto",
     precision: Precision = "fp32",
+    join_minutes: JoinMinutes = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure top-1 and top-5 error of the center crop and of ten crops."""
@@ -55,7 +57,7 @@ def evaluate(
 
     progress = console.ConsoleProgress()
     checkpoint = find_model(checkpoint, progress)
-    runtime = runtime_config(device, gpus, columns, precision)
+    runtime = runtime_config(device, gpus, columns, precision, join_minutes=join_minutes)
     request = EvalRequest(checkpoint, source, split, views, predictions, runtime)
     result = measure(request, progress)
     if result:  # None from a replica that is not the main one

@@ -41,7 +41,7 @@ def load_recipe(path: Path) -> Recipe:
         RecipeError: if the file cannot be read or is not a recipe.
     """
     try:
-        return Recipe.from_json(path.read_text())
+        return Recipe.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not a readable recipe ({error}).") from error
     except RecipeError as error:
