@@ -21,6 +21,7 @@ from alexnet_cli.data.shards.writer import ShardRecord, ShardTask, TaskStopped, 
 from alexnet_cli.errors import MachineError, hint
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, remove_partial
 from alexnet_cli.io.signals import StopSignal
+from alexnet_cli.io.starting import starting
 from alexnet_cli.prep.folder import SHARDS_KEPT
 
 POLL_SECONDS = 0.2
@@ -111,19 +112,12 @@ def _starting() -> Iterator[None]:
     """Start processes that ignore a closed terminal, as the parent ends them.
 
     Raises:
-        MachineError: if a limit of processes or threads prevents it.
+        MachineError: if one is killed, or a limit of processes or threads prevents it.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     try:
-        yield
-    except BrokenProcessPool:
-        raise
-    except (RuntimeError, EOFError, ConnectionError, BlockingIOError) as error:
-        raise MachineError(
-            "a prep worker cannot be started: too many processes or threads (ulimit -u).",
-            kept=SHARDS_KEPT,
-            hint=hint("fewer_workers"),
-        ) from error
+        with starting("a prep worker", kept=SHARDS_KEPT, hint=hint("fewer_workers")):
+            yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
