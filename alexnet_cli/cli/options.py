@@ -97,7 +97,10 @@ AllowPipe = Annotated[
     typer.Option("--allow-pipe", help="With --stream: allow pipe:COMMAND, which runs in a shell."),
 ]
 CheckpointPath = Annotated[
-    Path, typer.Argument(metavar="CKPT", help="Checkpoint of a run, a .safetensors file.")
+    Path,
+    typer.Argument(
+        metavar="CKPT", help="Checkpoint of a run, a .safetensors file; or torchvision or bvlc."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -137,7 +140,10 @@ RecipeName = Annotated[
 Epochs = Annotated[
     int | None, typer.Option(min=1, help="Number of epochs, instead of the recipe's.")
 ]
-InitFrom = Annotated[Path | None, typer.Option(help="Checkpoint whose layers initialize this run.")]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoint whose layers initialize this run; or torchvision or bvlc."),
+]
 Replicated = Annotated[
     int | None,
     typer.Option(

@@ -44,10 +44,11 @@ from alexnet_cli.errors import (
     machine_error,
 )
 from alexnet_cli.io.progress import SILENT, Progress
-from alexnet_cli.io.signals import StopSignal, catch_signals
+from alexnet_cli.io.signals import CAN_PASS_ON, SAVE_AND_STOP, StopSignal, catch_signals
 from alexnet_cli.io.starting import starting
 
 JOIN_LIMIT = timedelta(minutes=DEFAULT_RUNTIME.join_minutes)
+LOOPBACKS = {"linux": "lo", "darwin": "lo0"}
 GRACE_SECONDS = 8  # to end by itself when another one is lost; as long again before SIGKILL
 POLL_SECONDS = 0.5
 
@@ -128,7 +129,7 @@ def run_replicas(target: Callable[[], Any], count: int, progress: Progress = SIL
 
     with (
         tempfile.TemporaryDirectory(prefix="alexnet-", ignore_cleanup_errors=True) as folder,
-        catch_signals(signal.SIGUSR1, again=end_all) as stop_signal,
+        catch_signals(SAVE_AND_STOP, again=end_all) as stop_signal,
     ):
         call = partial(_meet_and_call, target, JOIN_LIMIT, progress)
         with starting("a replica", hint=hint("free_memory")):
@@ -150,7 +151,7 @@ def run_replicas(target: Callable[[], Any], count: int, progress: Progress = SIL
 
 def _replica(rank: int, count: int, store: str, target: Callable, writers: list) -> None:
     """Run in each process: set up the environment, call the target, send the outcome."""
-    with suppress(OSError):
+    with suppress(AttributeError, OSError):  # Windows has no groups
         os.setpgid(0, 0)  # a terminal's Ctrl-C reaches the launcher, which passes it on
     os.environ |= {
         "RANK": str(rank),
@@ -159,7 +160,8 @@ def _replica(rank: int, count: int, store: str, target: Callable, writers: list)
         "LOCAL_WORLD_SIZE": str(count),
         STORE_FILE: store,  # torch's TCP store would ask for the name of 127.0.0.1
     }
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if loopback := LOOPBACKS.get(sys.platform):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     outcome = _run(target)
     writers[rank].send(outcome)
@@ -197,7 +199,7 @@ def _join(context: torch.multiprocessing.ProcessContext, stop_signal: StopSignal
         if stop_signal.signal_number != passed_on:
             passed_on = stop_signal.signal_number
             for process in context.processes:
-                if process.is_alive():
+                if process.is_alive() and CAN_PASS_ON:
                     os.kill(process.pid, passed_on)
         try:
             if context.join(POLL_SECONDS, grace_period=GRACE_SECONDS):
