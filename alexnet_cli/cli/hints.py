@@ -63,6 +63,9 @@ HINTS: dict[str, str] = {
     "resume_own_recipe": (
         "To continue it: --resume without --recipe and --set. Another recipe: another --run."
     ),
+    "resume_own_start": (
+        "To continue it: leave out --init-from. To begin with its layers: another --run."
+    ),
     "retry_on_cpu": "Run the same command again. If the GPU fails again: --device cpu",
     "run_in_use": "Wait for it, or name another --run.",
     "smaller_batch": (
