@@ -29,15 +29,18 @@ def show_compare(result: dict) -> None:
     """Print both errors, their difference, and the images that only one network gets right."""
     print_line(f"A: {safe(result['first'])}")
     print_line(f"B: {safe(result['second'])}")
-    columns = {"top-1": result["top1"], "top-5": result["top5"]}
+    title = f"{result['split']}: {result['images']:,} images"
+    print_rich(_table(title, result))
     if subset := result["subset"]:
-        for k in ("top1", "top5"):
-            columns[f"top-{k[-1]}, {subset['classes']:,} classes"] = subset[k]
-    table = Table(title=f"{result['split']}: {result['images']:,} images")
-    table.add_column("")
-    for name in columns:
-        table.add_column(name, justify="right")
-    found = columns.values()
+        print_rich(_table(f"among {subset['classes']:,} classes", subset))
+    print_line(f"{INTERVALS} and of their difference")
+
+
+def _table(title: str, result: dict) -> Table:
+    table = Table(title=title)
+    for name in ("", "top-1", "top-5"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    found = (result["top1"], result["top5"])
     for letter, which in (("A", "first"), ("B", "second")):
         cells = (with_interval(x[f"{which}_error"], x[f"{which}_interval"]) for x in found)
         table.add_row(f"error of {letter}", *cells)
@@ -45,9 +48,8 @@ def show_compare(result: dict) -> None:
     table.add_row("B minus A", *map(_difference_cell, found))
     table.add_row("only A is right", *(f"{x['only_first']:,}" for x in found))
     table.add_row("only B is right", *(f"{x['only_second']:,}" for x in found))
-    table.add_row("McNemar's exact p", *(f"{x['p']:.2g}" for x in found))
-    print_rich(table)
-    print_line(f"{INTERVALS} and of their difference")
+    table.add_row("McNemar's p", *(f"{x['p']:.2g}" for x in found))
+    return table
 
 
 def _difference_cell(found: dict) -> str:

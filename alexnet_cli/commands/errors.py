@@ -33,7 +33,7 @@ def errors(
     ],
     dataset: Annotated[
         str | None,
-        typer.Argument(metavar="[DATASET]", help="Folder or URL of a dataset, for a model."),
+        typer.Argument(metavar="DATASET", help="Folder or URL of a dataset, for a model."),
     ] = None,
     split: Annotated[str, typer.Option(help="Split of the dataset: train, val or test.")] = "val",
     stream: Stream = False,
