@@ -125,10 +125,15 @@ def find_mistakes(
     """
     if source.suffix == ".npz":
         if request:
-            raise UsageError(f"{source} is a predictions file, which needs no dataset.")
+            raise UsageError(
+                f"{source} is a predictions file, which needs no dataset.",
+                hint="Leave out the dataset.",
+            )
         found: Predictions | None = load_predictions(source)
     elif request is None:
-        raise UsageError(f"{source} is a network, which needs a dataset.")
+        raise UsageError(
+            f"{source} is a network, which needs a dataset.", hint="Name it after the network."
+        )
     else:
         found = predict_dataset(request, progress)
     if found is None:
