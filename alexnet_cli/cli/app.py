@@ -17,10 +17,12 @@ from alexnet_cli.cli.openmp import limit_busy_waiting, limit_threads
 from alexnet_cli.commands import (
     bench,
     check,
+    compare,
     demo,
     doctor,
     download,
     ensemble,
+    errors,
     evaluate,
     export,
     figure,
@@ -92,6 +94,8 @@ app.command()(check.check)
 app.command()(bench.bench)
 app.command("eval")(evaluate.evaluate)
 app.command()(ensemble.ensemble)
+app.command()(compare.compare)
+app.command()(errors.errors)
 app.command()(predict.predict)
 app.command()(export.export)
 app.command()(download.download)
