@@ -32,6 +32,7 @@ from alexnet_cli.commands import (
     predict,
     prep,
     recipes,
+    report,
     reproduce,
     train,
     verify,
@@ -102,6 +103,7 @@ app.command()(download.download)
 app.command("import")(import_weights.import_weights)
 app.command()(info.info)
 app.add_typer(figure.app, name="figure")
+app.command()(report.report)
 app.command()(recipes.recipes)
 app.command()(demo.demo)
 app.command()(doctor.doctor)

@@ -140,22 +140,28 @@ def find_mistakes(
         return None
     if among_classes_of_dataset:
         found = found.among_classes_of_dataset()
-    names = map(shown_name, found.classes, found.names)
-    found = replace(found, names=tuple(names))
+    result = mistakes_in(found, str(source), num_shown, str(csv_path) if csv_path else None)
+    if csv_path:
+        write_bytes(csv_path, to_csv(result.classes).encode())
+    return result
+
+
+def mistakes_in(
+    found: Predictions, source: str, num_shown: int = 10, csv_path: str | None = None
+) -> MistakesResult:
+    """Find the mistakes in predictions; arguments as in `find_mistakes`."""
+    found = replace(found, names=tuple(map(shown_name, found.classes, found.names)))
     counts = _confusions(found)
-    result = MistakesResult(
-        str(source),
+    return MistakesResult(
+        source,
         found.split,
         len(found.keys),
         1.0 - float(topk_credit(found.probs, found.labels, 1).mean()),
         _errors_of_classes(found, counts),
         [_pair(found, *pair) for pair in counts[:num_shown]],
         _most_confident(found, num_shown),
-        str(csv_path) if csv_path else None,
+        csv_path,
     )
-    if csv_path:
-        write_bytes(csv_path, to_csv(result.classes).encode())
-    return result
 
 
 def _classes(found: Predictions) -> list[ImageClass]:
