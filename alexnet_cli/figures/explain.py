@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
+from alexnet_cli.data.imagenet_classes import shown_name
 from alexnet_cli.errors import UsageError
 from alexnet_cli.figures.style import (
     FigureFile,
@@ -63,7 +64,7 @@ def draw_explanation(request: ExplainRequest) -> FigureFile:
     size = classifier.augmenter.crop_size
     pixels = image[0, center.top : center.top + size, center.left : center.left + size]
     limit = float(np.quantile(np.abs(maps), 0.999)) or 1.0  # single pixels of saliency stick out
-    name = short_name(checkpoint.classes[label][1])
+    name = short_name(shown_name(*checkpoint.classes[label]))
     with styled(request.theme):
         figure = new_figure(1.9 * (1 + len(maps)), 2.3)
         axes = figure.subplots(1, 1 + len(maps))
@@ -77,7 +78,7 @@ def draw_explanation(request: ExplainRequest) -> FigureFile:
     highest = np.unravel_index(int(maps[0].argmax()), maps[0].shape)
     numbers = {
         "method": request.method,
-        "class": checkpoint.classes[label][1],
+        "class": shown_name(*checkpoint.classes[label]),
         "label": label,
         "probability": round(float(probs[label]), 6),
         "highest_at": [int(highest[0]) + center.top, int(highest[1]) + center.left],
