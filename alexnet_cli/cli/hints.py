@@ -50,7 +50,8 @@ HINTS: dict[str, str] = {
     "make_predictions": "Make one: alexnet eval CKPT DATASET --predictions {path}",
     "name_classes": "Say what the labels mean: --classes FILE",
     "name_dataset": "Name it: --data DATASET",
-    "name_init_from": "Name its checkpoint: --init-from CKPT",
+    "finetune_recipe": "To train that network further: --recipe finetune",
+    "name_init_from": "Name its checkpoint: --init-from CKPT, or torchvision",
     "name_model": (
         "Fetch a trained one: --model torchvision. Or name yours: --model CKPT or FILE.onnx"
     ),

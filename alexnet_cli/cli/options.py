@@ -158,6 +158,13 @@ InitFrom = Annotated[
     Path | None,
     typer.Option(help="Checkpoint whose layers initialize this run; or torchvision or bvlc."),
 ]
+Freeze = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LAYERS",
+        help="Layers of --init-from whose weights stay as they are: conv1-conv5, or conv1,conv2.",
+    ),
+]
 Replicated = Annotated[
     int | None,
     typer.Option(
@@ -222,14 +229,29 @@ AllowDataChange = Annotated[
 ]
 
 
-def wanted_recipe(name: str | None, settings: list[str], epochs: int | None) -> "Recipe":
-    """Return the named recipe with the changes of the command line."""
+def wanted_recipe(
+    name: str | None,
+    settings: list[str],
+    epochs: int | None,
+    network: "Recipe | None" = None,
+    freeze: str | None = None,
+) -> "Recipe":
+    """Return the named recipe with the changes of the command line.
+
+    Args:
+        network: the recipe whose network `finetune` trains.
+        freeze: layers that keep their weights: `conv1-conv5` or `conv1,conv2`.
+    """
     from dataclasses import replace
 
     from alexnet_cli.recipes.catalog import find_recipe
-    from alexnet_cli.recipes.overrides import with_settings
+    from alexnet_cli.recipes.overrides import layers_between, with_settings
+    from alexnet_cli.recipes.small import finetune_of
 
-    wanted = with_settings(find_recipe(name or "paper"), settings)
+    named = finetune_of(network) if network and name == "finetune" else find_recipe(name or "paper")
+    wanted = with_settings(named, settings)
+    if freeze:
+        wanted = replace(wanted, frozen=layers_between(wanted, freeze))
     return replace(wanted, epochs=epochs) if epochs else wanted
 
 

@@ -99,6 +99,12 @@ def _parameter_groups(recipe: Recipe, net: nn.Module) -> list[dict[str, Any]]:
     return list(groups.values())
 
 
+def freeze(recipe: Recipe, net: nn.Module) -> None:
+    """Let the recipe's frozen layers have no gradient, so that no update changes them."""
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(layer_of(name) not in recipe.frozen)
+
+
 def set_learning_rates(optimizer: Optimizer, rates: LearningRates) -> None:
     """Set the learning rates of the next update.
 

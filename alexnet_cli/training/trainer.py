@@ -62,6 +62,8 @@ class Trainer:
         self.replicas = train_step.runtime.replicas
         self.progress = progress if self.replicas.is_main else SILENT
         self.split = dataset.split("train")
+        if self.recipe.class_weights == "balanced":
+            train_step.balance_classes(self.split.labels)
         self.num_steps = math.ceil(len(self.split) / self.recipe.batch_size)
         self.checkpointer = Checkpointer(run, save_interval or SaveInterval())
         tensorboard = tensorboard and self.replicas.is_main
