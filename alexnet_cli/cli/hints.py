@@ -35,6 +35,11 @@ HINTS: dict[str, str] = {
     "begin_from_last": "To begin with its layers: another --run with --init-from {last}",
     "begin_instead": "To begin a new run: the same command without --resume.",
     "check_recipe": "Find out whether this recipe can learn: alexnet check {recipe} --data {data}",
+    "class_names": "Say what they are called, one line per class: --class-names FILE",
+    "known_classes": (
+        "Leave such classes out of the dataset, or say what they are called: --class-names FILE"
+    ),
+    "one_device": "Leave out --gpus, --columns and --precision, or name the checkpoint.",
     "figure_name": "Name it with one of them: -o FILE.png",
     "exported_views": "Leave out --views, or type --views {views}",
     "free_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",

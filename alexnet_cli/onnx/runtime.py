@@ -75,8 +75,10 @@ def open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
         CheckpointError: if onnxruntime cannot open it.
         DeviceError: if CUDA was asked for and cannot run here.
     """
-    providers = [CUDA, CPU] if device == "cuda" or (device == "auto" and _has_cuda()) else [CPU]
-    if CUDA in providers:
+    wants_cuda = device == "cuda" or (device == "auto" and _has_cuda())
+    # Without this, the CUDA provider computes in TensorFloat-32 where the GPU can.
+    providers = [(CUDA, {"use_tf32": "0"}), CPU] if wants_cuda else [CPU]
+    if wants_cuda:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints which libraries are missing
             onnxruntime.preload_dlls()
     onnxruntime.set_default_logger_severity(4)  # our own message says what failed

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from alexnet_cli.errors import (
     UsageError,
     hint,
 )
+from alexnet_cli.inference.class_map import first_difference
 from alexnet_cli.inference.classifier import check_tensors
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
@@ -259,9 +259,8 @@ def _check_same_dataset(request: TrainRequest, last: Checkpoint, dataset: Datase
     wnids = [entry.wnid for entry in dataset.classes]
     kept = [wnid for wnid, _ in last.classes]
     unchanged = "The checkpoint is left as it is."
-    if kept != wnids:
-        pairs = zip_longest(kept, wnids, fillvalue="none")
-        label, (mine, other) = next((i, pair) for i, pair in enumerate(pairs) if len({*pair}) > 1)
+    if differing := first_difference(kept, wnids):
+        label, mine, other = differing
         raise DatasetError(
             f"{request.run} learns {len(kept)} classes, {dataset.name} has {len(wnids)}: class "
             f"{label} is {mine} there and {other} here.",
