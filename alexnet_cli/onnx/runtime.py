@@ -6,6 +6,7 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -74,8 +75,12 @@ def open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
         CheckpointError: if onnxruntime cannot open it.
         DeviceError: if CUDA was asked for and cannot run here.
     """
-    providers = [CUDA, CPU] if device == "cuda" or (device == "auto" and _has_cuda()) else [CPU]
-    if CUDA in providers:
+    kind, _, index = device.partition(":")
+    if kind == "mps":
+        raise DeviceError(f"{path}: ONNX models run on cuda or cpu.", hint=hint("on_one_cpu"))
+    providers: list[Any] = [CPU]
+    if kind == "cuda" or (kind == "auto" and _has_cuda()):
+        providers = [(CUDA, {"device_id": int(index or 0)}), CPU]
         with contextlib.redirect_stdout(io.StringIO()):  # it prints which libraries are missing
             onnxruntime.preload_dlls()
     onnxruntime.set_default_logger_severity(4)  # our own message says what failed
@@ -93,7 +98,7 @@ def open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
         raise CheckpointError(
             f"{path}: not an ONNX model, or a damaged one ({_detail(error)})."
         ) from error
-    if device == "cuda" and session.get_providers()[0] != CUDA:
+    if kind == "cuda" and session.get_providers()[0] != CUDA:
         raise DeviceError(
             "onnxruntime cannot use CUDA here: its CUDA or cuDNN libraries do not load.",
             hint=hint("onnx_on_cpu"),

@@ -193,7 +193,9 @@ class Trainer:
         sums = [state.loss_sum, state.num_wrong, state.num_seen]
         if not self.replicas.is_main:
             sums = [0.0] * 3
-        return torch.tensor(sums, dtype=torch.float64, device=self.device)
+        # The GPU of a Mac has no float64; `_read_tally` adds its sums in float64.
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        return torch.tensor(sums, dtype=dtype).to(self.device)
 
     def _read_tally(self) -> None:
         """Add up the sums of all replicas and exchange stop requests; check the loss.
@@ -202,7 +204,7 @@ class Trainer:
             DivergedError: if the loss is not finite.
         """
         requested = torch.tensor([self.stop_signal.signal_number], dtype=torch.float64)
-        rows = self.replicas.all_gather(torch.cat([self.tally.cpu(), requested]))
+        rows = self.replicas.all_gather(torch.cat([self.tally.cpu().double(), requested]))
         self._agreed_signal = int(rows[:, 3].max())
         loss_sum, wrong, seen = rows[:, :3].sum(dim=0).tolist()
         state = self.state
