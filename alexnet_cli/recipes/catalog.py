@@ -3,11 +3,20 @@
 from pathlib import Path
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.recipes import cifar, fast, five_cnns, original_2012, paper, pretraining, small
+from alexnet_cli.recipes import (
+    cifar,
+    fast,
+    five_cnns,
+    imported,
+    original_2012,
+    paper,
+    pretraining,
+    small,
+)
 from alexnet_cli.recipes.named_recipe import NamedRecipe
 from alexnet_cli.recipes.recipe import Recipe
 
-FAMILIES = (paper, fast, original_2012, five_cnns, pretraining, cifar, small)
+FAMILIES = (paper, fast, original_2012, five_cnns, pretraining, cifar, imported, small)
 NAMED_RECIPES: dict[str, NamedRecipe] = {
     entry.recipe.name: entry for family in FAMILIES for entry in family.NAMED_RECIPES
 }
