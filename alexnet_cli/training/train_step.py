@@ -166,8 +166,8 @@ class TrainStep:
 
         Args:
             num: images in the whole batch.
-            tally: (3,) on the first device, float64 where it has that: sum of losses, number of
-                errors, number of images. Those of the share are added.
+            tally: (3,) on the first device, of `sums_dtype`: sum of losses, number of errors,
+                number of images. Those of the share are added.
 
         Returns:
             The share's part of the mean loss, so that the replicas' mean gradient is the batch's.

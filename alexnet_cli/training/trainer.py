@@ -14,6 +14,7 @@ import torch
 from alexnet_cli.data.batches.loader import batches_of
 from alexnet_cli.data.batches.readers import Reader
 from alexnet_cli.data.shards.dataset import Dataset
+from alexnet_cli.distributed.precision import sums_dtype
 from alexnet_cli.distributed.prefetch import OnDevice, open_reader, to_device
 from alexnet_cli.distributed.replicas import in_group, num_reading_threads
 from alexnet_cli.errors import (
@@ -193,9 +194,7 @@ class Trainer:
         sums = [state.loss_sum, state.num_wrong, state.num_seen]
         if not self.replicas.is_main:
             sums = [0.0] * 3
-        # The GPU of a Mac has no float64; `_read_tally` adds its sums in float64.
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        return torch.tensor(sums, dtype=dtype).to(self.device)
+        return torch.tensor(sums, dtype=sums_dtype(self.device)).to(self.device)
 
     def _read_tally(self) -> None:
         """Add up the sums of all replicas and exchange stop requests; check the loss.
