@@ -48,7 +48,15 @@ app = typer.Typer(
 )
 
 
-REPORTED_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "onnx", "onnxruntime-gpu")
+REPORTED_PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "pillow",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+)
 
 
 def _print_version(wanted: bool) -> None:
