@@ -1,7 +1,7 @@
 """Class folders: `train/CLASS/*` with `val/CLASS/*` and `test/CLASS/*`, or `CLASS/*` alone."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +57,8 @@ NOTE_SUFFIXES = (
     *(".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv"),
     *(".md", ".yaml", ".yml", ".html"),
 )
+NOTE = "note beside the images"
+HIDDEN = "hidden file"
 LEADS_NOWHERE = "symbolic link that leads nowhere"
 
 
@@ -126,7 +128,7 @@ class _Listing:
     follow_links: bool
     listed: ClassList | None
     images: dict[str, list[SourceImage]] = field(default_factory=lambda: {"train": [], "val": []})
-    ignored: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     notes: list[str] = field(default_factory=list)
     wnids: list[str] = field(default_factory=list)
     has_label_files: bool = False
@@ -160,12 +162,13 @@ class _Listing:
 
     def _add_labeled(self, split: str, name: str, file: Place) -> None:
         """List a folder whose labels are in a file; a test set may have none."""
-        flat = list_flat(self.root, name, self.ignored, self.follow_links)
+        ignored = self.ignored[split]
+        flat = list_flat(self.root, name, ignored, self.follow_links)
         if split == "test" and not names_any(file, flat):
-            count_ignored(self.ignored, NO_TEST_LABEL, len(flat))
+            self.notes.append(count_unlabeled(self.root / name, ignored, len(flat)))
             return
         self.images[split], self.wnids = label_images(
-            flat, file, self.wnids or None, self.ignored, self.listed
+            flat, file, self.wnids or None, ignored, self.listed
         )
         self.notes.append(f"labels of {self.root / name}: {file}")
 
@@ -173,24 +176,25 @@ class _Listing:
         """List a split whose folders are its classes; a flat test set has no labels."""
         folder = self.root / name
         if split == "test" and _is_flat(folder) and "images" not in self.wnids:
-            count_ignored(self.ignored, NO_TEST_LABEL, len(list_files(folder, {})))
+            self.notes.append(count_unlabeled(folder, self.ignored[split]))
             return
         if split != "train":
             for twin in check_classes(self.root, name, self.wnids, self.follow_links, train):
                 self.notes.append(f"{folder / twin} is the class of the same name in {train}/")
-        listed = list_classes(self.root, name, self.wnids, self.ignored, self.follow_links)
+        listed = list_classes(self.root, name, self.wnids, self.ignored[split], self.follow_links)
         check_depth(listed, folder, self.wnids, self.notes)
         self.images[split] = listed
 
     def add_one_set(self, val_fraction: float, seed: int) -> str:
         """List images that are not split, and split them; return what the layout is called."""
+        ignored = self.ignored["train"]
         if self.labels:
-            flat = list_flat(self.root, "", self.ignored, self.follow_links)
-            listed, self.wnids = label_images(flat, self.labels, None, self.ignored, self.listed)
+            flat = list_flat(self.root, "", ignored, self.follow_links)
+            listed, self.wnids = label_images(flat, self.labels, None, ignored, self.listed)
             layout = f"images with {self.labels.name}"
         else:
             self._number_classes([""])
-            listed = list_classes(self.root, "", self.wnids, self.ignored, self.follow_links)
+            listed = list_classes(self.root, "", self.wnids, ignored, self.follow_links)
             check_depth(listed, self.root, self.wnids, self.notes)
             _note_splits_beside(self.root, self.notes)
             layout = "CLASS folders"
@@ -316,10 +320,21 @@ def list_flat(
     """List the images in one folder, and in folders in it, without labels."""
     folder = root / name
     inside = "images" if class_folders(folder) == ["images"] else ""
+    if inside:
+        class_folders(folder, ignored)
     parent = f"{Path(name, inside)}/" if name or inside else ""
     files = list_files(folder / inside, ignored, follow_links=follow_links)
     check_links(folder, ignored)
     return [_image(own, place, length, UNLABELED, parent) for own, place, length in files]
+
+
+def count_unlabeled(folder: Place, ignored: dict[str, int], count: int | None = None) -> str:
+    """Count the images of a flat test set, which has no labels; return a line about them."""
+    if count is None:
+        count = len(list_files(folder, ignored))
+    count_ignored(ignored, NO_TEST_LABEL, count)
+    where = "unpack them first" if isinstance(folder, Member) else f"alexnet predict {folder}"
+    return f"{folder}: {count:,} images without labels are left out; to classify them: {where}"
 
 
 def _image(name: str, place: Place, length: int, label: int, parent: str) -> SourceImage:
@@ -541,8 +556,8 @@ def list_files(
                 count_ignored(ignored, reason)
             elif _is_folder(entry):
                 waiting.append(entry.path if _is_on_disk(entry) else entry)
-            elif entry.name.lower().endswith(NOTE_SUFFIXES):
-                count_ignored(ignored, "note beside the images")
+            elif is_note(entry.name):
+                count_ignored(ignored, NOTE)
             else:
                 place = Path(entry.path) if _is_on_disk(entry) else entry
                 files.append((entry.path[start:], place, _size(entry)))
@@ -567,7 +582,7 @@ def _reason_to_ignore(
     if is_folder and not is_link and _is_on_disk(entry) and _is_own_output(entry.path):
         return "dataset or run of alexnet"
     if is_clutter(entry.name):
-        return "hidden folder" if is_folder else "hidden file"
+        return "hidden folder" if is_folder else HIDDEN
     if is_folder and entry.name.lower().endswith(IMAGE_SUFFIXES):
         return "folder named like an image"
     if isinstance(entry, Member):
@@ -640,6 +655,11 @@ def _size(entry: os.DirEntry | Member) -> int:
         return entry.stat().st_size
     except OSError:
         return 0  # removed meanwhile, or a broken link
+
+
+def is_note(name: str) -> bool:
+    """Return whether a file is a text beside images, by its name."""
+    return name.lower().endswith(NOTE_SUFFIXES)
 
 
 def is_clutter(name: str) -> bool:

@@ -1,6 +1,7 @@
 """Classes of sources whose labels are numbers; their wnids are taken from names of images."""
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -184,9 +185,9 @@ def list_labeled(
         list_images: lists one file, counts what it ignores, and adds the images' labels.
     """
     images: dict[str, list[SourceImage]] = {"train": [], "val": []}
-    ignored: dict[str, int] = {}
+    ignored: dict[str, dict[str, int]] = defaultdict(dict)
     for split, path in files:
-        listed = list_images(split, path, ignored)
+        listed = list_images(split, path, ignored[split])
         if listed or split in images:
             images.setdefault(split, []).extend(listed)
     classes = labels.classes()

@@ -151,7 +151,7 @@ def list_archive(path: Path, staging: Path) -> Listed:
     size, modified = file_stamp(path)
     if kind is None:
         raise SourceError(
-            f"{path}: neither a zip nor a tar, or cut or damaged; it has {size:,} bytes.",
+            f"{path}: cut or damaged, or neither a zip nor a tar; it has {size:,} bytes.",
             hint="Download or copy it again.",
         )
     copy = staging / f"{path.name}-{size}-{modified}.tar"

@@ -19,7 +19,7 @@ def read_synset_tars(folder: Path, *, val_fraction: float, seed: int) -> Source 
         images += list_class_tar(path, label, ignored)
     classes = tuple(ImageClass(path.stem, path.stem) for path in tars)
     splits = split_off_val(images, val_fraction, seed)
-    return Source("one tar per synset", classes, splits, ignored)
+    return Source("one tar per synset", classes, splits, {"train": ignored})
 
 
 LAYOUT = Layout(

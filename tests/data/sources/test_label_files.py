@@ -71,7 +71,11 @@ def test_tiny_imagenet_is_read_with_its_words(tmp_path):
     assert labeled(source) == names
     assert [entry.name for entry in source.classes] == ["goldfish, Carassius auratus", "n2"]
     assert source.images["val"][0].source == "val/images/val_0.JPEG"
-    assert source.ignored == {"test image without a label": 1}
+    assert source.ignored_by_split == {
+        "train": {},
+        "val": {"file beside the class folders": 1},
+        "test": {"test image without a label": 1},
+    }
 
 
 def test_named_file_labels_images_without_class_folders(tmp_path):
