@@ -16,6 +16,8 @@ HINTS: dict[str, str] = {
     "rebuild": "Rebuild the indexes: alexnet verify {folder} --rebuild",
     "val_fraction": "Choose a --val-fraction of at least 0 and below 1.",
     "raise_limit": "Raise the limit, or use fewer --workers, and run the same command again.",
+    "accept_samples": "To accept them, make a dataset: alexnet prep {tars!r} DATASET "
+    "--max-bad {count}",
     "allow_pipe": "To run it in a shell: --allow-pipe",
     "pca_of_tars": "Make it: alexnet pca --stream {tars!r}",
     "prep_larger": "Make larger ones: alexnet prep SOURCE DATASET --size {size}",

@@ -56,6 +56,7 @@ def evaluate(
     result = measure(request, console.ConsoleProgress())
     if result:  # None from a replica that is not the main one
         show(asdict(result), as_json, show_eval)
+        source.check_all_used()
 
 
 def show_eval(result: dict) -> None:

@@ -91,6 +91,7 @@ def train(
     result = train_run(request, console.ConsoleProgress())
     if result:  # None from a replica that is not the main one
         show(asdict(result), as_json, show_train)
+        source.check_all_used()
 
 
 def show_train(result: dict) -> None:

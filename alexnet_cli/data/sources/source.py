@@ -20,6 +20,7 @@ from alexnet_cli.types import ImageClass
 BY_LABEL = attrgetter("label", "name")
 BY_NAME = attrgetter("name", "label")
 UNLABELED = -1  # the label of an image until it is known
+NO_PLAIN_MEMBER = "tar member that is no plain file"
 NO_TEST_LABEL = "test image without a label"
 
 

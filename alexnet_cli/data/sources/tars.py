@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
 from alexnet_cli.data.sources.folders import HIDDEN, NOTE, is_clutter, is_note
-from alexnet_cli.data.sources.source import SourceImage, count_ignored
+from alexnet_cli.data.sources.source import NO_PLAIN_MEMBER, SourceImage, count_ignored
 from alexnet_cli.errors import SourceError
 from alexnet_cli.io.tar import DamagedTarError, is_plain_file, read_members
 
@@ -30,7 +30,7 @@ def list_members(
             if fits and is_plain_file(member):
                 yield member
             elif not member.isdir():
-                count_ignored(ignored, "tar member that is no plain file")
+                count_ignored(ignored, NO_PLAIN_MEMBER)
     except DamagedTarError as error:
         raise SourceError(
             f"{path}: {error}.",

@@ -205,7 +205,7 @@ def test_files_of_file_managers_and_notes_are_no_samples(folder):
     members = [("._x.jpg", b"AppleDouble"), ("README.txt", "about"), ("x.jpg", b"1"), ("x.cls", 0)]
     source = read(with_val(folder, *members))
     assert listed(source, "val") == [("x.jpg", 0, b"1")]
-    assert source.ignored == {"file beside the samples": 1}
+    assert source.ignored == {"file beside the samples": 1, "hidden file": 1}
 
 
 def test_labels_that_are_not_beside_their_images_are_explained(folder):
