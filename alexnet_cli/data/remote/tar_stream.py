@@ -143,8 +143,10 @@ class TarStream(io.RawIOBase):
         file: Any = _ForwardFile(io.BufferedReader(self, BUFFER_BYTES))
         try:
             for member in read_members(file, end=sys.maxsize):
+                if member.isdir():
+                    continue
                 if not member.isreg():
-                    self.passed_over[NO_PLAIN_MEMBER] += not member.isdir()
+                    self.passed_over[NO_PLAIN_MEMBER] += 1
                 elif self._is_wanted(member):
                     file.seek(member.offset_data)
                     yield member.name, file.read(member.size)

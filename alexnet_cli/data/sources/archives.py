@@ -94,6 +94,8 @@ def _find_parts(folder: Path) -> tuple[Path | None, Path, Path | None] | None:
     val = val or _find_folder(folder, VAL_FOLDER)
     is_flat = val is not None and val.is_dir() and not class_folders(val)
     has_tars = train is not None and train.is_dir() and bool(class_tars(train))
+    if not archives and not kit and (val is None or (val.is_dir() and class_tars(val))):
+        return None  # class tars alone are another layout
     by_file = val is not None and find_label_file(val, "val") is not None
     if not archives and not has_tars and not (is_flat and kit and not by_file):
         return None
