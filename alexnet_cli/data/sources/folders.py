@@ -513,7 +513,7 @@ def list_classes(
         if composed(wnid) not in found:
             continue
         own = found[composed(wnid)]
-        parent = f"{Path(split, own)}/"
+        parent = f"{Path(split, own).as_posix()}/"
         for name, place, length in list_files(folder / split / own, ignored, top, follow_links):
             images.append(_image(name, place, length, label, parent))
     check_links(folder / split, ignored)
@@ -560,7 +560,7 @@ def list_files(
                 count_ignored(ignored, NOTE)
             else:
                 place = Path(entry.path) if _is_on_disk(entry) else entry
-                files.append((entry.path[start:], place, _size(entry)))
+                files.append((entry.path[start:].replace(os.sep, "/"), place, _size(entry)))
     return files
 
 
