@@ -12,6 +12,7 @@ HINTS: dict[str, str] = {
     "--labels FILE",
     "leave_out": "Leave out --{option}.",
     "name_class_list": "Name the list that these labels were made with: --classes FILE",
+    "name_labels": "Name that file: --labels FILE",
     "name_layout": "Name the folder that holds the images, and its layout: --layout {layouts}",
     "rebuild": "Rebuild the indexes: alexnet verify {folder} --rebuild",
     "val_fraction": "Choose a --val-fraction of at least 0 and below 1.",

@@ -124,6 +124,7 @@ def _plan(request: PrepRequest, source: Source, origin: dict) -> dict:
     """Return what index.json records of a dataset's origin."""
     given = {
         "follow_links": request.follow_links,
+        "labels": request.labels.name if request.labels else None,
         "named_classes": request.classes is not None,
         "columns": request.columns,
     }
