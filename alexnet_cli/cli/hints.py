@@ -9,12 +9,14 @@ HINTS: dict[str, str] = {
     "follow_links": "To read what they lead to: --follow-links. Otherwise remove them.",
     "force_room": "Make room, or begin although the disk looks too small: --force",
     "labels": "Sort them into class folders, {folder}, or name a file of names and classes: "
-    "--labels FILE",
+    "--labels FILE. To classify them: alexnet predict {images}",
     "leave_out": "Leave out --{option}.",
     "name_class_list": "Name the list that these labels were made with: --classes FILE",
     "name_labels": "Name that file: --labels FILE",
     "name_layout": "Name the folder that holds the images, and its layout: --layout {layouts}",
     "rebuild": "Rebuild the indexes: alexnet verify {folder} --rebuild",
+    "unlabeled_images": "If it is one class of several, name the folder above: {above}. To read "
+    "labels from a file: --labels FILE. To classify its images: alexnet predict {folder}",
     "val_fraction": "Choose a --val-fraction of at least 0 and below 1.",
     "raise_limit": "Raise the limit, or use fewer --workers, and run the same command again.",
     "accept_samples": "To accept them, make a dataset: alexnet prep {tars!r} DATASET "

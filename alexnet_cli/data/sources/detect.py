@@ -99,7 +99,7 @@ def _advice(folder: Path) -> str | Hint:
                 f"val-000000.tar; this is {name}."
             )
     if any(name.lower().endswith(folders.IMAGE_SUFFIXES) for name in names):
-        return f"A class is a folder of images; name the folder above: {folder.resolve().parent}"
+        return hint("unlabeled_images", folder=folder, above=folder.resolve().parent)
     return hint("name_layout", layouts="|".join(LAYOUTS))
 
 
