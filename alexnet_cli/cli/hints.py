@@ -29,6 +29,7 @@ HINTS: dict[str, str] = {
     "rebuild_samples": "Make it again from the shards: alexnet verify {folder} --rebuild",
     "repair_dataset": "Rebuild what is damaged: alexnet verify {folder} --repair SOURCE",
     "restore_index": "Put its copy back: alexnet verify {folder} --rebuild",
+    "sort_tar": "Sort the tar: mkdir x && tar xf {path} -C x && tar cf {new} --sort=name -C x .",
     "stream_tars": "Read them as they are: --stream. Make a dataset: alexnet prep FOLDER DATASET",
     # model, recipes, onnx and pretrained
     "import_model": "Weights of torchvision or Caffe become one: alexnet import {path}",

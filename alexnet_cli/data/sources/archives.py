@@ -102,14 +102,16 @@ def _find_parts(folder: Path) -> tuple[Path | None, Path, Path | None] | None:
     is_named = any(TRAIN.fullmatch(path.name) for path in folder.iterdir())  # but a pipe
     by_folder = val is not None and val.is_dir() and not is_flat
     missing = {
-        "*_train.tar": train is None and (is_named or not kit),
+        "*_train.tar": train is None and (is_named or (not kit and (by_file or by_folder))),
         "*_val.tar": val is None,
         "*devkit*.tar.gz": not (kit or by_file or by_folder),
     }
     for what, is_missing in missing.items():
         if is_missing:
+            labels = ", or a file of the validation labels: LOC_val_solution.csv or val.txt"
             raise SourceError(
-                f"{folder}: no {what} beside the other archives.", hint="Add it and run again."
+                f"{folder}: no {what} beside the other archives.",
+                hint=f"Add it{labels if train and 'devkit' in what else ''}, and run again.",
             )
     assert val is not None
     return train, val, kit

@@ -263,7 +263,7 @@ def _refuse_annotations(root: Place, wnids: list[str]) -> None:
         raise SourceError(
             f"{root} holds the folders {some_names(wnids)}: images with boxes or masks, without "
             "one class for each image.",
-            hint=hint("labels", folder=root / "CLASS", images=root / flat[0]),
+            hint=hint("labels", folder=root / "CLASS", images=_unpacked(root / flat[0])),
         )
 
 
@@ -273,8 +273,13 @@ def _refuse_unlabeled(root: Place, splits: dict[str, str]) -> None:
         if _holds_images(root / name):
             raise SourceError(
                 f"{root / name}: images, but no class folders, so they have no labels.",
-                hint=hint("labels", folder=root / name / "CLASS", images=root / name),
+                hint=hint("labels", folder=root / name / "CLASS", images=_unpacked(root / name)),
             )
+
+
+def _unpacked(folder: Place) -> str:
+    """Return a folder as other commands take it."""
+    return f"{folder.name}, once unpacked" if isinstance(folder, Member) else str(folder)
 
 
 def _only_folder_of_folders(folder: Place) -> Place | None:
