@@ -21,12 +21,20 @@ ON_CPU = ("--device", "cpu")
 TINY = ("--set", "width=0.03125", "--set", "crop_size=59", "--set", "batch_size=16")
 CIFAR = ("cifar-13pct", "--set", "conv1.filters=16", "--set", "conv2.filters=16", "--steps", 1)
 # Below these, keys are names found in the data, of recipes or of their fields.
-NAMED_BY_DATA = ("changes", "ignored", "noted", "rates", "reasons", "to_prepare")
+NAMED_BY_DATA = (
+    "changes",
+    "ignored",
+    "ignored_by_split",
+    "noted",
+    "rates",
+    "reasons",
+    "to_prepare",
+)
 
 
 def paths_of(content: object, path: str = "") -> Iterator[str]:
     """Yield the dotted path of every value; an item of a list is `[]`, as is an empty list."""
-    if path.rpartition(".")[2] in NAMED_BY_DATA:
+    if path.rpartition(".")[2] in NAMED_BY_DATA and isinstance(content, dict):
         yield f"{path}.*"
     elif isinstance(content, dict) and content:
         for key, value in content.items():

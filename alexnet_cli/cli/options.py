@@ -101,7 +101,9 @@ Classes = Annotated[
     ),
 ]
 Layout = Annotated[
-    Literal["archives", "kaggle", "parquet", "webdataset", "cifar", "synset-tars", "folders"]
+    Literal[
+        "archives", "kaggle", "parquet", "webdataset", "cifar", "synset-tars", "packed", "folders"
+    ]
     | None,
     typer.Option(help="Layout of SOURCE; by default it is recognized."),
 ]

@@ -80,6 +80,7 @@ def evaluate(
         has_all = split == "val" and result.subset is None
         published = published_results(model) if has_all else []
         show({**asdict(result), "published": published}, as_json, show_eval)
+        source.check_all_used()
 
 
 def show_eval(result: dict) -> None:
