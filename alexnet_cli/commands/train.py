@@ -108,6 +108,7 @@ def train(
     result = train_run(request, progress)
     if result:  # None from a replica that is not the main one
         show(asdict(result), as_json, show_train)
+        source.check_all_used()
 
 
 def _network(recipe: str | None, init_from: Path | None, resumed: Path | None) -> "Recipe | None":

@@ -77,7 +77,7 @@ def draw_neighbors(request: NeighborsRequest, progress: Progress = SILENT) -> Fi
         [n for n in row if not (same and n == own)][: request.num_neighbors]
         for row, own in zip(found.tolist(), order.tolist(), strict=True)
     ])  # fmt: skip
-    names = [short_name(shown_name(wnid, name), 16) for wnid, name in checkpoint.classes]
+    names = [short_name(shown_name(*entry), 16) for entry in checkpoint.classes]
     with styled(request.theme):
         figure = new_figure(0.95 * (1 + found.shape[1]) + 0.2, 1.15 * len(order))
         grid = figure.subplots(len(order), 1 + found.shape[1], squeeze=False)

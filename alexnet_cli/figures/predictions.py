@@ -80,7 +80,7 @@ def draw_predictions(request: PredictionsRequest) -> FigureFile:
         if len(shown) >= request.num_images:
             break
     shown = shown[: request.num_images]
-    names = [short_name(shown_name(wnid, name)) for wnid, name in checkpoint.classes]
+    names = [short_name(shown_name(*entry)) for entry in checkpoint.classes]
     with styled(request.theme):
         rows = max(1, -(-len(shown) // PER_ROW))
         figure = new_figure(1.75 * PER_ROW, 2.6 * rows)

@@ -59,6 +59,7 @@ class PaperSGD(Optimizer):
     ) -> None:
         """Run torch's own fused loop, which reads and writes each number once.
 
+        On the GPU of a Mac it is several operations, which also take tensors of any layout.
         It computes b <- momentum * b + (1 - dampening) * (gradient + decay * w); w <- w - lr * b.
         """
         sgd(
@@ -71,7 +72,8 @@ class PaperSGD(Optimizer):
             lr=-1.0,
             nesterov=False,
             maximize=False,
-            fused=True,
+            foreach=False,
+            fused=parameters[0].device.type != "mps",
         )
 
 

@@ -139,7 +139,8 @@ class TrainStep:
 
     def _copied(self, tensors: list[Tensor] | None) -> dict[str, np.ndarray]:
         """Return tensors of the whole network that share no memory with this one's."""
-        ours = {t.untyped_storage().data_ptr() for t in tensors or self.net.parameters()}
+        on_cpu = [t for t in tensors or self.net.parameters() if t.device.type == "cpu"]
+        ours = {t.untyped_storage().data_ptr() for t in on_cpu}
         state = whole_state(self.net, tensors)
         is_ours = {name: t.untyped_storage().data_ptr() in ours for name, t in state.items()}
         return {name: (t.clone() if is_ours[name] else t).numpy() for name, t in state.items()}
@@ -174,8 +175,8 @@ class TrainStep:
 
         Args:
             num: images in the whole batch.
-            tally: float64 (3,) on the first device: sum of losses, number of errors, number of
-                images. Those of the share are added.
+            tally: (3,) on the first device, of `sums_dtype`: sum of losses, number of errors,
+                number of images. Those of the share are added.
 
         Returns:
             The share's part of the mean loss, so that the replicas' mean gradient is the batch's.
