@@ -34,7 +34,7 @@ UNUSABLE = {
     "follow_links": "links are followed in class folders; this is the layout {!r}.",
     "labels": "the layout {!r} has labels of its own.",
     "classes": "the layout {!r} names its own classes.",
-    "columns": "the layout {!r} has no columns; those of parquet files are named.",
+    "columns": "columns are those of parquet files; this is the layout {!r}.",
 }
 NAME_A_FOLDER = "Name the folder that holds the archives or classes."
 
@@ -106,6 +106,11 @@ def _advice(folder: Path) -> str | Hint:
             return f"{name} is named like a browser's copy; rename it: {copy[1]}{copy[3]}"
         if name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")):
             return f"Unpack {name} and name the folder that it gives."
+        if name.lower().endswith(".parquet"):
+            return (
+                "Parquet files are named after their split, such as train.parquet, or are in a "
+                f"folder named so; this is {name}."
+            )
         if name.lower().endswith(".tar"):
             return (
                 "Tars of samples are named after their split, such as train-000000.tar and "

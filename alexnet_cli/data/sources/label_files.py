@@ -109,7 +109,7 @@ def label_images(
     used = [class_of[name] for name in found if name is not None]
     if wnids is None:
         wnids = listed.folders(set(used)) if listed else in_class_order(set(used))
-    label_of = {text: _label(text, wnids, path) for text in sorted(set(used))}
+    label_of = {text: label_of(text, wnids, path) for text in sorted(set(used))}
     count_ignored(ignored, f"row of {path.name} without its image", len(class_of.keys() - names))
     labels = (label_of[text] for text in used)
     return [replace(image, label=n) for image, n in zip(images, labels, strict=True)], wnids
@@ -121,7 +121,8 @@ def _names_of(image: SourceImage) -> tuple[str, str, str]:
     return image.name, base, base.rpartition(".")[0] or base
 
 
-def _label(text: str, wnids: list[str], path: Path) -> int:
+def label_of(text: str, wnids: list[str], path: Path) -> int:
+    """Return the label of a text that is a class's name, or its position."""
     for name in (text, text.partition(" ")[0]):  # boxes follow in Kaggle's file
         if name in wnids:
             return wnids.index(name)
