@@ -26,7 +26,8 @@ HINTS: dict[str, str] = {
     "repair_dataset": "Rebuild what is damaged: alexnet verify {folder} --repair SOURCE",
     "restore_index": "Put its copy back: alexnet verify {folder} --rebuild",
     "stream_tars": "Read them as they are: --stream. Make a dataset: alexnet prep FOLDER DATASET",
-    # model, recipes and onnx
+    # model, recipes, onnx and pretrained
+    "import_model": "Weights of torchvision or Caffe become one: alexnet import {path}",
     "export_model": "Make one: alexnet export CKPT -o {path}",
     "onnx_on_cpu": "Run on the CPU: --device cpu. onnxruntime must not be installed beside -gpu.",
     # training, inference, distributed and bench
@@ -35,15 +36,19 @@ HINTS: dict[str, str] = {
     "begin_from_last": "To begin with its layers: another --run with --init-from {last}",
     "begin_instead": "To begin a new run: the same command without --resume.",
     "check_recipe": "Find out whether this recipe can learn: alexnet check {recipe} --data {data}",
+    "figure_name": "Name it with one of them: -o FILE.png",
     "exported_views": "Leave out --views, or type --views {views}",
     "free_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",
     "free_space_and_resume": "Free some space, then the same command with --resume",
+    "join_minutes": "Start all replicas with one MASTER_ADDR, or let them wait: --join-minutes 60",
     "lower_learning_rate": "Try --set learning_rate={value} in another --run.",
     "make_predictions": "Make one: alexnet eval CKPT DATASET --predictions {path}",
     "name_classes": "Say what the labels mean: --classes FILE",
     "name_dataset": "Name it: --data DATASET",
     "name_init_from": "Name its checkpoint: --init-from CKPT",
-    "name_model": "Name a model: --model CKPT or --model FILE.onnx",
+    "name_model": (
+        "Fetch a trained one: --model torchvision. Or name yours: --model CKPT or FILE.onnx"
+    ),
     "on_cpu": "Without GPUs: --device cpu --gpus {gpus}",
     "on_one_cpu": "Without GPUs: --device cpu",
     "other_run": "To train: name another --run.",

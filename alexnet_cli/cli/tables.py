@@ -16,7 +16,7 @@ VIEWS = {1: "center view", 9: "nine views", 10: "ten views"}
 def show(result: dict, as_json: bool, table: Callable[[dict], None]) -> None:
     """Print a result as one JSON object, or as its table; a job also leaves it for its parent."""
     if path := os.environ.get(RESULT_FILE):
-        Path(path).write_text(json.dumps(result))
+        Path(path).write_bytes(json.dumps(result).encode())
     print_json(result) if as_json else table(result)
 
 

@@ -21,8 +21,8 @@ def predict(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Checkpoint, run folder or .onnx file; by default the best checkpoint of the "
-            "newest run."
+            help="Checkpoint, run folder, .onnx file, torchvision or bvlc; by default the best "
+            "checkpoint of the newest run."
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to show per image.")] = 5,
@@ -36,14 +36,16 @@ def predict(
     """Classify image files."""
     check_views(views)
     from alexnet_cli.inference import predict as verb
+    from alexnet_cli.pretrained.names import find_model
 
+    progress = console.ConsoleProgress()
     result = verb.predict(
         images,
-        model,
+        find_model(model, progress) if model else None,
         num_top=top,
         num_views=views,
         device=device,
-        progress=console.ConsoleProgress(),
+        progress=progress,
     )
     show(result.to_json(), as_json, show_predict)
     result.check_all_read()

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 Source = Annotated[
     str,
     typer.Argument(
-        help="Folder of ImageNet's archives, of class folders or of another layout; or URLs of "
-        "WebDataset tars, which are fetched: s3://bucket/train-{000..099}.tar"
+        help="Folder of ImageNet's archives, of class folders or of another layout; a zip or tar "
+        "of class folders; or URLs of WebDataset tars, which are fetched: "
+        "s3://bucket/train-{000..099}.tar"
     ),
 ]
 ClassNames = Annotated[

@@ -56,7 +56,10 @@ def center_view(image_size: int, crop_size: int) -> View:
 
 
 class Augmenter:
-    """Turns uint8 RGB (N, H, W, 3) into float32 (N, 3, S, S), channels last, 0..255 minus mean."""
+    """Turns uint8 RGB (N, H, W, 3) into float32 (N, 3, S, S), channels last.
+
+    The values are 0..255 minus the mean, divided by the recipe's `pixel_scale`.
+    """
 
     def __init__(self, recipe: Recipe, stats: PixelStats, device: torch.device):
         self.recipe, self.device = recipe, device
@@ -68,7 +71,7 @@ class Augmenter:
     def view(self, images: Tensor, view: View) -> Tensor:
         """Cut the same view out of every image, uint8 RGB (N, H, W, 3) on the device."""
         crops = _cut(images, view, self.crop_size)
-        return self._center(crops.flip(2) if view.mirrored else crops)
+        return self._scale(self._center(crops.flip(2) if view.mirrored else crops))
 
     def random(
         self,
@@ -96,7 +99,11 @@ class Augmenter:
         if self.recipe.color_noise and with_noise:
             draws = rng.normal(0.0, self.recipe.color_noise, (num, 3))
             self._add_color_noise(crops, draws[rows])
-        return crops
+        return self._scale(crops)
+
+    def _scale(self, crops: Tensor) -> Tensor:
+        scale = self.recipe.pixel_scale
+        return crops if scale == 1.0 else crops.div_(scale)
 
     def _add_color_noise(self, crops: Tensor, draws: np.ndarray) -> None:
         """Shift each crop along the principal components of RGB (section 4.1)."""

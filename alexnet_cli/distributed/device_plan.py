@@ -5,6 +5,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 
@@ -17,7 +18,7 @@ from alexnet_cli.distributed.replicas import (
     num_local,
     place_in_group,
 )
-from alexnet_cli.distributed.runtime_config import DEVICES, RuntimeConfig
+from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, DEVICES, RuntimeConfig
 from alexnet_cli.errors import DeviceError, UsageError, hint
 from alexnet_cli.io.progress import SILENT, Progress
 
@@ -58,6 +59,7 @@ class DevicePlan:
         kind: "cpu" or "cuda".
         per_replica: devices of each replica, 1 or one for each column.
         num_replicas: of the run on this machine.
+        join_limit: how long to wait for replicas that other programs start.
     """
 
     kind: str
@@ -65,6 +67,7 @@ class DevicePlan:
     num_replicas: int
     precision: str = "fp32"
     compiled: bool = False
+    join_limit: timedelta = timedelta(minutes=DEFAULT_RUNTIME.join_minutes)
 
     def devices(self, local_rank: int = 0) -> tuple[torch.device, ...]:
         """Return the devices of one replica."""
@@ -74,13 +77,16 @@ class DevicePlan:
         return tuple(torch.device("cuda", first + i) for i in range(self.per_replica))
 
     @contextmanager
-    def joined(self) -> Iterator[Runtime]:
+    def joined(self, progress: Progress = SILENT) -> Iterator[Runtime]:
         """Join the other replicas, if there are any, and yield what this one computes with.
+
+        Args:
+            progress: says for whom this process waits.
 
         Raises:
             LostReplicaError: if the others cannot be reached, or are lost before the block ends.
         """
-        with joined(self.kind, self.per_replica) as replicas:
+        with joined(self.kind, self.per_replica, progress) as replicas:
             devices = self.devices(replicas.local_rank)
             yield Runtime(devices, self.precision, self.compiled, replicas)
 
@@ -115,7 +121,14 @@ def plan_devices(
         )
     shown = progress if place_in_group().is_main else SILENT
     kind = _find_devices(config, wanted, shown)[0].type
-    return DevicePlan(kind, per_replica, wanted // per_replica, config.precision, config.compiled)
+    return DevicePlan(
+        kind,
+        per_replica,
+        wanted // per_replica,
+        config.precision,
+        config.compiled,
+        timedelta(minutes=config.join_minutes),
+    )
 
 
 def choose_devices(

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from alexnet_cli.data.batches.buffers import Buffers
-from alexnet_cli.data.batches.readers import ProcessReader, Reader, ThreadReader
+from alexnet_cli.data.batches.readers import (
+    ProcessReader,
+    Reader,
+    ThreadReader,
+    can_share_memory,
+)
 from alexnet_cli.data.remote.stream import StreamSplit
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.data.transforms import copy_async
@@ -78,7 +83,7 @@ def open_reader(
     if device.type != "cuda":
         with ThreadReader(num_threads) as reader:
             yield reader
-    elif num_threads < MIN_PROCESSES or isinstance(split, StreamSplit):
+    elif num_threads < MIN_PROCESSES or isinstance(split, StreamSplit) or not can_share_memory():
         with ThreadReader(num_threads, Buffers(_pinned_memory)) as reader:
             yield reader
     else:

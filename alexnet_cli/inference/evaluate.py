@@ -70,14 +70,14 @@ def evaluate(request: EvalRequest, progress: Progress = SILENT) -> EvalResult | 
     """
     net_columns = read_recipe(request.checkpoint).columns
     plan = plan_devices(request.runtime, net_columns, progress)
-    return on_replicas(partial(_evaluate, request, plan, progress), plan)
+    return on_replicas(partial(_evaluate, request, plan, progress), plan, progress)
 
 
 def _evaluate(request: EvalRequest, plan: DevicePlan, progress: Progress) -> EvalResult | None:
     shown = progress if place_in_group().is_main else SILENT
     split, num_views = request.split, request.num_views
     checkpoint, dataset = open_pair(request.checkpoint, request.dataset, split, shown)
-    with plan.joined() as runtime, friendly_oom_errors(BATCH_SIZE, FREE_MEMORY):
+    with plan.joined(progress) as runtime, friendly_oom_errors(BATCH_SIZE, FREE_MEMORY):
         classifier = build_classifier(checkpoint, runtime, request.checkpoint)
         if request.predictions:
             found = predict_split(

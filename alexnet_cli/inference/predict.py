@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_cli.data.imagenet_classes import shown_name
 from alexnet_cli.data.images.decode import read_file
 from alexnet_cli.data.images.resize import to_square
 from alexnet_cli.distributed.runtime_config import RuntimeConfig
@@ -227,4 +228,6 @@ def _predict_batch(model: _Model, paths: list[Path], num_top: int) -> Iterator[I
 def _most_probable(model: _Model, probs: np.ndarray, num_top: int) -> list[Prediction]:
     order = np.argsort(-probs, kind="stable")[:num_top]
     named = ((int(k), *model.classes[k], float(probs[k])) for k in order)
-    return [Prediction(label, wnid, name, prob) for label, wnid, name, prob in named]
+    return [
+        Prediction(label, wnid, shown_name(wnid, name), prob) for label, wnid, name, prob in named
+    ]

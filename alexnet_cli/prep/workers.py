@@ -20,7 +20,8 @@ from typing import Any
 from alexnet_cli.data.shards.writer import ShardRecord, ShardTask, TaskStopped, make_shard
 from alexnet_cli.errors import MachineError, hint
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, remove_partial
-from alexnet_cli.io.signals import StopSignal
+from alexnet_cli.io.process import start_method
+from alexnet_cli.io.signals import StopSignal, blocked
 from alexnet_cli.prep.folder import SHARDS_KEPT
 
 POLL_SECONDS = 0.2
@@ -71,9 +72,10 @@ def collect(
 def _run_on_workers(
     tasks: list[ShardTask], num_workers: int, stop_signal: StopSignal
 ) -> Iterator[ShardRecord]:
-    # The fork server imports everything once; workers start from it in milliseconds.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["alexnet_cli.data.shards.writer"])
+    # A fork server imports everything once; workers start from it in milliseconds.
+    context = multiprocessing.get_context(start_method())
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload(["alexnet_cli.data.shards.writer"])
     reader, writer = context.Pipe(duplex=False)
     workers: list[BaseProcess] = []
     with _starting():
@@ -113,9 +115,9 @@ def _starting() -> Iterator[None]:
     Raises:
         MachineError: if a limit of processes or threads prevents it.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     try:
-        yield
+        with blocked("SIGHUP"):
+            yield
     except BrokenProcessPool:
         raise
     except (RuntimeError, EOFError, ConnectionError, BlockingIOError) as error:
@@ -124,8 +126,6 @@ def _starting() -> Iterator[None]:
             kept=SHARDS_KEPT,
             hint=hint("fewer_workers"),
         ) from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(workers: list[BaseProcess]) -> None:

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from alexnet_cli.figures.curves import Curve, draw_curves
-from alexnet_cli.io.atomic import write_atomically, write_bytes
+from alexnet_cli.io.atomic import write_bytes
 from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES
 from alexnet_cli.recipes.paper_tables import (
     FIGURE_1,
@@ -171,9 +170,7 @@ def write_results(out: Path, result: dict) -> dict:
     """Write results.json and results.md, and for Figure 1 its figure; return the result."""
     if "runs" in result:
         figure = out / "figure-1.png"
-        image = draw_curves(_curves(result), goal=result["goal"], title=result["title"])
-        with write_atomically(figure) as file:
-            image.save(file, "PNG")
+        _draw_figure_1(result, figure)
         result["figure"] = str(figure)
     result["results"] = str(out / "results.md")
     write_bytes(out / "results.json", (json.dumps(result, indent=2) + "\n").encode())
@@ -181,9 +178,12 @@ def write_results(out: Path, result: dict) -> dict:
     return result
 
 
-def _curves(result: dict) -> list[Curve]:
+def _draw_figure_1(result: dict, out: Path) -> None:
+    # Imported here, because matplotlib takes half a second and only this figure needs it.
+    from alexnet_cli.figures.curves import Curve, draw_figure_1
+
     chosen = {(best["recipe"], best["learning_rate"]) for best in result["best"]}
-    return [
+    curves = [
         Curve(
             f"{run['recipe'].removeprefix('cifar-')}, learning rate {run['learning_rate']:g}",
             tuple(run["train_errors"]),
@@ -192,6 +192,7 @@ def _curves(result: dict) -> list[Curve]:
         )
         for run in result["runs"]
     ]
+    draw_figure_1(curves, goal=result["goal"], title=result["title"], out=out)
 
 
 def to_markdown(result: dict) -> str:

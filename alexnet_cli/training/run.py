@@ -110,7 +110,7 @@ def train(request: TrainRequest, progress: Progress = SILENT) -> TrainResult | N
         run.check_unused()
     train_here = _resume if request.resume else _begin
     try:
-        return on_replicas(partial(train_here, request, recipe, plan, progress), plan)
+        return on_replicas(partial(train_here, request, recipe, plan, progress), plan, progress)
     except LostReplicaError as error:
         raise error.replaced(kept=KEPT, hint=hint("resume")) from error
 
@@ -209,7 +209,7 @@ def _open_trainer(
     progress: Progress,
 ) -> Iterator[Trainer]:
     """Join the other replicas. Anything that can fail or take long in one of them comes before."""
-    with plan.joined() as runtime, friendly_oom_errors(recipe.batch_size):
+    with plan.joined(progress) as runtime, friendly_oom_errors(recipe.batch_size):
         yield Trainer(
             TrainStep(recipe, len(dataset.classes), stats, runtime),
             dataset,

@@ -440,7 +440,7 @@ def test_results_of_the_figure_1_come_with_a_image(tmp_path):
     assert read["figure"] == str(tmp_path / "figure-1.png")
     with Image.open(tmp_path / "figure-1.png") as image:
         assert image.format == "PNG"
-        assert image.size == (900, 560)
+        assert min(image.size) > 500
 
 
 @pytest.mark.parametrize("others", [[], RELU])
@@ -454,11 +454,12 @@ def test_rate_that_diverged_at_once_is_in_the_results_of_the_race(tmp_path, othe
     assert (tmp_path / "figure-1.png").is_file()
 
 
-def test_winners_are_drawn_dark_and_the_others_light(tmp_path):
+def test_winners_are_drawn_thick_and_the_others_faint(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "alexnet_cli.figures.curves.save", lambda figure, path: drawn.append(figure)
+    )
     write_results(tmp_path, figure_1([RELU[:2]]))
-    with Image.open(tmp_path / "figure-1.png") as image:
-        first = image.load()[450, 266]  # the winner, 0.4 in the middle of the second epoch
-        second = [image.load()[450, row] for row in range(200, 220)]  # the other, 0.5
-    assert sum(first) < 400
-    assert all(sum(pixel) > 400 for pixel in second)
-    assert any(sum(pixel) < 765 for pixel in second)
+    lines = drawn[0].axes[0].lines
+    by_errors = {line.get_ydata()[1]: line.get_linewidth() for line in lines[:2]}
+    assert by_errors[0.4] > by_errors[0.5]

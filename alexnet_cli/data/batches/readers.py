@@ -6,7 +6,6 @@ this process sends one message per chunk of images and receives one.
 N images of a batch, H and W the dataset's image size (256).
 """
 
-import fcntl
 import math
 import mmap
 import multiprocessing
@@ -19,7 +18,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
-from multiprocessing.reduction import DupFd
 from multiprocessing.synchronize import Lock
 from typing import Any
 
@@ -30,6 +28,7 @@ from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.data.shards.images import RawImages, ShardImages
 from alexnet_cli.errors import AlexNetError, MachineError
 from alexnet_cli.io.cores import num_cores
+from alexnet_cli.io.signals import SAVE_AND_STOP, known_signals
 from alexnet_cli.types import Batch
 
 BATCHES_AHEAD = 3  # read while one is used
@@ -84,6 +83,11 @@ class ThreadReader:
         chunks = [slice(first, first + CHUNK) for first in range(0, len(rows), CHUNK)]
         futures = [self._pool.submit(read_into, rows[chunk], images[chunk]) for chunk in chunks]
         return ThreadReading(images, futures)
+
+
+def can_share_memory() -> bool:
+    """Return whether processes can read into memory of this one; on Linux."""
+    return hasattr(os, "memfd_create")
 
 
 class SharedBuffers(Buffers):
@@ -161,7 +165,9 @@ class ProcessReader:
         context = multiprocessing.get_context("spawn")
         tasks, self._tasks = context.Pipe(duplex=False)
         self._results, results = context.Pipe(duplex=False)
-        with suppress(OSError):  # a smaller pipe is only slower
+        with suppress(ImportError, OSError, AttributeError):  # a smaller pipe is only slower
+            import fcntl
+
             fcntl.fcntl(self._tasks.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         # Kept here, because processes find them by name while they start.
         self._locks = context.Lock(), context.Lock()
@@ -251,6 +257,8 @@ class _Shared:
         self.buffers = buffers
 
     def __reduce__(self) -> tuple:
+        from multiprocessing.reduction import DupFd  # Windows has none
+
         return _detach, (DupFd(self.buffers.descriptor),)
 
 
@@ -272,8 +280,8 @@ class _Worker:
     image_size: int
 
     def __call__(self) -> None:
-        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):  # the parent decides
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        for number in known_signals("SIGINT", "SIGTERM", "SIGHUP", SAVE_AND_STOP):
+            signal.signal(number, signal.SIG_IGN)  # the parent decides
         os.nice(NICENESS)
         blocks: dict[tuple[int, int], np.ndarray] = {}
         while True:

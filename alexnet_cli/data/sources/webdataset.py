@@ -5,11 +5,12 @@ Read in place. Members' names are never used as paths.
 
 import tarfile
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from alexnet_cli.data.sources.class_list import ClassList, names_beside
-from alexnet_cli.data.sources.labels import SPLITS, LabeledClasses, list_labeled
+from alexnet_cli.data.sources.labels import SPLITS, LabeledClasses, list_labeled, split_of_folder
 from alexnet_cli.data.sources.samples import (
     ADD_LABEL,
     FILE,
@@ -28,6 +29,8 @@ from alexnet_cli.data.sources.source import (
 from alexnet_cli.data.sources.tars import list_members
 from alexnet_cli.errors import SourceError
 
+PEEK = 1000  # members
+
 
 def read_webdataset(folder: Path, *, classes: ClassList | None = None) -> Source | None:
     """List the samples of the tars in `folder`; None if no tar is named after a split.
@@ -40,13 +43,24 @@ def read_webdataset(folder: Path, *, classes: ClassList | None = None) -> Source
     files = [
         (SPLITS[match["split"].lower()], path)
         for path, match in matches
-        if match and path.is_file()
+        if match and path.is_file() and not _holds_class_folders(path)
     ]
     if not files:
         return None
     labels = LabeledClasses(classes or names_beside(folder))
     layout = f"WebDataset ({files[0][1].name}, ...)"
     return list_labeled(layout, files, partial(_list_samples, labels), labels)
+
+
+def _holds_class_folders(path: Path) -> bool:
+    """Return whether train.tar and the like hold class folders, not samples, by its beginning."""
+    if split_of_folder(path.stem) is None:
+        return False
+    with path.open("rb") as file:
+        members = list_members(path, file, 0, path.stat().st_size, {})
+        names = [(member.name, None) for member in islice(members, PEEK)]
+    found = [sample for sample in samples_of(names, str(path)) if sample.image]
+    return any("/" in s.key for s in found) and not any(s.notes for s in found)
 
 
 def _list_samples(
