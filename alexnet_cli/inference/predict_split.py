@@ -35,7 +35,13 @@ def open_pair(
     checkpoint = load_checkpoint(path)
     check_tensors(checkpoint, path)
     size = len(checkpoint.pixels["mean_image"])
-    dataset = ref.open((split_name,), fetch_now=True, image_size=size, progress=progress)
+    dataset = ref.open(
+        (split_name,),
+        fetch_now=True,
+        image_size=size,
+        rules=checkpoint.rules,
+        progress=progress,
+    )
     check_fit(path, checkpoint, dataset)
     return checkpoint, dataset
 
