@@ -9,6 +9,7 @@ import io
 from dataclasses import replace
 
 from alexnet_cli.data.sources.class_list import (
+    FROM_1,
     ClassList,
     are_numbers,
     composed,
@@ -61,16 +62,20 @@ def find_label_file(folder: Place, split: str) -> Place | None:
 
 
 def read_words(folder: Place) -> dict[str, str]:
-    """Return the words of each wnid in a file of the folder; none without such a file."""
+    """Return the words of each wnid in a file of the folder; none without such a file.
+
+    A line is `n01440764 tench, Tinca tinca`.
+    """
     path = next((folder / name for name in WORDS if (folder / name).is_file()), None)
-    return parse_words(path.read_bytes()) if path else {}
-
-
-def parse_words(content: bytes) -> dict[str, str]:
-    """Return the words of each wnid; a line is `n01440764 tench, Tinca tinca`."""
-    lines = content.decode("utf-8-sig", "replace").splitlines()
+    lines = _read_text(path).splitlines() if path else []
     pairs = (line.split(None, 1) for line in lines)
     return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
+
+
+def _read_text(path: Place) -> str:
+    if path.stat().st_size > MAX_BYTES:
+        raise SourceError(f"{path}: over {MAX_BYTES >> 20} MB, no file of labels or words.")
+    return path.read_bytes().decode("utf-8-sig", "replace")
 
 
 def names_any(path: Place, images: list[SourceImage]) -> bool:
@@ -133,7 +138,9 @@ def label_of(text: str, wnids: list[str], path: Place) -> int:
     raise SourceError(
         f"{path}: class {shown(text[:80])} is none of the {len(wnids)} training classes"
         f"{f'; there is {shown(twin)}' if twin else ''}.",
-        hint=f"A class is a name, such as {wnids[0]!r}, or its position in sorted order from 0."
+        hint=FROM_1
+        if text == str(len(wnids))
+        else f"A class is a name, such as {wnids[0]!r}, or its position in sorted order from 0."
         if wnids
         else "Add training images.",
     )
@@ -141,8 +148,6 @@ def label_of(text: str, wnids: list[str], path: Place) -> int:
 
 def _read_classes(path: Place, names: set[str]) -> dict[str, str]:
     """Return the class in each row, by the name in it."""
-    if path.stat().st_size > MAX_BYTES:
-        raise SourceError(f"{path}: over {MAX_BYTES >> 20} MB, no file of labels.")
     rows = _read_rows(path)
     if not rows:
         raise SourceError(f"{path}: no rows of a name and a class.")
@@ -158,6 +163,7 @@ def _read_classes(path: Place, names: set[str]) -> dict[str, str]:
     header = [] if base_name(rows[0][column]) in names else [cell.lower() for cell in rows.pop(0)]
     known = [name for name in CLASS_COLUMNS if name in header]
     classes = header.index(known[0]) if known else (1 if column == 0 else 0)
+    has_boxes = known[:1] == ["predictionstring"]  # after the class
     class_of: dict[str, str] = {}
     for row in rows:
         if len(row) <= max(column, classes):
@@ -165,6 +171,7 @@ def _read_classes(path: Place, names: set[str]) -> dict[str, str]:
                 f"{path}: a row without a class: {on_one_line(','.join(row)[:80])!a}."
             )
         cell, text = row[column], row[classes]
+        text = text.partition(" ")[0] if has_boxes else text
         name = cell if cell in names else base_name(cell)
         if class_of.setdefault(name, text) != text:
             raise SourceError(f"{path} has two classes for {on_one_line(name)}.")
@@ -172,7 +179,7 @@ def _read_classes(path: Place, names: set[str]) -> dict[str, str]:
 
 
 def _read_rows(path: Place) -> list[list[str]]:
-    text = path.read_bytes().decode("utf-8-sig", "replace")
+    text = _read_text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = next((mark for mark in "\t;," if mark in first), None)
     if delimiter is None:  # a name may contain blanks
