@@ -22,6 +22,11 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def distinct(names: Iterable[str]) -> list[str]:
+    """Return names in one of their Unicode forms each."""
+    return list({composed(name): name for name in sorted(names, reverse=True)}.values())
+
+
 def normal_name(text: str) -> str:
     """Return a name as names of classes are compared: without case, underscores, Unicode form."""
     return " ".join(composed(text).casefold().replace("_", " ").split())
@@ -31,6 +36,53 @@ def in_class_order(names: Iterable[str]) -> list[str]:
     """Return names of classes in label order: numbers by number, anything else as text."""
     names = sorted(names)
     return sorted(names, key=int) if are_numbers(names) else names
+
+
+def order_in_words(names: list[str]) -> str:
+    """Return what may surprise of names in label order; "" if nothing does."""
+    as_text, by_number = sorted(names), sorted(names, key=_by_number)
+    if as_text == by_number:
+        return ""
+    label = next(n for n, name in enumerate(as_text) if name != by_number[n])
+    if names == as_text:
+        return (
+            f"warning: classes are in the order of texts: label {label} is {names[label]}, and "
+            f"{by_number[label]} comes after it"
+        )
+    return (
+        f"classes are in the order of their numbers: label {label} is {names[label]}, not "
+        f"{as_text[label]} as in the order of texts"
+    )
+
+
+def _by_number(name: str) -> tuple[str, int, str]:
+    """Return the order of names that are alike but for a number at their end."""
+    match = re.fullmatch(r"(.*?)([0-9]{1,18})", name)
+    return (match[1], int(match[2]), name) if match else (name, -1, name)
+
+
+def label_of(text: str, wnids: list[str], origin: object) -> int:
+    """Return the label of a text that is a class's name, or its position.
+
+    Raises:
+        SourceError: if there is no such class; `origin` is the file that has the text.
+    """
+    for name in (text, text.partition(" ")[0]):  # boxes follow in Kaggle's file
+        if name in wnids:
+            return wnids.index(name)
+    same = [label for label, wnid in enumerate(wnids) if composed(wnid) == composed(text)]
+    if same or (are_numbers([text]) and int(text) < len(wnids)):
+        return same[0] if same else int(text)
+    twin = twin_of(text, wnids)
+    raise SourceError(
+        f"{origin}: class {shown(text[:80])} is none of the {len(wnids)} training classes"
+        f"{f'; there is {shown(twin)}' if twin else ''}.",
+        hint=FROM_1
+        if text == str(len(wnids))
+        else f"A class is a name, such as {wnids[0]!r}, or its position in sorted order from 0."
+        if wnids
+        else "Add training images.",
+    )
 
 
 def are_numbers(names: Iterable[str]) -> bool:
@@ -45,13 +97,15 @@ def shown(name: str) -> str:
 
 
 def twin_of(name: str, names: Iterable[str]) -> str | None:
-    """Return the name that looks like another one: by case, blanks or compatible characters."""
+    """Return the name that looks like another one, or is the same number."""
     key = _look(name)
     return next((other for other in names if _look(other) == key), None)
 
 
 def _look(name: str) -> str:
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    if are_numbers([text]):
+        return str(int(text))
     return "".join(c for c in text if c.isalnum()) or name
 
 
@@ -101,13 +155,13 @@ class ClassList:
             if len(labels) > 1 or label >= len(self.names):
                 what = f"has the name of {len(labels)}" if len(labels) > 1 else "is none"
                 raise SourceError(
-                    f"{self.origin}: class folder {shown(folder)} {what} of its "
+                    f"{self.origin}: class {shown(folder)} {what} of its "
                     f"{len(self.names)} classes.",
                     hint="A line is the name of a class; numbered folders are its position from 0.",
                 )
             if by_label.setdefault(label, folder) != folder:
                 raise SourceError(
-                    f"{self.origin}: {shown(by_label[label])} and {shown(folder)} are folders of "
+                    f"{self.origin}: {shown(by_label[label])} and {shown(folder)} are names of "
                     f"one class, {self.names[label]!r}."
                 )
         return [

@@ -17,6 +17,7 @@ from alexnet_cli.data.sources import (
     webdataset,
 )
 from alexnet_cli.data.sources.ilsvrc2012 import check_labels, check_md5, warn_of_counts
+from alexnet_cli.data.sources.samples import FILE
 from alexnet_cli.data.sources.source import Layout, Source, SourceOptions
 from alexnet_cli.errors import Hint, SourceError, UsageError, hint
 from alexnet_cli.io.disk import fault_in_words, is_ours
@@ -92,6 +93,10 @@ def _advice(folder: Path) -> str | Hint:
         if copy := re.fullmatch(r"(.+?)( - Copy| copy| ?\(\d+\))(\.[a-z.]+)", name, re.IGNORECASE):
             return f"{name} is named like a browser's copy; rename it: {copy[1]}{copy[3]}"
         if name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")):
+            if FILE.fullmatch(name.lower().removesuffix(".gz")):
+                return (
+                    f"If it holds samples, unpack it (gunzip {name}); else name it: {folder / name}"
+                )
             return f"Name the archive: {folder / name}"
         if name.lower().endswith(".parquet"):
             return (

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
-from alexnet_cli.data.sources.class_list import ClassList, are_numbers, in_class_order
+from alexnet_cli.data.sources.class_list import ClassList, are_numbers
 from alexnet_cli.data.sources.folders import IMAGE_SUFFIXES, is_clutter
-from alexnet_cli.data.sources.label_files import label_of
 from alexnet_cli.data.sources.labels import (
     SPLIT_PATTERN,
     SPLITS,
@@ -37,7 +36,6 @@ from alexnet_cli.data.sources.source import (
 )
 from alexnet_cli.data.sources.staging import StagedFile, write_rows
 from alexnet_cli.errors import MachineError, SourceError, brief, on_one_line, some_names
-from alexnet_cli.types import ImageClass
 
 # train-00000-of-00294.parquet, validation-00003-of-00014-1a2b3c.parquet, food-test.parquet
 FILE = re.compile(
@@ -116,16 +114,13 @@ def read_parquet(
     if listed is None and (names := class_names(first.table.schema_arrow, first.columns.label)):
         listed = ClassList(tuple(names), first.file.path.name)
     labels = LabeledClasses(listed)
-    number_of = _numbers_of_texts(tables, listed) if first.columns.has_text_labels else None
     opened = {table.file.path: table for table in tables}
 
     def list_rows(split: str, path: Path, ignored: dict[str, int]) -> list[SourceImage]:
-        return _list_rows(opened[path], labels, number_of, ignored)
+        return _list_rows(opened[path], labels, ignored)
 
     layout = f"parquet files ({first.file.path.name}, ...)"
     source = list_labeled(layout, [(t.file.split, t.file.path) for t in tables], list_rows, labels)
-    if number_of is not None:
-        source = replace(source, classes=_classes_of_texts(number_of, listed))
     staged = tuple(
         StagedFile(
             table.staged,
@@ -316,35 +311,9 @@ def _labels_of(table: _Table) -> Iterator[Any]:
         yield from batch.column(0).to_pylist()
 
 
-def _numbers_of_texts(tables: list[_Table], listed: ClassList | None) -> dict[str, int]:
-    """Return the label of every text that is a label, of training images first."""
-    texts: dict[str, set[str]] = {}
-    for table in tables:
-        found = {label for label in _labels_of(table) if label}
-        texts.setdefault(table.file.split, set()).update(found)
-    known = texts.get("train") or set().union(*texts.values())
-    wnids = listed.folders(set().union(*texts.values())) if listed else in_class_order(known)
-    path = tables[0].file.path
-    return {
-        **{wnid: label for label, wnid in enumerate(wnids)},
-        **{text: label_of(text, wnids, path) for text in set().union(*texts.values())},
-    }
-
-
-def _classes_of_texts(
-    number_of: dict[str, int], listed: ClassList | None
-) -> tuple[ImageClass, ...]:
-    wnids: dict[int, str] = {}
-    for text, label in number_of.items():
-        wnids.setdefault(label, text)
-    folders = [wnids[label] for label in sorted(wnids)]
-    return listed.named(folders) if listed else tuple(ImageClass(w, w) for w in folders)
-
-
 def _list_rows(
     table: _Table,
     labels: LabeledClasses,
-    number_of: dict[str, int] | None,
     ignored: dict[str, int],
 ) -> list[SourceImage]:
     """List the rows of one file with their labels, without reading an image."""
@@ -361,8 +330,7 @@ def _list_rows(
         where = f"{path}: row {row} ({on_one_line(name[:60])})"
         if label is None or label == "":
             raise SourceError(f"{where}: no label.")
-        number = label if number_of is None else number_of[label]
-        labels.add(split, number, wnid, where, [("its name", wnid or "")])
+        number = labels.add(split, label, wnid, where, [("its name", wnid or "")])
         name = name or f"{path.stem}_{row:06d}"
         found.append(SourceImage(name, table.staged, row, size, number, parent, "row"))
     return found

@@ -82,11 +82,17 @@ def _list_samples(
                 count_ignored(ignored, NO_TEST_LABEL)
                 continue
             if notes.label is None:
-                raise SourceError(f"{where}: {NO_LABEL}", hint=ADD_LABEL)
-            labels.add(split, notes.label, notes.wnid, where, notes.said)
+                is_alone = "/" in sample.key and not sample.notes
+                raise SourceError(
+                    f"{where}: {NO_LABEL}",
+                    hint=f"If its folders are the classes, name the tar itself: {path}"
+                    if is_alone
+                    else ADD_LABEL,
+                )
+            label = labels.add(split, notes.label, notes.wnid, where, notes.said)
             offset = image.offset_data
             parent = f"{path.name}/"
-            images.append(SourceImage(notes.name, path, offset, image.size, notes.label, parent))
+            images.append(SourceImage(notes.name, path, offset, image.size, label, parent))
     return images
 
 
