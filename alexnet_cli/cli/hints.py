@@ -36,6 +36,11 @@ HINTS: dict[str, str] = {
     "begin_from_last": "To begin with its layers: another --run with --init-from {last}",
     "begin_instead": "To begin a new run: the same command without --resume.",
     "check_recipe": "Find out whether this recipe can learn: alexnet check {recipe} --data {data}",
+    "class_names": "Say what they are called, one line per class: --class-names FILE",
+    "known_classes": (
+        "Leave such classes out of the dataset, or say what they are called: --class-names FILE"
+    ),
+    "one_device": "Leave out --gpus, --columns and --precision, or name the checkpoint.",
     "figure_name": "Name it with one of them: -o FILE.png",
     "exported_views": "Leave out --views, or type --views {views}",
     "free_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",
@@ -58,6 +63,9 @@ HINTS: dict[str, str] = {
     "resume_or_rename": "To train: add --resume to continue it, or name another --run.",
     "resume_own_recipe": (
         "To continue it: --resume without --recipe and --set. Another recipe: another --run."
+    ),
+    "resume_own_start": (
+        "To continue it: leave out --init-from. To begin with its layers: another --run."
     ),
     "retry_on_cpu": "Run the same command again. If the GPU fails again: --device cpu",
     "run_in_use": "Wait for it, or name another --run.",

@@ -96,6 +96,20 @@ AllowPipe = Annotated[
     bool,
     typer.Option("--allow-pipe", help="With --stream: allow pipe:COMMAND, which runs in a shell."),
 ]
+ModelPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="Checkpoint, run folder (its best checkpoint) or ONNX file; or torchvision or bvlc.",
+    ),
+]
+ClassNames = Annotated[
+    Path | None,
+    typer.Option(
+        help="File that says what the classes of DATASET are called: its first line names folder "
+        "or label 0."
+    ),
+]
 CheckpointPath = Annotated[
     Path,
     typer.Argument(

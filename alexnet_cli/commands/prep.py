@@ -59,7 +59,11 @@ def prep(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of worker processes; by default one per CPU core."),
+        typer.Option(
+            min=1,
+            help="Number of worker processes; by default one per CPU core, fewer where a "
+            "container's memory limit asks for it.",
+        ),
     ] = None,
     scheduler: Annotated[
         str | None,

@@ -35,9 +35,17 @@ from alexnet_cli.distributed.rendezvous import (
 )
 from alexnet_cli.distributed.replicas import AGAIN, in_group, translate_losses
 from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME
-from alexnet_cli.errors import AlexNetError, JobError, LostReplicaError, Stopped, machine_error
+from alexnet_cli.errors import (
+    AlexNetError,
+    JobError,
+    LostReplicaError,
+    Stopped,
+    hint,
+    machine_error,
+)
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.io.signals import CAN_PASS_ON, SAVE_AND_STOP, StopSignal, catch_signals
+from alexnet_cli.io.starting import starting
 
 JOIN_LIMIT = timedelta(minutes=DEFAULT_RUNTIME.join_minutes)
 LOOPBACKS = {"linux": "lo", "darwin": "lo0"}
@@ -124,13 +132,14 @@ def run_replicas(target: Callable[[], Any], count: int, progress: Progress = SIL
         catch_signals(SAVE_AND_STOP, again=end_all) as stop_signal,
     ):
         call = partial(_meet_and_call, target, JOIN_LIMIT, progress)
-        context = torch.multiprocessing.start_processes(
-            _replica,
-            args=(count, str(Path(folder, "store")), call, [writer for _, writer in pipes]),
-            nprocs=count,
-            join=False,
-            start_method="spawn",
-        )
+        with starting("a replica", hint=hint("free_memory")):
+            context = torch.multiprocessing.start_processes(
+                _replica,
+                args=(count, str(Path(folder, "store")), call, [writer for _, writer in pipes]),
+                nprocs=count,
+                join=False,
+                start_method="spawn",
+            )
         started.extend(context.processes)
         for _, writer in pipes:
             writer.close()

@@ -14,13 +14,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from alexnet_cli.distributed.rendezvous import Place, join, read_place
+from alexnet_cli.distributed.rendezvous import STORE_FILE, Place, join, read_place
 from alexnet_cli.errors import LostReplicaError
-from alexnet_cli.io.cores import num_cores
+from alexnet_cli.io.cores import num_workers
 from alexnet_cli.io.progress import SILENT, Progress
 
 TIMEOUT = timedelta(minutes=10)  # for a replica that hangs; one that died is noticed at once
 DATA_TIMEOUT = timedelta(days=1)  # for the slowest replica to fetch or measure its data
+READER_BYTES = 1 << 27  # of a process that reads images
 AGAIN = "Run the same command again."
 LOST = ("connection", "peer", "gloo", "nccl", "socket", "broken pipe", "timed out", "store")
 
@@ -73,7 +74,14 @@ def num_local() -> int:
 
 def num_reading_threads() -> int:
     """Return the number of threads or processes of one replica that read images."""
-    return max(1, num_cores() // num_local())
+    count, _ = num_workers(READER_BYTES)
+    return count if _has_own_cores() else max(1, count // num_local())
+
+
+def _has_own_cores() -> bool:
+    """Return whether Slurm gave this process cores of its own, not those of all on the machine."""
+    shared = ("TORCHELASTIC_RUN_ID", STORE_FILE)  # torchrun and the launcher pass on their own
+    return "SLURM_CPUS_PER_TASK" in os.environ and not any(name in os.environ for name in shared)
 
 
 def was_restarted() -> bool:

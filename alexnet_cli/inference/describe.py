@@ -85,11 +85,15 @@ def info(
 
 
 def published_results(checkpoint: Path) -> list[dict]:
-    """Return what was published of imported weights, errors as fractions; none of trained ones.
+    """Return what was published of imported weights, errors as fractions.
+
+    Nothing was published of weights trained here; ONNX files do not say where theirs are from.
 
     Raises:
         CheckpointError: if the file is not a checkpoint.
     """
+    if checkpoint.suffix == ".onnx":
+        return []
     header = read_header(checkpoint)
     if "file" not in header["init_from"] or len(header["classes"]) != PAPER_CLASSES:
         return []

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 
 from alexnet_cli.errors import CheckpointError, DeviceError, MachineError, brief, hint, on_one_line
+from alexnet_cli.io.cores import limited_cores
 from alexnet_cli.onnx.model_file import ModelInfo, read_model_info
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -74,8 +75,10 @@ def open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
         CheckpointError: if onnxruntime cannot open it.
         DeviceError: if CUDA was asked for and cannot run here.
     """
-    providers = [CUDA, CPU] if device == "cuda" or (device == "auto" and _has_cuda()) else [CPU]
-    if CUDA in providers:
+    wants_cuda = device == "cuda" or (device == "auto" and _has_cuda())
+    # Without this, the CUDA provider computes in TensorFloat-32 where the GPU can.
+    providers = [(CUDA, {"use_tf32": "0"}), CPU] if wants_cuda else [CPU]
+    if wants_cuda:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints which libraries are missing
             onnxruntime.preload_dlls()
     onnxruntime.set_default_logger_severity(4)  # our own message says what failed
@@ -86,6 +89,8 @@ def open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
     # A thread that waits sleeps after 0.3 ms, so that predictions keep their share of a machine
     # that other programs use; sleeping at once costs up to a fifth of the speed alone.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "300")
+    if count := limited_cores(knows_affinity=False):
+        options.intra_op_num_threads = count
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints some errors, and tries again
             session = onnxruntime.InferenceSession(path, options, providers=providers)

@@ -22,6 +22,7 @@ from alexnet_cli.errors import MachineError, hint
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, remove_partial
 from alexnet_cli.io.process import start_method
 from alexnet_cli.io.signals import StopSignal, blocked
+from alexnet_cli.io.starting import starting
 from alexnet_cli.prep.folder import SHARDS_KEPT
 
 POLL_SECONDS = 0.2
@@ -113,19 +114,13 @@ def _starting() -> Iterator[None]:
     """Start processes that ignore a closed terminal, as the parent ends them.
 
     Raises:
-        MachineError: if a limit of processes or threads prevents it.
+        MachineError: if one is killed, or a limit of processes or threads prevents it.
     """
-    try:
-        with blocked("SIGHUP"):
-            yield
-    except BrokenProcessPool:
-        raise
-    except (RuntimeError, EOFError, ConnectionError, BlockingIOError) as error:
-        raise MachineError(
-            "a prep worker cannot be started: too many processes or threads (ulimit -u).",
-            kept=SHARDS_KEPT,
-            hint=hint("fewer_workers"),
-        ) from error
+    with (
+        blocked("SIGHUP"),
+        starting("a prep worker", kept=SHARDS_KEPT, hint=hint("fewer_workers")),
+    ):
+        yield
 
 
 def _end(workers: list[BaseProcess]) -> None:

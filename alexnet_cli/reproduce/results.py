@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from alexnet_cli.inference.statistics import wilson_interval
 from alexnet_cli.io.atomic import write_bytes
 from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES
 from alexnet_cli.recipes.paper_tables import (
@@ -23,6 +24,7 @@ from alexnet_cli.reproduce.jobs import Job, Shortcuts, TableDataset, trainings
 from alexnet_cli.reproduce.plan import PlannedRow
 
 Errors = tuple[float | None, float | None]
+INTERVALS = "95 % intervals"
 NO_RATIO = "no ratio: fewer than two networks reached the goal"
 
 
@@ -59,6 +61,7 @@ def _row_result(planned: PlannedRow, found: dict[str, dict]) -> dict:
         "paper_gain": _fractions(row.paper_gain),
         "missing": list(planned.missing),
         "ours": None,
+        "intervals": None,
     }
     if planned.job is None or dataset is None:
         return about
@@ -66,8 +69,10 @@ def _row_result(planned: PlannedRow, found: dict[str, dict]) -> dict:
     errors = answer["center"] if row.views == 1 else answer
     epochs = [found[train.name]["epochs"] for train in trains]
     views = "center view" if row.views == 1 else "ten views"
+    ours = [errors["top1_error"], errors["top5_error"]]
     return about | {
-        "ours": [errors["top1_error"], errors["top5_error"]],
+        "ours": ours,
+        "intervals": [[*wilson_interval(error, answer["images"])] for error in ours],
         "data": dataset.name,
         "dataset": dataset.path,
         "classes": dataset.classes,
@@ -214,7 +219,10 @@ def _explain(result: dict) -> str:
         return (
             f"Training error over each epoch's updates; {result['images']:,} images, as they are."
         )
-    return 'Top-1 / top-5 error in percent. "Worse by" is against the row named beside it.'
+    return (
+        'Top-1 / top-5 error in percent. "Worse by" is against the row named beside it. The '
+        "intervals are Wilson's: what other images would change, not other seeds."
+    )
 
 
 def describe_ratio(result: dict) -> str:
@@ -229,7 +237,7 @@ def table_cells(result: dict) -> list[list[str]]:
         return [["network", "learning rate", "epochs", "to the goal", "last training error"]] + [
             _run_cells(run) for run in result["runs"]
         ]
-    header = ["row", "paper", "2012 log", "ours", "worse by: paper", "ours"]
+    header = ["row", "paper", "2012 log", "ours", INTERVALS, "worse by: paper", "ours"]
     return [[*header, "epochs", "images", "protocol"], *map(_row_cells, result["rows"])]
 
 
@@ -243,6 +251,7 @@ def _run_cells(run: dict) -> list[str]:
 def _row_cells(row: dict) -> list[str]:
     worse = f"{percent(row['gain'], sign=True)} ({row['baseline']})" if row["gain"] else ""
     cells = [row["name"], percent(row["paper"]), percent(row["log"]), percent(row["ours"])]
+    cells += [interval_text(row["intervals"])]
     cells += [percent(row["paper_gain"], sign=True), worse]
     if not row["ours"]:
         return [*cells, "", "", f"not run: no {', '.join(row['missing'])}"]
@@ -250,6 +259,11 @@ def _row_cells(row: dict) -> list[str]:
     epochs = ", ".join(f"{done} of {own}" for done, own in pairs)
     measured = f"{row['protocol']} of {row['data']}, {row['images']:,} images"
     return [*cells, epochs, f"{sum(row['images_trained_on']):,}", measured]
+
+
+def interval_text(intervals: list | None) -> str:
+    """Return the intervals of (top-1, top-5) errors, fractions, as percent; nothing for None."""
+    return " / ".join(f"{100 * low:.1f}-{100 * high:.1f}" for low, high in intervals or ())
 
 
 def percent(errors: list | None, *, sign: bool = False) -> str:

@@ -11,7 +11,7 @@ from helpers import refused
 from torch import nn
 from torchvision.transforms import functional as transforms
 
-from alexnet_cli.data.transforms import views_of
+from alexnet_cli.data.views import views_of
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.errors import CheckpointError, InputError, UsageError
 from alexnet_cli.inference.classifier import build_classifier

@@ -26,12 +26,14 @@ import numpy as np
 from alexnet_cli.data.batches.buffers import Buffers
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.data.shards.images import RawImages, ShardImages
-from alexnet_cli.errors import AlexNetError, MachineError
-from alexnet_cli.io.cores import num_cores
+from alexnet_cli.errors import AlexNetError, MachineError, hint
+from alexnet_cli.io.cores import memory_limit, num_cores
 from alexnet_cli.io.signals import SAVE_AND_STOP, known_signals
+from alexnet_cli.io.starting import starting
 from alexnet_cli.types import Batch
 
 BATCHES_AHEAD = 3  # read while one is used
+SHARE_AHEAD = 1 / 8  # of a container's memory, for batches read ahead
 CHUNK = 16  # images that a thread or process reads at a time
 MAX_PROCESSES = 64  # their results for all batches in progress must fit into one pipe
 PIPE_BYTES = 1 << 20
@@ -182,8 +184,9 @@ class ProcessReader:
             for number in range(min(num_processes, MAX_PROCESSES))
         ]
         try:
-            for process in self._processes:
-                process.start()
+            with starting("a process that reads images", hint=hint("less_memory")):
+                for process in self._processes:
+                    process.start()
         except BaseException:
             self.__exit__()
             raise
@@ -247,7 +250,10 @@ class ProcessReader:
         codes = [process.exitcode for process in self._processes if process.exitcode is not None]
         code = codes[0] if codes else 0
         how = f"of signal {-code}" if code < 0 else f"with code {code}"
-        return MachineError(f"a process that reads images died {how} (killed, or out of memory).")
+        return MachineError(
+            f"a process that reads images died {how} (killed, or out of memory).",
+            hint=hint("free_memory"),
+        )
 
 
 class _Shared:
@@ -315,13 +321,25 @@ Reading = ThreadReading | ProcessReading
 Reader = ThreadReader | ProcessReader
 
 
+def num_ahead(batch_bytes: int, limit: int | None) -> int:
+    """Return how many batches to read ahead: fewer where a container has little memory.
+
+    Args:
+        limit: bytes that the container may use.
+    """
+    if limit is None:
+        return BATCHES_AHEAD
+    return max(1, min(BATCHES_AHEAD, int(limit * SHARE_AHEAD) // max(1, batch_bytes)))
+
+
 def complete_in_order(started: Iterator[tuple[Batch, Reading]]) -> Iterator[Batch]:
     """Yield batches once they are read, while the next ones are being read."""
     pending: deque[tuple[Batch, Reading]] = deque()
+    limit = memory_limit()
     try:
         for pair in started:
             pending.append(pair)
-            if len(pending) > BATCHES_AHEAD:
+            if len(pending) > num_ahead(pair[1].images.nbytes, limit):
                 yield _completed(*pending.popleft())
         while pending:
             yield _completed(*pending.popleft())

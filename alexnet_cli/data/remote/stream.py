@@ -40,7 +40,7 @@ from alexnet_cli.data.sources.class_list import FROM_1, ClassList, names_beside,
 from alexnet_cli.data.sources.labels import LabeledClasses
 from alexnet_cli.data.sources.samples import IMAGES
 from alexnet_cli.errors import DatasetError, ImageError
-from alexnet_cli.io.cores import num_cores
+from alexnet_cli.io.cores import num_workers
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.types import (
     USUAL_RULES,
@@ -55,6 +55,7 @@ BUFFER_SAMPLES = 8192
 BUFFER_BYTES = 1 << 27
 PENDING_BYTES = 1 << 25  # encoded images that wait to be decoded
 SAMPLES_AHEAD = 4  # samples that the reading thread reads ahead
+DECODER_BYTES = 1 << 26  # of a thread: an image of LARGE_PIXELS in several forms
 LARGE_PIXELS = 1 << 22
 MIN_SIDE = 8
 Placed = tuple[int, RawSample]  # a sample with its position in its split
@@ -227,7 +228,7 @@ class StreamSplit:
                     yield self._start_batch(samples, num, share.rows(num), buffers, pool)
             deque(samples, maxlen=0)  # reads to the end of the last tar, where it is checked
 
-        with _DecodingPool(num_threads or num_cores()) as pool, closing(samples):
+        with _DecodingPool(num_threads or num_workers(DECODER_BYTES)[0]) as pool, closing(samples):
             yield from complete_in_order(started())
 
     def _start_batch(
