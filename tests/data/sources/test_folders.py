@@ -627,3 +627,14 @@ def test_list_names_the_classes_of_a_file_of_labels(tmp_path):
     source = read(tmp_path / "images", labels=tmp_path / "own.csv", classes=names)
     assert [entry.name for entry in source.classes] == ["ant", "bee"]
     assert {i.name: i.label for i in source.images["train"]} == {"a.jpg": 1, "b.jpg": 0}
+
+
+def test_image_whose_name_contradicts_the_list_is_named(tmp_path):
+    a, b = "n00000001", "n00000002"
+    touch(tmp_path, f"train/0/{a}_1.JPEG", f"train/1/{b}_1.JPEG", f"val/0/{b}_9.JPEG")
+    listed = ClassList((f"{a} ant", f"{b} bee"), "list.txt")
+    options = SourceOptions(tmp_path / "staging", classes=listed)
+    with refused(SourceError, f"val/0/{b}_9.JPEG: its name says '{b}', but its label is 0"):
+        read_source(tmp_path, options)
+    (tmp_path / f"val/0/{b}_9.JPEG").rename(tmp_path / f"val/0/{a}_9.JPEG")
+    assert [entry.wnid for entry in read_source(tmp_path, options).classes] == [a, b]
