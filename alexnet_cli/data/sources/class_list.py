@@ -12,7 +12,8 @@ from alexnet_cli.types import ImageClass
 
 NAMES_FILES = ("classes.txt", "classes.json")
 WNID = r"n\d{8}"
-WNID_AND_WORDS = re.compile(rf"({WNID})\s*(.*)")  # n01440764 tench, Tinca tinca
+WNID_AND_WORDS = re.compile(rf"({WNID})[\s,;:]*(.*)")  # n01440764 tench, Tinca tinca
+NUMBERED = re.compile(r"([0-9]{1,9})[\s,;:]+(\S.*)")  # 0 tench, or 1 001.Black_footed_Albatross
 MAX_FILE_BYTES = 1 << 26
 FROM_1 = "Labels count from 0, and these seem to count from 1: subtract 1 from each."
 
@@ -223,8 +224,8 @@ def names_beside(folder: Path) -> ClassList | None:
 def read_class_list(path: Path) -> ClassList:
     """Read the name of each class, one per line or as JSON in any of the usual forms.
 
-    Those are a list, or an object: `{"0": ["n01440764", "tench"]}`, `{"0": "tench"}` or
-    `{"tench": 0}`.
+    Lines may begin with the numbers of the classes, from 0 or 1. The forms of JSON are a list, or
+    an object: `{"0": ["n01440764", "tench"]}`, `{"0": "tench"}` or `{"tench": 0}`.
 
     Raises:
         SourceError: if it cannot be read, has no names, or one wnid twice.
@@ -233,19 +234,29 @@ def read_class_list(path: Path) -> ClassList:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise SourceError(f"{path}: over {MAX_FILE_BYTES >> 20} MB, no list of classes.")
         text = path.read_text(encoding="utf-8-sig")
-        names = _names_in(json.loads(text)) if path.suffix == ".json" else text.splitlines()
+        names = _names_in(json.loads(text)) if path.suffix == ".json" else _names_of_lines(text)
     except (OSError, ValueError, RecursionError) as error:
         why = on_one_line(getattr(error, "strerror", None) or str(error))
         raise SourceError(f"{path}: not readable ({why}).") from error
-    while names and not names[-1].strip():
-        names.pop()
     if not names:
         raise SourceError(
             f"{path}: not a list of class names in label order.",
             hint="Write one name per line; the first is that of label 0.",
         )
+    if "" in names:
+        raise SourceError(f"{path}: the name of label {names.index('')} is empty.")
     _check_different(path, [split_wnid(name)[0] for name in names])
-    return ClassList(tuple(name.strip() for name in names), str(path))
+    return ClassList(tuple(names), str(path))
+
+
+def _names_of_lines(text: str) -> list[str]:
+    names = [line.strip() for line in text.rstrip().splitlines()]
+    numbered = [match for name in names if (match := NUMBERED.fullmatch(name))]
+    by_number = {int(match[1]): match[2] for match in numbered}
+    numbers = sorted(by_number)
+    if names and numbers in ([*range(len(names))], [*range(1, len(names) + 1)]):
+        return [by_number[number] for number in numbers]
+    return names
 
 
 def _names_in(content: object) -> list[str]:
@@ -255,8 +266,9 @@ def _names_in(content: object) -> list[str]:
             content = {str(label): name for name, label in content.items()}
         by_number = [content.get(str(label)) for label in range(len(content))]
         content = [" ".join(map(str, n)) if isinstance(n, list) else n for n in by_number]
-    is_list = isinstance(content, list) and all(isinstance(name, str) for name in content)
-    return [*content] if is_list else []  # type: ignore[misc]
+    if isinstance(content, list) and all(isinstance(name, str) for name in content):
+        return [name.strip() for name in content]
+    return []
 
 
 def _check_different(path: Path, wnids: Iterable[str]) -> None:

@@ -28,6 +28,9 @@ def listed(*names: str) -> ClassList:
     ("file", "content"),
     [
         ("c.txt", f"{A} tench\n{B} cock\n\n"),
+        ("c.txt", f"{A},tench\n{B}: cock"),
+        ("c.txt", f"0 {A} tench\n1 {B} cock"),
+        ("c.txt", f"2 {B} cock\n1 {A} tench"),
         ("c.txt", f"\ufeff{A} tench\r\n{B} cock"),
         ("c.json", json.dumps([f"{A} tench", f"{B} cock"])),
         ("c.json", json.dumps({"1": [B, "cock"], "0": [A, "tench"]})),
@@ -38,13 +41,20 @@ def listed(*names: str) -> ClassList:
 def test_names_are_read_in_label_order_in_every_format(tmp_path, file, content):
     path = tmp_path / file
     path.write_text(content)
-    assert read_class_list(path).names == (f"{A} tench", f"{B} cock")
+    assert read_class_list(path).classes() == (ImageClass(A, "tench"), ImageClass(B, "cock"))
+
+
+@pytest.mark.parametrize("lines", [["0 ants", "2 bees"], ["1 ant", "bee"], ["7 ants", "9 bees"]])
+def test_numbers_that_are_part_of_the_names_stay(tmp_path, lines):
+    (tmp_path / "c.txt").write_text("\n".join(lines))
+    assert list(read_class_list(tmp_path / "c.txt").names) == lines
 
 
 @pytest.mark.parametrize(
     ("file", "content", "pattern"),
     [
         ("c.txt", b"", "not a list of class names"),
+        ("c.txt", b"ant\n\nbee\n", "the name of label 1 is empty"),
         ("c.txt", b"\xff\xfe\xff", "not readable"),
         ("c.txt", f"{A} tench\n{B}\n{A} cock\n".encode(), f"{A} is the name of labels 0 and 2"),
         ("c.json", b'{"0": "tench", "2": "cock"}', "not a list of class names"),
