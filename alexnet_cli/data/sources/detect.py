@@ -53,6 +53,8 @@ def read_source(source: Path, options: SourceOptions, progress: Progress = SILEN
         _check_source(source, options.layout)
         if options.check_md5:
             _check_md5(source, options.layout, progress)
+        if (archive := packed.archive_of(source)) and not packed.is_read_in_place(archive):
+            progress.say(f"{archive} is packed, so it is read to its end to list its images")
         layout, found = _recognize(source, options)
         for name, problem in UNUSABLE.items():
             if getattr(options, name) and name not in layout.options:
