@@ -47,6 +47,7 @@ HINTS: dict[str, str] = {
         "Leave such classes out of the dataset, or say what they are called: --class-names FILE"
     ),
     "one_device": "Leave out --gpus, --columns and --precision, or name the checkpoint.",
+    "report_name": "Name it so: -o report.html",
     "figure_name": "Name it with one of them: -o FILE.png",
     "exported_views": "Leave out --views, or type --views {views}",
     "free_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",
@@ -56,7 +57,8 @@ HINTS: dict[str, str] = {
     "make_predictions": "Make one: alexnet eval CKPT DATASET --predictions {path}",
     "name_classes": "Say what the labels mean: --classes FILE",
     "name_dataset": "Name it: --data DATASET",
-    "name_init_from": "Name its checkpoint: --init-from CKPT",
+    "finetune_recipe": "To train that network further: --recipe finetune",
+    "name_init_from": "Name its checkpoint: --init-from CKPT, or torchvision",
     "name_model": (
         "Fetch a trained one: --model torchvision. Or name yours: --model CKPT or FILE.onnx"
     ),
