@@ -117,7 +117,7 @@ def test_resume_with_another_recipe_is_refused(fails, dataset, runs, unharmed):
     message = fails(3, "train", dataset, *arguments).message
     assert "began with another recipe: " in message
     assert "crop_size 99, not 224; conv1.filters 8, not 96; " in message
-    assert "; ...\n" in message
+    assert " more.\n" in message
     check()
 
 
@@ -330,7 +330,7 @@ def test_full_memory_of_the_device_is_exit_4_with_a_smaller_batch(
         ("fc6.dropout=0", "fc6.dropout 0.5, not 0.0."),
         ("conv2.filters=32", "conv2.filters 16, not 32."),
         ("reads_both=fc8", "reads_both ('conv3', 'fc6', 'fc7', 'fc8'), not ('fc8',)."),
-        ("width=4", "; ...\n"),
+        ("width=4", " more.\n"),
     ],
 )
 def test_resume_with_anything_else_than_more_epochs_is_refused(
