@@ -29,9 +29,35 @@ def complete_run(incomplete: str) -> list[str]:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def complete_device(incomplete: str) -> list[str]:
+    """Return the kinds of devices that begin so, for shell completion."""
+    return [kind for kind in ("auto", "cuda", "mps", "cpu") if kind.startswith(incomplete)]
+
+
+def _check_device(device: str) -> str:
+    from alexnet_cli.cli.hints import sentence
+    from alexnet_cli.distributed.runtime_config import kind_and_index
+    from alexnet_cli.errors import UsageError
+
+    try:
+        kind_and_index(device)
+    except UsageError as error:
+        text = f"{error.problem} {sentence(error.hint)}".strip()
+        raise typer.BadParameter(text, param_hint="--device") from error
+    return device
+
+
 Device = Annotated[
-    Literal["auto", "cuda", "cpu"],
-    typer.Option(help="Device to run on; auto uses a GPU if there is one."),
+    str,
+    typer.Option(
+        metavar="auto|cuda|cuda:N|mps|cpu",
+        callback=_check_device,
+        autocompletion=complete_device,
+        help="Device to run on: cuda is any NVIDIA GPU, cuda:1 the second one, mps the GPU of a "
+        "Mac. auto uses a GPU if there is one.",
+    ),
 ]
 Gpus = Annotated[
     int | None,
@@ -75,7 +101,9 @@ Classes = Annotated[
     ),
 ]
 Layout = Annotated[
-    Literal["archives", "kaggle", "parquet", "webdataset", "cifar", "synset-tars", "folders"]
+    Literal[
+        "archives", "kaggle", "parquet", "webdataset", "cifar", "synset-tars", "packed", "folders"
+    ]
     | None,
     typer.Option(help="Layout of SOURCE; by default it is recognized."),
 ]
@@ -158,6 +186,13 @@ InitFrom = Annotated[
     Path | None,
     typer.Option(help="Checkpoint whose layers initialize this run; or torchvision or bvlc."),
 ]
+Freeze = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LAYERS",
+        help="Layers of --init-from whose weights stay as they are: conv1-conv5, or conv1,conv2.",
+    ),
+]
 Replicated = Annotated[
     int | None,
     typer.Option(
@@ -222,14 +257,29 @@ AllowDataChange = Annotated[
 ]
 
 
-def wanted_recipe(name: str | None, settings: list[str], epochs: int | None) -> "Recipe":
-    """Return the named recipe with the changes of the command line."""
+def wanted_recipe(
+    name: str | None,
+    settings: list[str],
+    epochs: int | None,
+    network: "Recipe | None" = None,
+    freeze: str | None = None,
+) -> "Recipe":
+    """Return the named recipe with the changes of the command line.
+
+    Args:
+        network: the recipe whose network `finetune` trains.
+        freeze: layers that keep their weights: `conv1-conv5` or `conv1,conv2`.
+    """
     from dataclasses import replace
 
     from alexnet_cli.recipes.catalog import find_recipe
-    from alexnet_cli.recipes.overrides import with_settings
+    from alexnet_cli.recipes.overrides import layers_between, with_settings
+    from alexnet_cli.recipes.small import finetune_of
 
-    wanted = with_settings(find_recipe(name or "paper"), settings)
+    named = finetune_of(network) if network and name == "finetune" else find_recipe(name or "paper")
+    wanted = with_settings(named, settings)
+    if freeze:
+        wanted = replace(wanted, frozen=layers_between(wanted, freeze))
     return replace(wanted, epochs=epochs) if epochs else wanted
 
 

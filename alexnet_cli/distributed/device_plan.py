@@ -18,7 +18,11 @@ from alexnet_cli.distributed.replicas import (
     num_local,
     place_in_group,
 )
-from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, DEVICES, RuntimeConfig
+from alexnet_cli.distributed.runtime_config import (
+    DEFAULT_RUNTIME,
+    RuntimeConfig,
+    kind_and_index,
+)
 from alexnet_cli.errors import DeviceError, UsageError, hint
 from alexnet_cli.io.progress import SILENT, Progress
 
@@ -56,10 +60,11 @@ class DevicePlan:
     """How a run is distributed over the devices of this machine.
 
     Attributes:
-        kind: "cpu" or "cuda".
+        kind: "cpu", "cuda" or "mps".
         per_replica: devices of each replica, 1 or one for each column.
         num_replicas: of the run on this machine.
         join_limit: how long to wait for replicas that other programs start.
+        first: number of the first GPU.
     """
 
     kind: str
@@ -68,12 +73,13 @@ class DevicePlan:
     precision: str = "fp32"
     compiled: bool = False
     join_limit: timedelta = timedelta(minutes=DEFAULT_RUNTIME.join_minutes)
+    first: int = 0
 
     def devices(self, local_rank: int = 0) -> tuple[torch.device, ...]:
         """Return the devices of one replica."""
-        if self.kind == "cpu":
-            return (torch.device("cpu"),) * self.per_replica
-        first = local_rank * self.per_replica
+        if self.kind != "cuda":
+            return (torch.device(self.kind),) * self.per_replica
+        first = self.first + local_rank * self.per_replica
         return tuple(torch.device("cuda", first + i) for i in range(self.per_replica))
 
     @contextmanager
@@ -120,14 +126,15 @@ def plan_devices(
             hint=hint("whole_replicas", gpus=wanted),
         )
     shown = progress if place_in_group().is_main else SILENT
-    kind = _find_devices(config, wanted, shown)[0].type
+    first = _find_devices(config, wanted, shown)[0]
     return DevicePlan(
-        kind,
+        first.type,
         per_replica,
         wanted // per_replica,
         config.precision,
         config.compiled,
         timedelta(minutes=config.join_minutes),
+        first.index or 0,
     )
 
 
@@ -154,19 +161,47 @@ def choose_devices(
 def _find_devices(
     config: RuntimeConfig, wanted: int, progress: Progress
 ) -> tuple[torch.device, ...]:
-    if config.device not in DEVICES:
-        raise UsageError(f"device {config.device!r}: choose one of {', '.join(DEVICES)}.")
-    found = torch.cuda.device_count() if config.device != "cpu" else 0
-    must_be_gpus = config.device == "cuda" or config.num_devices is not None
-    if config.device == "cpu" or not (found or must_be_gpus):
+    kind, index = kind_and_index(config.device)
+    is_one = kind == "mps" or index is not None
+    if is_one and (wanted > 1 or in_group()):
+        raise UsageError(f"{config.device} is one device, which replicas or columns cannot share.")
+    found = torch.cuda.device_count() if kind in ("auto", "cuda") else 0
+    may_be_mps = kind == "auto" and not found and wanted == 1 and not in_group()
+    if kind == "mps" or (may_be_mps and torch.backends.mps.is_available()):
+        return (_find_mps(config.precision),)
+    must_be_gpus = kind == "cuda" or config.num_devices is not None
+    if kind == "cpu" or not (found or must_be_gpus):
         warn_of_slow_bf16(config.precision, progress)
         return (torch.device("cpu"),) * wanted
+    if index is not None and index >= found:
+        raise DeviceError(
+            f"{config.device}: {found} GPU{'s' if found != 1 else ''} found, counted from 0.",
+            hint=hint("on_one_cpu"),
+        )
+    if index is not None:
+        return (torch.device("cuda", index),)
     if found < wanted:
         raise DeviceError(
             f"{wanted} GPU{'s' if wanted > 1 else ''} wanted, {found} found.",
             hint=hint("on_cpu", gpus=wanted) if wanted > 1 else hint("on_one_cpu"),
         )
     return tuple(torch.device("cuda", i) for i in range(wanted))
+
+
+def _find_mps(precision: str) -> torch.device:
+    """Return the GPU of a Mac.
+
+    Raises:
+        DeviceError: if there is none, or macOS is too old for the precision.
+    """
+    if not torch.backends.mps.is_available():
+        raise DeviceError(
+            "mps: no GPU of Apple found, or macOS or torch is too old for it.",
+            hint=hint("on_one_cpu"),
+        )
+    if precision == "bf16" and not torch.backends.mps.is_macos_or_newer(14, 0):
+        raise DeviceError("precision bf16 on mps needs macOS 14.", hint="Use fp32.")
+    return torch.device("mps")
 
 
 def _count(num_devices: int) -> str:

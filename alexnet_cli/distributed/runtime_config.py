@@ -1,8 +1,12 @@
 """Where and how a command computes, as it was asked for. This module does not need torch."""
 
+import re
 from dataclasses import dataclass
 
-DEVICES = ("auto", "cuda", "cpu")
+from alexnet_cli.errors import UsageError
+
+DEVICES = ("auto", "cuda", "cuda:N", "mps", "cpu")
+DEVICE = re.compile(r"(auto|mps|cpu|cuda)|(cuda):(\d{1,3})", re.ASCII)
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
@@ -28,3 +32,15 @@ class RuntimeConfig:
 
 
 DEFAULT_RUNTIME = RuntimeConfig()
+
+
+def kind_and_index(device: str) -> tuple[str, int | None]:
+    """Return "auto", "cuda", "mps" or "cpu", and the number of the GPU if one was named.
+
+    Raises:
+        UsageError: if it is none of `DEVICES`.
+    """
+    if match := DEVICE.fullmatch(device):
+        return match[1] or match[2], int(match[3]) if match[3] else None
+    advice = f"For GPU {device} write cuda:{device}" if device.isdecimal() else None
+    raise UsageError(f"device {device!r}: choose one of {', '.join(DEVICES)}.", hint=advice)

@@ -6,6 +6,7 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -75,10 +76,13 @@ def open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
         CheckpointError: if onnxruntime cannot open it.
         DeviceError: if CUDA was asked for and cannot run here.
     """
-    wants_cuda = device == "cuda" or (device == "auto" and _has_cuda())
-    # Without this, the CUDA provider computes in TensorFloat-32 where the GPU can.
-    providers = [(CUDA, {"use_tf32": "0"}), CPU] if wants_cuda else [CPU]
-    if wants_cuda:
+    kind, _, index = device.partition(":")
+    if kind == "mps":
+        raise DeviceError(f"{path}: ONNX models run on cuda or cpu.", hint=hint("on_one_cpu"))
+    providers: list[Any] = [CPU]
+    if kind == "cuda" or (kind == "auto" and _has_cuda()):
+        # Without this, the CUDA provider computes in TensorFloat-32 where the GPU can.
+        providers = [(CUDA, {"use_tf32": "0", "device_id": index or "0"}), CPU]
         with contextlib.redirect_stdout(io.StringIO()):  # it prints which libraries are missing
             onnxruntime.preload_dlls()
     onnxruntime.set_default_logger_severity(4)  # our own message says what failed
@@ -98,7 +102,7 @@ def open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
         raise CheckpointError(
             f"{path}: not an ONNX model, or a damaged one ({_detail(error)})."
         ) from error
-    if device == "cuda" and session.get_providers()[0] != CUDA:
+    if kind == "cuda" and session.get_providers()[0] != CUDA:
         raise DeviceError(
             "onnxruntime cannot use CUDA here: its CUDA or cuDNN libraries do not load.",
             hint=hint("onnx_on_cpu"),

@@ -82,7 +82,9 @@ def _recognize(source: Path, options: SourceOptions) -> tuple[Layout, Source]:
             hint="Name the folder that has it, or another layout.",
         )
     if not source.is_dir():
-        raise SourceError(f"{source} is not a folder.", hint=NAME_A_FOLDER)
+        is_image = source.suffix.lower() in folders.IMAGE_SUFFIXES
+        advice = f"To classify an image: alexnet predict {source}" if is_image else NAME_A_FOLDER
+        raise SourceError(f"{source} is not a folder.", hint=advice)
     raise SourceError(
         f"{source}: no archives and no class folders, nor another layout that prep reads; "
         f"it holds {folders.content(source)}.",
@@ -96,11 +98,9 @@ def _advice(folder: Path) -> str | Hint:
     for name in names:
         if copy := re.fullmatch(r"(.+?)( - Copy| copy| ?\(\d+\))(\.[a-z.]+)", name, re.IGNORECASE):
             return f"{name} is named like a browser's copy; rename it: {copy[1]}{copy[3]}"
+        if name.lower().endswith(".tar.gz") and FILE.fullmatch(name[:-3]):
+            return f"Unpack tars of samples: gunzip {folder / '*.tar.gz'}"
         if name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")):
-            if FILE.fullmatch(name.lower().removesuffix(".gz")):
-                return (
-                    f"If it holds samples, unpack it (gunzip {name}); else name it: {folder / name}"
-                )
             return f"Name the archive: {folder / name}"
         if name.lower().endswith(".parquet"):
             return (
@@ -113,7 +113,7 @@ def _advice(folder: Path) -> str | Hint:
                 f"val-000000.tar; this is {name}."
             )
     if any(name.lower().endswith(folders.IMAGE_SUFFIXES) for name in names):
-        return f"A class is a folder of images; name the folder above: {folder.resolve().parent}"
+        return hint("unlabeled_images", folder=folder, above=folder.resolve().parent)
     return hint("name_layout", layouts="|".join(LAYOUTS))
 
 

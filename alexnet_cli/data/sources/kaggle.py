@@ -3,25 +3,24 @@
 Read as a folder, or as the archive that Kaggle distributes.
 """
 
+from collections import defaultdict
 from pathlib import Path
 
 from alexnet_cli.data.sources.folders import (
     check_classes,
     class_folders,
+    count_unlabeled,
     list_classes,
-    list_files,
     list_flat,
 )
 from alexnet_cli.data.sources.label_files import label_images, read_words
 from alexnet_cli.data.sources.members import Place
 from alexnet_cli.data.sources.packed import archive_of, list_archive
 from alexnet_cli.data.sources.source import (
-    NO_TEST_LABEL,
     UNLABELED,
     Layout,
     Source,
     SourceImage,
-    count_ignored,
 )
 from alexnet_cli.data.sources.staging import StagedFile
 from alexnet_cli.errors import SourceError
@@ -39,7 +38,8 @@ def read_kaggle(source: Path, *, staging: Path, follow_links: bool = False) -> S
     `source` is the archive, or a folder: CLS-LOC, Data, ILSVRC, or what holds ILSVRC or the
     archive.
     """
-    ignored: dict[str, int] = {}
+    ignored: dict[str, dict[str, int]] = defaultdict(dict)
+    notes: list[str] = []
     staged: tuple[StagedFile, ...] = ()
     folder = _find_folder(source)
     layout = "Kaggle's CLS-LOC folders"
@@ -54,7 +54,7 @@ def read_kaggle(source: Path, *, staging: Path, follow_links: bool = False) -> S
     for _ in INSIDE:
         around.append(around[-1].parent)
     around += [source.parent, source]
-    wnids, images = _list_parts(folder, ignored, follow_links)
+    wnids, images = _list_parts(folder, ignored, notes, follow_links)
     if any(image.label == UNLABELED for image in images["val"]):
         path = next((place / LABELS for place in around if (place / LABELS).is_file()), None)
         if path is None:
@@ -62,10 +62,10 @@ def read_kaggle(source: Path, *, staging: Path, follow_links: bool = False) -> S
                 f"{source}: no {LABELS}, so the validation images have no labels.",
                 hint=f"Put Kaggle's {LABELS} beside ILSVRC.",
             )
-        images["val"], _ = label_images(images["val"], path, wnids, ignored)
+        images["val"], _ = label_images(images["val"], path, wnids, ignored["val"])
     words = next(filter(None, map(read_words, around)), {})
     classes = tuple(ImageClass(wnid, words.get(wnid, wnid)) for wnid in wnids)
-    return Source(layout, classes, images, ignored, staged)
+    return Source(layout, classes, images, ignored, staged, tuple(notes))
 
 
 def _find_folder(source: Place) -> Place | None:
@@ -88,18 +88,18 @@ def _find_archive(source: Path) -> Path | None:
 
 
 def _list_parts(
-    folder: Place, ignored: dict[str, int], follow_links: bool
+    folder: Place, ignored: dict[str, dict[str, int]], notes: list[str], follow_links: bool
 ) -> tuple[list[str], dict[str, list[SourceImage]]]:
     """Return the classes and the images of each split."""
     wnids = class_folders(folder / "train", follow_links=follow_links)
-    train = list_classes(folder, "train", wnids, ignored, follow_links)
+    train = list_classes(folder, "train", wnids, ignored["train"], follow_links)
     if class_folders(folder / "val", follow_links=follow_links):  # somebody has sorted them already
         check_classes(folder, "val", wnids, follow_links)
-        val = list_classes(folder, "val", wnids, ignored, follow_links)
+        val = list_classes(folder, "val", wnids, ignored["val"], follow_links)
     else:
-        val = list_flat(folder, "val", ignored, follow_links)
+        val = list_flat(folder, "val", ignored["val"], follow_links)
     if (folder / "test").is_dir():
-        count_ignored(ignored, NO_TEST_LABEL, len(list_files(folder / "test", {})))
+        notes.append(count_unlabeled(folder / "test", ignored["test"]))
     return wnids, {"train": train, "val": val}
 
 
