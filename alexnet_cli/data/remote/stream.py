@@ -367,9 +367,9 @@ def _decode_into(sample: RawSample, image: np.ndarray, rules: DecodeRules) -> No
     content = sample.content
     height, width = image_size_of(content)
     try:
-        is_turned = rules.apply_orientation and find_orientation(content) != 1
         # The decoder fills the rest of a JPEG that is cut with gray.
         is_whole = content[:2] == b"\xff\xd8" and content[-2:] == b"\xff\xd9"
+        is_turned = rules.apply_orientation and find_orientation(content) != 1
         if (height, width) == image.shape[:2] and is_whole and not is_turned:
             simplejpeg.decode_jpeg(content, "RGB", buffer=image)
             return

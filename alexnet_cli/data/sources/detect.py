@@ -53,6 +53,8 @@ def read_source(source: Path, options: SourceOptions, progress: Progress = SILEN
         _check_source(source, options.layout)
         if options.check_md5:
             _check_md5(source, options.layout, progress)
+        if (archive := packed.archive_of(source)) and not packed.is_read_in_place(archive):
+            progress.say(f"{archive} is packed, so it is read to its end to list its images")
         layout, found = _recognize(source, options)
         for name, problem in UNUSABLE.items():
             if getattr(options, name) and name not in layout.options:
@@ -98,9 +100,11 @@ def _advice(folder: Path) -> str | Hint:
     for name in names:
         if copy := re.fullmatch(r"(.+?)( - Copy| copy| ?\(\d+\))(\.[a-z.]+)", name, re.IGNORECASE):
             return f"{name} is named like a browser's copy; rename it: {copy[1]}{copy[3]}"
-        if name.lower().endswith(".tar.gz") and FILE.fullmatch(name[:-3]):
-            return f"Unpack tars of samples: gunzip {folder / '*.tar.gz'}"
         if name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")):
+            if FILE.fullmatch(name.lower().removesuffix(".gz")):
+                return (
+                    f"If it holds samples, unpack it (gunzip {name}); else name it: {folder / name}"
+                )
             return f"Name the archive: {folder / name}"
         if name.lower().endswith(".parquet"):
             return (

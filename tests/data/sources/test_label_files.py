@@ -125,6 +125,15 @@ def test_file_for_images_in_class_folders_is_a_usage_error(folder):
         read(touch(folder, "val/a/1.JPEG"), folder / "any.csv")
 
 
+@pytest.mark.parametrize("folder", ["images", "train_images", "."])
+def test_file_beside_the_only_folder_of_images_labels_them(tmp_path, folder):
+    touch(tmp_path / "set", *(f"{folder}/{number}.png" for number in range(4)))
+    (tmp_path / "set/train.csv").write_text("image_id,label\n0,pug\n1,pug\n2,beagle\n3,pug\n")
+    source = read(tmp_path / "set")
+    assert [entry.wnid for entry in source.classes] == ["beagle", "pug"]
+    assert labeled(source, "train")["2.png"] == "beagle"
+
+
 @pytest.mark.parametrize("numbers", [("0", "1"), ("0.0", "1.0")])
 def test_columns_of_0_and_1_are_the_classes(folder, numbers):
     rows = [f"{name},{numbers[wnid == 'a']},{numbers[wnid == 'b']}" for name, wnid in VAL.items()]
@@ -146,12 +155,3 @@ def test_labels_that_count_from_1_are_explained(folder):
     with refused(SourceError, "class '2' is none of the 2") as error:
         read(folder)
     assert "count from 1" in error.value.hint
-
-
-@pytest.mark.parametrize("folder", ["images", "train_images", "."])
-def test_file_beside_the_only_folder_of_images_labels_them(tmp_path, folder):
-    touch(tmp_path / "set", *(f"{folder}/{number}.png" for number in range(4)))
-    (tmp_path / "set/train.csv").write_text("image_id,label\n0,pug\n1,pug\n2,beagle\n3,pug\n")
-    source = read(tmp_path / "set")
-    assert [entry.wnid for entry in source.classes] == ["beagle", "pug"]
-    assert labeled(source, "train")["2.png"] == "beagle"
