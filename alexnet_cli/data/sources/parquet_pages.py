@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from alexnet_cli.io.disk import LFS_ADVICE, LFS_POINTER
+
 TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
 INTEGERS = (4, 5, 6)
 MAX_DEPTH = 8
@@ -45,6 +47,8 @@ def read_chunks(path: Path) -> tuple[int, list[Chunk]]:
         OSError: if the file cannot be read.
     """
     with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise ValueError(LFS_ADVICE)
         end = file.seek(0, 2) - TAIL
         file.seek(max(end, 0))
         length = int.from_bytes(file.read(4), "little")

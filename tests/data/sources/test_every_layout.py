@@ -280,3 +280,12 @@ def test_folder_of_no_layout_is_refused_with_what_it_holds_and_what_to_do(tmp_pa
     with refused(SourceError, "it holds .*1 links") as error:
         read_source(tmp_path, SourceOptions(tmp_path / "s"))
     assert advice in sentence(error.value.hint)
+
+
+@pytest.mark.parametrize(
+    "name", ["train-0.tar", "train.parquet", "data/train-00000-of-00001.parquet"]
+)
+def test_git_lfs_pointer_in_place_of_a_file_is_named(tmp_path, name):
+    write(tmp_path / name, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with refused(SourceError, "a Git LFS pointer: fetch the file with git lfs pull"):
+        read_source(tmp_path, SourceOptions(tmp_path / "staging"))
