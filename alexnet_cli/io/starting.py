@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from alexnet_cli.errors import Hint, MachineError
+from alexnet_cli.io.signals import blocked
 
 SHARED_MEMORY = "/dev/shm"
 NO_MORE = ("new thread", "new process")
@@ -17,7 +18,10 @@ def shared_memory_fault() -> str | None:
     may lack it, or have it full or read-only.
     """
     try:
-        multiprocessing.get_context("spawn").Lock()
+        with blocked("SIGHUP"):  # it starts Python's own helper, which must outlive a terminal
+            multiprocessing.get_context("spawn").Lock()
+    except BlockingIOError:  # no more processes, which those that start report
+        return None
     except (ImportError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         return f"{SHARED_MEMORY} cannot be used: {reason}"
