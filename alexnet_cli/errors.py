@@ -153,6 +153,29 @@ def machine_error(error: MemoryError | OSError) -> MachineError:
     return MachineError(f"{where}{error.strerror or error}")
 
 
+# The extra of pyproject.toml that installs a package which the base installation lacks.
+EXTRA_OF = {
+    "torch": "train",
+    "torchvision": "train",
+    "webdataset": "train",
+    "tensorboard": "tensorboard",
+    "pyarrow": "parquet",
+    "fsspec": "cloud",
+    "distributed": "cluster",
+}
+
+
+def missing_package(error: ImportError) -> MachineError | None:
+    """Return the error to report for a package that an extra installs; None for any other."""
+    package = (error.name or "").partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or package not in EXTRA_OF:
+        return None
+    return MachineError(
+        f"{package} is not installed.",
+        hint=f'Install it: pip install "alexnet-cli[{EXTRA_OF[package]}]"',
+    )
+
+
 class DeviceError(MachineError):
     """The device asked for is not here."""
 

@@ -1,8 +1,12 @@
 """README.md and docs/*.md: their command lines run, their links and paths lead somewhere."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from alexnet_cli.cli.app import app
+from alexnet_cli.recipes.catalog import RECIPES
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -89,6 +94,11 @@ def read_command(words: list[str]) -> None:
         assert program in OTHERS, f"what is {program}?"
 
 
+def snippets(page: Path) -> str:
+    """Return the Python of a page, its blocks one after the other."""
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S))
+
+
 def run_page(page: Path, archives: Path) -> list[str]:
     """Run the alexnet commands of a page in this folder, one after the other; return them."""
     done = []
@@ -130,6 +140,47 @@ def workplace(release, tmp_path_factory) -> Path:
 def test_commands_of_a_page_run_after_those_of_the_readme(name, workplace, release):
     with chdir(workplace):
         run_page(PAGES[name], release)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of webdataset
+@pytest.mark.parametrize("name", [name for name in PAGES if snippets(PAGES[name])])
+def test_python_of_a_page_runs_after_the_commands_of_the_readme(
+    name, workplace, tiny_recipe, monkeypatch
+):
+    monkeypatch.chdir(workplace)
+    # The recipe of the pages takes minutes.
+    monkeypatch.setitem(RECIPES, "small", replace(tiny_recipe, crop_size=56))
+    exec(compile(snippets(PAGES[name]), name, "exec"), {"__name__": "snippet"})
+
+
+# What mypy need not read to know our own types.
+UNREAD = ("torch", "onnx", "onnxruntime", "google", "scipy", "fsspec", "pyarrow", "safetensors")
+
+
+def test_python_of_the_pages_passes_mypy_strict(tmp_path):
+    config = (
+        f"[mypy]\nstrict = true\nfollow_imports = silent\ncache_dir = {ROOT}/.mypy_cache/strict\n"
+    )
+    config += "".join(
+        f"[mypy-{name}.*]\nfollow_imports = skip\nignore_missing_imports = true\n"
+        for name in UNREAD
+    )
+    (tmp_path / "mypy.ini").write_text(config)
+    (tmp_path / "snippet.py").write_text(
+        f"{snippets(PAGES['python.md'])}\nreveal_type((result, kernels, sample, outcome))\n"
+    )
+
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "snippet.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert checked.returncode == 0, checked.stdout
+    for name in ("ImageResult", "ndarray", "Sample", "TrainResult | None"):
+        assert name in checked.stdout, checked.stdout
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -26,7 +26,7 @@ HINTS: dict[str, str] = {
     "stream_tars": "Read them as they are: --stream. Make a dataset: alexnet prep FOLDER DATASET",
     # model, recipes and onnx
     "export_model": "Make one: alexnet export CKPT -o {path}",
-    "onnx_on_cpu": "Run on the CPU: --device cpu. onnxruntime must not be installed beside -gpu.",
+    "install_or_cpu": "{install} Or run on the CPU: --device cpu",
     # training, inference, distributed and bench
     "allow_data_change": "To resume with these images: --allow-data-change",
     "begin_from_best": "To train: name another --run; --init-from {best} begins with its weights.",

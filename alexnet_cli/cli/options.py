@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from alexnet_cli.errors import UsageError
+
 if TYPE_CHECKING:
     from alexnet_cli.data.dataset_ref import DatasetRef
     from alexnet_cli.distributed.runtime_config import RuntimeConfig
@@ -29,9 +31,26 @@ def complete_run(incomplete: str) -> list[str]:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def _device(text: str) -> str:
+    from alexnet_cli.distributed.runtime_config import parse_device
+
+    try:
+        parse_device(text)
+    except UsageError as error:
+        raise typer.BadParameter(error.problem) from error
+    return text
+
+
 Device = Annotated[
-    Literal["auto", "cuda", "cpu"],
-    typer.Option(help="Device to run on; auto uses a GPU if there is one."),
+    str,
+    typer.Option(
+        metavar="auto|cuda|cuda:N|mps|cpu",
+        parser=_device,
+        help="Device to run on: cuda:1 is the second NVIDIA GPU, mps an Apple GPU; auto uses an "
+        "NVIDIA GPU if there is one.",
+    ),
 ]
 Gpus = Annotated[
     int | None,

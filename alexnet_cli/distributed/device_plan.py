@@ -17,7 +17,7 @@ from alexnet_cli.distributed.replicas import (
     num_local,
     place_in_group,
 )
-from alexnet_cli.distributed.runtime_config import DEVICES, RuntimeConfig
+from alexnet_cli.distributed.runtime_config import RuntimeConfig, parse_device
 from alexnet_cli.errors import DeviceError, UsageError, hint
 from alexnet_cli.io.progress import SILENT, Progress
 
@@ -55,9 +55,10 @@ class DevicePlan:
     """How a run is distributed over the devices of this machine.
 
     Attributes:
-        kind: "cpu" or "cuda".
+        kind: "cpu", "cuda" or "mps".
         per_replica: devices of each replica, 1 or one for each column.
         num_replicas: of the run on this machine.
+        first: number of the first GPU.
     """
 
     kind: str
@@ -65,12 +66,13 @@ class DevicePlan:
     num_replicas: int
     precision: str = "fp32"
     compiled: bool = False
+    first: int = 0
 
     def devices(self, local_rank: int = 0) -> tuple[torch.device, ...]:
         """Return the devices of one replica."""
-        if self.kind == "cpu":
-            return (torch.device("cpu"),) * self.per_replica
-        first = local_rank * self.per_replica
+        if self.kind != "cuda":
+            return (torch.device(self.kind),) * self.per_replica
+        first = self.first + local_rank * self.per_replica
         return tuple(torch.device("cuda", first + i) for i in range(self.per_replica))
 
     @contextmanager
@@ -114,8 +116,15 @@ def plan_devices(
             hint=hint("whole_replicas", gpus=wanted),
         )
     shown = progress if place_in_group().is_main else SILENT
-    kind = _find_devices(config, wanted, shown)[0].type
-    return DevicePlan(kind, per_replica, wanted // per_replica, config.precision, config.compiled)
+    first = _find_devices(config, wanted, shown)[0]
+    return DevicePlan(
+        first.type,
+        per_replica,
+        wanted // per_replica,
+        config.precision,
+        config.compiled,
+        first.index or 0,
+    )
 
 
 def choose_devices(
@@ -141,19 +150,40 @@ def choose_devices(
 def _find_devices(
     config: RuntimeConfig, wanted: int, progress: Progress
 ) -> tuple[torch.device, ...]:
-    if config.device not in DEVICES:
-        raise UsageError(f"device {config.device!r}: choose one of {', '.join(DEVICES)}.")
-    found = torch.cuda.device_count() if config.device != "cpu" else 0
-    must_be_gpus = config.device == "cuda" or config.num_devices is not None
-    if config.device == "cpu" or not (found or must_be_gpus):
+    kind, first = parse_device(config.device)
+    if kind == "mps":
+        return (_find_mps(),) * wanted
+    found = torch.cuda.device_count() if kind != "cpu" else 0
+    must_be_gpus = kind == "cuda" or config.num_devices is not None
+    if kind == "cpu" or not (found or must_be_gpus):
         warn_of_slow_bf16(config.precision, progress)
         return (torch.device("cpu"),) * wanted
-    if found < wanted:
+    if found < first + wanted:
+        what = f"{wanted} GPU{'s' if wanted > 1 else ''}" if not first else config.device
         raise DeviceError(
-            f"{wanted} GPU{'s' if wanted > 1 else ''} wanted, {found} found.",
+            f"{what} wanted, {found} found.{_why_no_gpu(found)}",
             hint=hint("on_cpu", gpus=wanted) if wanted > 1 else hint("on_one_cpu"),
         )
-    return tuple(torch.device("cuda", i) for i in range(wanted))
+    return tuple(torch.device("cuda", first + i) for i in range(wanted))
+
+
+def _why_no_gpu(found: int) -> str:
+    """Return why torch finds no GPU, if that is a missing library; as a sentence after a space."""
+    if found:
+        return ""
+    if torch.version.cuda is None:
+        return f" This torch, {torch.__version__}, is built without CUDA."
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return " There is no NVIDIA driver: libcuda.so.1 is missing."
+    return f" torch, built for CUDA {torch.version.cuda}, cannot use the driver; see nvidia-smi."
+
+
+def _find_mps() -> torch.device:
+    if not torch.backends.mps.is_available():
+        raise DeviceError("there is no Apple GPU that torch can use.", hint=hint("on_one_cpu"))
+    return torch.device("mps")
 
 
 def _count(num_devices: int) -> str:

@@ -28,7 +28,7 @@ def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[OnDevi
     """
     if device.type != "cuda":
         for batch in batches:
-            yield torch.from_numpy(batch.images), torch.from_numpy(batch.labels)
+            yield copy_async(batch.images, device), copy_async(batch.labels, device)
         return
     stream = torch.cuda.Stream(device)
     ahead = None

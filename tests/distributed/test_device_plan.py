@@ -88,9 +88,9 @@ def test_refusal_names_the_way_without_gpus(machine, num_devices, way):
     assert hints.message(caught.value).endswith(way)
 
 
-@pytest.mark.parametrize("device", ["gpu", "CPU", "cuda:1", ""])
+@pytest.mark.parametrize("device", ["gpu", "CPU", "cuda:", "cuda:-1", "0", ""])
 def test_unknown_device_is_a_wrong_command_line(device):
-    with pytest.raises(UsageError, match="choose one of auto, cuda, cpu") as caught:
+    with pytest.raises(UsageError, match="choose one of auto, cuda, cuda:N, mps, cpu") as caught:
         choose_devices(RuntimeConfig(device))
 
     assert caught.value.exit_code == 2

@@ -79,7 +79,7 @@ def test_probabilities_are_those_of_torch(models, checkpoint, views: int, num_im
 
 
 def test_without_cuda_auto_runs_on_the_cpu(models, monkeypatch):
-    monkeypatch.setattr("alexnet_cli.onnx.runtime._has_cuda", lambda: False)
+    monkeypatch.setattr("alexnet_cli.onnx.runtime.has_driver", lambda: False)
 
     assert load_onnx(models[1], "auto").provider == "CPUExecutionProvider"
 
