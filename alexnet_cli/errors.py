@@ -22,6 +22,7 @@ next). `alexnet_cli/cli/error_boundary.py` makes the three lines of a message of
 
 import copy
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Self
 
 
@@ -158,7 +159,7 @@ EXTRA_OF = {
     "torch": "train",
     "torchvision": "train",
     "webdataset": "train",
-    "tensorboard": "tensorboard",
+    "tensorboard": "train",
     "pyarrow": "parquet",
     "fsspec": "cloud",
     "distributed": "cluster",
@@ -174,6 +175,17 @@ def missing_package(error: ImportError) -> MachineError | None:
         f"{package} is not installed.",
         hint=f'Install it: pip install "alexnet-cli[{EXTRA_OF[package]}]"',
     )
+
+
+def require_package(name: str) -> None:
+    """Check that a package is installed, without importing it.
+
+    Raises:
+        MachineError: if it is not, and an extra installs it.
+    """
+    if find_spec(name) is None:
+        error = ModuleNotFoundError(f"No module named {name!r}", name=name)
+        raise missing_package(error) or error
 
 
 class DeviceError(MachineError):

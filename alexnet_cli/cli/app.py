@@ -41,7 +41,10 @@ app = typer.Typer(
 )
 
 
-REPORTED_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "onnx", "onnxruntime-gpu")
+REPORTED_PACKAGES = (
+    *("torch", "torchvision", "numpy", "pillow", "onnx"),
+    *("onnxruntime", "onnxruntime-gpu"),
+)
 
 
 def _print_version(wanted: bool) -> None:

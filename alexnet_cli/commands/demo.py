@@ -13,7 +13,7 @@ from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.job import run_job
 from alexnet_cli.cli.options import AsJson, Device
 from alexnet_cli.cli.tables import error_cells, error_table, show
-from alexnet_cli.errors import InputError
+from alexnet_cli.errors import InputError, require_package
 
 NUM_PREDICTED = 5
 RUNS = {
@@ -36,6 +36,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Show every step on generated images, in a few minutes."""
+    require_package("torch")
     folder = folder or unused_folder()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(

@@ -1,5 +1,6 @@
 """`alexnet predict`: class names and probabilities of image files."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +10,7 @@ import typer
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, safe
 from alexnet_cli.cli.options import AsJson, Device, check_views
-from alexnet_cli.cli.tables import show
+from alexnet_cli.cli.tables import RESULT_FILE, show
 
 BAR_WIDTH = 30
 FILES = "Images"
@@ -113,13 +114,12 @@ def predict(
         device=device,
     )
     found = verb.predict(request, console.ConsoleProgress())
-    if as_json:
-        show(_as_json(found), True, lambda _: None)
+    if as_json or RESULT_FILE in os.environ:
+        show(_as_json(found), as_json, show_predict)
     elif chosen == "table":
         for result in found.results():
             show_result(result.to_dict())
-        for kind, count in found.ignored.items():
-            print_line(f"passed over: {count:,} {safe(kind)}")
+        show_ignored(found.ignored)
     else:
         found.write(output, chosen)
         if output:
@@ -152,6 +152,19 @@ def _as_json(found: Any) -> dict:
         "images": [result.to_dict() for result in found.results()],
         "ignored": found.ignored,
     }
+
+
+def show_predict(result: dict) -> None:
+    """Print every image, and what was passed over."""
+    for entry in result["images"]:
+        show_result(entry)
+    show_ignored(result["ignored"])
+
+
+def show_ignored(ignored: dict[str, int]) -> None:
+    """Print how many entries of folders are no images."""
+    for kind, count in ignored.items():
+        print_line(f"passed over: {count:,} {safe(kind)}")
 
 
 def show_result(entry: dict) -> None:

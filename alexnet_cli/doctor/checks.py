@@ -22,10 +22,12 @@ from alexnet_cli.io.disk import size_in_words
 EXTRAS = {
     "parquet": ("pyarrow", "prep of Hugging Face's files"),
     "cloud": ("fsspec", "datasets at URLs"),
-    "tensorboard": ("tensorboard", "curves of a run"),
+    "train": ("torch", "training, checkpoints and export"),
     "cluster": ("distributed", "prep on a Dask cluster"),
 }
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "webdataset", "safetensors", "onnx")
+PACKAGES = ("numpy", "pillow", "safetensors", "onnx")
+TRAIN_PACKAGES = ("torch", "torchvision", "webdataset", "tensorboard")
+GET_TRAIN = f'{sys.executable} -m pip install "alexnet-cli[train]"'
 SHARED_MEMORY = Path("/dev/shm")
 MIN_SHARED_BYTES = 512 << 20  # batches of 256-pixel images of a few reading processes
 
@@ -105,11 +107,16 @@ def _check_versions() -> Iterator[Check]:
         yield _attempt(
             "versions", name, partial(importlib.metadata.version, name), remedy, needed=True
         )
+    for name in TRAIN_PACKAGES:
+        yield _attempt("versions", name, partial(importlib.metadata.version, name), GET_TRAIN)
 
 
 def _check_devices() -> Iterator[Check]:
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        yield Check("devices", "cpu", False, f"torch: {brief(error)}", GET_TRAIN)
+        return
     yield _attempt("devices", "cpu", _multiply_on("cpu"), "Reinstall torch.", needed=True)
     cuda = torch.version.cuda
     remedy = (
@@ -142,13 +149,13 @@ def _multiply_on(device: str) -> Callable[[], str]:
 
 
 def _check_onnxruntime() -> Iterator[Check]:
-    remedy = f"Install it again: {sys.executable} -m pip install -U onnxruntime-gpu"
+    remedy = f"Install it again: {sys.executable} -m pip install -U onnxruntime"
     yield _attempt("onnxruntime", "onnx-cpu", _run_on("cpu"), remedy, needed=True)
     yield _attempt(
         "onnxruntime",
         "onnx-cuda",
         _run_on("cuda"),
-        "Install onnxruntime-gpu without onnxruntime beside it, and the CUDA libraries of torch.",
+        'pip uninstall -y onnxruntime && pip install "onnxruntime-gpu[cuda,cudnn]"',
     )
 
 

@@ -10,6 +10,7 @@ from alexnet_cli.errors import DeviceError, brief, hint, on_one_line
 
 CPU_WHEEL, GPU_WHEEL = "onnxruntime", "onnxruntime-gpu"
 PROVIDER = "libonnxruntime_providers_cuda.so"
+GPU_PACKAGES = '"onnxruntime-gpu[cuda,cudnn]"'
 LIBRARY = re.compile(r"lib(\w+)\.so\.(\d+)")
 
 
@@ -24,7 +25,7 @@ def find_cuda_fault() -> DeviceError | None:
     Wheels with and without CUDA share one folder, so that the one installed last decides.
     """
     wheels = {name for name in (CPU_WHEEL, GPU_WHEEL) if _version(name)}
-    replace = f"Type: pip uninstall -y {' '.join(sorted(wheels))} && pip install {GPU_WHEEL}."
+    replace = f"Type: pip uninstall -y {' '.join(sorted(wheels))} && pip install {GPU_PACKAGES}."
     if len(wheels) == 2:
         return _fault(
             f"{CPU_WHEEL} and {GPU_WHEEL} are both installed; they overwrite each other", replace
@@ -49,12 +50,12 @@ def find_library_fault() -> DeviceError | None:
     library = found[0]
     if found[1].startswith("cudnn"):
         what = f"cuDNN {found[2]} is missing ({library})"
-        return _fault(what, f'Type: pip install "{GPU_WHEEL}[cudnn]".')
+        return _fault(what, f"Type: pip install {GPU_PACKAGES}.")
     others = _installed_versions(found[1]) - {library}
     what = f"{GPU_WHEEL} {_version(GPU_WHEEL)} needs {library}, which is missing"
     if others:
         what += f"; {', '.join(sorted(others))} is there, of another version of CUDA"
-    return _fault(what, f'Type: pip install "{GPU_WHEEL}[cuda,cudnn]".')
+    return _fault(what, f"Type: pip install {GPU_PACKAGES}.")
 
 
 def _fault(what: str, install: str) -> DeviceError:

@@ -9,7 +9,7 @@ from alexnet_cli.commands.bench import kernel_lines, show_bench
 from alexnet_cli.commands.check import show_check
 from alexnet_cli.commands.demo import show_demo
 from alexnet_cli.commands.evaluate import show_eval
-from alexnet_cli.commands.predict import show_result
+from alexnet_cli.commands.predict import show_predict
 from alexnet_cli.commands.prep import show_prep
 from alexnet_cli.commands.reproduce import show_plan, show_reproduce
 from alexnet_cli.commands.train import show_train
@@ -62,8 +62,7 @@ def test_bars_are_as_long_as_the_probability(monkeypatch, encoding, block):
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
     monkeypatch.setattr(sys, "stdout", out)
     rows = [{"image": "a.jpg", "predictions": [CAT]}, {"image": "b.jpg", "error": "empty"}]
-    for row in rows:
-        show_result(row)
+    show_predict({"images": rows, "ignored": {}})
     out.flush()
     lines = out.buffer.getvalue().decode(encoding).splitlines()
     assert lines[0] == "a.jpg"

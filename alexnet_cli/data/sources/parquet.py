@@ -107,7 +107,7 @@ def _open(path: Path) -> Any:
         import pyarrow.parquet
     except ImportError as error:
         raise MachineError(
-            "parquet files need pyarrow.", hint="Install it: pip install pyarrow"
+            "parquet files need pyarrow.", hint='Install it: pip install "alexnet-cli[parquet]"'
         ) from error
     try:
         table = pyarrow.parquet.ParquetFile(path, page_checksum_verification=True)
