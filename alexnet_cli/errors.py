@@ -160,6 +160,7 @@ EXTRA_OF = {
     "torchvision": "train",
     "webdataset": "train",
     "tensorboard": "train",
+    "matplotlib": "train",
     "pyarrow": "parquet",
     "fsspec": "cloud",
     "distributed": "cluster",

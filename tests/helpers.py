@@ -190,11 +190,17 @@ def predict_checkpoint(
     path: Path, dataset, split: str, num_views: int, progress=SILENT, *, num_devices: int = 1
 ) -> Predictions:
     """Return the predictions of a checkpoint on the CPU."""
-    checkpoint, opened = open_pair(path, DatasetRef.parse(dataset), split)
+    checkpoint, opened, class_map = open_pair(path, DatasetRef.parse(dataset), split)
     classifier = build_classifier(checkpoint, Runtime((CPU,) * num_devices), path)
     name = checkpoint.weights_hash()
     return predict_split(
-        classifier, opened, split, num_views=num_views, weights_hash=name, progress=progress
+        classifier,
+        opened,
+        split,
+        num_views=num_views,
+        weights_hash=name,
+        progress=progress,
+        class_map=class_map,
     )
 
 

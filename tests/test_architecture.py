@@ -19,7 +19,7 @@ LAYERS = [
     ("recipes", "types"),
     ("data", "model"),
     ("onnx", "distributed"),
-    ("prep", "training", "inference"),
+    ("prep", "training", "inference", "pretrained"),
     ("", "figures", "bench", "reproduce", "doctor"),
     ("cli", "commands", "__main__"),
 ]

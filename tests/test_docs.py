@@ -37,6 +37,9 @@ SHORTER = {
 # Command lines that are read but not run, by a part of them.
 NOT_RUN = {
     "://": "needs a network or a cluster",
+    "torchvision": "fetches 244 MB; tests/commands/test_import.py runs it",
+    "alexnet import": "fetches or needs published weights",
+    "alexnet download": "fetches up to 248 MB",
     "torchrun": "needs several machines",
     "alexnet demo": "takes minutes; its own tests run it",
     "alexnet bench": "measures for minutes; its own tests run it",

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 KEYS = Path(__file__).parent / "assets" / "json_keys.txt"
@@ -51,6 +52,21 @@ def images(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def foreign_weights(tmp_path, cache) -> tuple:
+    """A state dict of torchvision's layout with three classes; an archive in the cache."""
+    shapes = {"features.0": (8, 3, 11, 11), "features.3": (8, 8, 5, 5)}
+    shapes |= dict.fromkeys(("features.6", "features.8", "features.10"), (8, 8, 3, 3))
+    shapes |= {"classifier.1": (8, 288), "classifier.4": (8, 8), "classifier.6": (3, 8)}
+    state = {f"{name}.weight": torch.zeros(shape) for name, shape in shapes.items()}
+    state |= {f"{name}.bias": torch.zeros(shape[0]) for name, shape in shapes.items()}
+    torch.save(state, tmp_path / "weights.pth")
+    (tmp_path / "names.txt").write_text("cat\ndog\nemu\n")
+    (cache / "downloads").mkdir()
+    (cache / "downloads" / "cifar-10-binary.tar.gz").write_bytes(b"fetched before")
+    return "weights.pth", "--classes", "names.txt"
+
+
+@pytest.fixture
 def python_that_answers(tmp_path) -> Path:
     """Stands for Python in the commands that `demo` starts, which would take minutes."""
     numbers = {"top1_error": 0.5, "top5_error": 0.1, "log_loss": 2.0}
@@ -62,7 +78,7 @@ def python_that_answers(tmp_path) -> Path:
 
 
 def test_keys_of_every_command_are_as_kept(
-    alexnet, copy, runs, images, python_that_answers, tmp_path, monkeypatch
+    alexnet, copy, runs, images, foreign_weights, python_that_answers, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     found, best = set(), runs.first / "best.safetensors"
@@ -84,6 +100,8 @@ def test_keys_of_every_command_are_as_kept(
     see("info", best, name="info-checkpoint")
     see("info", "a.onnx", name="info-onnx")
     see("info", copy, name="info-dataset")
+    see("import", *foreign_weights, "-o", "b.safetensors")
+    see("download", "cifar-10")
     see("recipes")
     see("recipes", "paper")
     see("check", *CIFAR, exit_code=6)

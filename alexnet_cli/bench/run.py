@@ -55,7 +55,9 @@ def bench(request: BenchRequest, progress: Progress = SILENT) -> BenchResult | N
     if plan.kind == "cpu" and request.batch_size is None:
         size = min(size, CPU_BATCH)
     recipe = replace(request.recipe, batch_size=size)
-    return on_replicas(partial(_bench, replace(request, recipe=recipe), plan, progress), plan)
+    return on_replicas(
+        partial(_bench, replace(request, recipe=recipe), plan, progress), plan, progress
+    )
 
 
 def _bench(request: BenchRequest, plan: DevicePlan, progress: Progress) -> BenchResult | None:
@@ -63,7 +65,7 @@ def _bench(request: BenchRequest, plan: DevicePlan, progress: Progress) -> Bench
     recipe = request.recipe
     dataset = _open(request.dataset, recipe, shown) if request.dataset else None
     smaller = hint("smaller_bench_batch", batch=max(1, recipe.batch_size // 2))
-    with plan.joined() as runtime:
+    with plan.joined(progress) as runtime:
         shown.say(describe_precision(runtime.precision, runtime.device))
         try:
             with friendly_oom_errors(recipe.batch_size, smaller):

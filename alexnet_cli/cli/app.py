@@ -13,7 +13,7 @@ import typer
 from alexnet_cli import __version__
 from alexnet_cli.cli import console
 from alexnet_cli.cli.error_boundary import EXIT_CODES, ErrorBoundary
-from alexnet_cli.cli.openmp import limit_busy_waiting
+from alexnet_cli.cli.openmp import limit_busy_waiting, limit_threads
 from alexnet_cli.commands import (
     bench,
     check,
@@ -102,5 +102,6 @@ app.command()(doctor.doctor)
 
 def main() -> None:
     """Entry point of the `alexnet` command."""
+    limit_threads()
     limit_busy_waiting()  # before a command imports torch; the processes it starts inherit it
     app()

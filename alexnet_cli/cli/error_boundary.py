@@ -27,8 +27,7 @@ class ErrorBoundary(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; SIGTERM and SIGHUP stop it as Ctrl-C does, and its files stay whole."""
-        numbers = [*unless_ignored(signal.SIGTERM), *unless_ignored(signal.SIGHUP)]
-        with handling(numbers, _raise_stopped):
+        with handling(unless_ignored("SIGTERM", "SIGHUP", "SIGBREAK"), _raise_stopped):
             return self._invoke(ctx)
 
     def _invoke(self, ctx: Any) -> Any:

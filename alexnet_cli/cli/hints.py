@@ -11,6 +11,7 @@ HINTS: dict[str, str] = {
     "labels": "Sort them into class folders, {folder}, or name a file of names and classes: "
     "--labels FILE",
     "leave_out": "Leave out --{option}.",
+    "name_class_list": "Name the list that these labels were made with: --classes FILE",
     "name_layout": "Name the folder that holds the images, and its layout: --layout {layouts}",
     "rebuild": "Rebuild the indexes: alexnet verify {folder} --rebuild",
     "val_fraction": "Choose a --val-fraction of at least 0 and below 1.",
@@ -24,7 +25,8 @@ HINTS: dict[str, str] = {
     "repair_dataset": "Rebuild what is damaged: alexnet verify {folder} --repair SOURCE",
     "restore_index": "Put its copy back: alexnet verify {folder} --rebuild",
     "stream_tars": "Read them as they are: --stream. Make a dataset: alexnet prep FOLDER DATASET",
-    # model, recipes and onnx
+    # model, recipes, onnx and pretrained
+    "import_model": "Weights of torchvision or Caffe become one: alexnet import {path}",
     "export_model": "Make one: alexnet export CKPT -o {path}",
     "install_or_cpu": "{install} Or run on the CPU: --device cpu",
     # training, inference, distributed and bench
@@ -33,15 +35,24 @@ HINTS: dict[str, str] = {
     "begin_from_last": "To begin with its layers: another --run with --init-from {last}",
     "begin_instead": "To begin a new run: the same command without --resume.",
     "check_recipe": "Find out whether this recipe can learn: alexnet check {recipe} --data {data}",
+    "class_names": "Say what they are called, one line per class: --class-names FILE",
+    "known_classes": (
+        "Leave such classes out of the dataset, or say what they are called: --class-names FILE"
+    ),
+    "one_device": "Leave out --gpus, --columns and --precision, or name the checkpoint.",
+    "figure_name": "Name it with one of them: -o FILE.png",
     "exported_views": "Leave out --views, or type --views {views}",
     "free_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",
     "free_space_and_resume": "Free some space, then the same command with --resume",
+    "join_minutes": "Start all replicas with one MASTER_ADDR, or let them wait: --join-minutes 60",
     "lower_learning_rate": "Try --set learning_rate={value} in another --run.",
     "make_predictions": "Make one: alexnet eval CKPT DATASET --predictions {path}",
     "name_classes": "Say what the labels mean: --classes FILE",
     "name_dataset": "Name it: --data DATASET",
     "name_init_from": "Name its checkpoint: --init-from CKPT",
-    "name_model": "Name a model: --model CKPT or --model FILE.onnx",
+    "name_model": (
+        "Fetch a trained one: --model torchvision. Or name yours: --model CKPT or FILE.onnx"
+    ),
     "on_cpu": "Without GPUs: --device cpu --gpus {gpus}",
     "on_one_cpu": "Without GPUs: --device cpu",
     "other_run": "To train: name another --run.",
@@ -51,6 +62,9 @@ HINTS: dict[str, str] = {
     "resume_or_rename": "To train: add --resume to continue it, or name another --run.",
     "resume_own_recipe": (
         "To continue it: --resume without --recipe and --set. Another recipe: another --run."
+    ),
+    "resume_own_start": (
+        "To continue it: leave out --init-from. To begin with its layers: another --run."
     ),
     "retry_on_cpu": "Run the same command again. If the GPU fails again: --device cpu",
     "run_in_use": "Wait for it, or name another --run.",

@@ -7,16 +7,15 @@ with the same exit code. Signals to the parent are passed on, so that the job sa
 import json
 import os
 import shlex
-import signal
 import sys
 from pathlib import Path
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.tables import RESULT_FILE
 from alexnet_cli.errors import JobError
-from alexnet_cli.io.signals import handling
+from alexnet_cli.io.signals import CAN_PASS_ON, handling, known_signals
 
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PASSED_ON = known_signals("SIGINT", "SIGTERM", "SIGHUP") if CAN_PASS_ON else []
 
 
 def run_job(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
@@ -54,4 +53,4 @@ def run_job(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
                 kept="Finished work is kept.",
                 hint="Run the same command to continue.",
             )
-        return json.loads(result.read_text())
+        return json.loads(result.read_bytes())

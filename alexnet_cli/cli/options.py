@@ -115,8 +115,25 @@ AllowPipe = Annotated[
     bool,
     typer.Option("--allow-pipe", help="With --stream: allow pipe:COMMAND, which runs in a shell."),
 ]
+ModelPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="Checkpoint, run folder (its best checkpoint) or ONNX file; or torchvision or bvlc.",
+    ),
+]
+ClassNames = Annotated[
+    Path | None,
+    typer.Option(
+        help="File that says what the classes of DATASET are called: its first line names folder "
+        "or label 0."
+    ),
+]
 CheckpointPath = Annotated[
-    Path, typer.Argument(metavar="CKPT", help="Checkpoint of a run, a .safetensors file.")
+    Path,
+    typer.Argument(
+        metavar="CKPT", help="Checkpoint of a run, a .safetensors file; or torchvision or bvlc."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -156,7 +173,10 @@ RecipeName = Annotated[
 Epochs = Annotated[
     int | None, typer.Option(min=1, help="Number of epochs, instead of the recipe's.")
 ]
-InitFrom = Annotated[Path | None, typer.Option(help="Checkpoint whose layers initialize this run.")]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoint whose layers initialize this run; or torchvision or bvlc."),
+]
 Replicated = Annotated[
     int | None,
     typer.Option(
@@ -179,6 +199,14 @@ Precision = Annotated[
 ]
 Compiled = Annotated[
     bool, typer.Option("--compile", help="Compile the network with torch.compile.")
+]
+JoinMinutes = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="With several machines: minutes to wait until all replicas have started; 30 by "
+        "default.",
+    ),
 ]
 Cache = Annotated[
     Literal["raw"] | None,
@@ -230,11 +258,15 @@ def runtime_config(
     columns: int | None = None,
     precision: str = "fp32",
     compiled: bool = False,
+    join_minutes: float | None = None,
 ) -> "RuntimeConfig":
     """Return where and how a command computes, from its options."""
+    from dataclasses import replace
+
     from alexnet_cli.distributed.runtime_config import RuntimeConfig
 
-    return RuntimeConfig(device, gpus, columns, precision, compiled)
+    config = RuntimeConfig(device, gpus, columns, precision, compiled)
+    return config if join_minutes is None else replace(config, join_minutes=join_minutes)
 
 
 def check_views(views: int | None) -> None:

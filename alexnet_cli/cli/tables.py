@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -10,13 +10,14 @@ from rich.table import Table
 from alexnet_cli.cli.console import print_json
 
 RESULT_FILE = "ALEXNET_RESULT_FILE"  # where the job of another command leaves its result
+INTERVALS = "in parentheses: 95 % intervals of the errors"
 VIEWS = {1: "center view", 9: "nine views", 10: "ten views"}
 
 
 def show(result: dict, as_json: bool, table: Callable[[dict], None]) -> None:
     """Print a result as one JSON object, or as its table; a job also leaves it for its parent."""
     if path := os.environ.get(RESULT_FILE):
-        Path(path).write_text(json.dumps(result))
+        Path(path).write_bytes(json.dumps(result).encode())
     print_json(result) if as_json else table(result)
 
 
@@ -34,9 +35,28 @@ def error_table(title: str) -> Table:
     table = Table(title=title)
     table.add_column("")
     for column in ("top-1 error", "top-5 error", "log loss"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
 def error_cells(row: dict) -> tuple[str, str, str]:
-    return f"{row['top1_error']:.2%}", f"{row['top5_error']:.2%}", f"{row['log_loss']:.4f}"
+    """Return the errors in percent, with their 95 % intervals where the row has them."""
+    errors = [with_interval(row[f"{k}_error"], row.get(f"{k}_interval")) for k in ("top1", "top5")]
+    return errors[0], errors[1], f"{row['log_loss']:.4f}"
+
+
+def with_interval(error: float, interval: Sequence[float] | None) -> str:
+    """Return a fraction as percent, with an interval in parentheses."""
+    if interval is None:
+        return f"{error:.2%}"
+    low, high = (f"{100 * end:.1f}" for end in interval)
+    return f"{error:.2%} ({low}-{high})"
+
+
+def some_of(result: dict) -> str:
+    """Return the line that says what the two figures of a subset are."""
+    some, all_of = result["dataset_classes"], result["model_classes"]
+    return (
+        f"the dataset has {some:,} of the network's {all_of:,} classes: the first figures are over "
+        "all of them, those below among these"
+    )

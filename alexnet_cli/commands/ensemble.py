@@ -10,6 +10,7 @@ from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.options import (
     AsJson,
+    ClassNames,
     Device,
     Gpus,
     Precision,
@@ -17,13 +18,23 @@ from alexnet_cli.cli.options import (
     check_views,
     runtime_config,
 )
-from alexnet_cli.cli.tables import error_cells, error_table, show
+from alexnet_cli.cli.tables import INTERVALS, error_cells, error_table, show, some_of
 
 
 def ensemble(
-    members: Annotated[list[Path], typer.Argument(help="Checkpoints or predictions files (.npz).")],
-    data: Annotated[str | None, typer.Option(help="Dataset to evaluate checkpoints on.")] = None,
+    members: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MEMBER...",
+            help="Checkpoints, run folders, ONNX files or predictions files (.npz).",
+        ),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Dataset to run the networks on; predictions files need none."),
+    ] = None,
     split: Annotated[str, typer.Option(help="Split of the dataset: train, val or test.")] = "val",
+    class_names: ClassNames = None,
     views: Views = 10,
     weights: Annotated[
         str, typer.Option(help="Weights of the members: equal, search, or numbers such as 0.5,1,1.")
@@ -38,11 +49,14 @@ def ensemble(
     from alexnet_cli.data.dataset_ref import DatasetRef
     from alexnet_cli.inference.ensemble import EnsembleRequest
     from alexnet_cli.inference.ensemble import ensemble as average
+    from alexnet_cli.pretrained.names import find_model
 
+    progress = console.ConsoleProgress()
+    networks = tuple(find_model(member, progress) for member in members)
     source = DatasetRef.parse(data) if data else None
     runtime = runtime_config(device, gpus, precision=precision)
-    request = EnsembleRequest(tuple(members), source, split, views, weights, runtime)
-    result = average(request, console.ConsoleProgress())
+    request = EnsembleRequest(networks, source, split, views, weights, runtime, class_names)
+    result = average(request, progress)
     show(asdict(result), as_json, show_ensemble)
 
 
@@ -52,7 +66,16 @@ def show_ensemble(result: dict) -> None:
     for member, weight in zip(result["members"], result["weights"], strict=True):
         table.add_row(f"{safe(member['file'])} x {weight:.3g}", *error_cells(member))
     table.add_section()
-    table.add_row("[bold]average of probabilities[/]", *error_cells(result))
+    table.add_row("[bold]average[/]", *error_cells(result))
+    if result["subset"]:
+        among = f"{result['dataset_classes']:,} classes"
+        table.add_section()
+        for member in result["members"]:
+            table.add_row(f"{safe(member['file'])}, {among}", *error_cells(member["subset"]))
+        table.add_row(f"[bold]average, {among}[/]", *error_cells(result["subset"]))
     print_rich(table)
+    print_line(INTERVALS)
+    if result["subset"]:
+        print_line(some_of(result))
     if result["searched_on"]:
         print_line(f"weights searched on {result['searched_on']:,} other images of the split")

@@ -1,4 +1,4 @@
-"""`alexnet eval`: top-1 and top-5 error of a checkpoint on a split (sections 4.1 and 6)."""
+"""`alexnet eval`: top-1 and top-5 error of a network on a split (sections 4.1 and 6)."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,59 +11,111 @@ from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.options import (
     AllowPipe,
     AsJson,
-    CheckpointPath,
     Classes,
+    ClassNames,
     Columns,
     DatasetSource,
     Device,
+    JoinMinutes,
+    ModelPath,
     Precision,
     Replicated,
     Stream,
-    Views,
     check_views,
     find_source,
     runtime_config,
 )
-from alexnet_cli.cli.tables import VIEWS, error_cells, error_table, show
+from alexnet_cli.cli.tables import INTERVALS, VIEWS, error_cells, error_table, show, some_of
 
 
 def evaluate(
-    checkpoint: CheckpointPath,
+    model: ModelPath,
     dataset: DatasetSource,
     split: Annotated[str, typer.Option(help="Split of the dataset: train, val or test.")] = "val",
     stream: Stream = False,
     classes: Classes = None,
     allow_pipe: AllowPipe = False,
-    views: Views = 10,
+    class_names: ClassNames = None,
+    views: Annotated[
+        int | None,
+        typer.Option(
+            help="Crops to average: 1 (center), 9 (3 x 3) or 10 (corners and center, mirrored "
+            "too); by default 10, or those that an ONNX file averages."
+        ),
+    ] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Also save the class probabilities of every image, for ensemble."),
+        typer.Option(help="Also save the class probabilities of every image, for other commands."),
     ] = None,
     gpus: Replicated = None,
     columns: Columns = None,
     device: Device = "auto",
     precision: Precision = "fp32",
+    join_minutes: JoinMinutes = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure top-1 and top-5 error of the center crop and of ten crops."""
     check_views(views)
     source = find_source(dataset, stream, classes, allow_pipe)
+    from alexnet_cli.inference.describe import published_results
     from alexnet_cli.inference.evaluate import EvalRequest
     from alexnet_cli.inference.evaluate import evaluate as measure
+    from alexnet_cli.pretrained.names import find_model
 
-    runtime = runtime_config(device, gpus, columns, precision)
-    request = EvalRequest(checkpoint, source, split, views, predictions, runtime)
-    result = measure(request, console.ConsoleProgress())
+    progress = console.ConsoleProgress()
+    model = find_model(model, progress)
+    runtime = runtime_config(device, gpus, columns, precision, join_minutes=join_minutes)
+    request = EvalRequest(model, source, split, views, predictions, runtime, class_names)
+    result = measure(request, progress)
     if result:  # None from a replica that is not the main one
-        show(asdict(result), as_json, show_eval)
+        has_all = split == "val" and result.subset is None
+        published = published_results(model) if has_all else []
+        show({**asdict(result), "published": published}, as_json, show_eval)
 
 
 def show_eval(result: dict) -> None:
     """Print the error rates."""
-    print_line(f"[bold]{safe(result['checkpoint'])}[/] on {safe(result['dataset'])}")
+    print_line(f"[bold]{safe(result['model'])}[/] on {safe(result['dataset'])}")
     precision = "" if result["precision"] == "fp32" else f", {result['precision']}"
     table = error_table(f"{result['split']}: {result['images']:,} images{precision}")
+    views = VIEWS[result["views"]]
     if result["center"]:
         table.add_row("center view", *error_cells(result["center"]))
-    table.add_row(VIEWS[result["views"]], *error_cells(result))
+    table.add_row(views, *error_cells(result))
+    for row in result.get("published", ()):
+        errors = (f"{row['top1_error']:.2%}", f"{row['top5_error']:.2%}", "")
+        table.add_row(f"published: {row['protocol']} ({row['source']})", *errors)
+    if subset := result["subset"]:
+        among = f"{subset['classes']:,} classes"
+        table.add_section()
+        if subset["center"]:
+            table.add_row(f"center view, {among}", *error_cells(subset["center"]))
+        table.add_row(f"{views}, {among}", *error_cells(subset))
     print_rich(table)
+    print_line(INTERVALS)
+    if result["subset"]:
+        print_line(some_of(result))
+    if result["matched_by"] != "order":
+        print_line(f"classes matched by {result['matched_by']}")
+    if line := decode_line(result["decode_rules"]):
+        print_line(line)
+
+
+def decode_line(rules: dict) -> str:
+    """Return in what the decoding of a network's images and of a dataset's differs, if it does."""
+    texts = {
+        "apply_orientation": lambda value: "as EXIF says" if value else "not turned",
+        "gray_bits": lambda value: f"{value or 16} bits",
+    }
+    words = {"apply_orientation": "orientation", "gray_bits": "wide gray images"}
+    model, dataset = rules["model"], rules["dataset"]
+    differing = [
+        f"{words[name]}: {text(model[name])} and {text(dataset[name])}"
+        for name, text in texts.items()
+        if text(model[name]) != text(dataset[name])
+    ]
+    if not differing:
+        return ""
+    return (
+        f"[yellow]images of network and dataset were decoded differently:[/] {'; '.join(differing)}"
+    )

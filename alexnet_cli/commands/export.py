@@ -22,10 +22,11 @@ def export(
     """Write one ONNX file that maps uint8 images to class probabilities."""
     check_views(views)
     from alexnet_cli.inference import export as verb
+    from alexnet_cli.pretrained.names import find_model
 
-    result = verb.export(
-        checkpoint, output, num_views=views, force=force, progress=console.ConsoleProgress()
-    )
+    progress = console.ConsoleProgress()
+    model = find_model(checkpoint, progress)
+    result = verb.export(model, output, num_views=views, force=force, progress=progress)
     show(asdict(result), as_json, show_export)
 
 

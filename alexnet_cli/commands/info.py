@@ -1,11 +1,13 @@
 """`alexnet info`: what a recipe, checkpoint, ONNX model or dataset is (paper section 3.5)."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.options import (
     AsJson,
@@ -29,7 +31,10 @@ def info(
 ) -> None:
     """Describe a recipe, checkpoint, ONNX model or dataset."""
     from alexnet_cli.inference import describe as verb
+    from alexnet_cli.pretrained.names import find_model
 
+    if "://" not in thing:
+        thing = str(find_model(Path(thing), console.ConsoleProgress()))
     result = verb.info(thing, settings=settings, num_classes=classes)
     show(asdict(result), as_json, show_info)
 

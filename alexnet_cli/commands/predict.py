@@ -46,8 +46,8 @@ def predict(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Checkpoint, run folder or .onnx file; by default the best checkpoint of the "
-            "newest run.",
+            help="Checkpoint, run folder, .onnx file, torchvision or bvlc; by default the best "
+            "checkpoint of the newest run.",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -102,18 +102,20 @@ def predict(
     if null and from_file is None:
         raise typer.BadParameter("is for --from-file.", param_hint="--null")
     from alexnet_cli.inference import predict as verb
+    from alexnet_cli.pretrained.names import find_model
 
+    progress = console.ConsoleProgress()
     request = verb.PredictRequest(
         images=tuple(images or ()),
         image_list=from_file,
         null_separated=null,
-        model=model,
+        model=find_model(model, progress) if model else None,
         num_top=top,
         min_probability=min_probability,
         num_views=views,
         device=device,
     )
-    found = verb.predict(request, console.ConsoleProgress())
+    found = verb.predict(request, progress)
     if as_json or RESULT_FILE in os.environ:
         show(_as_json(found), as_json, show_predict)
     elif chosen == "table":

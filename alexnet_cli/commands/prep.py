@@ -23,13 +23,25 @@ if TYPE_CHECKING:
 Source = Annotated[
     str,
     typer.Argument(
-        help="Folder of ImageNet's archives, of class folders or of another layout; or URLs of "
-        "WebDataset tars, which are fetched: s3://bucket/train-{000..099}.tar"
+        help="Folder of ImageNet's archives, of class folders or of another layout; a zip or tar "
+        "of class folders; or URLs of WebDataset tars, which are fetched: "
+        "s3://bucket/train-{000..099}.tar"
     ),
 ]
-TarClasses = Annotated[
+ClassNames = Annotated[
     Path | None,
-    typer.Option("--classes", help="With URLs: file of class names, one per line, in label order."),
+    typer.Option(
+        "--classes",
+        help="File of class names in label order, one per line or JSON: names of numbered folders, "
+        "of numbers in tars or parquet files; what images say is compared with it.",
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="image=NAME,label=NAME",
+        help="Columns of parquet files, where several may hold images or labels.",
+    ),
 ]
 TarPipe = Annotated[
     bool,
@@ -47,7 +59,11 @@ def prep(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of worker processes; by default one per CPU core."),
+        typer.Option(
+            min=1,
+            help="Number of worker processes; by default one per CPU core, fewer where a "
+            "container's memory limit asks for it.",
+        ),
     ] = None,
     scheduler: Annotated[
         str | None,
@@ -85,7 +101,8 @@ def prep(
             "class folders."
         ),
     ] = None,
-    classes: TarClasses = None,
+    classes: ClassNames = None,
+    columns: Columns = None,
     allow_pipe: TarPipe = False,
     check_md5: Annotated[
         bool,
@@ -125,6 +142,7 @@ def prep(
     JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, PGM, PBM, AVIF and JPEG 2000 files are read, whatever
     their names; HEIC after pip install pillow-heif.
     """
+    from alexnet_cli.data.remote.tar_set import TarSet
     from alexnet_cli.data.sources.samples import NO_IMAGE
     from alexnet_cli.prep.build import prep as run
     from alexnet_cli.prep.plan import PrepOptions, PrepRequest
@@ -143,6 +161,8 @@ def prep(
         scheduler=scheduler,
         check_md5=check_md5,
         labels=labels,
+        classes=None if isinstance(place, TarSet) else classes,
+        columns=columns,
         follow_links=follow_links,
         allow_empty_class=allow_empty_class,
         force=force,
@@ -162,9 +182,8 @@ def _find_source(text: str, classes: Path | None, allow_pipe: bool) -> "Path | T
 
     if is_url(text) or text.startswith(PIPE):
         return TarSet(text, classes, allow_pipe)
-    if classes or allow_pipe:
-        name = "--classes" if classes else "--allow-pipe"
-        raise typer.BadParameter("is for tars at URLs.", param_hint=name)
+    if allow_pipe:
+        raise typer.BadParameter("is for tars at URLs.", param_hint="--allow-pipe")
     return Path(text)
 
 

@@ -182,13 +182,13 @@ def _size(count: int) -> str:
 
 def show_reproduce(result: dict) -> None:
     """Print the table of results.md and the paths of the files."""
-    from alexnet_cli.reproduce.results import describe_ratio, table_cells
+    from alexnet_cli.reproduce.results import describe_ratio, interval_text, table_cells
 
     for caveat in result["caveats"]:
         print_line(f"[bold yellow]not the published experiment:[/] {safe(caveat)}")
     cells = table_cells(result)
     if "rows" in result:  # a terminal has no room for the paper's gain and the images
-        cells = [[row[column] for column in (0, 1, 2, 3, 5, 6, 8)] for row in cells]
+        cells = [[row[column] for column in (0, 1, 2, 3, 6, 7, 9)] for row in cells]
         cells[0][4] = "worse by"
     header, *rows = cells
     table = Table(title=result["title"])
@@ -197,6 +197,9 @@ def show_reproduce(result: dict) -> None:
     for row in rows:
         table.add_row(*row)
     print_rich(table)
+    for row in result.get("rows", ()):
+        if row["intervals"]:
+            print_line(f"{safe(row['name'])}: 95 % intervals {interval_text(row['intervals'])}")
     if "runs" in result:
         print_line(describe_ratio(result))
         print_line(safe(result["figure"]))

@@ -18,6 +18,7 @@ from alexnet_cli.cli.options import (
     Device,
     Epochs,
     InitFrom,
+    JoinMinutes,
     Precision,
     RecipeName,
     Replicated,
@@ -47,6 +48,7 @@ def train(
     device: Device = "auto",
     precision: Precision = "fp32",
     compiled: Compiled = False,
+    join_minutes: JoinMinutes = None,
     cache: Cache = None,
     save_minutes: SaveMinutes = 10.0,
     save_steps: SaveSteps = 0,
@@ -67,6 +69,8 @@ def train(
         )
     if cache and stream:
         raise typer.BadParameter("requires a dataset that prep made.", param_hint="--cache")
+    from alexnet_cli.pretrained.names import find_model
+
     wanted = wanted_recipe(recipe, settings or [], epochs)
     is_named = not resume or recipe is not None or bool(settings)
     ends = epochs or any(setting.startswith("epochs=") for setting in settings or [])
@@ -75,20 +79,21 @@ def train(
     from alexnet_cli.training.run import TrainRequest
     from alexnet_cli.training.run import train as train_run
 
+    progress = console.ConsoleProgress()
     request = TrainRequest(
         dataset=source,
         run=run,
         recipe=wanted if is_named else None,
-        init_from=init_from,
+        init_from=find_model(init_from, progress) if init_from else None,
         resume=resume,
         num_epochs=wanted.epochs if ends else None,
         allow_data_change=allow_data_change,
-        runtime=runtime_config(device, gpus, columns, precision, compiled),
+        runtime=runtime_config(device, gpus, columns, precision, compiled, join_minutes),
         save_interval=SaveInterval(save_minutes, save_steps),
         tensorboard=tensorboard,
         cache=cache,
     )
-    result = train_run(request, console.ConsoleProgress())
+    result = train_run(request, progress)
     if result:  # None from a replica that is not the main one
         show(asdict(result), as_json, show_train)
 

@@ -8,67 +8,32 @@ convdata_jpeg.py:209; the paper does not say).
 N images, V views, H and W the dataset's image size (256), S the crop size (224).
 """
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from alexnet_cli.data.views import View, center_view, cut
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.types import PixelStats
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """A crop of an image: its top left corner, and whether it is mirrored."""
-
-    top: int
-    left: int
-    mirrored: bool
-
-
-def ten_views(image_size: int, crop_size: int) -> list[View]:
-    """Return corners and center, then the same mirrored (2012 code, convdata_jpeg.py:225)."""
-    end = image_size - crop_size
-    corners = [(0, 0), (0, end), (end // 2, end // 2), (end, 0), (end, end)]
-    return [View(top, left, mirrored) for mirrored in (False, True) for top, left in corners]
-
-
-def nine_views(image_size: int, crop_size: int) -> list[View]:
-    """Return three by three crops, none mirrored (2012 code, convdata_cifar.py:82)."""
-    end = image_size - crop_size
-    offsets = (0, end // 2, end)
-    return [View(top, left, False) for top in offsets for left in offsets]
-
-
-def views_of(num_views: int, image_size: int, crop_size: int) -> list[View]:
-    """Return 1, 9 or 10 views; the center crop is one of them."""
-    if num_views == 1:
-        return [center_view(image_size, crop_size)]
-    return {9: nine_views, 10: ten_views}[num_views](image_size, crop_size)
-
-
-def center_view(image_size: int, crop_size: int) -> View:
-    """Return the center crop."""
-    middle = (image_size - crop_size) // 2
-    return View(middle, middle, False)
-
-
 class Augmenter:
-    """Turns uint8 RGB (N, H, W, 3) into float32 (N, 3, S, S), channels last, 0..255 minus mean."""
+    """Turns uint8 RGB (N, H, W, 3) into float32 (N, 3, S, S), channels last.
+
+    The values are 0..255 minus the mean, divided by the recipe's `pixel_scale`.
+    """
 
     def __init__(self, recipe: Recipe, stats: PixelStats, device: torch.device):
         self.recipe, self.device = recipe, device
         self.image_size, self.crop_size = len(stats.mean_image), recipe.crop_size
         self.center = center_view(self.image_size, self.crop_size)
-        self.mean = torch.from_numpy(_cut(stats.mean_image, self.center, self.crop_size)).to(device)
+        self.mean = torch.from_numpy(cut(stats.mean_image, self.center, self.crop_size)).to(device)
         self.components = color_components(stats)
 
     def view(self, images: Tensor, view: View) -> Tensor:
         """Cut the same view out of every image, uint8 RGB (N, H, W, 3) on the device."""
-        crops = _cut(images, view, self.crop_size)
-        return self._center(crops.flip(2) if view.mirrored else crops)
+        crops = cut(images, view, self.crop_size)
+        return self._scale(self._center(crops.flip(2) if view.mirrored else crops))
 
     def random(
         self,
@@ -96,7 +61,11 @@ class Augmenter:
         if self.recipe.color_noise and with_noise:
             draws = rng.normal(0.0, self.recipe.color_noise, (num, 3))
             self._add_color_noise(crops, draws[rows])
-        return crops
+        return self._scale(crops)
+
+    def _scale(self, crops: Tensor) -> Tensor:
+        scale = self.recipe.pixel_scale
+        return crops if scale == 1.0 else crops.div_(scale)
 
     def _add_color_noise(self, crops: Tensor, draws: np.ndarray) -> None:
         """Shift each crop along the principal components of RGB (section 4.1)."""
@@ -134,8 +103,3 @@ def copy_async(array: np.ndarray, device: torch.device) -> Tensor:
 def color_components(stats: PixelStats) -> np.ndarray:
     """Return eigenvectors times standard deviations, float64 (3, 3), components in columns."""
     return stats.eigenvectors * np.sqrt(stats.eigenvalues)
-
-
-def _cut(images: Any, view: View, size: int) -> Any:
-    """Slice (..., H, W, 3) to (..., S, S, 3)."""
-    return images[..., view.top : view.top + size, view.left : view.left + size, :]

@@ -5,6 +5,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 
@@ -17,7 +18,7 @@ from alexnet_cli.distributed.replicas import (
     num_local,
     place_in_group,
 )
-from alexnet_cli.distributed.runtime_config import RuntimeConfig, parse_device
+from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig, parse_device
 from alexnet_cli.errors import DeviceError, UsageError, hint
 from alexnet_cli.io.progress import SILENT, Progress
 
@@ -58,6 +59,7 @@ class DevicePlan:
         kind: "cpu", "cuda" or "mps".
         per_replica: devices of each replica, 1 or one for each column.
         num_replicas: of the run on this machine.
+        join_limit: how long to wait for replicas that other programs start.
         first: number of the first GPU.
     """
 
@@ -66,6 +68,7 @@ class DevicePlan:
     num_replicas: int
     precision: str = "fp32"
     compiled: bool = False
+    join_limit: timedelta = timedelta(minutes=DEFAULT_RUNTIME.join_minutes)
     first: int = 0
 
     def devices(self, local_rank: int = 0) -> tuple[torch.device, ...]:
@@ -76,13 +79,16 @@ class DevicePlan:
         return tuple(torch.device("cuda", first + i) for i in range(self.per_replica))
 
     @contextmanager
-    def joined(self) -> Iterator[Runtime]:
+    def joined(self, progress: Progress = SILENT) -> Iterator[Runtime]:
         """Join the other replicas, if there are any, and yield what this one computes with.
+
+        Args:
+            progress: says for whom this process waits.
 
         Raises:
             LostReplicaError: if the others cannot be reached, or are lost before the block ends.
         """
-        with joined(self.kind, self.per_replica) as replicas:
+        with joined(self.kind, self.per_replica, progress) as replicas:
             devices = self.devices(replicas.local_rank)
             yield Runtime(devices, self.precision, self.compiled, replicas)
 
@@ -123,6 +129,7 @@ def plan_devices(
         wanted // per_replica,
         config.precision,
         config.compiled,
+        timedelta(minutes=config.join_minutes),
         first.index or 0,
     )
 

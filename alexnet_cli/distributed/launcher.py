@@ -10,24 +10,45 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 import torch.multiprocessing
 
 from alexnet_cli.distributed.device_plan import DevicePlan
 from alexnet_cli.distributed.oom_errors import KEPT
-from alexnet_cli.distributed.replicas import AGAIN, in_group
-from alexnet_cli.errors import AlexNetError, JobError, LostReplicaError, Stopped, machine_error
-from alexnet_cli.io.signals import StopSignal, catch_signals
+from alexnet_cli.distributed.rendezvous import (
+    STORE_FILE,
+    may_block_exit,
+    meet,
+    read_place,
+    report_failure,
+)
+from alexnet_cli.distributed.replicas import AGAIN, in_group, translate_losses
+from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME
+from alexnet_cli.errors import (
+    AlexNetError,
+    JobError,
+    LostReplicaError,
+    Stopped,
+    hint,
+    machine_error,
+)
+from alexnet_cli.io.progress import SILENT, Progress
+from alexnet_cli.io.signals import CAN_PASS_ON, SAVE_AND_STOP, StopSignal, catch_signals
+from alexnet_cli.io.starting import starting
 
-LOCALHOST = "127.0.0.1"
+JOIN_LIMIT = timedelta(minutes=DEFAULT_RUNTIME.join_minutes)
+LOOPBACKS = {"linux": "lo", "darwin": "lo0"}
 GRACE_SECONDS = 8  # to end by itself when another one is lost; as long again before SIGKILL
 POLL_SECONDS = 0.5
 
@@ -45,13 +66,22 @@ class _Outcome:
         return isinstance(self.error, LostReplicaError)
 
 
-def on_replicas(target: Callable[[], Any], plan: DevicePlan) -> Any:
-    """Call `target` in this process, or in the processes of a plan with several replicas."""
+def on_replicas(target: Callable[[], Any], plan: DevicePlan, progress: Progress = SILENT) -> Any:
+    """Call `target` in this process, or in the processes of a plan with several replicas.
+
+    In a process that torchrun or a scheduler started, first wait for the others to start.
+    """
     if in_group():
-        return _as_member(target)
+        return _as_member(partial(_meet_and_call, target, plan.join_limit, progress))
     if plan.num_replicas == 1:
         return target()
-    return run_replicas(target, plan.num_replicas)
+    return run_replicas(target, plan.num_replicas, progress)
+
+
+def _meet_and_call(target: Callable[[], Any], limit: timedelta, progress: Progress) -> Any:
+    with translate_losses(read_place()):
+        meet(limit, progress)
+    return target()
 
 
 def _as_member(target: Callable[[], Any]) -> Any:
@@ -63,19 +93,20 @@ def _as_member(target: Callable[[], Any]) -> Any:
     try:
         return target()
     except (Exception, KeyboardInterrupt) as error:
+        report_failure()
         atexit.register(_end_in_group, _to_alexnet_error(error).exit_code)
         raise
 
 
 def _end_in_group(exit_code: int) -> None:
-    """End the process at once if it is still in a group."""
-    if dist.is_initialized():
+    """End the process at once if it waited for others; to clean up after torch takes seconds."""
+    if may_block_exit():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(exit_code)
 
 
-def run_replicas(target: Callable[[], Any], count: int) -> Any:
+def run_replicas(target: Callable[[], Any], count: int, progress: Progress = SILENT) -> Any:
     """Call `target` in `count` processes of one group and return the result of rank 0.
 
     Args:
@@ -87,7 +118,6 @@ def run_replicas(target: Callable[[], Any], count: int) -> Any:
         Stopped: if a signal stopped the replicas before they could save.
     """
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
-    store = dist.TCPStore(LOCALHOST, 0, is_master=True, wait_for_workers=False)
     pipes = [torch.multiprocessing.Pipe(duplex=False) for _ in range(count)]
     started: list[BaseProcess] = []
 
@@ -97,14 +127,19 @@ def run_replicas(target: Callable[[], Any], count: int) -> Any:
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
 
-    with catch_signals(signal.SIGUSR1, again=end_all) as stop_signal:
-        context = torch.multiprocessing.start_processes(
-            _replica,
-            args=(count, store.port, target, [writer for _, writer in pipes]),
-            nprocs=count,
-            join=False,
-            start_method="spawn",
-        )
+    with (
+        tempfile.TemporaryDirectory(prefix="alexnet-", ignore_cleanup_errors=True) as folder,
+        catch_signals(SAVE_AND_STOP, again=end_all) as stop_signal,
+    ):
+        call = partial(_meet_and_call, target, JOIN_LIMIT, progress)
+        with starting("a replica", hint=hint("free_memory")):
+            context = torch.multiprocessing.start_processes(
+                _replica,
+                args=(count, str(Path(folder, "store")), call, [writer for _, writer in pipes]),
+                nprocs=count,
+                join=False,
+                start_method="spawn",
+            )
         started.extend(context.processes)
         for _, writer in pipes:
             writer.close()
@@ -114,20 +149,19 @@ def run_replicas(target: Callable[[], Any], count: int) -> Any:
     return _conclude(outcomes, _find_dead(outcomes, codes, first), stop_signal.signal_number)
 
 
-def _replica(rank: int, count: int, port: int, target: Callable, writers: list) -> None:
+def _replica(rank: int, count: int, store: str, target: Callable, writers: list) -> None:
     """Run in each process: set up the environment, call the target, send the outcome."""
-    with suppress(OSError):
+    with suppress(AttributeError, OSError):  # Windows has no groups
         os.setpgid(0, 0)  # a terminal's Ctrl-C reaches the launcher, which passes it on
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
-        "MASTER_ADDR": LOCALHOST,
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the launcher's store, on a port that is free
+        STORE_FILE: store,  # torch's TCP store would ask for the name of 127.0.0.1
     }
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if loopback := LOOPBACKS.get(sys.platform):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     outcome = _run(target)
     writers[rank].send(outcome)
@@ -165,7 +199,7 @@ def _join(context: torch.multiprocessing.ProcessContext, stop_signal: StopSignal
         if stop_signal.signal_number != passed_on:
             passed_on = stop_signal.signal_number
             for process in context.processes:
-                if process.is_alive():
+                if process.is_alive() and CAN_PASS_ON:
                     os.kill(process.pid, passed_on)
         try:
             if context.join(POLL_SECONDS, grace_period=GRACE_SECONDS):

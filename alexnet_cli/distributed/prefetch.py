@@ -10,10 +10,16 @@ import torch
 from torch import Tensor
 
 from alexnet_cli.data.batches.buffers import Buffers
-from alexnet_cli.data.batches.readers import ProcessReader, Reader, ThreadReader
+from alexnet_cli.data.batches.readers import (
+    ProcessReader,
+    Reader,
+    ThreadReader,
+    can_share_memory,
+)
 from alexnet_cli.data.remote.stream import StreamSplit
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.data.transforms import copy_async
+from alexnet_cli.io.starting import shared_memory_fault
 from alexnet_cli.types import Batch
 
 OnDevice = tuple[Tensor, Tensor]
@@ -72,13 +78,19 @@ def open_reader(
 ) -> Iterator[Reader]:
     """Open a reader of a split's batches for a device, for any number of epochs.
 
-    For a GPU images are read into pinned memory and, on many cores, by processes: threads that
-    decode would hold the GIL that the thread which launches the GPU's work needs.
+    For a GPU images are read into pinned memory and, on many cores, by processes where these can
+    share locks: threads that decode would hold the GIL that the thread which launches the GPU's
+    work needs.
     """
     if device.type != "cuda":
         with ThreadReader(num_threads) as reader:
             yield reader
-    elif num_threads < MIN_PROCESSES or isinstance(split, StreamSplit):
+    elif (
+        num_threads < MIN_PROCESSES
+        or isinstance(split, StreamSplit)
+        or not can_share_memory()
+        or shared_memory_fault()
+    ):
         with ThreadReader(num_threads, Buffers(_pinned_memory)) as reader:
             yield reader
     else:

@@ -4,9 +4,7 @@ DistributedDataParallel exchanges the gradients, through gloo between CPUs and N
 process reads its rank from the environment, which torchrun or `launcher` sets.
 """
 
-import itertools
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,38 +14,21 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from alexnet_cli.distributed.rendezvous import STORE_FILE, Place, join, read_place
 from alexnet_cli.errors import LostReplicaError
-from alexnet_cli.io.cores import num_cores
-from alexnet_cli.types import BatchShard
+from alexnet_cli.io.cores import num_workers
+from alexnet_cli.io.progress import SILENT, Progress
 
 TIMEOUT = timedelta(minutes=10)  # for a replica that hangs; one that died is noticed at once
-JOIN_TIMEOUT = timedelta(days=1)  # for the slowest replica to fetch or measure its data
-POLL_SECONDS = 0.1
+DATA_TIMEOUT = timedelta(days=1)  # for the slowest replica to fetch or measure its data
+READER_BYTES = 1 << 27  # of a process that reads images
 AGAIN = "Run the same command again."
 LOST = ("connection", "peer", "gloo", "nccl", "socket", "broken pipe", "timed out", "store")
 
 
 @dataclass(frozen=True, slots=True)
-class Replicas:
-    """The group of processes of a run, and this process in it.
-
-    Attributes:
-        local_rank: rank among the replicas of this machine.
-    """
-
-    rank: int = 0
-    world_size: int = 1
-    local_rank: int = 0
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this replica writes files and reports."""
-        return self.rank == 0
-
-    @property
-    def share(self) -> BatchShard:
-        """The part of every batch that this replica computes."""
-        return BatchShard(self.rank, self.world_size)
+class Replicas(Place):
+    """The group of processes of a run, and this process in it."""
 
     def wrap(self, net: nn.Module, devices: tuple[torch.device, ...]) -> nn.Module:
         """Return what to call instead of `net` so that gradients are averaged over the replicas.
@@ -79,22 +60,28 @@ class Replicas:
 
 
 ALONE = Replicas()
-_joins = itertools.count()
 
 
 def in_group() -> bool:
-    """Return whether torchrun or `launcher` started this process."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    """Return whether torchrun or `launcher` started this process as one of several."""
+    return read_place().world_size > 1
 
 
 def num_local() -> int:
     """Return the number of replicas on this machine; 1 outside of a group."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if in_group() else 1
+    return read_place().num_local
 
 
 def num_reading_threads() -> int:
     """Return the number of threads or processes of one replica that read images."""
-    return max(1, num_cores() // num_local())
+    count, _ = num_workers(READER_BYTES)
+    return count if _has_own_cores() else max(1, count // num_local())
+
+
+def _has_own_cores() -> bool:
+    """Return whether Slurm gave this process cores of its own, not those of all on the machine."""
+    shared = ("TORCHELASTIC_RUN_ID", STORE_FILE)  # torchrun and the launcher pass on their own
+    return "SLURM_CPUS_PER_TASK" in os.environ and not any(name in os.environ for name in shared)
 
 
 def was_restarted() -> bool:
@@ -105,20 +92,15 @@ def was_restarted() -> bool:
 
 def place_in_group() -> Replicas:
     """Return which replica this process is, which need not have joined the group yet."""
-    if not in_group():
-        return ALONE
-    return Replicas(
-        rank=int(os.environ["RANK"]),
-        world_size=int(os.environ["WORLD_SIZE"]),
-        local_rank=int(os.environ.get("LOCAL_RANK", 0)),
-    )
+    place = read_place()
+    return Replicas(place.rank, place.world_size, place.local_rank, place.num_local)
 
 
 @contextmanager
-def joined(kind: str, per_replica: int = 1) -> Iterator[Replicas]:
-    """Join the group of this process, if it has one.
+def joined(kind: str, per_replica: int = 1, progress: Progress = SILENT) -> Iterator[Replicas]:
+    """Join the group of this process, if it has one, after `on_replicas` let them meet.
 
-    The replicas wait up to `JOIN_TIMEOUT` for the last one, and afterwards up to `TIMEOUT` for each
+    The replicas wait up to `DATA_TIMEOUT` for the last one, and afterwards up to `TIMEOUT` for each
     other. Work of unequal duration, such as opening the data, belongs before the block.
 
     If the block raises, the group is not destroyed: NCCL would wait for all replicas, and the
@@ -127,48 +109,26 @@ def joined(kind: str, per_replica: int = 1) -> Iterator[Replicas]:
     Args:
         kind: "cpu" or "cuda".
         per_replica: devices of each replica.
+        progress: says for whom this process waits.
 
     Raises:
         LostReplicaError: if the others cannot be reached, or are lost before the block ends.
     """
     place = place_in_group()
-    if not in_group():
+    if place.world_size == 1:
         yield place
         return
-    with _translate_losses(place):
-        _join(kind, place)
+    backend = "gloo" if kind == "cpu" else "cpu:gloo,cuda:nccl"
+    with translate_losses(place):
+        join(backend, DATA_TIMEOUT, TIMEOUT, progress)
         if kind == "cuda":
             torch.cuda.set_device(place.local_rank * per_replica)
         yield place
         dist.destroy_process_group()
 
 
-def _join(kind: str, place: Replicas) -> None:
-    """Wait until every replica is ready, then form the group."""
-    if dist.is_initialized():  # a block that raised left it, and the process continued
-        dist.destroy_process_group()
-    store, _, _ = next(dist.rendezvous("env://", timeout=JOIN_TIMEOUT))
-    store = dist.PrefixStore(f"group {next(_joins)}", store)
-    deadline = time.monotonic() + JOIN_TIMEOUT.total_seconds()
-    num_ready = store.add("ready", 1)
-    while num_ready < place.world_size:
-        if time.monotonic() > deadline:
-            raise LostReplicaError(
-                f"replica {place.rank} of {place.world_size}: {place.world_size - num_ready} of "
-                f"the others did not start within {JOIN_TIMEOUT}.",
-                hint=AGAIN,
-            )
-        time.sleep(POLL_SECONDS)  # not in the store, where no signal would be handled
-        num_ready = store.add("ready", 0)
-    store.set_timeout(TIMEOUT)
-    backend = "gloo" if kind == "cpu" else "cpu:gloo,cuda:nccl"
-    dist.init_process_group(
-        backend, timeout=TIMEOUT, store=store, rank=place.rank, world_size=place.world_size
-    )
-
-
 @contextmanager
-def _translate_losses(place: Replicas) -> Iterator[None]:
+def translate_losses(place: Place) -> Iterator[None]:
     """Translate torch's errors about other replicas; on CPUs they have no type of their own."""
     try:
         yield

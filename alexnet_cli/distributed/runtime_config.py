@@ -19,6 +19,7 @@ class RuntimeConfig:
         columns: devices per replica: 1 keeps the network whole. None for one per column.
         precision: arithmetic of the forward and backward passes, one of `PRECISIONS`.
         compiled: whether torch.compile builds the kernels.
+        join_minutes: how long to wait for replicas that other programs start.
     """
 
     device: str = "auto"
@@ -26,6 +27,7 @@ class RuntimeConfig:
     columns: int | None = None
     precision: str = "fp32"
     compiled: bool = False
+    join_minutes: float = 30.0
 
 
 DEFAULT_RUNTIME = RuntimeConfig()

@@ -1,12 +1,22 @@
-"""Error curves as an image."""
+"""Curves over epochs: loss, errors and learning rate of runs, and Figure 1 of the paper."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
-
-WIDTH, HEIGHT, MARGIN = 900, 560, 70
-COLORS = ((31, 96, 180), (200, 70, 30), (40, 140, 70), (130, 80, 170))
-GRAY, BLACK = (150, 150, 150), (30, 30, 30)
+from alexnet_cli.errors import InputError
+from alexnet_cli.figures.style import (
+    COLORS,
+    DASHES,
+    FigureFile,
+    Theme,
+    check_path,
+    line_styles,
+    new_figure,
+    save,
+    styled,
+)
+from alexnet_cli.training.run_directory import RunDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +25,7 @@ class Curve:
 
     Attributes:
         group: curves of one group share a color.
-        faint: drawn thin and light.
+        faint: drawn thin and light, without a name.
     """
 
     name: str
@@ -24,64 +34,94 @@ class Curve:
     faint: bool = False
 
 
-def draw_curves(curves: list[Curve], *, goal: float, title: str) -> Image.Image:
-    """Draw error against epoch, and the goal as a dashed line."""
-    image = Image.new("RGB", (WIDTH, HEIGHT), "white")
-    draw = ImageDraw.Draw(image)
-    axes = _Axes(draw, max((len(curve.errors) for curve in curves), default=1))
-    axes.draw_frame(title, goal)
+@dataclass(frozen=True, slots=True)
+class CurvesRequest:
+    """What to draw: runs, by their folders."""
+
+    runs: tuple[Path, ...]
+    out: Path
+    theme: Theme = "light"
+
+
+def draw_curves(request: CurvesRequest) -> FigureFile:
+    """Draw loss, errors and learning rate of runs against epochs.
+
+    Losses and training errors are means over an epoch's updates, so they stand in the middle of the
+    epoch; validation is at its end.
+
+    Raises:
+        InputError: if a folder has no run with a finished epoch.
+        UsageError: if the figure cannot be written under this name.
+    """
+    check_path(request.out)
+    rows_of = {}
+    for run in request.runs:
+        if not (rows := RunDirectory(run).rows()):
+            raise InputError(
+                f"{run}: no run with a finished epoch.", hint="Name folders of runs: runs/NAME"
+            )
+        rows_of[str(run)] = rows
+    with styled(request.theme):
+        figure = new_figure(7.2, 2.6)
+        loss, error, rate = figure.subplots(1, 3)
+        for (name, rows), look in zip(rows_of.items(), line_styles(), strict=False):
+            middles = [row["epoch"] - 0.5 for row in rows]
+            ends = [row["epoch"] for row in rows]
+            faint = look | {"alpha": 0.45, "linewidth": 1}
+            loss.plot(middles, [row["train_loss"] for row in rows], **faint)
+            error.plot(middles, [row["train_top1_error"] for row in rows], **faint)
+            if all(row.get("val") for row in rows):
+                loss.plot(ends, [row["val"]["log_loss"] for row in rows], **look)
+                error.plot(ends, [row["val"]["top1_error"] for row in rows], **look)
+            rate.step(ends, [row["learning_rate"] for row in rows], **look, label=Path(name).name)
+        for axes, title in ((loss, "log loss"), (error, "top-1 error"), (rate, "learning rate")):
+            axes.set_title(title, loc="left")
+            axes.set_xlabel("epochs")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.grid(visible=True)
+        error.yaxis.set_major_formatter("{x:.0%}")
+        error.set_ylim(bottom=0)
+        rate.set_yscale("log")
+        rate.yaxis.set_major_formatter("{x:g}")
+        rate.legend()
+        figure.supxlabel("full: validation, faint: training", fontsize=7)
+        save(figure, request.out)
+    errors_of = {
+        name: [row["val"]["top1_error"] for row in rows if row.get("val")]
+        for name, rows in rows_of.items()
+    }
+    numbers: dict[str, Any] = {
+        name: {"epochs": len(rows_of[name]), "best_top1_error": min(errors, default=None)}
+        for name, errors in errors_of.items()
+    }
+    return FigureFile("curves", str(request.out), {"runs": numbers})
+
+
+def draw_figure_1(curves: list[Curve], *, goal: float, title: str, out: Path) -> None:
+    """Draw training error against epochs, and the goal as a dashed line (paper: figure 1)."""
     groups = list(dict.fromkeys(curve.group for curve in curves))
-    for curve in curves:
-        axes.draw_curve(curve, COLORS[groups.index(curve.group) % len(COLORS)])
-    for position, curve in enumerate(curve for curve in curves if not curve.faint):
-        color = COLORS[groups.index(curve.group) % len(COLORS)]
-        axes.draw_key(position, curve.name, color)
-    return image
-
-
-class _Axes:
-    """Epochs to the right, errors from 0 to 0.75 upwards."""
-
-    TOP_ERROR = 0.75
-
-    def __init__(self, draw: ImageDraw.ImageDraw, num_epochs: int):
-        self.draw, self.num_epochs = draw, max(num_epochs, 2)
-        self.font = ImageFont.load_default(size=16)
-
-    def _point(self, epoch: float, error: float) -> tuple[float, float]:
-        x = MARGIN + (WIDTH - 2 * MARGIN) * epoch / self.num_epochs
-        y = HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * min(error, self.TOP_ERROR) / self.TOP_ERROR
-        return x, y
-
-    def draw_frame(self, title: str, goal: float) -> None:
-        corners = [self._point(0, 0), self._point(self.num_epochs, 0), self._point(0, 1)]
-        self.draw.line([corners[1], corners[0], corners[2]], fill=BLACK, width=2)
-        self.draw.text((MARGIN, 20), title, fill=BLACK, font=self.font)
-        for error in (0.0, 0.25, 0.5, 0.75):
-            x, y = self._point(0, error)
-            self.draw.text((x - 10, y), f"{error:.0%}", fill=BLACK, font=self.font, anchor="rm")
-        for epoch in range(0, self.num_epochs + 1, max(1, self.num_epochs // 10)):
-            x, y = self._point(epoch, 0)
-            self.draw.text((x, y + 10), str(epoch), fill=BLACK, font=self.font, anchor="mt")
-        self.draw.text((WIDTH // 2, HEIGHT - 25), "epochs", fill=BLACK, font=self.font, anchor="mm")
-        (left, y), (right, _) = self._point(0, goal), self._point(self.num_epochs, goal)
-        for x in range(int(left), int(right), 12):
-            self.draw.line([(x, y), (x + 6, y)], fill=GRAY)
-
-    def draw_curve(self, curve: Curve, color: tuple[int, int, int]) -> None:
-        if curve.faint:
-            red, green, blue = ((channel + 2 * 255) // 3 for channel in color)
-            color = (red, green, blue)
-        # An epoch's error is a mean over it: it stands for the epoch's middle.
-        points = [self._point(i + 0.5, error) for i, error in enumerate(curve.errors)]
-        self.draw.line(points, fill=color, width=1 if curve.faint else 3, joint="curve")
-        for x, y in points if not curve.faint else []:
-            self.draw.ellipse([x - 4, y - 4, x + 4, y + 4], fill=color)
-
-    def draw_key(self, position: int, name: str, color: tuple[int, int, int]) -> None:
-        top = MARGIN + 24 * position
-        self.draw.line(
-            [(WIDTH - MARGIN - 240, top), (WIDTH - MARGIN - 210, top)], fill=color, width=3
-        )
-        where = (WIDTH - MARGIN - 200, top)
-        self.draw.text(where, name, fill=BLACK, font=self.font, anchor="lm")
+    with styled("light"):
+        figure = new_figure(5.2, 3.6)
+        axes = figure.subplots()
+        for curve in curves:
+            group = groups.index(curve.group)
+            middles = [epoch + 0.5 for epoch in range(len(curve.errors))]
+            axes.plot(
+                middles,
+                curve.errors,
+                color=COLORS[group % len(COLORS)],
+                linestyle=DASHES[group % len(DASHES)],
+                linewidth=0.8 if curve.faint else 2,
+                alpha=0.4 if curve.faint else 1,
+                label=None if curve.faint else curve.name,
+            )
+        axes.axhline(goal, color="gray", linestyle=":", linewidth=1)
+        axes.set_xlim(left=0)
+        axes.set_ylim(0, 0.75)
+        axes.yaxis.set_major_formatter("{x:.0%}")
+        axes.set_xlabel("epochs")
+        axes.set_ylabel("training error")
+        axes.set_title(title, loc="left")
+        if any(not curve.faint for curve in curves):
+            axes.legend()
+        save(figure, out)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alexnet_cli.data.transforms import Augmenter, View, views_of
+from alexnet_cli.data.transforms import Augmenter
+from alexnet_cli.data.views import View, views_of
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.precision import autocast
 from alexnet_cli.errors import CheckpointError

@@ -1,6 +1,6 @@
 """`alexnet info`: what a recipe, checkpoint, ONNX model or dataset is (paper section 3.5)."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from alexnet_cli.data.pixel_stats import FILE_NAME
@@ -9,7 +9,8 @@ from alexnet_cli.data.remote.files import check_url, is_url
 from alexnet_cli.data.shards.index import Index, read_index
 from alexnet_cli.errors import UsageError
 from alexnet_cli.model.architecture import RGB, layers_of
-from alexnet_cli.recipes.catalog import RECIPES, find_recipe
+from alexnet_cli.model.checkpoint import read_header
+from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES, find_recipe
 from alexnet_cli.recipes.overrides import with_settings
 from alexnet_cli.recipes.recipe import Recipe
 
@@ -81,6 +82,23 @@ def info(
             f"{thing}: no such file, folder or recipe.", hint=f"Recipes: {', '.join(RECIPES)}."
         )
     return _describe_onnx(path) if path.suffix == ".onnx" else _describe_checkpoint(path)
+
+
+def published_results(checkpoint: Path) -> list[dict]:
+    """Return what was published of imported weights, errors as fractions.
+
+    Nothing was published of weights trained here; ONNX files do not say where theirs are from.
+
+    Raises:
+        CheckpointError: if the file is not a checkpoint.
+    """
+    if checkpoint.suffix == ".onnx":
+        return []
+    header = read_header(checkpoint)
+    if "file" not in header["init_from"] or len(header["classes"]) != PAPER_CLASSES:
+        return []
+    entry = NAMED_RECIPES.get(header["recipe"]["name"])
+    return [asdict(result.as_fractions()) for result in entry.published] if entry else []
 
 
 def _describe(kind: str, name: str, recipe: Recipe, num_classes: int, about: dict) -> NetworkInfo:

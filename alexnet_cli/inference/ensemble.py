@@ -10,10 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_cli.data.dataset_ref import DatasetRef
+from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig
 from alexnet_cli.errors import CheckpointError, UsageError, hint
-from alexnet_cli.inference.metrics import score, topk_credit
-from alexnet_cli.inference.predictions import Predictions, check_same_images, load_predictions
+from alexnet_cli.inference.class_map import ClassMap, map_classes, with_class_names
+from alexnet_cli.inference.evaluate import EvalRequest, is_onnx, predict_dataset
+from alexnet_cli.inference.metrics import Measured, measured, score, topk_credit, within
+from alexnet_cli.inference.predictions import (
+    Predictions,
+    check_image_size,
+    check_same_images,
+    in_order_of,
+    load_predictions,
+    pack_predictions,
+)
 from alexnet_cli.io.progress import SILENT, Progress
 
 SEARCH_PASSES = 5
@@ -24,11 +34,12 @@ class EnsembleRequest:
     """Networks to average.
 
     Attributes:
-        members: checkpoints, and predictions files (.npz).
-        dataset: on which checkpoints are run; predictions files need none.
-        num_views: 1, 9 or 10, of the checkpoints.
+        members: checkpoints or run folders, ONNX files, and predictions files (.npz).
+        dataset: on which networks are run; predictions files need none.
+        num_views: 1, 9 or 10, of the networks.
         weights: "equal", "search", or one number per member separated by commas.
-        runtime: of the checkpoints.
+        runtime: of the networks.
+        class_names: file of the names of the dataset's classes, as in `with_class_names`.
     """
 
     members: tuple[Path, ...]
@@ -37,17 +48,20 @@ class EnsembleRequest:
     num_views: int = 10
     weights: str = "equal"
     runtime: RuntimeConfig = DEFAULT_RUNTIME
+    class_names: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """One network of the ensemble, and its own errors."""
+class Member(Measured):
+    """One network of the ensemble, and its own errors.
+
+    Attributes:
+        subset: errors among the classes of the dataset, if the network knows others as well.
+    """
 
     file: str
     views: int
-    top1_error: float
-    top5_error: float
-    log_loss: float
+    subset: Measured | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +73,9 @@ class EnsembleResult:
         images: number of images that were scored.
         searched_on: number of other images on which the weights were searched; 0 if they were not.
         precision: of the checkpoints' forward passes; None if all members are predictions files.
+        model_classes: number of outputs of the networks.
+        dataset_classes: number of classes of the dataset.
+        subset: errors among the classes of the dataset, if the networks know others as well.
     """
 
     members: list[Member]
@@ -66,13 +83,18 @@ class EnsembleResult:
     images: int
     searched_on: int
     precision: str | None
+    model_classes: int
+    dataset_classes: int
     top1_error: float
     top5_error: float
     log_loss: float
+    top1_interval: tuple[float, float]
+    top5_interval: tuple[float, float]
+    subset: Measured | None
 
 
 def ensemble(request: EnsembleRequest, progress: Progress = SILENT) -> EnsembleResult:
-    """Average the probabilities of predictions files (.npz) and checkpoints.
+    """Average the probabilities of predictions files (.npz) and networks.
 
     Raises:
         UsageError: if there are fewer than two members, or the weights are invalid.
@@ -80,66 +102,119 @@ def ensemble(request: EnsembleRequest, progress: Progress = SILENT) -> EnsembleR
     """
     paths = request.members
     if len(paths) < 2:
-        raise UsageError("an ensemble needs at least two checkpoints or predictions files.")
+        raise UsageError("an ensemble needs at least two networks or predictions files.")
     weights = _parse_weights(request.weights, len(paths))
-    checkpoints = [path for path in paths if path.suffix != ".npz"]
-    if checkpoints and request.dataset is None:
+    networks = [path for path in paths if path.suffix != ".npz"]
+    if networks and request.dataset is None:
         raise UsageError(
-            f"{checkpoints[0]} is a checkpoint, which needs a dataset.", hint=hint("name_dataset")
+            f"{networks[0]} is a network, which needs a dataset.", hint=hint("name_dataset")
         )
+    if request.class_names and not networks:
+        raise UsageError("predictions files keep what their classes are called.")
     found = {path: load_predictions(path) for path in paths if path.suffix == ".npz"}
-    if checkpoints:
-        _predict_checkpoints(request, found, progress)
-    members = [(str(path), found[path]) for path in paths]
-    check_same_images(members)
-    precision = request.runtime.precision if checkpoints else None
+    if networks:
+        _predict_networks(request, found, progress)
+    members = _aligned([(str(path), found[path]) for path in paths])
+    precision = request.runtime.precision if networks else None
     return _score_members(members, weights, precision, progress)
 
 
-def _predict_checkpoints(
+def _aligned(members: list[tuple[str, Predictions]]) -> list[tuple[str, Predictions]]:
+    """Return the members with their outputs in the order of the first.
+
+    Raises:
+        InputError: if a member has other classes or images, or is there twice.
+    """
+    first = members[0][1]
+    aligned = [(name, in_order_of(first, member)) for name, member in members]
+    check_same_images(aligned)
+    return aligned
+
+
+def _predict_networks(
     request: EnsembleRequest, found: dict[Path, Predictions], progress: Progress
 ) -> None:
-    """Add the predictions of the checkpoints to those of the files.
+    """Add the predictions of the networks to those of the files.
 
-    All members are compared before the first network is run, checkpoints by their headers.
+    All members are compared before the first network is run, networks by their headers.
     """
-    # Imported here, because an ensemble of predictions files does not need torch.
+    assert request.dataset is not None
+    split, num_views = request.split, request.num_views
+    networks = [path for path in request.members if path not in found]
+    headers = {path: _read_header(path) for path in networks}
+    dataset = request.dataset.open((split,), fetch_now=True, progress=progress)
+    if request.class_names:
+        dataset = with_class_names(dataset, request.class_names)
+    announced, maps = [], {}
+    for path in request.members:
+        expected = found.get(path)
+        if expected is None:
+            classes, checksum = headers[path]
+            maps[path] = map_classes(str(path), classes, dataset)
+            nothing = [np.zeros((0, len(classes)), np.float32)]
+            expected = pack_predictions(dataset, split, num_views, checksum, maps[path], nothing)
+        announced.append((str(path), expected))
+    _aligned(announced)
+    for path in networks:
+        if is_onnx(path):
+            device = RuntimeConfig(request.runtime.device)
+            wanted = EvalRequest(
+                path, request.dataset, split, num_views, None, device, request.class_names
+            )
+            predictions = predict_dataset(wanted, progress)
+            assert predictions is not None
+            found[path] = predictions
+    _predict_checkpoints(request, dataset, maps, found, progress)
+
+
+def _read_header(path: Path) -> tuple[list[tuple[str, str]], str]:
+    """Return the classes of a network, and a text that identifies it."""
+    if is_onnx(path):
+        from alexnet_cli.onnx.model_file import read_model_info
+
+        info = read_model_info(path)
+        return info.classes, info.origin.get("weights", "")
+    from alexnet_cli.model.checkpoint import read_header
+
+    header = read_header(path)
+    try:
+        return [(wnid, name) for wnid, name in header["classes"]], header["checksum"]
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its header is damaged ({error!r}).") from error
+
+
+def _predict_checkpoints(
+    request: EnsembleRequest,
+    dataset: Dataset,
+    maps: dict[Path, ClassMap],
+    found: dict[Path, Predictions],
+    progress: Progress,
+) -> None:
+    """Add the predictions of the members that are not in `found` yet."""
+    paths = [path for path in request.members if path not in found]
+    if not paths:
+        return
+    # Imported here, because an ensemble without checkpoints does not need torch.
     from alexnet_cli.distributed.device_plan import Runtime, choose_devices
     from alexnet_cli.distributed.oom_errors import friendly_oom_errors
     from alexnet_cli.inference import predict_split as splits
     from alexnet_cli.inference.classifier import build_classifier
-    from alexnet_cli.model.checkpoint import load_checkpoint, read_header
+    from alexnet_cli.model.checkpoint import load_checkpoint
 
-    assert request.dataset is not None
-    config, split, num_views = request.runtime, request.split, request.num_views
+    config = request.runtime
     runtime = Runtime(choose_devices(config, progress=progress), config.precision)
-    headers = {path: read_header(path) for path in request.members if path not in found}
-    dataset = request.dataset.open((split,), fetch_now=True, progress=progress)
-    announced = []
-    for path in request.members:
-        expected = found.get(path)
-        if expected is None:
-            try:
-                wnids = [wnid for wnid, _ in headers[path]["classes"]]
-                checksum = headers[path]["checksum"]
-            except (LookupError, TypeError, ValueError) as error:
-                raise CheckpointError(f"{path}: its header is damaged ({error!r}).") from error
-            splits.check_classes(path, wnids, dataset)
-            nothing = [np.zeros((0, len(wnids)), np.float32)]
-            expected = splits.pack_predictions(dataset, split, num_views, checksum, nothing)
-        announced.append((str(path), expected))
-    check_same_images(announced)
-    for path in headers:
+    for path in paths:
         checkpoint = load_checkpoint(path)
-        splits.check_fit(path, checkpoint, dataset)
+        check_image_size(path, len(checkpoint.pixels["mean_image"]), dataset)
         with friendly_oom_errors(splits.BATCH_SIZE, splits.FREE_MEMORY):
             found[path] = splits.predict_split(
                 build_classifier(checkpoint, runtime, path),
                 dataset,
-                split,
-                num_views=num_views,
+                request.split,
+                num_views=request.num_views,
                 weights_hash=checkpoint.weights_hash(),
                 progress=progress,
+                class_map=maps[path],
             )
 
 
@@ -166,24 +241,45 @@ def _score_members(
     progress: Progress,
 ) -> EnsembleResult:
     """Score the members and their average; after a search, on the half that it did not use."""
-    labels = members[0][1].labels
+    first = members[0][1]
+    labels = first.labels
     searched_on, reported = slice(0, 0), slice(None)
     if weights is None:
         searched_on, reported = slice(0, None, 2), slice(1, None, 2)
         half = [member.probs[searched_on] for _, member in members]
         weights = search_weights(half, labels[searched_on], progress)
+    labels = labels[reported]
+    dataset_labels = first.dataset_labels[reported]
     probs = [member.probs[reported] for _, member in members]
-    together = score(weighted_sum(probs, weights), labels[reported])
+
+    def measure(probs_NK: np.ndarray) -> Measured:
+        return measured(score(probs_NK, labels), len(labels))
+
+    def measure_subset(probs_NK: np.ndarray) -> Measured | None:
+        if not first.is_subset:
+            return None
+        chosen = within(probs_NK, first.outputs)
+        return measured(score(chosen, dataset_labels), len(labels))
+
+    together = weighted_sum(probs, weights)
     return EnsembleResult(
         members=[
-            Member(name, member.views, **asdict(score(own_probs, labels[reported])))
+            Member(
+                **asdict(measure(own_probs)),
+                file=name,
+                views=member.views,
+                subset=measure_subset(own_probs),
+            )
             for (name, member), own_probs in zip(members, probs, strict=True)
         ],
         weights=weights,
-        images=len(labels[reported]),
-        searched_on=len(labels[searched_on]),
+        images=len(labels),
+        searched_on=len(first.labels[searched_on]),
         precision=precision,
-        **asdict(together),
+        model_classes=len(first.classes),
+        dataset_classes=len(first.outputs),
+        **asdict(measure(together)),
+        subset=measure_subset(together),
     )
 
 

@@ -3,10 +3,13 @@
 N images, K classes. Errors are fractions of images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from alexnet_cli.inference.class_map import ClassMap
+from alexnet_cli.inference.statistics import wilson_interval
 
 CHUNK_VALUES = 1 << 22  # compared at a time, so that N x K booleans are never in memory
 
@@ -22,6 +25,32 @@ class Scores:
     top1_error: float
     top5_error: float
     log_loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured(Scores):
+    """Scores with the 95 % intervals of the errors: from, to."""
+
+    top1_interval: tuple[float, float]
+    top5_interval: tuple[float, float]
+
+
+def measured(scores: Scores, num_images: int) -> Measured:
+    """Return scores with Wilson's intervals for a number of images."""
+    return Measured(
+        scores.top1_error,
+        scores.top5_error,
+        scores.log_loss,
+        wilson_interval(scores.top1_error, num_images),
+        wilson_interval(scores.top5_error, num_images),
+    )
+
+
+def within(probs_NK: np.ndarray, outputs: Sequence[int]) -> np.ndarray:
+    """Return the probabilities of some outputs only, renormalized, float64 (N, len(outputs))."""
+    chosen = probs_NK[:, list(outputs)].astype(np.float64)
+    totals = chosen.sum(axis=1, keepdims=True)
+    return chosen / np.where(totals > 0, totals, 1.0)
 
 
 def topk_credit(probs_NK: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
@@ -55,6 +84,33 @@ def score_sums(probs_NK: np.ndarray, labels: np.ndarray) -> np.ndarray:
     log_probs = np.log(np.maximum(label_probs, np.finfo(np.float32).tiny))
     credits = [_credit(*rivals, k).sum() for k in (1, 5)]
     return np.array([*credits, log_probs.sum(), len(labels)], np.float64)
+
+
+def sums_of_batches(
+    batches: Iterable[tuple[np.ndarray, list[np.ndarray]]],
+    labels: np.ndarray,
+    class_map: ClassMap,
+    num_arrays: int,
+) -> np.ndarray:
+    """Return the `score_sums` of the probabilities of a split, added up batch by batch.
+
+    Args:
+        batches: positions in the split, and arrays of probabilities (N, K) of these images.
+        labels: int64, of the dataset, of the whole split.
+        num_arrays: number of arrays of a batch.
+
+    Returns:
+        float64 (1, num_arrays, 4) over all outputs of the network; (2, num_arrays, 4) if the
+        dataset has some of its classes only, then the second ones are among these classes.
+    """
+    net_labels = class_map.labels(labels)
+    sums = np.zeros((2 if class_map.is_subset else 1, num_arrays, 4))
+    for positions, found in batches:
+        sums[0] += [score_sums(probs, net_labels[positions]) for probs in found]
+        if class_map.is_subset:
+            chosen = [within(probs, class_map.outputs) for probs in found]
+            sums[1] += [score_sums(probs, labels[positions]) for probs in chosen]
+    return sums
 
 
 def scores_from_sums(sums: np.ndarray) -> Scores:

@@ -20,11 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_cli.data.imagenet_classes import shown_name
 from alexnet_cli.errors import ImageError, UsageError
 from alexnet_cli.inference.images import ImageLike, named_images, to_pixels
 from alexnet_cli.inference.results import ImageResult, Prediction
 from alexnet_cli.io.cores import num_cores
-from alexnet_cli.model.architecture import Layer, layers_of
+from alexnet_cli.model.architecture import Layer, last_hidden_layer, layers_of
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.types import USUAL_RULES, DecodeRules, ImageClass
 
@@ -92,6 +93,11 @@ class ModelInfo:
     runtime: str
     is_gpu: bool
     rules: DecodeRules = USUAL_RULES
+
+
+def shown_classes(classes: list[tuple[str, str]]) -> tuple[ImageClass, ...]:
+    """Return the (wnid, name) of a file as classes, with ImageNet's words for bare wnids."""
+    return tuple(ImageClass(wnid, shown_name(wnid, name)) for wnid, name in classes)
 
 
 class Model(ABC):
@@ -195,7 +201,8 @@ class Model(ABC):
             ImageError: if an image cannot be read.
             UsageError: if there is no such layer, or a folder has no images.
         """
-        name = self._find(layer).name if layer else self._last_hidden()
+        default = last_hidden_layer(self.info.recipe, len(self.classes))
+        name = self._find(layer or default).name
         parts = []
         for batch in self._decoded_batches(named_images(images)):
             for image, pixels in batch:
@@ -224,10 +231,6 @@ class Model(ABC):
                 return layer
         near = difflib.get_close_matches(name, self.layers) or self.layers
         raise UsageError(f"no layer {name!r}.", hint=f"There is {', '.join(near)}.")
-
-    def _last_hidden(self) -> str:
-        """Return the layer whose output the classifier reads, before dropout."""
-        return [layer.name for layer in self._layers()[:-1] if layer.kind != "dropout"][-1]
 
     def _top(self, probs: np.ndarray, num: int, least: float) -> tuple[Prediction, ...]:
         order = np.argsort(-probs, kind="stable")[:num].tolist()

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 from alexnet_cli.errors import UsageError, hint
-from alexnet_cli.inference.model import Model, ModelInfo
+from alexnet_cli.inference.model import Model, ModelInfo, shown_classes
 from alexnet_cli.model.architecture import Layer
 from alexnet_cli.onnx.runtime import CPU, load_onnx, open_layer_session, read_constants
-from alexnet_cli.types import ImageClass
 
 
 class OnnxModel(Model):
@@ -23,7 +22,7 @@ class OnnxModel(Model):
                 f"{views} views: {path} was exported with {about.views}.",
                 hint=hint("exported_views", views=about.views),
             )
-        classes = tuple(ImageClass(wnid, name) for wnid, name in about.classes)
+        classes = shown_classes(about.classes)
         engine = f"onnxruntime {provider.removesuffix('ExecutionProvider')}"
         super().__init__(
             ModelInfo(
@@ -47,7 +46,7 @@ class OnnxModel(Model):
         found = self._find(layer)
         if found.kind == "dropout":  # no node of the graph, and the next weights are scaled by it
             before = self.layers[self.layers.index(layer) - 1]
-            return self.outputs_of(before, images) * np.float32(1.0 - found.options.dropout)
+            return self.outputs_of(before, images) * np.float32(1.0 - found.dropout)
         if self._layer_session[0] != layer:
             self._layer_session = (layer, open_layer_session(self.info.path, layer, self._device))
         outputs = self._layer_session[1].run([layer], {"images": images})[0]
@@ -64,10 +63,17 @@ class OnnxModel(Model):
             if layer.kind == "local-conv":  # (P, inputs, filters) and (P, 1, filters) in the graph
                 array = array.transpose(2, 1, 0).reshape(shape)
             # In the graph weights are scaled by what dropout kept before them.
-            found[name] = array / np.float32(self._kept_before(layer)) if "w" in name else array
+            found[name] = (
+                array / np.float32(self._kept_before(layer)) if name == "weight" else array
+            )
         return found
 
     def _kept_before(self, layer: Layer) -> float:
-        before = self._layers()[self.layers.index(layer.name) - 1]
-        is_dropout = layer.name != self.layers[0] and before.kind == "dropout"
-        return 1.0 - before.options.dropout if is_dropout else 1.0
+        """Return the share that dropout keeps of a layer's inputs."""
+        kept = 1.0
+        for other in self._layers():
+            if other.name == layer.name:
+                break
+            kept = 1.0 - other.dropout if other.kind == "dropout" else kept
+            kept = 1.0 if other.parameters else kept
+        return kept

@@ -12,10 +12,17 @@ from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.prefetch import from_device, to_device
 from alexnet_cli.distributed.replicas import ALONE, Replicas
-from alexnet_cli.errors import CheckpointError, DivergedError, hint
+from alexnet_cli.errors import CheckpointError, DivergedError, hint, on_one_line
+from alexnet_cli.inference.class_map import ClassMap, first_difference, map_classes, same_classes
 from alexnet_cli.inference.classifier import Classifier, check_tensors
-from alexnet_cli.inference.metrics import Scores, score_sums, scores_from_sums
-from alexnet_cli.inference.predictions import Predictions
+from alexnet_cli.inference.metrics import Scores, scores_from_sums, sums_of_batches
+from alexnet_cli.inference.predictions import (
+    Predictions,
+    check_image_size,
+    gather,
+    open_named,
+    pack_predictions,
+)
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.types import Batch
@@ -25,9 +32,16 @@ FREE_MEMORY = hint("free_memory")
 
 
 def open_pair(
-    path: Path, ref: DatasetRef, split_name: str, progress: Progress = SILENT
-) -> tuple[Checkpoint, Dataset]:
-    """Load a checkpoint and open a dataset with the same classes and image size.
+    path: Path,
+    ref: DatasetRef,
+    split_name: str,
+    progress: Progress = SILENT,
+    class_names: Path | None = None,
+) -> tuple[Checkpoint, Dataset, ClassMap]:
+    """Load a checkpoint, open a dataset, and find the class of each in the other.
+
+    Args:
+        class_names: file of the names of the dataset's classes, as in `with_class_names`.
 
     Raises:
         AlexNetError: if one of them cannot be used, or they do not fit each other.
@@ -35,43 +49,26 @@ def open_pair(
     checkpoint = load_checkpoint(path)
     check_tensors(checkpoint, path)
     size = len(checkpoint.pixels["mean_image"])
-    dataset = ref.open((split_name,), fetch_now=True, image_size=size, progress=progress)
-    check_fit(path, checkpoint, dataset)
-    return checkpoint, dataset
+    dataset = open_named(ref, split_name, size, progress, class_names)
+    class_map = map_classes(str(path), checkpoint.classes, dataset)
+    check_image_size(path, size, dataset)
+    return checkpoint, dataset, class_map
 
 
 def check_fit(path: Path, checkpoint: Checkpoint, dataset: Dataset) -> None:
-    """Check that a checkpoint and a dataset have the same classes and image size.
+    """Check that a checkpoint and a dataset have the same list of classes and image size.
 
     Raises:
         CheckpointError: if they differ.
     """
-    check_classes(path, [wnid for wnid, _ in checkpoint.classes], dataset)
-    size = len(checkpoint.pixels["mean_image"])
-    if size != dataset.image_size:
+    wnids = [entry.wnid for entry in dataset.classes]
+    if differing := first_difference([wnid for wnid, _ in checkpoint.classes], wnids):
+        label, mine, other = differing
         raise CheckpointError(
-            f"{path}: made for {size}-pixel images, {dataset.name} has {dataset.image_size}."
+            f"{path} and {dataset.name} have {len(checkpoint.classes)} and {len(wnids)} classes: "
+            f"class {label} is {on_one_line(mine)} and {on_one_line(other)}."
         )
-
-
-def check_classes(path: Path, wnids: list[str], dataset: Dataset) -> None:
-    """Check that a dataset has the classes of a checkpoint, in the same order.
-
-    Raises:
-        CheckpointError: if they differ.
-    """
-    theirs = [entry.wnid for entry in dataset.classes]
-    advice = hint("name_classes") if dataset.streamed else None
-    if len(wnids) != len(theirs):
-        raise CheckpointError(
-            f"{path}: made for {len(wnids)} classes, {dataset.name} has {len(theirs)}.", hint=advice
-        )
-    for label, (mine, other) in enumerate(zip(wnids, theirs, strict=True)):
-        if mine != other:
-            raise CheckpointError(
-                f"{path}: its class {label} is {mine}, that of {dataset.name} is {other}.",
-                hint=advice,
-            )
+    check_image_size(path, len(checkpoint.pixels["mean_image"]), dataset)
 
 
 def _probabilities(
@@ -137,22 +134,24 @@ def score_split(
     replicas: Replicas = ALONE,
     progress: Progress = SILENT,
     before_batch: Callable[[], None] = lambda: None,
+    class_map: ClassMap | None = None,
 ) -> list[Scores]:
     """Return the scores of all images of a split, in memory that does not grow with the split.
 
     Args:
         replicas: share the images; each returns the scores of all images.
         before_batch: called before every batch.
+        class_map: of a dataset that has not the network's own classes.
 
     Returns:
-        The scores of the averaged probabilities and, with several views, of the center view.
+        The scores of the averaged probabilities and, with several views, of the center view; then,
+        if the dataset has some of the network's classes only, the same among these classes.
 
     Raises:
         DatasetError: if the split is empty or damaged.
         DivergedError: if the network's scores overflow.
     """
     labels = dataset.split(split_name).labels
-    sums = np.zeros((2 if num_views > 1 else 1, 4))
     probabilities = _probabilities(
         classifier,
         dataset,
@@ -162,8 +161,9 @@ def score_split(
         progress=progress,
         before_batch=before_batch,
     )
-    for positions, found in probabilities:
-        sums += [score_sums(probs, labels[positions]) for probs in found]
+    class_map = class_map or same_classes(dataset.classes)
+    sums = sums_of_batches(probabilities, labels, class_map, 2 if num_views > 1 else 1)
+    sums = sums.reshape(-1, 4)
     replicas.all_reduce(torch.from_numpy(sums))
     return [scores_from_sums(of_view) for of_view in sums]
 
@@ -177,6 +177,7 @@ def predict_split(
     weights_hash: str = "",
     replicas: Replicas = ALONE,
     progress: Progress = SILENT,
+    class_map: ClassMap | None = None,
 ) -> Predictions:
     """Return the probabilities of all images of a split, in stored order.
 
@@ -184,37 +185,18 @@ def predict_split(
 
     Args:
         replicas: share the images; each returns the probabilities of all images.
+        class_map: of a dataset that has not the network's own classes.
 
     Raises:
         DatasetError: if the split is empty or damaged.
         DivergedError: if the network's scores overflow.
     """
-    shape = (len(dataset.split(split_name)), len(dataset.classes))
-    arrays = [np.zeros(shape, np.float32) for _ in range(2 if num_views > 1 else 1)]
+    class_map = class_map or same_classes(dataset.classes)
     probabilities = _probabilities(
         classifier, dataset, split_name, num_views=num_views, replicas=replicas, progress=progress
     )
-    for positions, found in probabilities:
-        for array, probs in zip(arrays, found, strict=True):
-            array[positions] = probs
+    shape = (len(dataset.split(split_name)), len(class_map.classes))
+    arrays = gather(probabilities, shape, 2 if num_views > 1 else 1)
     for array in arrays:  # each row is computed by one replica, and zero in the others
         replicas.all_reduce(torch.from_numpy(array))
-    return pack_predictions(dataset, split_name, num_views, weights_hash, arrays)
-
-
-def pack_predictions(
-    dataset: Dataset, split_name: str, num_views: int, weights_hash: str, arrays: list[np.ndarray]
-) -> Predictions:
-    """Return predictions with averaged probabilities first in `arrays`, the center view's last."""
-    split = dataset.split(split_name)
-    return Predictions(
-        keys=tuple(split.keys()),
-        probs=arrays[0],
-        center_probs=arrays[-1],
-        labels=split.labels,
-        classes=tuple(entry.wnid for entry in dataset.classes),
-        fingerprint=dataset.fingerprint,
-        split=split_name,
-        views=num_views,
-        weights_hash=weights_hash,
-    )
+    return pack_predictions(dataset, split_name, num_views, weights_hash, class_map, arrays)

@@ -4,16 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from alexnet_cli.distributed.device_plan import Runtime, choose_devices
 from alexnet_cli.distributed.oom_errors import friendly_oom_errors
 from alexnet_cli.distributed.runtime_config import RuntimeConfig
 from alexnet_cli.errors import hint
 from alexnet_cli.inference.classifier import load_classifier
-from alexnet_cli.inference.model import Model, ModelInfo
+from alexnet_cli.inference.features import features_of
+from alexnet_cli.inference.model import Model, ModelInfo, shown_classes
 from alexnet_cli.model.architecture import Layer
-from alexnet_cli.types import ImageClass
 
 ADVICE = hint("free_memory")
 
@@ -26,7 +25,7 @@ class TorchModel(Model):
             runtime = Runtime(choose_devices(RuntimeConfig(device)))
             self._classifier, checkpoint = load_classifier(path, runtime)
         self._views = self._classifier.views(views)
-        classes = tuple(ImageClass(wnid, name) for wnid, name in checkpoint.classes)
+        classes = shown_classes(checkpoint.classes)
         super().__init__(
             ModelInfo(
                 path,
@@ -45,15 +44,9 @@ class TorchModel(Model):
             return self._classifier.probabilities(images, self._views).mean(axis=0)
 
     def outputs_of(self, layer: str, images: np.ndarray) -> np.ndarray:
-        kept: list[Tensor] = []
-        module = self._classifier.net.get_submodule(layer)
-        hook = module.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
-        try:
-            with friendly_oom_errors(len(images), ADVICE):
-                self._classifier.probabilities(images, [self._classifier.augmenter.center])
-        finally:
-            hook.remove()
-        return kept[0].float().contiguous().cpu().numpy()
+        on_device = torch.from_numpy(images).to(self._classifier.augmenter.device)
+        with friendly_oom_errors(len(images), ADVICE):
+            return features_of(self._classifier, on_device, layer).contiguous().cpu().numpy()
 
     def parameters_of(self, layer: Layer) -> dict[str, np.ndarray]:
         module: torch.nn.Module = self._classifier.net.get_submodule(layer.name)

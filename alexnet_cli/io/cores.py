@@ -23,6 +23,33 @@ def num_cores() -> int:
     return max(1, min(counts))
 
 
+def limited_cores(*, knows_affinity: bool) -> int | None:
+    """Return the number of cores for a library that would count too many; None if it counts right.
+
+    Args:
+        knows_affinity: whether it counts the cores that it is pinned to; none knows quotas.
+    """
+    seen = os.cpu_count() or 1
+    if knows_affinity and hasattr(os, "sched_getaffinity"):
+        seen = len(os.sched_getaffinity(0))
+    count = num_cores()
+    return count if count < seen else None
+
+
+def num_workers(bytes_each: int) -> tuple[int, str]:
+    """Return how many workers to start, at least 1, and what decides it.
+
+    Half of a container's memory is for them, the other half for this process and the page cache.
+
+    Args:
+        bytes_each: memory that one needs.
+    """
+    count, limit = num_cores(), memory_limit()
+    if limit is not None and (fitting := max(1, limit // 2 // bytes_each)) < count:
+        return fitting, f"a memory limit of {limit / 1e9:.1f} GB"
+    return count, f"{count} core{'s' if count > 1 else ''} that may be used"
+
+
 def memory_limit() -> int | None:
     """Return the bytes of memory that a container may use; None without a limit."""
     names = (("", "memory.max"), ("memory", "memory.limit_in_bytes"))

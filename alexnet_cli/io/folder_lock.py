@@ -61,10 +61,12 @@ def _release(lock: FileLock, path: Path) -> None:
 
     The file is removed while it is still locked, so it is never that of the next holder. A process
     that had opened it then locks a file without a name; filelock notices and tries a new file.
+    Windows removes no open file; there filelock removes it afterwards.
     """
     if lock.is_locked:
         try:
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):
+                path.unlink(missing_ok=True)
         finally:
             lock.release()
 

@@ -1,9 +1,13 @@
 """Signals: handlers for the length of a block, and a request to stop between two steps."""
 
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+CAN_PASS_ON = hasattr(os, "setpgid")  # Windows' console signals all its processes itself
+SAVE_AND_STOP = "SIGUSR1"  # what schedulers send before the time of a job is over
 
 
 @contextmanager
@@ -19,9 +23,27 @@ def handling(
             signal.signal(number, before)
 
 
-def unless_ignored(number: int) -> list[int]:
-    """Return the signal in a list, or nothing where it is ignored, as SIGHUP under nohup."""
-    return [] if signal.getsignal(number) == signal.SIG_IGN else [number]
+def known_signals(*names: str) -> list[int]:
+    """Return the numbers of those signals that this system has."""
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
+def unless_ignored(*names: str) -> list[int]:
+    """Return the signals that this system has and that are not ignored, as SIGHUP under nohup."""
+    return [n for n in known_signals(*names) if signal.getsignal(n) != signal.SIG_IGN]
+
+
+@contextmanager
+def blocked(*names: str) -> Iterator[None]:
+    """Block signals in the block and in the processes that it starts, where the system can."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, known_signals(*names))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class StopSignal:
@@ -36,10 +58,11 @@ class StopSignal:
 
 
 @contextmanager
-def catch_signals(*more: int, again: Callable[[int], None] | None = None) -> Iterator[StopSignal]:
-    """Record SIGINT, SIGTERM, SIGHUP and `more` instead of ending the process.
+def catch_signals(*more: str, again: Callable[[int], None] | None = None) -> Iterator[StopSignal]:
+    """Record SIGINT, SIGTERM, SIGHUP and others instead of ending the process.
 
     Args:
+        more: names of other signals; those that the system lacks are left out.
         again: called with a signal that arrives a second time. By default a second signal ends
             the process at once.
     """
@@ -53,7 +76,7 @@ def catch_signals(*more: int, again: Callable[[int], None] | None = None) -> Ite
         elif is_again:
             again(number)
 
-    wanted = [signal.SIGINT, signal.SIGTERM, *more, *unless_ignored(signal.SIGHUP)]
+    wanted = known_signals("SIGINT", "SIGTERM", "SIGBREAK", *more) + unless_ignored("SIGHUP")
     with handling(wanted, note):
         yield stop_signal
 

@@ -23,7 +23,7 @@ OPENERS: dict[bytes, Callable[[Path], Any]] = {
     b"\xfd7zXZ": lzma.open,
 }
 # What tarfile and the decompressors raise on damage; from ValueError on, unintended by tarfile.
-_FAULTS = (
+FAULTS = (
     tarfile.TarError,
     OSError,
     EOFError,
@@ -94,7 +94,7 @@ def read_members(
         file.seek(position + BLOCK)
         if file.read(BLOCK) != bytes(BLOCK) or position + 2 * BLOCK > end:
             raise tarfile.ReadError("no end")
-    except _FAULTS as error:
+    except FAULTS as error:
         why = "one header after another" if isinstance(error, RecursionError) else error
         raise DamagedTarError(f"cut or damaged at byte {position} ({why})") from error
 
@@ -132,6 +132,6 @@ def read_small_tar(
                 for _ in range(MAX_UNPACKED_BYTES // PIECE):
                     if not file.read(PIECE):
                         return found
-    except _FAULTS as error:
+    except FAULTS as error:
         raise DamagedTarError(str(error)) from error
     raise DamagedTarError(f"over {MAX_UNPACKED_BYTES >> 30} GB")

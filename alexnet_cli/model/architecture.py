@@ -36,6 +36,7 @@ class Layer:
         parameters: shapes by name within the layer, in torch's order.
         groups: into how many groups, the columns, the layer's inputs are divided.
         products: multiplications for one image.
+        dropout: the share of units that a dropout layer drops.
     """
 
     name: str
@@ -46,11 +47,18 @@ class Layer:
     parameters: dict[str, Shape] = field(default_factory=dict)
     groups: int = 1
     products: int = 0
+    dropout: float = 0.0
 
     @property
     def num_parameters(self) -> int:
         """Number of weights and biases."""
         return sum(math.prod(shape) for shape in self.parameters.values())
+
+
+def last_hidden_layer(recipe: Recipe, num_classes: int) -> str:
+    """Return the last layer before fc8 that is no dropout: the activation of fc7."""
+    layers = [layer for layer in layers_of(recipe, num_classes) if layer.kind != "dropout"]
+    return layers[-2].name
 
 
 def layers_of(recipe: Recipe, num_classes: int) -> list[Layer]:
@@ -70,7 +78,10 @@ def layers_of(recipe: Recipe, num_classes: int) -> list[Layer]:
                 f"crop_size={recipe.crop_size}: the output of {name} has no pixels.",
                 hint="Choose a larger crop_size.",
             )
-    layers.append(Layer("flatten", "flatten", shape, (math.prod(shape),)))
+    flat = (math.prod(shape),)
+    layers.append(Layer("flatten", "flatten", shape, flat))
+    if recipe.conv_dropout:
+        layers.append(Layer("drop_maps", "dropout", flat, flat, dropout=recipe.conv_dropout))
     for name, dense in recipe.denses().items():
         layers.extend(_dense_layers(recipe, name, dense, layers[-1].output[0]))
     (inputs,) = layers[-1].output
@@ -93,8 +104,9 @@ def parameter_shapes(recipe: Recipe, num_classes: int) -> dict[str, Shape]:
 def _conv_layer(recipe: Recipe, name: str, conv: Conv, shape: Shape) -> Layer:
     """Layers that read their own column are grouped; the others see every channel."""
     channels, size, _ = shape
-    side = conv_output_size(size, conv.size, conv.stride, conv.pad)
+    side = conv_output_size(size, conv.size, conv.stride, conv.pad, round_down=conv.round_down)
     groups = recipe.columns if recipe.reads_own_column(name) else 1
+    groups = max(groups, conv.groups)
     window = channels // groups * conv.size**2
     products = conv.filters * window * side**2
     output = (conv.filters, side, side)
@@ -150,7 +162,7 @@ def _dense_layers(recipe: Recipe, name: str, dense: Dense, inputs: int) -> Itera
     if not dense.linear:
         yield Layer(f"{recipe.activation}{_suffix(name)}", "activation", output, output)
     if dense.dropout:
-        yield Layer(f"drop{_suffix(name)}", "dropout", output, output, dense)
+        yield Layer(f"drop{_suffix(name)}", "dropout", output, output, dropout=dense.dropout)
 
 
 def _suffix(name: str) -> str:
@@ -158,9 +170,12 @@ def _suffix(name: str) -> str:
     return "_conv6" if name == "conv6" else name.removeprefix("conv").removeprefix("fc")
 
 
-def conv_output_size(size: int, window: int, stride: int, pad: int) -> int:
-    """Return the side of a convolution's output, rounded up (2012: layer.py:1004)."""
-    return 1 + math.ceil((2 * pad + size - window) / stride)
+def conv_output_size(
+    size: int, window: int, stride: int, pad: int, *, round_down: bool = False
+) -> int:
+    """Return the side of a convolution's output, rounded up by default (2012: layer.py:1004)."""
+    steps = (2 * pad + size - window) / stride
+    return 1 + (math.floor(steps) if round_down else math.ceil(steps))
 
 
 def overhang(size: int, window: int, stride: int, pad: int) -> int:

@@ -19,7 +19,7 @@ import safetensors
 import safetensors.numpy
 
 import alexnet_cli
-from alexnet_cli.errors import CheckpointError, RecipeError, on_one_line
+from alexnet_cli.errors import CheckpointError, RecipeError, hint, on_one_line
 from alexnet_cli.io.atomic import write_atomically
 from alexnet_cli.model.architecture import parameter_shapes
 from alexnet_cli.recipes.recipe import Recipe
@@ -33,6 +33,7 @@ HEADER_BYTES = 8 << 20  # limit; 20,000 classes take one or two
 MAX_COPIES = 4  # of the weights: themselves, their average, and an optimizer's two states
 DTYPES = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
 READABLE = ("F32", "F64")  # weights; eigenvalues and eigenvectors
+IMPORTABLE = (".pth", ".pt", ".bin", ".caffemodel")  # weights that can be imported
 UNREADABLE = (safetensors.SafetensorError, OSError)
 # torch's DistributedDataParallel puts `module.` before the name of every parameter.
 PARALLEL = "module."
@@ -276,9 +277,11 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _not_a_checkpoint(path: Path) -> CheckpointError:
+    usual = "Checkpoints are the .safetensors files that alexnet train writes."
+    is_foreign = path.suffix.lower() in IMPORTABLE
     return CheckpointError(
         f"{path}: not an alexnet checkpoint, or a damaged one.",
-        hint="Checkpoints are the .safetensors files that alexnet train writes.",
+        hint=hint("import_model", path=path) if is_foreign else usual,
     )
 
 

@@ -27,14 +27,20 @@ from alexnet_cli.model.architecture import (
 
 
 class CeilConv2d(nn.Conv2d):
-    """Convolution with the 2012 size rule: symmetric `padding`, plus zeros right and bottom."""
+    """Convolution with the 2012 size rule: symmetric `padding`, plus zeros right and bottom.
+
+    Attributes:
+        round_down: leave out these zeros, and the windows that would read them.
+    """
+
+    round_down = False
 
     def forward(self, x: Tensor) -> Tensor:
         pad = int(self.padding[0])
         height, width = (
             overhang(size, self.kernel_size[0], self.stride[0], pad) for size in x.shape[-2:]
         )
-        if height or width:
+        if not self.round_down and (height or width):
             x, pad = F.pad(x, (pad, pad + width, pad, pad + height)), 0
         if x.is_cuda and self.groups > 1:
             return self._group_by_group(x, pad)

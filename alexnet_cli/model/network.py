@@ -46,7 +46,7 @@ class AlexNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map float (N, 3, H, W), 0..255 minus the mean, to logits (N, K)."""
+        """Map float (N, 3, H, W), 0..255 minus the mean, scaled, to logits (N, K)."""
         for stage in range(len(self.stages)):
             x = self.run_stage(stage, x)
         return x
@@ -96,20 +96,22 @@ class AlexNet(nn.Module):
             case "flatten":
                 return nn.Flatten()  # channel, row, column of each network column in turn
             case "dropout":
-                return UnscaledDropout(layer.options.dropout)
+                return UnscaledDropout(layer.dropout)
             case "dense":
                 return self._dense(layer)
         return self._classifier(layer)
 
     def _conv(self, layer: Layer) -> nn.Module:
         conv, (channels, size, _) = layer.options, layer.input
-        groups, filters = 1, self._share(conv.filters)
-        if self.recipe.reads_own_column(layer.name):
+        groups, filters = conv.groups, self._share(conv.filters)
+        if self.recipe.columns > 1 and self.recipe.reads_own_column(layer.name):
             groups, channels = len(self.columns), self._share(channels)
         if conv.local:
             return LocalConv2d(channels, filters, conv.size, conv.pad, size)
         kind = TwoScaleConv2d if "low_weight" in layer.parameters else CeilConv2d
-        return kind(channels, filters, conv.size, conv.stride, conv.pad, groups=groups)
+        module = kind(channels, filters, conv.size, conv.stride, conv.pad, groups=groups)
+        module.round_down = conv.round_down
+        return module
 
     def _dense(self, layer: Layer) -> nn.Linear:
         inputs, units = layer.input[0], self._share(layer.output[0])

@@ -154,7 +154,11 @@ class NetworkGraph(Graph):
             return self.values["mean"][rows, columns].transpose(2, 0, 1)
 
         mean = self.constant("mean", (1, RGB, size, size), center)
-        return self.add("Sub", "centered", pixels, mean)
+        centered = self.add("Sub", "centered", pixels, mean)
+        if self.recipe.pixel_scale == 1.0:
+            return centered
+        scale = self.constant("scale", (), lambda: np.float32(self.recipe.pixel_scale))
+        return self.add("Div", "scaled", centered, scale)
 
     def _many_crops(self, end: int) -> str:
         """Cut nine crops; or five, and mirror them (2012: convdata_cifar.py:82, _jpeg.py:225)."""
@@ -196,7 +200,7 @@ class NetworkGraph(Graph):
             case "flatten":
                 return self.add("Flatten", layer.name, x)
             case "dropout":
-                self.kept = 1.0 - layer.options.dropout
+                self.kept = 1.0 - layer.dropout
                 return x
         return self._dense(layer, x)
 
@@ -213,7 +217,9 @@ class NetworkGraph(Graph):
     def _conv(self, layer: Layer, x: str, image: str) -> str:
         """Add a convolution; windows that reach beyond right and bottom read zeros there."""
         conv = layer.options
-        far = conv.pad + overhang(layer.input[-1], conv.size, conv.stride, conv.pad)
+        far = conv.pad
+        if not conv.round_down:
+            far += overhang(layer.input[-1], conv.size, conv.stride, conv.pad)
         y = self.add(
             "Conv",
             layer.name,

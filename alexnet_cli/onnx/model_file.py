@@ -116,8 +116,8 @@ def skeleton_of(content: memoryview, path: tuple[int, ...] = CONSTANT_VALUES) ->
     kept, end = bytearray(), 0
     while end < len(content):
         start = end
-        key, place = _read_varint(content, start)
-        length, end = _read_varint(content, place)  # or the value itself
+        key, place = read_varint(content, start)
+        length, end = read_varint(content, place)  # or the value itself
         if key & 7 not in (0, 2):
             raise ValueError("its fields are not those of an ONNX model")
         is_message = key & 7 == 2
@@ -134,7 +134,7 @@ def skeleton_of(content: memoryview, path: tuple[int, ...] = CONSTANT_VALUES) ->
     return bytes(kept)
 
 
-def _read_varint(content: memoryview, place: int) -> tuple[int, int]:
+def read_varint(content: memoryview, place: int) -> tuple[int, int]:
     """Return a number and the place after it."""
     value = 0
     for shift, byte in enumerate(content[place : place + 10]):

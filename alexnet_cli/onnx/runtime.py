@@ -11,6 +11,7 @@ import onnxruntime
 
 from alexnet_cli.distributed.runtime_config import parse_device
 from alexnet_cli.errors import CheckpointError, DeviceError, MachineError, brief, hint, on_one_line
+from alexnet_cli.io.cores import limited_cores
 from alexnet_cli.onnx.cuda_faults import find_cuda_fault, find_library_fault, has_driver
 from alexnet_cli.onnx.model_file import ModelInfo, read_model_info
 
@@ -88,7 +89,8 @@ def open_session(
     if kind == "cuda" and (fault := find_cuda_fault()):
         raise fault
     wants_cuda = kind != "cpu" and CUDA in onnxruntime.get_available_providers() and has_driver()
-    providers: list = [(CUDA, {"device_id": number}), CPU] if wants_cuda else [CPU]
+    # Without use_tf32, the CUDA provider computes in TensorFloat-32 where the GPU can.
+    providers: list = [(CUDA, {"device_id": number, "use_tf32": "0"}), CPU] if wants_cuda else [CPU]
     if wants_cuda:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints which libraries are missing
             onnxruntime.preload_dlls()
@@ -100,6 +102,8 @@ def open_session(
     # A thread that waits sleeps after 0.3 ms, so that predictions keep their share of a machine
     # that other programs use; sleeping at once costs up to a fifth of the speed alone.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "300")
+    if count := limited_cores(knows_affinity=False):
+        options.intra_op_num_threads = count
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints some errors, and tries again
             session = onnxruntime.InferenceSession(content or path, options, providers=providers)

@@ -9,6 +9,7 @@ from alexnet_cli.data.remote.tar_set import TarSet
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.data.shards.index import INDEX_NAME, Index, read_index
 from alexnet_cli.data.shards.writer import RECORDS
+from alexnet_cli.data.sources.class_list import read_class_list
 from alexnet_cli.data.sources.detect import read_source
 from alexnet_cli.data.sources.source import Source, SourceOptions
 from alexnet_cli.io.progress import SILENT, Progress
@@ -107,6 +108,8 @@ def _list_images(request: PrepRequest, path: Path, progress: Progress) -> Source
         request.check_md5,
         request.labels,
         request.follow_links,
+        read_class_list(request.classes) if request.classes else None,
+        request.columns,
     )
     source = read_source(path, options, progress)
     counts = ", ".join(f"{len(source.images[s]):,} {s}" for s in source.images)
@@ -118,8 +121,13 @@ def _list_images(request: PrepRequest, path: Path, progress: Progress) -> Source
 
 def _plan(request: PrepRequest, source: Source, origin: dict) -> dict:
     """Return what index.json records of a dataset's origin."""
-    links = {"follow_links": True} if request.follow_links else {}
-    about = {"layout": source.layout, "fingerprint": source.fingerprint(), **links, **origin}
+    given = {
+        "follow_links": request.follow_links,
+        "named_classes": request.classes is not None,
+        "columns": request.columns,
+    }
+    given = {name: value for name, value in given.items() if value}
+    about = {"layout": source.layout, "fingerprint": source.fingerprint(), **given, **origin}
     return {"options": request.options.to_json(), "source": about}
 
 

@@ -20,9 +20,10 @@ from alexnet_cli.data.remote.files import OnBytes, copy_bytes, is_url
 from alexnet_cli.data.remote.tar_set import PIPE, TarSet, open_tar, tar_name, tar_size_and_tag
 from alexnet_cli.data.shards.index import INDEX_NAME, read_index
 from alexnet_cli.data.shards.writer import RECORDS
+from alexnet_cli.data.sources.class_list import NAMES_FILES, read_class_list
 from alexnet_cli.data.sources.samples import FILE
 from alexnet_cli.data.sources.tars import check_whole_tar
-from alexnet_cli.data.sources.webdataset import LAYOUT, NAMES_FILES, read_names
+from alexnet_cli.data.sources.webdataset import LAYOUT
 from alexnet_cli.errors import DatasetError, MachineError, SourceError, UsageError, hint
 from alexnet_cli.io.atomic import (
     read_checksummed,
@@ -106,7 +107,7 @@ def look_at(source: TarSet, progress: Progress) -> RemoteTars:
     if source.classes:
         if not source.classes.is_file():
             raise SourceError(f"{source.classes}: no such file.", kept=NOTHING)
-        class_names = read_names(source.classes)
+        class_names = [*read_class_list(source.classes).names]
     tars = []
     with progress.track("asking", len(addresses)) as bar:
         for tar in thread_map(_ask, addresses, NUM_THREADS):
@@ -186,6 +187,7 @@ def fetch_source(
         "check-md5": request.check_md5,
         "follow-links": request.follow_links,
         "val-fraction": request.options.val_fraction,
+        "columns": request.columns,
     }
     for option, is_given in given.items():
         if is_given:

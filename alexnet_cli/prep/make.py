@@ -16,7 +16,7 @@ from alexnet_cli.data.shards.writer import ShardRecord, ShardTask, read_record
 from alexnet_cli.data.sources.source import file_stamp
 from alexnet_cli.data.sources.staging import StagedFile, fill_staging, missing_bytes
 from alexnet_cli.errors import ImageError, MachineError, SourceError, Stopped, hint
-from alexnet_cli.io.cores import num_cores
+from alexnet_cli.io.cores import num_cores, num_workers
 from alexnet_cli.io.disk import (
     FULL,
     advice_on,
@@ -27,6 +27,7 @@ from alexnet_cli.io.disk import (
 )
 from alexnet_cli.io.progress import Progress
 from alexnet_cli.io.signals import StopSignal
+from alexnet_cli.io.starting import shared_memory_fault
 from alexnet_cli.io.tar import BLOCK
 from alexnet_cli.io.thread_map import thread_map
 from alexnet_cli.prep.folder import SHARDS_KEPT, claim
@@ -39,6 +40,7 @@ NUM_SAMPLES = 32
 TAR_BYTES = 5 * BLOCK + BLOCK // 2  # three headers, label and note, and padding
 INDEX_BYTES = 200  # a row of the sample index, and of the record that prep works with
 MARGIN = 1.05
+WORKER_BYTES = 1 << 28  # of a process that decodes large photos
 
 
 @dataclass(slots=True)
@@ -101,14 +103,26 @@ class PrepWork:
         if self.cluster:
             finished = self.cluster.run_tasks(missing, self.stop_signal)
         else:
-            num_workers = min(self.num_workers or num_cores(), len(missing))
-            finished = run_tasks(missing, num_workers, self.stop_signal)
+            finished = run_tasks(missing, self._choose_workers(len(missing)), self.stop_signal)
         with self.progress.track("prep", sum(len(task.images) for task in missing)) as bar:
             for record in finished:
                 self.records[record.shard.name] = record
                 bar.advance(len(record.samples) + len(record.rejected), note=record.shard.name)
         if self._missing():
             self._check_stopped()
+
+    def _choose_workers(self, num_tasks: int) -> int:
+        """Return the number of worker processes, and say why so many."""
+        count, why = num_workers(WORKER_BYTES)
+        if self.num_workers:
+            count, why = self.num_workers, "as asked"
+        if count > num_tasks:
+            count, why = num_tasks, f"{num_tasks} shards to make"
+        if count > 1 and (fault := shared_memory_fault()):
+            count, why = 1, fault
+        if num_tasks:
+            self.progress.say(f"{count} worker{'' if count == 1 else 's'}: {why}")
+        return count
 
     def _check_stopped(self) -> None:
         if self.stop_signal.stop_requested:

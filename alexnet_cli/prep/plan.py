@@ -48,6 +48,8 @@ class PrepRequest:
     scheduler: str | None = None  # address of a Dask scheduler, whose workers make the shards
     check_md5: bool = False  # compare the official archives with their published MD5 first
     labels: Path | None = None  # file of image names and classes, for images in no class folders
+    classes: Path | None = None  # file of class names in label order
+    columns: str | None = None  # of parquet files: "image=NAME,label=NAME"
     follow_links: bool = False  # follow links that lead out of a folder of classes
     allow_empty_class: bool = False  # keep a class without a training image, and its number
     force: bool = False  # begin even if the disk looks too small

@@ -22,6 +22,7 @@ from alexnet_cli.data.shards.index import (
 )
 from alexnet_cli.data.shards.tar_layout import scan_samples
 from alexnet_cli.data.shards.writer import RECORDS, ShardTask, make_jpeg
+from alexnet_cli.data.sources.class_list import list_of
 from alexnet_cli.data.sources.detect import read_source
 from alexnet_cli.data.sources.source import Source, SourceOptions
 from alexnet_cli.errors import AlexNetError, DatasetError, ImageError, some_names
@@ -155,6 +156,8 @@ def _list_images(
         options.val_fraction,
         options.seed,
         follow_links=index.source.get("follow_links", False),
+        classes=list_of(index.classes) if index.source.get("named_classes") else None,
+        columns=index.source.get("columns"),
     )
     listed = read_source(source, how, progress)
     found, expected = listed.fingerprint(), index.source["fingerprint"]

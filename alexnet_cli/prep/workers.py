@@ -20,7 +20,9 @@ from typing import Any
 from alexnet_cli.data.shards.writer import ShardRecord, ShardTask, TaskStopped, make_shard
 from alexnet_cli.errors import MachineError, hint
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, remove_partial
-from alexnet_cli.io.signals import StopSignal
+from alexnet_cli.io.process import start_method
+from alexnet_cli.io.signals import StopSignal, blocked
+from alexnet_cli.io.starting import starting
 from alexnet_cli.prep.folder import SHARDS_KEPT
 
 POLL_SECONDS = 0.2
@@ -71,9 +73,10 @@ def collect(
 def _run_on_workers(
     tasks: list[ShardTask], num_workers: int, stop_signal: StopSignal
 ) -> Iterator[ShardRecord]:
-    # The fork server imports everything once; workers start from it in milliseconds.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["alexnet_cli.data.shards.writer"])
+    # A fork server imports everything once; workers start from it in milliseconds.
+    context = multiprocessing.get_context(start_method())
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload(["alexnet_cli.data.shards.writer"])
     reader, writer = context.Pipe(duplex=False)
     workers: list[BaseProcess] = []
     with _starting():
@@ -111,21 +114,13 @@ def _starting() -> Iterator[None]:
     """Start processes that ignore a closed terminal, as the parent ends them.
 
     Raises:
-        MachineError: if a limit of processes or threads prevents it.
+        MachineError: if one is killed, or a limit of processes or threads prevents it.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-    try:
+    with (
+        blocked("SIGHUP"),
+        starting("a prep worker", kept=SHARDS_KEPT, hint=hint("fewer_workers")),
+    ):
         yield
-    except BrokenProcessPool:
-        raise
-    except (RuntimeError, EOFError, ConnectionError, BlockingIOError) as error:
-        raise MachineError(
-            "a prep worker cannot be started: too many processes or threads (ulimit -u).",
-            kept=SHARDS_KEPT,
-            hint=hint("fewer_workers"),
-        ) from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(workers: list[BaseProcess]) -> None:

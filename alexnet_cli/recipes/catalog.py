@@ -3,11 +3,20 @@
 from pathlib import Path
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.recipes import cifar, fast, five_cnns, original_2012, paper, pretraining, small
+from alexnet_cli.recipes import (
+    cifar,
+    fast,
+    five_cnns,
+    imported,
+    original_2012,
+    paper,
+    pretraining,
+    small,
+)
 from alexnet_cli.recipes.named_recipe import NamedRecipe
 from alexnet_cli.recipes.recipe import Recipe
 
-FAMILIES = (paper, fast, original_2012, five_cnns, pretraining, cifar, small)
+FAMILIES = (paper, fast, original_2012, five_cnns, pretraining, cifar, imported, small)
 NAMED_RECIPES: dict[str, NamedRecipe] = {
     entry.recipe.name: entry for family in FAMILIES for entry in family.NAMED_RECIPES
 }
@@ -32,7 +41,7 @@ def load_recipe(path: Path) -> Recipe:
         RecipeError: if the file cannot be read or is not a recipe.
     """
     try:
-        return Recipe.from_json(path.read_text())
+        return Recipe.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not a readable recipe ({error}).") from error
     except RecipeError as error:

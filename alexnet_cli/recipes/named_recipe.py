@@ -1,7 +1,8 @@
 """A named recipe: what it shows, and the published results that it is compared with.
 
 Published errors are in percent: "paper" is the 2012 text, "log" the authors' own notes in their
-2012 code, exact counts. They are of one run each, from unknown seeds: 0.3 % is within noise.
+2012 code, exact counts; others name the project that published the weights. They are of one run
+each, from unknown seeds: 0.3 % is within noise.
 """
 
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 from alexnet_cli.recipes.recipe import Recipe
 
 VAL_2012, TEST_2010 = "ten views, validation", "ten views, test"
+VAL_2012_CENTER = "center view, validation"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ class Conv:
     Attributes:
         then: the steps that follow, in order.
         local: every position has its own weights.
+        groups: into how many groups the channels are divided, in a network of one column.
+        round_down: windows stop where the image and its padding end, as in other libraries.
         decay: multiple of the recipe's weight decay for this layer.
     """
 
@@ -42,6 +44,8 @@ class Conv:
     init_bias: float = bounded(-1e6, 1e6)
     then: tuple[str, ...] = one_of(STEPS, default=("activation",))
     local: bool = False
+    groups: int = bounded(1, 1 << 16, default=1)
+    round_down: bool = False
     decay: float = bounded(0.0, 1e3, default=1.0)
 
 
@@ -105,6 +109,8 @@ class Recipe:
     conv3: Conv = Conv(filters=384, size=3, pad=1, init_std=0.03, init_bias=0.0)
     conv4: Conv = Conv(filters=384, size=3, pad=1, init_std=0.03, init_bias=1.0)
     conv5: Conv = Conv(filters=256, size=3, pad=1, init_std=0.03, init_bias=1.0, then=POOL)
+    # Not in the paper's network: dropout of the last pooled maps, before fc6.
+    conv_dropout: float = bounded(0.0, 1.0, default=0.0)
     # Not in the paper's network; the pre-trained ones of section 6 have it.
     conv6: Conv = Conv(filters=0, size=3, pad=1, init_std=0.03, init_bias=1.0)
     fc6: Dense = Dense(units=4096, init_std=0.01, init_bias=1.0)
@@ -133,6 +139,9 @@ class Recipe:
     spatial_alpha: float = bounded(0.0, 1e6, default=1e-3)
     spatial_beta: float = bounded(0.0, 1e6, default=0.75)
     spatial_divided: bool = True
+
+    # The network reads gray levels minus the mean, divided by this.
+    pixel_scale: float = bounded(1e-3, 1e3, default=1.0)
 
     # --- the images, section 4.1: random 224x224 crops, reflections, color noise.
     # Unlike the paper: crops start at offsets 0..32, so 33 x 33; its factor 2048 counts 32 x 32.

@@ -81,12 +81,26 @@ def check_layers(recipe: Any) -> None:
             raise RecipeError(f"{name}.stride={conv.stride}: local layers have stride 1.")
         if {"max-pool", "average-pool"} <= set(conv.then):
             raise RecipeError(f"{name}.then: pool once.")
+    _check_groups(recipe)
     conv2 = recipe.conv2
     if recipe.low_resolution and ("conv2" in recipe.reads_both or conv2.local or not conv2.filters):
         raise RecipeError(
             "low_resolution: conv2 must exist, share its weights and read its own column."
         )
     _check_names("init_layers", recipe.init_layers, recipe.layer_names())
+
+
+def _check_groups(recipe: Any) -> None:
+    channels = 3
+    for name, conv in recipe.convs().items():
+        if conv.groups > 1 and (recipe.columns > 1 or conv.local):
+            raise RecipeError(f"{name}.groups: groups belong to networks of one column.")
+        if conv.filters % conv.groups or channels % conv.groups:
+            raise RecipeError(
+                f"{name}.groups={conv.groups}: does not divide its {channels} channels and "
+                f"{conv.filters} filters."
+            )
+        channels = conv.filters
 
 
 def check_milestones(milestones: tuple, layer_names: list[str]) -> None:

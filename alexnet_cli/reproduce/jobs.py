@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from alexnet_cli.errors import CheckpointError
-from alexnet_cli.inference.metrics import score
+from alexnet_cli.inference.metrics import measured
 from alexnet_cli.inference.predictions import load_predictions
 from alexnet_cli.model.checkpoint import load_checkpoint
 from alexnet_cli.model.schedule import is_finished
@@ -140,12 +140,11 @@ class EvalJob:
         wanted = (weights_hash, dataset.fingerprint, dataset.split, VIEWS)
         if (found.weights_hash, found.fingerprint, found.split, found.views) != wanted:
             return None
-        center = asdict(score(found.center_probs, found.labels))
-        return {
-            "images": len(found.keys),
-            **asdict(score(found.probs, found.labels)),
-            "center": center,
-        }
+        if found.center_probs is None:  # of an ONNX model
+            return None
+        num_images = len(found.keys)
+        ten_views, center = (asdict(measured(scores, num_images)) for scores in found.scores())
+        return {"images": num_images, **ten_views, "center": center}
 
 
 @dataclass(frozen=True, slots=True)

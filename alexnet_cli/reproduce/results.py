@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from alexnet_cli.figures.curves import Curve, draw_curves
-from alexnet_cli.io.atomic import write_atomically, write_bytes
+from alexnet_cli.inference.statistics import wilson_interval
+from alexnet_cli.io.atomic import write_bytes
 from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES
 from alexnet_cli.recipes.paper_tables import (
     FIGURE_1,
@@ -24,6 +24,7 @@ from alexnet_cli.reproduce.jobs import Job, Shortcuts, TableDataset, trainings
 from alexnet_cli.reproduce.plan import PlannedRow
 
 Errors = tuple[float | None, float | None]
+INTERVALS = "95 % intervals"
 NO_RATIO = "no ratio: fewer than two networks reached the goal"
 
 
@@ -60,6 +61,7 @@ def _row_result(planned: PlannedRow, found: dict[str, dict]) -> dict:
         "paper_gain": _fractions(row.paper_gain),
         "missing": list(planned.missing),
         "ours": None,
+        "intervals": None,
     }
     if planned.job is None or dataset is None:
         return about
@@ -67,8 +69,10 @@ def _row_result(planned: PlannedRow, found: dict[str, dict]) -> dict:
     errors = answer["center"] if row.views == 1 else answer
     epochs = [found[train.name]["epochs"] for train in trains]
     views = "center view" if row.views == 1 else "ten views"
+    ours = [errors["top1_error"], errors["top5_error"]]
     return about | {
-        "ours": [errors["top1_error"], errors["top5_error"]],
+        "ours": ours,
+        "intervals": [[*wilson_interval(error, answer["images"])] for error in ours],
         "data": dataset.name,
         "dataset": dataset.path,
         "classes": dataset.classes,
@@ -171,9 +175,7 @@ def write_results(out: Path, result: dict) -> dict:
     """Write results.json and results.md, and for Figure 1 its figure; return the result."""
     if "runs" in result:
         figure = out / "figure-1.png"
-        image = draw_curves(_curves(result), goal=result["goal"], title=result["title"])
-        with write_atomically(figure) as file:
-            image.save(file, "PNG")
+        _draw_figure_1(result, figure)
         result["figure"] = str(figure)
     result["results"] = str(out / "results.md")
     write_bytes(out / "results.json", (json.dumps(result, indent=2) + "\n").encode())
@@ -181,9 +183,12 @@ def write_results(out: Path, result: dict) -> dict:
     return result
 
 
-def _curves(result: dict) -> list[Curve]:
+def _draw_figure_1(result: dict, out: Path) -> None:
+    # Imported here, because matplotlib takes half a second and only this figure needs it.
+    from alexnet_cli.figures.curves import Curve, draw_figure_1
+
     chosen = {(best["recipe"], best["learning_rate"]) for best in result["best"]}
-    return [
+    curves = [
         Curve(
             f"{run['recipe'].removeprefix('cifar-')}, learning rate {run['learning_rate']:g}",
             tuple(run["train_errors"]),
@@ -192,6 +197,7 @@ def _curves(result: dict) -> list[Curve]:
         )
         for run in result["runs"]
     ]
+    draw_figure_1(curves, goal=result["goal"], title=result["title"], out=out)
 
 
 def to_markdown(result: dict) -> str:
@@ -213,7 +219,10 @@ def _explain(result: dict) -> str:
         return (
             f"Training error over each epoch's updates; {result['images']:,} images, as they are."
         )
-    return 'Top-1 / top-5 error in percent. "Worse by" is against the row named beside it.'
+    return (
+        'Top-1 / top-5 error in percent. "Worse by" is against the row named beside it. The '
+        "intervals are Wilson's: what other images would change, not other seeds."
+    )
 
 
 def describe_ratio(result: dict) -> str:
@@ -228,7 +237,7 @@ def table_cells(result: dict) -> list[list[str]]:
         return [["network", "learning rate", "epochs", "to the goal", "last training error"]] + [
             _run_cells(run) for run in result["runs"]
         ]
-    header = ["row", "paper", "2012 log", "ours", "worse by: paper", "ours"]
+    header = ["row", "paper", "2012 log", "ours", INTERVALS, "worse by: paper", "ours"]
     return [[*header, "epochs", "images", "protocol"], *map(_row_cells, result["rows"])]
 
 
@@ -242,6 +251,7 @@ def _run_cells(run: dict) -> list[str]:
 def _row_cells(row: dict) -> list[str]:
     worse = f"{percent(row['gain'], sign=True)} ({row['baseline']})" if row["gain"] else ""
     cells = [row["name"], percent(row["paper"]), percent(row["log"]), percent(row["ours"])]
+    cells += [interval_text(row["intervals"])]
     cells += [percent(row["paper_gain"], sign=True), worse]
     if not row["ours"]:
         return [*cells, "", "", f"not run: no {', '.join(row['missing'])}"]
@@ -249,6 +259,11 @@ def _row_cells(row: dict) -> list[str]:
     epochs = ", ".join(f"{done} of {own}" for done, own in pairs)
     measured = f"{row['protocol']} of {row['data']}, {row['images']:,} images"
     return [*cells, epochs, f"{sum(row['images_trained_on']):,}", measured]
+
+
+def interval_text(intervals: list | None) -> str:
+    """Return the intervals of (top-1, top-5) errors, fractions, as percent; nothing for None."""
+    return " / ".join(f"{100 * low:.1f}-{100 * high:.1f}" for low, high in intervals or ())
 
 
 def percent(errors: list | None, *, sign: bool = False) -> str:

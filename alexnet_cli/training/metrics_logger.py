@@ -1,6 +1,5 @@
 """Per-epoch metrics: throughput, log.jsonl and curves for TensorBoard."""
 
-import resource
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from alexnet_cli.errors import UsageError
+from alexnet_cli.io.process import peak_memory
 from alexnet_cli.io.progress import Progress
 from alexnet_cli.training.run_directory import RunDirectory
 
@@ -139,21 +139,22 @@ class Throughput:
         self.images += self._images
         self.seconds += self._elapsed
 
-    def row(self) -> dict[str, float]:
+    def row(self) -> dict[str, float | None]:
         """Return the last epoch's images per second, share of waiting for data, and peak memory."""
+        peak = self._peak_memory()
         elapsed = max(self._elapsed, 1e-9)
         return {
             "images_per_second": round(self._images / elapsed, 1),
             "data_wait": round(self._waited / elapsed, 4),
-            "memory_mb": round(self._peak_memory() / 1e6),
+            "memory_mb": None if peak is None else round(peak / 1e6),
         }
 
     def seconds_for(self, num_images: int) -> float:
         """Return how long a number of images takes at the average speed so far."""
         return num_images * self.seconds / max(self.images, 1)
 
-    def _peak_memory(self) -> int:
-        """Return the peak bytes of the GPU, or of this process if it has none."""
+    def _peak_memory(self) -> int | None:
+        """Return the peak bytes of the GPU, or of this process; None where nothing is known."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return peak_memory()

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from alexnet_cli.errors import (
     UsageError,
     hint,
 )
+from alexnet_cli.inference.class_map import first_difference
 from alexnet_cli.inference.classifier import check_tensors
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
@@ -95,22 +95,25 @@ class TrainResult:
 def train(request: TrainRequest, progress: Progress = SILENT) -> TrainResult | None:
     """Train a run to the end of its recipe; only the main replica returns a result.
 
-    A run that torchrun or Slurm restarted after a failure is resumed.
+    A run that torchrun or Slurm restarted after a failure is resumed, with what its command line
+    says now.
 
     Raises:
         AlexNetError: if the dataset, folder, checkpoint or device cannot be used, the loss
             diverges, a signal arrives, or a replica is lost.
     """
     run = RunDirectory(request.run)
-    if was_restarted() and run.last.is_file():
-        request = replace(request, resume=True)
-    recipe = _recipe_to_resume(request) if request.resume else _recipe_to_begin(request)
+    if was_restarted() and not request.resume and run.last.is_file():
+        epochs = request.recipe.epochs if request.recipe else None
+        request = replace(request, resume=True, num_epochs=epochs)
+    shown = progress if place_in_group().is_main else SILENT
+    recipe = _recipe_to_resume(request, shown) if request.resume else _recipe_to_begin(request)
     plan = plan_devices(request.runtime, recipe.columns, progress)
     if not request.resume and place_in_group().is_main:
         run.check_unused()
     train_here = _resume if request.resume else _begin
     try:
-        return on_replicas(partial(train_here, request, recipe, plan, progress), plan)
+        return on_replicas(partial(train_here, request, recipe, plan, progress), plan, progress)
     except LostReplicaError as error:
         raise error.replaced(kept=KEPT, hint=hint("resume")) from error
 
@@ -128,18 +131,20 @@ def _recipe_to_begin(request: TrainRequest) -> Recipe:
     return recipe
 
 
-def _recipe_to_resume(request: TrainRequest) -> Recipe:
+def _recipe_to_resume(request: TrainRequest, progress: Progress) -> Recipe:
     kept = RunDirectory(request.run).recipe_of_last()
     wanted = request.recipe
-    kept = replace(kept, epochs=request.num_epochs) if request.num_epochs else kept
+    if request.num_epochs and request.num_epochs != kept.epochs:
+        progress.say(f"epochs of {request.run}: {request.num_epochs}, until now {kept.epochs}")
+        kept = replace(kept, epochs=request.num_epochs)
     if wanted is None or replace(wanted, epochs=kept.epochs) == kept:
         return kept
     mine, theirs = kept.flat(), wanted.flat()
     others = [name for name in mine if name != "epochs" and mine[name] != theirs[name]]
-    shown = [f"{name} {_short(mine[name])}, not {_short(theirs[name])}" for name in others[:3]]
-    end = "; ..." if others[3:] else "."
+    shown = [f"{name} {_short(mine[name])}, not {_short(theirs[name])}" for name in others[:8]]
+    shown += [f"and {len(others) - 8} more"] if others[8:] else []
     raise CheckpointError(
-        f"{request.run} began with another recipe: {'; '.join(shown)}{end}",
+        f"{request.run} began with another recipe: {'; '.join(shown)}.",
         kept="The run is left as it is; only its number of epochs and its devices may change.",
         hint=hint("resume_own_recipe"),
     )
@@ -183,6 +188,7 @@ def _resume(
         check_tensors(last, run.last)
         dataset, stats = _open_data(request, recipe, progress)
         _check_same_dataset(request, last, dataset)
+        _check_same_start(request, last)
         if is_main:
             run.check_room(recipe, len(dataset.classes))
         with _open_trainer(request, recipe, dataset, stats, plan, progress) as trainer:
@@ -193,8 +199,11 @@ def _resume(
                 if recipe != last.recipe:
                     run.save_recipe(recipe)
             state = last.train_state
+            began = (
+                f"; it began with layers of {last.init_from['recipe']}" if last.init_from else ""
+            )
             trainer.progress.say(
-                f"resuming {run.path} after epoch {state.epoch}, step {state.step}"
+                f"resuming {run.path} after epoch {state.epoch}, step {state.step}{began}"
             )
             return _finish(trainer)
 
@@ -209,7 +218,7 @@ def _open_trainer(
     progress: Progress,
 ) -> Iterator[Trainer]:
     """Join the other replicas. Anything that can fail or take long in one of them comes before."""
-    with plan.joined() as runtime, friendly_oom_errors(recipe.batch_size):
+    with plan.joined(progress) as runtime, friendly_oom_errors(recipe.batch_size):
         yield Trainer(
             TrainStep(recipe, len(dataset.classes), stats, runtime),
             dataset,
@@ -232,13 +241,26 @@ def _open_data(
     return dataset, stats
 
 
+def _check_same_start(request: TrainRequest, last: Checkpoint) -> None:
+    """Check that a restarted run names the network whose layers it began with."""
+    if request.init_from is None:
+        return
+    found = load_checkpoint(request.init_from).as_source()
+    if found["weights"] != last.init_from.get("weights"):
+        began = f"layers of {last.init_from['recipe']}" if last.init_from else "random layers"
+        raise CheckpointError(
+            f"{request.run} began with {began}; {request.init_from} has other weights.",
+            kept="The run is left as it is.",
+            hint=hint("resume_own_start"),
+        )
+
+
 def _check_same_dataset(request: TrainRequest, last: Checkpoint, dataset: Dataset) -> None:
     wnids = [entry.wnid for entry in dataset.classes]
     kept = [wnid for wnid, _ in last.classes]
     unchanged = "The checkpoint is left as it is."
-    if kept != wnids:
-        pairs = zip_longest(kept, wnids, fillvalue="none")
-        label, (mine, other) = next((i, pair) for i, pair in enumerate(pairs) if len({*pair}) > 1)
+    if differing := first_difference(kept, wnids):
+        label, mine, other = differing
         raise DatasetError(
             f"{request.run} learns {len(kept)} classes, {dataset.name} has {len(wnids)}: class "
             f"{label} is {mine} there and {other} here.",

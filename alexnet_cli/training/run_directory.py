@@ -183,7 +183,7 @@ class RunDirectory:
         """Append one epoch to log.jsonl; if that fails, leave the file as it was."""
         size = self.log.stat().st_size if self.log.exists() else 0
         try:
-            with self.log.open("a") as file:
+            with self.log.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError:
             with suppress(OSError):  # the next row must not follow half of this one
@@ -192,13 +192,13 @@ class RunDirectory:
 
     def rows(self) -> list[dict]:
         """Return the finished epochs of log.jsonl, in order."""
-        lines = self.log.read_text().splitlines() if self.log.is_file() else []
+        lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.is_file() else []
         return [json.loads(line) for line in lines if _epoch_of(line) != math.inf]
 
     def go_back(self, num_epochs: int) -> None:
         """Drop the rows after `num_epochs`, which a resumed run writes again."""
         self.evidence.unlink(missing_ok=True)
-        rows = self.log.read_text().splitlines() if self.log.is_file() else []
+        rows = self.log.read_text(encoding="utf-8").splitlines() if self.log.is_file() else []
         kept = [row for row in rows if _epoch_of(row) <= num_epochs]
         write_bytes(self.log, "".join(row + "\n" for row in kept).encode())
 

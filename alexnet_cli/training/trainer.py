@@ -5,7 +5,6 @@ bit on a CPU, the run that was never stopped.
 """
 
 import math
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NoReturn
@@ -28,7 +27,7 @@ from alexnet_cli.errors import (
 from alexnet_cli.inference.classifier import Classifier
 from alexnet_cli.inference.predict_split import score_split
 from alexnet_cli.io.progress import SILENT, Progress, Tracker
-from alexnet_cli.io.signals import StopSignal, catch_signals, leave
+from alexnet_cli.io.signals import SAVE_AND_STOP, StopSignal, catch_signals, leave
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState
 from alexnet_cli.model.schedule import LearningRates, is_finished, learning_rates_at
 from alexnet_cli.training.activations import explain_not_learning, first_crops, is_not_learning
@@ -112,7 +111,7 @@ class Trainer:
         """
         again = leave if in_group() else None  # a cluster may signal this process and its parent
         with (
-            catch_signals(signal.SIGUSR1, again=again) as self.stop_signal,
+            catch_signals(SAVE_AND_STOP, again=again) as self.stop_signal,
             self.logger.opened(self.state.total_steps),
             open_reader(self.split, self.device, num_reading_threads()) as self._reader,
         ):

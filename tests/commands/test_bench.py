@@ -96,7 +96,7 @@ def tiny():
 def test_batch_is_small_on_a_cpu_and_the_recipes_on_a_gpu(monkeypatch, kind, batch):
     plan = DevicePlan(kind, 1, 1)
     monkeypatch.setattr(bench_module, "plan_devices", lambda *_: plan)
-    monkeypatch.setattr(bench_module, "on_replicas", lambda target, _: target.args[0])
+    monkeypatch.setattr(bench_module, "on_replicas", lambda target, *_: target.args[0])
 
     assert bench(BenchRequest(PAPER)).recipe.batch_size == batch
     assert bench(BenchRequest(PAPER, batch_size=3)).recipe.batch_size == 3

@@ -71,7 +71,7 @@ def test_table_shows_members_and_average(shown, answer, predictions):
     for errors in (found, *found["members"]):
         assert f"{errors['log_loss']:.4f}" in text
         assert f"{errors['top1_error']:.2%}" in text
-    assert "average of probabilities" in text
+    assert "average" in text
 
 
 def test_torch_is_never_loaded_for_predictions_files(needs_no_torch, predictions):
@@ -137,7 +137,7 @@ def test_bad_member_is_found_before_any_is_run(
         arguments = (*good, path, "--data", dataset, "--views", 1, *ON_CPU)
         assert message in fails(3, "ensemble", *arguments).message
     elsewhere = (*good, "--data", two_class_dataset, *ON_CPU)
-    assert "made for 10 classes" in fails(3, "ensemble", *elsewhere).message
+    assert "classes unknown to" in fails(3, "ensemble", *elsewhere).message
 
 
 def test_checkpoints_are_loaded_once_and_their_networks_built_once(

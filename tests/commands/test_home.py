@@ -15,13 +15,14 @@ from alexnet_cli.cli.app import app
 
 source, dataset, run, checkpoint, images = sys.argv[1:]
 model = run + ".onnx"
+replicas = ["--device", "cpu", "--gpus", "2", "--columns", "1"]
 small = ["--set=width=0.0625", "--set=crop_size=99", "--set=batch_size=16", "--epochs=1"]
 for line in (
     ["prep", source, dataset, "--size", "112", "--workers", "1"],
     ["verify", dataset],
     ["pca", dataset],
     ["train", dataset, "--run", run, "--device", "cpu", "--tensorboard", *small],
-    ["eval", checkpoint, dataset, "--device", "cpu", "--predictions", run + ".npz"],
+    ["eval", checkpoint, dataset, "--predictions", run + ".npz", *replicas],
     ["ensemble", checkpoint, run + "/best.safetensors", "--data", dataset, "--device", "cpu"],
     ["export", checkpoint, "-o", model],
     ["predict", images, "--model", model, "--device", "cpu"],

@@ -291,3 +291,19 @@ def test_rules_of_decoding_travel_with_the_model(answer, checkpoint, images, tmp
     rotated, upright, plain = probabilities_of(answer("predict", *names, "--model", model, *ON_CPU))
     assert rotated == pytest.approx(upright, abs=1e-6)
     assert rotated != pytest.approx(plain, abs=1e-6)
+
+
+def test_class_named_by_its_wnid_is_shown_with_the_words_of_imagenet(
+    shown, answer, checkpoint, images, tmp_path
+):
+    source = load_checkpoint(checkpoint)
+    wnids = ["n01440764", "n01443537"]
+    classes = [(w, w) for w in wnids] + [(w, n) for w, n in source.classes[2:]]
+    path = tmp_path / "wnids.safetensors"
+    save_checkpoint(path, replace(source, classes=classes))
+    arguments = ("predict", images / "b.jpg", "--model", path, "--top", 10, *ON_CPU)
+    (entry,) = answer(*arguments)["images"]
+    names = {row["wnid"]: row["name"] for row in entry["predictions"]}
+    assert names["n01440764"] == "tench, Tinca tinca"
+    assert names["n90000003"] == source.classes[2][1]
+    assert "goldfish (n01443537)" in shown(*arguments)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_cli.data.shards.index import read_index
 from alexnet_cli.prep import workers as shard_pool
 from alexnet_cli.prep.build import prep
 from alexnet_cli.prep.plan import PrepOptions, PrepRequest
@@ -284,10 +285,22 @@ def test_url_needs_the_name_of_a_folder(wrong_command_line):
     assert "DATASET" in wrong_command_line("prep", "https://host/train-0.tar")
 
 
-@pytest.mark.parametrize("option", [("--classes", "names.txt"), ("--allow-pipe",)])
-def test_options_of_urls_are_for_urls(wrong_command_line, tars, option):
-    message = wrong_command_line("prep", tars, "new", *option)
-    assert "is for tars at URLs" in message
+def test_commands_are_for_urls(wrong_command_line, tars):
+    assert "is for tars at URLs" in wrong_command_line("prep", tars, "new", "--allow-pipe")
+
+
+def test_tars_in_a_folder_take_the_list_and_keep_it_for_repairs(answer, fails, own_tars, tmp_path):
+    names, new = tmp_path / "names.txt", tmp_path / "new"
+    names.write_text("".join(f"class {label}\n" for label in range(10)))
+    answer("prep", own_tars, new, *OPTIONS, "--classes", names)
+    classes = read_index(new).classes
+    assert classes[3].name == "class 3"
+    (new / "train-000000.tar").write_bytes(b"damaged")
+    answer("verify", new, "--repair", own_tars)
+    assert read_index(new).classes == classes
+    names.write_text("too few\n")
+    message = fails(3, "prep", own_tars, tmp_path / "b", *OPTIONS, "--classes", names).message
+    assert "but the 1 classes end at 0" in message
 
 
 def test_class_of_rejects_keeps_the_tars_for_the_next_time(fails, answer, web, tars, tmp_path):

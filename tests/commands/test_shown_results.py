@@ -38,13 +38,47 @@ def test_prep_shows_rejects_with_reasons(capsys):
         assert words in text
 
 
+USUAL = {"apply_orientation": False, "gray_bits": None}
+EVAL = {
+    "model": "a", "dataset": "b", "split": "val", "images": 50000, "views": 10, "center": None,
+    "model_classes": 1000, "dataset_classes": 1000, "matched_by": "order", "precision": "fp32",
+    "subset": None, "decode_rules": {"model": USUAL, "dataset": USUAL, "differ": False}, **ERRORS,
+}  # fmt: skip
+
+
 def test_errors_are_percent_on_the_screen(capsys):
-    about = {"checkpoint": "a", "dataset": "b", "split": "val", "images": 50000, "views": 10}
-    about["precision"] = "fp32"
-    show_eval({**about, **ERRORS, "center": {**ERRORS, "top1_error": 0.2}})
+    show_eval({**EVAL, "center": {**ERRORS, "top1_error": 0.2}})
     text = capsys.readouterr().out
     for words in ("50,000", "12.35%", "20.00%", "5.00%", "0.5000"):
         assert words in text
+    assert "network" not in text
+    assert "decoded" not in text
+
+
+def test_intervals_and_both_figures_of_a_subset_are_shown(capsys):
+    subset = {**ERRORS, "top1_error": 0.0321, "top5_interval": (0.04, 0.0612)}
+    counts = {"model_classes": 1000, "dataset_classes": 200, "matched_by": "wnid"}
+    subset |= {"classes": 200, "center": {**ERRORS, "top1_error": 0.04}}
+    show_eval({**EVAL, **counts, "subset": subset, "top1_interval": (0.1206, 0.1264)})
+    text = " ".join(capsys.readouterr().out.split())
+    for words in ("12.35% (12.1-12.6)", "200 classes", "3.21%", "5.00% (4.0-6.1)", "4.00%"):
+        assert words in text
+    assert "200 of the network's 1,000 classes" in text
+    assert "classes matched by wnid" in text
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "words"),
+    [
+        ({"apply_orientation": True}, {}, "orientation: as EXIF says and not turned"),
+        ({}, {"gray_bits": 12}, "wide gray images: 16 bits and 12 bits"),
+    ],
+)
+def test_other_decoding_of_a_dataset_is_one_line(capsys, model, dataset, words):
+    rules = {"model": USUAL | model, "dataset": USUAL | dataset, "differ": True}
+    show_eval({**EVAL, "decode_rules": rules})
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "decoded" in line]
+    assert line == f"images of network and dataset were decoded differently: {words}"
 
 
 def test_run_without_validation_shows_no_errors(capsys):
@@ -146,6 +180,7 @@ ROW = {
     "paper": None,
     "log": [0.42034, 0.19362],
     "ours": [0.5, 0.25],
+    "intervals": [(0.4691, 0.5309), (0.2242, 0.2777)],
     "gain": [0.125, -0.01],
     "paper_gain": [0.014, 0.012],
     "baseline": "original-2012",
@@ -160,13 +195,21 @@ ROW = {
 
 
 def test_table_shows_percent_and_its_caveats(capsys):
-    rows = [ROW, {**ROW, "name": "one-gpu", "ours": None, "missing": ["ilsvrc-2010"]}]
+    rows = [
+        ROW,
+        {**ROW, "name": "one-gpu", "ours": None, "intervals": None, "missing": ["ilsvrc-2010"]},
+    ]
     result = {"title": "a table", "caveats": ["2-epoch runs"], "rows": rows, "results": "out/r.md"}
     show_reproduce(result)
     text = " ".join(capsys.readouterr().out.split())
     for words in ("not the published experiment: 2-epoch runs", "no-lrn", "one-gpu", "out/r.md"):
         assert words in text
-    for figures in ("50.0 /", "+12.5 /", "not run:"):
+    for figures in (
+        "50.0 /",
+        "no-lrn: 95 % intervals 46.9-53.1 / 22.4-27.8",
+        "+12.5 /",
+        "not run:",
+    ):
         assert figures in text
 
 

@@ -7,15 +7,8 @@ import pytest
 import torch
 
 from alexnet_cli.data.pixel_stats import principal_components
-from alexnet_cli.data.transforms import (
-    Augmenter,
-    View,
-    center_view,
-    color_components,
-    nine_views,
-    ten_views,
-    views_of,
-)
+from alexnet_cli.data.transforms import Augmenter, color_components
+from alexnet_cli.data.views import View, center_view, nine_views, ten_views, views_of
 from alexnet_cli.recipes.recipe import PAPER
 from alexnet_cli.types import PixelStats
 

@@ -106,7 +106,7 @@ def test_number_of_devices_the_network_does_not_split_over_is_refused(machine, n
 
 # --- plans
 
-GROUP = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+GROUP = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @pytest.fixture
@@ -117,7 +117,8 @@ def torchrun(monkeypatch):
         for name in GROUP:
             monkeypatch.delenv(name, raising=False)
         if here is not None:
-            for name, value in zip(GROUP, (3, 2 * here, 1, here), strict=True):
+            values = (2 * here - 1, 2 * here, here - 1, here, "node0", 29500)
+            for name, value in zip(GROUP, values, strict=True):
                 monkeypatch.setenv(name, str(value))
 
     return started

@@ -174,30 +174,45 @@ def refused(checkpoint: Path, dataset: Path) -> str:
     return str(caught.value)
 
 
-def test_other_class_is_refused(checkpoint, dataset, tmp_path):
+def test_class_that_the_network_does_not_know_is_refused(checkpoint, dataset, tmp_path):
     other = load_checkpoint(checkpoint)
     other.classes[3] = ("n12345678", "something else")
     save_checkpoint(tmp_path / "a.safetensors", other)
 
-    assert "its class 3 is n12345678" in refused(tmp_path / "a.safetensors", dataset)
+    message = refused(tmp_path / "a.safetensors", dataset)
+
+    assert "classes unknown to" in message
+    assert "1 of 10, first 3, n90000004 (checkerboard)" in message
 
 
-def test_same_classes_in_another_order_are_refused(checkpoint, dataset, tmp_path):
-    other = load_checkpoint(checkpoint)
-    other.classes[4], other.classes[5] = other.classes[5], other.classes[4]
-    save_checkpoint(tmp_path / "a.safetensors", other)
-
-    assert "its class 4 is" in refused(tmp_path / "a.safetensors", dataset)
-
-
-def test_other_number_of_classes_is_refused(checkpoint, dataset, tmp_path):
-    other = load_checkpoint(checkpoint)
-    del other.classes[9:]
+@pytest.mark.parametrize("num_views", [1, 10])
+def test_same_classes_in_another_order_are_mapped(checkpoint, dataset, tmp_path, num_views):
+    """The network's outputs are exchanged together with the names of their classes."""
+    other, order = load_checkpoint(checkpoint), [3, 0, 9, 1, 2, 4, 8, 7, 6, 5]
+    other.classes = [other.classes[label] for label in order]
     for name in ("fc8.weight", "fc8.bias"):
-        other.weights[name] = other.weights[name][:9]
+        other.weights[name] = other.weights[name][order]
     save_checkpoint(tmp_path / "a.safetensors", other)
 
-    assert "made for 9 classes" in refused(tmp_path / "a.safetensors", dataset)
+    found = predict_checkpoint(tmp_path / "a.safetensors", dataset, "val", num_views)
+
+    expected = predict_checkpoint(checkpoint, dataset, "val", num_views)
+    np.testing.assert_allclose(found.probs, expected.probs[:, order], rtol=1e-4, atol=1e-7)
+    np.testing.assert_array_equal(np.array(order)[found.labels], expected.labels)
+    assert [found.classes[label] for label in found.outputs] == list(expected.classes)
+    for mine, theirs in zip(found.scores(), expected.scores(), strict=True):
+        assert mine.top1_error == theirs.top1_error
+    assert not found.is_subset
+
+
+def test_dataset_with_classes_beyond_the_networks_is_refused(checkpoint, dataset, tmp_path):
+    other = load_checkpoint(checkpoint)
+    del other.classes[7:]
+    for name in ("fc8.weight", "fc8.bias"):
+        other.weights[name] = other.weights[name][:7]
+    save_checkpoint(tmp_path / "a.safetensors", other)
+
+    assert "3 of 10, first 7, " in refused(tmp_path / "a.safetensors", dataset)
 
 
 def test_other_image_size_is_refused(checkpoint, release, tmp_path):

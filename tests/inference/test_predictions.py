@@ -18,7 +18,9 @@ def some_predictions(**changes) -> Predictions:
         probs=rng.dirichlet(np.ones(3), 6).astype(np.float32),
         center_probs=rng.dirichlet(np.ones(3), 6).astype(np.float32),
         labels=rng.integers(0, 3, 6),
-        classes=("ant", "bee", "b\u00e4r"),
+        classes=("n00000001", "n00000002", "b\u00e4r"),
+        names=("ant, emmet", "bee", "b\u00e4r"),
+        outputs=(2, 0, 1),
         fingerprint="0123456789abcdef",
         split="val",
         views=10,
@@ -139,7 +141,10 @@ def test_networks_may_differ_in_their_views():
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"classes": ("ant", "bee", "cow")}, "classes"),
+        (
+            {"classes": ("n00000001", "bee", "cow")},
+            "classes: 3 and 3; class 1 is bee and n00000002",
+        ),
         ({"split": "train"}, "split: train and val"),
         ({"fingerprint": "f" * 16}, "dataset: ffffffffffffffff and 0123456789abcdef"),
         ({"keys": tuple(f"val-{i:08d}" for i in range(1, 7))}, "images"),

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import alexnet_cli
+from alexnet_cli.data.batches.readers import num_ahead
 from alexnet_cli.io import cores
-from alexnet_cli.io.cores import memory_limit, num_cores
+from alexnet_cli.io.cores import limited_cores, memory_limit, num_cores, num_workers
 
 PACKAGE = Path(alexnet_cli.__file__).parent
 needs_affinity = pytest.mark.skipif(
@@ -106,6 +107,37 @@ def test_affinity_and_quota_count_together(cgroup, monkeypatch):
 def test_memory_is_what_the_container_allows(cgroup, name, text, expected):
     cgroup(name, text)
     assert memory_limit() == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "bytes_each", "count", "why"),
+    [
+        (None, 1 << 28, 16, "16 cores that may be used"),
+        (64 << 30, 1 << 28, 16, "16 cores that may be used"),
+        (2 << 30, 1 << 28, 4, "a memory limit of 2.1 GB"),
+        (1 << 28, 1 << 28, 1, "a memory limit of 0.3 GB"),
+        (2 << 30, 1 << 26, 16, "16 cores that may be used"),
+    ],
+)
+def test_workers_fit_into_half_of_the_memory(cgroup, limit, bytes_each, count, why):
+    cgroup("job/memory.max", limit or "max")
+    assert num_workers(bytes_each) == (count, why)
+
+
+def test_libraries_are_limited_where_they_would_count_too_many_cores(cgroup, monkeypatch):
+    assert limited_cores(knows_affinity=False) is None
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    assert limited_cores(knows_affinity=True) is None
+    assert limited_cores(knows_affinity=False) == 4
+    cgroup("job/cpu.max", "200000 100000")
+    assert limited_cores(knows_affinity=True) == 2
+    assert limited_cores(knows_affinity=False) == 2
+
+
+def test_batches_are_read_ahead_as_far_as_memory_allows():
+    paper, large = 128 * 256 * 256 * 3, 4096 * 256 * 256 * 3
+    assert [num_ahead(paper, limit) for limit in (None, 1 << 30, 1 << 28)] == [3, 3, 1]
+    assert [num_ahead(large, limit) for limit in (None, 16 << 30, 1 << 30)] == [3, 2, 1]
 
 
 @pytest.mark.parametrize(

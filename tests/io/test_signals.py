@@ -6,7 +6,13 @@ import sys
 
 import pytest
 
-from alexnet_cli.io.signals import catch_signals, handling, leave, unless_ignored
+from alexnet_cli.io.signals import (
+    catch_signals,
+    handling,
+    known_signals,
+    leave,
+    unless_ignored,
+)
 
 
 def test_signals_are_handled_in_the_block_only():
@@ -27,9 +33,16 @@ def test_former_handlers_are_restored_after_an_error():
 
 
 def test_ignored_signal_stays_ignored():
-    assert unless_ignored(signal.SIGUSR2) == [signal.SIGUSR2]
+    assert unless_ignored("SIGUSR2") == [signal.SIGUSR2]
     with handling([signal.SIGUSR2], signal.SIG_IGN):
-        assert unless_ignored(signal.SIGUSR2) == []
+        assert unless_ignored("SIGUSR2") == []
+
+
+def test_signals_that_the_system_lacks_are_left_out():
+    assert known_signals("SIGTERM", "SIGNONE", "SIGINT") == [signal.SIGTERM, signal.SIGINT]
+    with catch_signals("SIGNONE") as stop_signal:
+        signal.raise_signal(signal.SIGTERM)
+    assert stop_signal.signal_number == signal.SIGTERM
 
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]

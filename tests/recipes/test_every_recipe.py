@@ -52,7 +52,7 @@ def test_targets_are_percentages_with_a_source(name):
     for target in NAMED_RECIPES[name].published:
         assert 0 < target.top1_error < 100
         assert target.top5_error is None or 0 < target.top5_error < target.top1_error
-        assert target.source.startswith(("paper", "log"))
+        assert target.source.startswith(("paper", "log", "torchvision", "Caffe"))
 
 
 def test_target_as_fractions_is_exact():

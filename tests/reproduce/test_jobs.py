@@ -110,6 +110,8 @@ def save_predictions(path: Path, checkpoint: Path, **changes) -> None:
         center_probs=probs[1],
         labels=np.array([0, 3]),
         classes=tuple("abcdef"),
+        names=tuple("abcdef"),
+        outputs=tuple(range(6)),
         fingerprint=FINGERPRINT,
         split="val",
         views=10,

@@ -6,7 +6,6 @@ this process sends one message per chunk of images and receives one.
 N images of a batch, H and W the dataset's image size (256).
 """
 
-import fcntl
 import math
 import mmap
 import multiprocessing
@@ -19,7 +18,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
-from multiprocessing.reduction import DupFd
 from multiprocessing.synchronize import Lock
 from typing import Any
 
@@ -28,11 +26,14 @@ import numpy as np
 from alexnet_cli.data.batches.buffers import Buffers
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.data.shards.images import RawImages, ShardImages
-from alexnet_cli.errors import AlexNetError, MachineError
-from alexnet_cli.io.cores import num_cores
+from alexnet_cli.errors import AlexNetError, MachineError, hint
+from alexnet_cli.io.cores import memory_limit, num_cores
+from alexnet_cli.io.signals import SAVE_AND_STOP, known_signals
+from alexnet_cli.io.starting import starting
 from alexnet_cli.types import Batch
 
 BATCHES_AHEAD = 3  # read while one is used
+SHARE_AHEAD = 1 / 8  # of a container's memory, for batches read ahead
 CHUNK = 16  # images that a thread or process reads at a time
 MAX_PROCESSES = 64  # their results for all batches in progress must fit into one pipe
 PIPE_BYTES = 1 << 20
@@ -84,6 +85,11 @@ class ThreadReader:
         chunks = [slice(first, first + CHUNK) for first in range(0, len(rows), CHUNK)]
         futures = [self._pool.submit(read_into, rows[chunk], images[chunk]) for chunk in chunks]
         return ThreadReading(images, futures)
+
+
+def can_share_memory() -> bool:
+    """Return whether processes can read into memory of this one; on Linux."""
+    return hasattr(os, "memfd_create")
 
 
 class SharedBuffers(Buffers):
@@ -161,7 +167,9 @@ class ProcessReader:
         context = multiprocessing.get_context("spawn")
         tasks, self._tasks = context.Pipe(duplex=False)
         self._results, results = context.Pipe(duplex=False)
-        with suppress(OSError):  # a smaller pipe is only slower
+        with suppress(ImportError, OSError, AttributeError):  # a smaller pipe is only slower
+            import fcntl
+
             fcntl.fcntl(self._tasks.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         # Kept here, because processes find them by name while they start.
         self._locks = context.Lock(), context.Lock()
@@ -176,8 +184,9 @@ class ProcessReader:
             for number in range(min(num_processes, MAX_PROCESSES))
         ]
         try:
-            for process in self._processes:
-                process.start()
+            with starting("a process that reads images", hint=hint("less_memory")):
+                for process in self._processes:
+                    process.start()
         except BaseException:
             self.__exit__()
             raise
@@ -241,7 +250,10 @@ class ProcessReader:
         codes = [process.exitcode for process in self._processes if process.exitcode is not None]
         code = codes[0] if codes else 0
         how = f"of signal {-code}" if code < 0 else f"with code {code}"
-        return MachineError(f"a process that reads images died {how} (killed, or out of memory).")
+        return MachineError(
+            f"a process that reads images died {how} (killed, or out of memory).",
+            hint=hint("free_memory"),
+        )
 
 
 class _Shared:
@@ -251,6 +263,8 @@ class _Shared:
         self.buffers = buffers
 
     def __reduce__(self) -> tuple:
+        from multiprocessing.reduction import DupFd  # Windows has none
+
         return _detach, (DupFd(self.buffers.descriptor),)
 
 
@@ -272,8 +286,8 @@ class _Worker:
     image_size: int
 
     def __call__(self) -> None:
-        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):  # the parent decides
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        for number in known_signals("SIGINT", "SIGTERM", "SIGHUP", SAVE_AND_STOP):
+            signal.signal(number, signal.SIG_IGN)  # the parent decides
         os.nice(NICENESS)
         blocks: dict[tuple[int, int], np.ndarray] = {}
         while True:
@@ -307,13 +321,25 @@ Reading = ThreadReading | ProcessReading
 Reader = ThreadReader | ProcessReader
 
 
+def num_ahead(batch_bytes: int, limit: int | None) -> int:
+    """Return how many batches to read ahead: fewer where a container has little memory.
+
+    Args:
+        limit: bytes that the container may use.
+    """
+    if limit is None:
+        return BATCHES_AHEAD
+    return max(1, min(BATCHES_AHEAD, int(limit * SHARE_AHEAD) // max(1, batch_bytes)))
+
+
 def complete_in_order(started: Iterator[tuple[Batch, Reading]]) -> Iterator[Batch]:
     """Yield batches once they are read, while the next ones are being read."""
     pending: deque[tuple[Batch, Reading]] = deque()
+    limit = memory_limit()
     try:
         for pair in started:
             pending.append(pair)
-            if len(pending) > BATCHES_AHEAD:
+            if len(pending) > num_ahead(pair[1].images.nbytes, limit):
                 yield _completed(*pending.popleft())
         while pending:
             yield _completed(*pending.popleft())

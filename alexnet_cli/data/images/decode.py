@@ -37,6 +37,7 @@ from alexnet_cli.data.images.to_rgb import rgb_pixels
 from alexnet_cli.data.images.truncation import check_loaded, check_opened
 from alexnet_cli.errors import ImageError, brief
 from alexnet_cli.io.disk import is_ours
+from alexnet_cli.io.random_access import NEVER_BLOCKS, open_for_reading
 from alexnet_cli.types import USUAL_RULES, DecodeRules
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs is also raised
@@ -114,8 +115,7 @@ def read_file(path: Path) -> bytes:
         ImageError: if it cannot be read, is not a plain file, or is larger than any image.
     """
     try:
-        # Opening a pipe would block without O_NONBLOCK.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_for_reading(path, NEVER_BLOCKS)
         try:
             return _read_whole(descriptor)
         finally:

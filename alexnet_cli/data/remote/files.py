@@ -61,7 +61,7 @@ class RemoteFile:
             DatasetError: if there is no such file.
             MachineError: if the network fails at every try, or access is denied.
         """
-        content = _retry(self._url, lambda: self._try(count))
+        content = retry(self._url, lambda: self._try(count))
         self._position += len(content)
         return content
 
@@ -105,7 +105,7 @@ def size_and_tag(url: str) -> tuple[int | None, str]:
         file_system, path = _file_system(url)
         return file_system.info(path)
 
-    info = _retry(url, ask)
+    info = retry(url, ask)
     tags = (info.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "Last-Modified"))
     return info.get("size"), next((str(value) for value in tags if value), "")
 
@@ -144,8 +144,13 @@ def copy_bytes(
     return FileRecord(num_bytes, digest.hexdigest())
 
 
-def _retry(url: str, action: Callable[[], Any]) -> Any:
-    """Return the result of an action, repeated after each error that may be temporary."""
+def retry(url: str, action: Callable[[], Any]) -> Any:
+    """Return the result of an action, repeated after each error that may be temporary.
+
+    Raises:
+        DatasetError: if there is no such file.
+        MachineError: if the network fails at every try, or access is denied.
+    """
     for pause in (*PAUSES, None):
         try:
             return action()

@@ -25,6 +25,7 @@ from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.io.thread_map import check_canceled, thread_map
 
 NUM_THREADS = 8  # tars read at a time
+MAX_TEXTS = 100  # of a label in one tar; more are captions, no names of a class
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class TarMeasure:
 
     Attributes:
         labels, keys: of its samples, in order.
-        wnids: (label, wnid) pairs, each once; the wnid is None for samples without one.
+        wnids: (label, wnid, key) of the first sample with both; the wnid may be None.
+        said: (label, what says it, text, key) of texts that may be names of classes, each once.
         side: height and width of its images if they are all squares of one size, otherwise 0.
         passed_over: number of members and samples that are not used, by reason.
     """
@@ -42,7 +44,8 @@ class TarMeasure:
     sha256: str
     labels: tuple[int, ...]
     keys: tuple[str, ...]
-    wnids: tuple[tuple[int, str | None], ...]
+    wnids: tuple[tuple[int, str | None, str], ...]
+    said: tuple[tuple[int, str, str, str], ...]
     side: int
     passed_over: tuple[tuple[str, int], ...]
 
@@ -101,27 +104,40 @@ def _record_path(name: str) -> Path:
 
 def _read_record(name: str, path: Path) -> TarMeasure | None:
     record = read_checksummed(path)
-    if record is None:
+    if record is None or "said" not in record:  # of a version that did not note it
         return None
     labels, keys = (tuple(record[field]) for field in ("labels", "keys"))
-    wnids = tuple((label, wnid) for label, wnid in record["wnids"])
-    passed_over = tuple((reason, count) for reason, count in record.get("passed_over", ()))
-    return TarMeasure(name, record["sha256"], labels, keys, wnids, record["side"], passed_over)
+    wnids = tuple((label, wnid, key) for label, wnid, key in record["wnids"])
+    said = tuple((label, says, text, key) for label, says, text, key in record["said"])
+    passed_over = tuple((reason, count) for reason, count in record["passed_over"])
+    lists = labels, keys, wnids, said
+    return TarMeasure(name, record["sha256"], *lists, record["side"], passed_over)
 
 
 def _measure(name: str, path: Path, allow_pipe: bool) -> TarMeasure:
     labels, keys, sides = [], [], set()
-    wnids: dict[tuple[int, str | None], None] = {}
+    wnids: dict[tuple[int, str | None], str] = {}
+    said: dict[int, dict[str, tuple[str, str]]] = {}
     with open_tar(name, allow_pipe=allow_pipe) as source:
         tar = TarStream(source, name)
         for sample in read_samples(tar):
             check_canceled()
             labels.append(sample.label)
             keys.append(sample.key)
-            wnids[sample.label, sample.wnid] = None
+            wnids.setdefault((sample.label, sample.wnid), sample.key)
+            texts = said.setdefault(sample.label, {})
+            for says, text in sample.said:
+                if len(texts) < MAX_TEXTS:
+                    texts.setdefault(text, (says, sample.key))
             sides.add(square_side(sample.content))
     side = sides.pop() if len(sides) == 1 else 0
-    lists = tuple(labels), tuple(keys), tuple(wnids)
+    all_said = tuple(
+        (label, says, text, key)
+        for label, texts in said.items()
+        for text, (says, key) in texts.items()
+    )
+    firsts = tuple((*pair, key) for pair, key in wnids.items())
+    lists = tuple(labels), tuple(keys), firsts, all_said
     found = TarMeasure(name, tar.digest.hexdigest(), *lists, side, tuple(tar.passed_over.items()))
     write_checksummed(path, asdict(found))
     return found

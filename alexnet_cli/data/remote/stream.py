@@ -29,16 +29,17 @@ from alexnet_cli.data.batches.buffers import Buffers
 from alexnet_cli.data.batches.readers import ThreadReading, complete_in_order
 from alexnet_cli.data.images.resize import IMAGE_SIZE, to_square
 from alexnet_cli.data.remote.cache import cache_folder
+from alexnet_cli.data.remote.files import is_url
 from alexnet_cli.data.remote.measure import TarMeasure, forget, image_size_of, measure_all
-from alexnet_cli.data.remote.tar_set import TarSet, open_tar, split_of
+from alexnet_cli.data.remote.tar_set import PIPE, TarSet, open_tar, split_of
 from alexnet_cli.data.remote.tar_stream import RawSample, TarStream, read_samples
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.shards.index import MAX_SIDE
-from alexnet_cli.data.sources.labels import WNID_AND_WORDS, LabeledClasses
+from alexnet_cli.data.sources.class_list import FROM_1, ClassList, names_beside, read_class_list
+from alexnet_cli.data.sources.labels import LabeledClasses
 from alexnet_cli.data.sources.samples import IMAGES
-from alexnet_cli.data.sources.webdataset import names_beside, read_names
 from alexnet_cli.errors import DatasetError, ImageError
-from alexnet_cli.io.cores import num_cores
+from alexnet_cli.io.cores import num_workers
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.types import WHOLE_BATCH, Batch, BatchShard, ImageClass
 
@@ -46,6 +47,7 @@ BUFFER_SAMPLES = 8192
 BUFFER_BYTES = 1 << 27
 PENDING_BYTES = 1 << 25  # encoded images that wait to be decoded
 SAMPLES_AHEAD = 4  # samples that the reading thread reads ahead
+DECODER_BYTES = 1 << 26  # of a thread: an image of LARGE_PIXELS in several forms
 LARGE_PIXELS = 1 << 22
 MIN_SIDE = 8
 Placed = tuple[int, RawSample]  # a sample with its position in its split
@@ -69,7 +71,8 @@ def open_tars(
         AlexNetError: if a tar is damaged or cannot be read, or a label has no class.
     """
     names = tars.names()
-    explicit = _explicit_classes(tars)
+    listed = _class_list(tars)
+    explicit = listed.classes() if listed and tars.classes else ()
     needed = {*splits}
     if not explicit or "train" in splits:  # classes are those of the training images; and pca
         needed |= {"train", "val"}  # must name the same dataset as train
@@ -79,7 +82,8 @@ def open_tars(
         raise DatasetError(f"{tars}: no tar is named after {', '.join(splits)}. It has: {have}.")
     measures = measure_all(wanted, allow_pipe=tars.allow_pipe, progress=progress)
     _check_found(tars, measures, progress)
-    classes = explicit or _classes(tars, measures)
+    numbered = _classes(listed, measures, progress)
+    classes = explicit or numbered
     _check_labels(measures, len(classes))
     size = image_size or _common_side(measures)
     by_split: dict[str, list[TarMeasure]] = {}
@@ -111,25 +115,34 @@ def _check_found(tars: TarSet, measures: Sequence[TarMeasure], progress: Progres
         progress.say(f"warning: passed over in {tars}: {counts}")
 
 
-def _explicit_classes(tars: TarSet) -> tuple[ImageClass, ...]:
-    """Return the classes of a file whose lines are all `WNID words`."""
-    names = read_names(tars.classes) if tars.classes else []
-    found = [m for name in names if (m := WNID_AND_WORDS.fullmatch(name))]
-    if len(found) < len(names):
-        return ()
-    return tuple(ImageClass(m[1], m[2] or m[1]) for m in found)
+def _class_list(tars: TarSet) -> ClassList | None:
+    """Return the names of the classes that the user has, or that are beside the tars."""
+    if tars.classes:
+        return read_class_list(tars.classes)
+    if is_url(tars.pattern) or tars.pattern.startswith(PIPE):
+        return None
+    place = Path(tars.pattern)
+    return names_beside(place if place.is_dir() else place.parent)
 
 
-def _classes(tars: TarSet, measures: Sequence[TarMeasure]) -> tuple[ImageClass, ...]:
-    """Return the classes as prep would number and name them."""
-    names = read_names(tars.classes) if tars.classes else names_beside(Path(tars.pattern))
-    labels = LabeledClasses(names)
-    splits = {split_of(measure.name) for measure in measures}
+def _classes(
+    listed: ClassList | None, measures: Sequence[TarMeasure], progress: Progress
+) -> tuple[ImageClass, ...]:
+    """Return the classes as prep would number and name them.
+
+    Raises:
+        SourceError: if what images say contradicts the list, or a label is not in it.
+    """
+    labels = LabeledClasses(listed)
     for measure in measures:
-        split = split_of(measure.name) if "train" in splits else "train"
-        for label, wnid in measure.wnids:
-            labels.add(split, label, wnid, measure.name)
-    return labels.classes()
+        for label, wnid, key in measure.wnids:
+            labels.add(split_of(measure.name), label, wnid, f"{measure.name}: {key[:80]!a}")
+        for label, says, text, key in measure.said:
+            labels.compare(label, says, text, f"{measure.name}: {key[:80]!a}")
+    classes = labels.classes()
+    if listed is None and labels.seems_to_count_from_1():
+        progress.say(f"warning: no sample has label 0, all others are there. {FROM_1}")
+    return classes
 
 
 def _check_labels(measures: Sequence[TarMeasure], num_classes: int) -> None:
@@ -204,7 +217,7 @@ class StreamSplit:
                     yield self._start_batch(samples, num, share.rows(num), buffers, pool)
             deque(samples, maxlen=0)  # reads to the end of the last tar, where it is checked
 
-        with _DecodingPool(num_threads or num_cores()) as pool, closing(samples):
+        with _DecodingPool(num_threads or num_workers(DECODER_BYTES)[0]) as pool, closing(samples):
             yield from complete_in_order(started())
 
     def _start_batch(

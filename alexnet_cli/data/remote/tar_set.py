@@ -1,5 +1,6 @@
 """Tars without an index: files, URLs, and commands where the user allows them."""
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ def tar_name(name: str) -> str:
         names = [found for found in NAME_IN_COMMAND.findall(name) if FILE.fullmatch(found)]
         if names:
             return names[-1]
-    return name.rpartition("/")[2]
+    return name.replace(os.sep, "/").rpartition("/")[2]
 
 
 def split_of(name: str) -> str:

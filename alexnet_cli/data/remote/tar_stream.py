@@ -47,6 +47,7 @@ class RawSample:
     Attributes:
         tar, key: where it is.
         wnid: the WordNet ID in its name or notes, if there is one.
+        said: as in `SampleNotes`.
     """
 
     tar: str
@@ -54,6 +55,7 @@ class RawSample:
     content: bytes
     label: int
     wnid: str | None
+    said: tuple[tuple[str, str], ...] = ()
 
 
 def read_samples(tar: "TarStream") -> Iterator[RawSample]:
@@ -76,7 +78,7 @@ def _labeled(tar: str, sample: Sample[bytes], name: str, image: bytes) -> RawSam
         raise DatasetError(f"{where}: {NO_LABEL}", hint=ADD_LABEL)
     if not 0 <= notes.label < MAX_CLASSES:
         raise DatasetError(f"{where}: label {notes.label}; labels are 0..{MAX_CLASSES - 1}.")
-    return RawSample(tar, sample.key, image, notes.label, notes.wnid)
+    return RawSample(tar, sample.key, image, notes.label, notes.wnid, notes.said)
 
 
 class TarStream(io.RawIOBase):

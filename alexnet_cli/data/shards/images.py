@@ -4,13 +4,9 @@ Files are not mapped into memory: a mapped file that is truncated, or whose disk
 process. A read reports the fault, costs 3 us per image, and lets other threads run while it waits.
 """
 
-import os
-import resource
 import threading
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +16,8 @@ import simplejpeg
 from alexnet_cli.data.shards.index import Shard
 from alexnet_cli.errors import AlexNetError, DatasetError, Hint, MachineError, hint
 from alexnet_cli.io.disk import advice_on, fault_in_words
+from alexnet_cli.io.process import max_open_files
+from alexnet_cli.io.random_access import RandomAccessFile
 
 RAW_ROW = np.dtype([("position", "<i8"), ("crc32", "<u4")])
 
@@ -38,10 +36,10 @@ class ShardImages:
         self.split, self.folder, self.is_fetched = split, folder, is_fetched
         self.shards = tuple(shards)
         self.paths = [folder / shard.name for shard in shards]
-        self._open: dict[int, _OpenFile] = {}
+        self._open: dict[int, RandomAccessFile] = {}
         self._stamps: dict[int, tuple[int, int]] = {}
         self._lock = threading.Lock()
-        self._max_open = _max_open_files(len(shards))
+        self._max_open = max_open_files(len(shards))
 
     def __reduce__(self) -> tuple:
         """Another process opens the shards itself."""
@@ -88,7 +86,7 @@ class ShardImages:
         path = self.paths[shard]
         try:
             file = self._open.get(shard) or self._opened(shard)
-            content = os.pread(file.descriptor, length, offset)
+            content = file.read(length, offset)
         except OSError as error:
             raise MachineError(f"{fault_in_words(error, path)}.", hint=advice_on(error)) from error
         if len(content) < length:
@@ -101,7 +99,7 @@ class ShardImages:
     def has_changed(self, shard: int) -> bool:
         """Return whether a shard was modified or replaced since it was first read."""
         try:
-            return _stamp(self._opened(shard).descriptor) != self._stamps[shard]
+            return self._opened(shard).stamp() != self._stamps[shard]
         except OSError:
             return True
 
@@ -115,10 +113,10 @@ class ShardImages:
             return MachineError(f"{what}.", hint=advice)
         return DatasetError(f"{what}.", hint=advice)
 
-    def _opened(self, shard: int) -> "_OpenFile":
-        file = _OpenFile(os.open(self.paths[shard], os.O_RDONLY))
+    def _opened(self, shard: int) -> RandomAccessFile:
+        file = RandomAccessFile(self.paths[shard])
         with self._lock:
-            self._stamps.setdefault(shard, _stamp(file.descriptor))
+            self._stamps.setdefault(shard, file.stamp())
             if len(self._open) >= self._max_open:
                 del self._open[next(iter(self._open))]
             self._open[shard] = file
@@ -142,8 +140,8 @@ class RawImages:
         return RawImages, (self.path, np.empty(0, np.uint32))
 
     @cached_property
-    def _file(self) -> "_OpenFile":
-        return _OpenFile(os.open(self.path, os.O_RDONLY))
+    def _file(self) -> RandomAccessFile:
+        return RandomAccessFile(self.path)
 
     def read_into(self, rows: np.ndarray, images: np.ndarray) -> None:
         """Read images into uint8 RGB (N, H, W, 3).
@@ -154,7 +152,7 @@ class RawImages:
         """
         for (position, crc32), image in zip(rows.tolist(), images, strict=True):
             try:
-                num_bytes = os.preadv(self._file.descriptor, [image], position * image.nbytes)
+                num_bytes = self._file.read_into(image, position * image.nbytes)
             except OSError as error:
                 what = fault_in_words(error, self.path)
                 raise MachineError(f"{what}.", hint=advice_on(error)) from error
@@ -164,29 +162,3 @@ class RawImages:
                     kept="The shards are not affected.",
                     hint=f"Remove the file; the same command builds it again: rm {self.path}",
                 )
-
-
-@dataclass(slots=True)
-class _OpenFile:
-    """A file that is closed once no thread reads it any more."""
-
-    descriptor: int
-
-    def __del__(self) -> None:
-        os.close(self.descriptor)
-
-
-def _stamp(descriptor: int) -> tuple[int, int]:
-    status = os.fstat(descriptor)
-    return status.st_size, status.st_mtime_ns
-
-
-def _max_open_files(wanted: int) -> int:
-    """Return half of the limit of open files, after raising it towards twice as many as wanted."""
-    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    raised = 2 * wanted if most == resource.RLIM_INFINITY else min(2 * wanted, most)
-    if 0 <= limit < raised:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, most))
-            limit = raised
-    return limit // 2 if limit >= 0 else wanted

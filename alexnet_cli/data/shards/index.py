@@ -113,7 +113,7 @@ def read_index(folder: Path, name: str = INDEX_NAME) -> Index:
             f"{folder}: no {INDEX_NAME}, so no dataset.", hint=f"Make one: alexnet prep {names}"
         )
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
         if content["format"] > FORMAT:
             raise DatasetError(
                 f"{path}: format {content['format']}, made by {content['tool']}.",

@@ -1,7 +1,6 @@
 """Recognizes the layout of a source and lists its images. Nothing is moved or written."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +11,7 @@ from alexnet_cli.data.sources import (
     cifar,
     folders,
     kaggle,
+    packed,
     parquet,
     synset_tars,
     webdataset,
@@ -24,7 +24,7 @@ from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.types import ImageClass
 
 # In the order in which they are tried.
-MODULES = (archives, kaggle, parquet, webdataset, cifar, synset_tars, folders)
+MODULES = (archives, kaggle, parquet, webdataset, cifar, synset_tars, packed, folders)
 LAYOUTS: dict[str, Layout] = {module.LAYOUT.name: module.LAYOUT for module in MODULES}
 # pipe:COMMAND and https://HOST as pathlib leaves them
 URL = re.compile(r"-|(pipe|file|fd|data):.*|[a-z][a-z0-9+.-]*:/.*", re.IGNORECASE | re.DOTALL)
@@ -33,6 +33,8 @@ UNUSABLE = {
     "val_fraction": "the layout {!r} has its own splits.",
     "follow_links": "links are followed in class folders; this is the layout {!r}.",
     "labels": "the layout {!r} has labels of its own.",
+    "classes": "the layout {!r} names its own classes.",
+    "columns": "the layout {!r} has no columns; those of parquet files are named.",
 }
 NAME_A_FOLDER = "Name the folder that holds the archives or classes."
 
@@ -78,22 +80,9 @@ def _recognize(source: Path, options: SourceOptions) -> tuple[Layout, Source]:
         raise SourceError(f"{source} is not a folder.", hint=NAME_A_FOLDER)
     raise SourceError(
         f"{source}: no archives and no class folders, nor another layout that prep reads; "
-        f"it holds {_content(source)}.",
+        f"it holds {folders.content(source)}.",
         hint=_advice(source),
     )
-
-
-def _content(folder: Path) -> str:
-    """Return what a folder holds, in numbers."""
-    kinds: Counter[str] = Counter()
-    for path in folder.iterdir():
-        if path.is_symlink():
-            kinds["links"] += 1
-        elif path.is_dir():
-            kinds["folders"] += 1
-        else:
-            kinds[f"*{path.suffix.lower()}" if path.suffix else "files without suffix"] += 1
-    return ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5)) or "nothing"
 
 
 def _advice(folder: Path) -> str | Hint:
@@ -103,7 +92,7 @@ def _advice(folder: Path) -> str | Hint:
         if copy := re.fullmatch(r"(.+?)( - Copy| copy| ?\(\d+\))(\.[a-z.]+)", name, re.IGNORECASE):
             return f"{name} is named like a browser's copy; rename it: {copy[1]}{copy[3]}"
         if name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")):
-            return f"Unpack {name} and name the folder that it gives."
+            return f"Name the archive: {folder / name}"
         if name.lower().endswith(".tar"):
             return (
                 "Tars of samples are named after their split, such as train-000000.tar and "
@@ -156,7 +145,7 @@ def _source_errors(source: Path) -> Iterator[None]:
 def _check_source(source: Path, layout: str | None) -> None:
     if layout is not None and layout not in LAYOUTS:
         raise UsageError(f"layout {layout!r}: there are {', '.join(LAYOUTS)}.")
-    if source.exists():
+    if source.exists() or packed.archive_of(source):
         return
     if URL.fullmatch(str(source)):
         raise UsageError(

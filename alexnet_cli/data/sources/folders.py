@@ -1,12 +1,20 @@
 """Class folders: `train/CLASS/*` with `val/CLASS/*` and `test/CLASS/*`, or `CLASS/*` alone."""
 
 import os
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from alexnet_cli.data.shards.index import INDEX_COPY
 from alexnet_cli.data.shards.writer import RECORDS
+from alexnet_cli.data.sources.class_list import (
+    ClassList,
+    composed,
+    in_class_order,
+    shown,
+    twin_of,
+)
 from alexnet_cli.data.sources.label_files import (
     find_label_file,
     label_images,
@@ -14,6 +22,7 @@ from alexnet_cli.data.sources.label_files import (
     read_words,
 )
 from alexnet_cli.data.sources.labels import SPLIT_NAMES, SPLITS, split_of_folder
+from alexnet_cli.data.sources.members import LEADS_OUT, LINK, Member, Place, scan
 from alexnet_cli.data.sources.source import (
     NO_TEST_LABEL,
     UNLABELED,
@@ -48,7 +57,6 @@ NOTE_SUFFIXES = (
     *(".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv"),
     *(".md", ".yaml", ".yml", ".html"),
 )
-LEADS_OUT = "symbolic link that leads out"
 LEADS_NOWHERE = "symbolic link that leads nowhere"
 
 
@@ -59,16 +67,38 @@ def read_folders(
     seed: int,
     follow_links: bool = False,
     labels: Path | None = None,
+    classes: ClassList | None = None,
 ) -> Source | None:
     """List the images of class folders, None if there are none.
 
-    A class is a folder; its label is the position of its name in sorted order. A split without
-    class folders has its labels in a file: `labels`, or one beside it.
+    A class is a folder; its label is the position of its name in sorted order, in that of `classes`
+    if they are given. A split without class folders has its labels in a file: `labels`, or one
+    beside it.
     """
     if not folder.is_dir():
         return None
+    return list_class_folders(
+        folder,
+        val_fraction=val_fraction,
+        seed=seed,
+        follow_links=follow_links,
+        labels=labels,
+        classes=classes,
+    )
+
+
+def list_class_folders(
+    folder: Place,
+    *,
+    val_fraction: float,
+    seed: int,
+    follow_links: bool = False,
+    labels: Path | None = None,
+    classes: ClassList | None = None,
+) -> Source | None:
+    """List the images of class folders on a disk or in an archive, None if there are none."""
     root = _only_folder_of_folders(folder) or folder
-    listing = _Listing(root, labels, follow_links)
+    listing = _Listing(root, labels, follow_links, classes)
     if root != folder:
         listing.notes.append(f"{root} is read, the only folder in {folder}")
     splits = _split_folders(root, listing.notes)
@@ -83,18 +113,18 @@ def read_folders(
     if len(listing.wnids) == 1:
         place = root.name if splits else root
         listing.notes.append(f"warning: a single class, {place}/{listing.wnids[0]}")
-    words = read_words(root) if listing.has_label_files else {}
-    classes = tuple(ImageClass(wnid, words.get(wnid, wnid)) for wnid in listing.wnids)
-    return Source(layout, classes, listing.images, listing.ignored, notes=tuple(listing.notes))
+    images, ignored = listing.images, listing.ignored
+    return Source(layout, listing.classes(), images, ignored, notes=tuple(listing.notes))
 
 
 @dataclass(slots=True)
 class _Listing:
     """The images of class folders, or of folders with a file of labels, while they are listed."""
 
-    root: Path
+    root: Place
     labels: Path | None
     follow_links: bool
+    listed: ClassList | None
     images: dict[str, list[SourceImage]] = field(default_factory=lambda: {"train": [], "val": []})
     ignored: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -114,8 +144,8 @@ class _Listing:
                 hint=hint("leave_out", option="labels"),
             )
         in_folders = [name for split, name in splits.items() if not files[split]]
-        first = [splits["train"]] if splits.get("train") in in_folders else in_folders
-        self.wnids = _classes_of(self.root, first, self.follow_links)
+        has_train = splits.get("train") in in_folders and not self.listed
+        self._number_classes([splits["train"]] if has_train else in_folders)
         for split, name in splits.items():
             if file := files[split]:
                 self._add_labeled(split, name, file)
@@ -128,13 +158,15 @@ class _Listing:
         ]
         return " and ".join(found) + " folders"
 
-    def _add_labeled(self, split: str, name: str, file: Path) -> None:
+    def _add_labeled(self, split: str, name: str, file: Place) -> None:
         """List a folder whose labels are in a file; a test set may have none."""
         flat = list_flat(self.root, name, self.ignored, self.follow_links)
         if split == "test" and not names_any(file, flat):
             count_ignored(self.ignored, NO_TEST_LABEL, len(flat))
             return
-        self.images[split], self.wnids = label_images(flat, file, self.wnids or None, self.ignored)
+        self.images[split], self.wnids = label_images(
+            flat, file, self.wnids or None, self.ignored, self.listed
+        )
         self.notes.append(f"labels of {self.root / name}: {file}")
 
     def _add_class_folders(self, split: str, name: str, train: str) -> None:
@@ -144,7 +176,8 @@ class _Listing:
             count_ignored(self.ignored, NO_TEST_LABEL, len(list_files(folder, {})))
             return
         if split != "train":
-            check_classes(self.root, name, self.wnids, self.follow_links, train)
+            for twin in check_classes(self.root, name, self.wnids, self.follow_links, train):
+                self.notes.append(f"{folder / twin} is the class of the same name in {train}/")
         listed = list_classes(self.root, name, self.wnids, self.ignored, self.follow_links)
         check_depth(listed, folder, self.wnids, self.notes)
         self.images[split] = listed
@@ -153,10 +186,10 @@ class _Listing:
         """List images that are not split, and split them; return what the layout is called."""
         if self.labels:
             flat = list_flat(self.root, "", self.ignored, self.follow_links)
-            listed, self.wnids = label_images(flat, self.labels, None, self.ignored)
+            listed, self.wnids = label_images(flat, self.labels, None, self.ignored, self.listed)
             layout = f"images with {self.labels.name}"
         else:
-            self.wnids = class_folders(self.root, follow_links=self.follow_links)
+            self._number_classes([""])
             listed = list_classes(self.root, "", self.wnids, self.ignored, self.follow_links)
             check_depth(listed, self.root, self.wnids, self.notes)
             _note_splits_beside(self.root, self.notes)
@@ -164,8 +197,31 @@ class _Listing:
         self.images = split_off_val(listed, val_fraction, seed)
         return layout
 
+    def _number_classes(self, names: list[str]) -> None:
+        """Take the class folders of some splits as the classes."""
+        found = (class_folders(self.root / n, follow_links=self.follow_links) for n in names)
+        folders = {composed(name): name for names in found for name in names}.values()
+        if self.listed and folders:
+            self.wnids = self.listed.folders(folders)
+            return
+        self.wnids = in_class_order(folders)
+        if self.wnids != sorted(folders):
+            as_text = sorted(folders)
+            label = next(n for n, name in enumerate(self.wnids) if name != as_text[n])
+            self.notes.append(
+                f"class folders are in the order of their numbers: label {label} is "
+                f"{self.wnids[label]}/, not {as_text[label]}/ as in the order of texts"
+            )
 
-def _check_options(folder: Path, splits: dict[str, str], val_fraction: float) -> None:
+    def classes(self) -> tuple[ImageClass, ...]:
+        """Return the classes with their names."""
+        if self.listed:
+            return self.listed.named(self.wnids)
+        words = read_words(self.root) if self.has_label_files else {}
+        return tuple(ImageClass(wnid, words.get(wnid, wnid)) for wnid in self.wnids)
+
+
+def _check_options(folder: Place, splits: dict[str, str], val_fraction: float) -> None:
     if val_fraction and "train" in splits:
         raise UsageError(
             f"{folder}: {splits['train']}/ is there, so no share of the images is kept for "
@@ -174,7 +230,7 @@ def _check_options(folder: Path, splits: dict[str, str], val_fraction: float) ->
         )
 
 
-def _refuse_unlabeled(root: Path, splits: dict[str, str]) -> None:
+def _refuse_unlabeled(root: Place, splits: dict[str, str]) -> None:
     """Raise a SourceError if a split holds images without any label."""
     for name in splits.values():
         if _holds_images(root / name):
@@ -184,30 +240,30 @@ def _refuse_unlabeled(root: Path, splits: dict[str, str]) -> None:
             )
 
 
-def _only_folder_of_folders(folder: Path) -> Path | None:
+def _only_folder_of_folders(folder: Place) -> Place | None:
     """Return the folder below that holds several folders, if nothing is beside it on the way."""
-    names = _folder_names(folder)
+    names = folder_names(folder)
     if len(names) != 1 or split_of_folder(names[0]):
         return None
     child = folder / names[0]
-    inner = _folder_names(child)
+    inner = folder_names(child)
     if not inner or _holds_images(child):
         return None
     deeper = _only_folder_of_folders(child)
     return child if deeper is None and (len(inner) > 1 or split_of_folder(inner[0])) else deeper
 
 
-def _holds_images(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
+def _holds_images(folder: Place) -> bool:
+    with scan(folder) as entries:
         return any(e.name.lower().endswith(IMAGE_SUFFIXES) and not _is_folder(e) for e in entries)
 
 
-def _split_folders(root: Path, notes: list[str]) -> dict[str, str]:
+def _split_folders(root: Place, notes: list[str]) -> dict[str, str]:
     """Return the name of each split's folder; none if all folders are classes.
 
     A folder is one of a split if it is named like one and holds folders, or is beside one that is.
     """
-    names = _folder_names(root)
+    names = folder_names(root)
     named: dict[str, list[str]] = {}
     for name in names:
         if split := split_of_folder(name):
@@ -217,7 +273,7 @@ def _split_folders(root: Path, notes: list[str]) -> dict[str, str]:
     splits = {split: min(named[split], key=_rank) for split in SPLIT_NAMES if split in named}
     others = [name for name in names if name not in splits.values()]
     unnamed = [name for name in others if not split_of_folder(name)]
-    with_folders = [name for name in splits.values() if _folder_names(root / name)]
+    with_folders = [name for name in splits.values() if folder_names(root / name)]
     if not with_folders and list(splits) == ["train"] and unnamed:
         notes.append(f"warning: {root / splits['train']} holds no folders: taken for a class")
         return {}
@@ -244,24 +300,18 @@ def _in_words(splits: dict[str, str]) -> str:
     return ", ".join(f"{name}/" for name in splits.values())
 
 
-def _classes_of(root: Path, names: list[str], follow_links: bool) -> list[str]:
-    """Return the classes of some splits: the training images, or all where there are none."""
-    found = (class_folders(root / name, follow_links=follow_links) for name in names)
-    return sorted(set().union(*found))
-
-
-def _label_file(folder: Path, split: str, labels: Path | None) -> Path | None:
+def _label_file(folder: Place, split: str, labels: Path | None) -> Place | None:
     """Return the file with the labels of a split, None if they are those of its folders."""
     return (labels or find_label_file(folder, split)) if _is_flat(folder) else None
 
 
-def _is_flat(folder: Path) -> bool:
+def _is_flat(folder: Place) -> bool:
     """Return whether a split has no class folders; Tiny ImageNet's val has one named images."""
-    return _folder_names(folder) in ([], ["images"])
+    return folder_names(folder) in ([], ["images"])
 
 
 def list_flat(
-    root: Path, name: str, ignored: dict[str, int], follow_links: bool
+    root: Place, name: str, ignored: dict[str, int], follow_links: bool
 ) -> list[SourceImage]:
     """List the images in one folder, and in folders in it, without labels."""
     folder = root / name
@@ -269,21 +319,29 @@ def list_flat(
     parent = f"{Path(name, inside)}/" if name or inside else ""
     files = list_files(folder / inside, ignored, follow_links=follow_links)
     check_links(folder, ignored)
-    return [SourceImage(own, path, -1, length, UNLABELED, parent) for own, path, length in files]
+    return [_image(own, place, length, UNLABELED, parent) for own, place, length in files]
 
 
-def _note_splits_beside(root: Path, notes: list[str]) -> None:
+def _image(name: str, place: Place, length: int, label: int, parent: str) -> SourceImage:
+    if isinstance(place, Path):
+        return SourceImage(name, place, -1, length, label, parent)
+    archive = place.archive
+    assert archive is not None
+    return SourceImage(name, archive.data, place.offset, place.length, label, parent, archive.codec)
+
+
+def _note_splits_beside(root: Place, notes: list[str]) -> None:
     """Note the other splits beside a folder of classes that is one split itself."""
     root = root.resolve()
     if split_of_folder(root.name):
-        for name in _folder_names(root.parent):
+        for name in folder_names(root.parent):
             if split_of_folder(name) and name != root.name:
                 notes.append(
                     f"warning: {root.parent / name} is not read; to read both, name {root.parent}"
                 )
 
 
-def check_depth(images: list[SourceImage], root: Path, wnids: list[str], notes: list[str]) -> None:
+def check_depth(images: list[SourceImage], root: Place, wnids: list[str], notes: list[str]) -> None:
     """Compare how deep the images are with what the folders were taken for.
 
     Raises:
@@ -331,18 +389,31 @@ def check_depth(images: list[SourceImage], root: Path, wnids: list[str], notes: 
 
 
 def check_classes(
-    folder: Path,
+    folder: Place,
     split: str,
     wnids: list[str],
     follow_links: bool = False,
     train: str = "train",
-) -> None:
-    """Raise a SourceError if a held-out split has no classes, or one that train lacks."""
+) -> list[str]:
+    """Return the classes of a held-out split that train writes in another Unicode form.
+
+    Raises:
+        SourceError: if the split has no classes, or one that train lacks.
+    """
     found = class_folders(folder / split, follow_links=follow_links)
-    if extra := sorted(set(found) - set(wnids)):
+    names = set(wnids)
+    forms = {composed(wnid) for wnid in wnids}
+    others = [name for name in found if name not in names]
+    if extra := [name for name in others if composed(name) not in forms]:
+        twin = twin_of(extra[0], wnids)
+        but = f", which has {shown(twin)}" if twin else ""
         raise SourceError(
-            f"{folder / split}: class {extra[0]!r} is not in {folder / train} ({len(extra)} such).",
-            hint=f"Remove it, or add its images to {folder / train}.",
+            f"{folder / split}: class {shown(extra[0])} is not in {folder / train}{but} "
+            f"({len(extra)} such).",
+            hint=f"If they are one class, rename one: mv {folder / split / extra[0]} "
+            f"{folder / split / twin}"
+            if twin
+            else f"Remove it, or add its images to {folder / train}.",
         )
     if wnids and not found:
         raise SourceError(
@@ -350,23 +421,24 @@ def check_classes(
             hint="Sort its images into classes. The validation set of Kaggle can stay flat: put "
             "LOC_val_solution.csv beside it.",
         )
+    return others
 
 
 def class_folders(
-    folder: Path, ignored: dict[str, int] | None = None, *, follow_links: bool = False
+    folder: Place, ignored: dict[str, int] | None = None, *, follow_links: bool = False
 ) -> list[str]:
     """Return the sorted names of folders that can be classes; count other entries as ignored."""
     wnids = []
-    top = os.path.realpath(folder)
-    with os.scandir(folder) as entries:
+    top = _real(folder)
+    with scan(folder) as entries:
         for entry in entries:
             is_folder = _is_folder(entry)
             reason = _reason_to_ignore(entry, top, follow_links, set())
             if not reason and is_folder:
                 wnids.append(entry.name)
                 continue
-            if reason == LEADS_OUT and not is_folder:
-                reason = "symbolic link"
+            if reason == LEADS_OUT and not is_folder and _is_on_disk(entry):
+                reason = LINK
             elif not reason and entry.is_symlink() and not Path(entry.name).suffix:
                 reason = LEADS_NOWHERE
             if ignored is not None:
@@ -374,14 +446,22 @@ def class_folders(
     return sorted(wnids)
 
 
-def _folder_names(folder: Path) -> list[str]:
+def folder_names(folder: Place) -> list[str]:
     """Return the sorted names of all folders but clutter, of linked ones too."""
-    with os.scandir(folder) as entries:
+    with scan(folder) as entries:
         return sorted(e.name for e in entries if _is_folder(e) and not is_clutter(e.name))
 
 
-def check_links(folder: Path, ignored: dict[str, int]) -> None:
+def check_links(folder: Place, ignored: dict[str, int]) -> None:
     """Raise a SourceError if links to images or classes were counted, but not followed."""
+    if isinstance(folder, Member):
+        if count := ignored.get(LEADS_OUT):
+            link = next(m for m in folder.walk() if m.reason_to_ignore(folder.path) == LEADS_OUT)
+            raise SourceError(
+                f"{folder}: {count:,} links lead out of it, such as {link.name} -> {link.target}.",
+                hint="Unpack it where what they lead to is, and name the folder.",
+            )
+        return
     if count := ignored.get(LEADS_NOWHERE):
         path = next(p for p in sorted(folder.rglob("*")) if p.is_symlink() and not p.exists())
         raise SourceError(
@@ -398,7 +478,7 @@ def check_links(folder: Path, ignored: dict[str, int]) -> None:
 
 
 def list_classes(
-    folder: Path,
+    folder: Place,
     split: str,
     wnids: list[str],
     ignored: dict[str, int],
@@ -406,27 +486,33 @@ def list_classes(
 ) -> list[SourceImage]:
     """List the images in `folder/split/WNID`, or in `folder/WNID` if `split` is ""."""
     images = []
-    found = set(class_folders(folder / split, ignored, follow_links=follow_links))
-    top = os.path.realpath(folder / split)
+    found: dict[str, str] = {}  # by name in composed form
+    for name in class_folders(folder / split, ignored, follow_links=follow_links):
+        if (twin := found.setdefault(composed(name), name)) != name:
+            raise SourceError(
+                f"{folder / split}: {shown(twin)} and {shown(name)} are the same name.",
+                hint="Move their images into one folder.",
+            )
+    top = _real(folder / split)
     for label, wnid in enumerate(wnids):
-        if wnid not in found:
+        if composed(wnid) not in found:
             continue
-        root = folder / split / wnid
-        parent = f"{root.relative_to(folder)}/"
-        for name, path, length in list_files(root, ignored, top, follow_links):
-            images.append(SourceImage(name, path, -1, length, label, parent))
+        own = found[composed(wnid)]
+        parent = f"{Path(split, own).as_posix()}/"
+        for name, place, length in list_files(folder / split / own, ignored, top, follow_links):
+            images.append(_image(name, place, length, label, parent))
     check_links(folder / split, ignored)
     return images
 
 
 def list_files(
-    root: Path,
+    root: Place,
     ignored: dict[str, int],
     top: str | None = None,
     follow_links: bool = False,
     unlisted: list[Path] | None = None,
-) -> list[tuple[str, Path, int]]:
-    """Return (name below root, path, size) of every plain file, and of every broken link.
+) -> list[tuple[str, Place, int]]:
+    """Return (name below root, place, size) of every plain file, and of every broken link.
 
     Notes, which are texts beside the images, are counted as ignored.
 
@@ -435,30 +521,31 @@ def list_files(
         follow_links: follow links that lead out of it, to each file once.
         unlisted: folders that cannot be listed are added to it; None: they are errors.
     """
-    files = []
-    waiting = [str(root)]
-    seen = {os.path.realpath(root)}
-    top = top or os.path.realpath(root)
-    start = len(waiting[0]) + 1
+    files: list[tuple[str, Place, int]] = []
+    waiting: list[str | Member] = [root if isinstance(root, Member) else str(root)]
+    top = top or _real(root)
+    seen = {_real(root)}
+    start = len(str(root)) + 1
     while waiting:
         folder = waiting.pop()
         try:
-            with os.scandir(folder) as entries:
+            with scan(folder) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
         except OSError:
             if unlisted is None:
                 raise
-            unlisted.append(Path(folder))
+            unlisted.append(Path(str(folder)))
             continue
         for entry in listed:
             if reason := _reason_to_ignore(entry, top, follow_links, seen):
                 count_ignored(ignored, reason)
             elif _is_folder(entry):
-                waiting.append(entry.path)
+                waiting.append(entry.path if _is_on_disk(entry) else entry)
             elif entry.name.lower().endswith(NOTE_SUFFIXES):
                 count_ignored(ignored, "note beside the images")
             else:
-                files.append((entry.path[start:], Path(entry.path), _size(entry)))
+                place = Path(entry.path) if _is_on_disk(entry) else entry
+                files.append((entry.path[start:].replace(os.sep, "/"), place, _size(entry)))
     return files
 
 
@@ -469,31 +556,33 @@ def list_image_files(folder: Path, ignored: dict[str, int]) -> list[Path]:
     """
     unlisted: list[Path] = []
     files = list_files(folder, ignored, follow_links=True, unlisted=unlisted)
-    return sorted([path for _, path, _ in files] + unlisted)
+    return sorted([Path(str(place)) for _, place, _ in files] + unlisted)
 
 
 def _reason_to_ignore(
-    entry: os.DirEntry, top: str, follow_links: bool, seen: set[str]
+    entry: os.DirEntry | Member, top: str, follow_links: bool, seen: set[str]
 ) -> str | None:
     is_folder = _is_folder(entry)
     is_link = entry.is_symlink()
-    if is_folder and not is_link and _is_own_output(entry.path):
+    if is_folder and not is_link and _is_on_disk(entry) and _is_own_output(entry.path):
         return "dataset or run of alexnet"
     if is_clutter(entry.name):
         return "hidden folder" if is_folder else "hidden file"
     if is_folder and entry.name.lower().endswith(IMAGE_SUFFIXES):
         return "folder named like an image"
+    if isinstance(entry, Member):
+        return entry.reason_to_ignore(top)
     if is_link and not Path(entry.path).exists():
         return None  # a broken link, or a link to itself; prep rejects it
     target = os.path.realpath(entry.path) if is_link or follow_links else ""
     if is_link and _is_listed(Path(target), top):
-        return "symbolic link"
+        return LINK
     if is_link and not follow_links:
         return LEADS_OUT
     if not is_folder and not entry.is_file():
         return "not a plain file"
     if target in seen:
-        return "symbolic link"
+        return LINK
     if target:
         seen.add(target)
     return None
@@ -519,11 +608,34 @@ def _is_listed(path: Path, top: str) -> bool:
     return path.is_relative_to(top) and not any(map(is_clutter, path.relative_to(top).parts))
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
-    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+def content(folder: Place) -> str:
+    """Return what a folder holds, in numbers."""
+    kinds: Counter[str] = Counter()
+    for path in folder.iterdir():
+        if path.is_symlink():
+            kinds["links"] += 1
+        elif path.is_dir():
+            kinds["folders"] += 1
+        else:
+            kinds[f"*{path.suffix.lower()}" if path.suffix else "files without suffix"] += 1
+    return ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5)) or "nothing"
 
 
-def _size(entry: os.DirEntry) -> int:
+def _real(folder: Place) -> str:
+    return folder.path if isinstance(folder, Member) else os.path.realpath(folder)
+
+
+def _is_on_disk(entry: os.DirEntry | Member) -> bool:
+    return not isinstance(entry, Member)
+
+
+def _is_folder(entry: os.DirEntry | Member) -> bool:
+    if entry.is_symlink() and _is_on_disk(entry):
+        return Path(entry.path).is_dir()
+    return entry.is_dir()
+
+
+def _size(entry: os.DirEntry | Member) -> int:
     try:
         return entry.stat().st_size
     except OSError:
@@ -541,5 +653,5 @@ LAYOUT = Layout(
     "folders",
     "train/CLASS with val/CLASS or test/CLASS folders, or CLASS folders",
     read_folders,
-    ("val_fraction", "seed", "follow_links", "labels"),
+    ("val_fraction", "seed", "follow_links", "labels", "classes"),
 )

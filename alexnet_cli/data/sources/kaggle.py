@@ -1,27 +1,23 @@
 """Kaggle's ILSVRC/Data/CLS-LOC: class folders to train on, flat validation images with a CSV.
 
-Read as a folder, or in place as the zip that Kaggle distributes.
+Read as a folder, or as the archive that Kaggle distributes.
 """
 
 import csv
 import io
-import stat
-import sys
-import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from alexnet_cli.data.images.decode import MAX_FILE_BYTES
-from alexnet_cli.data.sources.codecs import ZIP_DEFLATED, ZIP_STORED
 from alexnet_cli.data.sources.folders import (
     check_classes,
     class_folders,
-    is_clutter,
     list_classes,
     list_files,
     list_flat,
 )
 from alexnet_cli.data.sources.label_files import parse_words
+from alexnet_cli.data.sources.members import Place
+from alexnet_cli.data.sources.packed import archive_of, list_archive
 from alexnet_cli.data.sources.source import (
     NO_TEST_LABEL,
     UNLABELED,
@@ -30,6 +26,7 @@ from alexnet_cli.data.sources.source import (
     SourceImage,
     count_ignored,
 )
+from alexnet_cli.data.sources.staging import StagedFile
 from alexnet_cli.errors import SourceError, on_one_line
 from alexnet_cli.types import ImageClass
 
@@ -39,59 +36,55 @@ GZIP_NAME = "imagenet_object_localization"  # begins the name of Kaggle's older 
 LABELS = "LOC_val_solution.csv"
 WORDS = "LOC_synset_mapping.txt"
 MAX_TEXT_BYTES = 1 << 26  # Kaggle's labels have 2 MB
-ENCRYPTED = 1  # a flag of a zip member
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """The content of a folder or a zip; `texts` has LABELS and WORDS, if they are there."""
-
-    layout: str
-    wnids: list[str]
-    train: list[SourceImage]
-    val: list[SourceImage]
-    texts: dict[str, bytes]
-
-
-def read_kaggle(source: Path, *, follow_links: bool = False) -> Source | None:
+def read_kaggle(source: Path, *, staging: Path, follow_links: bool = False) -> Source | None:
     """List Kaggle's images; None if `source` does not hold them.
 
-    `source` is the zip, or a folder: CLS-LOC, Data, ILSVRC, or what holds ILSVRC or the zip.
+    `source` is the archive, or a folder: CLS-LOC, Data, ILSVRC, or what holds ILSVRC or the
+    archive.
     """
     ignored: dict[str, int] = {}
-    archive = source if source.suffix == ".zip" else source / ZIP_NAME
-    if (folder := _find_folder(source)) is not None:
-        parts = _list_folder(folder, ignored, follow_links)
-    elif archive.is_file():
-        parts = _list_zip(archive, ignored)
-    else:
-        # A tar within gzip can be read from its start only.
-        for path in (source, *sorted(source.glob(f"{GZIP_NAME}*.tar.gz"))):
-            if path.name.startswith(GZIP_NAME) and path.is_file():
-                raise SourceError(
-                    f"{path} cannot be read in place.",
-                    hint="Unpack it (tar xzf) and name the folder.",
-                )
+    staged: tuple[StagedFile, ...] = ()
+    folder = _find_folder(source)
+    layout = "Kaggle's CLS-LOC folders"
+    if folder is None and (archive := _find_archive(source)) is not None:
+        listed = list_archive(archive, staging)
+        folder, staged = _find_folder(listed.root), listed.staged
+        layout = f"Kaggle's {'zip' if archive.suffix == '.zip' else 'archive'} ({archive.name})"
+    if folder is None:
         return None
-    val = parts.val
-    if any(image.label == UNLABELED for image in val):
-        val = _label(source, parts, ignored)
-    words = parse_words(parts.texts.get(WORDS, b""))
-    classes = tuple(ImageClass(wnid, words.get(wnid, wnid)) for wnid in parts.wnids)
-    return Source(parts.layout, classes, {"train": parts.train, "val": val}, ignored)
+    wnids, images, texts = _list_parts(folder, source, ignored, follow_links)
+    if any(image.label == UNLABELED for image in images["val"]):
+        images["val"] = _label(source, wnids, images["val"], texts, ignored)
+    words = parse_words(texts.get(WORDS, b""))
+    classes = tuple(ImageClass(wnid, words.get(wnid, wnid)) for wnid in wnids)
+    return Source(layout, classes, images, ignored, staged)
 
 
-def _find_folder(source: Path) -> Path | None:
+def _find_folder(source: Place) -> Place | None:
     """Return the CLS-LOC folder at or below `source`, or a folder of another name with LABELS."""
     for depth in range(len(INSIDE) + 1):
-        folder = source.joinpath(*INSIDE[depth:])
+        folder = source / "/".join(INSIDE[depth:])
         named = depth < len(INSIDE) or folder.resolve().name == INSIDE[-1]
         if (folder / "train").is_dir() and (folder / "val").is_dir():
             return folder if named or (folder / LABELS).is_file() else None
     return None
 
 
-def _list_folder(folder: Path, ignored: dict[str, int], follow_links: bool) -> _Parts:
+def _find_archive(source: Path) -> Path | None:
+    """Return Kaggle's archive; any zip may be it, renamed."""
+    if source.is_file():
+        is_like = source.suffix == ".zip" or source.name.startswith(GZIP_NAME)
+        return source if is_like and archive_of(source) else None
+    found = (source / ZIP_NAME, *sorted(source.glob(f"{GZIP_NAME}*.tar.gz")))
+    return next((path for path in found if path.is_file()), None)
+
+
+def _list_parts(
+    folder: Place, source: Path, ignored: dict[str, int], follow_links: bool
+) -> tuple[list[str], dict[str, list[SourceImage]], dict[str, bytes]]:
+    """Return the classes, the images of each split, and the texts LABELS and WORDS."""
     wnids = class_folders(folder / "train", follow_links=follow_links)
     train = list_classes(folder, "train", wnids, ignored, follow_links)
     if class_folders(folder / "val", follow_links=follow_links):  # somebody has sorted them already
@@ -101,12 +94,14 @@ def _list_folder(folder: Path, ignored: dict[str, int], follow_links: bool) -> _
         val = list_flat(folder, "val", ignored, follow_links)
     if (folder / "test").is_dir():
         count_ignored(ignored, NO_TEST_LABEL, len(list_files(folder / "test", {})))
-    # The texts are beside ILSVRC, at whatever depth `folder` was named.
-    texts = _read_texts([folder, *folder.resolve().parents[: len(INSIDE)]])
-    return _Parts("Kaggle's CLS-LOC folders", wnids, train, val, texts)
+    # The texts are beside ILSVRC, at whatever depth `folder` was named, or beside the archive.
+    around: list[Place] = [folder.resolve()]
+    for _ in INSIDE:
+        around.append(around[-1].parent)
+    return wnids, {"train": train, "val": val}, _read_texts([*around, source.parent, source])
 
 
-def _read_texts(folders: list[Path]) -> dict[str, bytes]:
+def _read_texts(folders: list[Place]) -> dict[str, bytes]:
     found = {}
     for name in (LABELS, WORDS):
         path = next((f / name for f in folders if (f / name).is_file()), None)
@@ -117,78 +112,23 @@ def _read_texts(folders: list[Path]) -> dict[str, bytes]:
     return found
 
 
-def _list_zip(path: Path, ignored: dict[str, int]) -> _Parts:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            found = {i.filename.rpartition("/")[2]: i for i in members if "LOC_" in i.filename}
-            texts = _read_texts([path.parent])
-            texts |= {n: _read_text(archive, found[n]) for n in (LABELS, WORDS) if n in found}
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise SourceError(
-            f"{path}: cut or damaged ({error}).", hint="Download it again."
-        ) from error
-    train: dict[str, list[SourceImage]] = {}
-    val: list[SourceImage] = []
-    for member in members:
-        image = _zip_image(path, member, ignored)
-        if image is None:
-            continue
-        split, _, wnid = image.parent.rstrip("/").partition("/")
-        if split == "train" and wnid:
-            train.setdefault(wnid, []).append(image)
-        elif split == "val":
-            val.append(image)
-        elif split == "test":
-            count_ignored(ignored, NO_TEST_LABEL)
-    if not train:
-        raise SourceError(
-            f"{path}: no {'/'.join(INSIDE)}/train inside.", hint="Is it Kaggle's zip? Name that."
-        )
-    wnids = sorted(train)
-    labeled = [replace(p, label=label) for label, wnid in enumerate(wnids) for p in train[wnid]]
-    return _Parts(f"Kaggle's zip ({path.name})", wnids, labeled, val, texts)
-
-
-def _read_text(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    if member.file_size > MAX_TEXT_BYTES:
-        raise zipfile.BadZipFile(f"{member.filename} of {member.file_size} bytes")
-    return archive.read(member)
-
-
-def _zip_image(path: Path, member: zipfile.ZipInfo, ignored: dict[str, int]) -> SourceImage | None:
-    """Return the image that a member below CLS-LOC is; its parent is train/WNID/, val/ or test/."""
-    _, inside, name = member.filename.partition(f"{'/'.join(INSIDE[1:])}/")
-    if not inside or member.is_dir():
-        return None
-    depth = 2 if name.startswith("train/") else 1
-    parts = name.split("/", depth)
-    if len(parts) <= depth or is_clutter(parts[-1]):
-        count_ignored(ignored, "hidden file")
-        return None
-    if stat.S_ISLNK(member.external_attr >> 16) or member.file_size > MAX_FILE_BYTES:
-        count_ignored(ignored, "zip member that is no plain image file")
-        return None
-    if member.flag_bits & ENCRYPTED or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
-        raise SourceError(
-            f"{path}: {on_one_line(name)} is encrypted, or packed by another method than zip's."
-        )
-    parent = sys.intern("/".join(parts[:-1]) + "/")
-    offset, length = member.header_offset, member.compress_size
-    return SourceImage(parts[-1], path, offset, length, UNLABELED, parent, "zip")
-
-
-def _label(source: Path, parts: _Parts, ignored: dict[str, int]) -> list[SourceImage]:
+def _label(
+    source: Path,
+    wnids: list[str],
+    images: list[SourceImage],
+    texts: dict[str, bytes],
+    ignored: dict[str, int],
+) -> list[SourceImage]:
     """Return the validation images with the labels of their rows."""
-    if LABELS not in parts.texts:
+    if LABELS not in texts:
         raise SourceError(
             f"{source}: no {LABELS}, so the validation images have no labels.",
             hint=f"Put Kaggle's {LABELS} beside ILSVRC.",
         )
-    wnid_of = _read_labels(source, parts.texts[LABELS])
-    label_of = {wnid: label for label, wnid in enumerate(parts.wnids)}
+    wnid_of = _read_labels(source, texts[LABELS])
+    label_of = {wnid: label for label, wnid in enumerate(wnids)}
     labeled = []
-    for image in sorted(parts.val, key=lambda image: image.name):
+    for image in sorted(images, key=lambda image: image.name):
         wnid = wnid_of.pop(image.name.rpartition(".")[0], None)
         if wnid not in label_of:
             why = "has no row" if wnid is None else f"is {wnid!r}, which is no class of train"
@@ -219,7 +159,7 @@ def _read_labels(source: Path, content: bytes) -> dict[str, str]:
 
 LAYOUT = Layout(
     "kaggle",
-    "ILSVRC/Data/CLS-LOC/train and val with LOC_val_solution.csv, or Kaggle's zip",
+    "ILSVRC/Data/CLS-LOC/train and val with LOC_val_solution.csv, or Kaggle's archive",
     read_kaggle,
-    ("follow_links",),
+    ("staging", "follow_links"),
 )

@@ -7,9 +7,17 @@ LOC_val_solution.csv, Tiny ImageNet's val_annotations.txt, Caffe's val.txt, or a
 import csv
 import io
 from dataclasses import replace
-from pathlib import Path
 
+from alexnet_cli.data.sources.class_list import (
+    ClassList,
+    are_numbers,
+    composed,
+    in_class_order,
+    shown,
+    twin_of,
+)
 from alexnet_cli.data.sources.labels import base_name
+from alexnet_cli.data.sources.members import Place
 from alexnet_cli.data.sources.source import SourceImage, count_ignored
 from alexnet_cli.errors import SourceError, on_one_line
 
@@ -42,7 +50,7 @@ NAMES = (
 WORDS = ("words.txt", "LOC_synset_mapping.txt")
 
 
-def find_label_file(folder: Path, split: str) -> Path | None:
+def find_label_file(folder: Place, split: str) -> Place | None:
     """Return the file of labels of the images in `folder`, looked for in it and beside it."""
     for parent in (folder, folder.parent):
         for pattern in NAMES:
@@ -52,7 +60,7 @@ def find_label_file(folder: Path, split: str) -> Path | None:
     return None
 
 
-def read_words(folder: Path) -> dict[str, str]:
+def read_words(folder: Place) -> dict[str, str]:
     """Return the words of each wnid in a file of the folder; none without such a file."""
     path = next((folder / name for name in WORDS if (folder / name).is_file()), None)
     return parse_words(path.read_bytes()) if path else {}
@@ -65,7 +73,7 @@ def parse_words(content: bytes) -> dict[str, str]:
     return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
 
 
-def names_any(path: Path, images: list[SourceImage]) -> bool:
+def names_any(path: Place, images: list[SourceImage]) -> bool:
     """Return whether a row of a file names one of the images."""
     names = {name for image in images for name in _names_of(image)}
     return any(base_name(cell) in names for row in _read_rows(path) for cell in row)
@@ -73,15 +81,17 @@ def names_any(path: Path, images: list[SourceImage]) -> bool:
 
 def label_images(
     images: list[SourceImage],
-    path: Path,
+    path: Place,
     wnids: list[str] | None,
     ignored: dict[str, int],
+    listed: ClassList | None = None,
 ) -> tuple[list[SourceImage], list[str]]:
     """Return the images with their labels in a file, and the classes.
 
     Args:
-        wnids: the classes that are known; None to take those of the file. A number that is none of
-            them is a position among them, from 0.
+        wnids: the classes that are known; None to take those of the file, by number or name among
+            `listed` if they are given. A number that is none of them is a position among them, from
+            0.
 
     Raises:
         SourceError: if an image has no row or two classes, or a class is not known.
@@ -98,7 +108,7 @@ def label_images(
         )
     used = [class_of[name] for name in found if name is not None]
     if wnids is None:
-        wnids = sorted(set(used))
+        wnids = listed.folders(set(used)) if listed else in_class_order(set(used))
     label_of = {text: _label(text, wnids, path) for text in sorted(set(used))}
     count_ignored(ignored, f"row of {path.name} without its image", len(class_of.keys() - names))
     labels = (label_of[text] for text in used)
@@ -111,21 +121,24 @@ def _names_of(image: SourceImage) -> tuple[str, str, str]:
     return image.name, base, base.rpartition(".")[0] or base
 
 
-def _label(text: str, wnids: list[str], path: Path) -> int:
+def _label(text: str, wnids: list[str], path: Place) -> int:
     for name in (text, text.partition(" ")[0]):  # boxes follow in Kaggle's file
         if name in wnids:
             return wnids.index(name)
-    if text.isdecimal() and int(text) < len(wnids):
-        return int(text)
+    same = [label for label, wnid in enumerate(wnids) if composed(wnid) == composed(text)]
+    if same or (are_numbers([text]) and int(text) < len(wnids)):
+        return same[0] if same else int(text)
+    twin = twin_of(text, wnids)
     raise SourceError(
-        f"{path}: class {on_one_line(text[:80])!r} is none of the {len(wnids)} training classes.",
+        f"{path}: class {shown(text[:80])} is none of the {len(wnids)} training classes"
+        f"{f'; there is {shown(twin)}' if twin else ''}.",
         hint=f"A class is a name, such as {wnids[0]!r}, or its position in sorted order from 0."
         if wnids
         else "Add training images.",
     )
 
 
-def _read_classes(path: Path, names: set[str]) -> dict[str, str]:
+def _read_classes(path: Place, names: set[str]) -> dict[str, str]:
     """Return the class in each row, by the name in it."""
     if path.stat().st_size > MAX_BYTES:
         raise SourceError(f"{path}: over {MAX_BYTES >> 20} MB, no file of labels.")
@@ -157,7 +170,7 @@ def _read_classes(path: Path, names: set[str]) -> dict[str, str]:
     return class_of
 
 
-def _read_rows(path: Path) -> list[list[str]]:
+def _read_rows(path: Place) -> list[list[str]]:
     text = path.read_bytes().decode("utf-8-sig", "replace")
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = next((mark for mark in "\t;," if mark in first), None)

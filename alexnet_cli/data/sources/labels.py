@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 
+from alexnet_cli.data.sources.class_list import FROM_1, WNID, ClassList
 from alexnet_cli.data.sources.source import Source, SourceImage
 from alexnet_cli.errors import SourceError, on_one_line
 from alexnet_cli.types import ImageClass
 
 MAX_CLASSES = 100_000  # five times all of Fall 2011; every report has an entry for each
-WNID = r"n\d{8}"
-WNID_AND_WORDS = re.compile(rf"({WNID})\s*(.*)")  # n01440764 tench, Tinca tinca
 LEADING_WNID = re.compile(rf"({WNID})_")  # n01440764_18.JPEG
 # n01440764_18_n01440764.JPEG: Hugging Face added the last part to ImageNet's own names.
 TRAILING_WNID = re.compile(rf"(.+)_({WNID})(\.[^.]*)")
@@ -46,56 +45,120 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 
 class LabeledClasses:
-    """Collects the labels of images, and the wnids that their names carry.
+    """Collects the labels of images, and the wnids and names that the images carry.
 
     Attributes:
-        names: the words for each label, in label order, if the source has them.
+        listed: the name of each class in label order, if the source or the user has them.
     """
 
-    def __init__(self, names: list[str] | None = None):
-        self.names = names
+    def __init__(self, listed: ClassList | None = None):
+        self.listed = listed
         self._wnids: dict[int, set[str | None]] = {}  # by label, of training images
-        self._held_out: set[tuple[int, str | None]] = set()
+        self._held_out: dict[tuple[int, str | None], str] = {}  # where it is first
+        self._said: set[tuple[int, str]] = set()  # what was compared with the list
+        self._beyond: dict[int, str] = {}  # labels that the list does not have, and where
 
-    def add(self, split: str, label: int, wnid: str | None, where: str) -> None:
-        """Add an image's label and the wnid it carries.
+    def add(
+        self,
+        split: str,
+        label: int,
+        wnid: str | None,
+        where: str,
+        said: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """Add an image's label and the names of its class that it carries.
+
+        Args:
+            where: names the image.
+            said: other names of its class, each after what says it.
 
         Raises:
-            SourceError: if no class can have this label; `where` names the image.
+            SourceError: if no class can have this label, or the list calls it by another name.
         """
         if label >= MAX_CLASSES:
             raise SourceError(f"{where}: label {label}, but no source has that many classes.")
-        limit = len(self.names) if self.names else None
-        if label < 0 or (limit is not None and label >= limit):
-            what = f"the {limit} classes end at {limit - 1}" if limit else "labels begin at 0"
-            raise SourceError(f"{where}: label {label}, but {what}.", kept="Nothing was written.")
+        if label < 0:
+            raise SourceError(
+                f"{where}: label {label}, but labels begin at 0.", kept="Nothing was written."
+            )
         if split == "train":
             self._wnids.setdefault(label, set()).add(wnid)
         else:
-            self._held_out.add((label, wnid))
+            self._held_out.setdefault((label, wnid), where)
+        if self.listed is not None and label >= len(self.listed.names):
+            self._beyond.setdefault(label, where)
+        for says, text in said:
+            self.compare(label, says, text, where)
+
+    def compare(self, label: int, says: str, text: str, where: str) -> None:
+        """Raise a SourceError if the list calls a label by another name than an image does.
+
+        Args:
+            says: what of the image has the text.
+        """
+        if (
+            text
+            and self.listed
+            and label < len(self.listed.names)
+            and (label, text) not in self._said
+        ):
+            self._said.add((label, text))
+            self.listed.check(label, says, text, where)
 
     def classes(self) -> tuple[ImageClass, ...]:
         """Return the classes, by wnid if names or images agree on them, else by number.
 
         They are those of the training images, of the others if there are none. Wnids count only if
         sorting them produces the labels; otherwise a label is its own name.
+
+        Raises:
+            SourceError: if a label has no name in the list, or held-out images have other labels
+                than training images of the same wnid.
         """
+        self._check_labels()
         if not self._wnids:
             for label, wnid in self._held_out:
                 self._wnids.setdefault(label, set()).add(wnid)
-        matches = [WNID_AND_WORDS.fullmatch(name) for name in self.names or ()]
-        named = [ImageClass(match[1], match[2] or match[1]) for match in matches if match]
-        if named and len(named) == len(matches) and self._agree([c.wnid for c in named]):
-            return tuple(named)
-        num_classes = len(self.names or ()) or max(self._wnids, default=-1) + 1
+        names = self.listed.names if self.listed else ()
+        named = self.listed.classes() if self.listed else ()
+        if named and self._agree([c.wnid for c in named]):
+            return named
+        num_classes = len(names) or max(self._wnids, default=-1) + 1
         carried = [self._wnids.get(label, {None}) for label in range(num_classes)]
         wnids = [next(iter(found)) or "" for found in carried]
         if None in set().union(*carried) or not self._agree(wnids):
             digits = len(str(max(num_classes - 1, 0)))
             wnids = [f"{label:0{digits}d}" for label in range(num_classes)]
-        return tuple(
-            ImageClass(w, name) for w, name in zip(wnids, self.names or wnids, strict=True)
-        )
+        return tuple(ImageClass(w, name) for w, name in zip(wnids, names or wnids, strict=True))
+
+    def seems_to_count_from_1(self) -> bool:
+        """Return whether all labels from 1 to the last were seen, and 0 was not."""
+        seen = {*self._wnids, *(label for label, _ in self._held_out)}
+        return bool(seen) and seen == set(range(1, max(seen) + 1))
+
+    def _check_labels(self) -> None:
+        if self._beyond:
+            label, where = next(iter(self._beyond.items()))
+            assert self.listed is not None
+            num = len(self.listed.names)
+            seen = {*self._wnids, *(label for label, _ in self._held_out)}
+            raise SourceError(
+                f"{where}: label {label}, but the {num} classes end at {num - 1} in "
+                f"{self.listed.origin}.",
+                kept="Nothing was written.",
+                hint=FROM_1
+                if 0 not in seen and max(seen) == num
+                else "Name a list of all classes, one per line; the first is that of label 0.",
+            )
+        label_of = {wnid: label for label, found in self._wnids.items() for wnid in found if wnid}
+        for (label, wnid), where in self._held_out.items():
+            if wnid in label_of and wnid not in self._wnids.get(label, ()):
+                raise SourceError(
+                    f"{where}: {wnid} has label {label}, but label {label_of[wnid]} in the "
+                    "training images.",
+                    kept="Nothing was written.",
+                    hint="Number the classes of all splits alike, and run again.",
+                )
 
     def _agree(self, wnids: list[str]) -> bool:
         """Return whether wnids are sorted, and those that the images of each label carry."""
@@ -103,7 +166,7 @@ class LabeledClasses:
         in_order = all(a < b for a, b in pairwise(wnids))
         return in_order and all(
             label < len(wnids) and wnids[label] == wnid
-            for label, wnid in carried | self._held_out
+            for label, wnid in (*carried, *self._held_out)
             if wnid
         )
 

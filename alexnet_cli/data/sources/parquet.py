@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
+from alexnet_cli.data.sources.class_list import ClassList
 from alexnet_cli.data.sources.labels import (
     SPLIT_PATTERN,
     SPLITS,
@@ -58,7 +59,8 @@ def read_parquet(folder: Path, staging: Path) -> Source | None:
         key=lambda entry: entry[0] != "train",
     )
     tables = {path: _open(path) for _, path in files}
-    labels = LabeledClasses(_class_names(tables[files[0][1]].schema_arrow.metadata))
+    names = _class_names(tables[files[0][1]].schema_arrow.metadata)
+    labels = LabeledClasses(ClassList(tuple(names), files[0][1].name) if names else None)
 
     def list_rows(split: str, path: Path, ignored: dict[str, int]) -> list[SourceImage]:
         return _list_rows(split, path, tables[path], _staged(staging, path), labels, ignored)
@@ -189,7 +191,7 @@ def _list_rows(
         where = f"{path}: row {row} ({on_one_line(name[:60])})"
         if label is None:
             raise SourceError(f"{where}: no label.")
-        labels.add(split, label, wnid, where)
+        labels.add(split, label, wnid, where, [("its name", wnid or "")])
         name = name or f"{path.stem}_{row:06d}"
         found.append(SourceImage(name, staged, row, size, label, parent, "row"))
     return found

@@ -26,6 +26,12 @@ NO_LABEL = "no label in .cls, .json or .txt."
 ADD_LABEL = "Add one; the members of a sample must be neighbors: sort the tar by name."
 MAX_IMAGE_BYTES = MAX_FILE_BYTES
 MAX_NOTE_BYTES = 1 << 20
+MAX_SAID = 200  # characters of a class's name
+# In the .json of a sample, in the order in which they are compared with a list of classes.
+CLASS_KEYS = (
+    *("wnid", "synset", "synset_id", "class_id", "class", "class_name", "classname"),
+    *("label_name", "label_text", "category", "name", "label"),
+)
 
 
 T = TypeVar("T")
@@ -55,11 +61,13 @@ class SampleNotes:
         label: None if there is none, or it is -1.
         name: the image's own file name, which the .json may have kept.
         wnid: the WordNet ID in the .json or the name.
+        said: what may be names of its class, each after what says it; the name's wnid among them.
     """
 
     label: int | None
     name: str
     wnid: str | None
+    said: tuple[tuple[str, str], ...] = ()
 
 
 def key_and_extension(name: str) -> tuple[str, str]:
@@ -133,9 +141,18 @@ def read_notes(notes: Mapping[str, bytes], member: str, where: str) -> SampleNot
     about = _read_json(notes.get("json"), where)
     kept = next((about[k] for k in ("filename", "source") if isinstance(about.get(k), str)), "")
     name, wnid = split_name(base_name(kept) or base_name(member))
+    said = [("its name", split_name(base_name(member))[1] or ""), ("its name", wnid or "")]
+    said += [("its .json", about[key]) for key in CLASS_KEYS if isinstance(about.get(key), str)]
     if isinstance(about.get("wnid"), str):
         wnid = about["wnid"]
-    return SampleNotes(_read_label(notes, about, where), name, wnid)
+    caption = notes.get("txt", b"")[: 4 * MAX_SAID].decode("utf-8", "replace").strip()
+    said.append(("its .txt", caption))
+    return SampleNotes(
+        _read_label(notes, about, where),
+        name,
+        wnid,
+        tuple((says, text) for says, text in dict.fromkeys(said) if 0 < len(text) <= MAX_SAID),
+    )
 
 
 def _read_json(content: bytes | None, where: str) -> dict:
@@ -158,5 +175,8 @@ def _read_label(notes: Mapping[str, bytes], about: dict, where: str) -> int | No
     if label is None:
         return None
     if isinstance(label, bool | float) or not re.fullmatch(r"-?\d+", str(label)):
-        raise SourceError(f"{where}: label {str(label)[:20]!r} is not a whole number.")
+        raise SourceError(
+            f"{where}: label {str(label)[:20]!r} is not a whole number.",
+            hint="A label is the position of the class in the list of classes, from 0.",
+        )
     return None if int(label) == -1 else int(label)

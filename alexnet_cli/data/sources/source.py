@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_cli.data.images.decode import read_file
+from alexnet_cli.data.sources.class_list import FROM_1, ClassList
 from alexnet_cli.data.sources.codecs import READERS
 from alexnet_cli.data.sources.staging import StagedFile
 from alexnet_cli.errors import ImageError, SourceError, UsageError, hint, some_names
@@ -91,12 +92,13 @@ class Source:
         filled = {image.label for images in counted for image in images}
         empty = [c.wnid for label, c in enumerate(self.classes) if label not in filled]
         if empty:
-            from_1 = len(self.classes) > 1 and empty == [self.classes[0].wnid] == ["0"]
+            first = self.classes[0].wnid
+            from_1 = len(self.classes) > 1 and empty == [first] and not first.strip("0")
             raise SourceError(
                 f"{len(empty)} of {len(self.classes)} classes have no training image: "
                 f"{some_names(empty)}.",
                 kept="Nothing was written.",
-                hint="Labels count from 0, and these seem to count from 1: subtract 1 from each."
+                hint=FROM_1
                 if from_1
                 else "Add images or remove those folders, then run prep again.",
             )
@@ -113,6 +115,8 @@ class SourceOptions:
     check_md5: bool = False  # compare the official archives with their published MD5 first
     labels: Path | None = None  # file of image names and classes, for images in no class folders
     follow_links: bool = False  # follow links that lead out of the folders of images
+    classes: ClassList | None = None  # the names of the classes in label order, from the user
+    columns: str | None = None  # of parquet files: "image=NAME,label=NAME"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ A staged file is made whole or not at all; an interrupted prep keeps those it ha
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -32,6 +32,18 @@ def missing_bytes(files: Sequence[StagedFile]) -> int:
     return sum(file.num_bytes for file in files if not file.path.exists())
 
 
+class _Stoppable:
+    """A file whose writing a stop request ends."""
+
+    def __init__(self, file: BinaryIO, check_stopped: Callable[[], None]):
+        self._file, self._check_stopped = file, check_stopped
+        self.seek = file.seek
+
+    def write(self, content: bytes) -> int:
+        self._check_stopped()
+        return self._file.write(content)
+
+
 def fill_staging(
     files: Sequence[StagedFile],
     progress: Progress,
@@ -42,7 +54,7 @@ def fill_staging(
     """Make every file that is not there yet.
 
     Args:
-        check_stopped: called between files; it may raise to end the work.
+        check_stopped: called before every write; it may raise to end the work.
         force: begin even if the disk looks too small; otherwise a MachineError is raised.
     """
     missing = [file for file in files if not file.path.exists()]
@@ -59,9 +71,8 @@ def fill_staging(
     )
     with progress.track("copying", len(missing)) as bar:
         for file in missing:
-            check_stopped()
             with write_atomically(file.path) as output:
-                file.write(output)
+                file.write(cast(BinaryIO, _Stoppable(output, check_stopped)))
             bar.advance(note=file.path.name)
 
 

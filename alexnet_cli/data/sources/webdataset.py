@@ -3,13 +3,14 @@
 Read in place. Members' names are never used as paths.
 """
 
-import json
 import tarfile
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from alexnet_cli.data.sources.labels import SPLITS, LabeledClasses, list_labeled
+from alexnet_cli.data.sources.class_list import ClassList, names_beside
+from alexnet_cli.data.sources.labels import SPLITS, LabeledClasses, list_labeled, split_of_folder
 from alexnet_cli.data.sources.samples import (
     ADD_LABEL,
     FILE,
@@ -28,42 +29,38 @@ from alexnet_cli.data.sources.source import (
 from alexnet_cli.data.sources.tars import list_members
 from alexnet_cli.errors import SourceError
 
-NAMES_FILES = ("classes.txt", "classes.json")
+PEEK = 1000  # members
 
 
-def read_webdataset(folder: Path) -> Source | None:
-    """List the samples of the tars in `folder`; None if no tar is named after a split."""
+def read_webdataset(folder: Path, *, classes: ClassList | None = None) -> Source | None:
+    """List the samples of the tars in `folder`; None if no tar is named after a split.
+
+    The names of the classes are `classes`, or those in a file beside the tars.
+    """
     if not folder.is_dir():
         return None
     matches = ((path, FILE.fullmatch(path.name)) for path in sorted(folder.iterdir()))
     files = [
         (SPLITS[match["split"].lower()], path)
         for path, match in matches
-        if match and path.is_file()
+        if match and path.is_file() and not _holds_class_folders(path)
     ]
     if not files:
         return None
-    labels = LabeledClasses(names_beside(folder))
+    labels = LabeledClasses(classes or names_beside(folder))
     layout = f"WebDataset ({files[0][1].name}, ...)"
     return list_labeled(layout, files, partial(_list_samples, labels), labels)
 
 
-def names_beside(folder: Path) -> list[str] | None:
-    """Return the words for each label, if a file in the folder of the tars has them."""
-    path = next((folder / name for name in NAMES_FILES if (folder / name).is_file()), None)
-    return read_names(path) if path else None
-
-
-def read_names(path: Path) -> list[str]:
-    """Read the words for each label, one per line or as a JSON list."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        names = json.loads(text) if path.suffix == ".json" else text.splitlines()
-    except (ValueError, RecursionError) as error:
-        raise SourceError(f"{path}: not readable ({error}).") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise SourceError(f"{path}: not a list of class names in label order.")
-    return names
+def _holds_class_folders(path: Path) -> bool:
+    """Return whether train.tar and the like hold class folders, not samples, by its beginning."""
+    if split_of_folder(path.stem) is None:
+        return False
+    with path.open("rb") as file:
+        members = list_members(path, file, 0, path.stat().st_size, {})
+        names = [(member.name, None) for member in islice(members, PEEK)]
+    found = [sample for sample in samples_of(names, str(path)) if sample.image]
+    return any("/" in s.key for s in found) and not any(s.notes for s in found)
 
 
 def _list_samples(
@@ -86,7 +83,7 @@ def _list_samples(
                 continue
             if notes.label is None:
                 raise SourceError(f"{where}: {NO_LABEL}", hint=ADD_LABEL)
-            labels.add(split, notes.label, notes.wnid, where)
+            labels.add(split, notes.label, notes.wnid, where, notes.said)
             offset = image.offset_data
             parent = f"{path.name}/"
             images.append(SourceImage(notes.name, path, offset, image.size, notes.label, parent))
@@ -98,4 +95,4 @@ def _read_note(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
     return file.read(min(member.size, MAX_NOTE_BYTES))
 
 
-LAYOUT = Layout("webdataset", "train-*.tar with jpg and cls", read_webdataset)
+LAYOUT = Layout("webdataset", "train-*.tar with jpg and cls", read_webdataset, ("classes",))

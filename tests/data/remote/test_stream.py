@@ -18,7 +18,7 @@ from alexnet_cli.data.remote import stream as stream_module
 from alexnet_cli.data.remote.measure import measure_all
 from alexnet_cli.data.remote.stream import StreamSplit, open_tars
 from alexnet_cli.data.remote.tar_set import TarSet
-from alexnet_cli.errors import DatasetError, MachineError
+from alexnet_cli.errors import DatasetError, MachineError, SourceError
 from alexnet_cli.types import BatchShard
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -116,6 +116,40 @@ def test_tars_without_a_sample_are_refused_and_others_counted(tmp_path, write_ta
     dataset = open_tars(TarSet(str(path)), ["train"], progress=said)
     assert dataset.splits["train"].keys() == ["train-1.tar/c"]
     assert "2 sample without an image" in said.lines[-1]
+
+
+A, B = "n00000001", "n00000002"
+
+
+@pytest.mark.parametrize("names", [f"{A} ant\n{B} bee\n", "ant\nbee\n"], ids=["wnids", "words"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_first_sample_that_contradicts_the_list_is_refused_again_and_again(
+    tmp_path, write_tar, encode, names, split
+):
+    def entry(key: str, label: int, said: str) -> dict:
+        note = {"wnid": said} if names.startswith("n0") else {"class_name": said}
+        return {"__key__": key, "jpg": encode(1, 32, 32), "cls": label, "json": note}
+
+    ant, bee = (A, B) if names.startswith("n0") else ("Ant", "Bee")
+    path = write_tar(f"{split}-0.tar", [entry("a", 0, ant), entry("b", 1, bee)])
+    (tmp_path / "names.txt").write_text(names)
+    listed = TarSet(str(path), tmp_path / "names.txt")
+    assert len(open_tars(listed, [split]).classes) == 2
+    write_tar(f"{split}-0.tar", [entry("a", 0, ant), entry("b", 0, bee), entry("c", 0, bee)])
+    for _ in range(2):  # measured, and remembered
+        with refused(SourceError, rf"{split}-0\.tar: 'b': its \.json says .*its label is 0"):
+            open_tars(listed, [split])
+
+
+def test_labels_that_count_from_1_are_named(tmp_path, write_tar, encode, said):
+    entries = [{"__key__": str(n), "jpg": encode(n, 32, 32), "cls": 1 + n % 2} for n in range(4)]
+    path = write_tar("val-0.tar", entries)
+    open_tars(TarSet(str(path)), ["val"], progress=said)
+    assert "these seem to count from 1" in said.lines[-1]
+    (tmp_path / "names.txt").write_text("ant\nbee\n")
+    with refused(SourceError, "'1': label 2, but the 2 classes end at 1") as error:
+        open_tars(TarSet(str(path), tmp_path / "names.txt"), ["val"])
+    assert "count from 1" in error.value.hint
 
 
 def test_image_that_cannot_be_read_is_named(write_tar):

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -97,6 +98,13 @@ def as_webdataset(source: Source, root: Path) -> None:
                     tar.addfile(member, io.BytesIO(content))
 
 
+def as_packed(source: Source, root: Path) -> None:
+    as_folders(source, root / "unpacked")
+    shutil.make_archive(str(root / "train"), "gztar", root / "unpacked/train")
+    shutil.make_archive(str(root / "val"), "zip", root / "unpacked", "val")
+    shutil.rmtree(root / "unpacked")
+
+
 BUILDERS = {
     "archives": as_archives,
     "folders": as_folders,
@@ -104,6 +112,7 @@ BUILDERS = {
     "zip": as_zip,
     "parquet": as_parquet,
     "webdataset": as_webdataset,
+    "packed": as_packed,
 }
 
 
@@ -184,10 +193,13 @@ def test_source_that_does_not_exist_is_refused(tmp_path):
         read_source(tmp_path / "nowhere", SourceOptions(tmp_path / "s"))
 
 
-def test_source_that_is_a_file_is_refused(tmp_path):
-    (tmp_path / "a.tar").touch()
-    with refused(SourceError, "is not a folder"):
-        read_source(tmp_path / "a.tar", SourceOptions(tmp_path / "s"))
+@pytest.mark.parametrize(
+    ("name", "what"), [("a.tgz", "neither a zip nor a tar"), ("a.jpg", "is not a folder")]
+)
+def test_source_that_is_a_file_of_no_members_is_refused(tmp_path, name, what):
+    (tmp_path / name).touch()
+    with refused(SourceError, what):
+        read_source(tmp_path / name, SourceOptions(tmp_path / "s"))
 
 
 def test_unknown_folder_error_names_every_layout(tmp_path):
@@ -254,7 +266,7 @@ def test_split_of_held_out_images_alone_becomes_a_dataset(tmp_path, official):
     [
         ("ILSVRC2012_img_train (1).tar", "rename it: ILSVRC2012_img_train.tar"),
         ("ILSVRC2012_img_val copy.tar", "rename it: ILSVRC2012_img_val.tar"),
-        ("train-000000.tar.gz", "Unpack train-000000.tar.gz"),
+        ("train-000000.tar.gz", "Name the archive: "),
         ("samples.tar", "named after their split"),
         ("1.JPG", "name the folder above"),
     ],

@@ -8,6 +8,7 @@ import pytest
 from helpers import refused
 
 from alexnet_cli.cli.hints import message
+from alexnet_cli.data.sources.class_list import ClassList
 from alexnet_cli.data.sources.detect import read_source
 from alexnet_cli.data.sources.folders import list_image_files, read_folders
 from alexnet_cli.data.sources.source import Source, SourceOptions
@@ -552,3 +553,77 @@ def test_folder_with_images_beside_a_dataset_stays_a_class(tmp_path):
     source = read(tmp_path)
     assert sources(source) == ["a/1.jpg"]
     assert source.ignored == {"dataset or run of alexnet": 1}
+
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(("train", "val"), [(NFC, NFD), (NFD, NFC)])
+def test_class_in_two_unicode_forms_is_one_class(tmp_path, train, val):
+    touch(tmp_path, f"train/{train}/a.jpg", f"val/{val}/b.jpg", "train/ant/c.jpg", "val/ant/d.jpg")
+    source = read(tmp_path)
+    assert wnids(source) == ["ant", train]
+    assert [(i.name, i.label) for i in source.images["val"]] == [("b.jpg", 1), ("d.jpg", 0)]
+    assert any(note.endswith("is the class of the same name in train/") for note in source.notes)
+    assert all(image.read() for image in source.images["val"])
+
+
+def test_two_unicode_forms_in_one_split_are_refused_with_their_code_points(tmp_path):
+    touch(tmp_path, f"train/{NFC}/a.jpg", f"train/{NFD}/b.jpg")
+    with refused(SourceError, r"\(U\+0301\) and .* \(U\+00E9\) are the same name"):
+        read(touch(tmp_path, f"val/{NFC}/a.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "pattern"),
+    [
+        ("Cat", "cat", "class 'cat' is not in .*train, which has 'Cat'"),
+        ("cat", "\u0441at", r"class '\u0441at' \(U\+0441\) is not in .*train \("),
+        ("cat", "cat\u200b", r"U\+200B.* which has 'cat'"),
+    ],
+    ids=["case", "Cyrillic", "blank of no width"],
+)
+def test_class_that_looks_like_another_is_shown_with_what_differs(tmp_path, train, val, pattern):
+    touch(tmp_path, f"train/{train}/a.jpg", "train/ant/a.jpg", f"val/{val}/b.jpg")
+    with refused(SourceError, pattern):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["{}", "{:04d}"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbered_folders_are_numbered_by_number(tmp_path, form, first):
+    names = [form.format(first + label) for label in range(12)]
+    touch(tmp_path, *(f"{split}/{name}/{name}.jpg" for split in ("train", "val") for name in names))
+    source = read(tmp_path)
+    for split in ("train", "val"):
+        assert all(int(i.name[:-4]) - first == i.label for i in source.images[split])
+    assert wnids(source) == names
+    said = [note for note in source.notes if "order of their numbers" in note]
+    assert bool(said) is (names != sorted(names))
+
+
+def test_list_names_numbered_folders_and_keeps_the_numbers_of_missing_ones(tmp_path):
+    touch(tmp_path, "train/0/a.jpg", "val/10/b.jpg", "val/2/c.jpg")
+    words = tuple(f"word {label}" for label in range(11))
+    source = read(tmp_path, classes=ClassList(words, "list.txt"))
+    assert [entry.name for entry in source.classes] == list(words)
+    assert [(i.name, i.label) for i in source.images["val"]] == [("b.jpg", 10), ("c.jpg", 2)]
+
+
+def test_list_orders_folders_of_names(tmp_path):
+    touch(tmp_path, "cat/a.jpg", "ant/b.jpg")
+    source = read(tmp_path, classes=ClassList(("n00000009 cat", "n00000001 ant"), "list.txt"))
+    assert [(e.wnid, e.name) for e in source.classes] == [
+        ("n00000009", "cat"),
+        ("n00000001", "ant"),
+    ]
+    assert [(i.name, i.label) for i in source.images["train"]] == [("a.jpg", 0), ("b.jpg", 1)]
+
+
+def test_list_names_the_classes_of_a_file_of_labels(tmp_path):
+    touch(tmp_path, "images/a.jpg", "images/b.jpg")
+    (tmp_path / "own.csv").write_text("a.jpg,1\nb.jpg,0\n")
+    names = ClassList(("ant", "bee"), "list.txt")
+    source = read(tmp_path / "images", labels=tmp_path / "own.csv", classes=names)
+    assert [entry.name for entry in source.classes] == ["ant", "bee"]
+    assert {i.name: i.label for i in source.images["train"]} == {"a.jpg": 1, "b.jpg": 0}

@@ -46,7 +46,7 @@ def test_interrupted_file_is_not_there(tmp_path):
     assert [p.name for p in (tmp_path / "staging").iterdir()] == ["a"]
 
 
-def test_stop_request_is_checked_between_files(tmp_path):
+def test_stop_request_is_checked_before_every_write(tmp_path):
     requests = iter([None, KeyboardInterrupt])
 
     def check():

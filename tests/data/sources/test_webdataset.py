@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import refused
 
+from alexnet_cli.data.sources.class_list import ClassList
 from alexnet_cli.data.sources.detect import read_source
 from alexnet_cli.data.sources.source import Source, SourceOptions
 from alexnet_cli.data.sources.webdataset import read_webdataset
@@ -261,3 +262,41 @@ def test_class_names_nested_without_end_are_refused(folder):
     (folder / "classes.json").write_text("[" * 100_000)
     with refused(SourceError, r"classes\.json: not readable"):
         read_webdataset(folder)
+
+
+def sample(key: str, label: int, **notes: str | dict) -> list:
+    return [
+        (f"{key}.jpg", b""),
+        (f"{key}.cls", label),
+        *((f"{key}.{k}", v) for k, v in notes.items()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        (sample("x", 0, json={"wnid": B}), "its .json"),
+        (sample("x", 0, json={"synset": B}), "its .json"),
+        (sample("x", 0, json={"class_name": "goldfish"}), "its .json"),
+        (sample("x", 0, txt="Gold_Fish"), "its .txt"),
+        (sample("x", 0, txt=f"{B}\n"), "its .txt"),
+        (sample(f"{B}_123", 0), "its name"),
+        (sample("x", 0, json={"filename": f"{B}/{B}_9.JPEG"}), "its name"),
+        (sample(f"{B}_1", 0, json={"wnid": A}), "its name"),
+    ],
+)
+def test_first_image_that_contradicts_the_list_is_named(folder, members, says):
+    key = members[0][0].partition(".")[0]
+    listed = ClassList((f"{A} tench", f"{B} gold fish, goldfish"), "list.txt")
+    assert len(read_webdataset(folder, classes=listed).images["train"]) == 3
+    with_val(folder, *sample("ok", 0, json={"wnid": A}), *members, *sample("z", 0, txt="goldfish"))
+    pattern = rf"val-000000\.tar: '{key}': {says} says .*label is 0, which is '{A} tench' in list"
+    with refused(SourceError, pattern):
+        read_webdataset(folder, classes=listed)
+
+
+def test_list_beside_the_tars_is_compared_too(folder):
+    (folder / "classes.txt").write_text(f"{A} tench\n{B} goldfish\n")
+    with_val(folder, *sample("x", 1, json={"wnid": A}))
+    with refused(SourceError, r"'x': its \.json says .*label is 1, .*classes\.txt"):
+        read(folder)

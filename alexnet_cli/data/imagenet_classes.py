@@ -1,0 +1,34 @@
+"""The 1,000 classes of ILSVRC-2012 to 2017: WordNet ids and the words people use for them.
+
+The wnids and words are WordNet's, as ImageNet's challenge lists them, sorted by wnid. That is the
+label order of prep, of torchvision and of Caffe.
+"""
+
+from functools import cache
+from importlib import resources
+
+from alexnet_cli.types import ImageClass
+
+FILE_NAME = "imagenet_classes.tsv"
+
+
+@cache
+def imagenet_classes() -> tuple[ImageClass, ...]:
+    """Return the classes in label order."""
+    text = resources.files("alexnet_cli.data").joinpath(FILE_NAME).read_text("ascii")
+    rows = (line.split("\t") for line in text.splitlines())
+    return tuple(ImageClass(wnid, words) for wnid, words in rows)
+
+
+@cache
+def _words() -> dict[str, str]:
+    return {entry.wnid: entry.name for entry in imagenet_classes()}
+
+
+def shown_name(wnid: str, name: str) -> str:
+    """Return the words to show for a class: its name, or ImageNet's where that is only its wnid.
+
+    Class folders named by wnid leave datasets and models without words; the files keep what they
+    have, and only what is shown changes.
+    """
+    return name if name and name != wnid else _words().get(wnid, name)

@@ -1,0 +1,212 @@
+"""What the classes are called, in label order: the user's list, and what images say beside it."""
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alexnet_cli.errors import SourceError, hint, on_one_line
+from alexnet_cli.types import ImageClass
+
+NAMES_FILES = ("classes.txt", "classes.json")
+WNID = r"n\d{8}"
+WNID_AND_WORDS = re.compile(rf"({WNID})\s*(.*)")  # n01440764 tench, Tinca tinca
+MAX_FILE_BYTES = 1 << 26
+FROM_1 = "Labels count from 0, and these seem to count from 1: subtract 1 from each."
+
+
+def composed(name: str) -> str:
+    """Return a name in composed Unicode form; the forms look alike, and systems change them."""
+    return unicodedata.normalize("NFC", name)
+
+
+def normal_name(text: str) -> str:
+    """Return a name as names of classes are compared: without case, underscores, Unicode form."""
+    return " ".join(composed(text).casefold().replace("_", " ").split())
+
+
+def in_class_order(names: Iterable[str]) -> list[str]:
+    """Return names of classes in label order: numbers by number, anything else as text."""
+    names = sorted(names)
+    return sorted(names, key=int) if are_numbers(names) else names
+
+
+def are_numbers(names: Iterable[str]) -> bool:
+    """Return whether all names are numbers, such as 0 or 007."""
+    return all(re.fullmatch(r"[0-9]{1,18}", name) for name in names)
+
+
+def shown(name: str) -> str:
+    """Return a name as a message shows it beside one that may look the same."""
+    points = " ".join(f"U+{ord(c):04X}" for c in name if not c.isascii())
+    return f"{on_one_line(name)!r}" + (f" ({points})" if points else "")
+
+
+def twin_of(name: str, names: Iterable[str]) -> str | None:
+    """Return the name that looks like another one: by case, blanks or compatible characters."""
+    key = _look(name)
+    return next((other for other in names if _look(other) == key), None)
+
+
+def _look(name: str) -> str:
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(c for c in text if c.isalnum()) or name
+
+
+@dataclass(frozen=True, slots=True)
+class ClassList:
+    """The names of classes in label order.
+
+    Attributes:
+        names: each a wnid, words, or a wnid and words.
+        origin: where they come from, for people.
+    """
+
+    names: tuple[str, ...]
+    origin: str
+    _labels: dict[str, set[int]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for label, name in enumerate(self.names):
+            wnid, words = split_wnid(name)
+            for text in (wnid, words, *words.split(",")):
+                if normal := normal_name(text):
+                    self._labels.setdefault(normal, set()).add(label)
+
+    def classes(self) -> tuple[ImageClass, ...]:
+        """Return the classes if every name begins with a wnid, otherwise none."""
+        parts = [split_wnid(name) for name in self.names]
+        if not all(wnid for wnid, _ in parts):
+            return ()
+        return tuple(ImageClass(wnid, words or wnid) for wnid, words in parts)
+
+    def folders(self, found: Iterable[str]) -> list[str]:
+        """Return the name of each class's folder in label order; some may not be there.
+
+        Folders that are numbers count from 0, or from 1 if the last is the number of classes.
+
+        Raises:
+            SourceError: if a folder is no class of the list, or two are the same.
+        """
+        folders = in_class_order(found)
+        numbers = bool(folders) and are_numbers(folders)
+        from_1 = numbers and int(folders[0]) > 0 and int(folders[-1]) == len(self.names)
+        first = 1 if from_1 else 0
+        by_label: dict[int, str] = {}
+        for folder in folders:
+            labels = {int(folder) - first} if numbers else self.labels_of(folder)
+            label = min(labels, default=len(self.names))
+            if len(labels) > 1 or label >= len(self.names):
+                what = f"has the name of {len(labels)}" if len(labels) > 1 else "is none"
+                raise SourceError(
+                    f"{self.origin}: class folder {shown(folder)} {what} of its "
+                    f"{len(self.names)} classes.",
+                    hint="A line is the name of a class; numbered folders are its position from 0.",
+                )
+            if by_label.setdefault(label, folder) != folder:
+                raise SourceError(
+                    f"{self.origin}: {shown(by_label[label])} and {shown(folder)} are folders of "
+                    f"one class, {self.names[label]!r}."
+                )
+        return [
+            by_label.get(label, str(label + first) if numbers else split_wnid(name)[0] or name)
+            for label, name in enumerate(self.names)
+        ]
+
+    def named(self, folders: list[str]) -> tuple[ImageClass, ...]:
+        """Return the classes whose folders, in label order, have these names."""
+        parts = [split_wnid(name) for name in self.names]
+        return tuple(
+            ImageClass(wnid or folder, words or wnid)
+            for (wnid, words), folder in zip(parts, folders, strict=True)
+        )
+
+    def labels_of(self, text: str) -> set[int]:
+        """Return the labels of the classes that a text names: by wnid, words or one synonym."""
+        return self._labels.get(normal_name(text), set())
+
+    def check(self, label: int, says: str, text: str, where: str) -> None:
+        """Raise a SourceError if an image with this label is called by another class's name.
+
+        Args:
+            says: what of the image has the text.
+            where: names the image.
+        """
+        named = self.labels_of(text)
+        own = split_wnid(self.names[label])[0]
+        is_other = own and own != text if re.fullmatch(WNID, text) else named
+        if label in named or not is_other:
+            return
+        found = f"; {on_one_line(text)!r} is label {min(named)} there" if named else ""
+        raise SourceError(
+            f"{where}: {says} says {on_one_line(text)!r}, but its label is {label}, which is "
+            f"{on_one_line(self.names[label])!r} in {self.origin}{found}.",
+            kept="Nothing was written.",
+            hint=FROM_1 if label - 1 in named else hint("name_class_list"),
+        )
+
+
+def list_of(classes: Iterable[ImageClass]) -> ClassList:
+    """Return the list that gave classes their names."""
+    names = (f"{c.wnid} {c.name}" if split_wnid(c.wnid)[0] else c.name for c in classes)
+    return ClassList(tuple(names), "the dataset's index")
+
+
+def split_wnid(name: str) -> tuple[str, str]:
+    """Return the wnid that a name begins with, if any, and its words."""
+    match = WNID_AND_WORDS.fullmatch(name)
+    return (match[1], match[2]) if match else ("", name)
+
+
+def names_beside(folder: Path) -> ClassList | None:
+    """Return the names in a file in the folder of the images, if there is one."""
+    path = next((folder / name for name in NAMES_FILES if (folder / name).is_file()), None)
+    return read_class_list(path) if path else None
+
+
+def read_class_list(path: Path) -> ClassList:
+    """Read the name of each class, one per line or as JSON in any of the usual forms.
+
+    Those are a list, or an object: `{"0": ["n01440764", "tench"]}`, `{"0": "tench"}` or
+    `{"tench": 0}`.
+
+    Raises:
+        SourceError: if it cannot be read, has no names, or one wnid twice.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise SourceError(f"{path}: over {MAX_FILE_BYTES >> 20} MB, no list of classes.")
+        text = path.read_text(encoding="utf-8-sig")
+        names = _names_in(json.loads(text)) if path.suffix == ".json" else text.splitlines()
+    except (OSError, ValueError, RecursionError) as error:
+        why = on_one_line(getattr(error, "strerror", None) or str(error))
+        raise SourceError(f"{path}: not readable ({why}).") from error
+    while names and not names[-1].strip():
+        names.pop()
+    if not names:
+        raise SourceError(
+            f"{path}: not a list of class names in label order.",
+            hint="Write one name per line; the first is that of label 0.",
+        )
+    _check_different(path, [split_wnid(name)[0] for name in names])
+    return ClassList(tuple(name.strip() for name in names), str(path))
+
+
+def _names_in(content: object) -> list[str]:
+    """Return the names in a JSON list or object, none if it is neither."""
+    if isinstance(content, dict):
+        if all(type(label) is int for label in content.values()):
+            content = {str(label): name for name, label in content.items()}
+        by_number = [content.get(str(label)) for label in range(len(content))]
+        content = [" ".join(map(str, n)) if isinstance(n, list) else n for n in by_number]
+    is_list = isinstance(content, list) and all(isinstance(name, str) for name in content)
+    return [*content] if is_list else []  # type: ignore[misc]
+
+
+def _check_different(path: Path, wnids: Iterable[str]) -> None:
+    seen: dict[str, int] = {}
+    for label, wnid in enumerate(wnids):
+        if wnid and seen.setdefault(wnid, label) != label:
+            raise SourceError(f"{path}: {wnid} is the name of labels {seen[wnid]} and {label}.")

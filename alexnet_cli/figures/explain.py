@@ -1,0 +1,121 @@
+"""Where a network looks: a map over the image, for the whole network and for each column."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+
+from alexnet_cli.errors import UsageError
+from alexnet_cli.figures.style import (
+    FigureFile,
+    Theme,
+    check_path,
+    new_figure,
+    save,
+    short_name,
+    show_image,
+    styled,
+)
+from alexnet_cli.inference.explain import Method, explain
+from alexnet_cli.inference.on_cpu import load_on_cpu, read_image
+from alexnet_cli.model.network import AlexNet
+
+TITLES = {"gradcam": "Grad-CAM", "occlusion": "occlusion", "saliency": "saliency"}
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainRequest:
+    """What to draw.
+
+    Attributes:
+        wanted: the class to explain, by wnid or name; None for the most probable one.
+    """
+
+    model: Path
+    image: Path
+    out: Path
+    method: Method = "gradcam"
+    wanted: str | None = None
+    theme: Theme = "light"
+
+
+def draw_explanation(request: ExplainRequest) -> FigureFile:
+    """Draw what a class's score depends on in the center crop of an image.
+
+    Raises:
+        CheckpointError, ImageError: if the model or the image cannot be read.
+        UsageError: if there is no such class, or the figure cannot be written under this name.
+    """
+    check_path(request.out)
+    classifier, checkpoint = load_on_cpu(request.model)
+    image = read_image(request.image, classifier, checkpoint)
+    center = classifier.augmenter.center
+    probs = classifier.probabilities(image, [center])[0, 0]
+    label = find_class(checkpoint.classes, request.wanted, int(probs.argmax()))
+    crop = classifier.augmenter.view(torch.from_numpy(image), center)
+    num_columns = checkpoint.recipe.columns
+    net = cast(AlexNet, classifier.net)  # on one device
+    columns = [None, *range(num_columns)] if num_columns > 1 else [None]
+    maps = [explain(net, crop, label, request.method, column).numpy() for column in columns]
+    size = classifier.augmenter.crop_size
+    pixels = image[0, center.top : center.top + size, center.left : center.left + size]
+    limit = float(np.quantile(np.abs(maps), 0.999)) or 1.0  # single pixels of saliency stick out
+    name = short_name(checkpoint.classes[label][1])
+    with styled(request.theme):
+        figure = new_figure(1.9 * (1 + len(maps)), 2.3)
+        axes = figure.subplots(1, 1 + len(maps))
+        show_image(axes[0], pixels)
+        axes[0].set_title(f"{name} {probs[label]:.1%}")
+        for column, heat, place in zip(columns, maps, axes[1:], strict=True):
+            _draw_map(place, pixels, heat, limit, signed=request.method == "occlusion")
+            whole = TITLES[request.method]
+            place.set_title(whole if column is None else f"column {column} only")
+        save(figure, request.out)
+    highest = np.unravel_index(int(maps[0].argmax()), maps[0].shape)
+    numbers = {
+        "method": request.method,
+        "class": checkpoint.classes[label][1],
+        "label": label,
+        "probability": round(float(probs[label]), 6),
+        "highest_at": [int(highest[0]) + center.top, int(highest[1]) + center.left],
+    }
+    return FigureFile("explain", str(request.out), numbers)
+
+
+def _draw_map(axes: Axes, pixels: np.ndarray, heat: np.ndarray, limit: float, signed: bool) -> None:
+    """Lay a map over the image in gray, the more opaque the larger its values are."""
+    gray = np.repeat(pixels.mean(axis=2, keepdims=True) / 255, 3, axis=2)
+    show_image(axes, 0.35 + 0.4 * gray if signed else 0.6 * gray)
+    axes.imshow(
+        heat,
+        cmap="RdBu_r" if signed else "inferno",
+        vmin=-limit if signed else 0,
+        vmax=limit,
+        alpha=0.85 * np.minimum(np.abs(heat) / limit, 1),
+    )
+
+
+def find_class(classes: list[tuple[str, str]], wanted: str | None, default: int) -> int:
+    """Return the label of a class named by its wnid, its name, or one of its words.
+
+    Raises:
+        UsageError: if there is no such class, or several.
+    """
+    if wanted is None:
+        return default
+    text = wanted.casefold()
+
+    def words(wnid: str, name: str) -> list[str]:
+        return [wnid.casefold(), name.casefold(), *(w.strip().casefold() for w in name.split(","))]
+
+    found = [label for label, entry in enumerate(classes) if text in words(*entry)]
+    if len(found) == 1:
+        return found[0]
+    some = ", ".join(classes[label][0] for label in found[:3])
+    raise UsageError(
+        f"class {wanted!r}: {f'several have this name ({some})' if found else 'there is none'}.",
+        hint="Name it as predict shows it, or by its wnid.",
+    )

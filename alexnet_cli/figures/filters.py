@@ -1,0 +1,93 @@
+"""Figure 3: the kernels of the first layer, those of each column apart.
+
+Column 0's kernels became gray and column 1's colored in the paper's network, whatever the initial
+weights (section 6.1). The color index puts this into a number.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_cli.figures.style import (
+    FigureFile,
+    Theme,
+    check_path,
+    new_figure,
+    save,
+    show_image,
+    styled,
+    tile,
+)
+from alexnet_cli.model.checkpoint import load_checkpoint
+
+PER_ROW = 16  # 2012: shownet.py:110
+GRAY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class FiltersRequest:
+    """What to draw.
+
+    Attributes:
+        normalize_each: whether each kernel has a gray scale of its own, so that weak ones can be
+            seen; by default all share one (2012: shownet.py:110).
+    """
+
+    model: Path
+    out: Path
+    normalize_each: bool = False
+    theme: Theme = "light"
+
+
+def color_index(kernels: np.ndarray) -> np.ndarray:
+    """Return the share of each kernel's energy that differs between red, green and blue.
+
+    Args:
+        kernels: (F, 3, H, W).
+
+    Returns:
+        (F,), from 0 for a gray kernel to 1; of random kernels 2/3.
+    """
+    gray = kernels.mean(axis=1, keepdims=True)
+    energy = np.square(kernels, dtype=np.float64).sum(axis=(1, 2, 3))
+    color = np.square(kernels - gray, dtype=np.float64).sum(axis=(1, 2, 3))
+    return np.divide(color, energy, out=np.zeros_like(energy), where=energy > 0)
+
+
+def to_pixels(kernels: np.ndarray, *, each: bool) -> np.ndarray:
+    """Return kernels (F, 3, H, W) as images (F, H, W, 3) from 0 to 1, weight 0 in the middle."""
+    axes = (1, 2, 3) if each else None
+    limit = np.abs(kernels).max(axis=axes, keepdims=True)
+    scaled = kernels / np.where(limit > 0, limit, 1)
+    return (GRAY + scaled / 2).transpose(0, 2, 3, 1)
+
+
+def draw_filters(request: FiltersRequest) -> FigureFile:
+    """Draw the first layer's kernels of a checkpoint.
+
+    Raises:
+        CheckpointError: if it cannot be read.
+        UsageError: if the figure cannot be written under this name.
+    """
+    check_path(request.out)
+    checkpoint = load_checkpoint(request.model)
+    kernels = checkpoint.for_use().weights["conv1.weight"]
+    parts = np.split(kernels, checkpoint.recipe.columns)
+    images = np.split(to_pixels(kernels, each=request.normalize_each), len(parts))
+    indexes = [color_index(part) for part in parts]
+    with styled(request.theme):
+        per_row = min(PER_ROW, len(parts[0]))
+        rows = sum(-(-len(part) // per_row) for part in parts)
+        figure = new_figure(max(0.4 * per_row, 2.6), 0.42 * rows + 0.35 * len(parts))
+        for column, axes in enumerate(np.ravel(figure.subplots(len(parts), 1))):
+            show_image(axes, tile(images[column], per_row, 1.0), vmin=0, vmax=1)
+            name = f"column {column}" if len(parts) > 1 else "conv1"
+            axes.set_title(
+                f"{name}: {len(parts[column])} kernels, color index {indexes[column].mean():.2f}",
+                loc="left",
+            )
+        save(figure, request.out)
+    means = [round(float(index.mean()), 4) for index in indexes]
+    numbers = {"kernels": [len(part) for part in parts], "color_index": means}
+    return FigureFile("filters", str(request.out), numbers)

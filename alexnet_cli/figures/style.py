@@ -1,0 +1,132 @@
+"""How every figure looks, and how it is written.
+
+Colors are those of Okabe and Ito, which readers with any color vision tell apart; lines also differ
+in dashes, so that a figure can be printed in gray. The same figure is the same bytes every time.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from alexnet_cli.errors import UsageError, hint
+from alexnet_cli.io.atomic import write_atomically
+
+Theme = Literal["light", "dark"]
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DASHES = ("-", "--", "-.", ":")
+RIGHT, WRONG = "#D55E00", "#0072B2"  # the bars of right and wrong classes
+SUFFIXES = (".png", ".svg", ".pdf")
+DPI = 200
+INK = {"light": ("#1a1a1a", "#ffffff"), "dark": ("#e8e8e8", "#14171a")}
+
+
+@dataclass(frozen=True, slots=True)
+class FigureFile:
+    """A figure that was written, and the figures in numbers that it shows.
+
+    Attributes:
+        numbers: what the picture shows, for readers and programs; a dictionary for JSON.
+    """
+
+    kind: str
+    path: str
+    numbers: dict[str, Any]
+
+
+def check_path(path: Path) -> None:
+    """Check that a figure can be written under this name.
+
+    Raises:
+        UsageError: if its suffix is none of PNG, SVG and PDF, or its folder does not exist.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"{path}: figures are written as {', '.join(SUFFIXES)}.", hint=hint("figure_name")
+        )
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}.")
+
+
+@contextmanager
+def styled(theme: Theme) -> Iterator[None]:
+    """Draw with the style of these figures inside the block."""
+    ink, paper = INK[theme]
+    with mpl.rc_context({
+        "font.family": ["DejaVu Sans"],
+        "font.size": 8,
+        "axes.titlesize": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.prop_cycle": cycler(color=COLORS),
+        "figure.facecolor": paper,
+        "axes.facecolor": paper,
+        "savefig.facecolor": paper,
+        **dict.fromkeys(
+            ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink
+        ),
+        "grid.color": ink,
+        "grid.alpha": 0.15,
+        "legend.frameon": False,
+        "text.parse_math": False,  # class names with $ are text
+        "svg.hashsalt": "alexnet",
+    }):  # fmt: skip
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches, drawn without a window."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, SVG or PDF, by its suffix, without the time in it."""
+    kind = path.suffix.lower()[1:]
+    dates = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}
+    with write_atomically(path) as file:
+        figure.savefig(file, format=kind, dpi=DPI, metadata=dates[kind])
+
+
+def show_image(axes: Axes, image: np.ndarray, **options: Any) -> None:
+    """Show an image pixel by pixel, without ticks and frame."""
+    axes.imshow(image, interpolation="nearest", **options)
+    axes.set_axis_off()
+
+
+def tile(images: np.ndarray, per_row: int, background: float) -> np.ndarray:
+    """Return images in rows, with one pixel between them.
+
+    Args:
+        images: (N, H, W, channels).
+
+    Returns:
+        (rows, columns, channels); places without an image, and borders, are `background`.
+    """
+    num, height, width, channels = images.shape
+    rows = -(-num // per_row)
+    shape = (rows * (height + 1) + 1, per_row * (width + 1) + 1, channels)
+    sheet = np.full(shape, background, images.dtype)
+    for i, image in enumerate(images):
+        top, left = (i // per_row) * (height + 1) + 1, (i % per_row) * (width + 1) + 1
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def line_styles() -> Iterator[dict[str, str]]:
+    """Yield color and dashes of one line after another."""
+    for color, dashes in zip(cycle(COLORS), cycle(DASHES), strict=False):
+        yield {"color": color, "linestyle": dashes}
+
+
+def short_name(name: str, limit: int = 24) -> str:
+    """Return a class name as the 2012 figures show it: up to the first comma (shownet.py:199)."""
+    first = name.partition(",")[0].strip()
+    return first if len(first) <= limit else first[: limit - 1] + "\u2026"

@@ -1,0 +1,68 @@
+"""What the last hidden layer answers to images: 4096 numbers for the paper's network (section 6.1).
+
+N images, U units of the layer.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alexnet_cli.data.batches.loader import batches_of
+from alexnet_cli.data.shards.dataset import Split
+from alexnet_cli.distributed.prefetch import to_device
+from alexnet_cli.inference.classifier import Classifier
+from alexnet_cli.io.progress import SILENT, Progress
+from alexnet_cli.model.architecture import last_hidden_layer
+
+BATCH_SIZE = 64
+
+
+@torch.inference_mode()
+def features_of(classifier: Classifier, images: Tensor, layer: str | None = None) -> Tensor:
+    """Return a layer's output for the center views of uint8 RGB (N, H, W, 3): float32 (N, ...).
+
+    By default that of the last hidden layer, float32 (N, U), not halved as dropout's factor would
+    do (2012 code: FEATURE_GEN pass); distances keep their order.
+    """
+    net = classifier.net
+    net.eval()
+    seen: list[Tensor] = []
+    module = net.get_submodule(layer or last_hidden_layer(net.recipe, net.num_classes))
+    handle = module.register_forward_hook(lambda _module, _input, y: seen.append(y))
+    try:
+        net(classifier.augmenter.view(images, classifier.augmenter.center))
+    finally:
+        handle.remove()
+    return seen[0].float()
+
+
+def features_of_split(
+    classifier: Classifier, split: Split, progress: Progress = SILENT
+) -> np.ndarray:
+    """Return the features of all images of a split in stored order, float32 (N, U).
+
+    Raises:
+        DatasetError, MachineError: if images are damaged or cannot be read.
+    """
+    parts: list[np.ndarray] = []
+    with progress.track(f"features of {split.name}", len(split)) as bar:
+        batches = batches_of(split, BATCH_SIZE)
+        for images, _ in to_device(batches, classifier.augmenter.device):
+            parts.append(features_of(classifier, images).cpu().numpy())
+            bar.advance(len(parts[-1]))
+    return np.concatenate(parts)
+
+
+def nearest(queries: np.ndarray, features: np.ndarray, count: int) -> np.ndarray:
+    """Return the features nearest to each query by Euclidean distance, nearest first.
+
+    Args:
+        queries: (Q, U).
+        features: (N, U).
+
+    Returns:
+        int64 (Q, count) of positions in `features`; of equal distances the lower position first.
+    """
+    # |q - f|^2 without |q|^2, which is the same for all f of a query.
+    distances = np.square(features).sum(axis=1) - 2 * (queries @ features.T)
+    return np.argsort(distances, axis=1, kind="stable")[:, :count]

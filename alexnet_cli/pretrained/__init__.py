@@ -1,0 +1,1 @@
+"""Published weights of other programs -> checkpoints: torchvision, Caffe, the ONNX model zoo."""
