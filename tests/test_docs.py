@@ -24,7 +24,7 @@ PAGES = {page.name: page for page in (README, *sorted((ROOT / "docs").glob("*.md
 COMMANDS = get_command(app).commands
 
 # Programs in the pages that are not ours.
-OTHERS = {".", "pip", "python3", "pytest", "dask", "srun"}
+OTHERS = {".", "pip", "python3", "pytest", "dask", "srun", "find", "cat"}
 
 # What makes a command of a page take seconds; a later option replaces an earlier one.
 TINY = ("--set", "crop_size=56", "--set", "width=0.0625")
@@ -41,6 +41,7 @@ NOT_RUN = {
     "alexnet import": "fetches or needs published weights",
     "alexnet download": "fetches up to 248 MB",
     "torchrun": "needs several machines",
+    "| alexnet": "reads what another program writes; the tests of predict do",
     "alexnet demo": "takes minutes; its own tests run it",
     "alexnet bench": "measures for minutes; its own tests run it",
     "{000000..000063}": "needs 64 tars",
@@ -55,10 +56,10 @@ def shell_lines(page: Path) -> list[str]:
 
 
 def parts_of(line: str) -> list[list[str]]:
-    """Return the commands of a line, which `&&` and `&` separate, each as a shell splits it."""
+    """Return the commands of a line, between `&&`, `&` and `|`, each as a shell splits it."""
     parts, words = [[]], shlex.split(line, posix=True)
     for word in words:
-        if word in ("&&", "&"):
+        if word in ("&&", "&", "|"):
             parts.append([])
         else:
             parts[-1].append(word)
