@@ -141,7 +141,8 @@ def meet(limit: timedelta, progress: Progress = SILENT) -> None:
     _group.is_needed = True
     wait = _Wait(place, limit, progress)
     if path := os.environ.get(STORE_FILE):
-        where, store = "", dist.FileStore(path, place.world_size)
+        where = ""
+        store: dist.Store = dist.FileStore(path, place.world_size)
     else:
         host, port = _address()
         where = f" at {host}:{port}"

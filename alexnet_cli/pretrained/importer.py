@@ -10,7 +10,7 @@ import numpy as np
 from alexnet_cli.data.imagenet_classes import imagenet_classes
 from alexnet_cli.data.remote.cache import cache_folder, locked_file
 from alexnet_cli.data.remote.published import PublishedFile, fetch_published
-from alexnet_cli.data.sources.webdataset import read_names
+from alexnet_cli.data.sources.class_list import read_class_list, split_wnid
 from alexnet_cli.errors import CheckpointError, InputError, UsageError, hint, on_one_line
 from alexnet_cli.io.disk import size_in_words
 from alexnet_cli.io.progress import SILENT, Progress
@@ -226,7 +226,8 @@ def _classes(path: Path, num_classes: int, names: Path | None) -> list[tuple[str
     """
     classes = [(entry.wnid, entry.name) for entry in imagenet_classes()]
     if names:
-        classes = [(name, name) for name in read_names(names)]
+        parts = [split_wnid(name) for name in read_class_list(names).names]
+        classes = [(wnid or words, words or wnid) for wnid, words in parts]
     if len(classes) != num_classes:
         whose = f"{names} has" if names else "ImageNet has"
         raise UsageError(
