@@ -13,7 +13,7 @@ from alexnet_cli.inference.export import export
 
 # What no base installation has. A module that asks for one of them gets Python's own error.
 HIDDEN = (
-    *("torch", "torchvision", "webdataset", "tensorboard"),
+    *("torch", "torchvision", "webdataset", "tensorboard", "matplotlib"),
     *("pyarrow", "fsspec", "distributed", "pillow_heif"),
 )
 PROGRAM = f"""
@@ -56,6 +56,7 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
         "pca": ("pca", made),
         "predict": ("predict", photos, *model),
         "predict to CSV": ("predict", photos, *model, "-o", folder / "out.csv"),
+        "eval of an ONNX model": ("eval", folder / "model.onnx", dataset, *ON_CPU),
         "info of a recipe": ("info", "paper"),
         "info of a checkpoint": ("info", checkpoint),
         "info of a model": ("info", folder / "model.onnx"),
@@ -72,6 +73,9 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
         "reproduce": ("reproduce", "ilsvrc-2012", "--dry-run"),
         "predict by a checkpoint": ("predict", photos, "--model", checkpoint, *ON_CPU),
         "predict to Parquet": ("predict", photos, *model, "-o", folder / "out.parquet"),
+        "import": ("import", folder / "weights.pth", "-o", folder / "new.safetensors"),
+        "figure": ("figure", "filters", checkpoint, "-o", folder / "filters.png"),
+        "download": ("download", "nonsense"),
         "info of a URL": ("info", "s3://bucket/dataset"),
     }
     done = subprocess.run(
@@ -88,9 +92,11 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
 WORKS = [
     *("prep", "verify", "pca", "predict", "predict to CSV", "recipes", "ensemble", "doctor"),
     *("info of a recipe", "info of a checkpoint", "info of a model", "info of a dataset"),
+    "eval of an ONNX model",
 ]
 NEEDS = {
     **dict.fromkeys(["train", "eval", "export", "check", "bench", "demo", "reproduce"], TRAIN),
+    "figure": TRAIN,
     "predict by a checkpoint": TRAIN,
     "predict to Parquet": 'pip install "alexnet-cli[parquet]"',
     "info of a URL": 'pip install "alexnet-cli[cloud]"',
@@ -111,6 +117,13 @@ def test_command_names_the_extra_that_it_needs(outcomes, name):
     assert message.partition("error: ")[2].count("\n") <= 3
     left = {path.name for path in Path(folder).iterdir()}
     assert not left & {"run", "new.onnx", "demo", "out.parquet"}
+
+
+@pytest.mark.parametrize(("name", "words"), [("import", "no such file"), ("download", "nonsense")])
+def test_command_refuses_wrong_input_without_the_extras(outcomes, name, words):
+    exit_code, message, _, _ = outcomes[name]
+    assert exit_code in (2, 3)
+    assert words in message
 
 
 def test_every_command_is_tried(outcomes):
