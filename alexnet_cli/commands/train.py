@@ -1,6 +1,8 @@
 """`alexnet train`: a dataset and a recipe become a run (paper section 5)."""
 
+import os
 from dataclasses import asdict
+from pathlib import Path
 
 import typer
 
@@ -10,6 +12,7 @@ from alexnet_cli.cli.options import (
     AllowDataChange,
     AllowPipe,
     AsJson,
+    BatchSize,
     Cache,
     Classes,
     Columns,
@@ -19,6 +22,7 @@ from alexnet_cli.cli.options import (
     Epochs,
     InitFrom,
     JoinMinutes,
+    LearningRate,
     Precision,
     RecipeName,
     Replicated,
@@ -26,11 +30,14 @@ from alexnet_cli.cli.options import (
     Run,
     SaveMinutes,
     SaveSteps,
+    Seed,
     Settings,
     Stream,
     Tensorboard,
     find_source,
     runtime_config,
+    settings_of,
+    unused_folder,
     wanted_recipe,
 )
 from alexnet_cli.cli.tables import show
@@ -38,10 +45,13 @@ from alexnet_cli.cli.tables import show
 
 def train(
     dataset: DatasetSource,
-    run: Run,
+    run: Run = None,
     recipe: RecipeName = None,
     settings: Settings = None,
     epochs: Epochs = None,
+    lr: LearningRate = None,
+    batch_size: BatchSize = None,
+    seed: Seed = None,
     init_from: InitFrom = None,
     gpus: Replicated = None,
     columns: Columns = None,
@@ -69,11 +79,16 @@ def train(
         )
     if cache and stream:
         raise typer.BadParameter("requires a dataset that prep made.", param_hint="--cache")
+    if run is None and (resume or "RANK" in os.environ):
+        raise typer.BadParameter(
+            "is needed to resume, and where several processes train.", param_hint="--run"
+        )
     from alexnet_cli.pretrained.names import find_model
 
-    wanted = wanted_recipe(recipe, settings or [], epochs)
-    is_named = not resume or recipe is not None or bool(settings)
-    ends = epochs or any(setting.startswith("epochs=") for setting in settings or [])
+    changes = settings_of(settings, learning_rate=lr, batch_size=batch_size, seed=seed)
+    wanted = wanted_recipe(recipe, changes, epochs)
+    is_named = not resume or recipe is not None or bool(changes)
+    ends = epochs or any(setting.startswith("epochs=") for setting in changes)
     source = find_source(dataset, stream, classes, allow_pipe)
     from alexnet_cli.training.checkpointer import SaveInterval
     from alexnet_cli.training.run import TrainRequest
@@ -82,7 +97,7 @@ def train(
     progress = console.ConsoleProgress()
     request = TrainRequest(
         dataset=source,
-        run=run,
+        run=run or unused_folder(Path("runs", wanted.name)),
         recipe=wanted if is_named else None,
         init_from=find_model(init_from, progress) if init_from else None,
         resume=resume,
