@@ -62,6 +62,7 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
         "info of a model": ("info", folder / "model.onnx"),
         "info of a dataset": ("info", made),
         "recipes": ("recipes",),
+        "runs": ("runs", runs.first),
         "ensemble": ("ensemble", folder / "a.npz", folder / "b.npz"),
         "doctor": ("doctor",),
         "train": ("train", made, "--run", ref, *ON_CPU),
@@ -90,7 +91,8 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
 
 
 WORKS = [
-    *("prep", "verify", "pca", "predict", "predict to CSV", "recipes", "ensemble", "doctor"),
+    *("prep", "verify", "pca", "predict", "predict to CSV", "recipes", "runs", "ensemble"),
+    "doctor",
     *("info of a recipe", "info of a checkpoint", "info of a model", "info of a dataset"),
     "eval of an ONNX model",
 ]

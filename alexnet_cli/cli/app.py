@@ -31,6 +31,7 @@ from alexnet_cli.commands import (
     prep,
     recipes,
     reproduce,
+    runs,
     train,
     verify,
 )
@@ -102,6 +103,7 @@ app.command("import")(import_weights.import_weights)
 app.command()(info.info)
 app.add_typer(figure.app, name="figure")
 app.command()(recipes.recipes)
+app.command()(runs.runs)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 

@@ -39,7 +39,9 @@ def test_json_describes_the_finished_run(answer, dataset, tmp_path):
     assert found["images_per_second"] > 0
     assert {path.name for path in run.iterdir()} == {
         "recipe.json",
+        "environment.json",
         "log.jsonl",
+        "log.csv",
         "best.safetensors",
         "last.safetensors",
     }
