@@ -13,6 +13,8 @@ ENV PIP_NO_CACHE_DIR=1 \
 WORKDIR /opt/alexnet
 COPY pyproject.toml README.md LICENSE ./
 COPY alexnet_cli alexnet_cli
+# pyproject.toml bounds the versions.
+# hadolint ignore=DL3013
 RUN if [ "$VARIANT" = cpu ]; then \
         pip install --index-url https://download.pytorch.org/whl/cpu torch torchvision; \
     fi \
@@ -22,10 +24,10 @@ RUN if [ "$VARIANT" = cpu ]; then \
     fi
 
 # Nothing runs as root: files made in a mounted folder belong to this user, or to --user UID:GID.
-RUN useradd --create-home --uid 1000 alexnet \
+RUN useradd --create-home --uid 1000 --user-group alexnet \
     && mkdir -p /work /cache \
     && chmod 1777 /work /cache
-USER alexnet
+USER 1000:1000
 WORKDIR /work
 VOLUME ["/work", "/cache"]
 

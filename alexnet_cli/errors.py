@@ -161,6 +161,7 @@ EXTRA_OF = {
     "webdataset": "train",
     "tensorboard": "train",
     "matplotlib": "train",
+    "jinja2": "train",
     "pyarrow": "parquet",
     "fsspec": "cloud",
     "distributed": "cluster",

@@ -21,12 +21,21 @@ ON_CPU = ("--device", "cpu")
 TINY = ("--set", "width=0.03125", "--set", "crop_size=59", "--set", "batch_size=16")
 CIFAR = ("cifar-13pct", "--set", "conv1.filters=16", "--set", "conv2.filters=16", "--steps", 1)
 # Below these, keys are names found in the data, of recipes or of their fields.
-NAMED_BY_DATA = ("changes", "differences", "ignored", "noted", "rates", "reasons", "to_prepare")
+NAMED_BY_DATA = (
+    "changes",
+    "differences",
+    "ignored",
+    "ignored_by_split",
+    "noted",
+    "rates",
+    "reasons",
+    "to_prepare",
+)
 
 
 def paths_of(content: object, path: str = "") -> Iterator[str]:
     """Yield the dotted path of every value; an item of a list is `[]`, as is an empty list."""
-    if path.rpartition(".")[2] in NAMED_BY_DATA:
+    if path.rpartition(".")[2] in NAMED_BY_DATA and isinstance(content, dict):
         yield f"{path}.*"
     elif isinstance(content, dict) and content:
         for key, value in content.items():
@@ -94,12 +103,17 @@ def test_keys_of_every_command_are_as_kept(
     see("train", copy, "--run", "run", *TINY, "--epochs", 1, *ON_CPU)
     see("eval", best, copy, "--predictions", "a.npz", *ON_CPU)
     see("ensemble", "a.npz", runs.second / "best.safetensors", "--data", copy, *ON_CPU)
+    see("eval", runs.second, copy, "--predictions", "b.npz", *ON_CPU)
+    see("compare", "a.npz", "b.npz")
+    see("errors", "a.npz", "--csv", "a.csv")
     see("export", best, "-o", "a.onnx")
     see("predict", images, "--model", "a.onnx", *ON_CPU, exit_code=5)
     see("info", "paper", name="info-recipe")
     see("info", best, name="info-checkpoint")
     see("info", "a.onnx", name="info-onnx")
     see("info", copy, name="info-dataset")
+    see("figure", "filters", best, "-o", "a.png")
+    see("report", "a.npz", "-o", "a.html")
     see("import", *foreign_weights, "-o", "b.safetensors")
     see("download", "cifar-10")
     see("recipes")

@@ -13,7 +13,7 @@ from alexnet_cli.inference.export import export
 
 # What no base installation has. A module that asks for one of them gets Python's own error.
 HIDDEN = (
-    *("torch", "torchvision", "webdataset", "tensorboard", "matplotlib"),
+    *("torch", "torchvision", "webdataset", "tensorboard", "matplotlib", "jinja2"),
     *("pyarrow", "fsspec", "distributed", "pillow_heif"),
 )
 PROGRAM = f"""
@@ -64,6 +64,9 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
         "recipes": ("recipes",),
         "runs": ("runs", runs.first),
         "ensemble": ("ensemble", folder / "a.npz", folder / "b.npz"),
+        "compare": ("compare", folder / "a.npz", folder / "b.npz"),
+        "errors": ("errors", folder / "a.npz", dataset),
+        "report": ("report", runs.first, "--data", dataset, "-o", folder / "report.html"),
         "doctor": ("doctor",),
         "train": ("train", made, "--run", ref, *ON_CPU),
         "eval": ("eval", checkpoint, dataset, *ON_CPU),
@@ -91,14 +94,25 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
 
 
 WORKS = [
-    *("prep", "verify", "pca", "predict", "predict to CSV", "recipes", "runs", "ensemble"),
+    *(
+        "prep",
+        "verify",
+        "pca",
+        "predict",
+        "predict to CSV",
+        "recipes",
+        "runs",
+        "ensemble",
+        "compare",
+        "errors",
+    ),
     "doctor",
     *("info of a recipe", "info of a checkpoint", "info of a model", "info of a dataset"),
     "eval of an ONNX model",
 ]
 NEEDS = {
     **dict.fromkeys(["train", "eval", "export", "check", "bench", "demo", "reproduce"], TRAIN),
-    "figure": TRAIN,
+    **dict.fromkeys(["figure", "report"], TRAIN),
     "predict by a checkpoint": TRAIN,
     "predict to Parquet": 'pip install "alexnet-cli[parquet]"',
     "info of a URL": 'pip install "alexnet-cli[cloud]"',

@@ -143,3 +143,5 @@ class Clock:
         for device in self.devices:
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
+            elif device.type == "mps":
+                torch.mps.synchronize()

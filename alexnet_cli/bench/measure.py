@@ -292,6 +292,8 @@ def name_of(device: torch.device) -> str:
     """Return the product name of a device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return "GPU of Apple"
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

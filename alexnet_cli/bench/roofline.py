@@ -10,8 +10,8 @@ from alexnet_cli.bench.clock import Clock
 from alexnet_cli.model.architecture import layers_of
 from alexnet_cli.recipes.recipe import Recipe
 
-SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices
-COPIED = {"cpu": 1 << 28, "cuda": 1 << 30}  # bytes
+SIDE = {"cpu": 2048, "mps": 4096, "cuda": 8192}  # of the square matrices
+COPIED = {"cpu": 1 << 28, "mps": 1 << 28, "cuda": 1 << 30}  # bytes
 UPDATE_PASSES = 5  # an update reads weight, gradient and momentum, writes weight and momentum
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from alexnet_cli.bench.clock import Clock
 from alexnet_cli.data.batches.loader import batches_of, epoch_order
 from alexnet_cli.data.shards.dataset import Split
-from alexnet_cli.distributed.precision import autocast
+from alexnet_cli.distributed.precision import autocast, sums_dtype
 from alexnet_cli.distributed.prefetch import OnDevice, open_reader, to_device
 from alexnet_cli.distributed.replicas import num_reading_threads
 from alexnet_cli.model.checkpoint import TrainState
@@ -122,7 +122,7 @@ class Steps:
     def _stepper(self) -> Callable[[OnDevice], None]:
         """Return a call that runs one update on a batch."""
         state = TrainState()
-        tally = torch.zeros(3, dtype=torch.float64, device=self.device)
+        tally = torch.zeros(3, dtype=sums_dtype(self.device), device=self.device)
 
         def step(batch: OnDevice) -> None:
             loss = self.train_step.loss(batch, state, self.num, tally)

@@ -13,14 +13,17 @@ import typer
 from alexnet_cli import __version__
 from alexnet_cli.cli import console
 from alexnet_cli.cli.error_boundary import EXIT_CODES, ErrorBoundary
+from alexnet_cli.cli.libraries import silence_libraries
 from alexnet_cli.cli.openmp import limit_busy_waiting, limit_threads
 from alexnet_cli.commands import (
     bench,
     check,
+    compare,
     demo,
     doctor,
     download,
     ensemble,
+    errors,
     evaluate,
     export,
     figure,
@@ -30,6 +33,7 @@ from alexnet_cli.commands import (
     predict,
     prep,
     recipes,
+    report,
     reproduce,
     runs,
     train,
@@ -46,8 +50,13 @@ app = typer.Typer(
 
 
 REPORTED_PACKAGES = (
-    *("torch", "torchvision", "numpy", "pillow", "onnx"),
-    *("onnxruntime", "onnxruntime-gpu"),
+    "torch",
+    "torchvision",
+    "numpy",
+    "pillow",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
 )
 
 
@@ -96,12 +105,15 @@ app.command()(check.check)
 app.command()(bench.bench)
 app.command("eval")(evaluate.evaluate)
 app.command()(ensemble.ensemble)
+app.command()(compare.compare)
+app.command()(errors.errors)
 app.command()(predict.predict)
 app.command()(export.export)
 app.command()(download.download)
 app.command("import")(import_weights.import_weights)
 app.command()(info.info)
 app.add_typer(figure.app, name="figure")
+app.command()(report.report)
 app.command()(recipes.recipes)
 app.command()(runs.runs)
 app.command()(demo.demo)
@@ -110,6 +122,7 @@ app.command()(doctor.doctor)
 
 def main() -> None:
     """Entry point of the `alexnet` command."""
+    silence_libraries()
     limit_threads()
     limit_busy_waiting()  # before a command imports torch; the processes it starts inherit it
     app()

@@ -14,9 +14,16 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from alexnet_cli.io.progress import Tracker
+
+WIDE = 76  # characters of a bar with a train step's note
+
+
+def _column(width: int) -> Column:
+    return Column(no_wrap=True, min_width=width)
 
 
 class _Rate(ProgressColumn):
@@ -48,13 +55,14 @@ def draw_bar(
     Args:
         escape: makes any text safe for a terminal.
     """
-    columns = (  # 80 characters with a train step's note
-        TextColumn("{task.description}"),
-        BarColumn(12),
-        TaskProgressColumn(),
-        _Rate(),
-        TimeRemainingColumn(compact=True),
+    is_wide = console.width >= WIDE  # on narrow terminals only the note is cut
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}", table_column=_column(len(what))),
+        *([BarColumn(12)] if is_wide else []),
+        TaskProgressColumn(table_column=_column(4)),
+        *([_Rate()] if is_wide else []),
+        TimeRemainingColumn(compact=True, table_column=_column(5)),
         TextColumn("{task.fields[note]}"),
-    )
+    ]
     with Progress(*columns, console=console, transient=True) as bars:
         yield _Bar(bars, bars.add_task(escape(what), total=total, note=""), escape)

@@ -9,13 +9,18 @@ HINTS: dict[str, str] = {
     "follow_links": "To read what they lead to: --follow-links. Otherwise remove them.",
     "force_room": "Make room, or begin although the disk looks too small: --force",
     "labels": "Sort them into class folders, {folder}, or name a file of names and classes: "
-    "--labels FILE",
+    "--labels FILE. To classify them: alexnet predict {images}",
     "leave_out": "Leave out --{option}.",
     "name_class_list": "Name the list that these labels were made with: --classes FILE",
+    "name_labels": "Name that file: --labels FILE",
     "name_layout": "Name the folder that holds the images, and its layout: --layout {layouts}",
     "rebuild": "Rebuild the indexes: alexnet verify {folder} --rebuild",
+    "unlabeled_images": "If it is one class of several, name the folder above: {above}. To read "
+    "labels from a file: --labels FILE. To classify its images: alexnet predict {folder}",
     "val_fraction": "Choose a --val-fraction of at least 0 and below 1.",
     "raise_limit": "Raise the limit, or use fewer --workers, and run the same command again.",
+    "accept_samples": "To accept them, make a dataset: alexnet prep {tars!r} DATASET "
+    "--max-bad {count}",
     "allow_pipe": "To run it in a shell: --allow-pipe",
     "pca_of_tars": "Make it: alexnet pca --stream {tars!r}",
     "prep_larger": "Make larger ones: alexnet prep SOURCE DATASET --size {size}",
@@ -24,6 +29,7 @@ HINTS: dict[str, str] = {
     "rebuild_samples": "Make it again from the shards: alexnet verify {folder} --rebuild",
     "repair_dataset": "Rebuild what is damaged: alexnet verify {folder} --repair SOURCE",
     "restore_index": "Put its copy back: alexnet verify {folder} --rebuild",
+    "sort_tar": "Sort the tar: mkdir x && tar xf {path} -C x && tar cf {new} --sort=name -C x .",
     "stream_tars": "Read them as they are: --stream. Make a dataset: alexnet prep FOLDER DATASET",
     # model, recipes, onnx and pretrained
     "import_model": "Weights of torchvision or Caffe become one: alexnet import {path}",
@@ -40,6 +46,7 @@ HINTS: dict[str, str] = {
         "Leave such classes out of the dataset, or say what they are called: --class-names FILE"
     ),
     "one_device": "Leave out --gpus, --columns and --precision, or name the checkpoint.",
+    "report_name": "Name it so: -o report.html",
     "figure_name": "Name it with one of them: -o FILE.png",
     "exported_views": "Leave out --views, or type --views {views}",
     "free_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",
@@ -49,7 +56,8 @@ HINTS: dict[str, str] = {
     "make_predictions": "Make one: alexnet eval CKPT DATASET --predictions {path}",
     "name_classes": "Say what the labels mean: --classes FILE",
     "name_dataset": "Name it: --data DATASET",
-    "name_init_from": "Name its checkpoint: --init-from CKPT",
+    "finetune_recipe": "To train that network further: --recipe finetune",
+    "name_init_from": "Name its checkpoint: --init-from CKPT, or torchvision",
     "name_model": (
         "Fetch a trained one: --model torchvision. Or name yours: --model CKPT or FILE.onnx"
     ),

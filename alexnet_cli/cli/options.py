@@ -33,23 +33,31 @@ def complete_run(incomplete: str) -> list[str]:
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
-def _device(text: str) -> str:
-    from alexnet_cli.distributed.runtime_config import parse_device
+def complete_device(incomplete: str) -> list[str]:
+    """Return the kinds of devices that begin so, for shell completion."""
+    return [kind for kind in ("auto", "cuda", "mps", "cpu") if kind.startswith(incomplete)]
+
+
+def _check_device(device: str) -> str:
+    from alexnet_cli.cli.hints import sentence
+    from alexnet_cli.distributed.runtime_config import kind_and_index
 
     try:
-        parse_device(text)
+        kind_and_index(device)
     except UsageError as error:
-        raise typer.BadParameter(error.problem) from error
-    return text
+        text = f"{error.problem} {sentence(error.hint)}".strip()
+        raise typer.BadParameter(text, param_hint="--device") from error
+    return device
 
 
 Device = Annotated[
     str,
     typer.Option(
         metavar="auto|cuda|cuda:N|mps|cpu",
-        parser=_device,
-        help="Device to run on: cuda:1 is the second NVIDIA GPU, mps an Apple GPU; auto uses an "
-        "NVIDIA GPU if there is one.",
+        callback=_check_device,
+        autocompletion=complete_device,
+        help="Device to run on: cuda is any NVIDIA GPU, cuda:1 the second one, mps the GPU of a "
+        "Mac. auto uses a GPU if there is one.",
     ),
 ]
 Gpus = Annotated[
@@ -94,7 +102,9 @@ Classes = Annotated[
     ),
 ]
 Layout = Annotated[
-    Literal["archives", "kaggle", "parquet", "webdataset", "cifar", "synset-tars", "folders"]
+    Literal[
+        "archives", "kaggle", "parquet", "webdataset", "cifar", "synset-tars", "packed", "folders"
+    ]
     | None,
     typer.Option(help="Layout of SOURCE; by default it is recognized."),
 ]
@@ -189,6 +199,13 @@ InitFrom = Annotated[
     Path | None,
     typer.Option(help="Checkpoint whose layers initialize this run; or torchvision or bvlc."),
 ]
+Freeze = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LAYERS",
+        help="Layers of --init-from whose weights stay as they are: conv1-conv5, or conv1,conv2.",
+    ),
+]
 Replicated = Annotated[
     int | None,
     typer.Option(
@@ -277,14 +294,29 @@ def settings_of(settings: list[str] | None, **shortcuts: float | None) -> list[s
     return found
 
 
-def wanted_recipe(name: str | None, settings: list[str], epochs: int | None) -> "Recipe":
-    """Return the named recipe with the changes of the command line."""
+def wanted_recipe(
+    name: str | None,
+    settings: list[str],
+    epochs: int | None,
+    network: "Recipe | None" = None,
+    freeze: str | None = None,
+) -> "Recipe":
+    """Return the named recipe with the changes of the command line.
+
+    Args:
+        network: the recipe whose network `finetune` trains.
+        freeze: layers that keep their weights: `conv1-conv5` or `conv1,conv2`.
+    """
     from dataclasses import replace
 
     from alexnet_cli.recipes.catalog import find_recipe
-    from alexnet_cli.recipes.overrides import with_settings
+    from alexnet_cli.recipes.overrides import layers_between, with_settings
+    from alexnet_cli.recipes.small import finetune_of
 
-    wanted = with_settings(find_recipe(name or "paper"), settings)
+    named = finetune_of(network) if network and name == "finetune" else find_recipe(name or "paper")
+    wanted = with_settings(named, settings)
+    if freeze:
+        wanted = replace(wanted, frozen=layers_between(wanted, freeze))
     return replace(wanted, epochs=epochs) if epochs else wanted
 
 

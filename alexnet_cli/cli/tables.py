@@ -23,7 +23,8 @@ def show(result: dict, as_json: bool, table: Callable[[dict], None]) -> None:
 
 def split_table(result: dict) -> Table:
     table = Table()
-    counts = ("found", "written", "rejected", "shards")
+    kinds = ("found", "written", "rejected", "ignored", "shards")
+    counts = [kind for kind in kinds if all(kind in split for split in result["splits"].values())]
     for column in ("split", *counts):
         table.add_column(column, justify="left" if column == "split" else "right")
     for name, split in result["splits"].items():

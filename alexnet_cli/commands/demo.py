@@ -59,7 +59,14 @@ def demo(
     )
     rows.append(_row("both, ten views, averaged", average))
     _export_and_predict(folder, archives, run)
-    result = {"folder": str(folder), "seconds": time.monotonic() - began, "rows": rows}
+    page = str(folder / "report.html")
+    measured = ["--data", dataset, "--predictions", str(folder / "first.npz")]
+    run(
+        ["report", str(folder / "runs" / "first"), *measured, "-o", page],
+        "One page about the first network: curves, filters, examples, mistakes.",
+    )
+    seconds = time.monotonic() - began
+    result = {"folder": str(folder), "report": page, "seconds": seconds, "rows": rows}
     show(result | {"next": IMAGENET_COMMANDS}, as_json, show_demo)
 
 
@@ -118,6 +125,7 @@ def show_demo(result: dict) -> None:
         table.add_row(safe(row["name"]), *error_cells(row))
     print_rich(table)
     print_line(f"{result['seconds']:.0f} s in all; everything is in {safe(result['folder'])}/")
+    print_line(f"Open {safe(result['report'])} in a browser to see what the network learned.")
     print_line("\nThe same on ImageNet, with the three official archives in one folder:")
     for line in result["next"]:
         print_line(f"  {safe(line)}")

@@ -45,7 +45,10 @@ def evaluate(
     ] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Also save the class probabilities of every image, for other commands."),
+        typer.Option(
+            help="Also save the class probabilities of every image in this .npz file, for "
+            "ensemble, compare and errors."
+        ),
     ] = None,
     gpus: Replicated = None,
     columns: Columns = None,
@@ -56,6 +59,12 @@ def evaluate(
 ) -> None:
     """Measure top-1 and top-5 error of the center crop and of ten crops."""
     check_views(views)
+    if predictions and predictions.suffix != ".npz":
+        raise typer.BadParameter(
+            f"{predictions} does not end in .npz. A table of classes is written by: "
+            "alexnet errors FILE.npz --csv FILE.csv",
+            param_hint="--predictions",
+        )
     source = find_source(dataset, stream, classes, allow_pipe)
     from alexnet_cli.inference.describe import published_results
     from alexnet_cli.inference.evaluate import EvalRequest
@@ -71,6 +80,7 @@ def evaluate(
         has_all = split == "val" and result.subset is None
         published = published_results(model) if has_all else []
         show({**asdict(result), "published": published}, as_json, show_eval)
+        source.check_all_used()
 
 
 def show_eval(result: dict) -> None:

@@ -20,7 +20,11 @@ app = typer.Typer(
 
 Model = Annotated[
     Path,
-    typer.Argument(metavar="MODEL", help="Checkpoint or run folder.", autocompletion=complete_run),
+    typer.Argument(
+        metavar="MODEL",
+        help="Checkpoint or run folder; or torchvision or bvlc.",
+        autocompletion=complete_run,
+    ),
 ]
 Out = Annotated[Path, typer.Option("--output", "-o", help="File to write: .png, .svg or .pdf.")]
 Theme = Annotated[Literal["light", "dark"], typer.Option(help="Light or dark background.")]
@@ -47,7 +51,7 @@ def filters(
     """Draw the kernels of the first layer, those of each column apart (Figure 3)."""
     from alexnet_cli.figures.filters import FiltersRequest, draw_filters
 
-    _show(draw_filters(FiltersRequest(model, out, normalize_each, theme)), as_json)
+    _show(draw_filters(FiltersRequest(_find(model), out, normalize_each, theme)), as_json)
 
 
 @app.command()
@@ -69,7 +73,7 @@ def predictions(
     from alexnet_cli.figures.predictions import PredictionsRequest, draw_predictions
 
     ref = DatasetRef.parse(dataset)
-    request = PredictionsRequest(model, ref, out, split, count, seed, only_errors, theme)
+    request = PredictionsRequest(_find(model), ref, out, split, count, seed, only_errors, theme)
     _show(draw_predictions(request), as_json)
 
 
@@ -91,7 +95,7 @@ def neighbors(
     from alexnet_cli.figures.neighbors import NeighborsRequest, draw_neighbors
 
     request = NeighborsRequest(
-        model,
+        _find(model),
         DatasetRef.parse(dataset),
         out,
         queries,
@@ -132,7 +136,7 @@ def activations(
     """Draw what each kernel of a layer answers to an image."""
     from alexnet_cli.figures.activations import ActivationsRequest, draw_activations
 
-    _show(draw_activations(ActivationsRequest(model, image, out, layer, theme)), as_json)
+    _show(draw_activations(ActivationsRequest(_find(model), image, out, layer, theme)), as_json)
 
 
 @app.command()
@@ -159,7 +163,15 @@ def explain(
     """Draw where the network, and each of its columns, looks to find a class."""
     from alexnet_cli.figures.explain import ExplainRequest, draw_explanation
 
-    _show(draw_explanation(ExplainRequest(model, image, out, method, wanted, theme)), as_json)
+    _show(
+        draw_explanation(ExplainRequest(_find(model), image, out, method, wanted, theme)), as_json
+    )
+
+
+def _find(model: Path) -> Path:
+    from alexnet_cli.pretrained.names import find_model
+
+    return find_model(model, console.ConsoleProgress())
 
 
 def _show(figure: "FigureFile", as_json: bool) -> None:

@@ -30,6 +30,7 @@ def pca(
 
     result = verb.pca(source, progress=console.ConsoleProgress())
     show(asdict(result), as_json, show_pca)
+    source.check_all_used()
 
 
 def show_pca(result: dict) -> None:

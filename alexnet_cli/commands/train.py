@@ -3,6 +3,7 @@
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -20,6 +21,7 @@ from alexnet_cli.cli.options import (
     DatasetSource,
     Device,
     Epochs,
+    Freeze,
     InitFrom,
     JoinMinutes,
     LearningRate,
@@ -41,6 +43,10 @@ from alexnet_cli.cli.options import (
     wanted_recipe,
 )
 from alexnet_cli.cli.tables import show
+from alexnet_cli.errors import UsageError, hint, some_names
+
+if TYPE_CHECKING:
+    from alexnet_cli.recipes.recipe import Recipe
 
 
 def train(
@@ -53,6 +59,7 @@ def train(
     batch_size: BatchSize = None,
     seed: Seed = None,
     init_from: InitFrom = None,
+    freeze: Freeze = None,
     gpus: Replicated = None,
     columns: Columns = None,
     device: Device = "auto",
@@ -86,20 +93,24 @@ def train(
     from alexnet_cli.pretrained.names import find_model
 
     changes = settings_of(settings, learning_rate=lr, batch_size=batch_size, seed=seed)
-    wanted = wanted_recipe(recipe, changes, epochs)
-    is_named = not resume or recipe is not None or bool(changes)
+    progress = console.ConsoleProgress()
+    init_from = find_model(init_from, progress) if init_from else None
+    network = _network(recipe, init_from, run if resume else None)
+    wanted = wanted_recipe(recipe, changes, epochs, network, freeze)
+    if network and recipe is None:
+        _check_network(wanted, network, init_from)
+    is_named = not resume or recipe is not None or bool(changes) or freeze is not None
     ends = epochs or any(setting.startswith("epochs=") for setting in changes)
     source = find_source(dataset, stream, classes, allow_pipe)
     from alexnet_cli.training.checkpointer import SaveInterval
     from alexnet_cli.training.run import TrainRequest
     from alexnet_cli.training.run import train as train_run
 
-    progress = console.ConsoleProgress()
     request = TrainRequest(
         dataset=source,
         run=run or unused_folder(Path("runs", wanted.name)),
         recipe=wanted if is_named else None,
-        init_from=find_model(init_from, progress) if init_from else None,
+        init_from=init_from,
         resume=resume,
         num_epochs=wanted.epochs if ends else None,
         allow_data_change=allow_data_change,
@@ -111,6 +122,37 @@ def train(
     result = train_run(request, progress)
     if result:  # None from a replica that is not the main one
         show(asdict(result), as_json, show_train)
+        source.check_all_used()
+
+
+def _network(recipe: str | None, init_from: Path | None, resumed: Path | None) -> "Recipe | None":
+    """Return the recipe of the network that --init-from names, or a resumed run has."""
+    from alexnet_cli.model.checkpoint import LAST_NAME, read_recipe
+
+    if recipe == "finetune" and not init_from and not resumed:
+        raise UsageError(
+            "recipe finetune trains another network further; none is named.",
+            hint=hint("name_init_from"),
+        )
+    if init_from:
+        return read_recipe(init_from)
+    if recipe == "finetune" and resumed and (resumed / LAST_NAME).is_file():
+        return read_recipe(resumed / LAST_NAME)
+    return None
+
+
+def _check_network(wanted: "Recipe", network: "Recipe", init_from: Path | None) -> None:
+    """Check that a recipe that nobody named has the network of the checkpoint.
+
+    Raises:
+        UsageError: if it has not.
+    """
+    if fields := wanted.network_differs(network):
+        raise UsageError(
+            f"{init_from}: a network of recipe {network.name}, which differs from {wanted.name} in "
+            f"{some_names(fields)}.",
+            hint=hint("finetune_recipe"),
+        )
 
 
 def show_train(result: dict) -> None:

@@ -42,6 +42,10 @@ def verify(
         ),
     ] = None,
     layout: Layout = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="File of image names and classes, if the dataset was made with one."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Number of threads; by default one per CPU core.")
     ] = None,
@@ -56,6 +60,7 @@ def verify(
         rebuild=rebuild,
         source=repair,
         layout=layout,
+        labels=labels,
         num_workers=workers,
         progress=console.ConsoleProgress(),
     )

@@ -8,10 +8,11 @@ from alexnet_cli.data.remote.cache import open_files
 from alexnet_cli.data.remote.files import check_url, is_url
 from alexnet_cli.data.remote.stream import open_tars
 from alexnet_cli.data.remote.tar_set import TarSet
+from alexnet_cli.data.remote.tar_stream import LOST
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.shards.dataset import open_dataset as open_folder
 from alexnet_cli.data.shards.index import INDEX_COPY, INDEX_NAME, Index, read_index
-from alexnet_cli.errors import DatasetError, hint
+from alexnet_cli.errors import DatasetError, RejectedError, hint
 from alexnet_cli.io.progress import SILENT, Progress
 
 
@@ -78,6 +79,19 @@ class DatasetRef:
         if isinstance(self.place, str):
             return open_files(self.place, progress).open(splits, fetch_now, progress)
         return open_folder(self.place)
+
+    def check_all_used(self) -> None:
+        """Raise a RejectedError if the tars that were opened have samples that are not used."""
+        if not isinstance(self.place, TarSet):
+            return
+        lost = {reason: num for reason, num in self.place.passed_over.items() if reason in LOST}
+        if lost:
+            counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(lost.items()))
+            raise RejectedError(
+                f"{self}: some samples were not used: {counts}.",
+                kept="The result is complete without them.",
+                hint=hint("accept_samples", tars=str(self), count=sum(lost.values())),
+            )
 
     def read_index(self, progress: Progress = SILENT) -> Index:
         """Return the index of a folder or URL; nothing else is read."""

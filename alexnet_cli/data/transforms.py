@@ -85,11 +85,12 @@ class Augmenter:
 
     def _center(self, crops: Tensor) -> Tensor:
         """Subtract the mean; uint8 (N, S, S, 3) -> float32 (N, 3, S, S) with channels last."""
-        return crops.to(torch.float32).sub_(self.mean).permute(0, 3, 1, 2)
+        crops = crops.to(torch.float32).sub_(self.mean).permute(0, 3, 1, 2)
+        return crops.contiguous() if self.device.type == "mps" else crops  # as in build_network
 
 
 def copy_async(array: np.ndarray, device: torch.device) -> Tensor:
-    """Return an array as a tensor on the device.
+    """Return an array as a tensor on the device; on a CPU they share their memory.
 
     It is copied to a GPU from pinned memory; from other memory the call would wait for the work
     already launched.

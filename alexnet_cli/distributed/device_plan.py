@@ -18,7 +18,11 @@ from alexnet_cli.distributed.replicas import (
     num_local,
     place_in_group,
 )
-from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig, parse_device
+from alexnet_cli.distributed.runtime_config import (
+    DEFAULT_RUNTIME,
+    RuntimeConfig,
+    kind_and_index,
+)
 from alexnet_cli.errors import DeviceError, UsageError, hint
 from alexnet_cli.io.progress import SILENT, Progress
 
@@ -157,21 +161,31 @@ def choose_devices(
 def _find_devices(
     config: RuntimeConfig, wanted: int, progress: Progress
 ) -> tuple[torch.device, ...]:
-    kind, first = parse_device(config.device)
-    if kind == "mps":
-        return (_find_mps(),) * wanted
-    found = torch.cuda.device_count() if kind != "cpu" else 0
+    kind, index = kind_and_index(config.device)
+    is_one = kind == "mps" or index is not None
+    if is_one and (wanted > 1 or in_group()):
+        raise UsageError(f"{config.device} is one device, which replicas or columns cannot share.")
+    found = torch.cuda.device_count() if kind in ("auto", "cuda") else 0
+    may_be_mps = kind == "auto" and not found and wanted == 1 and not in_group()
+    if kind == "mps" or (may_be_mps and torch.backends.mps.is_available()):
+        return (_find_mps(config.precision),)
     must_be_gpus = kind == "cuda" or config.num_devices is not None
     if kind == "cpu" or not (found or must_be_gpus):
         warn_of_slow_bf16(config.precision, progress)
         return (torch.device("cpu"),) * wanted
-    if found < first + wanted:
-        what = f"{wanted} GPU{'s' if wanted > 1 else ''}" if not first else config.device
+    if index is not None and index >= found:
         raise DeviceError(
-            f"{what} wanted, {found} found.{_why_no_gpu(found)}",
+            f"{config.device}: {found} GPU{'s' if found != 1 else ''} found, counted from 0.",
+            hint=hint("on_one_cpu"),
+        )
+    if index is not None:
+        return (torch.device("cuda", index),)
+    if found < wanted:
+        raise DeviceError(
+            f"{wanted} GPU{'s' if wanted > 1 else ''} wanted, {found} found.{_why_no_gpu(found)}",
             hint=hint("on_cpu", gpus=wanted) if wanted > 1 else hint("on_one_cpu"),
         )
-    return tuple(torch.device("cuda", first + i) for i in range(wanted))
+    return tuple(torch.device("cuda", i) for i in range(wanted))
 
 
 def _why_no_gpu(found: int) -> str:
@@ -187,9 +201,19 @@ def _why_no_gpu(found: int) -> str:
     return f" torch, built for CUDA {torch.version.cuda}, cannot use the driver; see nvidia-smi."
 
 
-def _find_mps() -> torch.device:
+def _find_mps(precision: str) -> torch.device:
+    """Return the GPU of a Mac.
+
+    Raises:
+        DeviceError: if there is none, or macOS is too old for the precision.
+    """
     if not torch.backends.mps.is_available():
-        raise DeviceError("there is no Apple GPU that torch can use.", hint=hint("on_one_cpu"))
+        raise DeviceError(
+            "mps: no GPU of Apple found, or macOS or torch is too old for it.",
+            hint=hint("on_one_cpu"),
+        )
+    if precision == "bf16" and not torch.backends.mps.is_macos_or_newer(14, 0):
+        raise DeviceError("precision bf16 on mps needs macOS 14.", hint="Use fp32.")
     return torch.device("mps")
 
 

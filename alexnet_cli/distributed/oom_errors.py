@@ -10,6 +10,7 @@ from alexnet_cli.errors import Hint, MachineError, hint
 
 NEEDED = re.compile(r"ried to allocate ([\d.]+ \w+)")
 FREE = re.compile(r"([\d.]+ \w+) is free")
+FULL = ("DefaultCPUAllocator", "MPS backend out of memory")
 KEPT = "Everything saved before is kept."
 
 
@@ -39,7 +40,7 @@ def friendly_oom_errors(
             raise MachineError(problem, kept=kept, hint=hint("retry_on_cpu")) from error
         raise MachineError(problem, kept=KEPT, hint=hint("resume")) from error
     except RuntimeError as error:
-        if "DefaultCPUAllocator" not in str(error):
+        if not any(words in str(error) for words in FULL):
             raise
         raise _too_large(str(error), batch_size, advice, kept) from error
 

@@ -44,6 +44,11 @@ def allow_tf32(precision: str) -> None:
         settings.fp32_precision = "tf32" if is_tf32 else "ieee"
 
 
+def sums_dtype(device: torch.device) -> torch.dtype:
+    """Return the type of sums over an epoch: float64, which the GPU of a Mac does not have."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def describe_precision(precision: str, device: torch.device) -> str:
     """Return a line that describes the arithmetic on a device."""
     if precision == "fp32":

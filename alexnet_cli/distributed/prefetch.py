@@ -132,7 +132,8 @@ def from_device(*tensors: Tensor) -> Callable[[], list[np.ndarray]]:
 
     It does not wait for work that is launched on the GPU afterwards.
     """
-    copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    # Other devices report no event after which an asynchronous copy is complete.
+    copies = [tensor.to("cpu", non_blocking=tensor.is_cuda) for tensor in tensors]
     copied = None
     if tensors[0].is_cuda:
         copied = torch.cuda.current_stream(tensors[0].device).record_event()

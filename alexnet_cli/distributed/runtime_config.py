@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from alexnet_cli.errors import UsageError
 
-DEVICES = "auto, cuda, cuda:N, mps, cpu"
+DEVICES = ("auto", "cuda", "cuda:N", "mps", "cpu")
+DEVICE = re.compile(r"(auto|mps|cpu|cuda)|(cuda):(\d{1,3})", re.ASCII)
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
@@ -14,7 +15,7 @@ class RuntimeConfig:
     """Where and how a network computes. It changes nothing that is learned, except rounding.
 
     Attributes:
-        device: one of `DEVICES`; "auto" is a GPU if the machine has one, "cuda:1" the second one.
+        device: one of `DEVICES`; "auto" is a GPU if the machine has one.
         num_devices: devices of this machine; None for one per process.
         columns: devices per replica: 1 keeps the network whole. None for one per column.
         precision: arithmetic of the forward and backward passes, one of `PRECISIONS`.
@@ -33,14 +34,13 @@ class RuntimeConfig:
 DEFAULT_RUNTIME = RuntimeConfig()
 
 
-def parse_device(text: str) -> tuple[str, int]:
-    """Return the kind of a device, "auto", "cuda", "mps" or "cpu", and the number of its GPU.
+def kind_and_index(device: str) -> tuple[str, int | None]:
+    """Return "auto", "cuda", "mps" or "cpu", and the number of the GPU if one was named.
 
     Raises:
         UsageError: if it is none of `DEVICES`.
     """
-    found = re.fullmatch(r"(auto|mps|cpu|cuda)|cuda:(\d{1,3})", text)
-    if not found:
-        example = f" For one GPU: cuda:{text}." if text.isdigit() else ""
-        raise UsageError(f"device {text!r}: choose one of {DEVICES}.{example}")
-    return found[1] or "cuda", int(found[2] or 0)
+    if match := DEVICE.fullmatch(device):
+        return match[1] or match[2], int(match[3]) if match[3] else None
+    advice = f"For GPU {device} write cuda:{device}" if device.isdecimal() else None
+    raise UsageError(f"device {device!r}: choose one of {', '.join(DEVICES)}.", hint=advice)

@@ -18,6 +18,7 @@ from pathlib import Path
 from alexnet_cli.errors import brief
 from alexnet_cli.io.cores import memory_limit, num_cores
 from alexnet_cli.io.disk import size_in_words
+from alexnet_cli.io.process import max_open_files, start_method
 
 EXTRAS = {
     "parquet": ("pyarrow", "prep of Hugging Face's files"),
@@ -28,6 +29,9 @@ EXTRAS = {
 PACKAGES = ("numpy", "pillow", "safetensors", "onnx")
 TRAIN_PACKAGES = ("torch", "torchvision", "webdataset", "tensorboard")
 GET_TRAIN = f'{sys.executable} -m pip install "alexnet-cli[train]"'
+TESTED = ("Linux", "x86_64")
+NOT_RUN = "its wheels and its differences are tested, but nothing was run on such a system"
+MOST_SHARDS = 1332  # of ImageNet
 SHARED_MEMORY = Path("/dev/shm")
 MIN_SHARED_BYTES = 512 << 20  # batches of 256-pixel images of a few reading processes
 
@@ -149,13 +153,16 @@ def _multiply_on(device: str) -> Callable[[], str]:
 
 
 def _check_onnxruntime() -> Iterator[Check]:
+    with_cuda = platform.machine() in ("x86_64", "AMD64") and sys.platform != "darwin"
     remedy = f"Install it again: {sys.executable} -m pip install -U onnxruntime"
     yield _attempt("onnxruntime", "onnx-cpu", _run_on("cpu"), remedy, needed=True)
     yield _attempt(
         "onnxruntime",
         "onnx-cuda",
         _run_on("cuda"),
-        'pip uninstall -y onnxruntime && pip install "onnxruntime-gpu[cuda,cudnn]"',
+        'pip uninstall -y onnxruntime && pip install "onnxruntime-gpu[cuda,cudnn]"'
+        if with_cuda
+        else f"onnxruntime has no CUDA for {platform.system()} {platform.machine()}; use torch.",
     )
 
 
@@ -194,7 +201,8 @@ def _check_images() -> Iterator[Check]:
         "images",
         "fast-resize",
         lambda: f"cykooz-resizer {importlib.metadata.version('cykooz-resizer')}",
-        f"{sys.executable} -m pip install cykooz-resizer; without it Pillow resizes, slower.",
+        f"{sys.executable} -m pip install cykooz-resizer; without it, and on ARM servers, where it "
+        "has no wheel, Pillow resizes, slower.",
     )
 
 
@@ -214,6 +222,18 @@ def _read_back(image_format: str) -> Callable[[], str]:
 
 
 def _check_machine() -> Iterator[Check]:
+    here = platform.system(), platform.machine()
+    seen = "all commands run in tests on such a system" if here == TESTED else NOT_RUN
+    yield Check("machine", "system", True, f"{' '.join(here)}: {seen}")
+    yield Check(
+        "machine",
+        "workers",
+        True,
+        f"started by {start_method()}; {max_open_files(MOST_SHARDS):,} shards may be open at once",
+    )
+    encoding = (sys.stderr.encoding or "ascii").lower()
+    detail = f"{encoding} on the console, utf-8 in files"
+    yield Check("machine", "text", True, detail)
     yield Check("machine", "cores", True, f"{num_cores()} may be used")
     limit = memory_limit()
     detail = f"{size_in_words(limit)} allowed by the container" if limit else "no limit set"

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from alexnet_cli.errors import InputError
 from alexnet_cli.figures.style import (
     COLORS,
@@ -62,30 +64,7 @@ def draw_curves(request: CurvesRequest) -> FigureFile:
             )
         rows_of[str(run)] = rows
     with styled(request.theme):
-        figure = new_figure(7.2, 2.6)
-        loss, error, rate = figure.subplots(1, 3)
-        for (name, rows), look in zip(rows_of.items(), line_styles(), strict=False):
-            middles = [row["epoch"] - 0.5 for row in rows]
-            ends = [row["epoch"] for row in rows]
-            faint = look | {"alpha": 0.45, "linewidth": 1}
-            loss.plot(middles, [row["train_loss"] for row in rows], **faint)
-            error.plot(middles, [row["train_top1_error"] for row in rows], **faint)
-            if all(row.get("val") for row in rows):
-                loss.plot(ends, [row["val"]["log_loss"] for row in rows], **look)
-                error.plot(ends, [row["val"]["top1_error"] for row in rows], **look)
-            rate.step(ends, [row["learning_rate"] for row in rows], **look, label=Path(name).name)
-        for axes, title in ((loss, "log loss"), (error, "top-1 error"), (rate, "learning rate")):
-            axes.set_title(title, loc="left")
-            axes.set_xlabel("epochs")
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.grid(visible=True)
-        error.yaxis.set_major_formatter("{x:.0%}")
-        error.set_ylim(bottom=0)
-        rate.set_yscale("log")
-        rate.yaxis.set_major_formatter("{x:g}")
-        rate.legend()
-        figure.supxlabel("full: validation, faint: training", fontsize=7)
-        save(figure, request.out)
+        save(curves_figure(rows_of), request.out)
     errors_of = {
         name: [row["val"]["top1_error"] for row in rows if row.get("val")]
         for name, rows in rows_of.items()
@@ -95,6 +74,35 @@ def draw_curves(request: CurvesRequest) -> FigureFile:
         for name, errors in errors_of.items()
     }
     return FigureFile("curves", str(request.out), {"runs": numbers})
+
+
+def curves_figure(rows_of: dict[str, list[dict]]) -> Figure:
+    """Return the figure of runs, each the rows of its log, by their folders."""
+    figure = new_figure(7.2, 2.6)
+    loss, error, rate = figure.subplots(1, 3)
+    for (name, rows), look in zip(rows_of.items(), line_styles(), strict=False):
+        middles = [row["epoch"] - 0.5 for row in rows]
+        ends = [row["epoch"] for row in rows]
+        faint = look | {"alpha": 0.45, "linewidth": 1}
+        loss.plot(middles, [row["train_loss"] for row in rows], **faint)
+        error.plot(middles, [row["train_top1_error"] for row in rows], **faint)
+        if all(row.get("val") for row in rows):
+            loss.plot(ends, [row["val"]["log_loss"] for row in rows], **look)
+            error.plot(ends, [row["val"]["top1_error"] for row in rows], **look)
+        rate.step(ends, [row["learning_rate"] for row in rows], **look, label=Path(name).name)
+    for axes, title in ((loss, "log loss"), (error, "top-1 error"), (rate, "learning rate")):
+        axes.set_title(title, loc="left")
+        axes.set_xlabel("epochs")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(visible=True)
+    error.yaxis.set_major_formatter("{x:.0%}")
+    error.set_ylim(bottom=0)
+    if any(row["learning_rate"] > 0 for rows in rows_of.values() for row in rows):
+        rate.set_yscale("log")
+    rate.yaxis.set_major_formatter("{x:g}")
+    rate.legend()
+    figure.supxlabel("full: validation, faint: training", fontsize=7)
+    return figure
 
 
 def draw_figure_1(curves: list[Curve], *, goal: float, title: str, out: Path) -> None:

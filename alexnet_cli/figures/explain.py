@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from alexnet_cli.data.imagenet_classes import shown_name
 from alexnet_cli.errors import UsageError
 from alexnet_cli.figures.style import (
     FigureFile,
@@ -19,6 +21,7 @@ from alexnet_cli.figures.style import (
     show_image,
     styled,
 )
+from alexnet_cli.inference.classifier import Classifier
 from alexnet_cli.inference.explain import Method, explain
 from alexnet_cli.inference.on_cpu import load_on_cpu, read_image
 from alexnet_cli.model.network import AlexNet
@@ -52,37 +55,52 @@ def draw_explanation(request: ExplainRequest) -> FigureFile:
     check_path(request.out)
     classifier, checkpoint = load_on_cpu(request.model)
     image = read_image(request.image, classifier, checkpoint)
+    with styled(request.theme):
+        figure, numbers = explanation_figure(
+            classifier, checkpoint.classes, image, request.method, request.wanted
+        )
+        save(figure, request.out)
+    return FigureFile("explain", str(request.out), numbers)
+
+
+def explanation_figure(
+    classifier: Classifier,
+    classes: list[tuple[str, str]],
+    image: np.ndarray,
+    method: Method,
+    wanted: str | None = None,
+) -> tuple[Figure, dict[str, Any]]:
+    """Return the figure of an image, uint8 RGB (1, H, W, 3), and what it shows.
+
+    Raises:
+        UsageError: if there is no such class.
+    """
     center = classifier.augmenter.center
     probs = classifier.probabilities(image, [center])[0, 0]
-    label = find_class(checkpoint.classes, request.wanted, int(probs.argmax()))
+    label = find_class(classes, wanted, int(probs.argmax()))
     crop = classifier.augmenter.view(torch.from_numpy(image), center)
-    num_columns = checkpoint.recipe.columns
     net = cast(AlexNet, classifier.net)  # on one device
-    columns = [None, *range(num_columns)] if num_columns > 1 else [None]
-    maps = [explain(net, crop, label, request.method, column).numpy() for column in columns]
+    columns = [None, *range(net.recipe.columns)] if net.recipe.columns > 1 else [None]
+    maps = [explain(net, crop, label, method, column).numpy() for column in columns]
     size = classifier.augmenter.crop_size
     pixels = image[0, center.top : center.top + size, center.left : center.left + size]
     limit = float(np.quantile(np.abs(maps), 0.999)) or 1.0  # single pixels of saliency stick out
-    name = short_name(checkpoint.classes[label][1])
-    with styled(request.theme):
-        figure = new_figure(1.9 * (1 + len(maps)), 2.3)
-        axes = figure.subplots(1, 1 + len(maps))
-        show_image(axes[0], pixels)
-        axes[0].set_title(f"{name} {probs[label]:.1%}")
-        for column, heat, place in zip(columns, maps, axes[1:], strict=True):
-            _draw_map(place, pixels, heat, limit, signed=request.method == "occlusion")
-            whole = TITLES[request.method]
-            place.set_title(whole if column is None else f"column {column} only")
-        save(figure, request.out)
+    name = shown_name(*classes[label])
+    figure = new_figure(1.9 * (1 + len(maps)), 2.3)
+    axes = figure.subplots(1, 1 + len(maps))
+    show_image(axes[0], pixels)
+    axes[0].set_title(f"{short_name(name)} {probs[label]:.1%}")
+    for column, heat, place in zip(columns, maps, axes[1:], strict=True):
+        _draw_map(place, pixels, heat, limit, signed=method == "occlusion")
+        place.set_title(TITLES[method] if column is None else f"column {column} only")
     highest = np.unravel_index(int(maps[0].argmax()), maps[0].shape)
-    numbers = {
-        "method": request.method,
-        "class": checkpoint.classes[label][1],
+    return figure, {
+        "method": method,
+        "class": name,
         "label": label,
         "probability": round(float(probs[label]), 6),
         "highest_at": [int(highest[0]) + center.top, int(highest[1]) + center.left],
     }
-    return FigureFile("explain", str(request.out), numbers)
 
 
 def _draw_map(axes: Axes, pixels: np.ndarray, heat: np.ndarray, limit: float, signed: bool) -> None:
@@ -109,7 +127,8 @@ def find_class(classes: list[tuple[str, str]], wanted: str | None, default: int)
     text = wanted.casefold()
 
     def words(wnid: str, name: str) -> list[str]:
-        return [wnid.casefold(), name.casefold(), *(w.strip().casefold() for w in name.split(","))]
+        name = shown_name(wnid, name).casefold()
+        return [wnid.casefold(), name, *(word.strip() for word in name.split(","))]
 
     found = [label for label, entry in enumerate(classes) if text in words(*entry)]
     if len(found) == 1:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from alexnet_cli.figures.style import (
     FigureFile,
@@ -19,7 +20,7 @@ from alexnet_cli.figures.style import (
     styled,
     tile,
 )
-from alexnet_cli.model.checkpoint import load_checkpoint
+from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 
 PER_ROW = 16  # 2012: shownet.py:110
 GRAY = 0.5
@@ -71,23 +72,30 @@ def draw_filters(request: FiltersRequest) -> FigureFile:
         UsageError: if the figure cannot be written under this name.
     """
     check_path(request.out)
-    checkpoint = load_checkpoint(request.model)
-    kernels = checkpoint.for_use().weights["conv1.weight"]
-    parts = np.split(kernels, checkpoint.recipe.columns)
-    images = np.split(to_pixels(kernels, each=request.normalize_each), len(parts))
-    indexes = [color_index(part) for part in parts]
+    checkpoint = load_checkpoint(request.model).for_use()
     with styled(request.theme):
-        per_row = min(PER_ROW, len(parts[0]))
-        rows = sum(-(-len(part) // per_row) for part in parts)
-        figure = new_figure(max(0.4 * per_row, 2.6), 0.42 * rows + 0.35 * len(parts))
-        for column, axes in enumerate(np.ravel(figure.subplots(len(parts), 1))):
-            show_image(axes, tile(images[column], per_row, 1.0), vmin=0, vmax=1)
-            name = f"column {column}" if len(parts) > 1 else "conv1"
-            axes.set_title(
-                f"{name}: {len(parts[column])} kernels, color index {indexes[column].mean():.2f}",
-                loc="left",
-            )
+        figure, numbers = filters_figure(checkpoint, normalize_each=request.normalize_each)
         save(figure, request.out)
-    means = [round(float(index.mean()), 4) for index in indexes]
-    numbers = {"kernels": [len(part) for part in parts], "color_index": means}
     return FigureFile("filters", str(request.out), numbers)
+
+
+def filters_figure(
+    checkpoint: Checkpoint, *, normalize_each: bool = False
+) -> tuple[Figure, dict[str, list]]:
+    """Return the figure, and the number of kernels and mean color index of each column."""
+    kernels = checkpoint.weights["conv1.weight"]
+    parts = np.split(kernels, checkpoint.recipe.columns)
+    images = np.split(to_pixels(kernels, each=normalize_each), len(parts))
+    indexes = [color_index(part) for part in parts]
+    per_row = min(PER_ROW, len(parts[0]))
+    rows = sum(-(-len(part) // per_row) for part in parts)
+    figure = new_figure(max(0.4 * per_row, 2.6), 0.42 * rows + 0.35 * len(parts))
+    for column, axes in enumerate(np.ravel(figure.subplots(len(parts), 1))):
+        show_image(axes, tile(images[column], per_row, 1.0), vmin=0, vmax=1)
+        name = f"column {column}" if len(parts) > 1 else "conv1"
+        axes.set_title(
+            f"{name}: {len(parts[column])} kernels, color index {indexes[column].mean():.2f}",
+            loc="left",
+        )
+    means = [round(float(index.mean()), 4) for index in indexes]
+    return figure, {"kernels": [len(part) for part in parts], "color_index": means}

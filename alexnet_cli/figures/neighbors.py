@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from alexnet_cli.data.dataset_ref import DatasetRef
+from alexnet_cli.data.imagenet_classes import shown_name
 from alexnet_cli.distributed.device_plan import Runtime, choose_devices
 from alexnet_cli.distributed.runtime_config import RuntimeConfig
 from alexnet_cli.figures.predictions import read_images
@@ -76,7 +77,7 @@ def draw_neighbors(request: NeighborsRequest, progress: Progress = SILENT) -> Fi
         [n for n in row if not (same and n == own)][: request.num_neighbors]
         for row, own in zip(found.tolist(), order.tolist(), strict=True)
     ])  # fmt: skip
-    names = [short_name(name, 16) for _, name in checkpoint.classes]
+    names = [short_name(shown_name(*entry), 16) for entry in checkpoint.classes]
     with styled(request.theme):
         figure = new_figure(0.95 * (1 + found.shape[1]) + 0.2, 1.15 * len(order))
         grid = figure.subplots(len(order), 1 + found.shape[1], squeeze=False)

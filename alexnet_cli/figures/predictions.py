@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_cli.data.dataset_ref import DatasetRef
+from alexnet_cli.data.imagenet_classes import shown_name
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.figures.style import (
     RIGHT,
@@ -79,7 +80,7 @@ def draw_predictions(request: PredictionsRequest) -> FigureFile:
         if len(shown) >= request.num_images:
             break
     shown = shown[: request.num_images]
-    names = [short_name(name) for _, name in checkpoint.classes]
+    names = [short_name(shown_name(*entry)) for entry in checkpoint.classes]
     with styled(request.theme):
         rows = max(1, -(-len(shown) // PER_ROW))
         figure = new_figure(1.75 * PER_ROW, 2.6 * rows)

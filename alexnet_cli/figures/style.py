@@ -4,6 +4,7 @@ Colors are those of Okabe and Ito, which readers with any color vision tell apar
 in dashes, so that a figure can be printed in gray. The same figure is the same bytes every time.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def check_path(path: Path) -> None:
 def styled(theme: Theme) -> Iterator[None]:
     """Draw with the style of these figures inside the block."""
     ink, paper = INK[theme]
-    with mpl.rc_context({
+    with warnings.catch_warnings(), mpl.rc_context({
         "font.family": ["DejaVu Sans"],
         "font.size": 8,
         "axes.titlesize": 9,
@@ -79,6 +80,7 @@ def styled(theme: Theme) -> Iterator[None]:
         "text.parse_math": False,  # class names with $ are text
         "svg.hashsalt": "alexnet",
     }):  # fmt: skip
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # in names of classes
         yield
 
 

@@ -18,15 +18,15 @@ def copy_layers(
 ) -> list[str]:
     """Copy layers of another network into a whole network, and return their names.
 
-    The layers are those of the recipe's `init_layers`. Without any, they are all layers that have
-    the same shapes in both networks; the classifier only if the classes are the same, because its
-    shape may be the same by chance.
+    The layers are those of the recipe's `init_layers`, and its frozen ones. Without `init_layers`,
+    they are all layers that have the same shapes in both networks; the classifier only if the
+    classes are the same, because its shape may be the same by chance.
 
     Raises:
-        CheckpointError: if a layer that the recipe names is missing or has another shape, or no
-            layer can be copied.
+        CheckpointError: if a layer that the recipe names or freezes is missing or has another
+            shape, or no layer can be copied.
     """
-    named = net.recipe.init_layers
+    named, frozen = net.recipe.init_layers, net.recipe.frozen
     copied = []
     for layer in net.recipe.layer_names():
         own = dict(net.get_submodule(layer).named_parameters())
@@ -36,12 +36,17 @@ def copy_layers(
             if name.startswith(f"{layer}.")
         }
         difference = _difference(layer, own, other)
-        if layer in named and difference:
+        if layer == "fc8" and not same_classes and not difference and layer in frozen:
+            difference = "it has other classes"
+        if layer in (*named, *frozen) and difference:
+            does = "initializes" if layer in named else "freezes"
+            end = " from the checkpoint" if layer in named else " of the checkpoint"
             raise CheckpointError(
-                f"recipe {net.recipe.name} initializes {layer} from the checkpoint, "
-                f"but {difference}."
+                f"recipe {net.recipe.name} {does} {layer}{end}, but {difference}."
             )
-        if layer in named or (not named and not difference and (layer != "fc8" or same_classes)):
+        if layer in (*named, *frozen) or (
+            not named and not difference and (layer != "fc8" or same_classes)
+        ):
             for kind, parameter in own.items():
                 parameter.copy_(torch.from_numpy(other[kind]))
             copied.append(layer)

@@ -121,13 +121,16 @@ class LocalResponseNorm(nn.Module):
         if x.is_cuda and (kernels := _norm_kernels()) and kernels.can_run(x, self.size):
             constants = self.size, self.alpha, self.beta, self.k, self.columns
             return kernels.response_norm(x, *constants)
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or x.device.type == "mps":
             return self._as_plain_operations(x)
         with _types_kept(x.device.type):
             return _ResponseNorm.apply(x, self)
 
     def _as_plain_operations(self, x: Tensor) -> Tensor:
-        """Compute out of place, so that a compiler can fuse it into one loop."""
+        """Compute out of place, so that a compiler can fuse it into one loop.
+
+        So does the GPU of a Mac, which does not write into parts of tensors on every system.
+        """
         squares = x.to(torch.promote_types(x.dtype, torch.float32)).square()
         squares = squares.unflatten(1, (self.columns, -1))
         num = squares.shape[2]

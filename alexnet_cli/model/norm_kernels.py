@@ -6,7 +6,11 @@ Imported only where Triton is installed; `TRITON_INTERPRET=1` runs the kernels o
 """
 # mypy: disable-error-code="no-untyped-def"
 
+import os
 from contextlib import nullcontext
+
+# As Triton did before 3.9, which warns that 3.10 will not.
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 
 import torch
 import triton

@@ -59,6 +59,7 @@ class PaperSGD(Optimizer):
     ) -> None:
         """Run torch's own fused loop, which reads and writes each number once.
 
+        On the GPU of a Mac it is several operations, which also take tensors of any layout.
         It computes b <- momentum * b + (1 - dampening) * (gradient + decay * w); w <- w - lr * b.
         """
         sgd(
@@ -71,7 +72,8 @@ class PaperSGD(Optimizer):
             lr=-1.0,
             nesterov=False,
             maximize=False,
-            fused=True,
+            foreach=False,
+            fused=parameters[0].device.type != "mps",
         )
 
 
@@ -97,6 +99,12 @@ def _parameter_groups(recipe: Recipe, net: nn.Module) -> list[dict[str, Any]]:
         }
         groups.setdefault((layer, is_weight), group)["params"].append(parameter)
     return list(groups.values())
+
+
+def freeze(recipe: Recipe, net: nn.Module) -> None:
+    """Let the recipe's frozen layers have no gradient, so that no update changes them."""
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(layer_of(name) not in recipe.frozen)
 
 
 def set_learning_rates(optimizer: Optimizer, rates: LearningRates) -> None:

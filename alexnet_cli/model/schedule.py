@@ -125,7 +125,7 @@ def _divisor_of_steps(done: float, factor: float, num_steps: int) -> float:
 def is_finished(
     recipe: Recipe, epochs_done: int, val_errors: list[float], train_error: float = math.inf
 ) -> bool:
-    """Return whether training ends: epochs done, learning rate fully dropped, or goal reached.
+    """Return whether training ends: epochs done, no improvement any more, or goal reached.
 
     Args:
         train_error: training error of the last finished epoch.
@@ -133,6 +133,8 @@ def is_finished(
     if epochs_done >= recipe.epochs:
         return True
     if recipe.until_train_error and train_error <= recipe.until_train_error:
+        return True
+    if recipe.stop_after and count_drops(val_errors, recipe.stop_after, recipe.min_improvement):
         return True
     if recipe.schedule != "plateau":
         return False

@@ -64,7 +64,10 @@ def build_network(recipe: Recipe, num_classes: int, devices: tuple[torch.device,
         UsageError: if the recipe has only one column, which cannot be split.
     """
     if len(devices) == 1:
-        return AlexNet(recipe, num_classes).to(devices[0])
+        net = AlexNet(recipe, num_classes).to(devices[0])
+        if devices[0].type == "mps":  # gradients with channels last are wrong before macOS 15
+            net.to(memory_format=torch.contiguous_format)
+        return net
     if len(devices) != recipe.columns:
         raise UsageError(f"{len(devices)} devices: a network of 1 column runs on one device only.")
     return SplitAlexNet(recipe, num_classes, devices)

@@ -5,11 +5,12 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from alexnet_cli.distributed.runtime_config import parse_device
+from alexnet_cli.distributed.runtime_config import kind_and_index
 from alexnet_cli.errors import CheckpointError, DeviceError, MachineError, brief, hint, on_one_line
 from alexnet_cli.io.cores import limited_cores
 from alexnet_cli.onnx.cuda_faults import find_cuda_fault, find_library_fault, has_driver
@@ -81,17 +82,15 @@ def open_session(
         CheckpointError: if onnxruntime cannot open it.
         DeviceError: if CUDA was asked for and cannot run here.
     """
-    kind, number = parse_device(device)
+    kind, index = kind_and_index(device)
     if kind == "mps":
-        raise DeviceError(
-            "onnxruntime does not run these models on an Apple GPU.", hint=hint("on_one_cpu")
-        )
+        raise DeviceError(f"{path}: ONNX models run on cuda or cpu.", hint=hint("on_one_cpu"))
     if kind == "cuda" and (fault := find_cuda_fault()):
         raise fault
-    wants_cuda = kind != "cpu" and CUDA in onnxruntime.get_available_providers() and has_driver()
-    # Without use_tf32, the CUDA provider computes in TensorFloat-32 where the GPU can.
-    providers: list = [(CUDA, {"device_id": number, "use_tf32": "0"}), CPU] if wants_cuda else [CPU]
-    if wants_cuda:
+    providers: list[Any] = [CPU]
+    if kind != "cpu" and CUDA in onnxruntime.get_available_providers() and has_driver():
+        # Without use_tf32, the CUDA provider computes in TensorFloat-32 where the GPU can.
+        providers = [(CUDA, {"use_tf32": "0", "device_id": str(index or 0)}), CPU]
         with contextlib.redirect_stdout(io.StringIO()):  # it prints which libraries are missing
             onnxruntime.preload_dlls()
     onnxruntime.set_default_logger_severity(4)  # our own message says what failed

@@ -34,10 +34,11 @@ class PrepResult:
     dataset: str
     layout: str
     classes: int
-    splits: dict[str, dict[str, int]]  # numbers found, written, rejected, and of shards
+    splits: dict[str, dict[str, int]]  # numbers found, written, rejected, ignored, and of shards
     rejected: list[dict[str, str]]
     reasons: dict[str, int]  # rejected images by reason
-    ignored: dict[str, int]  # entries that are no images at all, by kind
+    ignored: dict[str, int]  # entries that are not read, by reason
+    ignored_by_split: dict[str, dict[str, int]]
     noted: dict[str, int]  # images that other rules of decoding would change, in a new dataset
     duplicates: list[dict[str, str]]  # the same JPEG as of another class, in a new dataset
     overlap: list[dict[str, str]]  # the same JPEG as of another split, in a new dataset
@@ -66,7 +67,7 @@ def prep(request: PrepRequest, progress: Progress = SILENT) -> PrepResult:
         if isinstance(request.source, TarSet):
             path, origin = fetch_source(request.source, request, progress)
             if path is None:
-                return _complete(folder, ignored={})
+                return _complete(folder, {})
         else:
             path = request.source
         if request.scheduler:
@@ -85,7 +86,7 @@ def prep(request: PrepRequest, progress: Progress = SILENT) -> PrepResult:
                 finish(folder)
                 duplicates = find_duplicates(made, progress)
             noted = sum((Counter(record.noted) for _, record in made), Counter())
-            result = _result(folder, index, rejected, source.ignored)
+            result = _result(folder, index, rejected, source.ignored_by_split)
             return replace(
                 result, noted=dict(noted), duplicates=duplicates[0], overlap=duplicates[1]
             )
@@ -123,6 +124,7 @@ def _plan(request: PrepRequest, source: Source, origin: dict) -> dict:
     """Return what index.json records of a dataset's origin."""
     given = {
         "follow_links": request.follow_links,
+        "labels": request.labels.name if request.labels else None,
         "named_classes": request.classes is not None,
         "columns": request.columns,
     }
@@ -139,10 +141,10 @@ def _already_complete(folder: Path, plan: dict, source: Source) -> PrepResult:
     found = {"options": index.options, "source": recorded}
     if found != plan:
         raise another_dataset(folder, found, plan)
-    return _complete(folder, source.ignored)
+    return _complete(folder, source.ignored_by_split)
 
 
-def _complete(folder: Path, ignored: dict[str, int]) -> PrepResult:
+def _complete(folder: Path, ignored: dict[str, dict[str, int]]) -> PrepResult:
     open_dataset(folder)  # every shard is there, with its size
     finish(folder)
     result = _result(folder, read_index(folder), read_rejected(folder), ignored)
@@ -153,17 +155,26 @@ def _result(
     folder: Path,
     index: Index,
     rejected: list[dict[str, str]],
-    ignored: dict[str, int],
+    ignored: dict[str, dict[str, int]],
 ) -> PrepResult:
     """Return what the finished dataset says; what only its making shows is left empty."""
+    splits = {name: {**split.counts(), "ignored": 0} for name, split in index.splits.items()}
+    ignored = {name: dict(reasons) for name, reasons in ignored.items() if reasons}
+    for name, reasons in ignored.items():
+        counts = splits.setdefault(
+            name, dict.fromkeys(("found", "written", "rejected", "shards"), 0)
+        )
+        counts["ignored"] = sum(reasons.values())
+        counts["found"] += counts["ignored"]
     return PrepResult(
         dataset=str(folder),
         layout=index.source["layout"],
         classes=len(index.classes),
-        splits={name: split.counts() for name, split in index.splits.items()},
+        splits=splits,
         rejected=rejected,
         reasons=dict(Counter(row["reason"] for row in rejected)),
-        ignored=ignored,
+        ignored=dict(sum(map(Counter, ignored.values()), Counter())),
+        ignored_by_split=ignored,
         noted={},
         duplicates=[],
         overlap=[],

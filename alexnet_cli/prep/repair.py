@@ -25,7 +25,7 @@ from alexnet_cli.data.shards.writer import RECORDS, ShardTask, make_jpeg
 from alexnet_cli.data.sources.class_list import list_of
 from alexnet_cli.data.sources.detect import read_source
 from alexnet_cli.data.sources.source import Source, SourceOptions
-from alexnet_cli.errors import AlexNetError, DatasetError, ImageError, some_names
+from alexnet_cli.errors import AlexNetError, DatasetError, ImageError, UsageError, hint, some_names
 from alexnet_cli.io.atomic import move_into_place, write_bytes
 from alexnet_cli.io.progress import Progress
 from alexnet_cli.io.signals import catch_signals
@@ -92,6 +92,7 @@ def repair(
     audit: Audit,
     *,
     layout: str | None,
+    labels: Path | None = None,
     num_workers: int,
     progress: Progress,
 ) -> list[str]:
@@ -114,7 +115,7 @@ def repair(
     damaged = {finding.file for finding in audit.findings} - set(audit.copies)
     with _repair_folder(folder) as staging, catch_signals() as stop_signal:
         options = PrepOptions(**index.options)
-        found = _list_images(source, layout, index, options, staging, progress)
+        found = _list_images(source, layout, labels, index, options, staging, progress)
         tasks = plan_shards(found, staging, options)
         wanted = [task for task in tasks if task.name in damaged]
         work = PrepWork(staging, wanted, num_workers, stop_signal, progress)
@@ -144,17 +145,25 @@ def _repair_folder(folder: Path) -> Iterator[Path]:
 def _list_images(
     source: Path,
     layout: str | None,
+    labels: Path | None,
     index: Index,
     options: PrepOptions,
     staging: Path,
     progress: Progress,
 ) -> Source:
     """List the images of a source that must be the one the dataset was made of."""
+    if labels is None and index.source.get("labels"):
+        raise UsageError(
+            f"{source}: the dataset was made with a file of labels, {index.source['labels']}.",
+            kept=UNCHANGED,
+            hint=hint("name_labels"),
+        )
     how = SourceOptions(
         staging / "staging",
         layout,
         options.val_fraction,
         options.seed,
+        labels=labels,
         follow_links=index.source.get("follow_links", False),
         classes=list_of(index.classes) if index.source.get("named_classes") else None,
         columns=index.source.get("columns"),

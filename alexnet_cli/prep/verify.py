@@ -57,6 +57,7 @@ def verify(
     rebuild: bool = False,
     source: Path | None = None,
     layout: str | None = None,
+    labels: Path | None = None,
     num_workers: int | None = None,
     progress: Progress = SILENT,
 ) -> VerifyResult:
@@ -67,6 +68,7 @@ def verify(
         rebuild: make damaged indexes again from what is whole beside them.
         source: make what is damaged again from these images; the indexes as `rebuild` does.
         layout: of the source, a key of `LAYOUTS`; None to recognize it.
+        labels: file of the names and classes of its images, if it was made with one.
 
     Raises:
         DatasetError: if no index can be trusted, or the repair would not produce the same bytes.
@@ -90,6 +92,7 @@ def verify(
                 source,
                 replace(audit, findings=damaged),
                 layout=layout,
+                labels=labels,
                 num_workers=num_workers or num_cores(),
                 progress=progress,
             )

@@ -226,8 +226,8 @@ def _classes(path: Path, num_classes: int, names: Path | None) -> list[tuple[str
     """
     classes = [(entry.wnid, entry.name) for entry in imagenet_classes()]
     if names:
-        parts = [split_wnid(name) for name in read_class_list(names).names]
-        classes = [(wnid or words, words or wnid) for wnid, words in parts]
+        pairs = map(split_wnid, read_class_list(names).names)
+        classes = [(wnid or words, words or wnid) for wnid, words in pairs]
     if len(classes) != num_classes:
         whose = f"{names} has" if names else "ImageNet has"
         raise UsageError(

@@ -31,6 +31,25 @@ def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
     return recipe
 
 
+def layers_between(recipe: Recipe, text: str) -> tuple[str, ...]:
+    """Return layers in their order: `conv1,conv2`, or from one to another, `conv1-conv5`.
+
+    Raises:
+        RecipeError: if there is no such layer, or a range ends before it begins.
+    """
+    names, chosen = recipe.layer_names(), set()
+    for part in filter(None, text.split(",")):
+        first, is_range, last = part.partition("-")
+        ends = [first, last] if is_range else [first]
+        if unknown := [name for name in ends if name not in names]:
+            raise RecipeError(f"no layer {unknown[0]!r}.", hint=f"Layers: {', '.join(names)}.")
+        begin, end = names.index(first), names.index(ends[-1])
+        if begin > end:
+            raise RecipeError(f"{part}: {last} comes before {first}.")
+        chosen.update(names[begin : end + 1])
+    return tuple(name for name in names if name in chosen)
+
+
 def _set(target: Any, names: list[str], path: str, text: str) -> Any:
     known = [field.name for field in dataclasses.fields(target)]
     if names[0] not in known:

@@ -196,7 +196,14 @@ class Recipe:
     bias_lr_steps: int = bounded(1, 99, default=1)
     # Training ends after the first epoch whose training error is not above this.
     until_train_error: float = bounded(0.0, 1.0, default=0.0)
+    # Not in the paper: training ends when the validation error has not improved by more than
+    # `min_improvement` for this many epochs in a row; 0 for never.
+    stop_after: int = bounded(0, 1 << 20, default=0)
+    # Not in the paper: "balanced" weighs the loss of each image by images / (classes * images of
+    # its class), so that every class counts alike.
+    class_weights: str = one_of(("none", "balanced"), default="none")
     init_layers: tuple[str, ...] = ()  # layers whose first weights come from another checkpoint
+    frozen: tuple[str, ...] = ()  # layers that keep the weights of that checkpoint
     seed: int = bounded(0, (1 << 63) - 1, default=0)
 
     def __post_init__(self) -> None:
@@ -220,6 +227,22 @@ class Recipe:
         """Return the number of filters or units by field, as `conv1.filters`."""
         widths = {f"{name}.filters": conv.filters for name, conv in self.convs().items()}
         return widths | {f"{name}.units": dense.units for name, dense in self.denses().items()}
+
+    def network(self) -> dict[str, Any]:
+        """Return the fields that make up the network."""
+        return {name: getattr(self, name) for name in NETWORK_FIELDS}
+
+    def network_differs(self, other: "Recipe") -> list[str]:
+        """Return the fields by which another network computes something else; not its crops."""
+        mine, theirs = self.flat(), other.flat()
+        return [
+            name
+            for name in mine
+            if name.partition(".")[0] in NETWORK_FIELDS
+            and not name.endswith(TRAINING_PARTS)
+            and name != "crop_size"
+            and mine[name] != theirs[name]
+        ]
 
     def reads_own_column(self, name: str) -> bool:
         """Return whether a layer reads its own column only; conv1 reads the image."""
@@ -267,6 +290,11 @@ class Recipe:
             raise RecipeError(f"not a recipe of this version: {error}") from error
 
 
+def _network_fields() -> tuple[str, ...]:
+    names = [field.name for field in dataclasses.fields(Recipe)]
+    return tuple(names[names.index("name") + 1 : names.index("pixel_scale") + 1])
+
+
 def _from_dict(defaults: Any, values: dict) -> Any:
     """Return `defaults` with the values of a JSON object, inner objects included."""
     if not isinstance(values, dict):
@@ -293,4 +321,7 @@ def _strings(values: Any) -> tuple[str, ...]:
     return tuple(values)
 
 
+# Of these, what only matters while weights are drawn or trained.
+TRAINING_PARTS = ("init_std", "init_bias", "decay", "dropout")
+NETWORK_FIELDS = _network_fields()  # the network and its pixels; the others say how it is trained
 PAPER = Recipe()

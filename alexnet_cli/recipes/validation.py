@@ -88,6 +88,9 @@ def check_layers(recipe: Any) -> None:
             "low_resolution: conv2 must exist, share its weights and read its own column."
         )
     _check_names("init_layers", recipe.init_layers, recipe.layer_names())
+    _check_names("frozen", recipe.frozen, recipe.layer_names())
+    if set(recipe.frozen) == set(recipe.layer_names()):
+        raise RecipeError("frozen: all layers are; leave one to train.")
 
 
 def _check_groups(recipe: Any) -> None:

@@ -17,6 +17,8 @@ from alexnet_cli.model.layers import UnscaledDropout
 from alexnet_cli.model.network import AlexNet
 from alexnet_cli.model.split import Network
 
+CPU = torch.device("cpu")
+
 
 class DropoutMasks:
     """Sets the mask of each dropout layer of a network."""
@@ -26,7 +28,9 @@ class DropoutMasks:
         layers = layers_of(self._parts[0].recipe, self._parts[0].num_classes)
         self._layers = [layer for layer in layers if layer.kind == "dropout"]
         devices = {parameter.device for parameter in net.parameters()}
-        self._generators = {device: torch.Generator(device) for device in devices}
+        # A Mac's GPU gets the masks of the CPU: it draws no bool tensors on every system.
+        sources = {device: CPU if device.type == "mps" else device for device in devices}
+        self._generators = {device: torch.Generator(source) for device, source in sources.items()}
 
     def draw(self, rng: np.random.Generator, rows: slice, num: int) -> None:
         """Draw the masks of one step.
@@ -41,9 +45,9 @@ class DropoutMasks:
             seed, (units,) = int(rng.integers(1 << 62)), layer.output
             for dropout, device, columns in self._dropouts(layer.name):
                 generator = self._generators[device].manual_seed(seed)
-                mask = torch.empty(num, units, dtype=torch.bool, device=device)
+                mask = torch.empty(num, units, dtype=torch.bool, device=generator.device)
                 mask.bernoulli_(1.0 - dropout.rate, generator=generator)
-                dropout.mask = mask[rows, _share(columns, units, num_columns)]
+                dropout.mask = mask.to(device)[rows, _share(columns, units, num_columns)]
 
     def _dropouts(
         self, name: str

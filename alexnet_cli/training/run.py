@@ -123,10 +123,10 @@ def _recipe_to_begin(request: TrainRequest) -> Recipe:
     recipe = request.recipe
     if recipe is None:
         raise UsageError("a new run needs a recipe.")
-    if recipe.init_layers and request.init_from is None:
+    if (recipe.init_layers or recipe.frozen) and request.init_from is None:
         raise UsageError(
             f"recipe {recipe.name} begins with layers of another network: "
-            f"{', '.join(recipe.init_layers)}.",
+            f"{', '.join(recipe.init_layers or recipe.frozen)}.",
             hint=hint("name_init_from"),
         )
     return recipe

@@ -23,7 +23,7 @@ from alexnet_cli.model.checkpoint import Checkpoint, TrainState
 from alexnet_cli.model.ema import AveragedWeights
 from alexnet_cli.model.init_from import copy_layers
 from alexnet_cli.model.network import AlexNet, initialize
-from alexnet_cli.model.optimizer import build_optimizer, set_learning_rates, state_tensors
+from alexnet_cli.model.optimizer import build_optimizer, freeze, set_learning_rates, state_tensors
 from alexnet_cli.model.schedule import LearningRates
 from alexnet_cli.model.split import (
     build_network,
@@ -45,10 +45,12 @@ class TrainStep:
         runtime.configure_torch()
         torch.backends.cudnn.benchmark = True  # every batch of an epoch but the last has one shape
         self.net = build_network(recipe, num_classes, runtime.devices)
+        freeze(recipe, self.net)
         self.optimizer = build_optimizer(recipe, self.net)
         self.ema = AveragedWeights(self.net, recipe)
         self.augmenter = Augmenter(recipe, stats, runtime.device)
         self.masks = DropoutMasks(self.net)
+        self.class_weights: Tensor | None = None
         if runtime.compiled:
             self.net.compile()
         self._forward = runtime.replicas.wrap(self.net, runtime.devices)
@@ -56,6 +58,13 @@ class TrainStep:
     def order_of(self, epoch: int) -> tuple[int, int] | None:
         """Return the seed of the order of an epoch's images; None for stored order."""
         return (self.recipe.seed, epoch) if self.recipe.reshuffle else None
+
+    def balance_classes(self, labels: np.ndarray) -> None:
+        """Weigh each image's loss so that every class counts alike; labels of all images."""
+        counts = np.bincount(labels, minlength=self.num_classes)
+        weights = len(labels) / (self.num_classes * np.maximum(counts, 1))
+        on_cpu = torch.from_numpy(weights.astype(np.float32))
+        self.class_weights = on_cpu.to(self.runtime.device)
 
     def begin(self, source: Checkpoint | None = None, *, same_classes: bool = False) -> list[str]:
         """Draw the first weights, the same on one device and on two.
@@ -130,7 +139,8 @@ class TrainStep:
 
     def _copied(self, tensors: list[Tensor] | None) -> dict[str, np.ndarray]:
         """Return tensors of the whole network that share no memory with this one's."""
-        ours = {t.untyped_storage().data_ptr() for t in tensors or self.net.parameters()}
+        on_cpu = [t for t in tensors or self.net.parameters() if t.device.type == "cpu"]
+        ours = {t.untyped_storage().data_ptr() for t in on_cpu}
         state = whole_state(self.net, tensors)
         is_ours = {name: t.untyped_storage().data_ptr() in ours for name, t in state.items()}
         return {name: (t.clone() if is_ours[name] else t).numpy() for name, t in state.items()}
@@ -165,8 +175,8 @@ class TrainStep:
 
         Args:
             num: images in the whole batch.
-            tally: float64 (3,) on the first device: sum of losses, number of errors, number of
-                images. Those of the share are added.
+            tally: (3,) on the first device, of `sums_dtype`: sum of losses, number of errors,
+                number of images. Those of the share are added.
 
         Returns:
             The share's part of the mean loss, so that the replicas' mean gradient is the batch's.
@@ -183,7 +193,11 @@ class TrainStep:
             scores = self._forward(crops)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         loss = F.cross_entropy(
-            scores, labels, reduction="sum", label_smoothing=self.recipe.label_smoothing
+            scores,
+            labels,
+            weight=None if self.class_weights is None else self.class_weights.to(scores.dtype),
+            reduction="sum",
+            label_smoothing=self.recipe.label_smoothing,
         )
         tally[0] += loss.detach()
         tally[1] += (scores.detach().argmax(dim=1) != labels).sum()

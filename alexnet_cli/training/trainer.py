@@ -14,6 +14,7 @@ import torch
 from alexnet_cli.data.batches.loader import batches_of
 from alexnet_cli.data.batches.readers import Reader
 from alexnet_cli.data.shards.dataset import Dataset
+from alexnet_cli.distributed.precision import sums_dtype
 from alexnet_cli.distributed.prefetch import OnDevice, open_reader, to_device
 from alexnet_cli.distributed.replicas import in_group, num_reading_threads
 from alexnet_cli.errors import (
@@ -62,6 +63,8 @@ class Trainer:
         self.replicas = train_step.runtime.replicas
         self.progress = progress if self.replicas.is_main else SILENT
         self.split = dataset.split("train")
+        if self.recipe.class_weights == "balanced":
+            train_step.balance_classes(self.split.labels)
         self.num_steps = math.ceil(len(self.split) / self.recipe.batch_size)
         self.checkpointer = Checkpointer(run, save_interval or SaveInterval())
         tensorboard = tensorboard and self.replicas.is_main
@@ -193,7 +196,7 @@ class Trainer:
         sums = [state.loss_sum, state.num_wrong, state.num_seen]
         if not self.replicas.is_main:
             sums = [0.0] * 3
-        return torch.tensor(sums, dtype=torch.float64, device=self.device)
+        return torch.tensor(sums, dtype=sums_dtype(self.device)).to(self.device)
 
     def _read_tally(self) -> None:
         """Add up the sums of all replicas and exchange stop requests; check the loss.
@@ -202,7 +205,7 @@ class Trainer:
             DivergedError: if the loss is not finite.
         """
         requested = torch.tensor([self.stop_signal.signal_number], dtype=torch.float64)
-        rows = self.replicas.all_gather(torch.cat([self.tally.cpu(), requested]))
+        rows = self.replicas.all_gather(torch.cat([self.tally.cpu().double(), requested]))
         self._agreed_signal = int(rows[:, 3].max())
         loss_sum, wrong, seen = rows[:, :3].sum(dim=0).tolist()
         state = self.state

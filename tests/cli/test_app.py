@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import alexnet_cli
 import alexnet_cli.inference.describe as info_module
@@ -39,9 +40,7 @@ def test_help_loads_neither_torch_nor_numpy():
 
 
 def test_commands_of_the_help_are_the_files_of_commands():
-    registered = [
-        command.name or command.callback.__name__ for command in cli.app.registered_commands
-    ]
+    registered = get_command(cli.app).commands
     assert sorted(FILES.get(name, name) for name in registered) == VERBS
 
 

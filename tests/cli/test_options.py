@@ -1,9 +1,9 @@
 import typing
 
-import typer
+import pytest
 
 from alexnet_cli.cli import options
-from alexnet_cli.distributed.runtime_config import PRECISIONS
+from alexnet_cli.distributed.runtime_config import DEVICES, PRECISIONS
 
 
 def test_every_shared_option_says_what_it_is_for():
@@ -13,10 +13,17 @@ def test_every_shared_option_says_what_it_is_for():
     assert all(part.help for value in declared for part in value.__metadata__)
 
 
-def test_device_is_one_of_three():
-    kind, option = typing.get_args(options.Device)
-    assert typing.get_args(kind) == ("auto", "cuda", "cpu")
-    assert isinstance(option, typer.models.OptionInfo)
+def test_devices_are_those_that_help_names():
+    _, option = typing.get_args(options.Device)
+    assert tuple(option.metavar.split("|")) == DEVICES
+    assert options.complete_device("c") == ["cuda", "cpu"]
+
+
+@pytest.mark.parametrize("command", [["eval", "CKPT", "DATA"], ["predict", "x.jpg"]])
+def test_number_in_place_of_a_device_is_refused_before_anything_is_read(alexnet, command):
+    result = alexnet(*command, "--device", "0")
+    assert result.exit_code == 2
+    assert "For GPU 0 write cuda:0" in result.stderr
 
 
 def test_precisions_are_those_of_the_forward_and_backward_passes():

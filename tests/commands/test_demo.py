@@ -75,13 +75,13 @@ def test_every_verb_is_shown_in_its_order(result, caller):
     assert verbs == [
         *("prep", "pca"),
         *("train", "eval") * 2,
-        *("ensemble", "export", "predict"),
+        *("ensemble", "export", "predict", "report"),
     ]
 
 
 def test_folder_holds_what_the_commands_made(result):
     folder = Path(result["folder"])
-    for name in ("dataset/index.json", "runs/second/best.safetensors", "model.onnx", "first.npz"):
+    for name in ("dataset/index.json", "runs/second/best.safetensors", "model.onnx", "report.html"):
         assert (folder / name).is_file()
     assert len(list((folder / "images").iterdir())) == 5
 

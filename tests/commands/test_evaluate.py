@@ -122,6 +122,12 @@ def test_gpus_that_are_not_there_are_exit_4(fails, checkpoint, dataset, monkeypa
     fails(4, "eval", checkpoint, dataset, "--device", "cuda")
 
 
+def test_predictions_under_another_suffix_are_refused(wrong_command_line, checkpoint, dataset):
+    text = wrong_command_line("eval", checkpoint, dataset, "--predictions", "p.csv")
+    assert "p.csv does not end in .npz" in text
+    assert "alexnet errors FILE.npz --csv" in text
+
+
 def test_three_views_are_refused(wrong_command_line, checkpoint, dataset):
     assert "--views: 3" in wrong_command_line("eval", checkpoint, dataset, "--views", 3)
 

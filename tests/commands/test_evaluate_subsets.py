@@ -1,5 +1,6 @@
 """`eval` and `ensemble` on datasets with some of the network's classes, or in another order."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,22 @@ def test_numbered_folders_without_names_are_refused(fails, checkpoint, by_number
 
     assert "its classes are numbers" in failure.message
     assert "--class-names FILE" in failure.message
+
+
+def test_streamed_numbers_are_named_by_either_option(
+    answer, fails, checkpoint, by_number, by_wnid, cache, tmp_path
+):
+    tars, names = tmp_path / "tars", tmp_path / "names.txt"
+    tars.mkdir()
+    shutil.copy(by_number / "val-000000.tar", tars)
+    names.write_text("".join(f"{CLASSES[label].name}\n" for label in CHOSEN))
+    arguments = ("--stream", "--views", 1, *ON_CPU)
+    assert "--classes FILE" in fails(3, "eval", checkpoint, tars, *arguments).message
+    expected = answer("eval", checkpoint, by_wnid, "--views", 1, *ON_CPU)
+    for option in ("--classes", "--class-names"):
+        found = answer("eval", checkpoint, tars, option, names, *arguments)
+        assert found["matched_by"] == "name"
+        assert found["log_loss"] == pytest.approx(expected["log_loss"], rel=1e-3)
 
 
 def test_predictions_file_keeps_which_classes_were_meant(answer, checkpoint, by_name, tmp_path):

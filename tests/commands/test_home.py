@@ -1,6 +1,7 @@
 """Commands leave nothing in HOME but our own cache folder, and ask the network nothing."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,7 @@ def home(release, runs, images, tmp_path_factory) -> tuple[Path, list[str], str]
         text=True,
         env=environment | {"HOME": str(home)},
     )
+    assert not re.search(r"(?i)warn|onnxruntime|\[[WE]", finished.stderr), finished.stderr
     return home, finished.stdout.splitlines(), trace.read_text() if trace.exists() else ""
 
 

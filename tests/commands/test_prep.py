@@ -47,17 +47,17 @@ def test_json_counts_every_image_of_the_archives(answer, release, tmp_path):
     found = answer("prep", release, tmp_path / "new", *OPTIONS, "--workers", 1)
     assert found["classes"] == 10
     assert found["splits"] == {
-        "train": {"found": 60, "written": 60, "rejected": 0, "shards": 3},
-        "val": {"found": 30, "written": 30, "rejected": 0, "shards": 2},
+        "train": {"found": 60, "written": 60, "rejected": 0, "ignored": 0, "shards": 3},
+        "val": {"found": 30, "written": 30, "rejected": 0, "ignored": 0, "shards": 2},
     }
     assert found["dataset"] == str(tmp_path / "new")
 
 
-def test_table_shows_found_written_rejected_and_shards(shown, release, tmp_path):
+def test_table_shows_found_written_rejected_ignored_and_shards(shown, release, tmp_path):
     text = shown("prep", release, tmp_path / "new", *OPTIONS, "--workers", 1)
     rows = [line.replace("\u2502", " ").split() for line in text.splitlines()]
-    assert ["train", "60", "60", "0", "3"] in rows
-    assert ["val", "30", "30", "0", "2"] in rows
+    assert ["train", "60", "60", "0", "0", "3"] in rows
+    assert ["val", "30", "30", "0", "0", "2"] in rows
 
 
 @pytest.mark.parametrize("workers", [2, 3])
@@ -107,7 +107,13 @@ def test_text_named_jpeg_is_counted_listed_and_exit_5(fails, one_bad_image, tmp_
 def test_rejects_are_accepted_up_to_max_bad(answer, one_bad_image, tmp_path):
     arguments = ("--max-bad", 1, "--size", 64, "--workers", 1)
     found = answer("prep", one_bad_image, tmp_path / "new", *arguments)
-    assert found["splits"]["train"] == {"found": 7, "written": 6, "rejected": 1, "shards": 1}
+    assert found["splits"]["train"] == {
+        "found": 7,
+        "written": 6,
+        "rejected": 1,
+        "ignored": 0,
+        "shards": 1,
+    }
     assert found["reasons"] == {"not-an-image": 1}
 
 
@@ -533,7 +539,13 @@ def test_links_that_lead_out_need_a_flag(answer, fails, class_folders, release, 
     assert "1 links" in refused.message
     assert "--follow-links" in refused.message
     with_links = answer("prep", class_folders, tmp_path / "with", *accept, "--follow-links")
-    assert with_links["splits"]["train"] == {"found": 8, "written": 7, "rejected": 1, "shards": 1}
+    assert with_links["splits"]["train"] == {
+        "found": 8,
+        "written": 7,
+        "rejected": 1,
+        "ignored": 0,
+        "shards": 1,
+    }
     assert with_links["reasons"] == {"unreadable": 1}
     index = tmp_path / "with" / "index.json"
     assert json.loads(index.read_text())["source"]["follow_links"] is True

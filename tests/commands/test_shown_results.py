@@ -106,7 +106,8 @@ def test_bars_are_as_long_as_the_probability(monkeypatch, encoding, block):
 
 def test_demo_ends_with_the_table_and_the_commands(capsys):
     rows = [{"name": "first, ten views", **ERRORS}]
-    about = {"folder": "demo", "seconds": 100.4, "next": ["alexnet prep A B", "alexnet pca B"]}
+    about = {"folder": "demo", "report": "demo/report.html", "seconds": 100.4}
+    about |= {"next": ["alexnet prep A B", "alexnet pca B"]}
     show_demo({"rows": rows, **about})
     text = capsys.readouterr().out
     assert "12.35%" in text

@@ -1,7 +1,10 @@
 """The commands on datasets at URLs, and on tars that prep did not make."""
 
+import io
+import json
 import re
 import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,6 +167,21 @@ def test_tar_that_changes_between_two_commands_is_another_dataset(tars, tmp_path
     pca(source)
     with pytest.raises(DatasetError, match="began with dataset"):
         resume(source, tmp_path / "run", None, 2)
+
+
+def test_tars_that_are_used_in_part_end_with_code_5(fails, tars, checkpoint):
+    path = next(iter(sorted(tars.glob("val-*.tar"))))
+    with tarfile.open(path, "a") as tar:
+        for name, content in (("x.jpg", b"no image"), ("x.cls", b"0"), ("y.cls", b"0"), ("z", b"")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    how = (tars, "--stream", "--device", "cpu")
+    failure = fails(5, "eval", checkpoint, *how, "--views", 1, "--json")
+    assert json.loads(failure.stdout)["images"] == 30
+    assert "1 image that cannot be read, 1 sample without an image" in failure.message
+    assert "--max-bad 2" in failure.message
+    fails(5, "pca", tars, "--stream")
 
 
 def test_cut_tar_is_named(fails, tars, checkpoint):

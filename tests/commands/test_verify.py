@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,6 +149,25 @@ def test_repair_brings_back_every_byte_and_verify_is_clean(answer, dataset, rele
     assert {finding["file"] for finding in found["repaired"]} == {"val-000001.tar"}
     assert prepared(damaged) == prepared(dataset)
     assert answer("verify", damaged)["findings"] == []
+
+
+def test_dataset_made_with_a_file_of_labels_is_repaired_with_it(answer, fails, release, tmp_path):
+    source, labels = tmp_path / "flat", tmp_path / "any.csv"
+    source.mkdir()
+    with tarfile.open(release / "ILSVRC2012_img_val.tar") as tar:
+        tar.extractall(source, filter="data")
+    names = sorted(path.name for path in source.iterdir())
+    labels.write_text("".join(f"{name},{'ab'[n % 2]}\n" for n, name in enumerate(names)))
+    dataset = tmp_path / "dataset"
+    answer("prep", source, dataset, "--labels", labels, "--size", 32, "--workers", 1)
+    shard = next(iter(dataset.glob("*.tar")))
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1] + b"x")
+    failure = fails(2, "verify", dataset, "--repair", source)
+    assert "made with a file of labels, any.csv" in failure.message
+    assert "--labels FILE" in failure.message
+    answer("verify", dataset, "--repair", source, "--labels", labels)
+    assert shard.read_bytes() == content
 
 
 def test_repair_of_a_whole_dataset_reads_no_source(answer, dataset, tmp_path):

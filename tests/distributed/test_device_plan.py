@@ -88,12 +88,64 @@ def test_refusal_names_the_way_without_gpus(machine, num_devices, way):
     assert hints.message(caught.value).endswith(way)
 
 
-@pytest.mark.parametrize("device", ["gpu", "CPU", "cuda:", "cuda:-1", "0", ""])
+@pytest.mark.parametrize("device", ["gpu", "CPU", "cuda:", "cuda:x", "mps:0", "cuda:-1", ""])
 def test_unknown_device_is_a_wrong_command_line(device):
     with pytest.raises(UsageError, match="choose one of auto, cuda, cuda:N, mps, cpu") as caught:
         choose_devices(RuntimeConfig(device))
 
     assert caught.value.exit_code == 2
+
+
+def test_number_alone_is_refused_with_what_to_write():
+    with pytest.raises(UsageError) as caught:
+        choose_devices(RuntimeConfig("0"))
+    assert caught.value.hint == "For GPU 0 write cuda:0"
+
+
+def test_one_gpu_is_chosen_by_its_number(machine):
+    machine(3)
+    assert choose_devices(RuntimeConfig("cuda:2")) == (torch.device("cuda", 2),)
+    plan = plan_devices(RuntimeConfig("cuda:1"), 2)
+    assert (plan.num_replicas, plan.devices()) == (1, (torch.device("cuda", 1),))
+    with pytest.raises(DeviceError, match="cuda:3: 3 GPUs found"):
+        choose_devices(RuntimeConfig("cuda:3"))
+    with pytest.raises(UsageError, match="cuda:1 is one device"):
+        choose_devices(RuntimeConfig("cuda:1", 2))
+
+
+@pytest.fixture
+def mac(machine, monkeypatch):
+    """Set the version of macOS; None for a machine that is no Mac with a GPU."""
+
+    def have(version: int | None) -> None:
+        machine(0)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: version is not None)
+        monkeypatch.setattr(
+            torch.backends.mps, "is_macos_or_newer", lambda major, _: (version or 0) >= major
+        )
+
+    return have
+
+
+def test_gpu_of_a_mac_is_found(mac):
+    mac(15)
+    assert choose_devices(RuntimeConfig()) == (torch.device("mps"),)
+    assert choose_devices(RuntimeConfig("mps", precision="bf16")) == (torch.device("mps"),)
+    assert choose_devices(RuntimeConfig("cpu")) == (torch.device("cpu"),)
+    plan = plan_devices(RuntimeConfig(num_devices=1), 2)
+    assert (plan.kind, plan.devices()) == ("mps", (torch.device("mps"),))
+
+
+def test_what_the_gpu_of_a_mac_cannot_do_is_refused(mac):
+    mac(13)
+    with pytest.raises(DeviceError, match="bf16 on mps needs macOS 14"):
+        choose_devices(RuntimeConfig("mps", precision="bf16"))
+    with pytest.raises(UsageError, match="mps is one device"):
+        choose_devices(RuntimeConfig("mps", 2))
+    mac(None)
+    with pytest.raises(DeviceError, match="no GPU of Apple found"):
+        choose_devices(RuntimeConfig("mps"))
+    assert choose_devices(RuntimeConfig()) == (torch.device("cpu"),)
 
 
 @pytest.mark.parametrize("num_devices", [-1, 0, 3, 8])

@@ -99,6 +99,16 @@ def test_runs_are_named_by_their_folders(drawn, tmp_path):
     assert names == ["first", "sec$ond$"]
 
 
+def test_learning_rate_of_zero_can_be_drawn(tmp_path):
+    run = write_run(tmp_path / "run", [{**epoch(1), "learning_rate": 0.0}])
+    draw_curves(CurvesRequest((run,), tmp_path / "curves.png"))
+
+
+def test_name_in_any_script_can_be_drawn(tmp_path):
+    run = write_run(tmp_path / "\u732b \u0645", [epoch(1)])
+    draw_curves(CurvesRequest((run,), tmp_path / "curves.png"))
+
+
 def test_folder_without_a_finished_epoch_is_refused(tmp_path):
     with pytest.raises(InputError, match="no run with a finished epoch"):
         draw_curves(CurvesRequest((tmp_path,), tmp_path / "curves.png"))

@@ -1,3 +1,4 @@
+import json
 import os
 from dataclasses import fields, replace
 from pathlib import Path
@@ -7,7 +8,12 @@ import pytest
 
 from alexnet_cli.cli.hints import message
 from alexnet_cli.errors import CheckpointError, InputError
-from alexnet_cli.inference.predictions import Predictions, check_same_images, load_predictions
+from alexnet_cli.inference.predictions import (
+    Predictions,
+    check_same_images,
+    in_order_of,
+    load_predictions,
+)
 
 
 def some_predictions(**changes) -> Predictions:
@@ -116,6 +122,65 @@ def test_labels_outside_the_classes_are_refused(tmp_path, labels):
     some_predictions(labels=labels).save(tmp_path / "p.npz")
     with pytest.raises(CheckpointError, match="its labels are not among its classes"):
         load_predictions(tmp_path / "p.npz")
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"names": ("ant", "bee")}, "its classes do not fit each other"),
+        ({"outputs": (0, 1, 3)}, "its classes do not fit each other"),
+        ({"outputs": (0, 1, 1)}, "two of its classes are the same output"),
+        ({"outputs": (0, 2), "labels": np.ones(6, int)}, "its labels are not among its classes"),
+    ],
+)
+def test_classes_that_cannot_be_meant_are_refused(tmp_path, changes, fault):
+    some_predictions(**changes).save(tmp_path / "p.npz")
+    with pytest.raises(CheckpointError, match=fault):
+        load_predictions(tmp_path / "p.npz")
+
+
+def test_file_that_names_only_wnids_means_all_classes_in_their_order(saved):
+    """Files of earlier versions do."""
+    with np.load(saved) as content:
+        arrays = dict(content)
+    about = json.loads(str(arrays["about"]))
+    del about["names"], about["outputs"]
+    np.savez(saved, **arrays | {"about": json.dumps(about)})
+
+    found = load_predictions(saved)
+
+    assert found.names == found.classes
+    assert found.outputs == (0, 1, 2)
+
+
+def test_outputs_are_put_in_the_order_of_another_network():
+    first = some_predictions()
+    order = [2, 0, 1]
+    other = replace(
+        first,
+        probs=first.probs[:, order],
+        center_probs=first.center_probs[:, order],
+        labels=np.argsort(order)[first.labels],
+        classes=tuple(first.classes[label] for label in order),
+        names=tuple(first.names[label] for label in order),
+        outputs=tuple(np.argsort(order)[list(first.outputs)].tolist()),
+        weights_hash="w2",
+    )
+
+    found = in_order_of(first, other)
+
+    for field in fields(Predictions):
+        if field.name != "weights_hash":
+            mine, theirs = (getattr(one, field.name) for one in (found, first))
+            np.testing.assert_array_equal(mine, theirs)
+    check_same_images([("a.npz", first), ("b.npz", found)])
+
+
+def test_other_labels_of_the_same_images_are_refused():
+    labels = (some_predictions().labels + 1) % 3
+    others = some_predictions(weights_hash="w2", labels=labels)
+    with pytest.raises(InputError, match=r"^b.npz and a.npz differ in the labels"):
+        check_same_images([("a.npz", some_predictions()), ("b.npz", others)])
 
 
 def test_labels_of_other_images_are_refused(tmp_path):

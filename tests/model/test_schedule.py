@@ -433,3 +433,12 @@ def test_milestones_of_the_same_epoch_come_in_their_order():
 def test_run_of_milestones_ends_after_its_epochs():
     assert not is_finished(ORIGINAL, 90, [0.5] * 90)
     assert is_finished(ORIGINAL, 91, [0.5] * 91)
+
+
+def test_run_ends_after_epochs_without_improvement_whatever_the_schedule():
+    recipe = replace(PAPER, schedule="linear", epochs=50, stop_after=3, min_improvement=0.0)
+    errors = [0.5, 0.4, 0.41, 0.42]
+    assert not is_finished(recipe, 4, errors)
+    assert is_finished(recipe, 5, [*errors, 0.4])
+    assert not is_finished(recipe, 5, [*errors, 0.39])
+    assert not is_finished(replace(recipe, stop_after=0), 5, [*errors, 0.4])

@@ -407,3 +407,24 @@ def test_numbers_that_are_not_finite_are_counted_by_tensor(tiny_recipe, stats, n
         "weights conv1.weight": 2,
         "momentum_buffer conv1.weight": 1,
     }
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_balanced_loss_counts_every_class_alike(stats, tiny_recipe, smoothing):
+    recipe = replace(tiny_recipe, class_weights="balanced", label_smoothing=smoothing)
+    train_step = build(recipe, stats)
+    counts = np.arange(1, NUM_CLASSES + 1)
+    train_step.balance_classes(np.repeat(np.arange(NUM_CLASSES), counts))
+    scores = torch.randn(6, NUM_CLASSES, generator=torch.Generator().manual_seed(1))
+    train_step._forward = lambda crops: scores
+    images, labels = draw(6)
+    found = train_step.loss((images, labels), TrainState(), 6, zeros())
+
+    log_probs = scores.double().log_softmax(dim=1).numpy()
+    weights = counts.sum() / (NUM_CLASSES * counts)
+    assert (weights * counts).sum() == pytest.approx(counts.sum())  # the mean weight is 1
+    expected = 0.0
+    for row, label in zip(log_probs, labels.tolist(), strict=True):
+        expected -= (1 - smoothing) * weights[label] * row[label]
+        expected -= smoothing / NUM_CLASSES * (weights * row).sum()
+    assert float(found) == pytest.approx(expected / 6, rel=1e-5)

@@ -7,18 +7,13 @@ found: the same number of samples, the same labels, the same bytes.
 """
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import simplejpeg
-from PIL import Image
-
-from alexnet_cli.data.images.decode import FORMATS
 from alexnet_cli.data.remote.cache import cache_folder, locked_file
 from alexnet_cli.data.remote.tar_set import open_tar, tar_size_and_tag
-from alexnet_cli.data.remote.tar_stream import TarStream, read_samples
+from alexnet_cli.data.remote.tar_stream import TarStream, image_size_of, read_samples
 from alexnet_cli.errors import DatasetError
 from alexnet_cli.io.atomic import read_checksummed, write_checksummed
 from alexnet_cli.io.progress import SILENT, Progress
@@ -141,20 +136,6 @@ def _measure(name: str, path: Path, allow_pipe: bool) -> TarMeasure:
     found = TarMeasure(name, tar.digest.hexdigest(), *lists, side, tuple(tar.passed_over.items()))
     write_checksummed(path, asdict(found))
     return found
-
-
-def image_size_of(content: bytes) -> tuple[int, int]:
-    """Return height and width in an image's header; zeros if it cannot be read."""
-    try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(content)
-        return height, width
-    except ValueError:
-        pass
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return image.height, image.width
-    except Exception:  # Pillow's plugins raise many kinds; decoding will report the fault
-        return 0, 0
 
 
 def square_side(content: bytes) -> int:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import random
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
@@ -30,9 +30,9 @@ from alexnet_cli.data.batches.readers import ThreadReading, complete_in_order
 from alexnet_cli.data.images.resize import IMAGE_SIZE, to_square
 from alexnet_cli.data.remote.cache import cache_folder
 from alexnet_cli.data.remote.files import is_url
-from alexnet_cli.data.remote.measure import TarMeasure, forget, image_size_of, measure_all
+from alexnet_cli.data.remote.measure import TarMeasure, forget, measure_all
 from alexnet_cli.data.remote.tar_set import PIPE, TarSet, open_tar, split_of
-from alexnet_cli.data.remote.tar_stream import RawSample, TarStream, read_samples
+from alexnet_cli.data.remote.tar_stream import RawSample, TarStream, image_size_of, read_samples
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.shards.index import MAX_SIDE
 from alexnet_cli.data.sources.class_list import FROM_1, ClassList, names_beside, read_class_list
@@ -102,7 +102,8 @@ def open_tars(
 
 def _check_found(tars: TarSet, measures: Sequence[TarMeasure], progress: Progress) -> None:
     """Say what is passed over; raise a DatasetError if that is everything."""
-    passed_over: Counter[str] = Counter()
+    passed_over = tars.passed_over
+    passed_over.clear()
     for measure in measures:
         passed_over.update(dict(measure.passed_over))
     counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(passed_over.items()))
@@ -355,7 +356,9 @@ def _decode_into(sample: RawSample, image: np.ndarray) -> None:
     content = sample.content
     height, width = image_size_of(content)
     try:
-        if (height, width) == image.shape[:2] and content[:2] == b"\xff\xd8":
+        # The decoder fills the rest of a JPEG that is cut with gray.
+        is_whole = content[:2] == b"\xff\xd8" and content[-2:] == b"\xff\xd9"
+        if (height, width) == image.shape[:2] and is_whole:
             simplejpeg.decode_jpeg(content, "RGB", buffer=image)
             return
         with _one_large if height * width > LARGE_PIXELS else nullcontext():

@@ -3,14 +3,15 @@
 import os
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 from alexnet_cli.data.remote.files import RemoteFile, check_url, is_url, size_and_tag
-from alexnet_cli.data.remote.tar_stream import ByteSource
 from alexnet_cli.data.sources.labels import SPLITS
 from alexnet_cli.data.sources.samples import FILE
 from alexnet_cli.errors import DatasetError, MachineError, UsageError, hint
@@ -21,6 +22,13 @@ NAME_IN_COMMAND = re.compile(r"[^\s/'\"|;&<>()=:]+\.tar(?!\w)")
 ENDING_SECONDS = 0.5  # given to a command to end after its last byte
 
 
+class ByteSource(Protocol):
+    """Bytes in their order."""
+
+    def read(self, count: int) -> bytes:
+        """Return at most `count` bytes; none at the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class TarSet:
     """Tars as the user names them.
@@ -29,11 +37,13 @@ class TarSet:
         pattern: a folder, a tar, or names and URLs with {000..099} for several.
         classes: a file with the name of each class.
         allow_pipe: whether a name may be pipe: and a shell command.
+        passed_over: number of members and samples that are not used, by reason, once they are open.
     """
 
     pattern: str
     classes: Path | None = None
     allow_pipe: bool = False
+    passed_over: Counter[str] = field(default_factory=Counter, compare=False, repr=False)
 
     def __str__(self) -> str:
         return self.pattern

@@ -2,7 +2,7 @@
 
 webdataset reads a member before it looks at its size, and takes a damaged header for the end of a
 tar. Here sizes come first, and only zeros up to the last byte are an end. Nothing is extracted, and
-members of other kinds (.pkl, .pyd, links, ...) are skipped.
+members of other kinds (.pkl, .pyd, links, ...) are not read.
 """
 
 import hashlib
@@ -12,14 +12,20 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+import simplejpeg
+from PIL import Image
+
+from alexnet_cli.data.images.decode import FORMATS
+from alexnet_cli.data.remote.tar_set import ByteSource, split_of
 from alexnet_cli.data.sources.labels import MAX_CLASSES
 from alexnet_cli.data.sources.samples import (
     ADD_LABEL,
     IMAGES,
     MAX_IMAGE_BYTES,
     MAX_NOTE_BYTES,
+    NO_IMAGE,
     NO_LABEL,
     NOTES,
     Sample,
@@ -27,17 +33,13 @@ from alexnet_cli.data.sources.samples import (
     read_notes,
     samples_of,
 )
+from alexnet_cli.data.sources.source import NO_PLAIN_MEMBER, NO_TEST_LABEL
 from alexnet_cli.errors import DatasetError, MachineError
 from alexnet_cli.io.tar import DamagedTarError, read_members
 
 BUFFER_BYTES = 1 << 16
-
-
-class ByteSource(Protocol):
-    """Bytes in their order."""
-
-    def read(self, count: int) -> bytes:
-        """Return at most `count` bytes; none at the end."""
+UNREADABLE = "image that cannot be read"
+LOST = (NO_IMAGE, UNREADABLE, NO_TEST_LABEL)  # of what is passed over, the samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,10 @@ class RawSample:
 
 
 def read_samples(tar: "TarStream") -> Iterator[RawSample]:
-    """Yield the samples of a tar; those without an image are counted in `tar.passed_over`.
+    """Yield the samples of a tar; what is not used is counted in `tar.passed_over`.
+
+    That are samples without an image, or with one whose header cannot be read, and of test sets
+    those without a label.
 
     Raises:
         InputError: if the tar is damaged, or a sample has no label that a class can have.
@@ -67,18 +72,41 @@ def read_samples(tar: "TarStream") -> Iterator[RawSample]:
     """
     for sample in samples_of(tar.members(), tar.name):
         tar.passed_over.update(sample.passed_over)
-        if sample.image is not None:
-            yield _labeled(tar.name, sample, *sample.image)
+        if sample.image is None:
+            continue
+        if image_size_of(sample.image[1]) == (0, 0):
+            tar.passed_over[UNREADABLE] += 1
+        elif found := _labeled(tar.name, sample, *sample.image):
+            yield found
+        else:
+            tar.passed_over[NO_TEST_LABEL] += 1
 
 
-def _labeled(tar: str, sample: Sample[bytes], name: str, image: bytes) -> RawSample:
+def _labeled(tar: str, sample: Sample[bytes], name: str, image: bytes) -> RawSample | None:
+    """Return a sample with its label; None if a test set has none for it."""
     where = f"{tar}: {sample.key[:80]!a}"
     notes = read_notes(sample.notes, name, where)
+    if notes.label is None and split_of(tar) == "test":
+        return None
     if notes.label is None:
         raise DatasetError(f"{where}: {NO_LABEL}", hint=ADD_LABEL)
     if not 0 <= notes.label < MAX_CLASSES:
         raise DatasetError(f"{where}: label {notes.label}; labels are 0..{MAX_CLASSES - 1}.")
     return RawSample(tar, sample.key, image, notes.label, notes.wnid, notes.said)
+
+
+def image_size_of(content: bytes) -> tuple[int, int]:
+    """Return height and width in an image's header; zeros if it cannot be read."""
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(content)
+        return height, width
+    except ValueError:
+        pass
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return image.height, image.width
+    except Exception:  # Pillow's plugins raise many kinds; decoding will report the fault
+        return 0, 0
 
 
 class TarStream(io.RawIOBase):
@@ -107,7 +135,7 @@ class TarStream(io.RawIOBase):
         return len(content)
 
     def members(self) -> Iterator[tuple[str, bytes]]:
-        """Yield name and content of the images and notes.
+        """Yield name and content of the images and notes, and the names of other files.
 
         Raises:
             DatasetError: if the tar is cut or damaged, or a member is sparse or too large.
@@ -115,9 +143,15 @@ class TarStream(io.RawIOBase):
         file: Any = _ForwardFile(io.BufferedReader(self, BUFFER_BYTES))
         try:
             for member in read_members(file, end=sys.maxsize):
-                if member.isreg() and self._is_wanted(member):
+                if member.isdir():
+                    continue
+                if not member.isreg():
+                    self.passed_over[NO_PLAIN_MEMBER] += 1
+                elif self._is_wanted(member):
                     file.seek(member.offset_data)
                     yield member.name, file.read(member.size)
+                else:
+                    yield member.name, b""
         except DamagedTarError as error:
             raise DatasetError(f"{self.name}: {error}.") from error
         while content := file.read(BUFFER_BYTES):

@@ -1,6 +1,7 @@
 """The official archives, read in place: a tar of per-class tars, flat tars, the devkit."""
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from alexnet_cli.data.sources.folders import (
 from alexnet_cli.data.sources.label_files import find_label_file, label_images
 from alexnet_cli.data.sources.labels import WNID
 from alexnet_cli.data.sources.source import UNLABELED, Layout, Source, SourceImage, count_ignored
-from alexnet_cli.data.sources.tars import image_of, list_class_tar, list_members, list_whole_tar
+from alexnet_cli.data.sources.tars import image_of, list_class_tar, list_images, list_whole_tar
 from alexnet_cli.errors import SourceError, UsageError, hint
 from alexnet_cli.types import ImageClass
 
@@ -49,7 +50,7 @@ def read_archives(folder: Path, *, follow_links: bool = False) -> Source | None:
             f"{folder}: links are followed in folders of images; these are archives.",
             hint=hint("leave_out", option="follow-links"),
         )
-    ignored: dict[str, int] = {}
+    ignored: dict[str, dict[str, int]] = defaultdict(dict)
     notes: list[str] = []
     devkit = read_devkit(kit) if kit else None
     classes = devkit.classes if devkit else _classes_of(train)
@@ -58,20 +59,20 @@ def read_archives(folder: Path, *, follow_links: bool = False) -> Source | None:
     if train is None:
         notes.append(f"warning: {folder} has no training images, only those of {val.name}")
     elif train.is_file():
-        images["train"] = _list_train(train, wnids, ignored)
+        images["train"] = _list_train(train, wnids, ignored["train"])
     elif tars := class_tars(train):
-        images["train"] = _list_class_tars(train, tars, wnids, ignored)
+        images["train"] = _list_class_tars(train, tars, wnids, ignored["train"])
     else:
         if extra := sorted(set(class_folders(train, follow_links=follow_links)) - set(wnids)):
             raise _other_year(train, extra[0])
-        images["train"] = list_classes(folder, train.name, wnids, ignored, follow_links)
-    images["val"] = _list_val(val, devkit, wnids, ignored, notes, follow_links)
+        images["train"] = list_classes(folder, train.name, wnids, ignored["train"], follow_links)
+    images["val"] = _list_val(val, devkit, wnids, ignored["val"], notes, follow_links)
     test, truth = _find(folder, TEST), _find(folder, TEST_LABELS)
     if test and truth and devkit:
         labels = read_ground_truth(truth, "test", truth.read_bytes(), devkit.label_of_id)
-        images["test"] = _list_flat(test, labels, f"{truth.name} labels", ignored)
+        images["test"] = _list_flat(test, labels, f"{truth.name} labels", ignored["test"])
     elif test:
-        count_ignored(ignored, "test archive without its ground truth")
+        count_ignored(ignored["test"], "test archive without its ground truth")
     first = train or val
     layout = "official archives" if first.is_file() and val.is_file() else "parts of ILSVRC"
     return Source(f"{layout} ({first.name})", classes, images, ignored, notes=tuple(notes))
@@ -93,20 +94,24 @@ def _find_parts(folder: Path) -> tuple[Path | None, Path, Path | None] | None:
     val = val or _find_folder(folder, VAL_FOLDER)
     is_flat = val is not None and val.is_dir() and not class_folders(val)
     has_tars = train is not None and train.is_dir() and bool(class_tars(train))
+    if not archives and not kit and (val is None or (val.is_dir() and class_tars(val))):
+        return None  # class tars alone are another layout
     by_file = val is not None and find_label_file(val, "val") is not None
     if not archives and not has_tars and not (is_flat and kit and not by_file):
         return None
     is_named = any(TRAIN.fullmatch(path.name) for path in folder.iterdir())  # but a pipe
     by_folder = val is not None and val.is_dir() and not is_flat
     missing = {
-        "*_train.tar": train is None and (is_named or not kit),
+        "*_train.tar": train is None and (is_named or (not kit and (by_file or by_folder))),
         "*_val.tar": val is None,
         "*devkit*.tar.gz": not (kit or by_file or by_folder),
     }
     for what, is_missing in missing.items():
         if is_missing:
+            labels = ", or a file of the validation labels: LOC_val_solution.csv or val.txt"
             raise SourceError(
-                f"{folder}: no {what} beside the other archives.", hint="Add it and run again."
+                f"{folder}: no {what} beside the other archives.",
+                hint=f"Add it{labels if train and 'devkit' in what else ''}, and run again.",
             )
     assert val is not None
     return train, val, kit
@@ -123,7 +128,7 @@ def _classes_of(train: Path | None) -> tuple[ImageClass, ...]:
     assert train is not None
     if train.is_file():
         with train.open("rb") as file:
-            members = list_members(train, file, 0, train.stat().st_size, {})
+            members = list_images(train, file, 0, train.stat().st_size, {})
             wnids = sorted(Path(member.name).stem for member in members)
     else:
         wnids = [path.stem for path in class_tars(train)] or class_folders(train)
@@ -210,7 +215,7 @@ def _list_train(path: Path, wnids: list[str], ignored: dict[str, int]) -> list[S
     label_of = {wnid: label for label, wnid in enumerate(wnids)}
     images: list[SourceImage] = []
     with path.open("rb") as file:
-        for class_tar in list_members(path, file, 0, path.stat().st_size, ignored):
+        for class_tar in list_images(path, file, 0, path.stat().st_size, ignored):
             wnid, suffix = Path(class_tar.name).stem, Path(class_tar.name).suffix
             if suffix.lower() in (".jpeg", ".jpg"):
                 raise SourceError(
@@ -221,7 +226,7 @@ def _list_train(path: Path, wnids: list[str], ignored: dict[str, int]) -> list[S
             if suffix != ".tar" or wnid not in label_of:
                 raise _other_year(path, class_tar.name)
             end = class_tar.offset_data + class_tar.size
-            for member in list_members(path, file, class_tar.offset_data, end, ignored):
+            for member in list_images(path, file, class_tar.offset_data, end, ignored):
                 images.append(image_of(path, f"{wnid}.tar/", member, label_of[wnid]))
     return images
 

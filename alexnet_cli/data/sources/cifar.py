@@ -77,6 +77,7 @@ def read_cifar(source: Path, staging: Path) -> Source | None:
             staged = tuple(
                 StagedFile(staging / name, len(content[name]), partial(_write, content[name]))
                 for name in (*variant.train, variant.test)
+                if name in content
             )
             return _list_images(variant, content, staging, f"{archive.name}/", staged)
     for path in (source, *(source / name for name in PICKLED)):
@@ -96,7 +97,10 @@ def _holds(folder: Path, variant: Variant) -> bool:
 
 
 def _check_complete(path: Path, content: dict[str, bytes], variant: Variant) -> None:
-    for name in variant.files:
+    """Raise a SourceError if a file is not there; all of one split may be missing."""
+    has_train = any(name in content for name in variant.train)
+    needed = {variant.names, *(variant.train if has_train else [variant.test])}
+    for name in sorted(needed):
         if name not in content:
             raise SourceError(
                 f"{path}: no {name} inside.", hint=f"Download {variant.archive} again."
@@ -137,7 +141,8 @@ def _list_images(
     label_of = [sorted(names).index(name) for name in names]
     size = variant.label_bytes + CIFAR_BYTES
     images: dict[str, list[SourceImage]] = {"train": [], "val": [], "test": []}
-    for file_name in (*variant.train, variant.test):
+    there = [name for name in (*variant.train, variant.test) if name in content]
+    for file_name in there:
         split = "test" if file_name == variant.test else "train"
         path = folder / file_name
         records = content[file_name]

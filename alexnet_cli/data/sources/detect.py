@@ -17,6 +17,7 @@ from alexnet_cli.data.sources import (
     webdataset,
 )
 from alexnet_cli.data.sources.ilsvrc2012 import check_labels, check_md5, warn_of_counts
+from alexnet_cli.data.sources.samples import FILE
 from alexnet_cli.data.sources.source import Layout, Source, SourceOptions
 from alexnet_cli.errors import Hint, SourceError, UsageError, hint
 from alexnet_cli.io.disk import fault_in_words, is_ours
@@ -77,7 +78,9 @@ def _recognize(source: Path, options: SourceOptions) -> tuple[Layout, Source]:
             hint="Name the folder that has it, or another layout.",
         )
     if not source.is_dir():
-        raise SourceError(f"{source} is not a folder.", hint=NAME_A_FOLDER)
+        is_image = source.suffix.lower() in folders.IMAGE_SUFFIXES
+        advice = f"To classify an image: alexnet predict {source}" if is_image else NAME_A_FOLDER
+        raise SourceError(f"{source} is not a folder.", hint=advice)
     raise SourceError(
         f"{source}: no archives and no class folders, nor another layout that prep reads; "
         f"it holds {folders.content(source)}.",
@@ -91,6 +94,8 @@ def _advice(folder: Path) -> str | Hint:
     for name in names:
         if copy := re.fullmatch(r"(.+?)( - Copy| copy| ?\(\d+\))(\.[a-z.]+)", name, re.IGNORECASE):
             return f"{name} is named like a browser's copy; rename it: {copy[1]}{copy[3]}"
+        if name.lower().endswith(".tar.gz") and FILE.fullmatch(name[:-3]):
+            return f"Unpack tars of samples: gunzip {folder / '*.tar.gz'}"
         if name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")):
             return f"Name the archive: {folder / name}"
         if name.lower().endswith(".tar"):
@@ -99,7 +104,7 @@ def _advice(folder: Path) -> str | Hint:
                 f"val-000000.tar; this is {name}."
             )
     if any(name.lower().endswith(folders.IMAGE_SUFFIXES) for name in names):
-        return f"A class is a folder of images; name the folder above: {folder.resolve().parent}"
+        return hint("unlabeled_images", folder=folder, above=folder.resolve().parent)
     return hint("name_layout", layouts="|".join(LAYOUTS))
 
 

@@ -1,7 +1,7 @@
 """Class folders: `train/CLASS/*` with `val/CLASS/*` and `test/CLASS/*`, or `CLASS/*` alone."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from alexnet_cli.data.sources.label_files import (
     names_any,
     read_words,
 )
-from alexnet_cli.data.sources.labels import SPLIT_NAMES, SPLITS, split_of_folder
+from alexnet_cli.data.sources.labels import SPLIT_NAMES, SPLITS, split_of_folder, words_of
 from alexnet_cli.data.sources.members import LEADS_OUT, LINK, Member, Place, scan
 from alexnet_cli.data.sources.source import (
     NO_TEST_LABEL,
@@ -57,6 +57,11 @@ NOTE_SUFFIXES = (
     *(".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv"),
     *(".md", ".yaml", ".yml", ".html"),
 )
+# Names that folders of images have, in lower case, beside others of boxes, masks and lists.
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "data")
+ANNOTATIONS = ("labels", "label", "annotations", "annotation", "masks", "mask", "boxes", "xml")
+NOTE = "note beside the images"
+HIDDEN = "hidden file"
 LEADS_NOWHERE = "symbolic link that leads nowhere"
 
 
@@ -102,6 +107,7 @@ def list_class_folders(
     if root != folder:
         listing.notes.append(f"{root} is read, the only folder in {folder}")
     splits = _split_folders(root, listing.notes)
+    splits = {split: _class_root(root, name, listing.notes) for split, name in splits.items()}
     if splits:
         _check_options(folder, splits, val_fraction)
         layout = listing.add_splits(splits)
@@ -126,7 +132,7 @@ class _Listing:
     follow_links: bool
     listed: ClassList | None
     images: dict[str, list[SourceImage]] = field(default_factory=lambda: {"train": [], "val": []})
-    ignored: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     notes: list[str] = field(default_factory=list)
     wnids: list[str] = field(default_factory=list)
     has_label_files: bool = False
@@ -146,6 +152,8 @@ class _Listing:
         in_folders = [name for split, name in splits.items() if not files[split]]
         has_train = splits.get("train") in in_folders and not self.listed
         self._number_classes([splits["train"]] if has_train else in_folders)
+        for name in in_folders:
+            _refuse_annotations(self.root / name, class_folders(self.root / name))
         for split, name in splits.items():
             if file := files[split]:
                 self._add_labeled(split, name, file)
@@ -160,12 +168,13 @@ class _Listing:
 
     def _add_labeled(self, split: str, name: str, file: Place) -> None:
         """List a folder whose labels are in a file; a test set may have none."""
-        flat = list_flat(self.root, name, self.ignored, self.follow_links)
+        ignored = self.ignored[split]
+        flat = list_flat(self.root, name, ignored, self.follow_links)
         if split == "test" and not names_any(file, flat):
-            count_ignored(self.ignored, NO_TEST_LABEL, len(flat))
+            self.notes.append(count_unlabeled(self.root / name, ignored, len(flat)))
             return
         self.images[split], self.wnids = label_images(
-            flat, file, self.wnids or None, self.ignored, self.listed
+            flat, file, self.wnids or None, ignored, self.listed
         )
         self.notes.append(f"labels of {self.root / name}: {file}")
 
@@ -173,29 +182,45 @@ class _Listing:
         """List a split whose folders are its classes; a flat test set has no labels."""
         folder = self.root / name
         if split == "test" and _is_flat(folder) and "images" not in self.wnids:
-            count_ignored(self.ignored, NO_TEST_LABEL, len(list_files(folder, {})))
+            self.notes.append(count_unlabeled(folder, self.ignored[split]))
             return
         if split != "train":
             for twin in check_classes(self.root, name, self.wnids, self.follow_links, train):
                 self.notes.append(f"{folder / twin} is the class of the same name in {train}/")
-        listed = list_classes(self.root, name, self.wnids, self.ignored, self.follow_links)
+        listed = list_classes(self.root, name, self.wnids, self.ignored[split], self.follow_links)
         check_depth(listed, folder, self.wnids, self.notes)
         self.images[split] = listed
 
     def add_one_set(self, val_fraction: float, seed: int) -> str:
         """List images that are not split, and split them; return what the layout is called."""
-        if self.labels:
-            flat = list_flat(self.root, "", self.ignored, self.follow_links)
-            listed, self.wnids = label_images(flat, self.labels, None, self.ignored, self.listed)
-            layout = f"images with {self.labels.name}"
+        ignored = self.ignored["train"]
+        name, file = ("", self.labels) if self.labels else self._only_labeled()
+        if file:
+            flat = list_flat(self.root, name, ignored, self.follow_links)
+            listed, self.wnids = label_images(flat, file, None, ignored, self.listed)
+            layout = f"images with {file.name}"
         else:
             self._number_classes([""])
-            listed = list_classes(self.root, "", self.wnids, self.ignored, self.follow_links)
+            _refuse_annotations(self.root, self.wnids)
+            listed = list_classes(self.root, "", self.wnids, ignored, self.follow_links)
             check_depth(listed, self.root, self.wnids, self.notes)
             _note_splits_beside(self.root, self.notes)
             layout = "CLASS folders"
         self.images = split_off_val(listed, val_fraction, seed)
         return layout
+
+    def _only_labeled(self) -> tuple[str, Place | None]:
+        """Return the only folder of images, by its name, and a file of their labels beside it."""
+        names = folder_names(self.root)
+        if len(names) <= 1:
+            name = names[0] if names else ""
+            folder = self.root / name
+            file = None if folder_names(folder) else find_label_file(folder, "train")
+            if file and names_any(file, list_flat(self.root, name, {}, self.follow_links)):
+                self.notes.append(f"labels of {folder}: {file}")
+                self.has_label_files = True
+                return name, file
+        return "", None
 
     def _number_classes(self, names: list[str]) -> None:
         """Take the class folders of some splits as the classes."""
@@ -230,19 +255,38 @@ def _check_options(folder: Place, splits: dict[str, str], val_fraction: float) -
         )
 
 
+def _refuse_annotations(root: Place, wnids: list[str]) -> None:
+    """Raise a SourceError if folders of images and of their boxes or masks are no classes."""
+    names = {wnid.lower() for wnid in wnids}
+    flat = [w for w in wnids if w.lower() in IMAGE_FOLDERS and not folder_names(root / w)]
+    if flat and names & set(ANNOTATIONS) and len(names) <= 4:
+        raise SourceError(
+            f"{root} holds the folders {some_names(wnids)}: images with boxes or masks, without "
+            "one class for each image.",
+            hint=hint("labels", folder=root / "CLASS", images=_unpacked(root / flat[0])),
+        )
+
+
 def _refuse_unlabeled(root: Place, splits: dict[str, str]) -> None:
     """Raise a SourceError if a split holds images without any label."""
     for name in splits.values():
         if _holds_images(root / name):
             raise SourceError(
                 f"{root / name}: images, but no class folders, so they have no labels.",
-                hint=hint("labels", folder=root / name / "CLASS"),
+                hint=hint("labels", folder=root / name / "CLASS", images=_unpacked(root / name)),
             )
+
+
+def _unpacked(folder: Place) -> str:
+    """Return a folder as other commands take it."""
+    return f"{folder.name}, once unpacked" if isinstance(folder, Member) else str(folder)
 
 
 def _only_folder_of_folders(folder: Place) -> Place | None:
     """Return the folder below that holds several folders, if nothing is beside it on the way."""
     names = folder_names(folder)
+    if isinstance(folder, Path):
+        names = [name for name in names if not _is_own_output(str(folder / name))]
     if len(names) != 1 or split_of_folder(names[0]):
         return None
     child = folder / names[0]
@@ -268,6 +312,7 @@ def _split_folders(root: Place, notes: list[str]) -> dict[str, str]:
     for name in names:
         if split := split_of_folder(name):
             named.setdefault(split, []).append(name)
+    named = named or _named_alike(names)
     if not named:
         return {}
     splits = {split: min(named[split], key=_rank) for split in SPLIT_NAMES if split in named}
@@ -288,6 +333,27 @@ def _split_folders(root: Place, notes: list[str]) -> dict[str, str]:
     for name in others:
         notes.append(f"warning: {root / name} is not read; the splits are {_in_words(splits)}")
     return splits
+
+
+def _named_alike(names: list[str]) -> dict[str, list[str]]:
+    """Return the folders of splits whose names differ in nothing else: seg_train, seg_test."""
+    alike: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    for name in names:
+        words = words_of(name)
+        found = [word for word in words if word in SPLITS]
+        if len(found) == 1:
+            rest = tuple(word for word in words if word != found[0])
+            alike.setdefault(rest, {}).setdefault(SPLITS[found[0]], []).append(name)
+    return next((named for named in alike.values() if "train" in named and len(named) > 1), {})
+
+
+def _class_root(root: Place, name: str, notes: list[str]) -> str:
+    """Return the path below `root` of the folder of a split's classes; a note names another."""
+    inner = _only_folder_of_folders(root / name)
+    if inner is None:
+        return name
+    notes.append(f"{inner} is read, the only folder in {root / name}")
+    return str(inner)[len(str(root)) + 1 :]
 
 
 def _rank(name: str) -> tuple[int, bool]:
@@ -316,10 +382,21 @@ def list_flat(
     """List the images in one folder, and in folders in it, without labels."""
     folder = root / name
     inside = "images" if class_folders(folder) == ["images"] else ""
+    if inside:
+        class_folders(folder, ignored)
     parent = f"{Path(name, inside)}/" if name or inside else ""
     files = list_files(folder / inside, ignored, follow_links=follow_links)
     check_links(folder, ignored)
     return [_image(own, place, length, UNLABELED, parent) for own, place, length in files]
+
+
+def count_unlabeled(folder: Place, ignored: dict[str, int], count: int | None = None) -> str:
+    """Count the images of a flat test set, which has no labels; return a line about them."""
+    if count is None:
+        count = len(list_files(folder, ignored))
+    count_ignored(ignored, NO_TEST_LABEL, count)
+    where = "unpack them first" if isinstance(folder, Member) else f"alexnet predict {folder}"
+    return f"{folder}: {count:,} images without labels are left out; to classify them: {where}"
 
 
 def _image(name: str, place: Place, length: int, label: int, parent: str) -> SourceImage:
@@ -363,18 +440,22 @@ def check_depth(images: list[SourceImage], root: Place, wnids: list[str], notes:
     is_alike = {len(names) for names in deep.values()} == {1} and len(set(all_names)) == 1
     if any(map(split_of_folder, all_names)):
         wnid = next(w for w, names in deep.items() if any(map(split_of_folder, names)))
-        split = next(name for name in sorted(deep[wnid]) if split_of_folder(name))
+        inside = sorted(deep[wnid])
+        split = next(name for name in inside if split_of_folder(name))
+        has_classes = any(image.name.count("/") > 1 for image in images)
         better = (
             f"Name the folder of the splits: {root / wnid}"
-            if len(deep) == 1
+            if len(deep) == 1 or has_classes
             else f"Move them, so that {split}/ holds the classes: {root / split / wnid}"
         )
         raise SourceError(
-            f"{root / wnid} was taken for a class, but holds no images, only {split}/.", hint=better
+            f"{root / wnid} was taken for a class, but holds no images, only "
+            f"{', '.join(f'{name}/' for name in inside[:5])}.",
+            hint=better,
         )
     if is_alike:  # such as the folder `images` in every class of Tiny ImageNet
         return
-    wnid, names = next(iter(deep.items()))
+    wnid, names = min(deep.items(), key=lambda item: item[0].lower() not in IMAGE_FOLDERS)
     if len(all_names) > len(set(all_names)) or (not flat and len(wnids) > len(deep) == 1):
         raise SourceError(
             f"{root / wnid} was taken for a class, but holds no images, only the folders "
@@ -417,9 +498,11 @@ def check_classes(
         )
     if wnids and not found:
         raise SourceError(
-            f"{folder / split}: no class folders.",
-            hint="Sort its images into classes. The validation set of Kaggle can stay flat: put "
-            "LOC_val_solution.csv beside it.",
+            f"{folder / split}: no class folders; it holds {content(folder / split)}.",
+            hint="Sort its images into classes, or put a file of names and classes beside it: "
+            f"{folder / split}.csv"
+            if _holds_images(folder / split)
+            else "Add its class folders, or remove it.",
         )
     return others
 
@@ -541,8 +624,8 @@ def list_files(
                 count_ignored(ignored, reason)
             elif _is_folder(entry):
                 waiting.append(entry.path if _is_on_disk(entry) else entry)
-            elif entry.name.lower().endswith(NOTE_SUFFIXES):
-                count_ignored(ignored, "note beside the images")
+            elif is_note(entry.name):
+                count_ignored(ignored, NOTE)
             else:
                 place = Path(entry.path) if _is_on_disk(entry) else entry
                 files.append((entry.path[start:].replace(os.sep, "/"), place, _size(entry)))
@@ -567,7 +650,7 @@ def _reason_to_ignore(
     if is_folder and not is_link and _is_on_disk(entry) and _is_own_output(entry.path):
         return "dataset or run of alexnet"
     if is_clutter(entry.name):
-        return "hidden folder" if is_folder else "hidden file"
+        return "hidden folder" if is_folder else HIDDEN
     if is_folder and entry.name.lower().endswith(IMAGE_SUFFIXES):
         return "folder named like an image"
     if isinstance(entry, Member):
@@ -640,6 +723,11 @@ def _size(entry: os.DirEntry | Member) -> int:
         return entry.stat().st_size
     except OSError:
         return 0  # removed meanwhile, or a broken link
+
+
+def is_note(name: str) -> bool:
+    """Return whether a file is a text beside images, by its name."""
+    return name.lower().endswith(NOTE_SUFFIXES)
 
 
 def is_clutter(name: str) -> bool:

@@ -5,21 +5,21 @@ Read as a folder, or as the archive that Kaggle distributes.
 
 import csv
 import io
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 from alexnet_cli.data.sources.folders import (
     check_classes,
     class_folders,
+    count_unlabeled,
     list_classes,
-    list_files,
     list_flat,
 )
 from alexnet_cli.data.sources.label_files import parse_words
 from alexnet_cli.data.sources.members import Place
 from alexnet_cli.data.sources.packed import archive_of, list_archive
 from alexnet_cli.data.sources.source import (
-    NO_TEST_LABEL,
     UNLABELED,
     Layout,
     Source,
@@ -44,7 +44,8 @@ def read_kaggle(source: Path, *, staging: Path, follow_links: bool = False) -> S
     `source` is the archive, or a folder: CLS-LOC, Data, ILSVRC, or what holds ILSVRC or the
     archive.
     """
-    ignored: dict[str, int] = {}
+    ignored: dict[str, dict[str, int]] = defaultdict(dict)
+    notes: list[str] = []
     staged: tuple[StagedFile, ...] = ()
     folder = _find_folder(source)
     layout = "Kaggle's CLS-LOC folders"
@@ -54,12 +55,12 @@ def read_kaggle(source: Path, *, staging: Path, follow_links: bool = False) -> S
         layout = f"Kaggle's {'zip' if archive.suffix == '.zip' else 'archive'} ({archive.name})"
     if folder is None:
         return None
-    wnids, images, texts = _list_parts(folder, source, ignored, follow_links)
+    wnids, images, texts = _list_parts(folder, source, ignored, notes, follow_links)
     if any(image.label == UNLABELED for image in images["val"]):
-        images["val"] = _label(source, wnids, images["val"], texts, ignored)
+        images["val"] = _label(source, wnids, images["val"], texts, ignored["val"])
     words = parse_words(texts.get(WORDS, b""))
     classes = tuple(ImageClass(wnid, words.get(wnid, wnid)) for wnid in wnids)
-    return Source(layout, classes, images, ignored, staged)
+    return Source(layout, classes, images, ignored, staged, tuple(notes))
 
 
 def _find_folder(source: Place) -> Place | None:
@@ -82,18 +83,22 @@ def _find_archive(source: Path) -> Path | None:
 
 
 def _list_parts(
-    folder: Place, source: Path, ignored: dict[str, int], follow_links: bool
+    folder: Place,
+    source: Path,
+    ignored: dict[str, dict[str, int]],
+    notes: list[str],
+    follow_links: bool,
 ) -> tuple[list[str], dict[str, list[SourceImage]], dict[str, bytes]]:
     """Return the classes, the images of each split, and the texts LABELS and WORDS."""
     wnids = class_folders(folder / "train", follow_links=follow_links)
-    train = list_classes(folder, "train", wnids, ignored, follow_links)
+    train = list_classes(folder, "train", wnids, ignored["train"], follow_links)
     if class_folders(folder / "val", follow_links=follow_links):  # somebody has sorted them already
         check_classes(folder, "val", wnids, follow_links)
-        val = list_classes(folder, "val", wnids, ignored, follow_links)
+        val = list_classes(folder, "val", wnids, ignored["val"], follow_links)
     else:
-        val = list_flat(folder, "val", ignored, follow_links)
+        val = list_flat(folder, "val", ignored["val"], follow_links)
     if (folder / "test").is_dir():
-        count_ignored(ignored, NO_TEST_LABEL, len(list_files(folder / "test", {})))
+        notes.append(count_unlabeled(folder / "test", ignored["test"]))
     # The texts are beside ILSVRC, at whatever depth `folder` was named, or beside the archive.
     around: list[Place] = [folder.resolve()]
     for _ in INSIDE:

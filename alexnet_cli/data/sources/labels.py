@@ -1,6 +1,7 @@
 """Classes of sources whose labels are numbers; their wnids are taken from names of images."""
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -21,14 +22,26 @@ SPLIT_NAMES = {
     "test": ("test", "testing", "eval", "test_set"),
 }
 SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
-UNPACKED = re.compile(r"^ilsvrc\d{4}_(img|images)_")  # an official archive, unpacked
+FILLERS = ("set", "data", "image", "images", "img", "imgs", "dir", "folder", "split")
+UNPACKED = re.compile(r"^ilsvrc\d{4}_(img|images)_", re.IGNORECASE)  # an official archive, unpacked
 # Of an alternation of a file's name; the longest first.
 SPLIT_PATTERN = "|".join(sorted(SPLITS, key=len, reverse=True))
 
 
 def split_of_folder(name: str) -> str | None:
-    """Return the split that a folder is named after, in whatever case; None for another name."""
-    return SPLITS.get(re.sub("[- ]", "_", UNPACKED.sub("", name.lower())))
+    """Return the split that a folder is named after, in whatever case; None for another name.
+
+    Such as val, Validation, Valid Set, train_images or trainingData.
+    """
+    plain = "_".join(words_of(UNPACKED.sub("", name)))
+    words = (word for word in words_of(plain) if word not in FILLERS)
+    return SPLITS.get(plain) or SPLITS.get("_".join(words))
+
+
+def words_of(name: str) -> list[str]:
+    """Return the words of a folder's name in lower case, without a year at its end."""
+    parts = re.split(r"[-_ ]+|(?<=[a-z])(?=[A-Z])", re.sub(r"(19|20)\d\d$", "", name))
+    return [part.lower() for part in parts if part]
 
 
 def base_name(name: str) -> str:
@@ -184,9 +197,9 @@ def list_labeled(
         list_images: lists one file, counts what it ignores, and adds the images' labels.
     """
     images: dict[str, list[SourceImage]] = {"train": [], "val": []}
-    ignored: dict[str, int] = {}
+    ignored: dict[str, dict[str, int]] = defaultdict(dict)
     for split, path in files:
-        listed = list_images(split, path, ignored)
+        listed = list_images(split, path, ignored[split])
         if listed or split in images:
             images.setdefault(split, []).extend(listed)
     classes = labels.classes()

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
 from alexnet_cli.data.sources import folders
+from alexnet_cli.data.sources.archives import TEST, TRAIN, VAL
 from alexnet_cli.data.sources.class_list import ClassList
 from alexnet_cli.data.sources.codecs import ZIP_DEFLATED, ZIP_STORED
 from alexnet_cli.data.sources.labels import split_of_folder
@@ -32,6 +33,7 @@ ZIP_MAGIC = b"PK\3\4", b"PK\5\6"  # of an empty one, too
 TAR_MAGIC = b"ustar"  # at byte 257
 OTHERS = {b"7z\xbc\xaf'\x1c": "7z", b"Rar!": "rar", b"\x28\xb5\x2f\xfd": "zstd"}
 SUFFIX = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
+OFFICIAL = (TRAIN, VAL, TEST)
 ENCRYPTED = 1  # a flag of a zip member
 MS_DOS = 0  # the system of a zip member whose name may have backslashes
 MAX_LINK_BYTES = 4096
@@ -65,23 +67,63 @@ def read_packed(
         kind = f"in {archive.name}"
     else:
         by_split = _archives_of_splits(source)
+        if by_split and _is_unpacked(source, by_split):
+            return None
         listed = [list_archive(path, staging) for path in by_split.values()]
         root = _joined(source, dict(zip(by_split, listed, strict=True)))
         kind = f"in {', '.join(path.name for path in by_split.values())}"
     if not listed:
         return None
     if not root.is_dir():
-        raise SourceError(f"{on_one_line(str(source))}: there is no such folder in {archive}.")
+        raise SourceError(
+            f"{on_one_line(str(source))}: there is no such folder in {archive}.",
+            hint=f"The archive holds {folders.content(listed[0].root)}.",
+        )
     found = folders.list_class_folders(
         root, val_fraction=val_fraction, seed=seed, labels=labels, classes=classes
     )
     if found is None:
         raise SourceError(
             f"{on_one_line(str(source))}: no class folders; it holds {folders.content(root)}.",
-            hint="A class is a folder of images. Unpack it and name the folder of the classes.",
+            hint=_advice(archive, root),
         )
     staged = tuple(file for entry in listed for file in entry.staged)
-    return replace(found, layout=f"{found.layout} {kind}", staged=staged)
+    notes = found.notes
+    if archive is None:
+        beside = folders.folder_names(source)
+        notes += tuple(f"warning: {source / name} is not read" for name in beside)
+    return replace(found, layout=f"{found.layout} {kind}", staged=staged, notes=notes)
+
+
+def _is_unpacked(source: Path, by_split: dict[str, Path]) -> bool:
+    """Return whether the splits of all archives are in folders beside them, too."""
+    beside = {
+        split: name for name in folders.folder_names(source) if (split := split_of_folder(name))
+    }
+    packed = {split_of_folder(name): path for name, path in by_split.items()}
+    lost = [path.name for split, path in packed.items() if split not in beside]
+    if beside and lost:
+        raise SourceError(
+            f"{source}: {lost[0]} is an archive, but {next(iter(beside.values()))} a folder.",
+            hint=f"Unpack {lost[0]} into a folder beside it.",
+        )
+    return bool(beside)
+
+
+def _advice(archive: Path | None, root: Member) -> str:
+    """Return what to do about an archive without class folders, by what is in it."""
+    names = [member.name.lower() for member in root.walk()]
+    if archive and any(kind.fullmatch(archive.name) for kind in OFFICIAL):
+        return f"Name the folder of the archives: {archive.parent}"
+    if any(name.endswith(".tar") for name in names):
+        return "Unpack it: prep reads a folder of tars, one for each class."
+    if archive and any(name.endswith((".cls", ".json")) for name in names):
+        how = "" if archive.suffix.lower() == ".tar" else f"Unpack the samples: gunzip {archive}. "
+        return f"{how}Name the folder of the tars of samples: {archive.parent}"
+    return (
+        "A class is a folder of images. Unpack it and sort the images into classes; to classify "
+        "them: alexnet predict FOLDER"
+    )
 
 
 def archive_of(source: Path) -> Path | None:
@@ -151,7 +193,7 @@ def list_archive(path: Path, staging: Path) -> Listed:
     size, modified = file_stamp(path)
     if kind is None:
         raise SourceError(
-            f"{path}: neither a zip nor a tar, or cut or damaged; it has {size:,} bytes.",
+            f"{path}: cut or damaged, or neither a zip nor a tar; it has {size:,} bytes.",
             hint="Download or copy it again.",
         )
     copy = staging / f"{path.name}-{size}-{modified}.tar"

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Generic, TypeVar
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
-from alexnet_cli.data.sources.folders import IMAGE_SUFFIXES, is_clutter
+from alexnet_cli.data.sources.folders import HIDDEN, IMAGE_SUFFIXES, NOTE_SUFFIXES, is_clutter
 from alexnet_cli.data.sources.labels import SPLIT_PATTERN, base_name, split_name
 from alexnet_cli.errors import SourceError
 
@@ -20,6 +20,9 @@ from alexnet_cli.errors import SourceError
 FILE = re.compile(rf"(?!ILSVRC)(.*[-_])?(?P<split>{SPLIT_PATTERN})([-_.].*)?\.tar", re.IGNORECASE)
 IMAGES = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
 NOTES = ("cls", "json", "txt")
+# Of texts that are no part of a sample without an image.
+BESIDE = ("", *(suffix[1:] for suffix in NOTE_SUFFIXES if suffix != ".json"))
+BESIDE_SAMPLES = "file beside the samples"
 NO_IMAGE = "sample without an image"
 SECOND_IMAGE = "another image of a sample"
 NO_LABEL = "no label in .cls, .json or .txt."
@@ -91,8 +94,17 @@ def samples_of(members: Iterable[tuple[str, T]], where: str) -> Iterator[Sample[
     Raises:
         SourceError: if a member is there twice; `where` names the tar.
     """
-    is_member = (m for m in members if not is_clutter(m[0].rpartition("/")[2]))
-    for key, group in groupby(is_member, key=lambda member: key_and_extension(member[0])[0]):
+    num_hidden = 0
+
+    def is_member(member: tuple[str, T]) -> bool:
+        nonlocal num_hidden
+        is_hidden = is_clutter(member[0].rpartition("/")[2])
+        num_hidden += is_hidden
+        return not is_hidden
+
+    for key, group in groupby(
+        filter(is_member, members), key=lambda member: key_and_extension(member[0])[0]
+    ):
         found: dict[str, T] = {}
         for name, content in group:
             if name in found:
@@ -102,6 +114,8 @@ def samples_of(members: Iterable[tuple[str, T]], where: str) -> Iterator[Sample[
                 found = {}
             found[name] = content
         yield _sample(key, found)
+    if num_hidden:
+        yield Sample("", None, {}, {HIDDEN: num_hidden})
 
 
 def _ends_before(name: str, key: str, found: Mapping[str, T]) -> bool:
@@ -122,8 +136,8 @@ def _sample(key: str, members: Mapping[str, T]) -> Sample[T]:
     notes = {kind_of(n): members[n] for n in reversed(by_depth) if kind_of(n) in NOTES}
     passed_over = {SECOND_IMAGE: len(images) - 1} if len(images) > 1 else {}
     if not images:
-        is_sample = any(kind_of(name) not in ("", "txt") for name in members)
-        passed_over = {NO_IMAGE if is_sample else "file beside the samples": 1}
+        is_sample = any(kind_of(name) not in BESIDE for name in members)
+        passed_over = {NO_IMAGE: 1} if is_sample else {BESIDE_SAMPLES: len(members)}
     return Sample(key, (images[0], members[images[0]]) if images else None, notes, passed_over)
 
 

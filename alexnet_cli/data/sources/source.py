@@ -1,6 +1,7 @@
 """What every layout is turned into: classes, and where each image is stored."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
@@ -19,6 +20,7 @@ from alexnet_cli.types import ImageClass
 BY_LABEL = attrgetter("label", "name")
 BY_NAME = attrgetter("name", "label")
 UNLABELED = -1  # the label of an image until it is known
+NO_PLAIN_MEMBER = "tar member that is no plain file"
 NO_TEST_LABEL = "test image without a label"
 
 
@@ -64,13 +66,18 @@ class Source:
     layout: str  # a description for people
     classes: tuple[ImageClass, ...]  # in label order: sorted wnids or folder names
     images: dict[str, list[SourceImage]]  # by split: "train", "val" and maybe "test"
-    ignored: dict[str, int]  # number of entries that are not images (hidden files, links)
+    ignored_by_split: dict[str, dict[str, int]]  # number of entries that are not read, by reason
     staged: tuple[StagedFile, ...] = ()  # files to be made before any image is read
     notes: tuple[str, ...] = ()  # lines for people: what was taken for what, and what is not read
 
     def __post_init__(self) -> None:
         for split, listed in self.images.items():
             listed.sort(key=BY_LABEL if split == "train" else BY_NAME)
+
+    @property
+    def ignored(self) -> dict[str, int]:
+        """Number of entries that are not read (hidden files, links, notes), by reason."""
+        return dict(sum(map(Counter, self.ignored_by_split.values()), Counter()))
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with any class, or any image's name, size or label."""

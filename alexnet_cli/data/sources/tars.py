@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
-from alexnet_cli.data.sources.source import SourceImage, count_ignored
+from alexnet_cli.data.sources.folders import HIDDEN, NOTE, is_clutter, is_note
+from alexnet_cli.data.sources.source import NO_PLAIN_MEMBER, SourceImage, count_ignored
 from alexnet_cli.errors import SourceError
 from alexnet_cli.io.tar import DamagedTarError, is_plain_file, read_members
 
@@ -29,7 +30,7 @@ def list_members(
             if fits and is_plain_file(member):
                 yield member
             elif not member.isdir():
-                count_ignored(ignored, "tar member that is no plain file")
+                count_ignored(ignored, NO_PLAIN_MEMBER)
     except DamagedTarError as error:
         raise SourceError(
             f"{path}: {error}.",
@@ -37,10 +38,22 @@ def list_members(
         ) from error
 
 
+def list_images(
+    path: Path, file: BinaryIO, start: int, end: int, ignored: dict[str, int]
+) -> Iterator[tarfile.TarInfo]:
+    """Yield the images of the tar at `start`..`end` of `file`; count its other members."""
+    for member in list_members(path, file, start, end, ignored):
+        name = member.name.rpartition("/")[2]
+        if is_clutter(name) or is_note(name):
+            count_ignored(ignored, HIDDEN if is_clutter(name) else NOTE)
+        else:
+            yield member
+
+
 def list_whole_tar(path: Path, ignored: dict[str, int]) -> list[tarfile.TarInfo]:
-    """Return the regular files of a tar."""
+    """Return the images of a tar."""
     with path.open("rb") as file:
-        return list(list_members(path, file, 0, path.stat().st_size, ignored))
+        return list(list_images(path, file, 0, path.stat().st_size, ignored))
 
 
 def check_whole_tar(path: Path) -> None:

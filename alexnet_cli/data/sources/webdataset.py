@@ -16,6 +16,9 @@ from alexnet_cli.data.sources.samples import (
     FILE,
     MAX_NOTE_BYTES,
     NO_LABEL,
+    Sample,
+    key_and_extension,
+    kind_of,
     read_notes,
     samples_of,
 )
@@ -27,7 +30,7 @@ from alexnet_cli.data.sources.source import (
     count_ignored,
 )
 from alexnet_cli.data.sources.tars import list_members
-from alexnet_cli.errors import SourceError
+from alexnet_cli.errors import SourceError, hint, some_names
 
 PEEK = 1000  # members
 
@@ -82,12 +85,27 @@ def _list_samples(
                 count_ignored(ignored, NO_TEST_LABEL)
                 continue
             if notes.label is None:
-                raise SourceError(f"{where}: {NO_LABEL}", hint=ADD_LABEL)
+                raise _unlabeled(path, sample, where)
             labels.add(split, notes.label, notes.wnid, where, notes.said)
             offset = image.offset_data
             parent = f"{path.name}/"
             images.append(SourceImage(notes.name, path, offset, image.size, notes.label, parent))
     return images
+
+
+def _unlabeled(path: Path, sample: Sample, where: str) -> SourceError:
+    """Return the error for a sample without a label, by all members of the tar with its key."""
+    with path.open("rb") as file:
+        names = [m.name for m in list_members(path, file, 0, path.stat().st_size, {})]
+    own = [name for name in names if key_and_extension(name)[0] == sample.key]
+    apart = {kind_of(name) for name in own} - sample.notes.keys()
+    if apart & {"cls", "json"}:
+        return SourceError(
+            f"{where}: its label is not beside its image.",
+            hint=hint("sort_tar", path=path, new=f"sorted-{path.name}"),
+        )
+    found = some_names([name.rpartition("/")[2] for name in own])
+    return SourceError(f"{where}: {NO_LABEL}", hint=f"It has {found}. {ADD_LABEL}")
 
 
 def _read_note(file: BinaryIO, member: tarfile.TarInfo) -> bytes:

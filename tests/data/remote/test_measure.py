@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from alexnet_cli.data.remote import measure as measure_module
-from alexnet_cli.data.remote.measure import forget, image_size_of, measure_all, square_side
+from alexnet_cli.data.remote.measure import forget, measure_all, square_side
 from alexnet_cli.data.remote.tar_set import open_tar
-from alexnet_cli.data.remote.tar_stream import TarStream, read_samples
+from alexnet_cli.data.remote.tar_stream import TarStream, image_size_of, read_samples
 from alexnet_cli.data.sources.labels import MAX_CLASSES
 from alexnet_cli.errors import DatasetError, InputError, SourceError
 

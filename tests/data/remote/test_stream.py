@@ -152,18 +152,38 @@ def test_labels_that_count_from_1_are_named(tmp_path, write_tar, encode, said):
     assert "count from 1" in error.value.hint
 
 
-def test_image_that_cannot_be_read_is_named(write_tar):
-    split = split_of(write_tar("a.tar", [{"__key__": "broken", "jpg": b"\xff\xd8\xff", "cls": 0}]))
+def test_image_that_cannot_be_read_is_named(write_tar, encode):
+    cut = encode(1, 32, 32)[:-60]
+    split = split_of(write_tar("a.tar", [{"__key__": "broken", "jpg": cut, "cls": 0}]))
     with pytest.raises(DatasetError, match=r"a\.tar: sample 'broken' cannot be read"):
         list(split.epoch_batches(4))
+
+
+def test_images_without_a_header_are_passed_over_and_counted(tmp_path, write_tar, encode, said):
+    contents = [b"", b"no image", b"\xff\xd8\xff", encode(1, 32, 32)]
+    entries = [{"__key__": str(n), "jpg": c, "cls": 0} for n, c in enumerate(contents)]
+    dataset = open_tars(TarSet(str(write_tar("train-0.tar", entries))), ["train"], progress=said)
+    assert "3 image that cannot be read" in said.lines[-1]
+    (batch,) = dataset.splits["train"].epoch_batches(4)
+    assert len(batch.images) == 1
+
+
+def test_test_images_without_a_label_are_passed_over_and_counted(tmp_path, write_tar, encode, said):
+    entries = [{"__key__": "a", "jpg": encode(1, 32, 32)}]
+    entries.append({"__key__": "b", "jpg": encode(2, 32, 32), "cls": 0})
+    dataset = open_tars(TarSet(str(write_tar("test-0.tar", entries))), ["test"], progress=said)
+    assert dataset.splits["test"].keys() == ["test-0.tar/b"]
+    assert "1 test image without a label" in said.lines[-1]
+    with refused(DatasetError, "'a': no label in"):
+        open_tars(TarSet(str(write_tar("train-0.tar", entries))), ["train"])
 
 
 def test_decompression_bomb_is_refused_before_it_is_decoded(write_tar):
     content = io.BytesIO()
     Image.new("1", (12_000, 12_000)).save(content, "png")
-    split = split_of(write_tar("a.tar", [{"__key__": "a", "png": content.getvalue(), "cls": 0}]))
-    with pytest.raises(DatasetError, match="too-many-pixels"):
-        list(split.epoch_batches(4))
+    path = write_tar("train-0.tar", [{"__key__": "a", "png": content.getvalue(), "cls": 0}])
+    with refused(DatasetError, "passed over: 1 image that cannot be read"):
+        open_tars(TarSet(str(path)), ["train"])
 
 
 def rewrite(path: Path, change) -> None:
@@ -181,7 +201,7 @@ def rewrite(path: Path, change) -> None:
     ("change", "word"),
     [
         (lambda members: members[:-2], "11 samples, 12 were measured"),
-        (lambda members: [*members, ("x.jpg", b"x"), ("x.cls", b"0")], "sample 13"),
+        (lambda members: [*members, ("x.jpg", members[1][1]), ("x.cls", b"0")], "sample 13"),
         (lambda members: members[2:], "differs from the measured one"),
         (lambda members: [(n.replace("000111", "other"), c) for n, c in members], "other bytes"),
     ],

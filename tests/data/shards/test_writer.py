@@ -286,8 +286,9 @@ def flawed(folders, tmp_path_factory) -> Path:
 
 def test_found_is_written_plus_rejected(flawed, tmp_path):
     result = prep(PrepRequest(flawed, tmp_path / "out", SMALL, workers=1))
-    assert result.splits["train"] == {"found": 19, "written": 17, "rejected": 2, "shards": 4}
-    assert result.splits["val"] == {"found": 6, "written": 5, "rejected": 1, "shards": 2}
+    train, val = result.splits["train"], result.splits["val"]
+    assert train == {"found": 19, "written": 17, "rejected": 2, "ignored": 0, "shards": 4}
+    assert val == {"found": 6, "written": 5, "rejected": 1, "ignored": 0, "shards": 2}
     assert result.reasons == {"empty": 1, "not-an-image": 1, "truncated": 1}
 
 

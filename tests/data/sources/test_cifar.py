@@ -101,12 +101,30 @@ def test_names_in_another_order_still_give_sorted_classes(tmp_path):
     assert next(p for p in source.images["test"] if p.name.endswith("0.png")).label == 2
 
 
-def test_missing_file_is_named(folder, variant, tmp_path):
+def test_one_split_alone_is_read_and_a_missing_file_named(folder, variant, tmp_path):
+    def both() -> list[Path]:
+        return [folder.parent, pack(folder, tmp_path / variant.archive)]
+
+    content = (folder / variant.test).read_bytes()
     (folder / variant.test).unlink()
-    with refused(SourceError, f"no {variant.test} inside"):
-        read_cifar(folder.parent, tmp_path / "s")
-    with refused(SourceError, f"no {variant.test} inside"):
-        read_cifar(pack(folder, tmp_path / variant.archive), tmp_path / "s")
+    for source in both():
+        images = read(source, tmp_path / "trained").images
+        assert (len(images["train"]), len(images["test"])) == (PER_FILE * len(variant.train), 0)
+    (folder / variant.test).write_bytes(content)
+    for name in variant.train[1:]:
+        (folder / name).unlink()
+    if variant is TEN:
+        for source in both():
+            with refused(SourceError, "no data_batch_2.bin inside"):
+                read_cifar(source, tmp_path / "s")
+    (folder / variant.train[0]).unlink()
+    for source in both():
+        images = read(source, tmp_path / "tested").images
+        assert (len(images["train"]), len(images["test"])) == (0, PER_FILE)
+    (folder / variant.names).unlink()
+    for source in both():
+        with refused(SourceError, f"no {variant.names} inside"):
+            read_cifar(source, tmp_path / "s")
 
 
 @pytest.mark.parametrize("length", [0, 1, 3073 * 2 + 100])

@@ -627,3 +627,60 @@ def test_list_names_the_classes_of_a_file_of_labels(tmp_path):
     source = read(tmp_path / "images", labels=tmp_path / "own.csv", classes=names)
     assert [entry.name for entry in source.classes] == ["ant", "bee"]
     assert {i.name: i.label for i in source.images["train"]} == {"a.jpg": 1, "b.jpg": 0}
+
+
+SPLIT_FOLDERS = {
+    "Data Set": ("Train Set", "Valid Set"),
+    "kaggle": ("train_images", "test_images"),
+    "years": ("train2017", "val2017"),
+    "camel case": ("trainingData", "testData"),
+    "prefix": ("data_train", "data_test"),
+    "Intel": ("seg_train/seg_train", "seg_test/seg_test"),
+    "deeper": ("train/images", "val/images"),
+}
+
+
+@pytest.mark.parametrize(("train", "held_out"), SPLIT_FOLDERS.values(), ids=SPLIT_FOLDERS)
+def test_folders_of_splits_are_known_by_other_words_around_them(tmp_path, train, held_out):
+    names = [f"{top}/{wnid}/1.jpg" for top in (train, held_out) for wnid in ("ant", "bee")]
+    source = read(touch(tmp_path, *names))
+    assert wnids(source) == ["ant", "bee"]
+    assert sources(source) == names[:2]
+    assert sources(source, "test" if "test" in held_out.lower() else "val") == names[2:]
+
+
+@pytest.mark.parametrize(
+    "names", [("bullet_train", "train_station"), ("test_tube", "dev_board", "train_set_of_toys")]
+)
+def test_classes_with_the_word_of_a_split_in_their_names_stay_classes(tmp_path, names):
+    source = read(touch(tmp_path, *(f"{name}/1.jpg" for name in names)))
+    assert wnids(source) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (["train/images/1.jpg", "train/labels/1.txt"], "train holds the folders images, labels"),
+        (["JPEGImages/1.jpg", "Annotations/1.xml"], "folders Annotations, JPEGImages: images with"),
+        (
+            ["Images/a/1.jpg", "Images/b/2.jpg", "Annotation/a/1", "Annotation/b/2"],
+            "Name the folder of the classes: .*Images",
+        ),
+        (
+            ["set1/train/a/1.jpg", "set1/val/a/2.jpg", "set2/train/a/1.jpg", "set2/val/a/2.jpg"],
+            "holds no images, only train/, val/.*\n.*\n?.*Name the folder of the splits: .*set1",
+        ),
+        (["train/a/1.jpg", "val/notes.txt"], r"val: no class folders; it holds 1 \*\.txt"),
+        (["train/a/1.jpg", "val/1.jpg"], r"put a file of names and classes beside it: .*val\.csv"),
+        (["test/1.jpg", "test/2.jpg"], "To classify them: alexnet predict .*test"),
+    ],
+)
+def test_other_layouts_of_folders_are_refused_with_what_would_be_right(tmp_path, names, what):
+    with refused(SourceError, what):
+        read(touch(tmp_path, *names))
+
+
+def test_own_output_beside_the_only_folder_does_not_hide_it(tmp_path):
+    touch(tmp_path, "data/ant/1.jpg", "data/bee/1.jpg", "runs/r/last.safetensors")
+    (tmp_path / "shards/x/.prep").mkdir(parents=True)
+    assert wnids(read(tmp_path)) == ["ant", "bee"]

@@ -71,7 +71,11 @@ def test_tiny_imagenet_is_read_with_its_words(tmp_path):
     assert labeled(source) == names
     assert [entry.name for entry in source.classes] == ["goldfish, Carassius auratus", "n2"]
     assert source.images["val"][0].source == "val/images/val_0.JPEG"
-    assert source.ignored == {"test image without a label": 1}
+    assert source.ignored_by_split == {
+        "train": {},
+        "val": {"file beside the class folders": 1},
+        "test": {"test image without a label": 1},
+    }
 
 
 def test_named_file_labels_images_without_class_folders(tmp_path):
@@ -118,3 +122,12 @@ def test_flat_images_without_a_file_say_how_to_give_one(tmp_path):
 def test_file_for_images_in_class_folders_is_a_usage_error(folder):
     with refused(UsageError, "--labels"):
         read(touch(folder, "val/a/1.JPEG"), folder / "any.csv")
+
+
+@pytest.mark.parametrize("folder", ["images", "train_images", "."])
+def test_file_beside_the_only_folder_of_images_labels_them(tmp_path, folder):
+    touch(tmp_path / "set", *(f"{folder}/{number}.png" for number in range(4)))
+    (tmp_path / "set/train.csv").write_text("image_id,label\n0,pug\n1,pug\n2,beagle\n3,pug\n")
+    source = read(tmp_path / "set")
+    assert [entry.wnid for entry in source.classes] == ["beagle", "pug"]
+    assert labeled(source, "train")["2.png"] == "beagle"

@@ -227,3 +227,35 @@ def test_other_archives_are_named(tmp_path, magic, kind):
     (tmp_path / "a.bin").write_bytes(magic + bytes(600))
     with refused(SourceError, f"a {kind} file, which is not read"):
         read(tmp_path / "a.bin")
+
+
+def test_folders_unpacked_beside_their_archives_are_read(folder, tmp_path):
+    for split in ("train", "val"):
+        shutil.make_archive(str(tmp_path / split), "zip", folder, split)
+    shutil.copytree(folder / "val", tmp_path / "val")
+    with refused(SourceError, "train.zip is an archive, but val a folder.*\n.*\nUnpack train.zip"):
+        read(tmp_path)
+    shutil.copytree(folder / "train", tmp_path / "train")
+    assert read(tmp_path).layout == "train/CLASS and val/CLASS folders"
+    shutil.rmtree(tmp_path / "train")
+    (tmp_path / "val").rename(tmp_path / "notes")
+    assert f"warning: {tmp_path / 'notes'} is not read" in read(tmp_path).notes
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "advice"),
+    [
+        ("ILSVRC2012_img_val.tar", ["ILSVRC2012_val_00000001.JPEG"], "folder of the archives: "),
+        ("ILSVRC2012_img_train.tar", ["n01440764.tar"], "Name the folder of the archives: "),
+        ("fall11_whole.tar", ["n01440764.tar"], "prep reads a folder of tars, one for each class"),
+        ("train-0.tar", ["0.jpg", "0.cls"], "Name the folder of the tars of samples: "),
+        ("train-0.tar.gz", ["0.jpg", "0.json"], "Unpack the samples: gunzip .*train-0.tar.gz"),
+        ("test.zip", ["1.jpg"], "to classify them: alexnet predict FOLDER"),
+        ("test.zip", ["test/1.jpg"], "alexnet predict test, once unpacked"),
+    ],
+)
+def test_archive_of_something_else_is_refused_with_what_would_be_right(
+    tmp_path, name, members, advice
+):
+    with refused(SourceError, advice):
+        read(pack(tmp_path / name, dict.fromkeys(members, "x")))

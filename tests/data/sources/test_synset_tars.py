@@ -1,13 +1,16 @@
 import io
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
 from helpers import refused
 
+from alexnet_cli.data.sources.detect import read_source
+from alexnet_cli.data.sources.source import SourceOptions
 from alexnet_cli.data.sources.synset_tars import read_synset_tars
-from alexnet_cli.errors import SourceError
+from alexnet_cli.errors import SourceError, UsageError
 
 
 @pytest.fixture
@@ -59,3 +62,27 @@ def test_pipe_does_not_block(folder):
     os.mkfifo(folder / "n00000004.tar")
     source = read_synset_tars(folder, val_fraction=0.0, seed=0)
     assert len(source.classes) == 3
+
+
+def test_tars_in_folders_of_splits_are_read_together_or_one_alone(folder, tmp_path):
+    for split in ("training", "val"):
+        shutil.copytree(folder, tmp_path / "set" / split, ignore=shutil.ignore_patterns("set"))
+    (tmp_path / "set/val/n00000002.tar").unlink()
+    source = read_synset_tars(tmp_path / "set", val_fraction=0.0, seed=0)
+    assert {split: len(images) for split, images in source.images.items()} == {
+        "train": 12,
+        "val": 8,
+    }
+    assert {image.label for image in source.images["val"]} == {0, 2}
+    with refused(UsageError, "--val-fraction"):
+        read_synset_tars(tmp_path / "set", val_fraction=0.1, seed=0)
+    (tmp_path / "set/val/n00000001.tar").rename(tmp_path / "set/val/n00000009.tar")
+    with refused(SourceError, r"n00000009\.tar: there are no training images of this class"):
+        read_synset_tars(tmp_path / "set", val_fraction=0.0, seed=0)
+    (tmp_path / "set/training").rename(tmp_path / "elsewhere")
+    source = read_source(tmp_path / "set", SourceOptions(tmp_path / "staging"))
+    assert [entry.wnid for entry in source.classes] == ["n00000003", "n00000009"]
+    assert (len(source.images["train"]), len(source.images["val"])) == (0, 8)
+    (tmp_path / "set/train/n00000003").mkdir(parents=True)
+    with refused(SourceError, "train holds class folders, but .*val tars"):
+        read_source(tmp_path / "set", SourceOptions(tmp_path / "staging"))
