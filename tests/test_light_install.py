@@ -65,7 +65,7 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
         "runs": ("runs", runs.first),
         "ensemble": ("ensemble", folder / "a.npz", folder / "b.npz"),
         "compare": ("compare", folder / "a.npz", folder / "b.npz"),
-        "errors": ("errors", folder / "a.npz", dataset),
+        "errors": ("errors", folder / "a.npz"),
         "report": ("report", runs.first, "--data", dataset, "-o", folder / "report.html"),
         "doctor": ("doctor",),
         "train": ("train", made, "--run", ref, *ON_CPU),
@@ -94,21 +94,9 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
 
 
 WORKS = [
-    *(
-        "prep",
-        "verify",
-        "pca",
-        "predict",
-        "predict to CSV",
-        "recipes",
-        "runs",
-        "ensemble",
-        "compare",
-        "errors",
-    ),
-    "doctor",
+    *("prep", "verify", "pca", "predict", "predict to CSV", "recipes", "runs", "doctor"),
+    *("ensemble", "compare", "errors", "eval of an ONNX model"),
     *("info of a recipe", "info of a checkpoint", "info of a model", "info of a dataset"),
-    "eval of an ONNX model",
 ]
 NEEDS = {
     **dict.fromkeys(["train", "eval", "export", "check", "bench", "demo", "reproduce"], TRAIN),
