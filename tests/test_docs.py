@@ -113,7 +113,9 @@ def run_page(page: Path, archives: Path) -> list[str]:
             if words[0] != "alexnet":
                 continue
             arguments = [str(archives) if word == "/data/imagenet" else word for word in words[1:]]
-            if "--resume" not in arguments:  # which takes the recipe from the run
+            if "finetune" in arguments:  # which takes the network from the checkpoint
+                arguments += ("--epochs", "1")
+            elif "--resume" not in arguments:  # which takes the recipe from the run
                 arguments += SHORTER.get(arguments[0], ())
             if arguments[0] in ("train", "reproduce"):
                 arguments += ["--device", "cpu"]

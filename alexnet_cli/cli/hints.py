@@ -11,6 +11,7 @@ HINTS: dict[str, str] = {
     "labels": "Sort them into class folders, {folder}, or name a file of names and classes: "
     "--labels FILE. To classify them: alexnet predict {images}",
     "leave_out": "Leave out --{option}.",
+    "name_columns": "Name the columns: --columns image={image},label={label}",
     "name_class_list": "Name the list that these labels were made with: --classes FILE",
     "name_labels": "Name that file: --labels FILE",
     "name_layout": "Name the folder that holds the images, and its layout: --layout {layouts}",

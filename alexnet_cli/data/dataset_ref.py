@@ -14,6 +14,7 @@ from alexnet_cli.data.shards.dataset import open_dataset as open_folder
 from alexnet_cli.data.shards.index import INDEX_COPY, INDEX_NAME, Index, read_index
 from alexnet_cli.errors import DatasetError, RejectedError, hint
 from alexnet_cli.io.progress import SILENT, Progress
+from alexnet_cli.types import USUAL_RULES, DecodeRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class DatasetRef:
         *,
         fetch_now: bool = False,
         image_size: int | None = None,
+        rules: DecodeRules = USUAL_RULES,
         progress: Progress = SILENT,
     ) -> Dataset:
         """Open the dataset.
@@ -69,12 +71,13 @@ class DatasetRef:
                 when it is first read.
             image_size: size to resize the images of tars to; by default the size that they all
                 have, or the paper's 256.
+            rules: how the images of tars become pixels; those of a dataset are made already.
 
         Raises:
             AlexNetError: if it is not a dataset, is damaged, or cannot be read.
         """
         if isinstance(self.place, TarSet):
-            return open_tars(self.place, splits, image_size, progress)
+            return open_tars(self.place, splits, image_size, rules, progress)
         self._check_no_tars()
         if isinstance(self.place, str):
             return open_files(self.place, progress).open(splits, fetch_now, progress)

@@ -268,8 +268,9 @@ def test_split_of_held_out_images_alone_becomes_a_dataset(tmp_path, official):
         ("ILSVRC2012_img_train (1).tar", "rename it: ILSVRC2012_img_train.tar"),
         ("ILSVRC2012_img_val copy.tar", "rename it: ILSVRC2012_img_val.tar"),
         ("train-000000.tar.gz", "gunzip"),
-        ("imagenette2-160.tgz", "Name the archive: "),
+        ("photos.tar.gz", "Name the archive: "),
         ("samples.tar", "named after their split"),
+        ("food.parquet", "folder named so; this is food.parquet"),
         ("1.JPG", "name the folder above"),
     ],
 )
