@@ -215,7 +215,7 @@ def _open(file: _File, staged: Path, columns: str | None) -> _Table:
         import pyarrow.parquet
     except ImportError as error:
         raise MachineError(
-            "parquet files need pyarrow.", hint="Install it: pip install pyarrow"
+            "parquet files need pyarrow.", hint='Install it: pip install "alexnet-cli[parquet]"'
         ) from error
     path = file.path
     try:
