@@ -18,7 +18,10 @@ COPY alexnet_cli alexnet_cli
 RUN if [ "$VARIANT" = cpu ]; then \
         pip install --index-url https://download.pytorch.org/whl/cpu torch torchvision; \
     fi \
-    && pip install ".[parquet,cloud,tensorboard,cluster]"
+    && pip install ".[all]" \
+    && if [ "$VARIANT" != cpu ]; then \
+        pip uninstall -y onnxruntime && pip install onnxruntime-gpu; \
+    fi
 
 # Nothing runs as root: files made in a mounted folder belong to this user, or to --user UID:GID.
 RUN useradd --create-home --uid 1000 --user-group alexnet \

@@ -22,6 +22,7 @@ next). `alexnet_cli/cli/error_boundary.py` makes the three lines of a message of
 
 import copy
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Self
 
 
@@ -151,6 +152,42 @@ def machine_error(error: MemoryError | OSError) -> MachineError:
         return MachineError("out of memory.", hint=hint("less_memory"))
     where = f"{on_one_line(str(error.filename))}: " if error.filename else ""
     return MachineError(f"{where}{error.strerror or error}")
+
+
+# The extra of pyproject.toml that installs a package which the base installation lacks.
+EXTRA_OF = {
+    "torch": "train",
+    "torchvision": "train",
+    "webdataset": "train",
+    "tensorboard": "train",
+    "matplotlib": "train",
+    "jinja2": "train",
+    "pyarrow": "parquet",
+    "fsspec": "cloud",
+    "distributed": "cluster",
+}
+
+
+def missing_package(error: ImportError) -> MachineError | None:
+    """Return the error to report for a package that an extra installs; None for any other."""
+    package = (error.name or "").partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or package not in EXTRA_OF:
+        return None
+    return MachineError(
+        f"{package} is not installed.",
+        hint=f'Install it: pip install "alexnet-cli[{EXTRA_OF[package]}]"',
+    )
+
+
+def require_package(name: str) -> None:
+    """Check that a package is installed, without importing it.
+
+    Raises:
+        MachineError: if it is not, and an extra installs it.
+    """
+    if find_spec(name) is None:
+        error = ModuleNotFoundError(f"No module named {name!r}", name=name)
+        raise missing_package(error) or error
 
 
 class DeviceError(MachineError):

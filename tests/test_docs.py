@@ -1,8 +1,12 @@
 """README.md and docs/*.md: their command lines run, their links and paths lead somewhere."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from alexnet_cli.cli.app import app
+from alexnet_cli.recipes.catalog import RECIPES
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -19,7 +24,7 @@ PAGES = {page.name: page for page in (README, *sorted((ROOT / "docs").glob("*.md
 COMMANDS = get_command(app).commands
 
 # Programs in the pages that are not ours.
-OTHERS = {".", "pip", "python3", "pytest", "dask", "srun"}
+OTHERS = {".", "pip", "python3", "pytest", "dask", "srun", "find", "cat"}
 
 # What makes a command of a page take seconds; a later option replaces an earlier one.
 TINY = ("--set", "crop_size=56", "--set", "width=0.0625")
@@ -36,6 +41,7 @@ NOT_RUN = {
     "alexnet import": "fetches or needs published weights",
     "alexnet download": "fetches up to 248 MB",
     "torchrun": "needs several machines",
+    "| alexnet": "reads what another program writes; the tests of predict do",
     "alexnet demo": "takes minutes; its own tests run it",
     "alexnet bench": "measures for minutes; its own tests run it",
     "{000000..000063}": "needs 64 tars",
@@ -50,10 +56,10 @@ def shell_lines(page: Path) -> list[str]:
 
 
 def parts_of(line: str) -> list[list[str]]:
-    """Return the commands of a line, which `&&` and `&` separate, each as a shell splits it."""
+    """Return the commands of a line, between `&&`, `&` and `|`, each as a shell splits it."""
     parts, words = [[]], shlex.split(line, posix=True)
     for word in words:
-        if word in ("&&", "&"):
+        if word in ("&&", "&", "|"):
             parts.append([])
         else:
             parts[-1].append(word)
@@ -92,6 +98,11 @@ def read_command(words: list[str]) -> None:
         assert program in OTHERS, f"what is {program}?"
 
 
+def snippets(page: Path) -> str:
+    """Return the Python of a page, its blocks one after the other."""
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S))
+
+
 def run_page(page: Path, archives: Path) -> list[str]:
     """Run the alexnet commands of a page in this folder, one after the other; return them."""
     done = []
@@ -102,7 +113,9 @@ def run_page(page: Path, archives: Path) -> list[str]:
             if words[0] != "alexnet":
                 continue
             arguments = [str(archives) if word == "/data/imagenet" else word for word in words[1:]]
-            if "--resume" not in arguments:  # which takes the recipe from the run
+            if "finetune" in arguments:  # which takes the network from the checkpoint
+                arguments += ("--epochs", "1")
+            elif "--resume" not in arguments:  # which takes the recipe from the run
                 arguments += SHORTER.get(arguments[0], ())
             if arguments[0] in ("train", "reproduce"):
                 arguments += ["--device", "cpu"]
@@ -133,6 +146,47 @@ def workplace(release, tmp_path_factory) -> Path:
 def test_commands_of_a_page_run_after_those_of_the_readme(name, workplace, release):
     with chdir(workplace):
         run_page(PAGES[name], release)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of webdataset
+@pytest.mark.parametrize("name", [name for name in PAGES if snippets(PAGES[name])])
+def test_python_of_a_page_runs_after_the_commands_of_the_readme(
+    name, workplace, tiny_recipe, monkeypatch
+):
+    monkeypatch.chdir(workplace)
+    # The recipe of the pages takes minutes.
+    monkeypatch.setitem(RECIPES, "small", replace(tiny_recipe, crop_size=56))
+    exec(compile(snippets(PAGES[name]), name, "exec"), {"__name__": "snippet"})
+
+
+# What mypy need not read to know our own types.
+UNREAD = ("torch", "onnx", "onnxruntime", "google", "scipy", "fsspec", "pyarrow", "safetensors")
+
+
+def test_python_of_the_pages_passes_mypy_strict(tmp_path):
+    config = (
+        f"[mypy]\nstrict = true\nfollow_imports = silent\ncache_dir = {ROOT}/.mypy_cache/strict\n"
+    )
+    config += "".join(
+        f"[mypy-{name}.*]\nfollow_imports = skip\nignore_missing_imports = true\n"
+        for name in UNREAD
+    )
+    (tmp_path / "mypy.ini").write_text(config)
+    (tmp_path / "snippet.py").write_text(
+        f"{snippets(PAGES['python.md'])}\nreveal_type((result, kernels, sample, outcome))\n"
+    )
+
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "snippet.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert checked.returncode == 0, checked.stdout
+    for name in ("ImageResult", "ndarray", "Sample", "TrainResult | None"):
+        assert name in checked.stdout, checked.stdout
 
 
 @pytest.mark.parametrize("name", PAGES)

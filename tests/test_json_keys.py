@@ -23,6 +23,7 @@ CIFAR = ("cifar-13pct", "--set", "conv1.filters=16", "--set", "conv2.filters=16"
 # Below these, keys are names found in the data, of recipes or of their fields.
 NAMED_BY_DATA = (
     "changes",
+    "differences",
     "ignored",
     "ignored_by_split",
     "noted",
@@ -116,6 +117,7 @@ def test_keys_of_every_command_are_as_kept(
     see("import", *foreign_weights, "-o", "b.safetensors")
     see("download", "cifar-10")
     see("recipes")
+    see("runs", runs.first, runs.second)
     see("recipes", "paper")
     see("check", *CIFAR, exit_code=6)
     see("bench", copy, *TINY, "--batch", 2, "--seconds", 0.01, *ON_CPU)

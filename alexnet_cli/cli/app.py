@@ -35,6 +35,7 @@ from alexnet_cli.commands import (
     recipes,
     report,
     reproduce,
+    runs,
     train,
     verify,
 )
@@ -114,6 +115,7 @@ app.command()(info.info)
 app.add_typer(figure.app, name="figure")
 app.command()(report.report)
 app.command()(recipes.recipes)
+app.command()(runs.runs)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.hints import message
-from alexnet_cli.errors import AlexNetError, Stopped, UsageError, machine_error
+from alexnet_cli.errors import AlexNetError, Stopped, UsageError, machine_error, missing_package
 from alexnet_cli.io.signals import handling, unless_ignored
 
 EXIT_CODES = (
@@ -50,6 +50,8 @@ class ErrorBoundary(TyperGroup):
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
+            if isinstance(error, ImportError) and (missing := missing_package(error)):
+                self._fail(ctx, missing)
             problem = f"internal error, {type(error).__name__}: {error}"
             where = f"Show where: alexnet --debug {ctx.invoked_subcommand} ..."
             self._fail(ctx, AlexNetError(problem, hint=where))

@@ -11,6 +11,7 @@ HINTS: dict[str, str] = {
     "labels": "Sort them into class folders, {folder}, or name a file of names and classes: "
     "--labels FILE. To classify them: alexnet predict {images}",
     "leave_out": "Leave out --{option}.",
+    "name_columns": "Name the columns: --columns image={image},label={label}",
     "name_class_list": "Name the list that these labels were made with: --classes FILE",
     "name_labels": "Name that file: --labels FILE",
     "name_layout": "Name the folder that holds the images, and its layout: --layout {layouts}",
@@ -34,7 +35,7 @@ HINTS: dict[str, str] = {
     # model, recipes, onnx and pretrained
     "import_model": "Weights of torchvision or Caffe become one: alexnet import {path}",
     "export_model": "Make one: alexnet export CKPT -o {path}",
-    "onnx_on_cpu": "Run on the CPU: --device cpu. onnxruntime must not be installed beside -gpu.",
+    "install_or_cpu": "{install} Or run on the CPU: --device cpu",
     # training, inference, distributed and bench
     "allow_data_change": "To resume with these images: --allow-data-change",
     "begin_from_best": "To train: name another --run; --init-from {best} begins with its weights.",

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from alexnet_cli.errors import UsageError
+
 if TYPE_CHECKING:
     from alexnet_cli.data.dataset_ref import DatasetRef
     from alexnet_cli.distributed.runtime_config import RuntimeConfig
@@ -39,7 +41,6 @@ def complete_device(incomplete: str) -> list[str]:
 def _check_device(device: str) -> str:
     from alexnet_cli.cli.hints import sentence
     from alexnet_cli.distributed.runtime_config import kind_and_index
-    from alexnet_cli.errors import UsageError
 
     try:
         kind_and_index(device)
@@ -167,9 +168,10 @@ def find_source(text: str, stream: bool, classes: Path | None, allow_pipe: bool)
 
 
 Run = Annotated[
-    Path,
+    Path | None,
     typer.Option(
-        help="Folder for the run's files, for example runs/paper.", autocompletion=complete_run
+        help="Folder for the run's files; by default runs/RECIPE, or runs/RECIPE-2 and so on.",
+        autocompletion=complete_run,
     ),
 ]
 RecipeName = Annotated[
@@ -181,6 +183,17 @@ RecipeName = Annotated[
 ]
 Epochs = Annotated[
     int | None, typer.Option(min=1, help="Number of epochs, instead of the recipe's.")
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option("--lr", help="Learning rate to begin with; the same as --set learning_rate=."),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option("--batch-size", help="Images per update; the same as --set batch_size=."),
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Of all random numbers; the same as --set seed=.")
 ]
 InitFrom = Annotated[
     Path | None,
@@ -255,6 +268,30 @@ AllowDataChange = Annotated[
         help="With --resume: continue on another dataset of the same classes.",
     ),
 ]
+
+
+def unused_folder(first: Path) -> Path:
+    """Return `first`, or the same name with -2, -3 and so on, if that exists."""
+    folder, number = first, 2
+    while folder.exists():
+        folder, number = first.with_name(f"{first.name}-{number}"), number + 1
+    return folder
+
+
+def settings_of(settings: list[str] | None, **shortcuts: float | None) -> list[str]:
+    """Return the settings of the command line and those of its shortcuts that are given.
+
+    Raises:
+        BadParameter: if a shortcut and a setting are given for one field.
+    """
+    found = list(settings or [])
+    for field, value in shortcuts.items():
+        if value is None:
+            continue
+        if any(setting.startswith(f"{field}=") for setting in found):
+            raise typer.BadParameter(f"{field} is given twice.", param_hint="--set")
+        found.append(f"{field}={value}")
+    return found
 
 
 def wanted_recipe(

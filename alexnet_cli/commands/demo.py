@@ -11,9 +11,9 @@ import typer
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.job import run_job
-from alexnet_cli.cli.options import AsJson, Device
+from alexnet_cli.cli.options import AsJson, Device, unused_folder
 from alexnet_cli.cli.tables import error_cells, error_table, show
-from alexnet_cli.errors import InputError
+from alexnet_cli.errors import InputError, require_package
 
 NUM_PREDICTED = 5
 RUNS = {
@@ -36,7 +36,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Show every step on generated images, in a few minutes."""
-    folder = folder or unused_folder()
+    require_package("torch")
+    folder = folder or unused_folder(Path("demo"))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
             f"{folder} is not empty.", kept="It was left as it is.", hint="Name a new folder."
@@ -67,14 +68,6 @@ def demo(
     seconds = time.monotonic() - began
     result = {"folder": str(folder), "report": page, "seconds": seconds, "rows": rows}
     show(result | {"next": IMAGENET_COMMANDS}, as_json, show_demo)
-
-
-def unused_folder() -> Path:
-    """Return `demo`, or `demo-2`, `demo-3`, ... if that exists."""
-    folder, number = Path("demo"), 2
-    while folder.exists():
-        folder, number = Path(f"demo-{number}"), number + 1
-    return folder
 
 
 def _draw_archives(folder: Path) -> Path:

@@ -94,7 +94,7 @@ def show_eval(result: dict) -> None:
     table.add_row(views, *error_cells(result))
     for row in result.get("published", ()):
         errors = (f"{row['top1_error']:.2%}", f"{row['top5_error']:.2%}", "")
-        table.add_row(f"published: {row['protocol']} ({row['source']})", *errors)
+        table.add_row("published", *errors)
     if subset := result["subset"]:
         among = f"{subset['classes']:,} classes"
         table.add_section()
@@ -103,6 +103,8 @@ def show_eval(result: dict) -> None:
         table.add_row(f"{views}, {among}", *error_cells(subset))
     print_rich(table)
     print_line(INTERVALS)
+    for row in result.get("published", ()):
+        print_line(f"published: {row['protocol']} ({safe(row['source'])})")
     if result["subset"]:
         print_line(some_of(result))
     if result["matched_by"] != "order":

@@ -1,66 +1,181 @@
 """`alexnet predict`: class names and probabilities of image files."""
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, safe
 from alexnet_cli.cli.options import AsJson, Device, check_views
-from alexnet_cli.cli.tables import show
+from alexnet_cli.cli.tables import RESULT_FILE, show
 
 BAR_WIDTH = 30
+FILES = "Images"
+MODEL = "Model"
+OUTPUT = "Output"
 
 
 def predict(
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders or glob patterns.")
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="[IMAGE...]",
+            help="Image files, folders or glob patterns; - is one image on standard input.",
+        ),
+    ] = None,
+    from_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Also classify the image files listed in LIST, one per line; - is standard input.",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    null: Annotated[
+        bool,
+        typer.Option(
+            "--null",
+            "-0",
+            help="Names in LIST end with a zero byte, as find -print0 writes them.",
+            rich_help_panel=FILES,
+        ),
+    ] = False,
     model: Annotated[
         Path | None,
         typer.Option(
             help="Checkpoint, run folder, .onnx file, torchvision or bvlc; by default the best "
-            "checkpoint of the newest run."
+            "checkpoint of the newest run.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Number of classes to show per image.")] = 5,
     views: Annotated[
         int | None,
-        typer.Option(help="Crops to average over: 1, 9 or 10; an .onnx file has its own number."),
+        typer.Option(
+            help="Crops to average over: 1, 9 or 10; an .onnx file has its own number.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     device: Device = "auto",
+    top: Annotated[
+        int,
+        typer.Option(
+            "--top",
+            "-k",
+            min=1,
+            help="Maximum number of classes per image.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = 5,
+    min_probability: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Leave out classes that are less probable.", rich_help_panel=OUTPUT
+        ),
+    ] = 0.0,
+    row_format: Annotated[
+        Literal["table", "csv", "jsonl", "parquet"] | None,
+        typer.Option(
+            "--format",
+            help="How to write the results, one row per image; by default what the name of the "
+            "output file says, otherwise a table for people.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write the rows to FILE, which appears when it is complete.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Classify image files."""
     check_views(views)
+    chosen = _format(row_format, output, as_json)
+    if null and from_file is None:
+        raise typer.BadParameter("is for --from-file.", param_hint="--null")
     from alexnet_cli.inference import predict as verb
     from alexnet_cli.pretrained.names import find_model
 
     progress = console.ConsoleProgress()
-    result = verb.predict(
-        images,
-        find_model(model, progress) if model else None,
+    request = verb.PredictRequest(
+        images=tuple(images or ()),
+        image_list=from_file,
+        null_separated=null,
+        model=find_model(model, progress) if model else None,
         num_top=top,
+        min_probability=min_probability,
         num_views=views,
         device=device,
-        progress=progress,
     )
-    show(result.to_json(), as_json, show_predict)
-    result.check_all_read()
+    found = verb.predict(request, progress)
+    if as_json or RESULT_FILE in os.environ:
+        show(_as_json(found), as_json, show_predict)
+    elif chosen == "table":
+        for result in found.results():
+            show_result(result.to_dict())
+        show_ignored(found.ignored)
+    else:
+        found.write(output, chosen)
+        if output:
+            bad = f", {found.num_bad:,} could not be read" if found.num_bad else ""
+            print_line(f"[bold]{safe(str(output))}[/]: {found.total:,} images{bad}")
+    found.check_all_read()
+
+
+def _format(chosen: str | None, output: Path | None, as_json: bool) -> str:
+    """Return the format of the rows, by its option or the name of the output file."""
+    if as_json and (chosen or output):
+        raise typer.BadParameter("goes with neither --format nor --output.", param_hint="--json")
+    if output and chosen in (None, "table"):
+        named = output.suffix.lower().removeprefix(".")
+        if chosen or named not in ("csv", "jsonl", "parquet"):
+            raise typer.BadParameter("a file takes csv, jsonl or parquet.", param_hint="--format")
+        return named
+    if chosen == "parquet" and not output:
+        raise typer.BadParameter("parquet requires --output FILE.", param_hint="--format")
+    return chosen or "table"
+
+
+def _as_json(found: Any) -> dict:
+    """Return all results as one object."""
+    info = found.model.info
+    return {
+        "model": str(info.path),
+        "runtime": info.runtime,
+        "views": info.num_views,
+        "images": [result.to_dict() for result in found.results()],
+        "ignored": found.ignored,
+    }
 
 
 def show_predict(result: dict) -> None:
+    """Print every image, and what was passed over."""
+    for entry in result["images"]:
+        show_result(entry)
+    show_ignored(result["ignored"])
+
+
+def show_ignored(ignored: dict[str, int]) -> None:
+    """Print how many entries of folders are no images."""
+    for kind, count in ignored.items():
+        print_line(f"passed over: {count:,} {safe(kind)}")
+
+
+def show_result(entry: dict) -> None:
     """Print names and probabilities with bars, one block per image."""
     block = "#" if "utf" not in (sys.stdout.encoding or "").lower() else "\u2588"
-    for entry in result["images"]:
-        print_line(f"[bold]{safe(entry['image'])}[/]")
-        if "error" in entry:
-            print_line(f"  [red]{safe(entry['error'])}[/]")
-        for row in entry.get("predictions", ()):
-            bar = block * round(BAR_WIDTH * row["probability"])
-            name = f"{safe(row['name'].split(',')[0])} ({safe(row['wnid'])})"
-            print_line(f"  {row['probability']:6.1%} [green]{bar:<{BAR_WIDTH}}[/] {name}")
-    for kind, count in result["ignored"].items():
-        print_line(f"passed over: {count:,} {safe(kind)}")
+    print_line(f"[bold]{safe(entry['image'])}[/]")
+    if "error" in entry:
+        print_line(f"  [red]{safe(entry['error'])}[/]")
+    for row in entry.get("predictions", ()):
+        bar = block * round(BAR_WIDTH * row["probability"])
+        name = f"{safe(row['name'].split(',')[0])} ({safe(row['wnid'])})"
+        print_line(f"  {row['probability']:6.1%} [green]{bar:<{BAR_WIDTH}}[/] {name}")

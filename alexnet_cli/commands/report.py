@@ -1,8 +1,10 @@
 """`alexnet report`: one HTML page about a run or a predictions file."""
 
+import shlex
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,8 +44,29 @@ def report(
     from alexnet_cli.figures.report import ReportRequest, write_report
 
     ref = DatasetRef.parse(data) if data else None
-    request = ReportRequest(source, out, ref, split, views, predictions)
+    lines = partial(_command_lines, source, data, split, out)
+    request = ReportRequest(source, out, ref, split, views, predictions, lines)
     show(asdict(write_report(request, console.ConsoleProgress())), as_json, show_report)
+
+
+def _command_lines(
+    source: Path,
+    data: str | None,
+    split: str,
+    out: Path,
+    recipe: str | None,
+    changes: list[tuple[str, Any, Any]],
+) -> list[str]:
+    """Return the command lines that train, measure and report the same again."""
+    run, page, part = (shlex.quote(str(text)) for text in (source, out, split))
+    dataset = shlex.quote(data) if data else "DATASET"
+    lines = []
+    if recipe:
+        fields = "".join(f" --set {shlex.quote(f'{name}={own}')}" for name, _, own in changes)
+        lines.append(f"alexnet train {dataset} --run {run} --recipe {recipe}{fields}")
+        lines.append(f"alexnet eval {run} {dataset} --split {part}")
+    about = f" --data {dataset} --split {part}" if data else ""
+    return [*lines, f"alexnet report {run}{about} -o {page}"]
 
 
 def show_report(result: dict) -> None:

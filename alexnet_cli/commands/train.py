@@ -1,5 +1,6 @@
 """`alexnet train`: a dataset and a recipe become a run (paper section 5)."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from alexnet_cli.cli.options import (
     AllowDataChange,
     AllowPipe,
     AsJson,
+    BatchSize,
     Cache,
     Classes,
     Columns,
@@ -22,6 +24,7 @@ from alexnet_cli.cli.options import (
     Freeze,
     InitFrom,
     JoinMinutes,
+    LearningRate,
     Precision,
     RecipeName,
     Replicated,
@@ -29,11 +32,14 @@ from alexnet_cli.cli.options import (
     Run,
     SaveMinutes,
     SaveSteps,
+    Seed,
     Settings,
     Stream,
     Tensorboard,
     find_source,
     runtime_config,
+    settings_of,
+    unused_folder,
     wanted_recipe,
 )
 from alexnet_cli.cli.tables import show
@@ -45,10 +51,13 @@ if TYPE_CHECKING:
 
 def train(
     dataset: DatasetSource,
-    run: Run,
+    run: Run = None,
     recipe: RecipeName = None,
     settings: Settings = None,
     epochs: Epochs = None,
+    lr: LearningRate = None,
+    batch_size: BatchSize = None,
+    seed: Seed = None,
     init_from: InitFrom = None,
     freeze: Freeze = None,
     gpus: Replicated = None,
@@ -77,16 +86,21 @@ def train(
         )
     if cache and stream:
         raise typer.BadParameter("requires a dataset that prep made.", param_hint="--cache")
+    if run is None and (resume or "RANK" in os.environ):
+        raise typer.BadParameter(
+            "is needed to resume, and where several processes train.", param_hint="--run"
+        )
     from alexnet_cli.pretrained.names import find_model
 
+    changes = settings_of(settings, learning_rate=lr, batch_size=batch_size, seed=seed)
     progress = console.ConsoleProgress()
     init_from = find_model(init_from, progress) if init_from else None
     network = _network(recipe, init_from, run if resume else None)
-    wanted = wanted_recipe(recipe, settings or [], epochs, network, freeze)
+    wanted = wanted_recipe(recipe, changes, epochs, network, freeze)
     if network and recipe is None:
         _check_network(wanted, network, init_from)
-    is_named = not resume or recipe is not None or bool(settings) or freeze is not None
-    ends = epochs or any(setting.startswith("epochs=") for setting in settings or [])
+    is_named = not resume or recipe is not None or bool(changes) or freeze is not None
+    ends = epochs or any(setting.startswith("epochs=") for setting in changes)
     source = find_source(dataset, stream, classes, allow_pipe)
     from alexnet_cli.training.checkpointer import SaveInterval
     from alexnet_cli.training.run import TrainRequest
@@ -94,7 +108,7 @@ def train(
 
     request = TrainRequest(
         dataset=source,
-        run=run,
+        run=run or unused_folder(Path("runs", wanted.name)),
         recipe=wanted if is_named else None,
         init_from=init_from,
         resume=resume,

@@ -9,10 +9,12 @@ from alexnet_cli.data.remote.files import check_url, is_url
 from alexnet_cli.data.remote.stream import open_tars
 from alexnet_cli.data.remote.tar_set import TarSet
 from alexnet_cli.data.remote.tar_stream import LOST
-from alexnet_cli.data.shards.dataset import Dataset, open_dataset
+from alexnet_cli.data.shards.dataset import Dataset
+from alexnet_cli.data.shards.dataset import open_dataset as open_folder
 from alexnet_cli.data.shards.index import INDEX_COPY, INDEX_NAME, Index, read_index
 from alexnet_cli.errors import DatasetError, RejectedError, hint
 from alexnet_cli.io.progress import SILENT, Progress
+from alexnet_cli.types import USUAL_RULES, DecodeRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class DatasetRef:
         *,
         fetch_now: bool = False,
         image_size: int | None = None,
+        rules: DecodeRules = USUAL_RULES,
         progress: Progress = SILENT,
     ) -> Dataset:
         """Open the dataset.
@@ -68,16 +71,17 @@ class DatasetRef:
                 when it is first read.
             image_size: size to resize the images of tars to; by default the size that they all
                 have, or the paper's 256.
+            rules: how the images of tars become pixels; those of a dataset are made already.
 
         Raises:
             AlexNetError: if it is not a dataset, is damaged, or cannot be read.
         """
         if isinstance(self.place, TarSet):
-            return open_tars(self.place, splits, image_size, progress)
+            return open_tars(self.place, splits, image_size, rules, progress)
         self._check_no_tars()
         if isinstance(self.place, str):
             return open_files(self.place, progress).open(splits, fetch_now, progress)
-        return open_dataset(self.place)
+        return open_folder(self.place)
 
     def check_all_used(self) -> None:
         """Raise a RejectedError if the tars that were opened have samples that are not used."""
@@ -109,3 +113,16 @@ class DatasetRef:
                 f"{self}: tars without an {INDEX_NAME}, so no dataset that prep made.",
                 hint=hint("stream_tars"),
             )
+
+
+def open_dataset(place: str | Path) -> Dataset:
+    """Open a dataset that prep made: `open_dataset("shards/photos")["val"][0].image`.
+
+    Args:
+        place: its folder or URL; from a URL shards are fetched when they are first read.
+
+    Raises:
+        AlexNetError: if it is not a dataset, is damaged, or cannot be read.
+    """
+    ref = DatasetRef.parse(place)
+    return ref.open(tuple(ref.read_index().splits)) if isinstance(ref.place, str) else ref.open(())

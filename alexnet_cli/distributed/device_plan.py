@@ -182,10 +182,23 @@ def _find_devices(
         return (torch.device("cuda", index),)
     if found < wanted:
         raise DeviceError(
-            f"{wanted} GPU{'s' if wanted > 1 else ''} wanted, {found} found.",
+            f"{wanted} GPU{'s' if wanted > 1 else ''} wanted, {found} found.{_why_no_gpu(found)}",
             hint=hint("on_cpu", gpus=wanted) if wanted > 1 else hint("on_one_cpu"),
         )
     return tuple(torch.device("cuda", i) for i in range(wanted))
+
+
+def _why_no_gpu(found: int) -> str:
+    """Return why torch finds no GPU, if that is a missing library; as a sentence after a space."""
+    if found:
+        return ""
+    if torch.version.cuda is None:
+        return f" This torch, {torch.__version__}, is built without CUDA."
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return " There is no NVIDIA driver: libcuda.so.1 is missing."
+    return f" torch, built for CUDA {torch.version.cuda}, cannot use the driver; see nvidia-smi."
 
 
 def _find_mps(precision: str) -> torch.device:

@@ -23,10 +23,12 @@ from alexnet_cli.io.process import max_open_files, start_method
 EXTRAS = {
     "parquet": ("pyarrow", "prep of Hugging Face's files"),
     "cloud": ("fsspec", "datasets at URLs"),
-    "tensorboard": ("tensorboard", "curves of a run"),
+    "train": ("torch", "training, checkpoints and export"),
     "cluster": ("distributed", "prep on a Dask cluster"),
 }
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "webdataset", "safetensors", "onnx")
+PACKAGES = ("numpy", "pillow", "safetensors", "onnx")
+TRAIN_PACKAGES = ("torch", "torchvision", "webdataset", "tensorboard")
+GET_TRAIN = f'{sys.executable} -m pip install "alexnet-cli[train]"'
 TESTED = ("Linux", "x86_64")
 NOT_RUN = "its wheels and its differences are tested, but nothing was run on such a system"
 MOST_SHARDS = 1332  # of ImageNet
@@ -109,11 +111,16 @@ def _check_versions() -> Iterator[Check]:
         yield _attempt(
             "versions", name, partial(importlib.metadata.version, name), remedy, needed=True
         )
+    for name in TRAIN_PACKAGES:
+        yield _attempt("versions", name, partial(importlib.metadata.version, name), GET_TRAIN)
 
 
 def _check_devices() -> Iterator[Check]:
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        yield Check("devices", "cpu", False, f"torch: {brief(error)}", GET_TRAIN)
+        return
     yield _attempt("devices", "cpu", _multiply_on("cpu"), "Reinstall torch.", needed=True)
     cuda = torch.version.cuda
     remedy = (
@@ -147,14 +154,13 @@ def _multiply_on(device: str) -> Callable[[], str]:
 
 def _check_onnxruntime() -> Iterator[Check]:
     with_cuda = platform.machine() in ("x86_64", "AMD64") and sys.platform != "darwin"
-    package = "onnxruntime-gpu" if with_cuda else "onnxruntime"
-    remedy = f"Install it again: {sys.executable} -m pip install -U {package}"
+    remedy = f"Install it again: {sys.executable} -m pip install -U onnxruntime"
     yield _attempt("onnxruntime", "onnx-cpu", _run_on("cpu"), remedy, needed=True)
     yield _attempt(
         "onnxruntime",
         "onnx-cuda",
         _run_on("cuda"),
-        "Install onnxruntime-gpu without onnxruntime beside it, and the CUDA libraries of torch."
+        'pip uninstall -y onnxruntime && pip install "onnxruntime-gpu[cuda,cudnn]"'
         if with_cuda
         else f"onnxruntime has no CUDA for {platform.system()} {platform.machine()}; use torch.",
     )

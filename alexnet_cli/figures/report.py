@@ -8,7 +8,7 @@ import base64
 import io
 import platform
 import re
-import shlex
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from alexnet_cli.training.run_directory import RunDirectory
 THUMBNAIL = 144  # pixels
 NUM_EXAMPLES = 6
 NUM_ROWS = 10
+Changes = list[tuple[str, Any, Any]]
 VIEWS = {1: "center view", 9: "nine views", 10: "ten views"}
 
 
@@ -56,6 +57,8 @@ class ReportRequest:
         source: a run folder, a checkpoint, or a predictions file.
         dataset: to measure a run on and show images of; may be None.
         predictions: what the network of a run predicts, if `eval` has already written it.
+        command_lines: returns the command lines that make the page again, from the recipe of a run
+            (None for a predictions file) and the fields that differ from it.
         num_views: 1, 9 or 10 views for the errors.
     """
 
@@ -65,6 +68,7 @@ class ReportRequest:
     split: str = "val"
     num_views: int = 10
     predictions: Path | None = None
+    command_lines: Callable[[str | None, Changes], list[str]] = lambda recipe, changes: []
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ def write_report(request: ReportRequest, progress: Progress = SILENT) -> ReportF
     """
     if request.out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{request.out}: a report is a .html file.", hint=hint("report_name"))
+    changes: Changes = []
     parts: dict[str, Any] = {"name": request.source.name or str(request.source)}
     if request.source.suffix == ".npz":
         predictions: Predictions | None = load_predictions(request.source)
@@ -93,13 +98,14 @@ def write_report(request: ReportRequest, progress: Progress = SILENT) -> ReportF
         model = checkpoint_file(request.source)
         checkpoint = load_checkpoint(model)
         parts |= _describe_run(request.source, checkpoint)
+        changes = parts["changes"]
         predictions = _predict(request, model, checkpoint, progress)
     dataset = request.dataset.open((request.split,)) if request.dataset else None
     if predictions:
         parts |= _describe_errors(request, predictions, dataset)
         if model and dataset:
             parts["explained"] = _explain(model, dataset.split(request.split), predictions)
-    parts["repeat"] = _commands(request, parts)
+    parts["repeat"] = request.command_lines(parts["run"]["recipe"] if model else None, changes)
     page = _render(parts)
     write_bytes(request.out, page.encode())
     sections = ("run", "curves", "errors", "filters", "examples", "explained")
@@ -154,7 +160,7 @@ def _describe_run(source: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     return parts
 
 
-def _changes(recipe: Recipe) -> list[tuple[str, Any, Any]]:
+def _changes(recipe: Recipe) -> Changes:
     """Return the fields that differ from the named recipe: name, its value, the value used."""
     named = NAMED_RECIPES.get(recipe.name)
     if named is None:
@@ -254,21 +260,6 @@ def _explain(model: Path, split: Split, predictions: Predictions) -> Markup:
     with styled("light"):
         figure, _ = explanation_figure(classifier, checkpoint.classes, image, "gradcam")
         return _to_svg(figure, "explained")
-
-
-def _commands(request: ReportRequest, parts: dict[str, Any]) -> list[str]:
-    """Return the command lines that make this page again."""
-    source, out, split = map(shlex.quote, (str(request.source), str(request.out), request.split))
-    data = shlex.quote(str(request.dataset)) if request.dataset else "DATASET"
-    lines = []
-    if "run" in parts:
-        fields = (f"{name}={new}" for name, _, new in parts["changes"])
-        settings = "".join(f" --set {shlex.quote(field)}" for field in fields)
-        recipe = parts["run"]["recipe"]
-        lines.append(f"alexnet train {data} --run {source} --recipe {recipe}{settings}")
-        lines.append(f"alexnet eval {source} {data} --split {split}")
-    about = f" --data {data} --split {split}" if request.dataset else ""
-    return [*lines, f"alexnet report {source}{about} -o {out}"]
 
 
 def _thumbnail(image: np.ndarray) -> str:

@@ -84,21 +84,25 @@ def info(
     return _describe_onnx(path) if path.suffix == ".onnx" else _describe_checkpoint(path)
 
 
-def published_results(checkpoint: Path) -> list[dict]:
-    """Return what was published of imported weights, errors as fractions.
-
-    Nothing was published of weights trained here; ONNX files do not say where theirs are from.
+def published_results(model: Path) -> list[dict]:
+    """Return what was published of imported weights, errors as fractions; none of trained ones.
 
     Raises:
-        CheckpointError: if the file is not a checkpoint.
+        CheckpointError: if the file is neither a checkpoint nor an exported model.
     """
-    if checkpoint.suffix == ".onnx":
+    if model.suffix == ".onnx":
+        from alexnet_cli.onnx.model_file import read_model_info
+
+        exported = read_model_info(model)
+        recipe, num_classes = exported.recipe.name, len(exported.classes)
+        is_imported = "init_from_file" in exported.origin
+    else:
+        header = read_header(model)
+        recipe, num_classes = header["recipe"]["name"], len(header["classes"])
+        is_imported = "file" in header["init_from"]
+    if not is_imported or num_classes != PAPER_CLASSES or recipe not in NAMED_RECIPES:
         return []
-    header = read_header(checkpoint)
-    if "file" not in header["init_from"] or len(header["classes"]) != PAPER_CLASSES:
-        return []
-    entry = NAMED_RECIPES.get(header["recipe"]["name"])
-    return [asdict(result.as_fractions()) for result in entry.published] if entry else []
+    return [asdict(result.as_fractions()) for result in NAMED_RECIPES[recipe].published]
 
 
 def _describe(kind: str, name: str, recipe: Recipe, num_classes: int, about: dict) -> NetworkInfo:

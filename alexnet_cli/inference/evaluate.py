@@ -296,7 +296,12 @@ def _run_onnx(request: EvalRequest, wants_predictions: bool, progress: Progress)
             hint=hint("exported_views", views=info.views),
         )
     dataset = open_named(
-        request.dataset, request.split, info.image_size, progress, request.class_names
+        request.dataset,
+        request.split,
+        info.image_size,
+        info.rules,
+        progress,
+        request.class_names,
     )
     class_map = map_classes(str(request.model), info.classes, dataset)
     check_image_size(request.model, info.image_size, dataset)

@@ -12,30 +12,23 @@ from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.distributed.prefetch import to_device
 from alexnet_cli.inference.classifier import Classifier
 from alexnet_cli.io.progress import SILENT, Progress
-from alexnet_cli.model.architecture import layers_of
-from alexnet_cli.model.split import Network
+from alexnet_cli.model.architecture import last_hidden_layer
 
 BATCH_SIZE = 64
 
 
-def features_layer(net: Network) -> str:
-    """Return the last layer before fc8 that is no dropout: the activation of fc7."""
-    layers = [layer for layer in layers_of(net.recipe, net.num_classes) if layer.kind != "dropout"]
-    return layers[-2].name
-
-
 @torch.inference_mode()
-def features_of(classifier: Classifier, images: Tensor) -> Tensor:
-    """Return the features of the center views of uint8 RGB (N, H, W, 3): float32 (N, U).
+def features_of(classifier: Classifier, images: Tensor, layer: str | None = None) -> Tensor:
+    """Return a layer's output for the center views of uint8 RGB (N, H, W, 3): float32 (N, ...).
 
-    Not halved, as dropout's factor would do (2012 code: FEATURE_GEN pass); distances keep their
-    order.
+    By default that of the last hidden layer, float32 (N, U), not halved as dropout's factor would
+    do (2012 code: FEATURE_GEN pass); distances keep their order.
     """
     net = classifier.net
     net.eval()
     seen: list[Tensor] = []
-    layer = net.get_submodule(features_layer(net))
-    handle = layer.register_forward_hook(lambda _module, _input, y: seen.append(y))
+    module = net.get_submodule(layer or last_hidden_layer(net.recipe, net.num_classes))
+    handle = module.register_forward_hook(lambda _module, _input, y: seen.append(y))
     try:
         net(classifier.augmenter.view(images, classifier.augmenter.center))
     finally:

@@ -49,7 +49,7 @@ def open_pair(
     checkpoint = load_checkpoint(path)
     check_tensors(checkpoint, path)
     size = len(checkpoint.pixels["mean_image"])
-    dataset = open_named(ref, split_name, size, progress, class_names)
+    dataset = open_named(ref, split_name, size, checkpoint.rules, progress, class_names)
     class_map = map_classes(str(path), checkpoint.classes, dataset)
     check_image_size(path, size, dataset)
     return checkpoint, dataset, class_map

@@ -18,6 +18,7 @@ from alexnet_cli.inference.class_map import ClassMap, first_difference, with_cla
 from alexnet_cli.inference.metrics import Scores, score, within
 from alexnet_cli.io.atomic import write_atomically
 from alexnet_cli.io.progress import Progress
+from alexnet_cli.types import DecodeRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +102,21 @@ class Predictions:
 
 
 def open_named(
-    ref: DatasetRef, split: str, image_size: int, progress: Progress, class_names: Path | None
+    ref: DatasetRef,
+    split: str,
+    image_size: int,
+    rules: DecodeRules,
+    progress: Progress,
+    class_names: Path | None,
 ) -> Dataset:
     """Open a dataset to measure a network on, its classes called as a file says, if there is one.
 
     Args:
-        image_size: of the network; tars are resized to it.
+        image_size, rules: of the network; the images of tars are decoded by them.
     """
-    dataset = ref.open((split,), fetch_now=True, image_size=image_size, progress=progress)
+    dataset = ref.open(
+        (split,), fetch_now=True, image_size=image_size, rules=rules, progress=progress
+    )
     return with_class_names(dataset, class_names) if class_names else dataset
 
 

@@ -85,7 +85,7 @@ def _read_all(controller: str, name: str) -> list[str]:
     found = []
     for place in (own, *own.parents):
         with suppress(OSError):  # the root has no limits; a container sees its own cgroup only
-            found.append((place / name).read_text().strip())
+            found.append((place / name).read_text(encoding="utf-8").strip())
         if place == folder:
             break
     return found
@@ -94,7 +94,7 @@ def _read_all(controller: str, name: str) -> list[str]:
 def _own_cgroup(controller: str) -> str:
     """Return the path of this process's cgroup below its controller's folder."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return ""
     for line in lines:  # "0::/user.slice" or "4:cpu,cpuacct:/docker/abc"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from alexnet_cli.errors import Hint, MachineError, hint
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # begins what is there in a file's place
+LFS_ADVICE = "a Git LFS pointer: fetch the file with git lfs pull"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 WORDS = {
     errno.ENOSPC: "disk full",

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from alexnet_cli.io.disk import LFS_ADVICE, LFS_POINTER
+
 BLOCK = tarfile.BLOCKSIZE
 MAX_HEADER_BYTES = 1 << 20  # of one member, its long name and pax records included
 MAX_UNPACKED_BYTES = 1 << 30
@@ -50,7 +52,8 @@ class Header(tarfile.TarInfo):
         except tarfile.HeaderError as error:
             if buf == bytes(BLOCK):
                 raise
-            raise tarfile.ReadError(str(error)) from error
+            why = LFS_ADVICE if buf.startswith(LFS_POINTER) else str(error)
+            raise tarfile.ReadError(why) from error
 
 
 class _MeteredFile:

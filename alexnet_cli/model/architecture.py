@@ -55,6 +55,12 @@ class Layer:
         return sum(math.prod(shape) for shape in self.parameters.values())
 
 
+def last_hidden_layer(recipe: Recipe, num_classes: int) -> str:
+    """Return the last layer before fc8 that is no dropout: the activation of fc7."""
+    layers = [layer for layer in layers_of(recipe, num_classes) if layer.kind != "dropout"]
+    return layers[-2].name
+
+
 def layers_of(recipe: Recipe, num_classes: int) -> list[Layer]:
     """Return the layers in the order in which they run.
 

@@ -1,7 +1,6 @@
 """An exported model on onnxruntime, without torch: uint8 images in, class probabilities out."""
 
 import contextlib
-import ctypes
 import io
 import re
 from dataclasses import dataclass
@@ -11,8 +10,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from alexnet_cli.distributed.runtime_config import kind_and_index
 from alexnet_cli.errors import CheckpointError, DeviceError, MachineError, brief, hint, on_one_line
 from alexnet_cli.io.cores import limited_cores
+from alexnet_cli.onnx.cuda_faults import find_cuda_fault, find_library_fault, has_driver
 from alexnet_cli.onnx.model_file import ModelInfo, read_model_info
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -69,20 +70,27 @@ def load_onnx(path: Path, device: str = "auto") -> OnnxClassifier:
     return OnnxClassifier(path, session, info, session.get_providers()[0])
 
 
-def open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
+def open_session(
+    path: Path, device: str, content: bytes | None = None
+) -> onnxruntime.InferenceSession:
     """Open a model file that is known to be harmless.
+
+    Args:
+        content: what to open instead of the file's own content.
 
     Raises:
         CheckpointError: if onnxruntime cannot open it.
         DeviceError: if CUDA was asked for and cannot run here.
     """
-    kind, _, index = device.partition(":")
+    kind, index = kind_and_index(device)
     if kind == "mps":
         raise DeviceError(f"{path}: ONNX models run on cuda or cpu.", hint=hint("on_one_cpu"))
+    if kind == "cuda" and (fault := find_cuda_fault()):
+        raise fault
     providers: list[Any] = [CPU]
-    if kind == "cuda" or (kind == "auto" and _has_cuda()):
-        # Without this, the CUDA provider computes in TensorFloat-32 where the GPU can.
-        providers = [(CUDA, {"use_tf32": "0", "device_id": index or "0"}), CPU]
+    if kind != "cpu" and CUDA in onnxruntime.get_available_providers() and has_driver():
+        # Without use_tf32, the CUDA provider computes in TensorFloat-32 where the GPU can.
+        providers = [(CUDA, {"use_tf32": "0", "device_id": str(index or 0)}), CPU]
         with contextlib.redirect_stdout(io.StringIO()):  # it prints which libraries are missing
             onnxruntime.preload_dlls()
     onnxruntime.set_default_logger_severity(4)  # our own message says what failed
@@ -97,27 +105,36 @@ def open_session(path: Path, device: str) -> onnxruntime.InferenceSession:
         options.intra_op_num_threads = count
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints some errors, and tries again
-            session = onnxruntime.InferenceSession(path, options, providers=providers)
+            session = onnxruntime.InferenceSession(content or path, options, providers=providers)
     except Exception as error:  # onnxruntime's errors share no base but Exception
         raise CheckpointError(
             f"{path}: not an ONNX model, or a damaged one ({_detail(error)})."
         ) from error
     if kind == "cuda" and session.get_providers()[0] != CUDA:
-        raise DeviceError(
-            "onnxruntime cannot use CUDA here: its CUDA or cuDNN libraries do not load.",
-            hint=hint("onnx_on_cpu"),
+        raise find_library_fault() or DeviceError(
+            f"onnxruntime cannot use {device} here.", hint=hint("on_one_cpu")
         )
     return session
 
 
+def open_layer_session(path: Path, layer: str, device: str) -> onnxruntime.InferenceSession:
+    """Open a checked model so that it returns one layer's output, (V N, ...), instead."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    del model.graph.output[:]
+    model.graph.output.append(onnx.ValueInfoProto(name=layer))
+    return open_session(path, device, model.SerializeToString())
+
+
+def read_constants(path: Path, names: list[str]) -> dict[str, np.ndarray]:
+    """Return constants of a checked model by name."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    wanted = [tensor for tensor in graph.initializer if tensor.name in names]
+    return {tensor.name: onnx.numpy_helper.to_array(tensor).copy() for tensor in wanted}
+
+
 def _detail(error: Exception) -> str:
     return on_one_line(brief(error))
-
-
-def _has_cuda() -> bool:
-    """Return whether an NVIDIA driver is installed; takes microseconds."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True

@@ -195,7 +195,7 @@ def _connect(address: str) -> Any:
     except ImportError as error:
         raise MachineError(
             "a cluster needs Dask, here and on the workers.",
-            hint="Install it: pip install distributed",
+            hint='Install it: pip install "alexnet-cli[cluster]"',
         ) from error
 
     async def shake_hands() -> None:

@@ -35,7 +35,7 @@ NAMED_DEMO = variant(
 NAMED_FINETUNE = variant(
     PAPER,
     "finetune",
-    "a few hundred images, from the layers of another network (--init-from)",
+    "a few hundred images, from the layers of another network",
     data="your own",
     init_from="paper",
     batch_size=32,

@@ -42,7 +42,7 @@ class MetricsLogger:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise UsageError(
-                "TensorBoard is not installed.", hint="Install it: pip install tensorboard"
+                "TensorBoard is not installed.", hint='Install it: pip install "alexnet-cli[train]"'
             ) from error
         with SummaryWriter(self.run.curves, purge_step=num_updates or None) as self._writer:
             yield

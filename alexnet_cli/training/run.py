@@ -3,7 +3,7 @@
 import json
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.checkpointer import SaveInterval
+from alexnet_cli.training.environment import describe_session
 from alexnet_cli.training.run_directory import RunDirectory
 from alexnet_cli.training.train_step import TrainStep
 from alexnet_cli.training.trainer import Trainer
@@ -328,6 +329,10 @@ def _finish(trainer: Trainer) -> TrainResult | None:
         trainer.progress.say(describe_precision(runtime.precision, runtime.device))
     if not len(trainer.dataset.splits.get("val", ())):
         trainer.progress.say("no validation images: the last epoch counts as the best")
+    if runtime.replicas.is_main:
+        session = describe_session(runtime.devices, runtime.replicas.world_size)
+        with suppress(OSError):  # what no checkpoint needs stops no run
+            trainer.run.add_session(session)
     trainer.train()
     if not runtime.replicas.is_main:
         return None

@@ -1,5 +1,7 @@
-"""The files of one run: RUN/{recipe.json, log.jsonl, best.safetensors, last.safetensors}."""
+"""The files of one run: recipe, log, environment and checkpoints."""
 
+import csv
+import io
 import json
 import math
 import os
@@ -35,6 +37,8 @@ class RunDirectory:
         self.best = path / BEST_NAME
         self.last = path / LAST_NAME
         self.log = path / "log.jsonl"
+        self.table = path / "log.csv"
+        self.environment = path / "environment.json"
         self.curves = path / "tensorboard"
         self.evidence = path / "diverged.json"
 
@@ -85,7 +89,8 @@ class RunDirectory:
         """
         self._check_unused()
         self.path.mkdir(parents=True, exist_ok=True)
-        self.log.unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
+        for path in (self.log, self.table, self.environment):
+            path.unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
         self.evidence.unlink(missing_ok=True)
         shutil.rmtree(self.curves, ignore_errors=True)
         self.save_recipe(recipe)
@@ -107,6 +112,7 @@ class RunDirectory:
             return False
         names = {entry.name for entry in self.path.iterdir()}
         records = {RECIPE_NAME, self.log.name, self.curves.name, self.evidence.name, LOCK_NAME}
+        records |= {self.table.name, self.environment.name}
         return {n for n in names if not n.endswith(PARTIAL_SUFFIX)} <= records
 
     @contextmanager
@@ -189,6 +195,15 @@ class RunDirectory:
             with suppress(OSError):  # the next row must not follow half of this one
                 os.truncate(self.log, size)
             raise
+        write_bytes(self.table, _as_csv(self.rows()))
+
+    def add_session(self, session: dict) -> None:
+        """Append where and with what a process trains to environment.json."""
+        sessions: list = []
+        with suppress(OSError, ValueError, KeyError):
+            sessions = json.loads(self.environment.read_text(encoding="utf-8"))["sessions"]
+        content = json.dumps({"sessions": [*sessions, session]}, indent=2) + "\n"
+        write_bytes(self.environment, content.encode("ascii"))
 
     def rows(self) -> list[dict]:
         """Return the finished epochs of log.jsonl, in order."""
@@ -201,6 +216,22 @@ class RunDirectory:
         rows = self.log.read_text(encoding="utf-8").splitlines() if self.log.is_file() else []
         kept = [row for row in rows if _epoch_of(row) <= num_epochs]
         write_bytes(self.log, "".join(row + "\n" for row in kept).encode())
+        write_bytes(self.table, _as_csv(self.rows()))
+
+
+def _as_csv(rows: list[dict]) -> bytes:
+    """Return the rows of a log as CSV, one per epoch; a nested number is named `val_top1_error`."""
+    flat = []
+    for row in rows:
+        inner = row.get("val") or {}
+        numbers = {name: value for name, value in row.items() if name != "val"}
+        flat.append(numbers | {f"val_{name}": value for name, value in inner.items()})
+    columns = list(dict.fromkeys(name for row in flat for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue().encode()
 
 
 def _epoch_of(row: str) -> float:

@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 
 import alexnet_cli.data.demo.archives as archives_module
 from alexnet_cli.cli import app as cli
+from alexnet_cli.cli.options import unused_folder
 from alexnet_cli.commands import demo as demo_command
-from alexnet_cli.commands.demo import IMAGENET_COMMANDS, unused_folder
+from alexnet_cli.commands.demo import IMAGENET_COMMANDS
 from alexnet_cli.data.demo.archives import write_demo_archives
 
 # What makes each command of the demo a matter of a second.
@@ -108,7 +109,7 @@ def test_folder_of_other_files_is_left_as_it_is(fails, tmp_path):
 
 def test_default_folder_is_a_new_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert unused_folder() == Path("demo")
+    assert unused_folder(Path("demo")) == Path("demo")
     for name in ("demo", "demo-2"):
         Path(name).mkdir()
-    assert unused_folder() == Path("demo-3")
+    assert unused_folder(Path("demo")) == Path("demo-3")

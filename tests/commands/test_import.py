@@ -11,7 +11,6 @@ import pytest
 import torch
 from helpers import train
 
-from alexnet_cli.commands.evaluate import show_eval
 from alexnet_cli.data.imagenet_classes import imagenet_classes
 from alexnet_cli.data.remote.published import PublishedFile
 from alexnet_cli.inference.describe import published_results
@@ -145,7 +144,7 @@ def test_other_bytes_behind_the_name_are_refused(published, alexnet, tmp_path):
 
 
 def test_eval_has_what_was_published_of_imported_weights_only(
-    weights, answer, checkpoint, tmp_path
+    weights, answer, checkpoint, tmp_path, monkeypatch
 ):
     assert published_results(checkpoint) == []
     path = tmp_path / "owt.safetensors"
@@ -153,21 +152,23 @@ def test_eval_has_what_was_published_of_imported_weights_only(
     (row,) = published_results(path)
     assert (row["top1_error"], row["top5_error"]) == (0.43478, 0.20934)
     assert row["protocol"] == "center view, validation"
+    monkeypatch.setattr("alexnet_cli.inference.export.CHECKED_VIEWS", 36)
+    answer("export", path, "-o", tmp_path / "owt.onnx")
+    assert published_results(tmp_path / "owt.onnx") == [row]
 
 
-def test_eval_prints_published_errors_beside_its_own(capsys):
-    row = {
-        "top1_error": 0.43478,
-        "top5_error": 0.20934,
-        "protocol": "center",
-        "source": "torchvision",
-    }
-    errors = {"top1_error": 0.44, "top5_error": 0.21, "log_loss": 1.9}
-    about = {"checkpoint": "c", "dataset": "d", "split": "val", "images": 50_000, "views": 1}
-    show_eval({**errors, **about, "precision": "fp32", "center": None, "published": [row]})
-    text = capsys.readouterr().out
-    assert "published: center (torchvision)" in text
-    assert text.index("44.00%") < text.index("43.48%") < text.index("20.93%")
+def test_eval_prints_published_errors_beside_its_own(
+    shown, answer, checkpoint, onnx_model, dataset, monkeypatch
+):
+    row = {"top1_error": 0.43478, "top5_error": 0.20934, "protocol": "center", "source": "docs"}
+    assert answer("eval", onnx_model, dataset, *ON_CPU)["published"] == []
+    module = "alexnet_cli.inference.describe"
+    monkeypatch.setattr(f"{module}.published_results", lambda model: [row])
+    arguments = ("eval", checkpoint, dataset, "--views", 1, *ON_CPU)
+    assert answer(*arguments)["published"] == [row]
+    text = shown(*arguments)
+    assert text.index("center view") < text.index("43.48%") < text.index("20.93%")
+    assert "published: center (docs)" in text
 
 
 def test_imported_layers_begin_a_run_on_other_classes(weights, answer, dataset, tmp_path):

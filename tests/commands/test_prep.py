@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import tar_of
+from helpers import draw_image, encoded, tar_of
 from PIL import Image
 
 from alexnet_cli.data.demo.images import CLASSES, draw_jpeg
@@ -207,6 +207,22 @@ def test_stopped_prep_continues_with_the_same_command(
     again = alexnet(*arguments)
     assert "resuming: 2 of 5 shards are done" in again.stderr
     assert prepared(tmp_path / "new") == prepared(dataset)
+
+
+def test_columns_of_parquet_files_are_kept_for_repairs(answer, fails, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    images = [encoded(draw_image(40, 40 + number)) for number in range(4)]
+    table = pa.table({"img": images, "fine_label": [0, 1, 2, 3], "coarse_label": [1, 0, 1, 0]})
+    (tmp_path / "in").mkdir()
+    parquet.write_table(table, tmp_path / "in" / "train.parquet")
+    arguments = ("prep", tmp_path / "in", tmp_path / "new", *OPTIONS)
+    message = fails(3, *arguments).message
+    assert message.endswith("Name the columns: --columns image=img,label=fine_label\n")
+    assert answer(*arguments, "--columns", "label=coarse_label")["classes"] == 2
+    (tmp_path / "new" / "train-000000.tar").write_bytes(b"damaged")
+    answer("verify", tmp_path / "new", "--repair", tmp_path / "in")
+    assert "another dataset" in fails(3, *arguments, "--columns", "label=fine_label").message
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ def test_server_that_does_not_answer_leaves_nothing(fails, web, tars, tmp_path):
 def test_library_that_is_missing_is_named(fails, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     message = fails(4, "prep", "s3://bucket/train-0.tar", tmp_path / "new", *OPTIONS).message
-    assert "pip install 'alexnet-cli[cloud]'" in message
+    assert 'pip install "alexnet-cli[cloud]"' in message
     assert not (tmp_path / "new").exists()
 
 

@@ -143,11 +143,14 @@ def test_predictions_of_the_run_need_not_be_made_again(
     assert "predictions of another network" in failure.message
 
 
-def test_changed_fields_and_commands_are_named(made, runs, dataset):
-    text = Page(made).text
+def test_changed_fields_and_commands_are_named(answer, runs, dataset, tmp_path):
+    out = tmp_path / "a page.html"
+    answer("report", runs.first, "--data", dataset, "--views", 1, "-o", out)
+    text = Page(out).text
     assert "crop_size" in text
     assert f"alexnet eval {runs.first} {dataset} --split val" in text
     assert "--set crop_size=99" in text
+    assert f"--split val -o '{out}'" in text
 
 
 def test_network_that_makes_no_mistakes_has_no_section_of_them(

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Listener, evaluate, resume, train
+import webdataset
+from helpers import Listener, encoded, evaluate, resume, train
+from PIL import Image
 
 from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.pca import pca
@@ -19,7 +21,8 @@ from alexnet_cli.data.remote.tar_set import TarSet
 from alexnet_cli.data.shards.index import read_index
 from alexnet_cli.errors import DatasetError
 from alexnet_cli.inference.predictions import load_predictions
-from alexnet_cli.model.checkpoint import load_checkpoint
+from alexnet_cli.model.checkpoint import load_checkpoint, save_checkpoint
+from alexnet_cli.types import DecodeRules
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -154,6 +157,29 @@ def test_tars_of_other_classes_are_refused_with_the_remedy(fails, tars, checkpoi
     names.write_text("".join(f"n0000000{label} word\n" for label in range(10)))
     how = ("--stream", "--classes", names, "--device", "cpu")
     assert "--classes FILE" in fails(3, "eval", checkpoint, tars, *how).message
+
+
+def test_streamed_images_are_decoded_by_the_rules_of_the_model(checkpoint, tmp_path):
+    model = load_checkpoint(checkpoint)
+    turning = tmp_path / "turning.safetensors"
+    save_checkpoint(turning, replace(model, rules=DecodeRules(apply_orientation=True)))
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"{wnid} {words}\n" for wnid, words in model.classes))
+    pixels = np.random.default_rng(1).integers(0, 256, (60, 40, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files = {"turned": encoded(pixels, "PNG", exif=exif), "upright": encoded(np.rot90(pixels, 3))}
+    probs = {}
+    for name, content in files.items():
+        with webdataset.TarWriter(str(tmp_path / f"{name}-val-0.tar")) as writer:
+            writer.write({"__key__": "a", "png": content, "cls": 0})
+        source = DatasetRef(TarSet(str(tmp_path / f"{name}-val-0.tar"), names))
+        for path in (checkpoint, turning):
+            out = tmp_path / "p.npz"
+            evaluate(path, source, predictions=out, num_views=1, device="cpu")
+            probs[name, path] = load_predictions(out).probs
+    assert (probs["turned", turning] == probs["upright", turning]).all()
+    assert (probs["turned", checkpoint] != probs["upright", checkpoint]).any()
 
 
 def test_tar_that_changes_between_two_commands_is_another_dataset(tars, tmp_path, tiny_recipe):

@@ -39,10 +39,34 @@ def test_json_describes_the_finished_run(answer, dataset, tmp_path):
     assert found["images_per_second"] > 0
     assert {path.name for path in run.iterdir()} == {
         "recipe.json",
+        "environment.json",
         "log.jsonl",
+        "log.csv",
         "best.safetensors",
         "last.safetensors",
     }
+
+
+def test_short_options_are_settings_and_runs_get_unused_names(
+    answer, dataset, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    tiny = [part for setting in SETTINGS if "batch" not in setting for part in ("--set", setting)]
+    arguments = ("train", dataset, *tiny, "--epochs", 1, *ON_CPU)
+    short = answer(*arguments, "--lr", 0.004, "--batch-size", 20, "--seed", 5)
+    long = ("learning_rate=0.004", "batch_size=20", "seed=5")
+    spelled = answer(*arguments, *(part for setting in long for part in ("--set", setting)))
+    assert (short["run"], spelled["run"]) == ("runs/paper", "runs/paper-2")
+    assert short["best"] == spelled["best"]
+    recipes = [(Path(run) / "recipe.json").read_text() for run in ("runs/paper", "runs/paper-2")]
+    assert recipes[0] == recipes[1]
+    assert json.loads(recipes[0])["seed"] == 5
+
+
+def test_field_given_twice_and_unnamed_run_to_resume_are_refused(wrong_command_line, dataset):
+    twice = ("--lr", 0.1, "--set", "learning_rate=0.2")
+    assert "learning_rate is given twice" in wrong_command_line("train", dataset, *twice)
+    assert "--run" in wrong_command_line("train", dataset, "--resume")
 
 
 def test_two_cpu_devices_start_as_one_does(answer, dataset, tmp_path):

@@ -81,7 +81,6 @@ def windows_like(release, images, tmp_path_factory) -> tuple[Path, list[str]]:
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
             "PYTHONWARNDEFAULTENCODING": "1",
             "PYTHONIOENCODING": "cp437:strict",
-            "PYTHONWARNINGS": "error::EncodingWarning:alexnet_cli",
         },
         check=False,
     )

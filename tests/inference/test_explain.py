@@ -16,8 +16,9 @@ from alexnet_cli.inference.explain import (
     saliency,
     signed_grad_cam,
 )
-from alexnet_cli.inference.features import features_layer, features_of, nearest
+from alexnet_cli.inference.features import features_of, nearest
 from alexnet_cli.inference.on_cpu import load_on_cpu
+from alexnet_cli.model.architecture import last_hidden_layer
 from alexnet_cli.model.network import AlexNet, initialize
 
 
@@ -114,7 +115,7 @@ def test_features_are_what_fc8_multiplies_before_dropout(checkpoint):
     images = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
     features = features_of(classifier, torch.from_numpy(images))
     net = classifier.net
-    assert features_layer(net) == "relu7"
+    assert last_hidden_layer(net.recipe, net.num_classes) == "relu7"
     assert features.shape == (3, net.fc8.in_features)
     scores = (found.recipe.fc7.dropout and 0.5) * features @ net.fc8.weight.T + net.fc8.bias
     views = classifier.probabilities(images, [classifier.augmenter.center])[0]

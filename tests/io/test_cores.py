@@ -149,7 +149,7 @@ def test_batches_are_read_ahead_as_far_as_memory_allows():
     ],
 )
 def test_own_cgroup_is_found_in_either_version(monkeypatch, lines, controller, expected):
-    monkeypatch.setattr(cores.Path, "read_text", lambda self: lines)
+    monkeypatch.setattr(cores.Path, "read_text", lambda self, encoding: lines)
     assert cores._own_cgroup(controller) == expected
 
 

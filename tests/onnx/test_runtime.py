@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -19,7 +20,7 @@ from alexnet_cli.errors import CheckpointError, DeviceError, InputError, Machine
 from alexnet_cli.inference.classifier import load_classifier
 from alexnet_cli.inference.export import export
 from alexnet_cli.onnx.model_file import METADATA_KEY
-from alexnet_cli.onnx.runtime import load_onnx
+from alexnet_cli.onnx.runtime import CUDA, load_onnx
 
 CPU = (torch.device("cpu"),)
 
@@ -79,7 +80,7 @@ def test_probabilities_are_those_of_torch(models, checkpoint, views: int, num_im
 
 
 def test_without_cuda_auto_runs_on_the_cpu(models, monkeypatch):
-    monkeypatch.setattr("alexnet_cli.onnx.runtime._has_cuda", lambda: False)
+    monkeypatch.setattr("alexnet_cli.onnx.runtime.has_driver", lambda: False)
 
     assert load_onnx(models[1], "auto").provider == "CPUExecutionProvider"
 
@@ -96,6 +97,7 @@ def test_cuda_that_is_not_there_is_refused(models, capfd):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.skipif(CUDA not in onnxruntime.get_available_providers(), reason="no onnxruntime-gpu")
 def test_probabilities_on_cuda_are_those_on_the_cpu(models):
     images = draw_images(3, load_onnx(models[10], "cpu").info.image_size)
 

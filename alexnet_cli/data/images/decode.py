@@ -36,7 +36,7 @@ from alexnet_cli.data.images.strip_metadata import (
 from alexnet_cli.data.images.to_rgb import rgb_pixels
 from alexnet_cli.data.images.truncation import check_loaded, check_opened
 from alexnet_cli.errors import ImageError, brief
-from alexnet_cli.io.disk import is_ours
+from alexnet_cli.io.disk import LFS_POINTER, is_ours
 from alexnet_cli.io.random_access import NEVER_BLOCKS, open_for_reading
 from alexnet_cli.types import USUAL_RULES, DecodeRules
 
@@ -50,7 +50,6 @@ OUR_FORMATS = {
     JP2: "JPEG 2000",
     CODESTREAM: "JPEG 2000",
 }
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 CUT = "the file ends before its parts do"

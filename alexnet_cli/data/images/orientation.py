@@ -1,22 +1,29 @@
 """The EXIF orientation of an image file: how it is turned to be seen upright.
 
-Read without Pillow, which would read all metadata. Pillow itself turns TIFFs, and pillow-heif HEIC.
+Read without Pillow, which would read all metadata, but for AVIF: its own rotation and mirroring
+(irot, imir) are what counts there, and Pillow gives them as an EXIF orientation without turning the
+image. Pillow itself turns TIFFs, and pillow-heif HEIC.
 """
 
+import io
 import struct
 from collections.abc import Iterator
 
 import numpy as np
+from PIL import Image
 
 from alexnet_cli.data.images.strip_metadata import PNG_SIGNATURE, png_chunks
 
 ORIENTATION = 0x0112  # the tag
 JPEG_EXIF, EXIF_BYTES = b"Exif\0\0", 1 << 16  # of the file's begin, where a JPEG has its EXIF
+AVIF = (b"ftypavif", b"ftypavis")
 MAX_TAGS, MAX_CHUNKS = 1 << 10, 1 << 10
 
 
 def find_orientation(content: bytes) -> int:
-    """Return the EXIF orientation of a JPEG, PNG or WebP, 1 to 8; 1 if there is none."""
+    """Return the EXIF orientation of a JPEG, PNG, WebP or AVIF, 1 to 8; 1 if there is none."""
+    if content[4:12] in AVIF:
+        return _avif_orientation(content)
     start = -1
     if content.startswith(b"\xff\xd8"):
         start = content.find(JPEG_EXIF, 0, EXIF_BYTES)
@@ -27,6 +34,16 @@ def find_orientation(content: bytes) -> int:
         start = next((at for kind, at in _riff_chunks(content) if kind == b"EXIF"), -1)
         start += len(JPEG_EXIF) if content[start : start + 6] == JPEG_EXIF else 0
     return _read_orientation(content, start) if start >= 0 else 1
+
+
+def _avif_orientation(content: bytes) -> int:
+    """Return the orientation that the boxes of an AVIF file say; its EXIF has no say."""
+    try:
+        with Image.open(io.BytesIO(content), formats=("AVIF",)) as image:
+            value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Pillow's plugins raise many kinds; decoding will report the fault
+        return 1
+    return value if value in range(1, 9) else 1
 
 
 def _riff_chunks(content: bytes) -> Iterator[tuple[bytes, int]]:

@@ -184,7 +184,7 @@ def _explain(url: str, error: BaseException) -> AlexNetError:
     if isinstance(error, ImportError):
         return MachineError(
             f"{url}: needs a library that is not installed.",
-            hint="Install it: pip install 'alexnet-cli[cloud]'",
+            hint='Install it: pip install "alexnet-cli[cloud]"',
         )
     what = f"HTTP {status}" if status else brief(error, 150)
     if isinstance(error, PermissionError) or status in (401, 403):

@@ -27,6 +27,7 @@ import simplejpeg
 
 from alexnet_cli.data.batches.buffers import Buffers
 from alexnet_cli.data.batches.readers import ThreadReading, complete_in_order
+from alexnet_cli.data.images.orientation import find_orientation
 from alexnet_cli.data.images.resize import IMAGE_SIZE, to_square
 from alexnet_cli.data.remote.cache import cache_folder
 from alexnet_cli.data.remote.files import is_url
@@ -41,7 +42,14 @@ from alexnet_cli.data.sources.samples import IMAGES
 from alexnet_cli.errors import DatasetError, ImageError
 from alexnet_cli.io.cores import num_workers
 from alexnet_cli.io.progress import SILENT, Progress
-from alexnet_cli.types import WHOLE_BATCH, Batch, BatchShard, ImageClass
+from alexnet_cli.types import (
+    USUAL_RULES,
+    WHOLE_BATCH,
+    Batch,
+    BatchShard,
+    DecodeRules,
+    ImageClass,
+)
 
 BUFFER_SAMPLES = 8192
 BUFFER_BYTES = 1 << 27
@@ -58,6 +66,7 @@ def open_tars(
     tars: TarSet,
     splits: Sequence[str],
     image_size: int | None = None,
+    rules: DecodeRules = USUAL_RULES,
     progress: Progress = SILENT,
 ) -> Dataset:
     """Open tars as a dataset, after measuring those that were not measured before.
@@ -66,6 +75,7 @@ def open_tars(
         splits: those that will be read.
         image_size: size to resize the images to; by default the size that they all have, or the
             paper's 256.
+        rules: how the images become pixels, where the files alone do not decide it.
 
     Raises:
         AlexNetError: if a tar is damaged or cannot be read, or a label has no class.
@@ -90,14 +100,14 @@ def open_tars(
     for measure in measures:
         by_split.setdefault(split_of(measure.name), []).append(measure)
     found = {
-        split: StreamSplit(split, tuple(mine), size, tars.allow_pipe)
+        split: StreamSplit(split, tuple(mine), size, tars.allow_pipe, rules)
         for split, mine in by_split.items()
     }
     content = [[entry.wnid for entry in classes], [measure.sha256 for measure in measures]]
     fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     folder = cache_folder() / "streams" / fingerprint
     folder.mkdir(parents=True, exist_ok=True)
-    return Dataset(folder, classes, found, size, fingerprint, str(tars), streamed=True)
+    return Dataset(folder, classes, found, size, fingerprint, str(tars), streamed=True, rules=rules)
 
 
 def _check_found(tars: TarSet, measures: Sequence[TarMeasure], progress: Progress) -> None:
@@ -171,6 +181,7 @@ class StreamSplit:
     tars: tuple[TarMeasure, ...]
     image_size: int
     allow_pipe: bool = False
+    rules: DecodeRules = USUAL_RULES
 
     def __len__(self) -> int:
         return sum(len(tar.labels) for tar in self.tars)
@@ -237,7 +248,7 @@ class StreamSplit:
         for row, (position, sample) in enumerate(islice(samples, num), -rows.start):
             if 0 <= row < count:
                 labels[row], positions[row] = sample.label, position
-                futures.append(pool.decode(sample, images[row]))
+                futures.append(pool.decode(sample, images[row], self.rules))
         return Batch(images, labels, positions), ThreadReading(images, futures)
 
     def _samples(self, shuffle: tuple[int, int] | None) -> Generator[Placed]:
@@ -338,31 +349,32 @@ class _DecodingPool(ThreadPoolExecutor):
     def __exit__(self, *_: object) -> None:
         self.shutdown(cancel_futures=True)
 
-    def decode(self, sample: RawSample, image: np.ndarray) -> Future:
+    def decode(self, sample: RawSample, image: np.ndarray, rules: DecodeRules) -> Future:
         """Start to decode an image, after waiting while too many bytes are held."""
         num_bytes = len(sample.content)
         while self._decoding and self._num_bytes + num_bytes > PENDING_BYTES:
             future, done = self._decoding.popleft()
             future.result()
             self._num_bytes -= done
-        future = self.submit(_decode_into, sample, image)
+        future = self.submit(_decode_into, sample, image, rules)
         self._decoding.append((future, num_bytes))
         self._num_bytes += num_bytes
         return future
 
 
-def _decode_into(sample: RawSample, image: np.ndarray) -> None:
+def _decode_into(sample: RawSample, image: np.ndarray, rules: DecodeRules) -> None:
     """Decode an image into uint8 RGB (H, W, 3), resized and cropped as prep does."""
     content = sample.content
     height, width = image_size_of(content)
     try:
         # The decoder fills the rest of a JPEG that is cut with gray.
         is_whole = content[:2] == b"\xff\xd8" and content[-2:] == b"\xff\xd9"
-        if (height, width) == image.shape[:2] and is_whole:
+        is_turned = rules.apply_orientation and find_orientation(content) != 1
+        if (height, width) == image.shape[:2] and is_whole and not is_turned:
             simplejpeg.decode_jpeg(content, "RGB", buffer=image)
             return
         with _one_large if height * width > LARGE_PIXELS else nullcontext():
-            image[:] = to_square(content, len(image))
+            image[:] = to_square(content, len(image), rules)
     except (ImageError, ValueError) as error:
         raise DatasetError(
             f"{sample.tar}: sample {sample.key[:80]!a} cannot be read ({error}).",

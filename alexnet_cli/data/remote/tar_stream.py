@@ -90,6 +90,11 @@ def _labeled(tar: str, sample: Sample[bytes], name: str, image: bytes) -> RawSam
         return None
     if notes.label is None:
         raise DatasetError(f"{where}: {NO_LABEL}", hint=ADD_LABEL)
+    if isinstance(notes.label, str):
+        raise DatasetError(
+            f"{where}: label {notes.label!r}; labels of tars that are streamed are numbers.",
+            hint="prep reads names as labels: alexnet prep FOLDER DATASET",
+        )
     if not 0 <= notes.label < MAX_CLASSES:
         raise DatasetError(f"{where}: label {notes.label}; labels are 0..{MAX_CLASSES - 1}.")
     return RawSample(tar, sample.key, image, notes.label, notes.wnid, notes.said)

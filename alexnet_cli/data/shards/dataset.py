@@ -12,9 +12,11 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+import simplejpeg
+from PIL import Image
 
 from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.data.shards.images import RawImages, ShardImages
@@ -32,6 +34,9 @@ from alexnet_cli.io.thread_map import thread_map
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.types import USUAL_RULES, DecodeRules, ImageClass, PixelStats
 
+if TYPE_CHECKING:
+    from alexnet_cli.data.torch_dataset import TorchSplit
+
 SAMPLE_DTYPE = np.dtype([
     ("shard", "<u4"), ("offset", "<u8"), ("length", "<u4"), ("label", "<u4"), ("number", "<u4"),
     ("crc32", "<u4"),  # of the JPEG
@@ -40,11 +45,39 @@ MAX_NAMED = 3  # faults in one message
 NUM_THREADS = 16  # that check shards; on a network disk each waits for its answer
 
 
-@dataclass(slots=True)
-class Split:
-    """The samples of one split, addressed like an array.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One labeled image of a dataset.
 
     Attributes:
+        key: its WebDataset key.
+        jpeg: the content of its file.
+        label: the position of its class in the dataset's classes.
+        name: the name of its class.
+    """
+
+    key: str
+    jpeg: bytes
+    label: int
+    name: str
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """uint8 RGB (H, W, 3)."""
+        return simplejpeg.decode_jpeg(self.jpeg, "RGB")
+
+    @property
+    def image(self) -> Image.Image:
+        """The image for Pillow."""
+        return Image.fromarray(self.pixels)
+
+
+@dataclass(slots=True)
+class Split(Sequence[Sample]):
+    """The samples of one split: a sequence of `Sample`s, whose arrays the loaders read.
+
+    Attributes:
+        classes: of the dataset.
         samples: SAMPLE_DTYPE rows in stored order.
         fetch: called with a shard that may not be in the cache yet.
         raw: the decoded images, if they are cached.
@@ -57,6 +90,7 @@ class Split:
     samples: np.ndarray
     image_size: int
     fetch: Callable[[Shard], None] | None = None
+    classes: tuple[ImageClass, ...] = ()
     raw: RawImages | None = None
     jpegs: ShardImages = field(init=False)
 
@@ -65,6 +99,32 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @overload
+    def __getitem__(self, position: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> list[Sample]: ...
+
+    def __getitem__(self, position: int | slice) -> Sample | list[Sample]:
+        if isinstance(position, slice):
+            return [self[i] for i in range(*position.indices(len(self)))]
+        row = self.samples[position].item()  # numpy raises the IndexError
+        position %= len(self)
+        self.fetch_shards_of(np.array([position]))
+        _, _, _, label, number, _ = row
+        name = self.classes[label].name if self.classes else str(label)
+        return Sample(f"{self.name}-{number:08d}", self.jpegs.jpeg(row), label, name)
+
+    def as_torch(self, transform: Callable[[Any], Any] | None = None) -> "TorchSplit":
+        """Return the split as a `torch.utils.data.Dataset` of pairs of image and label.
+
+        Args:
+            transform: called with each image as Pillow's; by default images are uint8 (3, H, W).
+        """
+        from alexnet_cli.data.torch_dataset import TorchSplit
+
+        return TorchSplit(self, transform)
 
     @property
     def labels(self) -> np.ndarray:
@@ -130,6 +190,10 @@ class Dataset:
                 hint=hint("prep_larger", size=256),
             )
 
+    def __getitem__(self, name: str) -> Split:
+        """Return a split: `dataset["val"][0].image`; errors are those of `split`."""
+        return self.split(name)
+
     def split(self, name: str) -> Split:
         """Return a split that has samples.
 
@@ -165,7 +229,7 @@ def dataset_of(
     """Return the dataset of an index and the sample index of each split."""
     size = index.options["size"]
     splits = {
-        name: Split(name, folder, split.shards, samples[name], size, fetch)
+        name: Split(name, folder, split.shards, samples[name], size, fetch, index.classes)
         for name, split in index.splits.items()
     }
     name = url or str(folder)

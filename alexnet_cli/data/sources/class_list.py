@@ -12,7 +12,8 @@ from alexnet_cli.types import ImageClass
 
 NAMES_FILES = ("classes.txt", "classes.json")
 WNID = r"n\d{8}"
-WNID_AND_WORDS = re.compile(rf"({WNID})\s*(.*)")  # n01440764 tench, Tinca tinca
+WNID_AND_WORDS = re.compile(rf"({WNID})[\s,;:]*(.*)")  # n01440764 tench, Tinca tinca
+NUMBERED = re.compile(r"([0-9]{1,9})[\s,;:]+(\S.*)")  # 0 tench, or 1 001.Black_footed_Albatross
 MAX_FILE_BYTES = 1 << 26
 FROM_1 = "Labels count from 0, and these seem to count from 1: subtract 1 from each."
 
@@ -20,6 +21,11 @@ FROM_1 = "Labels count from 0, and these seem to count from 1: subtract 1 from e
 def composed(name: str) -> str:
     """Return a name in composed Unicode form; the forms look alike, and systems change them."""
     return unicodedata.normalize("NFC", name)
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Return names in one of their Unicode forms each."""
+    return list({composed(name): name for name in sorted(names, reverse=True)}.values())
 
 
 def normal_name(text: str) -> str:
@@ -31,6 +37,53 @@ def in_class_order(names: Iterable[str]) -> list[str]:
     """Return names of classes in label order: numbers by number, anything else as text."""
     names = sorted(names)
     return sorted(names, key=int) if are_numbers(names) else names
+
+
+def order_in_words(names: list[str]) -> str:
+    """Return what may surprise of names in label order; "" if nothing does."""
+    as_text, by_number = sorted(names), sorted(names, key=_by_number)
+    if as_text == by_number:
+        return ""
+    label = next(n for n, name in enumerate(as_text) if name != by_number[n])
+    if names == as_text:
+        return (
+            f"warning: classes are in the order of texts: label {label} is {names[label]}, and "
+            f"{by_number[label]} comes after it"
+        )
+    return (
+        f"classes are in the order of their numbers: label {label} is {names[label]}, not "
+        f"{as_text[label]} as in the order of texts"
+    )
+
+
+def _by_number(name: str) -> tuple[str, int, str]:
+    """Return the order of names that are alike but for a number at their end."""
+    match = re.fullmatch(r"(.*?)([0-9]{1,18})", name)
+    return (match[1], int(match[2]), name) if match else (name, -1, name)
+
+
+def label_of(text: str, wnids: list[str], origin: object) -> int:
+    """Return the label of a text that is a class's name, or its position.
+
+    Raises:
+        SourceError: if there is no such class; `origin` is the file that has the text.
+    """
+    for name in (text, text.partition(" ")[0]):  # boxes follow in Kaggle's file
+        if name in wnids:
+            return wnids.index(name)
+    same = [label for label, wnid in enumerate(wnids) if composed(wnid) == composed(text)]
+    if same or (are_numbers([text]) and int(text) < len(wnids)):
+        return same[0] if same else int(text)
+    twin = twin_of(text, wnids)
+    raise SourceError(
+        f"{origin}: class {shown(text[:80])} is none of the {len(wnids)} training classes"
+        f"{f'; there is {shown(twin)}' if twin else ''}.",
+        hint=FROM_1
+        if text == str(len(wnids))
+        else f"A class is a name, such as {wnids[0]!r}, or its position in sorted order from 0."
+        if wnids
+        else "Add training images.",
+    )
 
 
 def are_numbers(names: Iterable[str]) -> bool:
@@ -45,13 +98,15 @@ def shown(name: str) -> str:
 
 
 def twin_of(name: str, names: Iterable[str]) -> str | None:
-    """Return the name that looks like another one: by case, blanks or compatible characters."""
+    """Return the name that looks like another one, or is the same number."""
     key = _look(name)
     return next((other for other in names if _look(other) == key), None)
 
 
 def _look(name: str) -> str:
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    if are_numbers([text]):
+        return str(int(text))
     return "".join(c for c in text if c.isalnum()) or name
 
 
@@ -101,13 +156,13 @@ class ClassList:
             if len(labels) > 1 or label >= len(self.names):
                 what = f"has the name of {len(labels)}" if len(labels) > 1 else "is none"
                 raise SourceError(
-                    f"{self.origin}: class folder {shown(folder)} {what} of its "
+                    f"{self.origin}: class {shown(folder)} {what} of its "
                     f"{len(self.names)} classes.",
                     hint="A line is the name of a class; numbered folders are its position from 0.",
                 )
             if by_label.setdefault(label, folder) != folder:
                 raise SourceError(
-                    f"{self.origin}: {shown(by_label[label])} and {shown(folder)} are folders of "
+                    f"{self.origin}: {shown(by_label[label])} and {shown(folder)} are names of "
                     f"one class, {self.names[label]!r}."
                 )
         return [
@@ -169,8 +224,8 @@ def names_beside(folder: Path) -> ClassList | None:
 def read_class_list(path: Path) -> ClassList:
     """Read the name of each class, one per line or as JSON in any of the usual forms.
 
-    Those are a list, or an object: `{"0": ["n01440764", "tench"]}`, `{"0": "tench"}` or
-    `{"tench": 0}`.
+    Lines may begin with the numbers of the classes, from 0 or 1. The forms of JSON are a list, or
+    an object: `{"0": ["n01440764", "tench"]}`, `{"0": "tench"}` or `{"tench": 0}`.
 
     Raises:
         SourceError: if it cannot be read, has no names, or one wnid twice.
@@ -179,19 +234,29 @@ def read_class_list(path: Path) -> ClassList:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise SourceError(f"{path}: over {MAX_FILE_BYTES >> 20} MB, no list of classes.")
         text = path.read_text(encoding="utf-8-sig")
-        names = _names_in(json.loads(text)) if path.suffix == ".json" else text.splitlines()
+        names = _names_in(json.loads(text)) if path.suffix == ".json" else _names_of_lines(text)
     except (OSError, ValueError, RecursionError) as error:
         why = on_one_line(getattr(error, "strerror", None) or str(error))
         raise SourceError(f"{path}: not readable ({why}).") from error
-    while names and not names[-1].strip():
-        names.pop()
     if not names:
         raise SourceError(
             f"{path}: not a list of class names in label order.",
             hint="Write one name per line; the first is that of label 0.",
         )
+    if "" in names:
+        raise SourceError(f"{path}: the name of label {names.index('')} is empty.")
     _check_different(path, [split_wnid(name)[0] for name in names])
-    return ClassList(tuple(name.strip() for name in names), str(path))
+    return ClassList(tuple(names), str(path))
+
+
+def _names_of_lines(text: str) -> list[str]:
+    names = [line.strip() for line in text.rstrip().splitlines()]
+    numbered = [match for name in names if (match := NUMBERED.fullmatch(name))]
+    by_number = {int(match[1]): match[2] for match in numbered}
+    numbers = sorted(by_number)
+    if names and numbers in ([*range(len(names))], [*range(1, len(names) + 1)]):
+        return [by_number[number] for number in numbers]
+    return names
 
 
 def _names_in(content: object) -> list[str]:
@@ -201,8 +266,9 @@ def _names_in(content: object) -> list[str]:
             content = {str(label): name for name, label in content.items()}
         by_number = [content.get(str(label)) for label in range(len(content))]
         content = [" ".join(map(str, n)) if isinstance(n, list) else n for n in by_number]
-    is_list = isinstance(content, list) and all(isinstance(name, str) for name in content)
-    return [*content] if is_list else []  # type: ignore[misc]
+    if isinstance(content, list) and all(isinstance(name, str) for name in content):
+        return [name.strip() for name in content]
+    return []
 
 
 def _check_different(path: Path, wnids: Iterable[str]) -> None:

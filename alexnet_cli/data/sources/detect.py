@@ -16,10 +16,12 @@ from alexnet_cli.data.sources import (
     synset_tars,
     webdataset,
 )
+from alexnet_cli.data.sources.class_list import ClassList
 from alexnet_cli.data.sources.ilsvrc2012 import check_labels, check_md5, warn_of_counts
+from alexnet_cli.data.sources.labels import base_name, split_name
 from alexnet_cli.data.sources.samples import FILE
 from alexnet_cli.data.sources.source import Layout, Source, SourceOptions
-from alexnet_cli.errors import Hint, SourceError, UsageError, hint
+from alexnet_cli.errors import Hint, SourceError, UsageError, hint, on_one_line
 from alexnet_cli.io.disk import fault_in_words, is_ours
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.types import ImageClass
@@ -35,7 +37,7 @@ UNUSABLE = {
     "follow_links": "links are followed in class folders; this is the layout {!r}.",
     "labels": "the layout {!r} has labels of its own.",
     "classes": "the layout {!r} names its own classes.",
-    "columns": "the layout {!r} has no columns; those of parquet files are named.",
+    "columns": "columns are those of parquet files; this is the layout {!r}.",
 }
 NAME_A_FOLDER = "Name the folder that holds the archives or classes."
 
@@ -51,6 +53,8 @@ def read_source(source: Path, options: SourceOptions, progress: Progress = SILEN
         _check_source(source, options.layout)
         if options.check_md5:
             _check_md5(source, options.layout, progress)
+        if (archive := packed.archive_of(source)) and not packed.is_read_in_place(archive):
+            progress.say(f"{archive} is packed, so it is read to its end to list its images")
         layout, found = _recognize(source, options)
         for name, problem in UNUSABLE.items():
             if getattr(options, name) and name not in layout.options:
@@ -61,6 +65,8 @@ def read_source(source: Path, options: SourceOptions, progress: Progress = SILEN
         found = replace(found, classes=tuple(map(_as_text, found.classes)))
         _check_not_empty(source, found)
         check_labels(found)
+        if options.classes:
+            _check_names(found, options.classes)
     for note in found.notes:
         progress.say(note)
     warn_of_counts(found, progress)
@@ -94,10 +100,17 @@ def _advice(folder: Path) -> str | Hint:
     for name in names:
         if copy := re.fullmatch(r"(.+?)( - Copy| copy| ?\(\d+\))(\.[a-z.]+)", name, re.IGNORECASE):
             return f"{name} is named like a browser's copy; rename it: {copy[1]}{copy[3]}"
-        if name.lower().endswith(".tar.gz") and FILE.fullmatch(name[:-3]):
-            return f"Unpack tars of samples: gunzip {folder / '*.tar.gz'}"
         if name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")):
+            if FILE.fullmatch(name.lower().removesuffix(".gz")):
+                return (
+                    f"If it holds samples, unpack it (gunzip {name}); else name it: {folder / name}"
+                )
             return f"Name the archive: {folder / name}"
+        if name.lower().endswith(".parquet"):
+            return (
+                "Parquet files are named after their split, such as train.parquet, or are in a "
+                f"folder named so; this is {name}."
+            )
         if name.lower().endswith(".tar"):
             return (
                 "Tars of samples are named after their split, such as train-000000.tar and "
@@ -116,6 +129,17 @@ def _check_not_empty(source: Path, found: Source) -> None:
             + (f"; passed over: {passed}." if passed else "."),
             hint=hint("name_layout", layouts="|".join(LAYOUTS)),
         )
+
+
+def _check_names(found: Source, listed: ClassList) -> None:
+    """Raise a SourceError for the first image whose name has another wnid than the list."""
+    seen = set()
+    for images in found.images.values():
+        for image in images:
+            _, wnid = split_name(base_name(image.name))
+            if wnid and (image.label, wnid) not in seen:
+                seen.add((image.label, wnid))
+                listed.check(image.label, "its name", wnid, on_one_line(image.source))
 
 
 def _as_text(entry: ImageClass) -> ImageClass:

@@ -1,6 +1,7 @@
 """Class folders: `train/CLASS/*` with `val/CLASS/*` and `test/CLASS/*`, or `CLASS/*` alone."""
 
 import os
+import shlex
 from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,7 +12,9 @@ from alexnet_cli.data.shards.writer import RECORDS
 from alexnet_cli.data.sources.class_list import (
     ClassList,
     composed,
+    distinct,
     in_class_order,
+    order_in_words,
     shown,
     twin_of,
 )
@@ -32,7 +35,7 @@ from alexnet_cli.data.sources.source import (
     count_ignored,
     split_off_val,
 )
-from alexnet_cli.errors import SourceError, UsageError, hint, some_names
+from alexnet_cli.errors import SourceError, UsageError, hint, on_one_line, some_names
 from alexnet_cli.io.folder_lock import LOCK_NAME
 from alexnet_cli.types import ImageClass
 
@@ -225,18 +228,13 @@ class _Listing:
     def _number_classes(self, names: list[str]) -> None:
         """Take the class folders of some splits as the classes."""
         found = (class_folders(self.root / n, follow_links=self.follow_links) for n in names)
-        folders = {composed(name): name for names in found for name in names}.values()
+        folders = distinct(set().union(*found))
         if self.listed and folders:
             self.wnids = self.listed.folders(folders)
             return
         self.wnids = in_class_order(folders)
-        if self.wnids != sorted(folders):
-            as_text = sorted(folders)
-            label = next(n for n, name in enumerate(self.wnids) if name != as_text[n])
-            self.notes.append(
-                f"class folders are in the order of their numbers: label {label} is "
-                f"{self.wnids[label]}/, not {as_text[label]}/ as in the order of texts"
-            )
+        if note := order_in_words(self.wnids):
+            self.notes.append(note)
 
     def classes(self) -> tuple[ImageClass, ...]:
         """Return the classes with their names."""
@@ -491,8 +489,8 @@ def check_classes(
         raise SourceError(
             f"{folder / split}: class {shown(extra[0])} is not in {folder / train}{but} "
             f"({len(extra)} such).",
-            hint=f"If they are one class, rename one: mv {folder / split / extra[0]} "
-            f"{folder / split / twin}"
+            hint=f"If they are one class, rename one: mv {_quoted(folder / split / extra[0])} "
+            f"{_quoted(folder / split / twin)}"
             if twin
             else f"Remove it, or add its images to {folder / train}.",
         )
@@ -505,6 +503,10 @@ def check_classes(
             else "Add its class folders, or remove it.",
         )
     return others
+
+
+def _quoted(path: Place) -> str:
+    return shlex.quote(on_one_line(str(path)))
 
 
 def class_folders(

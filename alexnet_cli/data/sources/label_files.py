@@ -6,16 +6,10 @@ LOC_val_solution.csv, Tiny ImageNet's val_annotations.txt, Caffe's val.txt, or a
 
 import csv
 import io
+import json
 from dataclasses import replace
 
-from alexnet_cli.data.sources.class_list import (
-    ClassList,
-    are_numbers,
-    composed,
-    in_class_order,
-    shown,
-    twin_of,
-)
+from alexnet_cli.data.sources.class_list import ClassList, distinct, in_class_order, label_of
 from alexnet_cli.data.sources.labels import base_name
 from alexnet_cli.data.sources.members import Place
 from alexnet_cli.data.sources.source import SourceImage, count_ignored
@@ -46,6 +40,7 @@ NAMES = (
     "labels.csv",
     "labels.tsv",
     "metadata.csv",  # of Hugging Face's imagefolder
+    "metadata.jsonl",
 )
 WORDS = ("words.txt", "LOC_synset_mapping.txt")
 
@@ -61,16 +56,20 @@ def find_label_file(folder: Place, split: str) -> Place | None:
 
 
 def read_words(folder: Place) -> dict[str, str]:
-    """Return the words of each wnid in a file of the folder; none without such a file."""
+    """Return the words of each wnid in a file of the folder; none without such a file.
+
+    A line is `n01440764 tench, Tinca tinca`.
+    """
     path = next((folder / name for name in WORDS if (folder / name).is_file()), None)
-    return parse_words(path.read_bytes()) if path else {}
-
-
-def parse_words(content: bytes) -> dict[str, str]:
-    """Return the words of each wnid; a line is `n01440764 tench, Tinca tinca`."""
-    lines = content.decode("utf-8-sig", "replace").splitlines()
+    lines = _read_text(path).splitlines() if path else []
     pairs = (line.split(None, 1) for line in lines)
     return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
+
+
+def _read_text(path: Place) -> str:
+    if path.stat().st_size > MAX_BYTES:
+        raise SourceError(f"{path}: over {MAX_BYTES >> 20} MB, no file of labels or words.")
+    return path.read_bytes().decode("utf-8-sig", "replace")
 
 
 def names_any(path: Place, images: list[SourceImage]) -> bool:
@@ -108,10 +107,11 @@ def label_images(
         )
     used = [class_of[name] for name in found if name is not None]
     if wnids is None:
-        wnids = listed.folders(set(used)) if listed else in_class_order(set(used))
-    label_of = {text: _label(text, wnids, path) for text in sorted(set(used))}
+        found_classes = distinct(set(used))
+        wnids = listed.folders(found_classes) if listed else in_class_order(found_classes)
+    numbers = {text: label_of(text, wnids, path) for text in sorted(set(used))}
     count_ignored(ignored, f"row of {path.name} without its image", len(class_of.keys() - names))
-    labels = (label_of[text] for text in used)
+    labels = (numbers[text] for text in used)
     return [replace(image, label=n) for image, n in zip(images, labels, strict=True)], wnids
 
 
@@ -121,27 +121,8 @@ def _names_of(image: SourceImage) -> tuple[str, str, str]:
     return image.name, base, base.rpartition(".")[0] or base
 
 
-def _label(text: str, wnids: list[str], path: Place) -> int:
-    for name in (text, text.partition(" ")[0]):  # boxes follow in Kaggle's file
-        if name in wnids:
-            return wnids.index(name)
-    same = [label for label, wnid in enumerate(wnids) if composed(wnid) == composed(text)]
-    if same or (are_numbers([text]) and int(text) < len(wnids)):
-        return same[0] if same else int(text)
-    twin = twin_of(text, wnids)
-    raise SourceError(
-        f"{path}: class {shown(text[:80])} is none of the {len(wnids)} training classes"
-        f"{f'; there is {shown(twin)}' if twin else ''}.",
-        hint=f"A class is a name, such as {wnids[0]!r}, or its position in sorted order from 0."
-        if wnids
-        else "Add training images.",
-    )
-
-
 def _read_classes(path: Place, names: set[str]) -> dict[str, str]:
     """Return the class in each row, by the name in it."""
-    if path.stat().st_size > MAX_BYTES:
-        raise SourceError(f"{path}: over {MAX_BYTES >> 20} MB, no file of labels.")
     rows = _read_rows(path)
     if not rows:
         raise SourceError(f"{path}: no rows of a name and a class.")
@@ -154,9 +135,17 @@ def _read_classes(path: Place, names: set[str]) -> dict[str, str]:
             f"{on_one_line(', '.join(rows[0])[:80])!a}.",
             hint="A row is the name of an image file and its class.",
         )
-    header = [] if base_name(rows[0][column]) in names else [cell.lower() for cell in rows.pop(0)]
-    known = [name for name in CLASS_COLUMNS if name in header]
-    classes = header.index(known[0]) if known else (1 if column == 0 else 0)
+    header = [] if base_name(rows[0][column]) in names else rows.pop(0)
+    known = [name for name in CLASS_COLUMNS if name in map(str.lower, header)]
+    has_boxes = known[:1] == ["predictionstring"]  # after the class
+    classes = [cell.lower() for cell in header].index(known[0]) if known else int(column == 0)
+    others = [i for i in range(len(header)) if i != column]
+    is_one_hot = not known and len(others) > 1 and all(_is_one_hot(r, others) for r in rows)
+    if not known and len(others) > 1 and not is_one_hot:
+        raise SourceError(
+            f"{path}: which column is the class? It has {on_one_line(', '.join(header)[:200])}.",
+            hint="In the first line, call the column of the class: label",
+        )
     class_of: dict[str, str] = {}
     for row in rows:
         if len(row) <= max(column, classes):
@@ -164,14 +153,26 @@ def _read_classes(path: Place, names: set[str]) -> dict[str, str]:
                 f"{path}: a row without a class: {on_one_line(','.join(row)[:80])!a}."
             )
         cell, text = row[column], row[classes]
+        if is_one_hot:
+            text = next(header[i] for i in others if float(row[i]))
+        text = text.partition(" ")[0] if has_boxes else text
         name = cell if cell in names else base_name(cell)
         if class_of.setdefault(name, text) != text:
             raise SourceError(f"{path} has two classes for {on_one_line(name)}.")
     return class_of
 
 
+def _is_one_hot(row: list[str], columns: list[int]) -> bool:
+    """Return whether one cell is 1 and the others 0: a column for each class."""
+    cells = [row[i] if i < len(row) else "" for i in columns]
+    ones = sum(cell in ("1", "1.0") for cell in cells)
+    return ones == 1 and sum(cell in ("0", "0.0") for cell in cells) == len(cells) - 1
+
+
 def _read_rows(path: Place) -> list[list[str]]:
-    text = path.read_bytes().decode("utf-8-sig", "replace")
+    text = _read_text(path)
+    if path.suffix.lower() == ".jsonl":
+        return _read_json_lines(path, text)
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = next((mark for mark in "\t;," if mark in first), None)
     if delimiter is None:  # a name may contain blanks
@@ -183,3 +184,13 @@ def _read_rows(path: Place) -> list[list[str]]:
         except csv.Error as error:
             raise SourceError(f"{path}: damaged ({error}).") from error
     return [row for row in rows if any(row)]
+
+
+def _read_json_lines(path: Place, text: str) -> list[list[str]]:
+    """Return the rows of a file with an object on each line, after the keys of the first one."""
+    try:
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        keys = list(rows[0]) if rows else []
+        return [keys, *([str(row.get(key, "")) for key in keys] for row in rows)]
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise SourceError(f"{path}: damaged ({on_one_line(str(error)[:80])}).") from error

@@ -3,10 +3,18 @@
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from alexnet_cli.data.sources.class_list import FROM_1, WNID, ClassList
+from alexnet_cli.data.sources.class_list import (
+    FROM_1,
+    WNID,
+    ClassList,
+    distinct,
+    in_class_order,
+    label_of,
+)
 from alexnet_cli.data.sources.source import Source, SourceImage
 from alexnet_cli.errors import SourceError, on_one_line
 from alexnet_cli.types import ImageClass
@@ -70,24 +78,37 @@ class LabeledClasses:
         self._held_out: dict[tuple[int, str | None], str] = {}  # where it is first
         self._said: set[tuple[int, str]] = set()  # what was compared with the list
         self._beyond: dict[int, str] = {}  # labels that the list does not have, and where
+        self._texts: dict[str, int] = {}  # labels that are texts, in the order they came
 
     def add(
         self,
         split: str,
-        label: int,
+        label: int | str,
         wnid: str | None,
         where: str,
         said: Iterable[tuple[str, str]] = (),
-    ) -> None:
+    ) -> int:
         """Add an image's label and the names of its class that it carries.
 
         Args:
             where: names the image.
             said: other names of its class, each after what says it.
 
+        Returns:
+            The label; of a text one that `number_texts` replaces.
+
         Raises:
             SourceError: if no class can have this label, or the list calls it by another name.
         """
+        seen = self._texts or self._wnids or self._held_out
+        if seen and isinstance(label, str) != bool(self._texts):
+            raise SourceError(
+                f"{where}: label {label!r}, but the labels before it are "
+                f"{'texts' if self._texts else 'numbers'}.",
+                hint="Write all labels as numbers from 0, or all as names of classes.",
+            )
+        if isinstance(label, str):
+            return self._texts.setdefault(label, len(self._texts))
         if label >= MAX_CLASSES:
             raise SourceError(f"{where}: label {label}, but no source has that many classes.")
         if label < 0:
@@ -102,6 +123,7 @@ class LabeledClasses:
             self._beyond.setdefault(label, where)
         for says, text in said:
             self.compare(label, says, text, where)
+        return label
 
     def compare(self, label: int, says: str, text: str, where: str) -> None:
         """Raise a SourceError if the list calls a label by another name than an image does.
@@ -117,6 +139,11 @@ class LabeledClasses:
         ):
             self._said.add((label, text))
             self.listed.check(label, says, text, where)
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether labels are names of classes instead of numbers."""
+        return bool(self._texts)
 
     def classes(self) -> tuple[ImageClass, ...]:
         """Return the classes, by wnid if names or images agree on them, else by number.
@@ -143,6 +170,28 @@ class LabeledClasses:
             digits = len(str(max(num_classes - 1, 0)))
             wnids = [f"{label:0{digits}d}" for label in range(num_classes)]
         return tuple(ImageClass(w, name) for w, name in zip(wnids, names or wnids, strict=True))
+
+    def number_texts(
+        self, images: dict[str, list[SourceImage]], origin: object
+    ) -> tuple[ImageClass, ...]:
+        """Replace the labels of images that stand for texts; return the classes.
+
+        Those are the texts in order, of training images if there are any, or the list.
+
+        Args:
+            origin: the files, for people.
+        """
+        texts = list(self._texts)
+        known = {texts[image.label] for image in images["train"]} or set(texts)
+        wnids = (
+            self.listed.folders(distinct(texts)) if self.listed else in_class_order(distinct(known))
+        )
+        numbers = [label_of(text, wnids, origin) for text in texts]
+        for split, listed in images.items():
+            images[split] = [replace(image, label=numbers[image.label]) for image in listed]
+        if self.listed:
+            return self.listed.named(wnids)
+        return tuple(ImageClass(wnid, wnid) for wnid in wnids)
 
     def seems_to_count_from_1(self) -> bool:
         """Return whether all labels from 1 to the last were seen, and 0 was not."""
@@ -202,8 +251,11 @@ def list_labeled(
         listed = list_images(split, path, ignored[split])
         if listed or split in images:
             images.setdefault(split, []).extend(listed)
-    classes = labels.classes()
-    check_held_out(images, len(classes))
+    if labels.has_texts:
+        classes = labels.number_texts(images, layout)
+    else:
+        classes = labels.classes()
+        check_held_out(images, len(classes))
     return Source(layout, classes, images, ignored)
 
 

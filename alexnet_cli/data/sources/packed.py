@@ -135,6 +135,11 @@ def archive_of(source: Path) -> Path | None:
     return None
 
 
+def is_read_in_place(archive: Path) -> bool:
+    """Return whether the members of an archive can be read without what is before them."""
+    return _magic(archive) != "packed tar"
+
+
 def _magic(path: Path) -> str | None:
     """Return what kind of archive a file is, by its first bytes."""
     with path.open("rb") as file:

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
 from alexnet_cli.data.sources.folders import HIDDEN, IMAGE_SUFFIXES, NOTE_SUFFIXES, is_clutter
 from alexnet_cli.data.sources.labels import SPLIT_PATTERN, base_name, split_name
-from alexnet_cli.errors import SourceError
+from alexnet_cli.errors import SourceError, on_one_line
 
 # train-000000.tar, imagenet1k-validation-07.tar, but not ILSVRC2012_img_train_t3.tar
 FILE = re.compile(rf"(?!ILSVRC)(.*[-_])?(?P<split>{SPLIT_PATTERN})([-_.].*)?\.tar", re.IGNORECASE)
@@ -33,8 +33,10 @@ MAX_SAID = 200  # characters of a class's name
 # In the .json of a sample, in the order in which they are compared with a list of classes.
 CLASS_KEYS = (
     *("wnid", "synset", "synset_id", "class_id", "class", "class_name", "classname"),
-    *("label_name", "label_text", "category", "name", "label"),
+    *("label_name", "label_text", "category", "name"),
 )
+# In the .json, for a whole number.
+NUMBER_KEYS = ("label", "cls", "class", "class_id", "class_index", "label_id", "target")
 
 
 T = TypeVar("T")
@@ -61,13 +63,13 @@ class SampleNotes:
     """What the members beside an image say.
 
     Attributes:
-        label: None if there is none, or it is -1.
+        label: a number or the name of a class; None if there is none, or it is -1.
         name: the image's own file name, which the .json may have kept.
         wnid: the WordNet ID in the .json or the name.
         said: what may be names of its class, each after what says it; the name's wnid among them.
     """
 
-    label: int | None
+    label: int | str | None
     name: str
     wnid: str | None
     said: tuple[tuple[str, str], ...] = ()
@@ -150,7 +152,7 @@ def read_notes(notes: Mapping[str, bytes], member: str, where: str) -> SampleNot
         where: tar and key, for errors.
 
     Raises:
-        SourceError: if the .json cannot be read, or a label is not a whole number.
+        SourceError: if the .json cannot be read, or a label is no whole number and no name.
     """
     about = _read_json(notes.get("json"), where)
     kept = next((about[k] for k in ("filename", "source") if isinstance(about.get(k), str)), "")
@@ -179,18 +181,24 @@ def _read_json(content: bytes | None, where: str) -> dict:
     return about if isinstance(about, dict) else {}
 
 
-def _read_label(notes: Mapping[str, bytes], about: dict, where: str) -> int | None:
-    """Return the label in .cls, else in .json, else in a .txt that is only digits."""
-    label = about.get("label")
+def _read_label(notes: Mapping[str, bytes], about: dict, where: str) -> int | str | None:
+    """Return the label in .cls, else in .json, else in a .txt that is only digits.
+
+    A text in .cls, or as the label in .json, is the name of a class.
+    """
+    whole = (about[key] for key in NUMBER_KEYS if type(about.get(key)) is int)
+    label = about["label"] if about.get("label") is not None else next(whole, None)
     if "cls" in notes:
-        label = notes["cls"][:20].decode("ascii", "replace").strip()
+        label = notes["cls"][: 4 * MAX_SAID].decode("utf-8", "replace").strip()
     if label is None and re.fullmatch(rb"\s*\d{1,9}\s*", notes.get("txt", b"")):
         label = notes["txt"].decode("ascii").strip()
     if label is None:
         return None
-    if isinstance(label, bool | float) or not re.fullmatch(r"-?\d+", str(label)):
-        raise SourceError(
-            f"{where}: label {str(label)[:20]!r} is not a whole number.",
-            hint="A label is the position of the class in the list of classes, from 0.",
-        )
-    return None if int(label) == -1 else int(label)
+    if re.fullmatch(r"-?[0-9]{1,18}", str(label)):
+        return None if int(label) == -1 else int(label)
+    if isinstance(label, str) and label.isprintable() and re.search(r"[^\W\d_]", label):
+        return label
+    raise SourceError(
+        f"{where}: label {on_one_line(str(label)[:20])!r} is not a whole number.",
+        hint="A label is the position of the class in the list of classes, from 0, or its name.",
+    )

@@ -86,10 +86,10 @@ def _list_samples(
                 continue
             if notes.label is None:
                 raise _unlabeled(path, sample, where)
-            labels.add(split, notes.label, notes.wnid, where, notes.said)
+            label = labels.add(split, notes.label, notes.wnid, where, notes.said)
             offset = image.offset_data
             parent = f"{path.name}/"
-            images.append(SourceImage(notes.name, path, offset, image.size, notes.label, parent))
+            images.append(SourceImage(notes.name, path, offset, image.size, label, parent))
     return images
 
 
@@ -104,6 +104,9 @@ def _unlabeled(path: Path, sample: Sample, where: str) -> SourceError:
             f"{where}: its label is not beside its image.",
             hint=hint("sort_tar", path=path, new=f"sorted-{path.name}"),
         )
+    if "/" in sample.key and not sample.notes:
+        advice = f"If its folders are the classes, name the tar itself: {path}"
+        return SourceError(f"{where}: {NO_LABEL}", hint=advice)
     found = some_names([name.rpartition("/")[2] for name in own])
     return SourceError(f"{where}: {NO_LABEL}", hint=f"It has {found}. {ADD_LABEL}")
 

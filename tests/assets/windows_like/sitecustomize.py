@@ -16,6 +16,7 @@ import re
 import shutil
 import signal
 import sys
+import warnings
 from contextlib import suppress
 from functools import wraps
 
@@ -43,6 +44,7 @@ for module, names in HIDDEN_NAMES.items():
     for name in names.split():
         if hasattr(module, name):
             delattr(module, name)
+warnings.filterwarnings("error", category=EncodingWarning, module=r"alexnet_cli\.")
 os.O_BINARY = 0o100000  # O_LARGEFILE, which changes nothing
 shutil._use_fd_functions = False
 

@@ -24,12 +24,28 @@ def rotated(kind: str, orientation: int, **options) -> bytes:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True})])
+@pytest.mark.parametrize(
+    ("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True}), ("AVIF", {})]
+)
 def test_image_is_turned_as_pillow_turns_it(kind, options, orientation):
     content = rotated(kind, orientation, **options)
     assert find_orientation(content) == orientation
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content)).convert("RGB"))
     np.testing.assert_array_equal(decode(content, UPRIGHT), np.asarray(expected))
+
+
+@pytest.mark.parametrize(("turns", "axis"), [(t, axis) for t in range(4) for axis in (0, 1)])
+def test_boxes_of_an_avif_turn_it_only_if_the_rules_say_so(turns, axis):
+    """Turns are quarters counterclockwise; then axis 1 exchanges left and right, 0 up and down."""
+    first = rotated("AVIF", 5)  # has both boxes
+    assert first.count(b"irot") == first.count(b"imir") == 1
+    content = bytearray(first)
+    content[first.index(b"irot") + 4], content[first.index(b"imir") + 4] = turns, axis
+    stored = decode(bytes(content))
+    np.testing.assert_array_equal(stored, decode(first))
+    expected = np.rot90(stored, turns)
+    expected = expected[:, ::-1] if axis else expected[::-1]
+    np.testing.assert_array_equal(decode(bytes(content), UPRIGHT), expected)
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])

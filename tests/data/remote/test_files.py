@@ -134,7 +134,7 @@ def test_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
     with pytest.raises(MachineError, match="not installed") as error:
         whole("s3://bucket/a.tar")
-    assert "pip install 'alexnet-cli[cloud]'" in error.value.hint
+    assert 'pip install "alexnet-cli[cloud]"' in error.value.hint
 
 
 def test_stop_signal_is_not_retried(web, folder, monkeypatch):

@@ -19,7 +19,7 @@ from alexnet_cli.data.remote.measure import measure_all
 from alexnet_cli.data.remote.stream import StreamSplit, open_tars
 from alexnet_cli.data.remote.tar_set import TarSet
 from alexnet_cli.errors import DatasetError, MachineError, SourceError
-from alexnet_cli.types import BatchShard
+from alexnet_cli.types import BatchShard, DecodeRules
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -116,6 +116,31 @@ def test_tars_without_a_sample_are_refused_and_others_counted(tmp_path, write_ta
     dataset = open_tars(TarSet(str(path)), ["train"], progress=said)
     assert dataset.splits["train"].keys() == ["train-1.tar/c"]
     assert "2 sample without an image" in said.lines[-1]
+
+
+@pytest.mark.parametrize("side", [32, 48])
+def test_images_are_decoded_by_the_rules_of_the_model(write_tar, side):
+    turned, dim = io.BytesIO(), io.BytesIO()
+    pixels = np.random.default_rng(3).integers(0, 256, (side, side, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(turned, "JPEG", exif=exif)
+    Image.fromarray((pixels[..., 0] * np.uint16(4)).astype(np.uint16)).save(dim, "PNG")
+    images = turned.getvalue(), dim.getvalue()
+    path = write_tar(
+        "val-0.tar",
+        [
+            {"__key__": "0", "jpg": images[0], "cls": 0},
+            {"__key__": "1", "png": images[1], "cls": 1},
+        ],
+    )
+    for rules in (DecodeRules(apply_orientation=True, gray_bits=10), DecodeRules()):
+        dataset = open_tars(TarSet(str(path)), ["val"], 32, rules)
+        (batch,) = dataset.split("val").epoch_batches(2)
+        expected = [to_square(content, 32, rules) for content in images]
+        assert (batch.images == np.stack(expected)).all()
+        assert dataset.rules == rules
+    assert (to_square(images[0], 32) != to_square(images[0], 32, DecodeRules(True))).any()
 
 
 A, B = "n00000001", "n00000002"

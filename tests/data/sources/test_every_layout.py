@@ -268,8 +268,9 @@ def test_split_of_held_out_images_alone_becomes_a_dataset(tmp_path, official):
         ("ILSVRC2012_img_train (1).tar", "rename it: ILSVRC2012_img_train.tar"),
         ("ILSVRC2012_img_val copy.tar", "rename it: ILSVRC2012_img_val.tar"),
         ("train-000000.tar.gz", "gunzip"),
-        ("imagenette2-160.tgz", "Name the archive: "),
+        ("photos.tar.gz", "Name the archive: "),
         ("samples.tar", "named after their split"),
+        ("food.parquet", "folder named so; this is food.parquet"),
         ("1.JPG", "name the folder above"),
     ],
 )
@@ -279,3 +280,12 @@ def test_folder_of_no_layout_is_refused_with_what_it_holds_and_what_to_do(tmp_pa
     with refused(SourceError, "it holds .*1 links") as error:
         read_source(tmp_path, SourceOptions(tmp_path / "s"))
     assert advice in sentence(error.value.hint)
+
+
+@pytest.mark.parametrize(
+    "name", ["train-0.tar", "train.parquet", "data/train-00000-of-00001.parquet"]
+)
+def test_git_lfs_pointer_in_place_of_a_file_is_named(tmp_path, name):
+    write(tmp_path / name, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with refused(SourceError, "a Git LFS pointer: fetch the file with git lfs pull"):
+        read_source(tmp_path, SourceOptions(tmp_path / "staging"))

@@ -684,3 +684,14 @@ def test_own_output_beside_the_only_folder_does_not_hide_it(tmp_path):
     touch(tmp_path, "data/ant/1.jpg", "data/bee/1.jpg", "runs/r/last.safetensors")
     (tmp_path / "shards/x/.prep").mkdir(parents=True)
     assert wnids(read(tmp_path)) == ["ant", "bee"]
+
+
+def test_image_whose_name_contradicts_the_list_is_named(tmp_path):
+    a, b = "n00000001", "n00000002"
+    touch(tmp_path, f"train/0/{a}_1.JPEG", f"train/1/{b}_1.JPEG", f"val/0/{b}_9.JPEG")
+    listed = ClassList((f"{a} ant", f"{b} bee"), "list.txt")
+    options = SourceOptions(tmp_path / "staging", classes=listed)
+    with refused(SourceError, f"val/0/{b}_9.JPEG: its name says '{b}', but its label is 0"):
+        read_source(tmp_path, options)
+    (tmp_path / f"val/0/{b}_9.JPEG").rename(tmp_path / f"val/0/{a}_9.JPEG")
+    assert [entry.wnid for entry in read_source(tmp_path, options).classes] == [a, b]

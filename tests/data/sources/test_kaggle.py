@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import refused
 
-from alexnet_cli.data.sources import kaggle
+from alexnet_cli.data.sources import label_files
 from alexnet_cli.data.sources.kaggle import ZIP_NAME, read_kaggle
 from alexnet_cli.data.sources.source import Source
 from alexnet_cli.errors import SourceError
@@ -110,8 +110,22 @@ SWAPPED = "PredictionString,ImageId\n" + "".join(
 
 @pytest.mark.parametrize(
     "solution",
-    [rows(line_end="\r\n"), SWAPPED, "\ufeff" + rows(), rows().rstrip(), rows() + "\n\n"],
-    ids=["Windows line ends", "other column order", "byte order mark", "no last line end", "blank"],
+    [
+        rows(line_end="\r\n"),
+        SWAPPED,
+        rows() + rows().splitlines()[-1] + " 5 6 7 8\n",
+        "\ufeff" + rows(),
+        rows().rstrip(),
+        rows() + "\n\n",
+    ],
+    ids=[
+        "Windows line ends",
+        "other column order",
+        "two boxes",
+        "byte order mark",
+        "no last line end",
+        "blank",
+    ],
 )
 def test_csv_of_other_tools_is_read(write, tmp_path, solution):
     assert listed(read(write(tmp_path, solution)), "val") == expected_val()
@@ -130,13 +144,11 @@ def without_second(text: str) -> str:
     ("solution", "pattern"),
     [
         (None, r"no LOC_val_solution\.csv"),
-        (without_second(rows()), r"ILSVRC2012_val_00000002\.JPEG has no row"),
-        (rows().replace(WNIDS[0], "n99999999"), r"00000002\.JPEG is 'n99999999', which is no"),
-        (rows().replace(WNIDS[0], "1"), "00000002.JPEG is '1', which is no class"),
+        (without_second(rows()), r"no row for 1 of \d images, the first .*val_00000002\.JPEG"),
+        (rows().replace(WNIDS[0], "n99999999"), "class 'n99999999' is none of the"),
         (rows() + "ILSVRC2012_val_00000001,n00000001\n", "two classes for ILSVRC2012_val_00000001"),
-        (rows().replace("PredictionString", "Label"), "no column PredictionString"),
-        ("", "no column ImageId"),
-        (rows().splitlines()[0] + "\nILSVRC2012_val_00000001\n", "00000001.JPEG is ''"),
+        ("", "no rows of a name and a class"),
+        (rows().splitlines()[0] + "\nILSVRC2012_val_00000001\n", "a row without a class"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused_naming_the_first(write, tmp_path, solution, pattern):
@@ -232,20 +244,20 @@ def test_listing_a_zip_unpacks_nothing(tmp_path):
 
 def test_labels_that_would_unpack_without_end_are_refused(tmp_path, monkeypatch):
     folder = write_zip(tmp_path, rows())
-    monkeypatch.setattr(kaggle, "MAX_TEXT_BYTES", len(rows()) - 1)
-    with refused(SourceError, "not Kaggle's file"):
+    monkeypatch.setattr(label_files, "MAX_BYTES", len(rows()) - 1)
+    with refused(SourceError, "no file of labels"):
         read(folder / ZIP_NAME)
 
 
 def test_csv_of_one_endless_line_is_refused(tmp_path):
-    with refused(SourceError, r"LOC_val_solution\.csv is damaged"):
+    with refused(SourceError, r"LOC_val_solution\.csv: no row names an image"):
         read(write_zip(tmp_path, "x" * 200_000) / ZIP_NAME)
 
 
 def test_csv_beside_the_folders_that_is_too_large_is_not_read(tmp_path, monkeypatch):
     folder = write_folder(tmp_path, rows())
-    monkeypatch.setattr(kaggle, "MAX_TEXT_BYTES", len(rows()) - 1)
-    with refused(SourceError, "not Kaggle's file"):
+    monkeypatch.setattr(label_files, "MAX_BYTES", len(rows()) - 1)
+    with refused(SourceError, "no file of labels"):
         read(folder)
 
 

@@ -47,6 +47,7 @@ def labeled(source: Source, split: str = "val") -> dict[str, str]:
         ("labels.tsv", "{wnid}\tx\tval/{name}", "class\tsource\tpath"),
         ("val/metadata.csv", "{name},{number}", "file_name,label"),
         ("labels.csv", "{name};{wnid}", ""),
+        ("val/metadata.jsonl", '{{"file_name": "{name}", "label": "{wnid}"}}', ""),
     ],
 )
 def test_file_of_labels_beside_flat_images_is_read(folder, name, row, header):
@@ -131,3 +132,26 @@ def test_file_beside_the_only_folder_of_images_labels_them(tmp_path, folder):
     source = read(tmp_path / "set")
     assert [entry.wnid for entry in source.classes] == ["beagle", "pug"]
     assert labeled(source, "train")["2.png"] == "beagle"
+
+
+@pytest.mark.parametrize("numbers", [("0", "1"), ("0.0", "1.0")])
+def test_columns_of_0_and_1_are_the_classes(folder, numbers):
+    rows = [f"{name},{numbers[wnid == 'a']},{numbers[wnid == 'b']}" for name, wnid in VAL.items()]
+    (folder / "val.csv").write_text("\n".join(["image,a,b", *rows]))
+    assert labeled(read(folder)) == VAL
+
+
+@pytest.mark.parametrize("cells", ["{wnid},7", "1,1", "0,0", "1,"])
+def test_column_of_classes_is_not_guessed_among_several(folder, cells):
+    rows = [f"{name},{cells.format(wnid=wnid)}" for name, wnid in VAL.items()]
+    (folder / "val.csv").write_text("\n".join(["image,dx,age", *rows]))
+    with refused(SourceError, r"val\.csv: which column is the class\? It has image, dx, age"):
+        read(folder)
+
+
+def test_labels_that_count_from_1_are_explained(folder):
+    rows = (f"{name} {'ab'.index(wnid) + 1}" for name, wnid in VAL.items())
+    (folder / "val.txt").write_text("\n".join(rows))
+    with refused(SourceError, "class '2' is none of the 2") as error:
+        read(folder)
+    assert "count from 1" in error.value.hint

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from helpers import refused
+from helpers import Listener, refused
 from PIL import Image
 
 from alexnet_cli.data.sources import members, packed
@@ -75,7 +75,10 @@ def test_archive_makes_the_dataset_of_its_folder(archive, expected, tmp_path):
 
 def test_folder_within_an_archive_may_be_named(folder, tmp_path):
     path = Path(shutil.make_archive(str(tmp_path / "set"), "gztar", folder.parent))
-    source = read(path / "imagenette2-160/train")
+    listener = Listener()
+    options = SourceOptions(tmp_path / "staging")
+    source = read_source(path / "imagenette2-160/train", options, listener)
+    assert listener.lines[0].startswith(f"{path} is packed, so it is read to its end")
     assert [entry.wnid for entry in source.classes] == ["cat", "dog"]
     assert len(source.images["train"]) == 4
     with refused(SourceError, "there is no such folder in .*set.tar.gz"):

@@ -2,6 +2,8 @@
 
 import builtins
 import json
+import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,10 +11,11 @@ import pytest
 from helpers import refused
 
 from alexnet_cli.data.sources import parquet
+from alexnet_cli.data.sources.class_list import ClassList
 from alexnet_cli.data.sources.parquet import read_parquet
 from alexnet_cli.data.sources.source import Source
 from alexnet_cli.data.sources.staging import fill_staging
-from alexnet_cli.errors import ImageError, MachineError, SourceError
+from alexnet_cli.errors import ImageError, MachineError, SourceError, UsageError
 from alexnet_cli.io.progress import SILENT
 
 pa = pytest.importorskip("pyarrow")
@@ -175,12 +178,21 @@ IMAGES = pa.array([image("a")], IMAGE)
 @pytest.mark.parametrize(
     ("columns", "pattern"),
     [
-        ({"image": IMAGES}, "no column label"),
-        ({"label": [1]}, "no column image.bytes"),
-        ({"image": [b"x"], "label": [1]}, "no column image.bytes"),
-        ({"image": pa.array([{"bytes": b"x"}]), "label": [1]}, "no column image.path"),
-        ({"image": IMAGES, "label": ["dog"]}, "label is string"),
-        ({"image": IMAGES, "label": [1.5]}, "label is double"),
+        ({"image": IMAGES}, "no column is known as the label; it has image .struct"),
+        ({"label": [1]}, "no column is known as the image; it has label .int64"),
+        ({"image": ["x"], "label": [1]}, "column image is string, not the bytes"),
+        ({"image": [[1, 2]], "label": [1]}, "column image is list<"),
+        ({"image": IMAGES, "label": [1.5]}, "column label is double"),
+        ({"image": IMAGES, "label": [1.5], "id": [1]}, "column label is double"),
+        ({"image": IMAGES, "labels": [[1, 2]]}, "column labels is list<"),
+        ({"image": IMAGES, "id": [1]}, "no column is known as the label"),
+        ({"image": IMAGES, "caption": ["x"]}, "no column is known as the label"),
+        ({"a": IMAGES, "b": IMAGES, "label": [1]}, "2 columns may be the image: a, b"),
+        (
+            {"img": IMAGES, "fine_label": [1], "coarse_label": [0]},
+            r"2 columns may be the label: fine_label, coarse_label.*\n(.*\n)?.*"
+            r"--columns image=img,label=fine_label",
+        ),
     ],
 )
 def test_other_columns_are_refused_by_name(source, columns, pattern):
@@ -260,8 +272,8 @@ def test_pyarrow_is_loaded_for_parquet_alone():
 @pytest.mark.parametrize(
     ("bytes_kind", "path_kind", "pattern"),
     [
-        (pa.string(), pa.string(), "image.bytes is string"),
-        (pa.int64(), pa.string(), "image.bytes is int64"),
+        (pa.string(), pa.string(), "column image is struct<bytes: string"),
+        (pa.int64(), pa.string(), "column image is struct<bytes: int64"),
         (pa.binary(), pa.int64(), "image.path is int64"),
         (pa.binary(), pa.binary(), "image.path is binary"),
     ],
@@ -278,7 +290,7 @@ def test_two_columns_of_one_name_are_refused(source):
     columns = [pa.array([image("a")], IMAGE), pa.array([0]), pa.array([1])]
     table = pa.Table.from_arrays(columns, names=["image", "label", "label"])
     pq.write_table(table, source / "train.parquet")
-    with refused(SourceError, "two columns are named label"):
+    with refused(SourceError, "2 columns are named label"):
         read(source)
 
 
@@ -292,5 +304,246 @@ def test_images_packed_a_hundredfold_are_refused_before_they_are_unpacked(
     pq.write_table(table, path, compression=packing, use_dictionary=False)
     read(source)
     monkeypatch.setattr(parquet, "MAX_FILE_BYTES", 100_000)
-    with refused(SourceError, r"test\.parquet: [\d,]+ bytes of images would unpack"):
+    with refused(SourceError, r"test\.parquet: [\d,]+ bytes of image.bytes would unpack"):
         read(source, fill=False)
+
+
+def table_of(image: str, label: str, labels: list, images: pa.Array | None = None) -> pa.Table:
+    cells = [image_of(k) for k in range(len(labels))]
+    return pa.table({image: pa.array(cells, IMAGE) if images is None else images, label: labels})
+
+
+def image_of(number: int) -> dict:
+    return {"bytes": f"bytes {number}".encode(), "path": None}
+
+
+def save(folder: Path, name: str, table: pa.Table, features: dict | None = None) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if features:
+        about = {"huggingface": json.dumps({"info": {"features": features}})}
+        table = table.replace_schema_metadata(about)
+    pq.write_table(table, path)
+    return folder
+
+
+def labels_and_bytes(source: Source, split: str = "train") -> list[tuple[int, bytes]]:
+    return [(image.label, image.read()) for image in source.images[split]]
+
+
+EXPECTED = [(0, b"bytes 0"), (0, b"bytes 2"), (1, b"bytes 1")]
+FEATURES = {
+    "photo": {"_type": "Image"},
+    "mask": {"dtype": "binary", "_type": "Value"},
+    "kind": {"names": ["ant", "bee"], "_type": "ClassLabel"},
+    "year": {"dtype": "int64", "_type": "Value"},
+}
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [("img", "label"), ("image", "labels"), ("Picture", "fine_label"), ("x", "target"), ("x", "n")],
+)
+def test_columns_are_found_by_name_or_type(tmp_path, image, label):
+    release = read(save(tmp_path / "s", "train.parquet", table_of(image, label, [0, 1, 0])))
+    assert labels_and_bytes(release) == EXPECTED
+    assert release.notes == (f"images are in the column {image}, labels in {label}",)
+
+
+def test_columns_are_found_by_the_schema_of_the_hub(tmp_path):
+    table = table_of("photo", "kind", [0, 1, 0])
+    table = table.append_column("mask", pa.array([b"m"] * 3)).append_column(
+        "year", pa.array([7] * 3)
+    )
+    release = read(save(tmp_path / "s", "train.parquet", table, FEATURES))
+    assert labels_and_bytes(release) == EXPECTED
+    assert [entry.name for entry in release.classes] == ["ant", "bee"]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.large_binary(), pa.struct([("bytes", pa.binary())])]
+)
+def test_images_without_a_name_are_called_after_file_and_row(tmp_path, kind):
+    cells = [b"bytes 0", b"bytes 1", b"bytes 2"]
+    cells = [{"bytes": cell} for cell in cells] if pa.types.is_struct(kind) else cells
+    table = table_of("image", "label", [0, 1, 0], pa.array(cells, kind))
+    release = read(save(tmp_path / "s", "train.parquet", table))
+    assert labels_and_bytes(release) == EXPECTED
+    assert release.images["train"][0].name == "train_000000"
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int8(), pa.string())])
+def test_texts_are_classes_in_sorted_order(tmp_path, kind):
+    folder = tmp_path / "s"
+    save(folder, "train.parquet", table_of("image", "label", pa.array(["cat", "dog", "cat"], kind)))
+    save(folder, "val.parquet", table_of("image", "label", pa.array(["dog"], kind)))
+    release = read(folder)
+    assert labels_and_bytes(release) == EXPECTED
+    assert labels_and_bytes(release, "val") == [(1, b"bytes 0")]
+    assert [(e.wnid, e.name) for e in release.classes] == [("cat", "cat"), ("dog", "dog")]
+
+
+def test_texts_that_are_numbers_are_in_the_order_of_numbers(tmp_path):
+    names = [str(number) for number in range(11)]
+    release = read(save(tmp_path / "s", "train.parquet", table_of("image", "label", names)))
+    assert [entry.wnid for entry in release.classes] == names
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"), [("cow", "'cow' is none of the 2"), ("Cat", "is 'cat'")]
+)
+def test_held_out_text_that_training_lacks_is_refused(tmp_path, text, pattern):
+    save(tmp_path / "s", "train.parquet", table_of("image", "label", ["cat", "dog"]))
+    save(tmp_path / "s", "val.parquet", table_of("image", "label", [text]))
+    with refused(SourceError, pattern):
+        read(tmp_path / "s")
+
+
+def test_list_of_classes_numbers_texts_and_names_numbers(tmp_path):
+    listed = ClassList(("dog", "cow", "cat"), "list.txt")
+    save(tmp_path / "a", "train.parquet", table_of("image", "label", ["cat", "dog"]))
+    save(tmp_path / "b", "train.parquet", table_of("image", "label", [2, 0]))
+    for name in "ab":
+        release = read_parquet(tmp_path / name, tmp_path / "staging", classes=listed)
+        assert [image.label for image in release.images["train"]] == [0, 2]
+        assert [entry.name for entry in release.classes] == ["dog", "cow", "cat"]
+
+
+def test_columns_may_be_named(tmp_path):
+    table = table_of("img", "fine", [3, 4, 5]).append_column("coarse", pa.array([0, 1, 0]))
+    save(tmp_path / "s", "train.parquet", table)
+    release = read_parquet(tmp_path / "s", tmp_path / "staging", columns="image=img,label=coarse")
+    assert [image.label for image in release.images["train"]] == [0, 0, 1]
+    for columns, kind, pattern in (
+        ("label=medium", SourceError, "no column medium; it has img"),
+        ("label", UsageError, "not image=NAME,label=NAME"),
+        ("labels=fine", UsageError, "not image=NAME,label=NAME"),
+    ):
+        with refused(kind, pattern):
+            read_parquet(tmp_path / "s", tmp_path / "staging", columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        ("plain_text/train-00000-of-00001.parquet", "plain_text/test-00000-of-00001.parquet"),
+        ("default/train/0000.parquet", "default/test/0000.parquet"),
+        ("a/data/partial-train/0000.parquet", "a/data/test/0000.parquet"),
+        ("train/part-0.parquet", "Testing/part-0.parquet"),
+        ("food-train.parquet", "food-test.parquet"),
+        ("train/default/0000.parquet", "test/default/0000.parquet"),
+    ],
+)
+def test_files_are_found_where_the_hub_and_others_put_them(tmp_path, train, val):
+    save(tmp_path / "s", train, table_of("image", "label", [0, 1, 0]))
+    save(tmp_path / "s", val, table_of("image", "label", [1]))
+    release = read(tmp_path / "s")
+    assert labels_and_bytes(release) == EXPECTED
+    assert labels_and_bytes(release, "test") == [(1, b"bytes 0")]
+
+
+def test_several_configurations_are_refused_with_the_folder_to_name(tmp_path):
+    for config in ("full", "small"):
+        save(tmp_path / "s", f"{config}/train/0000.parquet", table_of("image", "label", [0]))
+    with refused(
+        SourceError, r"2 configurations: full, small\.[^/]*Name the folder of one: .*small"
+    ):
+        read(tmp_path / "s")
+    assert len(read(tmp_path / "s/full").images["train"]) == 1
+
+
+def test_missing_part_of_numbered_files_is_named(tmp_path):
+    for number in (0, 2):
+        save(tmp_path / "s", f"train/{number:04d}.parquet", table_of("image", "label", [0]))
+    with refused(SourceError, "1 of 3 train files are missing, the first is number 00001"):
+        read(tmp_path / "s")
+
+
+def test_file_with_other_columns_than_the_first_is_refused(tmp_path):
+    save(tmp_path / "s", "train.parquet", table_of("image", "label", [0]))
+    save(tmp_path / "s", "val.parquet", table_of("image", "labels", [0]))
+    with refused(
+        SourceError, r"val\.parquet: .* image and labels, but in .* image and label of train"
+    ):
+        read(tmp_path / "s")
+
+
+def test_test_set_without_a_column_of_labels_is_counted(tmp_path):
+    save(tmp_path / "s", "validation.parquet", table_of("image", "label", [0, 1]))
+    save(tmp_path / "s", "test.parquet", pa.table({"image": pa.array([image_of(0)] * 3, IMAGE)}))
+    release = read(tmp_path / "s")
+    assert release.ignored == {"test image without a label": 3}
+    assert len(release.images["val"]) == 2
+
+
+@pytest.mark.parametrize("name", ["train/cat/a.jpg", "train/a.png"])
+def test_metadata_of_class_folders_is_no_source_of_its_own(tmp_path, name):
+    save(tmp_path / "s", "train/metadata.parquet", pa.table({"file_name": ["a"]}))
+    (tmp_path / "s" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "s" / name).touch()
+    assert read_parquet(tmp_path / "s", tmp_path / "staging") is None
+
+
+def varint(number: int) -> bytes:
+    """Return how the footer writes a number that is not negative."""
+    number, content = 2 * number, b""
+    while number >= 128:
+        content += bytes([number % 128 + 128])
+        number //= 128
+    return content + bytes([number])
+
+
+def lie(path: Path, old: int, new: int, count: int = -1) -> None:
+    """Replace a number in the footer by another one of as many bytes."""
+    content = path.read_bytes()
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    assert len(varint(old)) == len(varint(new))
+    assert varint(old) in content[start:]
+    footer = content[start:].replace(varint(old), varint(new), count)
+    path.write_bytes(content[:start] + footer)
+
+
+@pytest.mark.parametrize(
+    ("count", "pattern"), [(1, r"20,001 rows, but 20,000 in"), (-1, r"rows in [\d,]+ bytes")]
+)
+def test_rows_that_are_not_there_are_refused(tmp_path, count, pattern):
+    path = save(tmp_path / "s", "train.parquet", table_of("image", "label", [0] * 20_000))
+    path /= "train.parquet"
+    lie(path, 20_000, 20_001 if count == 1 else 1_000_000, count)
+    with refused(SourceError, rf"train\.parquet: .*{pattern}"):
+        read(tmp_path / "s", fill=False)
+
+
+def test_pages_that_are_larger_than_the_footer_says_are_refused(tmp_path, monkeypatch):
+    images = pa.array([{"bytes": bytes(200_000), "path": "a"}], IMAGE)
+    folder, path = tmp_path / "s", tmp_path / "s/train.parquet"
+    folder.mkdir()
+    table = pa.table({"image": images, "label": [0]})
+    pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    size = pq.ParquetFile(path).metadata.row_group(0).column(0).total_uncompressed_size
+    lie(path, size, 20_000)
+    read(folder)
+    monkeypatch.setattr(parquet, "MAX_FILE_BYTES", 100_000)
+    with refused(SourceError, "of image.bytes would unpack to 200,"):
+        read(folder, fill=False)
+
+
+def test_file_with_any_bytes_changed_is_read_or_refused(tmp_path):
+    rng = random.Random(7)
+    folder = save(tmp_path / "s", "train.parquet", table_of("image", "label", [0, 1] * 5))
+    path = folder / "train.parquet"
+    content = path.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    refusals = 0
+    for _ in range(150):
+        changed = bytearray(content)
+        changed[rng.randrange(footer, len(content))] = rng.randrange(256)
+        changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        path.write_bytes(changed)
+        shutil.rmtree(tmp_path / "staging", ignore_errors=True)
+        try:
+            release = read_parquet(folder, tmp_path / "staging")
+            fill_staging(release.staged, SILENT)
+        except SourceError:
+            refusals += 1
+    assert refusals > 50

@@ -139,13 +139,14 @@ def test_file_of_class_names_that_is_none_is_refused(folder, content):
     [
         ([("x.jpg", b"")], "'x': no label in .cls"),
         ([("x.jpg", b""), ("x.cls", -1)], "'x': no label in .cls"),
-        ([("x.jpg", b""), ("x.cls", "dog")], "label 'dog' is not a whole number"),
+        ([("x.jpg", b""), ("x.cls", "dog")], "label 'dog', but the labels before it are numbers"),
         ([("x.jpg", b""), ("x.cls", "")], "label '' is not a whole number"),
         ([("x.jpg", b""), ("x.cls", "-2")], "label -2, but labels begin at 0"),
         ([("x.jpg", b""), ("x.json", {"label": True})], "label 'True' is not"),
         ([("x.jpg", b""), ("x.json", {"label": 1.0})], "label '1.0' is not"),
         ([("x.jpg", b""), ("x.json", "{]")], "its .json cannot be read"),
         ([("x.jpg", b""), ("x.json", "[" * 100_000)], "its .json cannot be read"),
+        ([("x.jpg", b""), ("x.cls", "1.5")], "label '1.5' is not a whole number"),
         ([("x.jpg", b""), ("x.cls", 2)], "label 2, but the training labels end at 1"),
     ],
 )
@@ -301,3 +302,37 @@ def test_list_beside_the_tars_is_compared_too(folder):
     with_val(folder, *sample("x", 1, json={"wnid": A}))
     with refused(SourceError, r"'x': its \.json says .*label is 1, .*classes\.txt"):
         read(folder)
+
+
+@pytest.mark.parametrize("kind", ["cls", "json"])
+def test_names_as_labels_are_the_classes_in_sorted_order(tmp_path, kind):
+    def member(key: str, name: str) -> list:
+        return [
+            (f"{key}.jpg", key.encode()),
+            (f"{key}.{kind}", {"label": name} if kind == "json" else name),
+        ]
+
+    write(tmp_path / "train-0.tar", *member("a", "dog"), *member("b", "caf\u00e9"))
+    write(tmp_path / "val-0.tar", *member("c", "dog"), *member("d", "cafe\u0301"))
+    source = read(tmp_path)
+    assert [(e.wnid, e.name) for e in source.classes] == [("caf\u00e9",) * 2, ("dog",) * 2]
+    assert listed(source, "train") == [("b.jpg", 0, b"b"), ("a.jpg", 1, b"a")]
+    assert listed(source, "val") == [("c.jpg", 1, b"c"), ("d.jpg", 0, b"d")]
+    names = ClassList(("n00000007 dog", "cow", "caf\u00e9"), "list.txt")
+    source = read_webdataset(tmp_path, classes=names)
+    assert [e.name for e in source.classes] == ["dog", "cow", "caf\u00e9"]
+    assert listed(source, "train") == [("a.jpg", 0, b"a"), ("b.jpg", 2, b"b")]
+    write(tmp_path / "val-0.tar", *member("c", "Dog"))
+    with refused(SourceError, "class 'Dog' is none of the 2 .*there is 'dog'"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["label", "cls", "class", "class_id", "target"])
+def test_whole_number_of_the_json_is_the_label(folder, key):
+    source = read(with_val(folder, ("x.jpg", b"1"), ("x.json", {"width": 7, key: 1})))
+    assert listed(source, "val") == [("x.jpg", 1, b"1")]
+
+
+def test_tar_of_class_folders_named_like_samples_says_what_to_name(folder):
+    with refused(SourceError, r"no label in .*\n(.*\n)?.*name the tar itself: .*val-000000\.tar"):
+        read(with_val(folder, ("cat/x.jpg", b"1"), ("dog/y.jpg", b"1")))

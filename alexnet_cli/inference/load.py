@@ -1,0 +1,47 @@
+"""Opening a trained network by its path."""
+
+from pathlib import Path
+
+from alexnet_cli.errors import CheckpointError, hint, missing_package
+from alexnet_cli.inference.model import Model
+from alexnet_cli.model.checkpoint import checkpoint_file
+
+
+def load_model(path: str | Path, *, views: int | None = None, device: str = "auto") -> Model:
+    """Open a trained network.
+
+    Args:
+        path: an .onnx file of `alexnet export`, for which torch is not needed; a checkpoint, or a
+            run folder for its best one.
+        views: 1, 9 or 10 crops to average over. By default 10; fixed for an ONNX model.
+        device: "auto", "cuda", "cuda:N", "mps" or "cpu".
+
+    Raises:
+        CheckpointError: if the file is damaged or is none of these.
+        DeviceError: if the device is not here, or its libraries do not load.
+        MachineError: if a checkpoint is given and torch is not installed.
+        UsageError: if an ONNX model has another number of views.
+    """
+    path = Path(path)
+    if path.suffix == ".onnx":
+        from alexnet_cli.inference.onnx_model import OnnxModel
+
+        return OnnxModel(path, views, device)
+    # Imported here, because torch takes two seconds to load and ONNX models do not need it.
+    try:
+        from alexnet_cli.inference.torch_model import TorchModel
+    except ModuleNotFoundError as error:
+        raise missing_package(error) or error from error
+    return TorchModel(checkpoint_file(path), views or 10, device)
+
+
+def newest_checkpoint(runs: Path) -> Path:
+    """Return the best checkpoint of the run that was written last.
+
+    Raises:
+        CheckpointError: if there is no run.
+    """
+    found = sorted(runs.glob("*/best.safetensors"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise CheckpointError(f"no run in {runs}/ here.", hint=hint("name_model"))
+    return found[-1]
