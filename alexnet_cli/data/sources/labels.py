@@ -25,9 +25,12 @@ LEADING_WNID = re.compile(rf"({WNID})_")  # n01440764_18.JPEG
 TRAILING_WNID = re.compile(rf"(.+)_({WNID})(\.[^.]*)")
 # Names of folders and files, in lower case; of two for one split, the first is read.
 SPLIT_NAMES = {
-    "train": ("train", "training", "trainval", "train_set", "training_set"),
-    "val": ("val", "validation", "valid", "dev", "val_set", "validation_set"),
-    "test": ("test", "testing", "eval", "test_set"),
+    "train": ("train", "training", "trainval", "train_set", "training_set", "trainset"),
+    "val": (
+        *("val", "validation", "valid", "validate", "dev"),
+        *("val_set", "validation_set", "valset"),
+    ),
+    "test": ("test", "testing", "eval", "test_set", "testset"),
 }
 SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 FILLERS = ("set", "data", "image", "images", "img", "imgs", "dir", "folder", "split")
@@ -245,6 +248,7 @@ def list_labeled(
         files: split and path of each.
         list_images: lists one file, counts what it ignores, and adds the images' labels.
     """
+    files = list(files)
     images: dict[str, list[SourceImage]] = {"train": [], "val": []}
     ignored: dict[str, dict[str, int]] = defaultdict(dict)
     for split, path in files:
@@ -256,7 +260,7 @@ def list_labeled(
     else:
         classes = labels.classes()
         check_held_out(images, len(classes))
-    return Source(layout, classes, images, ignored)
+    return Source(layout, classes, images, ignored, files=tuple(path for _, path in files))
 
 
 def check_held_out(images: dict[str, list[SourceImage]], num_classes: int) -> None:
