@@ -36,6 +36,7 @@ from alexnet_cli.commands import (
     report,
     reproduce,
     runs,
+    show,
     train,
     verify,
 )
@@ -99,6 +100,7 @@ def options(
 app.command()(prep.prep)
 app.command()(verify.verify)
 app.command()(pca.pca)
+app.command()(show.show)
 app.command()(train.train)
 app.command()(reproduce.reproduce)
 app.command()(check.check)

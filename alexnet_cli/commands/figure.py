@@ -8,7 +8,14 @@ import typer
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, safe
-from alexnet_cli.cli.options import AsJson, Device, complete_run, runtime_config
+from alexnet_cli.cli.options import (
+    AsJson,
+    ClassNames,
+    Device,
+    check_views,
+    complete_run,
+    runtime_config,
+)
 from alexnet_cli.cli.tables import show
 
 if TYPE_CHECKING:
@@ -109,6 +116,51 @@ def neighbors(
 
 
 @app.command()
+def confusion(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PREDICTIONS|MODEL",
+            help="Predictions file (.npz) of eval; or a checkpoint, run folder or ONNX file.",
+        ),
+    ],
+    dataset: Annotated[
+        str | None,
+        typer.Argument(metavar="DATASET", help="Folder or URL of a dataset, for a model."),
+    ] = None,
+    out: Out = Path("confusion.png"),
+    split: Annotated[str, typer.Option(help="Split of the dataset: train, val or test.")] = "val",
+    class_names: ClassNames = None,
+    views: Annotated[
+        int | None,
+        typer.Option(help="Crops to average, for a model: 1, 9 or 10; by default 10."),
+    ] = None,
+    subset: Annotated[
+        bool,
+        typer.Option("--subset", help="Leave out classes of the network that the data has not."),
+    ] = False,
+    theme: Theme = "light",
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Draw which classes a network takes for which; of many, the most confused ones."""
+    check_views(views)
+    from alexnet_cli.figures.confusion import ConfusionRequest, draw_confusion
+
+    request, progress = None, console.ConsoleProgress()
+    if dataset is not None:
+        from alexnet_cli.data.dataset_ref import DatasetRef
+        from alexnet_cli.inference.evaluate import EvalRequest
+
+        source, ref = _find(source), DatasetRef.parse(dataset)
+        runtime = runtime_config(device)
+        request = EvalRequest(source, ref, split, views, None, runtime, class_names)
+    figure = draw_confusion(ConfusionRequest(source, out, request, subset, theme), progress)
+    if figure:  # None from a replica that is not the main one
+        _show(figure, as_json)
+
+
+@app.command()
 def curves(
     runs: Annotated[
         list[Path],
@@ -188,6 +240,8 @@ def show_figure(result: dict) -> None:
 def _text(value: object) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
+    if isinstance(value, list) and value and isinstance(value[0], list) and len(value) > 8:
+        return f"{len(value)} rows"
     if isinstance(value, list):
         return ", ".join(_text(inner) for inner in value[:8]) + (", ..." if value[8:] else "")
     return str(value)

@@ -329,7 +329,7 @@ def _finish(trainer: Trainer) -> TrainResult | None:
         trainer.progress.say(describe_precision(runtime.precision, runtime.device))
     if not len(trainer.dataset.splits.get("val", ())):
         trainer.progress.say("no validation images: the last epoch counts as the best")
-    if runtime.replicas.is_main:
+    if runtime.replicas.is_main and trainer.state.epoch < trainer.recipe.epochs:
         session = describe_session(runtime.devices, runtime.replicas.world_size)
         with suppress(OSError):  # what no checkpoint needs stops no run
             trainer.run.add_session(session)

@@ -74,6 +74,10 @@ APPLIED: dict[str, tuple[tuple, Callable]] = {
 REFUSED = {
     "recipe": (("--recipe", "bvlc"), 3, "began with another recipe"),
     "settings": (("--set", "batch_size=8"), 3, "batch_size 16, not 8"),
+    "lr": (("--lr", "0.5"), 3, "learning_rate 0.005, not 0.5"),
+    "batch_size": (("--batch-size", "8"), 3, "batch_size 16, not 8"),
+    "seed": (("--seed", "9"), 3, "seed 1, not 9"),
+    "freeze": (("--freeze", "conv1"), 3, "began with another recipe"),
     "init_from": (("--init-from", "{other}"), 3, "has other weights"),
     "allow_data_change": (("--allow-data-change",), 2, "--allow-data-change"),
     "classes": (("--classes", "names.txt"), 2, "--classes"),
@@ -99,7 +103,10 @@ def test_option_of_a_requeued_job_is_applied(requeued, option):
 def test_option_of_a_requeued_job_is_refused_by_its_name(requeued, runs, option):
     options, exit_code, words = REFUSED[option]
     other = runs.second / "best.safetensors"
-    result, request, _ = requeued(*(str(part).format(other=other) for part in options))
+    field = "learning_rate" if option == "lr" else option
+    own = [f"--set={text}" for text in (*SETTINGS, "learning_rate=0.005") if field not in text]
+    options = [str(part).format(other=other) for part in options]
+    result, request, _ = requeued(*options, own=(*own, "--epochs", "2"))
     assert (result.exit_code, request) == (exit_code, None), result.output
     assert words in " ".join(result.stderr.replace("\u2502", " ").split())
 

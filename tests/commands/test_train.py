@@ -227,7 +227,7 @@ def test_run_stopped_before_its_first_checkpoint_begins_again(answer, fails, dat
     arguments = ("train", dataset, "--run", tmp_path / "run", *TINY, "--epochs", 1, *ON_CPU)
     fails(6, *arguments, "--set", "learning_rate=1000")
     left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left == {"recipe.json", "diverged.json"}
+    assert left == {"recipe.json", "environment.json", "diverged.json"}
 
     assert answer(*arguments)["steps"] == 4
     assert not (tmp_path / "run" / "diverged.json").exists()

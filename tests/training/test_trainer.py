@@ -412,6 +412,8 @@ def test_run_is_kept_from_other_processes_while_it_trains(dataset, recipe, tmp_p
 
     class Intruder(Bell):
         def say(self, line: str) -> None:
+            if str(line).startswith("epochs of"):  # said before anything begins
+                return
             with pytest.raises(MachineError, match="in use by") as caught, run.locked():
                 pass
             refused.append((str(line).split(":")[0], caught.value.exit_code))
