@@ -36,6 +36,7 @@ from alexnet_cli.cli.options import (
     Settings,
     Stream,
     Tensorboard,
+    Workers,
     find_source,
     runtime_config,
     settings_of,
@@ -66,6 +67,7 @@ def train(
     precision: Precision = "fp32",
     compiled: Compiled = False,
     join_minutes: JoinMinutes = None,
+    workers: Workers = None,
     cache: Cache = None,
     save_minutes: SaveMinutes = 10.0,
     save_steps: SaveSteps = 0,
@@ -108,7 +110,7 @@ def train(
 
     request = TrainRequest(
         dataset=source,
-        run=run or unused_folder(Path("runs", wanted.name)),
+        run=run or unused_folder(Path("runs", _run_name(recipe, wanted))),
         recipe=wanted if is_named else None,
         init_from=init_from,
         resume=resume,
@@ -118,11 +120,19 @@ def train(
         save_interval=SaveInterval(save_minutes, save_steps),
         tensorboard=tensorboard,
         cache=cache,
+        workers=workers,
     )
     result = train_run(request, progress)
     if result:  # None from a replica that is not the main one
         show(asdict(result), as_json, show_train)
         source.check_all_used()
+
+
+def _run_name(recipe: str | None, wanted: "Recipe") -> str:
+    """Return the recipe's name for a run folder; of a recipe file that of the file."""
+    from alexnet_cli.recipes.catalog import is_recipe_file
+
+    return Path(recipe).stem if recipe and is_recipe_file(recipe) else wanted.name
 
 
 def _network(recipe: str | None, init_from: Path | None, resumed: Path | None) -> "Recipe | None":

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_cli.data.imagenet_classes import shown_name
-from alexnet_cli.errors import UsageError
+from alexnet_cli.errors import UsageError, did_you_mean
 from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
@@ -133,8 +133,9 @@ def find_class(classes: list[tuple[str, str]], wanted: str | None, default: int)
     found = [label for label, entry in enumerate(classes) if text in words(*entry)]
     if len(found) == 1:
         return found[0]
-    some = ", ".join(classes[label][0] for label in found[:3])
-    raise UsageError(
-        f"class {wanted!r}: {f'several have this name ({some})' if found else 'there is none'}.",
-        hint="Name it as predict shows it, or by its wnid.",
-    )
+    usual = "Name it as predict shows it, or by its wnid."
+    if found:
+        some = ", ".join(classes[label][0] for label in found[:3])
+        raise UsageError(f"class {wanted!r}: several have this name ({some}).", hint=usual)
+    known = (word for entry in classes for word in words(*entry))
+    raise UsageError(f"class {wanted!r}: there is none.", hint=did_you_mean(text, known, usual))

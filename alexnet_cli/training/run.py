@@ -57,6 +57,7 @@ class TrainRequest:
         save_interval: how often to save within an epoch.
         tensorboard: whether to write curves as well.
         cache: "raw" to decode all images once into a file.
+        workers: threads or processes of a replica that read images; by default one per core.
     """
 
     dataset: DatasetRef
@@ -70,6 +71,7 @@ class TrainRequest:
     save_interval: SaveInterval = field(default_factory=SaveInterval)
     tensorboard: bool = False
     cache: str | None = None
+    workers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,7 @@ def _open_trainer(
             progress,
             request.save_interval,
             tensorboard=request.tensorboard,
+            workers=request.workers,
         )
 
 

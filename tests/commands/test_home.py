@@ -23,7 +23,7 @@ for line in (
     ["verify", dataset],
     ["pca", dataset],
     ["train", dataset, "--run", run, "--device", "cpu", "--tensorboard", *small],
-    ["eval", checkpoint, dataset, "--predictions", run + ".npz", *replicas],
+    ["eval", checkpoint, dataset, "--output", run + ".npz", *replicas],
     ["ensemble", checkpoint, run + "/best.safetensors", "--data", dataset, "--device", "cpu"],
     ["export", checkpoint, "-o", model],
     ["predict", images, "--model", model, "--device", "cpu"],

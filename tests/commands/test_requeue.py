@@ -66,6 +66,7 @@ APPLIED: dict[str, tuple[tuple, Callable]] = {
         ("--save-steps", 5),
         lambda request, plan: request.save_interval == SaveInterval(10.0, 5),
     ),
+    "workers": (("--workers", 3), lambda request, plan: request.workers == 3),
     "tensorboard": (("--tensorboard",), lambda request, plan: request.tensorboard),
     "as_json": (("--json",), lambda request, plan: request.resume),
     "resume": (("--resume",), lambda request, plan: request.resume),
