@@ -98,6 +98,7 @@ def test_keys_of_every_command_are_as_kept(
         paths = paths_of(json.loads(result.stdout))
         found.update(f"{name or arguments[0]} {path}" for path in paths)
 
+    see("prep", images, "new", "--val-fraction", 0.4, "--dry-run", name="prep-dry-run")
     see("prep", images, "new", "--val-fraction", 0.4, "--size", 64, exit_code=5)
     see("pca", copy)
     see("train", copy, "--run", "run", *TINY, "--epochs", 1, *ON_CPU)
