@@ -179,6 +179,8 @@ EXTRA_OF = {
     "tensorboard": "train",
     "matplotlib": "train",
     "jinja2": "train",
+    "wandb": "loggers",
+    "mlflow": "loggers",
     "pyarrow": "parquet",
     "fsspec": "cloud",
     "distributed": "cluster",

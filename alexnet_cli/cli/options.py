@@ -279,8 +279,14 @@ SaveSteps = Annotated[
         min=0, help="Updates between checkpoints within an epoch; 0 saves at epoch ends only."
     ),
 ]
-Tensorboard = Annotated[
-    bool, typer.Option("--tensorboard", help="Also write TensorBoard curves to RUN/tensorboard.")
+Loggers = Annotated[
+    str | None,
+    typer.Option(
+        "--log",
+        metavar="NAME,...",
+        help="Also draw the metrics with tensorboard (in RUN/tensorboard), wandb or mlflow; "
+        "several with commas.",
+    ),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Continue the run from its last checkpoint.")

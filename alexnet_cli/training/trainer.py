@@ -56,7 +56,7 @@ class Trainer:
         progress: Progress = SILENT,
         save_interval: SaveInterval | None = None,
         *,
-        tensorboard: bool = False,
+        loggers: tuple[str, ...] = (),
         workers: int | None = None,
     ):
         self.train_step, self.dataset, self.run = train_step, dataset, run
@@ -68,8 +68,8 @@ class Trainer:
             train_step.balance_classes(self.split.labels)
         self.num_steps = math.ceil(len(self.split) / self.recipe.batch_size)
         self.checkpointer = Checkpointer(run, save_interval or SaveInterval())
-        tensorboard = tensorboard and self.replicas.is_main
-        self.logger = MetricsLogger(run, self.progress, tensorboard=tensorboard)
+        drawing = loggers if self.replicas.is_main else ()
+        self.logger = MetricsLogger(run, self.progress, drawing, self.recipe.flat())
         self.num_readers = workers or num_reading_threads()
         self.throughput = Throughput(self.device)
         self.state = TrainState()

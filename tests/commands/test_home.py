@@ -22,7 +22,7 @@ for line in (
     ["prep", source, dataset, "--size", "112", "--workers", "1"],
     ["verify", dataset],
     ["pca", dataset],
-    ["train", dataset, "--run", run, "--device", "cpu", "--tensorboard", *small],
+    ["train", dataset, "--run", run, "--device", "cpu", "--log", "tensorboard", *small],
     ["eval", checkpoint, dataset, "--output", run + ".npz", *replicas],
     ["ensemble", checkpoint, run + "/best.safetensors", "--data", dataset, "--device", "cpu"],
     ["export", checkpoint, "-o", model],

@@ -67,7 +67,10 @@ APPLIED: dict[str, tuple[tuple, Callable]] = {
         lambda request, plan: request.save_interval == SaveInterval(10.0, 5),
     ),
     "workers": (("--workers", 3), lambda request, plan: request.workers == 3),
-    "tensorboard": (("--tensorboard",), lambda request, plan: request.tensorboard),
+    "loggers": (
+        ("--log", "tensorboard"),
+        lambda request, plan: request.loggers == ("tensorboard",),
+    ),
     "as_json": (("--json",), lambda request, plan: request.resume),
     "resume": (("--resume",), lambda request, plan: request.resume),
 }
