@@ -124,6 +124,8 @@ def run_page(page: Path, archives: Path) -> list[str]:
                 arguments += ("--epochs", "1")
             elif "--resume" not in arguments:  # which takes the recipe from the run
                 arguments += SHORTER.get(arguments[0], ())
+            if "--augmented" in arguments:
+                arguments += TINY
             if arguments[0] in ("train", "reproduce"):
                 arguments += ["--device", "cpu"]
             if "--gpus" in arguments and int(arguments[arguments.index("--gpus") + 1]) > 2:

@@ -101,6 +101,7 @@ def test_keys_of_every_command_are_as_kept(
     see("prep", images, "new", "--val-fraction", 0.4, "--dry-run", name="prep-dry-run")
     see("prep", images, "new", "--val-fraction", 0.4, "--size", 64, exit_code=5)
     see("pca", copy)
+    see("show", copy, "-o", "a.png")
     see("train", copy, "--run", "run", *TINY, "--epochs", 1, *ON_CPU)
     see("eval", best, copy, "--output", "a.npz", *ON_CPU)
     see("ensemble", "a.npz", runs.second / "best.safetensors", "--data", copy, *ON_CPU)

@@ -38,6 +38,7 @@ from alexnet_cli.commands import (
     report,
     reproduce,
     runs,
+    show,
     train,
     verify,
 )
@@ -107,6 +108,7 @@ command = partial(app.command, cls=Command)
 command()(prep.prep)
 command()(verify.verify)
 command()(pca.pca)
+command()(show.show)
 command()(train.train)
 command()(reproduce.reproduce)
 command()(check.check)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from alexnet_cli.cli.spellings import with_model
 
@@ -50,15 +50,18 @@ class Command(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Show the options in their groups, in the order of these."""
+        order = ["", *PANELS]  # the help shows groups in the order of their first options
+        self.params.sort(key=lambda parameter: order.index(self._panel_of(parameter)))
         for parameter in self.params:
-            if parameter.param_type_name == "option":
-                parameter.rich_help_panel = self._panel_of(parameter)
-        order = [None, *PANELS]  # the help shows groups in the order of their first options
-        self.params.sort(key=lambda parameter: order.index(parameter.rich_help_panel))
+            if isinstance(parameter, TyperOption):
+                parameter.rich_help_panel = self._panel_of(parameter) or None
         super().format_help(ctx, formatter)
 
-    def _panel_of(self, option: Any) -> str | None:
-        return OF_COMMAND.get((self.name, option.name), PANEL_OF.get(option.name))
+    def _panel_of(self, parameter: Any) -> str:
+        if not isinstance(parameter, TyperOption):
+            return ""
+        name = parameter.name or ""
+        return OF_COMMAND.get((self.name or "", name)) or PANEL_OF.get(name, "")
 
     def _arguments(self) -> list[Any]:
         return [part for part in self.params if part.param_type_name == "argument"]

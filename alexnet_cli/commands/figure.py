@@ -9,7 +9,17 @@ import typer
 from alexnet_cli.cli import console
 from alexnet_cli.cli.command import Command
 from alexnet_cli.cli.console import print_line, safe
-from alexnet_cli.cli.options import AsJson, Device, ModelPath, complete_run, runtime_config
+from alexnet_cli.cli.options import (
+    MODEL,
+    AsJson,
+    ClassNames,
+    Device,
+    ModelPath,
+    check_views,
+    complete_model,
+    complete_run,
+    runtime_config,
+)
 from alexnet_cli.cli.tables import show
 
 if TYPE_CHECKING:
@@ -102,6 +112,52 @@ def neighbors(
 
 
 @app.command(cls=Command)
+def confusion(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PREDICTIONS|MODEL",
+            help=f"Predictions file (.npz) of eval; or a trained network: {MODEL}",
+            autocompletion=complete_model,
+        ),
+    ],
+    dataset: Annotated[
+        str | None,
+        typer.Argument(metavar="DATASET", help="Folder or URL of a dataset, for a model."),
+    ] = None,
+    out: Out = Path("confusion.png"),
+    split: Annotated[str, typer.Option(help="Split of the dataset: train, val or test.")] = "val",
+    class_names: ClassNames = None,
+    views: Annotated[
+        int | None,
+        typer.Option(help="Crops to average, for a model: 1, 9 or 10; by default 10."),
+    ] = None,
+    subset: Annotated[
+        bool,
+        typer.Option("--subset", help="Leave out classes of the network that the data has not."),
+    ] = False,
+    theme: Theme = "light",
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Draw which classes a network takes for which; of many, the most confused ones."""
+    check_views(views)
+    from alexnet_cli.figures.confusion import ConfusionRequest, draw_confusion
+
+    request, progress = None, console.ConsoleProgress()
+    if dataset is not None:
+        from alexnet_cli.data.dataset_ref import DatasetRef
+        from alexnet_cli.inference.evaluate import EvalRequest
+
+        source, ref = _find(source), DatasetRef.parse(dataset)
+        runtime = runtime_config(device)
+        request = EvalRequest(source, ref, split, views, None, runtime, class_names)
+    figure = draw_confusion(ConfusionRequest(source, out, request, subset, theme), progress)
+    if figure:  # None from a replica that is not the main one
+        _show(figure, as_json)
+
+
+@app.command(cls=Command)
 def curves(
     runs: Annotated[
         list[Path],
@@ -181,6 +237,8 @@ def show_figure(result: dict) -> None:
 def _text(value: object) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
+    if isinstance(value, list) and value and isinstance(value[0], list) and len(value) > 8:
+        return f"{len(value)} rows"
     if isinstance(value, list):
         return ", ".join(_text(inner) for inner in value[:8]) + (", ..." if value[8:] else "")
     return str(value)

@@ -4,9 +4,11 @@ The wnids and words are WordNet's, as ImageNet's challenge lists them, sorted by
 label order of prep, of torchvision and of Caffe.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
+from alexnet_cli.errors import UsageError, did_you_mean
 from alexnet_cli.types import ImageClass
 
 FILE_NAME = "imagenet_classes.tsv"
@@ -32,3 +34,26 @@ def shown_name(wnid: str, name: str) -> str:
     have, and only what is shown changes.
     """
     return name if name and name != wnid else _words().get(wnid, name)
+
+
+def find_class(classes: Sequence[tuple[str, str]], wanted: str) -> int:
+    """Return the label of a class named by its wnid, its name, or one of its words.
+
+    Raises:
+        UsageError: if there is no such class, or several.
+    """
+    text = wanted.casefold()
+
+    def words(wnid: str, name: str) -> list[str]:
+        name = shown_name(wnid, name).casefold()
+        return [wnid.casefold(), name, *(word.strip() for word in name.split(","))]
+
+    found = [label for label, entry in enumerate(classes) if text in words(*entry)]
+    if len(found) == 1:
+        return found[0]
+    usual = "Name it as predict shows it, or by its wnid."
+    if found:
+        some = ", ".join(classes[label][0] for label in found[:3])
+        raise UsageError(f"class {wanted!r}: several have this name ({some}).", hint=usual)
+    known = (word for entry in classes for word in words(*entry))
+    raise UsageError(f"class {wanted!r}: there is none.", hint=did_you_mean(text, known, usual))

@@ -50,8 +50,8 @@ def draw_activations(request: ActivationsRequest) -> FigureFile:
     layers = layers_of(checkpoint.recipe, len(checkpoint.classes))
     names = [layer.name for layer in layers if len(layer.output) == 3]
     if request.layer not in names:
-        layers = f"Layers with maps: {', '.join(names)}."
-        near = did_you_mean(request.layer, names, layers)
+        usual = f"Layers with maps: {', '.join(names)}."
+        near = did_you_mean(request.layer, names, usual)
         raise UsageError(f"no layer {request.layer!r} that has maps.", hint=near)
     image = read_image(request.image, classifier, checkpoint)
     crop = classifier.augmenter.view(torch.from_numpy(image), classifier.augmenter.center)

@@ -9,8 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alexnet_cli.data.imagenet_classes import shown_name
-from alexnet_cli.errors import UsageError, did_you_mean
+from alexnet_cli.data.imagenet_classes import find_class, shown_name
 from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
@@ -77,7 +76,7 @@ def explanation_figure(
     """
     center = classifier.augmenter.center
     probs = classifier.probabilities(image, [center])[0, 0]
-    label = find_class(classes, wanted, int(probs.argmax()))
+    label = int(probs.argmax()) if wanted is None else find_class(classes, wanted)
     crop = classifier.augmenter.view(torch.from_numpy(image), center)
     net = cast(AlexNet, classifier.net)  # on one device
     columns = [None, *range(net.recipe.columns)] if net.recipe.columns > 1 else [None]
@@ -114,28 +113,3 @@ def _draw_map(axes: Axes, pixels: np.ndarray, heat: np.ndarray, limit: float, si
         vmax=limit,
         alpha=0.85 * np.minimum(np.abs(heat) / limit, 1),
     )
-
-
-def find_class(classes: list[tuple[str, str]], wanted: str | None, default: int) -> int:
-    """Return the label of a class named by its wnid, its name, or one of its words.
-
-    Raises:
-        UsageError: if there is no such class, or several.
-    """
-    if wanted is None:
-        return default
-    text = wanted.casefold()
-
-    def words(wnid: str, name: str) -> list[str]:
-        name = shown_name(wnid, name).casefold()
-        return [wnid.casefold(), name, *(word.strip() for word in name.split(","))]
-
-    found = [label for label, entry in enumerate(classes) if text in words(*entry)]
-    if len(found) == 1:
-        return found[0]
-    usual = "Name it as predict shows it, or by its wnid."
-    if found:
-        some = ", ".join(classes[label][0] for label in found[:3])
-        raise UsageError(f"class {wanted!r}: several have this name ({some}).", hint=usual)
-    known = (word for entry in classes for word in words(*entry))
-    raise UsageError(f"class {wanted!r}: there is none.", hint=did_you_mean(text, known, usual))

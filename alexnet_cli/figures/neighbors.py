@@ -14,7 +14,6 @@ from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.imagenet_classes import shown_name
 from alexnet_cli.distributed.device_plan import Runtime, choose_devices
 from alexnet_cli.distributed.runtime_config import RuntimeConfig
-from alexnet_cli.figures.predictions import read_images
 from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
@@ -68,7 +67,7 @@ def draw_neighbors(request: NeighborsRequest, progress: Progress = SILENT) -> Fi
     asked, searched = dataset.split(request.queries), dataset.split(request.split)
     order = np.random.default_rng(request.seed).permutation(len(asked))[: request.num_queries]
     features = features_of_split(classifier, searched, progress)
-    images = read_images(asked, order)
+    images = asked.pixels(order)
     queries = features_of(classifier, torch.from_numpy(images).to(runtime.device)).cpu().numpy()
     # An image is no neighbor of its own, if both splits are the same.
     same = request.queries == request.split
@@ -82,7 +81,7 @@ def draw_neighbors(request: NeighborsRequest, progress: Progress = SILENT) -> Fi
         figure = new_figure(0.95 * (1 + found.shape[1]) + 0.2, 1.15 * len(order))
         grid = figure.subplots(len(order), 1 + found.shape[1], squeeze=False)
         for row, image, own, near in zip(grid, images, order, found, strict=True):
-            shown = [image, *read_images(searched, near)]
+            shown = [image, *searched.pixels(near)]
             labels = [asked.labels[own], *searched.labels[near]]
             for axes, tile, label in zip(row, shown, labels, strict=True):
                 show_image(axes, tile)

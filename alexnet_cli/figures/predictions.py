@@ -100,23 +100,11 @@ def draw_predictions(request: PredictionsRequest) -> FigureFile:
     return FigureFile("predictions", str(request.out), numbers)
 
 
-def read_images(split: Split, positions: np.ndarray) -> np.ndarray:
-    """Return images of a split, uint8 (N, H, W, 3).
-
-    Raises:
-        DatasetError, MachineError: if they are damaged or cannot be read.
-    """
-    images = np.empty((len(positions), split.image_size, split.image_size, 3), np.uint8)
-    split.fetch_shards_of(positions)
-    split.images.read_into(split.rows(positions), images)
-    return images
-
-
 def _classify(
     classifier: Classifier, split: Split, positions: np.ndarray
 ) -> list[tuple[int, np.ndarray, np.ndarray]]:
     """Return position, image and probabilities (K,) of each."""
-    images = read_images(split, positions)
+    images = split.pixels(positions)
     probs = classifier.probabilities(images, [classifier.augmenter.center])[0]
     return list(zip(positions.tolist(), images, probs, strict=True))
 

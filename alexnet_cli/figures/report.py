@@ -27,7 +27,6 @@ from alexnet_cli.errors import InputError, UsageError, hint
 from alexnet_cli.figures.curves import curves_figure
 from alexnet_cli.figures.explain import explanation_figure
 from alexnet_cli.figures.filters import filters_figure
-from alexnet_cli.figures.predictions import read_images
 from alexnet_cli.figures.style import INK, RIGHT, WRONG, styled
 from alexnet_cli.inference.evaluate import EvalRequest, predict_dataset
 from alexnet_cli.inference.metrics import measured
@@ -243,7 +242,7 @@ def _example(split: Split, predictions: Predictions, place: int) -> dict[str, An
     names = [shown_name(*pair) for pair in zip(predictions.classes, predictions.names, strict=True)]
     best = np.argsort(-probs, kind="stable")[:5].tolist()
     return {
-        "image": _thumbnail(read_images(split, np.array([place]))[0]),
+        "image": _thumbnail(split.pixels(np.array([place]))[0]),
         "name": names[label],
         "bars": [(names[k], float(probs[k]), k == label) for k in best],
     }
@@ -256,7 +255,7 @@ def _explain(model: Path, split: Split, predictions: Predictions) -> Markup:
     wrong = np.flatnonzero(predicted != predictions.labels)
     rows = np.arange(len(predicted)) if not len(wrong) else wrong
     place = rows[predictions.probs[rows, predicted[rows]].argmax()]
-    image = read_images(split, np.array([place]))
+    image = split.pixels(np.array([place]))
     with styled("light"):
         figure, _ = explanation_figure(classifier, checkpoint.classes, image, "gradcam")
         return _to_svg(figure, "explained")

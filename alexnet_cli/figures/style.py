@@ -103,11 +103,12 @@ def show_image(axes: Axes, image: np.ndarray, **options: Any) -> None:
     axes.set_axis_off()
 
 
-def tile(images: np.ndarray, per_row: int, background: float) -> np.ndarray:
+def tile(images: np.ndarray, per_row: int, background: float | np.ndarray) -> np.ndarray:
     """Return images in rows, with one pixel between them.
 
     Args:
         images: (N, H, W, channels).
+        background: one value, or one of each channel.
 
     Returns:
         (rows, columns, channels); places without an image, and borders, are `background`.

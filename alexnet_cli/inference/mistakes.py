@@ -110,11 +110,38 @@ def find_mistakes(
     """Find the mistakes in a predictions file, or of a model on a dataset.
 
     Args:
+        source, request, among_classes_of_dataset: as in `find_predictions`.
+        num_shown: maximum number of pairs and mistakes.
+        csv_path: file to which the errors of every class are written.
+
+    Returns:
+        None in other replicas than the main one.
+
+    Raises:
+        UsageError: if a model has no dataset, or a predictions file has one.
+        InputError: if the file, model or dataset cannot be used.
+    """
+    found = find_predictions(source, request, among_classes_of_dataset, progress)
+    if found is None:
+        return None
+    result = mistakes_in(found, str(source), num_shown, str(csv_path) if csv_path else None)
+    if csv_path:
+        write_bytes(csv_path, to_csv(result.classes).encode())
+    return result
+
+
+def find_predictions(
+    source: Path,
+    request: EvalRequest | None = None,
+    among_classes_of_dataset: bool = False,
+    progress: Progress = SILENT,
+) -> Predictions | None:
+    """Return the content of a predictions file, or what a model predicts on a dataset.
+
+    Args:
         source: a predictions file, or the model of `request`.
         request: None for a predictions file.
-        num_shown: maximum number of pairs and mistakes.
         among_classes_of_dataset: whether to leave out what the dataset has no classes for.
-        csv_path: file to which the errors of every class are written.
 
     Returns:
         None in other replicas than the main one.
@@ -136,14 +163,9 @@ def find_mistakes(
         )
     else:
         found = predict_dataset(request, progress)
-    if found is None:
-        return None
-    if among_classes_of_dataset:
-        found = found.among_classes_of_dataset()
-    result = mistakes_in(found, str(source), num_shown, str(csv_path) if csv_path else None)
-    if csv_path:
-        write_bytes(csv_path, to_csv(result.classes).encode())
-    return result
+    if found and among_classes_of_dataset:
+        return found.among_classes_of_dataset()
+    return found
 
 
 def mistakes_in(
@@ -151,7 +173,7 @@ def mistakes_in(
 ) -> MistakesResult:
     """Find the mistakes in predictions; arguments as in `find_mistakes`."""
     found = replace(found, names=tuple(map(shown_name, found.classes, found.names)))
-    counts = _confusions(found)
+    counts = confusions(found)
     return MistakesResult(
         source,
         found.split,
@@ -168,7 +190,7 @@ def _classes(found: Predictions) -> list[ImageClass]:
     return [ImageClass(*pair) for pair in zip(found.classes, found.names, strict=True)]
 
 
-def _confusions(found: Predictions) -> list[tuple[int, int, int]]:
+def confusions(found: Predictions) -> list[tuple[int, int, int]]:
     """Return (label, predicted label, number of images) of mistakes, the most frequent first."""
     predicted = found.probs.argmax(axis=1)
     wrong = predicted != found.labels

@@ -161,6 +161,24 @@ def test_layer_without_maps_is_refused_with_those_that_have(fails, checkpoint, p
     assert "conv1, relu1" in failure.message
 
 
+def test_confusion_of_a_predictions_file_and_of_its_network_is_the_same(
+    answer, predictions, checkpoint, dataset, tmp_path
+):
+    out = ("-o", tmp_path / "c.png")
+    of_file = answer("figure", "confusion", predictions[0], *out)["numbers"]
+    model = (checkpoint, dataset, "--views", 1, "--device", "cpu")
+    assert answer("figure", "confusion", *model, *out)["numbers"] == of_file
+    counts = np.array(of_file["counts"])
+    assert counts.sum() == of_file["images"] == 30
+    assert of_file["top1_error"] == pytest.approx(1 - np.trace(counts) / 30)
+    assert size_of(tmp_path / "c.png")[0] > 300
+
+
+def test_confusion_of_a_network_needs_a_dataset(fails, checkpoint, tmp_path):
+    failure = fails(2, "figure", "confusion", checkpoint, "-o", tmp_path / "c.png")
+    assert "needs a dataset" in failure.message
+
+
 def test_curves_of_two_runs(answer, runs, tmp_path):
     found = answer("figure", "curves", runs.first, runs.second, "-o", tmp_path / "c.png")
     assert [run["epochs"] for run in found["numbers"]["runs"].values()] == [2, 2]

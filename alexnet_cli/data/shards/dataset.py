@@ -150,6 +150,17 @@ class Split(Sequence[Sample]):
         """Return what `images` needs to read some samples, one row for each."""
         return (self.raw.rows if self.raw else self.samples)[positions]
 
+    def pixels(self, positions: np.ndarray) -> np.ndarray:
+        """Return some images, uint8 RGB (N, H, W, 3).
+
+        Raises:
+            DatasetError, MachineError: if they are damaged or cannot be read.
+        """
+        images = np.empty((len(positions), self.image_size, self.image_size, 3), np.uint8)
+        self.fetch_shards_of(positions)
+        self.images.read_into(self.rows(positions), images)
+        return images
+
     def jpeg(self, position: int) -> bytes:
         """Return the JPEG of one sample."""
         return self.jpegs.jpeg(self.samples[position].item())

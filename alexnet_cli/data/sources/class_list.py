@@ -65,24 +65,36 @@ def _by_number(name: str) -> tuple[str, int, str]:
 def label_of(text: str, wnids: list[str], origin: object) -> int:
     """Return the label of a text that is a class's name, or its position.
 
+    Where the names themselves are numbers, a number is a name, whatever zeros it begins with.
+
     Raises:
         SourceError: if there is no such class; `origin` is the file that has the text.
     """
     for name in (text, text.partition(" ")[0]):  # boxes follow in Kaggle's file
         if name in wnids:
             return wnids.index(name)
-    same = [label for label, wnid in enumerate(wnids) if composed(wnid) == composed(text)]
-    if same or (are_numbers([text]) and int(text) < len(wnids)):
-        return same[0] if same else int(text)
+    is_number, has_numbers = are_numbers([text]), are_numbers(wnids)
+    if is_number and has_numbers:
+        same = [label for label, wnid in enumerate(wnids) if int(wnid) == int(text)]
+    else:
+        same = [label for label, wnid in enumerate(wnids) if composed(wnid) == composed(text)]
+    if len(same) == 1:
+        return same[0]
+    if is_number and not has_numbers and int(text) < len(wnids):
+        return int(text)
     twin = twin_of(text, wnids)
+    if not wnids:
+        advice = "Add training images."
+    elif text == str(len(wnids)):
+        advice = FROM_1
+    elif is_number and has_numbers:
+        advice = f"These classes are numbers, from {wnids[0]} to {wnids[-1]}: write those."
+    else:
+        advice = f"A class is a name, such as {wnids[0]!r}, or its position in sorted order from 0."
     raise SourceError(
         f"{origin}: class {shown(text[:80])} is none of the {len(wnids)} training classes"
         f"{f'; there is {shown(twin)}' if twin else ''}.",
-        hint=FROM_1
-        if text == str(len(wnids))
-        else f"A class is a name, such as {wnids[0]!r}, or its position in sorted order from 0."
-        if wnids
-        else "Add training images.",
+        hint=advice,
     )
 
 

@@ -20,8 +20,10 @@ from alexnet_cli.data.sources.class_list import (
 )
 from alexnet_cli.data.sources.label_files import (
     find_label_file,
+    has_classes,
     label_images,
     names_any,
+    note_of_splits,
     read_words,
 )
 from alexnet_cli.data.sources.labels import SPLIT_NAMES, SPLITS, split_of_folder, words_of
@@ -173,13 +175,14 @@ class _Listing:
         """List a folder whose labels are in a file; a test set may have none."""
         ignored = self.ignored[split]
         flat = list_flat(self.root, name, ignored, self.follow_links)
-        if split == "test" and not names_any(file, flat):
+        if split == "test" and not (names_any(file, flat) and has_classes(file)):
             self.notes.append(count_unlabeled(self.root / name, ignored, len(flat)))
             return
         self.images[split], self.wnids = label_images(
             flat, file, self.wnids or None, ignored, self.listed
         )
         self.notes.append(f"labels of {self.root / name}: {file}")
+        self.notes += filter(None, [note_of_splits(file)])
 
     def _add_class_folders(self, split: str, name: str, train: str) -> None:
         """List a split whose folders are its classes; a flat test set has no labels."""
@@ -202,6 +205,7 @@ class _Listing:
             flat = list_flat(self.root, name, ignored, self.follow_links)
             listed, self.wnids = label_images(flat, file, None, ignored, self.listed)
             layout = f"images with {file.name}"
+            self.notes += filter(None, [note_of_splits(file)])
         else:
             self._number_classes([""])
             _refuse_annotations(self.root, self.wnids)

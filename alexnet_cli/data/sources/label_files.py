@@ -10,24 +10,24 @@ import json
 from dataclasses import replace
 
 from alexnet_cli.data.sources.class_list import ClassList, distinct, in_class_order, label_of
-from alexnet_cli.data.sources.labels import base_name
+from alexnet_cli.data.sources.labels import base_name, split_of_folder
 from alexnet_cli.data.sources.members import Place
 from alexnet_cli.data.sources.source import SourceImage, count_ignored
-from alexnet_cli.errors import SourceError, on_one_line
+from alexnet_cli.errors import SourceError, on_one_line, some_names
 
 MAX_BYTES = 1 << 28  # a name and a class of three million images
-# Headers of a column of classes, in lower case; without one it is the first beside the names.
+# Headers of a column of classes and of names, in lower case without blanks and underscores. Without
+# one of the former, the class is what is beside the names.
 CLASS_COLUMNS = (
-    "label",
-    "class",
-    "class_name",
-    "category",
-    "wnid",
-    "breed",
-    "species",
-    "target",
-    "predictionstring",
+    *("label", "class", "classname", "category", "wnid", "breed", "species", "target"),
+    *("predictionstring", "labels", "classid", "classlabel", "categoryid", "labelid", "diagnosis"),
 )
+NAME_COLUMNS = (
+    *("filename", "file", "path", "filepath", "image", "imagename", "imagepath", "imageid", "id"),
+    *("name", "img", "idcode"),
+)
+SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "partition")
+MISSING = ("", "nan")  # a cell without a value; pandas writes the latter
 # In the folder of the split, or beside it. {} is the split, or its folder's own name.
 NAMES = (
     "{}_annotations.txt",
@@ -39,6 +39,7 @@ NAMES = (
     "{}_labels.txt",
     "labels.csv",
     "labels.tsv",
+    "_classes.csv",  # of Roboflow, a column for each class
     "metadata.csv",  # of Hugging Face's imagefolder
     "metadata.jsonl",
 )
@@ -78,6 +79,25 @@ def names_any(path: Place, images: list[SourceImage]) -> bool:
     return any(base_name(cell) in names for row in _read_rows(path) for cell in row)
 
 
+def has_classes(path: Place) -> bool:
+    """Return whether any row of a file has more than a name."""
+    return any(len(row) > 1 for row in _read_rows(path))
+
+
+def note_of_splits(path: Place) -> str:
+    """Return a warning if a column names splits, which are not read; "" if none does."""
+    header, *rows = [*_read_rows(path), []]
+    for i, cell in enumerate(header):
+        if _plain(cell) in SPLIT_COLUMNS:
+            found = {row[i] for row in rows if len(row) > i and split_of_folder(row[i])}
+            if len({split_of_folder(name) for name in found}) > 1:
+                return (
+                    f"warning: {path} has a column {on_one_line(cell)} ({some_names(sorted(found))}"
+                    "), which is not read: a split is a folder, such as train/ and val/"
+                )
+    return ""
+
+
 def label_images(
     images: list[SourceImage],
     path: Place,
@@ -105,6 +125,14 @@ def label_images(
             f"{on_one_line(lost[0])}.",
             hint="Add those rows, or remove those images.",
         )
+    owners: dict[str, str] = {}
+    for image, name in zip(images, found, strict=True):
+        if name is not None and owners.setdefault(name, image.source) != image.source:
+            raise SourceError(
+                f"{path}: the row {on_one_line(name)} may be {on_one_line(owners[name])} or "
+                f"{on_one_line(image.source)}.",
+                hint="Write the paths of such images in the folder instead of their names.",
+            )
     used = [class_of[name] for name in found if name is not None]
     if wnids is None:
         found_classes = distinct(set(used))
@@ -126,19 +154,12 @@ def _read_classes(path: Place, names: set[str]) -> dict[str, str]:
     rows = _read_rows(path)
     if not rows:
         raise SourceError(f"{path}: no rows of a name and a class.")
-    width = max(map(len, rows))
-    matches = [sum(len(r) > i and base_name(r[i]) in names for r in rows) for i in range(width)]
-    column = matches.index(max(matches))
-    if not max(matches):
-        raise SourceError(
-            f"{path}: no row names an image of the folder; the first is "
-            f"{on_one_line(', '.join(rows[0])[:80])!a}.",
-            hint="A row is the name of an image file and its class.",
-        )
+    column = _column_of_names(path, rows, names)
     header = [] if base_name(rows[0][column]) in names else rows.pop(0)
-    known = [name for name in CLASS_COLUMNS if name in map(str.lower, header)]
+    plain = [_plain(cell) for cell in header]
+    known = [name for name in CLASS_COLUMNS if name in plain]
     has_boxes = known[:1] == ["predictionstring"]  # after the class
-    classes = [cell.lower() for cell in header].index(known[0]) if known else int(column == 0)
+    classes = plain.index(known[0]) if known else int(column == 0)
     others = [i for i in range(len(header)) if i != column]
     is_one_hot = not known and len(others) > 1 and all(_is_one_hot(r, others) for r in rows)
     if not known and len(others) > 1 and not is_one_hot:
@@ -157,9 +178,49 @@ def _read_classes(path: Place, names: set[str]) -> dict[str, str]:
             text = next(header[i] for i in others if float(row[i]))
         text = text.partition(" ")[0] if has_boxes else text
         name = cell if cell in names else base_name(cell)
+        if text.lower() in MISSING and name in names:
+            raise SourceError(
+                f"{path}: no class in the row of {on_one_line(cell)}: {on_one_line(text)!r}.",
+                hint="Write its class, or remove the row and the image.",
+            )
         if class_of.setdefault(name, text) != text:
             raise SourceError(f"{path} has two classes for {on_one_line(name)}.")
     return class_of
+
+
+def _column_of_names(path: Place, rows: list[list[str]], names: set[str]) -> int:
+    """Return the column that names the most images; of several, the one called so.
+
+    Raises:
+        SourceError: if there is none, or it cannot be said which.
+    """
+    width = max(map(len, rows))
+    cells = [[base_name(row[i]) for row in rows if len(row) > i] for i in range(width)]
+    found = [[cell for cell in column if cell in names] for column in cells]
+    if not any(found):
+        raise SourceError(
+            f"{path}: no row names an image of the folder; the first is "
+            f"{on_one_line(', '.join(rows[0])[:80])!a}.",
+            hint="A row is the name of an image file and its class.",
+        )
+    # 1.jpg is a name; 1 may be a class, too.
+    matches = [(sum("." in cell for cell in column), len(column)) for column in found]
+    header = [_plain(cell) for cell in rows[0]]
+    called = [i for i in range(len(header)) if header[i] in NAME_COLUMNS and found[i]]
+    best = [i for i in called or range(width) if matches[i] == max(matches)]
+    best = best or called
+    best = [i for i in best if i >= len(header) or header[i] not in CLASS_COLUMNS] or best
+    if len(best) > 1 and not called:
+        raise SourceError(
+            f"{path}: columns {best[0] + 1} and {best[1] + 1} may both be the names of the images.",
+            hint="In the first line, call the columns: filename,label",
+        )
+    return best[0]
+
+
+def _plain(cell: str) -> str:
+    """Return a header as the names of columns are compared."""
+    return "".join(c for c in cell.lower() if c not in "_ ")
 
 
 def _is_one_hot(row: list[str], columns: list[int]) -> bool:
