@@ -10,6 +10,8 @@ HINTS: dict[str, str] = {
     "force_room": "Make room, or begin although the disk looks too small: --force",
     "labels": "Sort them into class folders, {folder}, or name a file of names and classes: "
     "--labels FILE. To classify them: alexnet predict {images}",
+    "labels_of_parts": "If the table has the classes: --labels {file}. If the folders are the "
+    "classes, move the table elsewhere.",
     "leave_out": "Leave out --{option}.",
     "name_columns": "Name the columns: --columns image={image},label={label}",
     "name_class_list": "Name the list that these labels were made with: --classes FILE",

@@ -69,6 +69,7 @@ class Source:
     ignored_by_split: dict[str, dict[str, int]]  # number of entries that are not read, by reason
     staged: tuple[StagedFile, ...] = ()  # files to be made before any image is read
     notes: tuple[str, ...] = ()  # lines for people: what was taken for what, and what is not read
+    files: tuple[Path, ...] = ()  # files and folders that were looked into, if others may be beside
 
     def __post_init__(self) -> None:
         for split, listed in self.images.items():
