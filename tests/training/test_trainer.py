@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from alexnet_cli.cli import hints
 from alexnet_cli.data.batches.loader import epoch_order
 from alexnet_cli.data.batches.readers import ProcessReader
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.distributed.device_plan import Runtime
@@ -42,6 +43,8 @@ from alexnet_cli.model.split import whole_state
 from alexnet_cli.recipes.recipe import Milestone, Recipe
 from alexnet_cli.training import metrics_logger
 from alexnet_cli.training import trainer as trainer_module
+from alexnet_cli.training.run import TrainRequest
+from alexnet_cli.training.run import train as train_run
 from alexnet_cli.training.run_directory import RunDirectory
 from alexnet_cli.training.train_step import TrainStep
 from alexnet_cli.training.trainer import Trainer
@@ -1024,3 +1027,19 @@ def test_run_read_by_processes_is_bit_for_bit_the_run_read_by_threads(
     train(dataset, tmp_path / "run", read_last(runs.first).recipe)
     for name, weights in read_last(runs.first).weights.items():
         np.testing.assert_array_equal(read_last(tmp_path / "run").weights[name], weights)
+
+
+def test_number_of_reading_threads_is_what_was_asked_for(dataset, recipe, tmp_path, monkeypatch):
+    counts = []
+    opened = trainer_module.open_reader
+
+    def open_reader(split, device, num_threads):
+        counts.append(num_threads)
+        return opened(split, device, num_threads)
+
+    monkeypatch.setattr(trainer_module, "open_reader", open_reader)
+    request = TrainRequest(
+        DatasetRef.parse(str(dataset)), tmp_path / "run", replace(recipe, epochs=1), workers=3
+    )
+    train_run(request)
+    assert counts == [3]
