@@ -26,6 +26,7 @@ from alexnet_cli.commands import (
     errors,
     evaluate,
     export,
+    features,
     figure,
     import_weights,
     info,
@@ -114,6 +115,8 @@ app.command()(export.export)
 app.command()(download.download)
 app.command("import")(import_weights.import_weights)
 app.command()(info.info)
+app.command()(features.features)
+app.command()(features.similar)
 app.add_typer(figure.app, name="figure")
 app.command()(report.report)
 app.command()(recipes.recipes)
