@@ -9,7 +9,7 @@ from rich.table import Table
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, print_rich, safe
-from alexnet_cli.cli.options import AsJson, Device, ModelPath
+from alexnet_cli.cli.options import AsJson, Device, ModelPath, complete_model
 from alexnet_cli.cli.tables import show
 
 
@@ -45,7 +45,11 @@ def similar(
     index: Annotated[Path, typer.Option(help="Index that alexnet features wrote.")],
     model: Annotated[
         Path | None,
-        typer.Option(help="Network of the index, if it has moved since the index was made."),
+        typer.Option(
+            metavar="MODEL",
+            help="Network of the index, if it has moved since the index was made.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="Number of images to find.")] = 10,
     method: Annotated[
@@ -60,11 +64,12 @@ def similar(
 ) -> None:
     """Find the images of an index that a network sees as most similar to an image."""
     from alexnet_cli.inference.feature_index import find_similar
+    from alexnet_cli.pretrained.names import find_model
 
     result = find_similar(
         image,
         index,
-        model_path=model,
+        model_path=find_model(model, console.ConsoleProgress()) if model else None,
         count=top,
         by_codes=method == "codes",
         device=device,
