@@ -14,7 +14,7 @@ def test_model_gives_what_its_predictions_file_gives(
 ):
     best, path = runs.first / "best.safetensors", tmp_path / "p.npz"
     model = {"checkpoint": best, "run folder": runs.first, "onnx": onnx_model}[kind]
-    answer("eval", best, dataset, "--predictions", path, *ON_CPU)
+    answer("eval", best, dataset, "--output", path, *ON_CPU)
 
     found = answer("errors", model, dataset, *ON_CPU)
 
@@ -44,7 +44,7 @@ def test_csv_has_every_class(answer, shown, predictions, tmp_path):
     path = tmp_path / "new" / "classes.csv"
     path.parent.mkdir()
 
-    text = shown("errors", predictions[0], "--csv", path)
+    text = shown("errors", predictions[0], "-o", path)
 
     assert "errors of 10 classes" in text
     with path.open(newline="") as file:
@@ -78,4 +78,4 @@ def test_predictions_file_with_a_dataset_and_model_without_are_exit_2(
 
 def test_csv_that_cannot_be_written_is_exit_4(fails, predictions, tmp_path):
     (tmp_path / "file").write_text("")
-    fails(4, "errors", predictions[0], "--csv", tmp_path / "file" / "x.csv")
+    fails(4, "errors", predictions[0], "-o", tmp_path / "file" / "x.csv")
