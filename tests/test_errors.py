@@ -124,7 +124,7 @@ def test_name_is_on_one_line_and_moves_no_terminal(name: str, shown: str):
     ("word", "expected"),
     [
         ("FC", "Did you mean fc6?"),
-        ("convolve", "Did you mean conv-b or conv-a?"),
+        ("convol", "Did you mean conv-b or conv-a?"),
         ("pool", "none is like it"),
         ("", "none is like it"),
     ],
