@@ -59,6 +59,7 @@ HINTS: dict[str, str] = {
     "exported_views": "Leave out --views, or type --views {views}",
     "free_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",
     "free_space_and_resume": "Free some space, then the same command with --resume",
+    "index_model": "Name the network that the index was made with: --model MODEL",
     "join_minutes": "Start all replicas with one MASTER_ADDR, or let them wait: --join-minutes 60",
     "lower_learning_rate": "Try --set learning_rate={value} in another --run.",
     "make_predictions": "Make one: alexnet eval MODEL DATASET -o {path}",
