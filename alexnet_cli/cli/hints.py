@@ -19,6 +19,7 @@ HINTS: dict[str, str] = {
     "name_class_list": "Name the list that these labels were made with: --classes FILE",
     "name_labels": "Name that file: --labels FILE",
     "name_layout": "Name the folder that holds the images, and its layout: --layout {layouts}",
+    "one_layout": "Make both of one layout. To read only what is recognized: --layout {layout}",
     "rebuild": "Rebuild the indexes: alexnet verify {folder} --rebuild",
     "unlabeled_images": "If it is one class of several, name the folder above: {above}. To read "
     "labels from a file: --labels FILE. To classify its images: alexnet predict {folder}",

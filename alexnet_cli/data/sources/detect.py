@@ -67,7 +67,7 @@ def read_source(source: Path, options: SourceOptions, progress: Progress = SILEN
         check_labels(found)
         if options.classes:
             _check_names(found, options.classes)
-        unread = _unread_beside(source, found, is_error=options.layout is None)
+        unread = _unread_beside(source, found, "" if options.layout else layout.name)
         found = replace(found, notes=(*found.notes, *unread))
     for note in found.notes:
         progress.say(note)
@@ -118,6 +118,12 @@ def _advice(folder: Path) -> str | Hint:
                 "Tars of samples are named after their split, such as train-000000.tar and "
                 f"val-000000.tar; this is {name}."
             )
+    inner = [path for path in folder.iterdir() if split_of_folder(path.name) and path.is_dir()]
+    if tars := sorted(tar for path in inner for tar in path.glob("*.tar")):
+        return (
+            f"Tars of samples are in one folder, named after their split: move {tars[0]} to "
+            f"{folder / f'{tars[0].parent.name}-{tars[0].name}'}, and the others alike."
+        )
     if any(name.lower().endswith(folders.IMAGE_SUFFIXES) for name in names):
         return hint("unlabeled_images", folder=folder, above=folder.resolve().parent)
     return hint("name_layout", layouts="|".join(LAYOUTS))
@@ -133,12 +139,15 @@ def _check_not_empty(source: Path, found: Source) -> None:
         )
 
 
-def _unread_beside(source: Path, found: Source, *, is_error: bool) -> list[str]:
+def _unread_beside(source: Path, found: Source, layout: str) -> list[str]:
     """Return a warning that names the folders and archives in `source` that are not read.
 
+    Args:
+        layout: the one that was recognized; "" if the user chose it.
+
     Raises:
-        SourceError: if they hold train or val, and nothing of that was found; not if `is_error` is
-            false, as the user chose what to read.
+        SourceError: if they hold train or val, nothing of that was found, and the user did not
+            choose what to read.
     """
     if not source.is_dir() or not found.files or source in found.files:
         return []
@@ -156,11 +165,11 @@ def _unread_beside(source: Path, found: Source, *, is_error: bool) -> list[str]:
         if not _may_hold_images(entry):
             continue
         names.append(entry.name)
-        if is_error and split in ("train", "val") and not found.images.get(split):
+        if layout and split in ("train", "val") and not found.images.get(split):
             raise SourceError(
                 f"{source}: read as {found.layout}, but its {split} images seem to be in "
                 f"{entry.name}, which is not of that layout.",
-                hint="Make both of one layout, or move what is not wanted to another folder.",
+                hint=hint("one_layout", layout=layout),
             )
     return [f"warning: not read, though beside: {some_names(names)}"] if names else []
 

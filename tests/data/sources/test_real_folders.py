@@ -280,7 +280,7 @@ def test_split_of_another_layout_is_never_dropped(tmp_path, first, second, split
     if first == second:
         assert all(len(images) == 2 for images in read(root).images.values())
         return
-    with refused(SourceError, "images seem to be in .* not of that layout"):
+    with refused(SourceError, "images seem to be in .* not of that layout.\n.*\n.*--layout [pw]"):
         read(root)
 
 
@@ -289,6 +289,13 @@ def test_layout_that_is_named_is_read_alone_and_the_rest_noted(tmp_path):
     make(tmp_path / "set", *names("val/{}/0.png"))
     source = read(tmp_path / "set", layout="webdataset")
     assert source.notes == ("warning: not read, though beside: val",)
+
+
+def test_tars_in_folders_of_splits_are_refused_with_the_names_that_they_need(tmp_path):
+    for split in ("train", "val"):
+        make_tar(tmp_path / f"set/{split}/00000.tar", 0, 1)
+    with refused(SourceError, r"(?s)no archives.*move .*train/00000.tar to .*set/train-00000.tar"):
+        read(tmp_path / "set")
 
 
 def test_other_archives_beside_are_noted(tmp_path):
