@@ -54,6 +54,7 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
         "prep": ("prep", photos, made, "--size", 64, "--workers", 1, "--val-fraction", 0.5),
         "verify": ("verify", made),
         "pca": ("pca", made),
+        "show": ("show", made),
         "predict": ("predict", photos, *model),
         "predict to CSV": ("predict", photos, *model, "-o", folder / "out.csv"),
         "eval of an ONNX model": ("eval", folder / "model.onnx", dataset, *ON_CPU),
@@ -95,7 +96,7 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
 
 WORKS = [
     *("prep", "verify", "pca", "predict", "predict to CSV", "recipes", "runs", "doctor"),
-    *("ensemble", "compare", "errors", "eval of an ONNX model"),
+    *("show", "ensemble", "compare", "errors", "eval of an ONNX model"),
     *("info of a recipe", "info of a checkpoint", "info of a model", "info of a dataset"),
 ]
 NEEDS = {
