@@ -174,6 +174,22 @@ def curves(
 
 
 @app.command(cls=Command)
+def ablations(
+    results: Annotated[
+        Path,
+        typer.Argument(metavar="RESULTS", help="results.json of a table of alexnet reproduce."),
+    ],
+    out: Out = Path("ablations.png"),
+    theme: Theme = "light",
+    as_json: AsJson = False,
+) -> None:
+    """Draw the errors of a reproduced table beside the paper's, with intervals."""
+    from alexnet_cli.figures.ablations import AblationsRequest, draw_ablations
+
+    _show(draw_ablations(AblationsRequest(results, out, theme)), as_json)
+
+
+@app.command(cls=Command)
 def activations(
     model: WeightsPath,
     image: ImageFile,
@@ -237,7 +253,9 @@ def show_figure(result: dict) -> None:
 def _text(value: object) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
-    if isinstance(value, list) and value and isinstance(value[0], list) and len(value) > 8:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return f"{len(value)} rows"
+    if isinstance(value, list) and len(value) > 8 and isinstance(value[0], list):
         return f"{len(value)} rows"
     if isinstance(value, list):
         return ", ".join(_text(inner) for inner in value[:8]) + (", ..." if value[8:] else "")
