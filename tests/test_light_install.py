@@ -62,6 +62,8 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
         "info of a checkpoint": ("info", checkpoint),
         "info of a model": ("info", folder / "model.onnx"),
         "info of a dataset": ("info", made),
+        "features": ("features", folder / "model.onnx", made, "-o", folder / "index", *ON_CPU),
+        "similar": ("similar", photos / "cat" / "0.png", "--index", folder / "index", *ON_CPU),
         "recipes": ("recipes",),
         "runs": ("runs", runs.first),
         "ensemble": ("ensemble", folder / "a.npz", folder / "b.npz"),
@@ -96,7 +98,7 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
 
 WORKS = [
     *("prep", "verify", "pca", "predict", "predict to CSV", "recipes", "runs", "doctor"),
-    *("show", "ensemble", "compare", "errors", "eval of an ONNX model"),
+    *("show", "features", "similar", "ensemble", "compare", "errors", "eval of an ONNX model"),
     *("info of a recipe", "info of a checkpoint", "info of a model", "info of a dataset"),
 ]
 NEEDS = {
