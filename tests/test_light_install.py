@@ -54,6 +54,7 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
         "prep": ("prep", photos, made, "--size", 64, "--workers", 1, "--val-fraction", 0.5),
         "verify": ("verify", made),
         "pca": ("pca", made),
+        "show": ("show", made),
         "predict": ("predict", photos, *model),
         "predict to CSV": ("predict", photos, *model, "-o", folder / "out.csv"),
         "eval of an ONNX model": ("eval", folder / "model.onnx", dataset, *ON_CPU),
@@ -61,6 +62,8 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
         "info of a checkpoint": ("info", checkpoint),
         "info of a model": ("info", folder / "model.onnx"),
         "info of a dataset": ("info", made),
+        "features": ("features", folder / "model.onnx", made, "-o", folder / "index", *ON_CPU),
+        "similar": ("similar", photos / "cat" / "0.png", "--index", folder / "index", *ON_CPU),
         "recipes": ("recipes",),
         "runs": ("runs", runs.first),
         "ensemble": ("ensemble", folder / "a.npz", folder / "b.npz"),
@@ -95,7 +98,7 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
 
 WORKS = [
     *("prep", "verify", "pca", "predict", "predict to CSV", "recipes", "runs", "doctor"),
-    *("ensemble", "compare", "errors", "eval of an ONNX model"),
+    *("show", "features", "similar", "ensemble", "compare", "errors", "eval of an ONNX model"),
     *("info of a recipe", "info of a checkpoint", "info of a model", "info of a dataset"),
 ]
 NEEDS = {
