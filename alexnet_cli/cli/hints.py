@@ -5,6 +5,8 @@ from alexnet_cli.errors import AlexNetError, Hint, on_one_line
 HINTS: dict[str, str] = {
     "less_memory": "Close other programs, or use fewer --workers.",
     # data and prep
+    "empty_classes": "Add images or remove those folders, then run prep again. To keep such "
+    "classes and their labels: --allow-empty-class",
     "fewer_workers": "Run the same command to continue, with fewer --workers.",
     "follow_links": "To read what they lead to: --follow-links. Otherwise remove them.",
     "force_room": "Make room, or begin although the disk looks too small: --force",

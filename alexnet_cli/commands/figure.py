@@ -14,7 +14,7 @@ from alexnet_cli.cli.options import (
     AsJson,
     ClassNames,
     Device,
-    ModelPath,
+    WeightsPath,
     check_views,
     complete_model,
     complete_run,
@@ -40,7 +40,7 @@ Seed = Annotated[int, typer.Option(help="Draws the images at random; another see
 
 @app.command(cls=Command)
 def filters(
-    model: ModelPath,
+    model: WeightsPath,
     out: Out = Path("filters.png"),
     normalize_each: Annotated[
         bool,
@@ -59,7 +59,7 @@ def filters(
 
 @app.command(cls=Command)
 def predictions(
-    model: ModelPath,
+    model: WeightsPath,
     dataset: DatasetName,
     out: Out = Path("predictions.png"),
     split: Annotated[str, typer.Option(help="Split of the images.")] = "val",
@@ -82,7 +82,7 @@ def predictions(
 
 @app.command(cls=Command)
 def neighbors(
-    model: ModelPath,
+    model: WeightsPath,
     dataset: DatasetName,
     out: Out = Path("neighbors.png"),
     queries: Annotated[str, typer.Option(help="Split of the images in the first column.")] = "val",
@@ -191,7 +191,7 @@ def ablations(
 
 @app.command(cls=Command)
 def activations(
-    model: ModelPath,
+    model: WeightsPath,
     image: ImageFile,
     out: Out = Path("activations.png"),
     layer: Annotated[str, typer.Option(help="Layer, as alexnet info names it.")] = "relu1",
@@ -206,7 +206,7 @@ def activations(
 
 @app.command(cls=Command)
 def explain(
-    model: ModelPath,
+    model: WeightsPath,
     image: ImageFile,
     out: Out = Path("explain.png"),
     method: Annotated[
