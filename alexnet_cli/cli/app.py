@@ -40,6 +40,7 @@ from alexnet_cli.commands import (
     reproduce,
     runs,
     show,
+    similar,
     train,
     verify,
 )
@@ -124,7 +125,7 @@ command()(download.download)
 command("import")(import_weights.import_weights)
 command()(info.info)
 command()(features.features)
-command()(features.similar)
+command()(similar.similar)
 app.add_typer(figure.app, name="figure")
 command()(report.report)
 command()(recipes.recipes)

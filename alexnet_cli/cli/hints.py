@@ -62,6 +62,7 @@ HINTS: dict[str, str] = {
     "index_model": "Name the network that the index was made with: --model MODEL",
     "join_minutes": "Start all replicas with one MASTER_ADDR, or let them wait: --join-minutes 60",
     "lower_learning_rate": "Try --set learning_rate={value} in another --run.",
+    "make_index": "Make one: alexnet features MODEL DATA -o {path}",
     "make_predictions": "Make one: alexnet eval MODEL DATASET -o {path}",
     "name_classes": "Say what the labels mean: --classes FILE",
     "name_dataset": "Name it: --data DATASET",

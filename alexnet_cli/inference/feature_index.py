@@ -239,7 +239,7 @@ def open_index(path: Path) -> FeatureIndex:
     if about is None or about.get("version") != VERSION:
         raise InputError(
             f"{path}: not an index of features, or a damaged one.",
-            hint="Make one: alexnet features MODEL DATA -o INDEX",
+            hint=hint("make_index", path=path),
         )
     num, units, bits = len(about["keys"]), about["units"], about["bits"]
     try:
