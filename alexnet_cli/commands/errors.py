@@ -21,6 +21,7 @@ from alexnet_cli.cli.options import (
     runtime_config,
 )
 from alexnet_cli.cli.tables import show, with_interval
+from alexnet_cli.io.atomic import is_device
 
 
 def errors(
@@ -59,6 +60,8 @@ def errors(
 ) -> None:
     """Show errors per class, the most confused pairs and the most confident mistakes."""
     check_views(views)
+    if csv and csv.suffix.lower() != ".csv" and not is_device(csv):
+        raise typer.BadParameter(f"{csv} does not end in .csv.", param_hint="--csv")
     request, progress = None, console.ConsoleProgress()
     if dataset is not None:
         ref = find_source(dataset, stream, classes, allow_pipe)

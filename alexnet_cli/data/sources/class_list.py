@@ -90,9 +90,7 @@ def label_of(text: str, wnids: list[str], origin: object) -> int:
     elif is_number and has_numbers:
         advice = f"These classes are numbers, from {wnids[0]} to {wnids[-1]}: write those."
     else:
-        advice = (
-            f"A class is a name, such as {wnids[0]!r}, or its position in sorted order from 0."
-        )
+        advice = f"A class is a name, such as {wnids[0]!r}, or its position in sorted order from 0."
     raise SourceError(
         f"{origin}: class {shown(text[:80])} is none of the {len(wnids)} training classes"
         f"{f'; there is {shown(twin)}' if twin else ''}.",
