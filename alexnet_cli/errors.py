@@ -21,6 +21,7 @@ next). `alexnet_cli/cli/error_boundary.py` makes the three lines of a message of
 """
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, Self
@@ -60,6 +61,22 @@ def brief(error: BaseException, limit: int = 120) -> str:
 def some_names(names: list[str]) -> str:
     """Return the first five names, as a message shows them."""
     return on_one_line(", ".join(names[:5])) + (", ..." if len(names) > 5 else "")
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return a hint with the names, at most three, that a wrong one may have meant.
+
+    Args:
+        otherwise: the hint if no name is like it.
+    """
+    from difflib import get_close_matches  # needed by errors only
+
+    lower = {name.lower(): name for name in known}
+    near = [lower[name] for name in get_close_matches(word.lower(), lower, n=3, cutoff=0.6)]
+    if not near:
+        return otherwise
+    *others, last = map(on_one_line, near)
+    return f"Did you mean {', '.join(others)} or {last}?" if others else f"Did you mean {last}?"
 
 
 class AlexNetError(Exception):
@@ -162,6 +179,8 @@ EXTRA_OF = {
     "tensorboard": "train",
     "matplotlib": "train",
     "jinja2": "train",
+    "wandb": "loggers",
+    "mlflow": "loggers",
     "pyarrow": "parquet",
     "fsspec": "cloud",
     "distributed": "cluster",

@@ -3,6 +3,7 @@
 import http.server
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 
@@ -25,6 +26,8 @@ from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER, Recipe
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A sixteenth of the paper's kernels on 99-pixel patches: a step takes milliseconds.
 TINY = replace(

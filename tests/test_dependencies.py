@@ -51,7 +51,7 @@ def test_every_extra_that_an_error_names_installs_the_package():
         "optional-dependencies"
     ]
     for package, extra in EXTRA_OF.items():
-        names = {Requirement(line).name for line in extras[extra]}
+        names = {Requirement(line).name.removesuffix("-skinny") for line in extras[extra]}
         assert package in names
 
 
@@ -60,4 +60,4 @@ def test_all_has_every_extra_for_users():
         "optional-dependencies"
     ]
     (line,) = extras.pop("all")
-    assert Requirement(line).extras == set(extras) - {"docs", "test"}
+    assert Requirement(line).extras == set(extras) - {"docs", "test", "loggers"}

@@ -66,6 +66,11 @@ def parts_of(line: str) -> list[list[str]]:
     return [part for part in parts if part]
 
 
+def cut_target(words: list[str]) -> tuple[list[str], str | None]:
+    """Return a command without `> FILE` at its end, and that file."""
+    return (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
+
+
 def inline_commands(page: Path) -> list[str]:
     """Return the `alexnet ...` command lines between backquotes in a page's text."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
@@ -76,7 +81,7 @@ def read_arguments(arguments: list[str]) -> None:
     """Let a command read its arguments, without running it."""
     common = ("--debug", "--quiet", "--verbose")
     name, *rest = [word for word in arguments if word not in common]
-    if name in ("--help", "--version", "--install-completion", "COMMAND"):
+    if name in ("help", "--help", "--version", "-V", "--install-completion", "COMMAND"):
         return
     assert name in COMMANDS, f"there is no command {name}"
     if rest:
@@ -85,6 +90,7 @@ def read_arguments(arguments: list[str]) -> None:
 
 def read_command(words: list[str]) -> None:
     """Check one command of a line: ours are read by the program, tools must exist."""
+    words, _ = cut_target(words)
     program = words[1] if words[0] == "python" else words[0]
     if program == "torchrun":
         read_arguments(words[words.index("alexnet_cli") + 1 :])
@@ -112,6 +118,7 @@ def run_page(page: Path, archives: Path) -> list[str]:
         for words in parts_of(line):
             if words[0] != "alexnet":
                 continue
+            words, target = cut_target(words)
             arguments = [str(archives) if word == "/data/imagenet" else word for word in words[1:]]
             if "finetune" in arguments:  # which takes the network from the checkpoint
                 arguments += ("--epochs", "1")
@@ -125,6 +132,8 @@ def run_page(page: Path, archives: Path) -> list[str]:
                 arguments += ["--gpus", "2"]
             result = CliRunner().invoke(app, arguments)
             assert result.exit_code == 0, f"{arguments}\n{result.output}"
+            if target:
+                Path(target).write_text(result.stdout)
             done.append(arguments[0])
     return done
 

@@ -9,7 +9,7 @@ import pytest
 from alexnet_cli import errors
 from alexnet_cli.cli.error_boundary import EXIT_CODES
 from alexnet_cli.cli.hints import HINTS, message
-from alexnet_cli.errors import AlexNetError, ImageError, Stopped
+from alexnet_cli.errors import AlexNetError, ImageError, Stopped, did_you_mean
 
 CLASSES = {
     name: found
@@ -118,3 +118,22 @@ def test_every_hint_has_a_sentence_and_every_sentence_is_used():
 def test_name_is_on_one_line_and_moves_no_terminal(name: str, shown: str):
     assert errors.on_one_line(name) == shown
     assert errors.on_one_line(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("FC", "Did you mean fc6?"),
+        ("convolve", "Did you mean conv-b or conv-a?"),
+        ("pool", "none is like it"),
+        ("", "none is like it"),
+    ],
+)
+def test_wrong_name_is_answered_with_those_like_it(word: str, expected: str):
+    known = ["conv-a", "conv-b", "norm1", "fc6"]
+    assert did_you_mean(word, known, "none is like it") == expected
+
+
+def test_wrong_name_is_answered_with_at_most_three():
+    found = did_you_mean("conv", [f"conv{number}" for number in range(9)])
+    assert found.count("conv") == 3

@@ -6,12 +6,14 @@ nor numpy.
 
 import os
 from contextlib import suppress
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from alexnet_cli import __version__
 from alexnet_cli.cli import console
+from alexnet_cli.cli.command import Command
 from alexnet_cli.cli.error_boundary import EXIT_CODES, ErrorBoundary
 from alexnet_cli.cli.libraries import silence_libraries
 from alexnet_cli.cli.openmp import limit_busy_waiting, limit_threads
@@ -83,10 +85,14 @@ def options(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="In log files, show progress every 10 seconds.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="ALEXNET_DEBUG", help="Show tracebacks.")
+    ] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Show versions."),
+        typer.Option(
+            "--version", "-V", callback=_print_version, is_eager=True, help="Show versions."
+        ),
     ] = False,
 ) -> None:
     """From ImageNet's archives to the results table of the 2012 AlexNet paper."""
@@ -97,29 +103,31 @@ def options(
         os.environ[console.VERBOSITY] = "quiet" if quiet else "verbose"
 
 
-app.command()(prep.prep)
-app.command()(verify.verify)
-app.command()(pca.pca)
-app.command()(show.show)
-app.command()(train.train)
-app.command()(reproduce.reproduce)
-app.command()(check.check)
-app.command()(bench.bench)
-app.command("eval")(evaluate.evaluate)
-app.command()(ensemble.ensemble)
-app.command()(compare.compare)
-app.command()(errors.errors)
-app.command()(predict.predict)
-app.command()(export.export)
-app.command()(download.download)
-app.command("import")(import_weights.import_weights)
-app.command()(info.info)
+command = partial(app.command, cls=Command)
+
+command()(prep.prep)
+command()(verify.verify)
+command()(pca.pca)
+command()(show.show)
+command()(train.train)
+command()(reproduce.reproduce)
+command()(check.check)
+command()(bench.bench)
+command("eval")(evaluate.evaluate)
+command()(ensemble.ensemble)
+command()(compare.compare)
+command()(errors.errors)
+command()(predict.predict)
+command()(export.export)
+command()(download.download)
+command("import")(import_weights.import_weights)
+command()(info.info)
 app.add_typer(figure.app, name="figure")
-app.command()(report.report)
-app.command()(recipes.recipes)
-app.command()(runs.runs)
-app.command()(demo.demo)
-app.command()(doctor.doctor)
+command()(report.report)
+command()(recipes.recipes)
+command()(runs.runs)
+command()(demo.demo)
+command()(doctor.doctor)
 
 
 def main() -> None:

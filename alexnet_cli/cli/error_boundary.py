@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -12,6 +13,7 @@ from typer.core import TyperGroup
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.hints import message
+from alexnet_cli.cli.spellings import common_first
 from alexnet_cli.errors import AlexNetError, Stopped, UsageError, machine_error, missing_package
 from alexnet_cli.io.signals import handling, unless_ignored
 
@@ -25,14 +27,20 @@ EXIT_CODES = (
 class ErrorBoundary(TyperGroup):
     """Runs a command; its errors become at most three lines and an exit code."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options of all commands, wherever they are typed, and the command."""
+        return self._guarded(
+            ctx, lambda: super(ErrorBoundary, self).parse_args(ctx, common_first(args))
+        )
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; SIGTERM and SIGHUP stop it as Ctrl-C does, and its files stay whole."""
         with handling(unless_ignored("SIGTERM", "SIGHUP", "SIGBREAK"), _raise_stopped):
-            return self._invoke(ctx)
+            return self._guarded(ctx, lambda: super(ErrorBoundary, self).invoke(ctx))
 
-    def _invoke(self, ctx: Any) -> Any:
+    def _guarded(self, ctx: Any, work: Callable[[], Any]) -> Any:
         try:
-            return super().invoke(ctx)
+            return work()
         except AlexNetError as error:
             self._fail(ctx, error)
         except KeyboardInterrupt:
@@ -44,6 +52,8 @@ class ErrorBoundary(TyperGroup):
         except (MemoryError, OSError) as error:
             self._fail(ctx, machine_error(error))
         except typer.TyperException as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
+                raise
             command = f"alexnet {ctx.invoked_subcommand}" if ctx.invoked_subcommand else "alexnet"
             usage = UsageError(error.format_message(), hint=f"Help: {command} --help")
             self._fail(ctx, usage, error.exit_code)
@@ -53,7 +63,7 @@ class ErrorBoundary(TyperGroup):
             if isinstance(error, ImportError) and (missing := missing_package(error)):
                 self._fail(ctx, missing)
             problem = f"internal error, {type(error).__name__}: {error}"
-            where = f"Show where: alexnet --debug {ctx.invoked_subcommand} ..."
+            where = f"Show where: alexnet {ctx.invoked_subcommand} ... --debug"
             self._fail(ctx, AlexNetError(problem, hint=where))
 
     def _fail(self, ctx: Any, error: AlexNetError, exit_code: int | None = None) -> None:

@@ -10,6 +10,8 @@ HINTS: dict[str, str] = {
     "force_room": "Make room, or begin although the disk looks too small: --force",
     "labels": "Sort them into class folders, {folder}, or name a file of names and classes: "
     "--labels FILE. To classify them: alexnet predict {images}",
+    "labels_of_parts": "If the table has the classes: --labels {file}. If the folders are the "
+    "classes, move the table elsewhere.",
     "leave_out": "Leave out --{option}.",
     "name_columns": "Name the columns: --columns image={image},label={label}",
     "name_class_list": "Name the list that these labels were made with: --classes FILE",
@@ -34,7 +36,9 @@ HINTS: dict[str, str] = {
     "stream_tars": "Read them as they are: --stream. Make a dataset: alexnet prep FOLDER DATASET",
     # model, recipes, onnx and pretrained
     "import_model": "Weights of torchvision or Caffe become one: alexnet import {path}",
-    "export_model": "Make one: alexnet export CKPT -o {path}",
+    "checkpoint_of_onnx": "predict, eval, errors, ensemble and info read ONNX files; here name the "
+    "checkpoint that it was exported from. Caffe's weights become one: alexnet import {path}",
+    "export_model": "Make one: alexnet export MODEL -o {path}",
     "install_or_cpu": "{install} Or run on the CPU: --device cpu",
     # training, inference, distributed and bench
     "allow_data_change": "To resume with these images: --allow-data-change",
@@ -54,16 +58,16 @@ HINTS: dict[str, str] = {
     "free_space_and_resume": "Free some space, then the same command with --resume",
     "join_minutes": "Start all replicas with one MASTER_ADDR, or let them wait: --join-minutes 60",
     "lower_learning_rate": "Try --set learning_rate={value} in another --run.",
-    "make_predictions": "Make one: alexnet eval CKPT DATASET --predictions {path}",
-    "predictions_of": "Write its predictions: alexnet eval {model} DATASET --predictions FILE.npz",
+    "make_predictions": "Make one: alexnet eval MODEL DATASET -o {path}",
+    "predictions_of": "Write its predictions: alexnet eval {model} DATASET -o FILE.npz",
     "null_separated": "If they end the names, as find -print0 writes them: --null",
     "line_separated": "Leave out --null.",
     "name_classes": "Say what the labels mean: --classes FILE",
     "name_dataset": "Name it: --data DATASET",
     "finetune_recipe": "To train that network further: --recipe finetune",
-    "name_init_from": "Name its checkpoint: --init-from CKPT, or torchvision",
+    "name_init_from": "Name its checkpoint: --init-from MODEL, or torchvision",
     "name_model": (
-        "Fetch a trained one: --model torchvision. Or name yours: --model CKPT or FILE.onnx"
+        "Fetch a trained one: --model torchvision. Or name yours: --model RUN or FILE.onnx"
     ),
     "on_cpu": "Without GPUs: --device cpu --gpus {gpus}",
     "on_one_cpu": "Without GPUs: --device cpu",
@@ -84,7 +88,7 @@ HINTS: dict[str, str] = {
         "Try --set batch_size={batch} in another --run, or share each batch among more GPUs: "
         "--resume --gpus 2 --columns 1"
     ),
-    "smaller_bench_batch": "Try --batch {batch}",
+    "smaller_bench_batch": "Try --batch-size {batch}",
     "whole_replicas": "For {gpus} replicas of one device each: --gpus {gpus} --columns 1",
     "without_compile": "Run it without --compile.",
     # reproduce

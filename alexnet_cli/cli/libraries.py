@@ -6,7 +6,7 @@ import sys
 
 def silence_libraries() -> None:
     """Keep warnings and logs of libraries from stderr, except with `python -W` or --debug."""
-    if sys.warnoptions or "--debug" in sys.argv:
+    if sys.warnoptions or "--debug" in sys.argv or os.environ.get("ALEXNET_DEBUG") == "1":
         return
     import logging
     import warnings

@@ -30,6 +30,16 @@ def complete_run(incomplete: str) -> list[str]:
     return sorted(path for path in found if path.startswith(incomplete))
 
 
+def complete_model(incomplete: str) -> list[str]:
+    """Return what names a network and begins so, for shell completion."""
+    from alexnet_cli.pretrained.names import NAMES
+
+    files = (str(path) for path in Path().glob("*.onnx"))
+    return [
+        name for name in (*NAMES, *complete_run(incomplete), *files) if name.startswith(incomplete)
+    ]
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -54,6 +64,7 @@ Device = Annotated[
     str,
     typer.Option(
         metavar="auto|cuda|cuda:N|mps|cpu",
+        envvar="ALEXNET_DEVICE",
         callback=_check_device,
         autocompletion=complete_device,
         help="Device to run on: cuda is any NVIDIA GPU, cuda:1 the second one, mps the GPU of a "
@@ -125,11 +136,14 @@ AllowPipe = Annotated[
     bool,
     typer.Option("--allow-pipe", help="With --stream: allow pipe:COMMAND, which runs in a shell."),
 ]
+MODEL = (
+    "checkpoint, run folder (for its best checkpoint), ONNX file, or the name of published "
+    "weights: torchvision or bvlc."
+)
 ModelPath = Annotated[
     Path,
     typer.Argument(
-        metavar="MODEL",
-        help="Checkpoint, run folder (its best checkpoint) or ONNX file; or torchvision or bvlc.",
+        metavar="MODEL", help=f"A trained network: {MODEL}", autocompletion=complete_model
     ),
 ]
 ClassNames = Annotated[
@@ -139,16 +153,12 @@ ClassNames = Annotated[
         "or label 0."
     ),
 ]
-CheckpointPath = Annotated[
-    Path,
-    typer.Argument(
-        metavar="CKPT", help="Checkpoint of a run, a .safetensors file; or torchvision or bvlc."
-    ),
-]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="FIELD=VALUE", help="Change one field of the recipe; can be repeated."
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Change one field of the recipe, which alexnet recipes NAME lists; can be repeated.",
     ),
 ]
 
@@ -177,7 +187,8 @@ Run = Annotated[
 RecipeName = Annotated[
     str | None,
     typer.Option(
-        help="Name of the recipe, by default paper; alexnet recipes lists them.",
+        metavar="NAME|FILE",
+        help="Recipe: a name that alexnet recipes lists, or a .json file; by default paper.",
         autocompletion=complete_recipe,
     ),
 ]
@@ -197,7 +208,11 @@ Seed = Annotated[
 ]
 InitFrom = Annotated[
     Path | None,
-    typer.Option(help="Checkpoint whose layers initialize this run; or torchvision or bvlc."),
+    typer.Option(
+        metavar="MODEL",
+        help=f"Network whose layers initialize this run: {MODEL}",
+        autocompletion=complete_model,
+    ),
 ]
 Freeze = Annotated[
     str | None,
@@ -225,6 +240,15 @@ Columns = Annotated[
 Precision = Annotated[
     Literal["fp32", "tf32", "bf16"],
     typer.Option(help="Arithmetic of the forward and backward passes; weights stay in fp32."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Threads or processes of each replica that read and decode images; by default one "
+        "per CPU core.",
+    ),
 ]
 Compiled = Annotated[
     bool, typer.Option("--compile", help="Compile the network with torch.compile.")
@@ -255,8 +279,14 @@ SaveSteps = Annotated[
         min=0, help="Updates between checkpoints within an epoch; 0 saves at epoch ends only."
     ),
 ]
-Tensorboard = Annotated[
-    bool, typer.Option("--tensorboard", help="Also write TensorBoard curves to RUN/tensorboard.")
+Loggers = Annotated[
+    str | None,
+    typer.Option(
+        "--log",
+        metavar="NAME,...",
+        help="Also draw the metrics with tensorboard (in RUN/tensorboard), wandb or mlflow; "
+        "several with commas.",
+    ),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Continue the run from its last checkpoint.")
@@ -284,11 +314,13 @@ def settings_of(settings: list[str] | None, **shortcuts: float | None) -> list[s
     Raises:
         BadParameter: if a shortcut and a setting are given for one field.
     """
+    from alexnet_cli.recipes.overrides import field_of
+
     found = list(settings or [])
     for field, value in shortcuts.items():
         if value is None:
             continue
-        if any(setting.startswith(f"{field}=") for setting in found):
+        if any(field_of(setting) == field for setting in found):
             raise typer.BadParameter(f"{field} is given twice.", param_hint="--set")
         found.append(f"{field}={value}")
     return found

@@ -37,8 +37,11 @@ def bench(
     ] = None,
     recipe: RecipeName = None,
     settings: Settings = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Batch size; by default the recipe's, or 16 on a CPU.")
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", min=1, help="Images per step; by default the recipe's, or 16 on a CPU."
+        ),
     ] = None,
     precision: Precision = "fp32",
     compiled: Compiled = False,
@@ -68,7 +71,7 @@ def bench(
     request = BenchRequest(
         recipe=wanted,
         dataset=source,
-        batch_size=batch,
+        batch_size=batch_size,
         runtime=runtime_config(device, gpus, columns, precision, compiled),
         seconds=seconds,
         only=tuple(only or MEASUREMENTS),

@@ -1,7 +1,6 @@
 """`alexnet check`: activation statistics of a new network, and whether it overfits one batch."""
 
 import math
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from alexnet_cli.cli.options import (
     AsJson,
     Settings,
     complete_recipe,
+    wanted_recipe,
 )
 from alexnet_cli.cli.tables import show
 
@@ -21,7 +21,9 @@ def check(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="Name of a recipe, or the recipe.json of a run.", autocompletion=complete_recipe
+            metavar="NAME|FILE",
+            help="Recipe: a name that alexnet recipes lists, or a .json file.",
+            autocompletion=complete_recipe,
         ),
     ] = "paper",
     data: Annotated[
@@ -38,11 +40,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Measure activation statistics of every layer, and try to overfit one batch."""
-    from alexnet_cli.recipes.catalog import find_recipe, load_recipe
-    from alexnet_cli.recipes.overrides import with_settings
-
-    found = load_recipe(Path(recipe)) if recipe.endswith(".json") else find_recipe(recipe)
-    wanted = with_settings(found, settings or [])
+    wanted = wanted_recipe(recipe, settings or [], None)
     from alexnet_cli.data.dataset_ref import DatasetRef
     from alexnet_cli.training.check import check as check_recipe
 

@@ -87,9 +87,9 @@ def _train_and_evaluate(
     run_folder, dataset = str(folder / "runs" / name), str(folder / "dataset")
     where = [] if device == "auto" else ["--device", device]
     run(["train", dataset, "--run", run_folder, "--recipe", "demo", *settings, *where], purpose)
-    predictions = ["--predictions", str(folder / f"{name}.npz")]
+    output = ["--output", str(folder / f"{name}.npz")]
     found = run(
-        ["eval", f"{run_folder}/best.safetensors", dataset, *predictions, *where],
+        ["eval", f"{run_folder}/best.safetensors", dataset, *output, *where],
         "The center of each validation image, then the average over ten views of it.",
     )
     return [_row(f"{name}, center view", found["center"]), _row(f"{name}, ten views", found)]

@@ -9,6 +9,7 @@ import typer
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.options import (
+    MODEL,
     AsJson,
     ClassNames,
     Device,
@@ -16,6 +17,7 @@ from alexnet_cli.cli.options import (
     Precision,
     Views,
     check_views,
+    complete_model,
     runtime_config,
 )
 from alexnet_cli.cli.tables import INTERVALS, error_cells, error_table, show, some_of
@@ -25,8 +27,9 @@ def ensemble(
     members: Annotated[
         list[Path],
         typer.Argument(
-            metavar="MEMBER...",
-            help="Checkpoints, run folders, ONNX files or predictions files (.npz).",
+            metavar="MODEL|PREDICTIONS...",
+            help=f"Predictions files (.npz) of eval; or trained networks, each a {MODEL}",
+            autocompletion=complete_model,
         ),
     ],
     data: Annotated[

@@ -10,6 +10,7 @@ from rich.table import Table
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.options import (
+    MODEL,
     AllowPipe,
     AsJson,
     Classes,
@@ -17,6 +18,7 @@ from alexnet_cli.cli.options import (
     Device,
     Stream,
     check_views,
+    complete_model,
     find_source,
     runtime_config,
 )
@@ -29,7 +31,8 @@ def errors(
         Path,
         typer.Argument(
             metavar="PREDICTIONS|MODEL",
-            help="Predictions file (.npz) of eval; or a checkpoint, run folder or ONNX file.",
+            help=f"Predictions file (.npz) of eval; or a trained network: {MODEL}",
+            autocompletion=complete_model,
         ),
     ],
     dataset: Annotated[
@@ -52,16 +55,17 @@ def errors(
     top: Annotated[
         int, typer.Option(min=1, help="Number of classes, pairs and mistakes to show.")
     ] = 10,
-    csv: Annotated[
-        Path | None, typer.Option("--csv", help="Also write the errors of every class to a file.")
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="CSV file to which the errors of all classes go."),
     ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Show errors per class, the most confused pairs and the most confident mistakes."""
     check_views(views)
-    if csv and csv.suffix.lower() != ".csv" and not is_device(csv):
-        raise typer.BadParameter(f"{csv} does not end in .csv.", param_hint="--csv")
+    if output and output.suffix.lower() != ".csv" and not is_device(output):
+        raise typer.BadParameter(f"{output} does not end in .csv.", param_hint="--output")
     request, progress = None, console.ConsoleProgress()
     if dataset is not None:
         ref = find_source(dataset, stream, classes, allow_pipe)
@@ -78,7 +82,7 @@ def errors(
         request,
         num_shown=top,
         among_classes_of_dataset=subset,
-        csv_path=csv,
+        csv_path=output,
         progress=progress,
     )
     if result:  # None from a replica that is not the main one

@@ -43,11 +43,14 @@ def evaluate(
             "too); by default 10, or those that an ONNX file averages."
         ),
     ] = None,
-    predictions: Annotated[
+    output: Annotated[
         Path | None,
         typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.npz",
             help="Also save the class probabilities of every image in this .npz file, for "
-            "ensemble, compare and errors."
+            "ensemble, compare and errors.",
         ),
     ] = None,
     gpus: Replicated = None,
@@ -59,11 +62,11 @@ def evaluate(
 ) -> None:
     """Measure top-1 and top-5 error of the center crop and of ten crops."""
     check_views(views)
-    if predictions and predictions.suffix != ".npz":
+    if output and output.suffix != ".npz":
         raise typer.BadParameter(
-            f"{predictions} does not end in .npz. A table of classes is written by: "
-            "alexnet errors FILE.npz --csv FILE.csv",
-            param_hint="--predictions",
+            f"{output} does not end in .npz. A table of classes is written by: "
+            "alexnet errors FILE.npz -o FILE.csv",
+            param_hint="--output",
         )
     source = find_source(dataset, stream, classes, allow_pipe)
     from alexnet_cli.inference.describe import published_results
@@ -74,7 +77,7 @@ def evaluate(
     progress = console.ConsoleProgress()
     model = find_model(model, progress)
     runtime = runtime_config(device, gpus, columns, precision, join_minutes=join_minutes)
-    request = EvalRequest(model, source, split, views, predictions, runtime, class_names)
+    request = EvalRequest(model, source, split, views, output, runtime, class_names)
     result = measure(request, progress)
     if result:  # None from a replica that is not the main one
         has_all = split == "val" and result.subset is None

@@ -8,12 +8,12 @@ import typer
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, safe
-from alexnet_cli.cli.options import AsJson, CheckpointPath, Views, check_views
+from alexnet_cli.cli.options import AsJson, ModelPath, Views, check_views
 from alexnet_cli.cli.tables import VIEWS, show
 
 
 def export(
-    checkpoint: CheckpointPath,
+    model: ModelPath,
     output: Annotated[Path, typer.Option("-o", "--output", help="The .onnx file to write.")],
     views: Views = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
@@ -25,8 +25,8 @@ def export(
     from alexnet_cli.pretrained.names import find_model
 
     progress = console.ConsoleProgress()
-    model = find_model(checkpoint, progress)
-    result = verb.export(model, output, num_views=views, force=force, progress=progress)
+    found = find_model(model, progress)
+    result = verb.export(found, output, num_views=views, force=force, progress=progress)
     show(asdict(result), as_json, show_export)
 
 

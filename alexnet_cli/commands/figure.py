@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from alexnet_cli.cli import console
+from alexnet_cli.cli.command import Command
 from alexnet_cli.cli.console import print_line, safe
 from alexnet_cli.cli.options import (
+    MODEL,
     AsJson,
     ClassNames,
     Device,
+    ModelPath,
     check_views,
+    complete_model,
     complete_run,
     runtime_config,
 )
@@ -25,14 +29,6 @@ app = typer.Typer(
     no_args_is_help=True, help="Draw a figure of a network, a run or a dataset: PNG, SVG or PDF."
 )
 
-Model = Annotated[
-    Path,
-    typer.Argument(
-        metavar="MODEL",
-        help="Checkpoint or run folder; or torchvision or bvlc.",
-        autocompletion=complete_run,
-    ),
-]
 Out = Annotated[Path, typer.Option("--output", "-o", help="File to write: .png, .svg or .pdf.")]
 Theme = Annotated[Literal["light", "dark"], typer.Option(help="Light or dark background.")]
 ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="Image file.")]
@@ -44,9 +40,9 @@ Seed = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=Command)
 def filters(
-    model: Model,
+    model: ModelPath,
     out: Out = Path("filters.png"),
     normalize_each: Annotated[
         bool,
@@ -63,9 +59,9 @@ def filters(
     _show(draw_filters(FiltersRequest(_find(model), out, normalize_each, theme)), as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def predictions(
-    model: Model,
+    model: ModelPath,
     dataset: DatasetName,
     out: Out = Path("predictions.png"),
     split: Annotated[str, typer.Option(help="Split of the images.")] = "val",
@@ -86,9 +82,9 @@ def predictions(
     _show(draw_predictions(request), as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def neighbors(
-    model: Model,
+    model: ModelPath,
     dataset: DatasetName,
     out: Out = Path("neighbors.png"),
     queries: Annotated[str, typer.Option(help="Split of the images in the first column.")] = "val",
@@ -117,13 +113,14 @@ def neighbors(
     _show(draw_neighbors(request, console.ConsoleProgress()), as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def confusion(
     source: Annotated[
         Path,
         typer.Argument(
             metavar="PREDICTIONS|MODEL",
-            help="Predictions file (.npz) of eval; or a checkpoint, run folder or ONNX file.",
+            help=f"Predictions file (.npz) of eval; or a trained network: {MODEL}",
+            autocompletion=complete_model,
         ),
     ],
     dataset: Annotated[
@@ -162,7 +159,7 @@ def confusion(
         _show(figure, as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def curves(
     runs: Annotated[
         list[Path],
@@ -178,9 +175,9 @@ def curves(
     _show(draw_curves(CurvesRequest(tuple(runs), out, theme)), as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def activations(
-    model: Model,
+    model: ModelPath,
     image: ImageFile,
     out: Out = Path("activations.png"),
     layer: Annotated[str, typer.Option(help="Layer, as alexnet info names it.")] = "relu1",
@@ -193,9 +190,9 @@ def activations(
     _show(draw_activations(ActivationsRequest(_find(model), image, out, layer, theme)), as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def explain(
-    model: Model,
+    model: ModelPath,
     image: ImageFile,
     out: Out = Path("explain.png"),
     method: Annotated[

@@ -10,6 +10,7 @@ from rich.table import Table
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.options import (
+    MODEL,
     AsJson,
     Settings,
     complete_recipe,
@@ -21,7 +22,8 @@ def info(
     thing: Annotated[
         str,
         typer.Argument(
-            help="Name of a recipe, or a checkpoint, ONNX file, dataset folder or URL.",
+            metavar="RECIPE|MODEL|DATASET",
+            help=f"Recipe, by its name or .json file; folder or URL of a dataset; or {MODEL}",
             autocompletion=complete_recipe,
         ),
     ] = "paper",

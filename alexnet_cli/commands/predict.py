@@ -9,13 +9,10 @@ import typer
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, safe
-from alexnet_cli.cli.options import AsJson, Device, check_views
+from alexnet_cli.cli.options import MODEL, AsJson, Device, check_views, complete_model
 from alexnet_cli.cli.tables import RESULT_FILE, show
 
 BAR_WIDTH = 30
-FILES = "Images"
-MODEL = "Model"
-OUTPUT = "Output"
 
 
 def predict(
@@ -31,7 +28,6 @@ def predict(
         typer.Option(
             metavar="LIST",
             help="Also classify the image files listed in LIST, one per line; - is standard input.",
-            rich_help_panel=FILES,
         ),
     ] = None,
     null: Annotated[
@@ -40,22 +36,20 @@ def predict(
             "--null",
             "-0",
             help="Names in LIST end with a zero byte, as find -print0 writes them.",
-            rich_help_panel=FILES,
         ),
     ] = False,
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Checkpoint, run folder, .onnx file, torchvision or bvlc; by default the best "
-            "checkpoint of the newest run.",
-            rich_help_panel=MODEL,
+            metavar="MODEL",
+            help=f"Trained network, by default that of the newest run: {MODEL}",
+            autocompletion=complete_model,
         ),
     ] = None,
     views: Annotated[
         int | None,
         typer.Option(
             help="Crops to average over: 1, 9 or 10; an .onnx file has its own number.",
-            rich_help_panel=MODEL,
         ),
     ] = None,
     device: Device = "auto",
@@ -66,13 +60,14 @@ def predict(
             "-k",
             min=1,
             help="Maximum number of classes per image.",
-            rich_help_panel=OUTPUT,
         ),
     ] = 5,
     min_probability: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="Leave out classes that are less probable.", rich_help_panel=OUTPUT
+            min=0,
+            max=1,
+            help="Leave out classes that are less probable.",
         ),
     ] = 0.0,
     row_format: Annotated[
@@ -81,7 +76,6 @@ def predict(
             "--format",
             help="How to write the results, one row per image; by default what the name of the "
             "output file says, otherwise a table for people.",
-            rich_help_panel=OUTPUT,
         ),
     ] = None,
     output: Annotated[
@@ -91,7 +85,6 @@ def predict(
             "-o",
             metavar="FILE",
             help="Write the rows to FILE, which appears when it is complete.",
-            rich_help_panel=OUTPUT,
         ),
     ] = None,
     as_json: AsJson = False,

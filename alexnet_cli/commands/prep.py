@@ -16,6 +16,8 @@ from alexnet_cli.cli.options import (
     Layout,
 )
 from alexnet_cli.cli.tables import show, split_table
+from alexnet_cli.errors import some_names
+from alexnet_cli.io.disk import size_in_words
 
 if TYPE_CHECKING:
     from alexnet_cli.data.remote.tar_set import TarSet
@@ -132,6 +134,13 @@ def prep(
     ] = 0,
     follow_links: FollowLinks = False,
     allow_empty_class: AllowEmptyClass = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Count images, classes and shards, and the disk they need; write nothing.",
+        ),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Start even if the disk seems too small.")
     ] = False,
@@ -144,6 +153,7 @@ def prep(
     """
     from alexnet_cli.data.remote.tar_set import TarSet
     from alexnet_cli.data.sources.samples import NO_IMAGE
+    from alexnet_cli.prep.build import plan
     from alexnet_cli.prep.build import prep as run
     from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 
@@ -167,7 +177,11 @@ def prep(
         allow_empty_class=allow_empty_class,
         force=force,
     )
-    result = run(request, progress := console.ConsoleProgress())
+    progress = console.ConsoleProgress()
+    if dry_run:
+        show(asdict(plan(request, progress)), as_json, show_plan)
+        return
+    result = run(request, progress)
     for line in describe_noted(result.noted, apply_orientation):
         progress.say(line)
     show(asdict(result), as_json, show_prep)
@@ -224,6 +238,25 @@ def describe_noted(noted: dict[str, int], apply_orientation: bool) -> Iterator[s
             f"{(1 << bits) - 1:,}, so they became dark; to use that range for all such images: "
             f"--gray-bits {bits}; if they are meant to be dark: --gray-bits 16"
         )
+
+
+def show_plan(result: dict) -> None:
+    """Print what prep would make, what it would leave out, and the room it needs."""
+    there = ", which is there already" if result["exists"] else ""
+    print_line(
+        f"[bold]{safe(result['source'])}[/]: {safe(result['layout'])}, "
+        f"{result['classes']:,} classes; would become {safe(result['dataset'])}{there}"
+    )
+    print_rich(split_table(result))
+    for kind, count in result["ignored"].items():
+        print_line(f"  {count:,} {safe(kind)}")
+    if empty := result["empty_classes"]:
+        print_line(f"classes without a training image: {len(empty):,} ({safe(some_names(empty))})")
+    room = f"about {size_in_words(result['needed_bytes'])} for the shards"
+    if copies := result["staging_bytes"]:
+        room += f", {size_in_words(copies)} for copies until prep is done"
+    print_line(f"disk: {room}; {size_in_words(result['free_bytes'])} are free")
+    print_line("images that cannot be decoded show when prep reads them; nothing was written")
 
 
 def show_prep(result: dict) -> None:

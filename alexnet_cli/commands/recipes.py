@@ -28,10 +28,10 @@ def recipes(
     as_json: AsJson = False,
 ) -> None:
     """List the named recipes with the published results they reproduce."""
-    from alexnet_cli.recipes.catalog import NAMED_RECIPES, find_recipe
+    from alexnet_cli.recipes.catalog import NAMED_RECIPES, known_name
 
-    fields = json.loads(find_recipe(name).to_json()) if name else None
-    entries = [NAMED_RECIPES[name]] if name else NAMED_RECIPES.values()
+    entries = [NAMED_RECIPES[known_name(name)]] if name else list(NAMED_RECIPES.values())
+    fields = json.loads(entries[0].recipe.to_json()) if name else None
     show({"recipes": [_row(entry) for entry in entries], "fields": fields}, as_json, show_recipes)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, safe
-from alexnet_cli.cli.options import AsJson, Views, check_views, complete_run
+from alexnet_cli.cli.options import MODEL, AsJson, Views, check_views, complete_model
 from alexnet_cli.cli.tables import show
 
 
@@ -18,9 +18,9 @@ def report(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN|PREDICTIONS",
-            help="Run folder, checkpoint or predictions file (.npz).",
-            autocompletion=complete_run,
+            metavar="MODEL|PREDICTIONS",
+            help=f"Predictions file (.npz) of eval; or a trained network: {MODEL}",
+            autocompletion=complete_model,
         ),
     ],
     data: Annotated[
@@ -42,11 +42,14 @@ def report(
     check_views(views)
     from alexnet_cli.data.dataset_ref import DatasetRef
     from alexnet_cli.figures.report import ReportRequest, write_report
+    from alexnet_cli.pretrained.names import find_model
 
+    progress = console.ConsoleProgress()
     ref = DatasetRef.parse(data) if data else None
     lines = partial(_command_lines, source, data, split, out)
-    request = ReportRequest(source, out, ref, split, views, predictions, lines)
-    show(asdict(write_report(request, console.ConsoleProgress())), as_json, show_report)
+    found = find_model(source, progress)
+    request = ReportRequest(found, out, ref, split, views, predictions, lines)
+    show(asdict(write_report(request, progress)), as_json, show_report)
 
 
 def _command_lines(

@@ -37,8 +37,11 @@ def reproduce(
             help="Dataset for an official data set, such as ilsvrc-2012=shards/a.",
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for runs and results; by default results/TABLE.")
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder for runs and results; by default results/TABLE."
+        ),
     ] = None,
     epochs: Annotated[
         int | None,
@@ -67,7 +70,7 @@ def reproduce(
 
     shortcuts = verb.Shortcuts(epochs, tuple(settings or ()), device, gpus)
     pairs = tuple(_parse_data(text) for text in data or ())
-    folder = out or Path("results") / table
+    folder = output or Path("results") / table
     request = verb.ReproduceRequest(table, pairs, folder, tuple(only or ()), shortcuts)
     if dry_run:
         estimate = verb.plan(request, progress=console.ConsoleProgress())
@@ -101,7 +104,7 @@ def job_arguments(job: "Job") -> list[str]:
     runtime = runtime_options(train.shortcuts, train.recipe)
     if not isinstance(job, TrainJob):
         command = ["eval", str(train.last), dataset.path, "--split", dataset.split]
-        return [*command, "--predictions", str(job.predictions), *runtime]
+        return [*command, "--output", str(job.predictions), *runtime]
     # Always with its epochs: a run that was shortened once must not stay short.
     command = ["train", dataset.path, "--run", str(train.folder)]
     command += ["--recipe", train.recipe_name, "--epochs", str(train.recipe.epochs)]

@@ -25,6 +25,7 @@ from alexnet_cli.cli.options import (
     InitFrom,
     JoinMinutes,
     LearningRate,
+    Loggers,
     Precision,
     RecipeName,
     Replicated,
@@ -35,7 +36,7 @@ from alexnet_cli.cli.options import (
     Seed,
     Settings,
     Stream,
-    Tensorboard,
+    Workers,
     find_source,
     runtime_config,
     settings_of,
@@ -66,10 +67,11 @@ def train(
     precision: Precision = "fp32",
     compiled: Compiled = False,
     join_minutes: JoinMinutes = None,
+    workers: Workers = None,
     cache: Cache = None,
     save_minutes: SaveMinutes = 10.0,
     save_steps: SaveSteps = 0,
-    tensorboard: Tensorboard = False,
+    loggers: Loggers = None,
     resume: Resume = False,
     allow_data_change: AllowDataChange = False,
     stream: Stream = False,
@@ -108,7 +110,7 @@ def train(
 
     request = TrainRequest(
         dataset=source,
-        run=run or unused_folder(Path("runs", wanted.name)),
+        run=run or unused_folder(Path("runs", _run_name(recipe, wanted))),
         recipe=wanted if is_named else None,
         init_from=init_from,
         resume=resume,
@@ -116,13 +118,21 @@ def train(
         allow_data_change=allow_data_change,
         runtime=runtime_config(device, gpus, columns, precision, compiled, join_minutes),
         save_interval=SaveInterval(save_minutes, save_steps),
-        tensorboard=tensorboard,
+        loggers=tuple(name for name in (loggers or "").split(",") if name),
         cache=cache,
+        workers=workers,
     )
     result = train_run(request, progress)
     if result:  # None from a replica that is not the main one
         show(asdict(result), as_json, show_train)
         source.check_all_used()
+
+
+def _run_name(recipe: str | None, wanted: "Recipe") -> str:
+    """Return the recipe's name for a run folder; of a recipe file that of the file."""
+    from alexnet_cli.recipes.catalog import is_recipe_file
+
+    return Path(recipe).stem if recipe and is_recipe_file(recipe) else wanted.name
 
 
 def _network(recipe: str | None, init_from: Path | None, resumed: Path | None) -> "Recipe | None":

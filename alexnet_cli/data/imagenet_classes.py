@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
-from alexnet_cli.errors import UsageError
+from alexnet_cli.errors import UsageError, did_you_mean
 from alexnet_cli.types import ImageClass
 
 FILE_NAME = "imagenet_classes.tsv"
@@ -51,8 +51,9 @@ def find_class(classes: Sequence[tuple[str, str]], wanted: str) -> int:
     found = [label for label, entry in enumerate(classes) if text in words(*entry)]
     if len(found) == 1:
         return found[0]
-    some = ", ".join(classes[label][0] for label in found[:3])
-    raise UsageError(
-        f"class {wanted!r}: {f'several have this name ({some})' if found else 'there is none'}.",
-        hint="Name it as predict shows it, or by its wnid.",
-    )
+    usual = "Name it as predict shows it, or by its wnid."
+    if found:
+        some = ", ".join(classes[label][0] for label in found[:3])
+        raise UsageError(f"class {wanted!r}: several have this name ({some}).", hint=usual)
+    known = (word for entry in classes for word in words(*entry))
+    raise UsageError(f"class {wanted!r}: there is none.", hint=did_you_mean(text, known, usual))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alexnet_cli.errors import UsageError
+from alexnet_cli.errors import UsageError, did_you_mean
 from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
@@ -50,7 +50,9 @@ def draw_activations(request: ActivationsRequest) -> FigureFile:
     layers = layers_of(checkpoint.recipe, len(checkpoint.classes))
     names = [layer.name for layer in layers if len(layer.output) == 3]
     if request.layer not in names:
-        raise UsageError(f"layer {request.layer!r}: the layers with maps are {', '.join(names)}.")
+        usual = f"Layers with maps: {', '.join(names)}."
+        near = did_you_mean(request.layer, names, usual)
+        raise UsageError(f"no layer {request.layer!r} that has maps.", hint=near)
     image = read_image(request.image, classifier, checkpoint)
     crop = classifier.augmenter.view(torch.from_numpy(image), classifier.augmenter.center)
     maps = _output_of(classifier.net, request.layer, crop)

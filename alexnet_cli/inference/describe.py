@@ -7,10 +7,10 @@ from alexnet_cli.data.pixel_stats import FILE_NAME
 from alexnet_cli.data.remote.cache import open_files
 from alexnet_cli.data.remote.files import check_url, is_url
 from alexnet_cli.data.shards.index import Index, read_index
-from alexnet_cli.errors import UsageError
+from alexnet_cli.errors import UsageError, did_you_mean
 from alexnet_cli.model.architecture import RGB, layers_of
 from alexnet_cli.model.checkpoint import read_header
-from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES, find_recipe
+from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES, find_recipe, is_recipe_file
 from alexnet_cli.recipes.overrides import with_settings
 from alexnet_cli.recipes.recipe import Recipe
 
@@ -64,7 +64,7 @@ def info(
         MachineError: if the URL cannot be reached.
     """
     path = Path(thing)
-    if thing in RECIPES:
+    if thing in RECIPES or (is_recipe_file(thing) and path.is_file()):
         recipe = with_settings(find_recipe(thing), settings or [])
         return _describe("recipe", thing, recipe, num_classes, {})
     if settings:
@@ -79,7 +79,8 @@ def info(
         return _describe_dataset(thing, files.folder, files.index)
     if not path.is_file():
         raise UsageError(
-            f"{thing}: no such file, folder or recipe.", hint=f"Recipes: {', '.join(RECIPES)}."
+            f"{thing}: no such file, folder or recipe.",
+            hint=did_you_mean(thing, RECIPES, "alexnet recipes lists the recipes."),
         )
     return _describe_onnx(path) if path.suffix == ".onnx" else _describe_checkpoint(path)
 

@@ -9,7 +9,6 @@
 N images, H rows, W columns, K classes.
 """
 
-import difflib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_cli.data.imagenet_classes import shown_name
-from alexnet_cli.errors import ImageError, UsageError
+from alexnet_cli.errors import ImageError, UsageError, did_you_mean
 from alexnet_cli.inference.images import ImageLike, named_images, to_pixels
 from alexnet_cli.inference.results import ImageResult, Prediction
 from alexnet_cli.io.cores import num_cores
@@ -229,8 +228,9 @@ class Model(ABC):
         for layer in self._layers():
             if layer.name == name:
                 return layer
-        near = difflib.get_close_matches(name, self.layers) or self.layers
-        raise UsageError(f"no layer {name!r}.", hint=f"There is {', '.join(near)}.")
+        layers = f"Layers: {', '.join(self.layers)}."
+        near = did_you_mean(name, self.layers, layers)
+        raise UsageError(f"no layer {name!r}.", hint=near)
 
     def _top(self, probs: np.ndarray, num: int, least: float) -> tuple[Prediction, ...]:
         order = np.argsort(-probs, kind="stable")[:num].tolist()

@@ -278,10 +278,11 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 def _not_a_checkpoint(path: Path) -> CheckpointError:
     usual = "Checkpoints are the .safetensors files that alexnet train writes."
-    is_foreign = path.suffix.lower() in IMPORTABLE
+    suffix = path.suffix.lower()
+    foreign = hint("checkpoint_of_onnx" if suffix == ".onnx" else "import_model", path=path)
     return CheckpointError(
         f"{path}: not an alexnet checkpoint, or a damaged one.",
-        hint=hint("import_model", path=path) if is_foreign else usual,
+        hint=foreign if suffix in IMPORTABLE else usual,
     )
 
 

@@ -145,7 +145,6 @@ class LocalResponseNorm(nn.Module):
         return self.size // 2, (self.size - 1) // 2  # even sizes extend one further back
 
 
-@torch.compiler.assume_constant_result
 @cache
 def _norm_kernels() -> ModuleType | None:
     """Return the Triton kernels; None where Triton is missing or cannot build them."""

@@ -12,12 +12,14 @@ from alexnet_cli.data.shards.writer import RECORDS
 from alexnet_cli.data.sources.class_list import read_class_list
 from alexnet_cli.data.sources.detect import read_source
 from alexnet_cli.data.sources.source import Source, SourceOptions
+from alexnet_cli.errors import UsageError
+from alexnet_cli.io.disk import free_bytes
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.io.signals import catch_signals
 from alexnet_cli.prep.cluster import Cluster, connected
 from alexnet_cli.prep.fetch import ORIGIN, fetch_source
 from alexnet_cli.prep.folder import another_dataset, entered, finish
-from alexnet_cli.prep.make import PrepWork
+from alexnet_cli.prep.make import PrepWork, needed_bytes
 from alexnet_cli.prep.plan import PrepRequest, plan_shards
 from alexnet_cli.prep.publish import (
     check_no_class_was_lost,
@@ -90,6 +92,64 @@ def prep(request: PrepRequest, progress: Progress = SILENT) -> PrepResult:
             return replace(
                 result, noted=dict(noted), duplicates=duplicates[0], overlap=duplicates[1]
             )
+
+
+@dataclass(frozen=True, slots=True)
+class PrepPlan:
+    """What prep would make of a source. Which images cannot be decoded is not known yet."""
+
+    source: str
+    dataset: str
+    exists: bool  # whether the dataset is there already
+    layout: str
+    classes: int
+    empty_classes: list[str]  # wnids of classes without a training image
+    splits: dict[str, dict[str, int]]  # numbers found, ignored, and of shards
+    ignored: dict[str, int]  # entries that would not be read, by reason
+    ignored_by_split: dict[str, dict[str, int]]
+    notes: list[str]  # what was taken for what
+    needed_bytes: int  # about, of the shards
+    staging_bytes: int  # about, of copies until prep is done
+    free_bytes: int
+
+
+def plan(request: PrepRequest, progress: Progress = SILENT) -> PrepPlan:
+    """Find what prep would make, without writing anything.
+
+    Raises:
+        SourceError, UsageError: if the source cannot be used, or its tars must be fetched first.
+    """
+    if isinstance(request.source, TarSet):
+        raise UsageError(
+            "tars at URLs are counted only after they were fetched.",
+            hint="Copy them into a folder and name it.",
+        )
+    source = _list_images(replace(request, allow_empty_class=True), request.source, progress)
+    tasks = plan_shards(source, request.folder, request.options)
+    shards = Counter(task.split for task in tasks)
+    folder = request.folder.absolute()
+    disk = next(path for path in (folder, *folder.parents) if path.is_dir())
+    splits = {}
+    for name in {**source.images, **source.ignored_by_split}:
+        ignored = sum(source.ignored_by_split.get(name, {}).values())
+        found = len(source.images.get(name, ())) + ignored
+        if found:
+            splits[name] = {"found": found, "ignored": ignored, "shards": shards[name]}
+    return PrepPlan(
+        source=str(request.source),
+        dataset=str(request.folder),
+        exists=(request.folder / INDEX_NAME).exists(),
+        layout=source.layout,
+        classes=len(source.classes),
+        empty_classes=source.empty_classes(),
+        splits=splits,
+        ignored=source.ignored,
+        ignored_by_split={name: dict(why) for name, why in source.ignored_by_split.items() if why},
+        notes=list(source.notes),
+        needed_bytes=needed_bytes(tasks) if tasks else 0,
+        staging_bytes=sum(file.num_bytes for file in source.staged),
+        free_bytes=free_bytes(disk),
+    )
 
 
 def _cluster(

@@ -144,7 +144,7 @@ def check_space(folder: Path, tasks: list[ShardTask], num_staged: int = 0) -> No
         return
     check_room(
         folder,
-        num_staged + _needed_bytes(tasks),
+        num_staged + needed_bytes(tasks),
         "the shards still to be made need about",
         hint("force_room"),
         kept=f"Nothing was begun. {SHARDS_KEPT}",
@@ -159,7 +159,7 @@ def explain_fault(error: OSError, folder: Path, tasks: list[ShardTask]) -> Machi
     """
     missing = ""
     if error.errno in FULL and tasks:
-        needed = _needed_bytes(tasks)
+        needed = needed_bytes(tasks)
         try:
             more = needed - free_bytes(folder)
         except OSError:
@@ -172,7 +172,8 @@ def explain_fault(error: OSError, folder: Path, tasks: list[ShardTask]) -> Machi
     )
 
 
-def _needed_bytes(tasks: list[ShardTask]) -> int:
+def needed_bytes(tasks: list[ShardTask]) -> int:
+    """Return about how many bytes shards take, by the mean size of some of their images."""
     num_images = sum(len(task.images) for task in tasks)
     sizes = list(_sample_sizes(tasks))
     image_bytes = mean(sizes) if sizes else 3 * tasks[0].size ** 2 / 8  # 24 kB for 256 pixels

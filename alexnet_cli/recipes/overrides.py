@@ -5,20 +5,29 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from alexnet_cli.errors import RecipeError
+from alexnet_cli.errors import RecipeError, did_you_mean
 from alexnet_cli.recipes.recipe import Recipe
+
+SHORT_NAMES = {"lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size"}
+
+
+def field_of(setting: str) -> str:
+    """Return the field that a `field=value` setting changes, by its full name."""
+    name = setting.partition("=")[0]
+    return SHORT_NAMES.get(name, name)
 
 
 def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
     """Return the recipe with `field=value` settings applied; `conv3.init_std=0.01` reaches inside.
 
-    `width=0.5` scales all layers.
+    `width=0.5` scales all layers; `lr`, `wd` and `bs` are short for the fields they stand for.
 
     Raises:
         RecipeError: if a field is unknown or a value has the wrong type.
     """
     for setting in settings:
-        path, equals, text = setting.partition("=")
+        _, equals, text = setting.partition("=")
+        path = field_of(setting)
         if not equals:
             raise RecipeError(
                 f"{setting!r} is not a setting: write field=value.", hint="For example: epochs=30"
@@ -42,7 +51,9 @@ def layers_between(recipe: Recipe, text: str) -> tuple[str, ...]:
         first, is_range, last = part.partition("-")
         ends = [first, last] if is_range else [first]
         if unknown := [name for name in ends if name not in names]:
-            raise RecipeError(f"no layer {unknown[0]!r}.", hint=f"Layers: {', '.join(names)}.")
+            layers = f"Layers: {', '.join(names)}."
+            near = did_you_mean(unknown[0], names, layers)
+            raise RecipeError(f"no layer {unknown[0]!r}.", hint=near)
         begin, end = names.index(first), names.index(ends[-1])
         if begin > end:
             raise RecipeError(f"{part}: {last} comes before {first}.")
@@ -53,8 +64,12 @@ def layers_between(recipe: Recipe, text: str) -> tuple[str, ...]:
 def _set(target: Any, names: list[str], path: str, text: str) -> Any:
     known = [field.name for field in dataclasses.fields(target)]
     if names[0] not in known:
-        fields = ", ".join(known)
-        raise RecipeError(f"{path}={text}: no field {names[0]}.", hint=f"Fields: {fields}")
+        is_inner = len(known) < 20
+        otherwise = (
+            f"Fields: {', '.join(known)}." if is_inner else "alexnet recipes paper lists all."
+        )
+        near = did_you_mean(names[0], [*known, *([] if is_inner else ["width"])], otherwise)
+        raise RecipeError(f"{path}={text}: no field {names[0]}.", hint=near)
     old = getattr(target, names[0])
     inner = dataclasses.is_dataclass(old)
     if inner != (len(names) == 2):

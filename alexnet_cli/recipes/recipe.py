@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from alexnet_cli.errors import RecipeError
+from alexnet_cli.errors import RecipeError, did_you_mean, some_names
 from alexnet_cli.recipes.validation import (
     bounded,
     check_fields,
@@ -300,8 +300,9 @@ def _from_dict(defaults: Any, values: dict) -> Any:
     if not isinstance(values, dict):
         raise TypeError(f"{values!r} is not a layer")
     known = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
-    if unknown := set(values) - set(known):
-        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+    if unknown := sorted(set(values) - set(known)):
+        near = did_you_mean(unknown[0], known)
+        raise ValueError(f"unknown: {some_names(unknown)}. {near}".strip())
     changes = dict(values)
     for name, value in values.items():
         if dataclasses.is_dataclass(known[name]):

@@ -6,7 +6,7 @@ from pathlib import Path
 from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.distributed.device_plan import choose_devices
 from alexnet_cli.distributed.runtime_config import RuntimeConfig
-from alexnet_cli.errors import UsageError, hint
+from alexnet_cli.errors import UsageError, did_you_mean, hint
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.recipes.paper_tables import (
     FIGURE_1,
@@ -99,7 +99,9 @@ def plan(request: ReproduceRequest, *, progress: Progress = SILENT) -> Estimate:
 
 def _check_name(table: str) -> None:
     if table not in TABLE_NAMES:
-        raise UsageError(f"no table {table!r}. Tables: {', '.join(TABLE_NAMES)}.")
+        tables = f"Tables: {', '.join(TABLE_NAMES)}."
+        near = did_you_mean(table, TABLE_NAMES, tables)
+        raise UsageError(f"no table {table!r}.", hint=near)
 
 
 def _plan(

@@ -1,15 +1,16 @@
-"""Per-epoch metrics: throughput, log.jsonl and curves for TensorBoard."""
+"""Per-epoch metrics: throughput, log.jsonl, and curves in other programs."""
 
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
-from alexnet_cli.errors import UsageError
+from alexnet_cli.errors import brief
 from alexnet_cli.io.process import peak_memory
 from alexnet_cli.io.progress import Progress
+from alexnet_cli.training.loggers import LOGGERS, Logger
 from alexnet_cli.training.run_directory import RunDirectory
 
 CURVE_EVERY = 20  # steps
@@ -19,33 +20,46 @@ Item = TypeVar("Item")
 class MetricsLogger:
     """Writes the metrics of one run. A metric that cannot be written does not stop training."""
 
-    def __init__(self, run: RunDirectory, progress: Progress, *, tensorboard: bool = False):
-        self.run, self.progress, self.tensorboard = run, progress, tensorboard
-        self._writer: Any = None
+    def __init__(
+        self,
+        run: RunDirectory,
+        progress: Progress,
+        loggers: tuple[str, ...] = (),
+        config: dict | None = None,
+    ):
+        self.run, self.progress, self.names = run, progress, loggers
+        self._config = config or {}
+        self._loggers: dict[str, Logger] = {}
         self._last_drawn = 0
 
     @contextmanager
     def opened(self, num_updates: int) -> Iterator[None]:
-        """Draw curves until the block ends, if TensorBoard was requested.
+        """Draw curves in the programs that were asked for, until the block ends.
 
         Args:
-            num_updates: what an earlier process drew after this update is dropped.
-
-        Raises:
-            UsageError: if TensorBoard is not installed.
+            num_updates: done before; a number above 0 continues the curves of a resumed run.
         """
         self._last_drawn = num_updates
-        if not self.tensorboard:
-            yield
-            return
+        for name in self.names:
+            with self._dropping(name):
+                self._loggers[name] = LOGGERS[name](self.run, self._config, num_updates)
         try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UsageError(
-                "TensorBoard is not installed.", hint='Install it: pip install "alexnet-cli[train]"'
-            ) from error
-        with SummaryWriter(self.run.curves, purge_step=num_updates or None) as self._writer:
             yield
+        finally:
+            for name, logger in list(self._loggers.items()):
+                with self._dropping(name):
+                    logger.close()
+            self._loggers = {}
+
+    @contextmanager
+    def _dropping(self, name: str) -> Iterator[None]:
+        """Leave out a program from here on if it fails in the block, whatever it raises."""
+        try:
+            yield
+        except Exception as error:
+            self._loggers.pop(name, None)
+            what = brief(error) or type(error).__name__
+            self.progress.say(f"{name}: {what}; training continues without it")
 
     def log_step(self, step: int, loss: float, lr: float) -> None:
         """Draw the mean loss of the epoch so far, once in every `CURVE_EVERY` updates.
@@ -67,14 +81,11 @@ class MetricsLogger:
             )
 
     def draw(self, step: int, values: dict) -> None:
-        """Draw numbers; those of a nested object, such as `val`, as `val/NAME`."""
-        if self._writer is None:
-            return
-        for name, value in values.items():
-            if isinstance(value, dict):
-                self.draw(step, {f"{name}/{inner}": number for inner, number in value.items()})
-            else:
-                self._writer.add_scalar(name, value, step)
+        """Draw the numbers among values; those of a nested object, such as `val`, as `val/NAME`."""
+        numbers = dict(_numbers(values))
+        for name, logger in list(self._loggers.items()):
+            with self._dropping(name):
+                logger.log(step, numbers)
 
     def report_epoch(
         self, row: dict, num_epochs: int, *, is_best: bool, seconds_left: float
@@ -86,6 +97,14 @@ class MetricsLogger:
             text += f", val top-1 {top1:.1%}, top-5 {top5:.1%}"
         text += f", {row['images_per_second']:.0f} images/s" + (", best" if is_best else "")
         self.progress.say(text + _time_left(seconds_left))
+
+
+def _numbers(values: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, (int, float)):
+            yield f"{prefix}{name}", value
 
 
 def _time_left(seconds: float) -> str:

@@ -35,6 +35,7 @@ from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.checkpointer import SaveInterval
 from alexnet_cli.training.environment import describe_session
+from alexnet_cli.training.loggers import check_loggers
 from alexnet_cli.training.run_directory import RunDirectory
 from alexnet_cli.training.train_step import TrainStep
 from alexnet_cli.training.trainer import Trainer
@@ -55,8 +56,9 @@ class TrainRequest:
         num_epochs: a new number of epochs for a resumed run.
         allow_data_change: resume with other images of the same classes.
         save_interval: how often to save within an epoch.
-        tensorboard: whether to write curves as well.
+        loggers: programs that draw the metrics: "tensorboard", "wandb", "mlflow".
         cache: "raw" to decode all images once into a file.
+        workers: threads or processes of a replica that read images; by default one per core.
     """
 
     dataset: DatasetRef
@@ -68,8 +70,9 @@ class TrainRequest:
     allow_data_change: bool = False
     runtime: RuntimeConfig = DEFAULT_RUNTIME
     save_interval: SaveInterval = field(default_factory=SaveInterval)
-    tensorboard: bool = False
+    loggers: tuple[str, ...] = ()
     cache: str | None = None
+    workers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ def train(request: TrainRequest, progress: Progress = SILENT) -> TrainResult | N
         AlexNetError: if the dataset, folder, checkpoint or device cannot be used, the loss
             diverges, a signal arrives, or a replica is lost.
     """
+    check_loggers(request.loggers)
     run = RunDirectory(request.run)
     if was_restarted() and not request.resume and run.last.is_file():
         epochs = request.recipe.epochs if request.recipe else None
@@ -226,7 +230,8 @@ def _open_trainer(
             RunDirectory(request.run),
             progress,
             request.save_interval,
-            tensorboard=request.tensorboard,
+            loggers=request.loggers,
+            workers=request.workers,
         )
 
 

@@ -27,6 +27,8 @@ from alexnet_cli.recipes.recipe import Recipe
 
 RECIPE_NAME = "recipe.json"
 
+WANDB_NAME = "wandb"  # the folder of that program's own files
+
 
 class RunDirectory:
     """The folder in which a run keeps its checkpoints and its log."""
@@ -40,6 +42,7 @@ class RunDirectory:
         self.table = path / "log.csv"
         self.environment = path / "environment.json"
         self.curves = path / "tensorboard"
+        self.logger_ids = path / "loggers.json"
         self.evidence = path / "diverged.json"
 
     def check_unused(self) -> None:
@@ -89,7 +92,7 @@ class RunDirectory:
         """
         self._check_unused()
         self.path.mkdir(parents=True, exist_ok=True)
-        for path in (self.log, self.table, self.environment):
+        for path in (self.log, self.table, self.environment, self.logger_ids):
             path.unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
         self.evidence.unlink(missing_ok=True)
         shutil.rmtree(self.curves, ignore_errors=True)
@@ -112,7 +115,7 @@ class RunDirectory:
             return False
         names = {entry.name for entry in self.path.iterdir()}
         records = {RECIPE_NAME, self.log.name, self.curves.name, self.evidence.name, LOCK_NAME}
-        records |= {self.table.name, self.environment.name}
+        records |= {self.table.name, self.environment.name, self.logger_ids.name, WANDB_NAME}
         return {n for n in names if not n.endswith(PARTIAL_SUFFIX)} <= records
 
     @contextmanager

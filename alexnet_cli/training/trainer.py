@@ -56,7 +56,8 @@ class Trainer:
         progress: Progress = SILENT,
         save_interval: SaveInterval | None = None,
         *,
-        tensorboard: bool = False,
+        loggers: tuple[str, ...] = (),
+        workers: int | None = None,
     ):
         self.train_step, self.dataset, self.run = train_step, dataset, run
         self.recipe, self.device = train_step.recipe, train_step.runtime.device
@@ -67,8 +68,9 @@ class Trainer:
             train_step.balance_classes(self.split.labels)
         self.num_steps = math.ceil(len(self.split) / self.recipe.batch_size)
         self.checkpointer = Checkpointer(run, save_interval or SaveInterval())
-        tensorboard = tensorboard and self.replicas.is_main
-        self.logger = MetricsLogger(run, self.progress, tensorboard=tensorboard)
+        drawing = loggers if self.replicas.is_main else ()
+        self.logger = MetricsLogger(run, self.progress, drawing, self.recipe.flat())
+        self.num_readers = workers or num_reading_threads()
         self.throughput = Throughput(self.device)
         self.state = TrainState()
         self.init_from: dict[str, str] = {}
@@ -116,7 +118,7 @@ class Trainer:
         with (
             catch_signals(SAVE_AND_STOP, again=again) as self.stop_signal,
             self.logger.opened(self.state.total_steps),
-            open_reader(self.split, self.device, num_reading_threads()) as self._reader,
+            open_reader(self.split, self.device, self.num_readers) as self._reader,
         ):
             try:
                 while not self.is_finished():
@@ -155,7 +157,7 @@ class Trainer:
             shuffle=self.train_step.order_of(self.state.epoch),
             first_step=self.state.step,
             share=self.replicas.share,
-            num_threads=num_reading_threads(),
+            num_threads=self.num_readers,
             reader=self._reader,
         )
         try:

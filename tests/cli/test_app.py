@@ -96,7 +96,7 @@ def test_bug_of_ours_is_one_line_and_how_to_see_more(alexnet, monkeypatch):
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
         "error: internal error, ValueError: boom",
-        "Show where: alexnet --debug info ...",
+        "Show where: alexnet info ... --debug",
     ]
     assert result.stdout == ""
 
@@ -110,6 +110,37 @@ def test_debug_shows_where_a_bug_is(alexnet, monkeypatch):
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
     assert 'raise ValueError("boom")' in result.stderr
+
+
+def test_debug_is_read_after_the_command_and_from_the_environment(alexnet, monkeypatch):
+    assert "Traceback" in alexnet("info", "nothing", "--debug").stderr
+    assert "Traceback" not in alexnet("info", "nothing").stderr
+    monkeypatch.setenv("ALEXNET_DEBUG", "1")
+    result = alexnet("info", "nothing")
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr
+
+
+def test_option_before_the_command_fails_in_the_lines_of_every_error(alexnet):
+    result = alexnet("--nonsense", "info")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "error: No such option: --nonsense",
+        "Help: alexnet --help",
+    ]
+
+
+def test_versions_for_a_reader_that_is_gone_end_with_141():
+    reader, writer = os.pipe()
+    os.close(reader)
+    finished = python("-m", "alexnet_cli", "-V", stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (finished.returncode, finished.stderr) == (141, "")
+
+
+def test_help_is_a_command_too(alexnet):
+    assert alexnet("help").stdout == alexnet("--help").stdout
+    assert alexnet("help", "eval").stdout == alexnet("eval", "--help").stdout
 
 
 def test_output_that_is_not_utf8_is_escaped(tmp_path):

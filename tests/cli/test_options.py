@@ -29,3 +29,11 @@ def test_number_in_place_of_a_device_is_refused_before_anything_is_read(alexnet,
 def test_precisions_are_those_of_the_forward_and_backward_passes():
     kind, _ = typing.get_args(options.Precision)
     assert typing.get_args(kind) == PRECISIONS
+
+
+def test_device_is_also_read_from_the_environment(alexnet, monkeypatch):
+    monkeypatch.setenv("ALEXNET_DEVICE", "0")
+    result = alexnet("eval", "CKPT", "DATA")
+    assert result.exit_code == 2
+    assert "For GPU 0 write cuda:0" in result.stderr
+    assert "For GPU 0" not in alexnet("eval", "CKPT", "DATA", "--device", "cpu").stderr

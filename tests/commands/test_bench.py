@@ -28,7 +28,7 @@ def small_limits(monkeypatch):
 
 
 def test_figures_of_a_dataset_are_one_json_object(answer, dataset):
-    found = answer("bench", dataset, *SMALL, "--batch", 4)
+    found = answer("bench", dataset, *SMALL, "--batch-size", 4)
 
     assert {"read", "decode", "reader", "step", "step from shards"} <= found["stages"].keys()
     assert found["dataset"] == str(dataset)
@@ -37,7 +37,7 @@ def test_figures_of_a_dataset_are_one_json_object(answer, dataset):
 
 
 def test_table_and_what_limits_it_are_shown(alexnet):
-    result = alexnet("bench", *SMALL, "--batch", 2)
+    result = alexnet("bench", *SMALL, "--batch-size", 2)
 
     assert result.exit_code == 0, result.output
     text = " ".join(result.stdout.split())
@@ -47,7 +47,7 @@ def test_table_and_what_limits_it_are_shown(alexnet):
 
 
 def test_kernels_are_sorted_and_the_slowest_fifteen_are_shown(answer, shown):
-    command = ("bench", *SMALL, "--batch", 2, "--only", "step", "--kernels")
+    command = ("bench", *SMALL, "--batch-size", 2, "--only", "step", "--kernels")
 
     kernels, text = answer(*command)["kernels"], shown(*command)
 
@@ -68,10 +68,10 @@ def test_batch_that_does_not_fit_is_an_error(fails, monkeypatch):
 
     monkeypatch.setattr(Bencher, "measure", fail)
 
-    message = fails(4, "bench", *SMALL, "--batch", 6).message
+    message = fails(4, "bench", *SMALL, "--batch-size", 6).message
 
     assert "out of memory with batches of 6" in message
-    assert "--batch 3" in message
+    assert "--batch-size 3" in message
 
 
 def test_missing_compiler_is_an_error_that_names_the_alternative(fails, monkeypatch):
@@ -112,7 +112,9 @@ def test_work_of_a_replica_can_be_sent_to_its_process():
 
 
 def test_batch_larger_than_the_dataset_is_refused(fails, dataset):
-    assert "60 training images only" in fails(2, "bench", dataset, *SMALL, "--batch", 61).message
+    assert (
+        "60 training images only" in fails(2, "bench", dataset, *SMALL, "--batch-size", 61).message
+    )
 
 
 def test_images_smaller_than_the_crops_are_refused(fails, dataset):

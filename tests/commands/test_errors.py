@@ -15,7 +15,7 @@ def test_model_gives_what_its_predictions_file_gives(
 ):
     best, path = runs.first / "best.safetensors", tmp_path / "p.npz"
     model = {"checkpoint": best, "run folder": runs.first, "onnx": onnx_model}[kind]
-    answer("eval", best, dataset, "--predictions", path, *ON_CPU)
+    answer("eval", best, dataset, "--output", path, *ON_CPU)
 
     found = answer("errors", model, dataset, *ON_CPU)
 
@@ -45,7 +45,7 @@ def test_csv_has_every_class(answer, shown, predictions, tmp_path):
     path = tmp_path / "new" / "classes.csv"
     path.parent.mkdir()
 
-    text = shown("errors", predictions[0], "--csv", path)
+    text = shown("errors", predictions[0], "-o", path)
 
     assert "errors of 10 classes" in text
     with path.open(newline="") as file:
@@ -79,26 +79,20 @@ def test_predictions_file_with_a_dataset_and_model_without_are_exit_2(
 
 def test_csv_that_cannot_be_written_is_exit_4(fails, predictions, tmp_path):
     (tmp_path / "file").write_text("")
-    fails(4, "errors", predictions[0], "--csv", tmp_path / "file" / "x.csv")
+    fails(4, "errors", predictions[0], "-o", tmp_path / "file" / "x.csv")
 
 
 def test_csv_never_replaces_a_file_of_another_kind(fails, predictions, tmp_path):
     model = tmp_path / "model.onnx"
     model.write_bytes(b"weights")
-    assert "--csv" in fails(2, "errors", predictions[0], "--csv", model).message
+    assert "does not end in .csv" in fails(2, "errors", predictions[0], "-o", model).message
     assert model.read_bytes() == b"weights"
-
-
-def test_csv_gets_its_folder(answer, predictions, tmp_path):
-    path = tmp_path / "new/classes.csv"
-    answer("errors", predictions[0], "--csv", path)
-    assert path.read_text().startswith("wnid,")
 
 
 def test_folder_instead_of_predictions_is_called_a_network(fails, runs, predictions):
     found = fails(3, "compare", runs.first, predictions[0])
     assert f"{runs.first}: a network, not a predictions file" in found.message
-    assert f"alexnet eval {runs.first} DATASET --predictions" in found.message
+    assert f"alexnet eval {runs.first} DATASET -o FILE.npz" in found.message
 
 
 def test_missing_predictions_are_called_missing(fails, predictions, tmp_path):

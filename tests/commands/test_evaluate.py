@@ -55,7 +55,7 @@ def test_split_train_has_its_own_images(answer, checkpoint, dataset):
 
 def test_predictions_are_saved_where_asked(answer, checkpoint, dataset, tmp_path):
     path = tmp_path / "found.npz"
-    arguments = ("--predictions", path, "--views", 1, *ON_CPU)
+    arguments = ("--output", path, "--views", 1, *ON_CPU)
     assert answer("eval", checkpoint, dataset, *arguments)["predictions"] == str(path)
     assert load_predictions(path).views == 1
 
@@ -123,9 +123,9 @@ def test_gpus_that_are_not_there_are_exit_4(fails, checkpoint, dataset, monkeypa
 
 
 def test_predictions_under_another_suffix_are_refused(wrong_command_line, checkpoint, dataset):
-    text = wrong_command_line("eval", checkpoint, dataset, "--predictions", "p.csv")
+    text = wrong_command_line("eval", checkpoint, dataset, "--output", "p.csv")
     assert "p.csv does not end in .npz" in text
-    assert "alexnet errors FILE.npz --csv" in text
+    assert "alexnet errors FILE.npz -o" in text
 
 
 def test_three_views_are_refused(wrong_command_line, checkpoint, dataset):
@@ -137,9 +137,7 @@ def test_unwritable_predictions_are_exit_4_and_leave_nothing(fails, checkpoint, 
     path = tmp_path / "file" / "found.npz"
     assert (
         str(path.parent)
-        in fails(
-            4, "eval", checkpoint, dataset, "--predictions", path, "--views", 1, *ON_CPU
-        ).message
+        in fails(4, "eval", checkpoint, dataset, "--output", path, "--views", 1, *ON_CPU).message
     )
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
@@ -157,7 +155,7 @@ def test_bf16_is_near_fp32_on_one_replica_and_on_two(answer, checkpoint, dataset
     rows = []
     for number, more in enumerate(((), ("--gpus", 2, "--columns", 1))):
         path = tmp_path / f"{number}.npz"
-        options = ("--views", 1, "--precision", "bf16", "--predictions", path)
+        options = ("--views", 1, "--precision", "bf16", "--output", path)
         found = answer("eval", checkpoint, dataset, *options, *more, *ON_CPU)
         assert found["precision"] == "bf16"
         rows.append(load_predictions(path).probs)

@@ -85,7 +85,7 @@ def figures(checkpoint, by_wnid, tmp_path_factory) -> dict:
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_subset_by_wnid_has_both_figures(answer, checkpoint, by_wnid, figures, tmp_path, keep):
-    more = ("--predictions", tmp_path / "p.npz") if keep else ()
+    more = ("--output", tmp_path / "p.npz") if keep else ()
 
     found = answer("eval", checkpoint, by_wnid, *more, *ON_CPU)
 
@@ -141,7 +141,7 @@ def test_streamed_numbers_are_named_by_either_option(
 
 def test_predictions_file_keeps_which_classes_were_meant(answer, checkpoint, by_name, tmp_path):
     path = tmp_path / "p.npz"
-    answer("eval", checkpoint, by_name, "--views", 1, "--predictions", path, *ON_CPU)
+    answer("eval", checkpoint, by_name, "--views", 1, "--output", path, *ON_CPU)
 
     saved = load_predictions(path)
 
@@ -232,7 +232,7 @@ def near(found: dict, expected: dict) -> None:
 def test_onnx_file_of_one_view_has_the_figures_of_its_checkpoint(
     answer, checkpoint, by_wnid, one_view, tmp_path, keep
 ):
-    more = ("--predictions", tmp_path / "p.npz") if keep else ()
+    more = ("--output", tmp_path / "p.npz") if keep else ()
 
     found = answer("eval", one_view, by_wnid, *more, *ON_CPU)
 
@@ -255,7 +255,7 @@ def one_view(checkpoint, tmp_path_factory) -> Path:
 def test_onnx_file_of_ten_views_has_their_figure_alone(
     answer, fails, checkpoint, dataset, onnx_model, tmp_path
 ):
-    found = answer("eval", onnx_model, dataset, "--predictions", tmp_path / "p.npz", *ON_CPU)
+    found = answer("eval", onnx_model, dataset, "--output", tmp_path / "p.npz", *ON_CPU)
 
     near(found, answer("eval", checkpoint, dataset, *ON_CPU))
     assert (found["views"], found["center"]) == (10, None)

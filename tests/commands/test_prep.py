@@ -707,3 +707,50 @@ def test_damaged_shard_of_turned_images_is_repaired_by_the_same_rules(answer, ow
     (tmp_path / "new" / "train-000000.tar").write_bytes(b"damaged")
     answer("verify", tmp_path / "new", "--repair", own_photos)
     assert prepared(tmp_path / "new") == before
+
+
+def test_dry_run_counts_what_prep_then_makes_and_writes_nothing(answer, unharmed, one_bad_image):
+    (one_bad_image / "cat" / ".DS_Store").write_text("left by a file manager")
+    (one_bad_image / "emu").mkdir()
+    check, new = unharmed(one_bad_image.parent), one_bad_image.parent / "new"
+    options = ("--val-fraction", 0.4, "--size", 64, "--shard-size", 2)
+    found = answer("prep", one_bad_image, new, *options, "--dry-run")
+    check()
+    assert not new.exists()
+    assert (found["classes"], found["empty_classes"], found["exists"]) == (3, ["emu"], False)
+
+    made = json_of_prep(one_bad_image, new, *options)
+    for name, split in found["splits"].items():
+        kept = made["splits"][name]
+        assert split == {kind: kept[kind] for kind in ("found", "ignored", "shards")}
+    assert found["ignored_by_split"] == made["ignored_by_split"]
+    written = sum(path.stat().st_size for path in new.glob("*.tar"))
+    assert written / 2 < found["needed_bytes"] < 2 * written
+    assert answer("prep", one_bad_image, new, *options, "--dry-run")["exists"]
+
+
+def json_of_prep(*arguments) -> dict:
+    command = [sys.executable, "-m", "alexnet_cli", "prep", *map(str, arguments)]
+    command += ["--json", "--allow-empty-class", "--max-bad", "1"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def test_dry_run_is_shown_with_the_room_it_needs(shown, class_folders, tmp_path):
+    text = " ".join(shown("prep", class_folders, tmp_path / "new", "--dry-run").split())
+    assert "nothing was written" in text
+    assert re.search(r"disk: about [\d.]+ MB for the shards; [\d.,]+ GB are free", text)
+
+
+def test_dry_run_of_packed_images_makes_no_copies(answer, class_folders, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "packed"), "gztar", class_folders)
+    found = answer("prep", archive, tmp_path / "new", "--dry-run")
+    assert found["staging_bytes"] > 0
+    assert found["splits"]["train"]["found"] == 6
+    assert sorted(tmp_path.iterdir()) == sorted([Path(archive), class_folders])
+
+
+def test_dry_run_of_tars_at_urls_says_to_copy_them_first(fails, tmp_path):
+    message = fails(
+        2, "prep", "http://127.0.0.1:9/a-{0..1}.tar", tmp_path / "x", "--dry-run"
+    ).message
+    assert "Copy them into a folder" in message

@@ -111,7 +111,7 @@ def test_run_without_a_dataset_has_curves_and_filters(answer, runs, tmp_path):
 
 def test_predictions_file_has_errors_and_mistakes(answer, checkpoint, dataset, tmp_path):
     npz, out = tmp_path / "p.npz", tmp_path / "r.html"
-    answer("eval", checkpoint, dataset, "--predictions", npz, "--device", "cpu")
+    answer("eval", checkpoint, dataset, "--output", npz, "--device", "cpu")
     assert answer("report", npz, "-o", out)["sections"] == ["errors"]
     assert "Pairs confused most often" in Page(out).text
     assert answer("report", npz, "--data", dataset, "-o", out)["sections"] == [
@@ -123,7 +123,7 @@ def test_predictions_file_has_errors_and_mistakes(answer, checkpoint, dataset, t
 
 def test_dataset_of_other_images_is_refused(fails, answer, checkpoint, dataset, tmp_path):
     npz = tmp_path / "p.npz"
-    answer("eval", checkpoint, dataset, "--predictions", npz, "--device", "cpu", "--views", 1)
+    answer("eval", checkpoint, dataset, "--output", npz, "--device", "cpu", "--views", 1)
     found = load_predictions(npz)
     replace(found, keys=(*found.keys[:-1], "val-99999999")).save(npz)
     failure = fails(3, "report", npz, "--data", dataset, "-o", tmp_path / "r.html")
@@ -135,7 +135,7 @@ def test_predictions_of_the_run_need_not_be_made_again(
     fails, answer, runs, checkpoint, dataset, tmp_path, monkeypatch
 ):
     npz, out = tmp_path / "p.npz", tmp_path / "r.html"
-    errors = answer("eval", checkpoint, dataset, "--predictions", npz, "--device", "cpu")
+    errors = answer("eval", checkpoint, dataset, "--output", npz, "--device", "cpu")
     monkeypatch.setattr("alexnet_cli.figures.report.predict_dataset", None)
     answer("report", runs.first, "--data", dataset, "--predictions", npz, "-o", out)
     assert f"{errors['top1_error']:.2%}" in Page(out).text
@@ -157,7 +157,7 @@ def test_network_that_makes_no_mistakes_has_no_section_of_them(
     answer, checkpoint, dataset, tmp_path
 ):
     npz, out = tmp_path / "p.npz", tmp_path / "r.html"
-    answer("eval", checkpoint, dataset, "--predictions", npz, "--device", "cpu", "--views", 1)
+    answer("eval", checkpoint, dataset, "--output", npz, "--device", "cpu", "--views", 1)
     found = load_predictions(npz)
     probs = np.eye(len(found.classes), dtype=np.float32)[found.labels]
     replace(found, probs=probs, center_probs=probs).save(npz)

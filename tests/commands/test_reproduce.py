@@ -164,13 +164,30 @@ def test_plan_of_figure_1_has_every_rates_trial_and_the_whole_of_one(shown, tmp_
 
 
 def test_plan_of_a_shortened_figure_1_is_short(answer, tmp_path):
-    options = ("--dry-run", "--epochs", "2", "--device", "cpu", "--out", tmp_path, *TINY_FIGURE_1)
+    options = (
+        "--dry-run",
+        "--epochs",
+        "2",
+        "--device",
+        "cpu",
+        "--output",
+        tmp_path,
+        *TINY_FIGURE_1,
+    )
     found = answer("reproduce", "figure-1", *options, "--only", "cifar-relu")
     assert [step["images"] for step in found["steps"]] == [2 * 50_000] * 3
 
 
 def test_plan_counts_the_published_images_where_none_are_given(answer, tmp_path):
-    arguments = ("ilsvrc-2010", "--dry-run", "--device", "cpu", "--out", tmp_path / "out", *SMALL)
+    arguments = (
+        "ilsvrc-2010",
+        "--dry-run",
+        "--device",
+        "cpu",
+        "--output",
+        tmp_path / "out",
+        *SMALL,
+    )
     found = answer("reproduce", *arguments)
     train, measure = found["steps"]
     assert train["images"] == 93 * 1_261_406
@@ -187,7 +204,7 @@ def test_plan_counts_the_published_images_where_none_are_given(answer, tmp_path)
 
 def test_plan_takes_the_images_that_are_given(answer, dataset, tmp_path):
     arguments = ("ablations", "--only", "tanh", "--data", f"ilsvrc-2012={dataset}", "--dry-run")
-    place = ("--device", "cpu", "--out", tmp_path / "out")
+    place = ("--device", "cpu", "--output", tmp_path / "out")
     found = answer("reproduce", *arguments, *place, *SMALL)
     train, measure = found["steps"]
     assert train["images"] == 90 * 60
@@ -199,7 +216,7 @@ def test_plan_takes_images_at_a_url_and_fetches_none(answer, web, cache, dataset
     server = web(dataset)
     arguments = ("ablations", "--only", "tanh", "--data", f"ilsvrc-2012={server.url}", "--dry-run")
 
-    found = answer("reproduce", *arguments, "--device", "cpu", "--out", tmp_path / "out", *SMALL)
+    found = answer("reproduce", *arguments, "--device", "cpu", "--output", tmp_path / "out", *SMALL)
 
     assert found["steps"][0]["images"] == 90 * 60
     assert server.url in found["steps"][0]["command"]
@@ -239,7 +256,7 @@ def test_plan_shows_that_a_stopped_run_will_be_resumed(dataset, finished):
 
 def test_printed_commands_can_be_pasted_whatever_the_folder_is_called(shown, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    commands = dry_run(shown, "figure-1", "--only", "cifar-relu", "--out", "my results")
+    commands = dry_run(shown, "figure-1", "--only", "cifar-relu", "--output", "my results")
     for arguments in trainings(commands):
         assert option(arguments, "--run").startswith("my results/runs/")
 
@@ -311,7 +328,7 @@ def test_images_at_a_url_give_what_those_of_a_folder_give(
     finished, dataset, cache, tmp_path, answer, caller
 ):
     url, out = dataset.as_uri(), tmp_path / "out"
-    arguments = ("ablations", "--data", f"ilsvrc-2012={url}", "--out", out, "--epochs", EPOCHS)
+    arguments = ("ablations", "--data", f"ilsvrc-2012={url}", "--output", out, "--epochs", EPOCHS)
     arguments += ("--device", "cpu", *SMALL, "--only", "no-lrn")
 
     found = answer("reproduce", *arguments)
@@ -325,7 +342,7 @@ def test_images_at_a_url_give_what_those_of_a_folder_give(
 
 
 def test_run_again_with_fewer_rows_nothing_is_run(finished, dataset, shown, caller, answer):
-    options = ("--data", f"ilsvrc-2012={dataset}", "--out", finished.out, "--epochs", EPOCHS)
+    options = ("--data", f"ilsvrc-2012={dataset}", "--output", finished.out, "--epochs", EPOCHS)
     arguments = ("ablations", *options, "--device", "cpu", *SMALL, "--only", "no-lrn")
     kept = {path: path.read_bytes() for path in finished.out.glob("results.*")}
     text = shown("reproduce", *arguments)
@@ -399,7 +416,7 @@ def test_stopped_reproduction_goes_on_to_the_same_results(finished, dataset, tmp
 def test_signal_ends_the_command_with_its_own_exit_code(dataset, tmp_path, alexnet, caller):
     caller.stop_at = 1
     options = ("--data", f"ilsvrc-2012={dataset}", "--epochs", EPOCHS, "--device", "cpu", *SMALL)
-    result = alexnet("reproduce", "ablations", *options, "--out", tmp_path / "out")
+    result = alexnet("reproduce", "ablations", *options, "--output", tmp_path / "out")
     assert result.exit_code == 143
     assert result.stdout == ""
     assert "error: `alexnet train` ended with exit code 143\n" in result.stderr
@@ -427,7 +444,7 @@ def pretrain(dataset, tmp_path, answer, caller):
         names = ("ilsvrc-2012", "fall-2009", "fall-2011")
         data = [text for name in names for text in ("--data", f"{name}={dataset}")]
         options = (*data, "--only", "1 CNN*", "--epochs", epochs, "--device", "cpu", *SMALL)
-        found = answer("reproduce", "ilsvrc-2012", *options, "--out", tmp_path)
+        found = answer("reproduce", "ilsvrc-2012", *options, "--output", tmp_path)
         return found["rows"][0], list(caller.commands)
 
     return run
@@ -480,7 +497,7 @@ def figure_1(dataset, tmp_path, answer, caller):
     """Figure1 on the generated images; returns the result and the calls."""
 
     def run(*options) -> tuple[dict, list[list[str]]]:
-        place = ("--data", f"cifar-10={dataset}", "--out", tmp_path / "out", "--device", "cpu")
+        place = ("--data", f"cifar-10={dataset}", "--output", tmp_path / "out", "--device", "cpu")
         return answer("reproduce", "figure-1", *place, *TINY_FIGURE_1, *options), caller.commands
 
     return run
@@ -536,7 +553,7 @@ def test_figure_1_run_again_trains_nothing_and_tells_the_same(figure_1, dataset,
     again, commands = figure_1(*options)
     assert again == first
     assert len(commands) == num_commands == 3
-    place = ("--data", f"cifar-10={dataset}", "--out", tmp_path / "out", "--device", "cpu")
+    place = ("--data", f"cifar-10={dataset}", "--output", tmp_path / "out", "--device", "cpu")
     text = shown("reproduce", "figure-1", *place, *TINY_FIGURE_1, *options)
     assert "no ratio: fewer than two networks reached the goal (paper: about 6)" in text
     assert "not reached" in text
@@ -558,7 +575,7 @@ def refused(fails, caller, tmp_path):
 
     def call(exit_code: int, *arguments) -> str:
         out = tmp_path / "out"
-        failure = fails(exit_code, "reproduce", *arguments, "--device", "cpu", "--out", out)
+        failure = fails(exit_code, "reproduce", *arguments, "--device", "cpu", "--output", out)
         assert caller.commands == []
         assert not out.exists()
         return failure.message
@@ -624,7 +641,7 @@ def test_dataset_without_held_out_images_is_refused(refused, training_only):
 def test_sets_to_pretrain_on_need_no_held_out_images(alexnet, dataset, training_only, tmp_path):
     names = {"ilsvrc-2012": dataset, "fall-2009": training_only, "fall-2011": training_only}
     data = [text for name, path in names.items() for text in ("--data", f"{name}={path}")]
-    options = (*data, "--only", "1 CNN*", "--device", "cpu", *SMALL, "--out", tmp_path / "out")
+    options = (*data, "--only", "1 CNN*", "--device", "cpu", *SMALL, "--output", tmp_path / "out")
     result = alexnet("reproduce", "ilsvrc-2012", "--dry-run", *options)
     assert result.exit_code == 0, result.output
 
@@ -655,7 +672,9 @@ def test_unknown_setting_is_refused_before_anything_is_trained(refused, dataset,
 
 def test_plan_and_reproduction_need_the_device_that_is_named(fails, tmp_path):
     arguments = ("ablations", "--dry-run", "--device", "cuda", "--gpus", "300")
-    assert "300 GPUs wanted" in fails(4, "reproduce", *arguments, "--out", tmp_path / "out").message
+    assert (
+        "300 GPUs wanted" in fails(4, "reproduce", *arguments, "--output", tmp_path / "out").message
+    )
 
 
 @pytest.mark.parametrize("num_devices", [2, 3, 8])
@@ -671,9 +690,9 @@ def test_plan_on_many_devices_has_the_commands_that_are_run(
     monkeypatch.setattr(reproduce_command, "run_job", note)
     data = ("--data", f"ilsvrc-2010={dataset}", "--only", "one-gpu", "--gpus", str(num_devices))
 
-    commands = dry_run(shown, "ablations", *data, "--out", str(out))
+    commands = dry_run(shown, "ablations", *data, "--output", str(out))
     small = (*SMALL, "--set=batch_size=2", "--device=cpu")
-    result = alexnet("reproduce", "ablations", *small, *data, "--out", str(out))
+    result = alexnet("reproduce", "ablations", *small, *data, "--output", str(out))
 
     assert result.exit_code == 3
     assert run == trainings(commands)
@@ -685,7 +704,7 @@ def test_failing_command_ends_the_reproduction_with_its_exit_code(
 ):
     # Patches of 224 pixels do not fit the images.
     options = ("--data", f"ilsvrc-2012={dataset}", "--only", "paper", "--device", "cpu")
-    result = alexnet("reproduce", "ablations", *options, "--out", tmp_path / "out")
+    result = alexnet("reproduce", "ablations", *options, "--output", tmp_path / "out")
     assert result.exit_code == 3
     assert caller.verbs() == ["train"]
     assert not (tmp_path / "out").exists()

@@ -66,7 +66,11 @@ APPLIED: dict[str, tuple[tuple, Callable]] = {
         ("--save-steps", 5),
         lambda request, plan: request.save_interval == SaveInterval(10.0, 5),
     ),
-    "tensorboard": (("--tensorboard",), lambda request, plan: request.tensorboard),
+    "workers": (("--workers", 3), lambda request, plan: request.workers == 3),
+    "loggers": (
+        ("--log", "tensorboard"),
+        lambda request, plan: request.loggers == ("tensorboard",),
+    ),
     "as_json": (("--json",), lambda request, plan: request.resume),
     "resume": (("--resume",), lambda request, plan: request.resume),
 }

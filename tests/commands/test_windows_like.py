@@ -44,7 +44,7 @@ if __name__ == "__main__":
         ["pca", dataset],
         ["train", dataset, "--run", run, "--cache", "raw", "--save-steps", "1", "--device", "cpu",
             *small],
-        ["eval", best, dataset, "--device", "cpu", "--predictions", f"{folder}/p.npz"],
+        ["eval", best, dataset, "--device", "cpu", "--output", f"{folder}/p.npz"],
         ["export", best, "-o", model, "--views", "1"],
         ["export", best, "-o", model, "--views", "1", "--force"],
         ["predict", images, "--model", model, "--device", "cpu"],

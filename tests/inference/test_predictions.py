@@ -76,7 +76,7 @@ def test_a_file_cut_short_is_refused(saved, share):
 def test_a_missing_file_is_refused_with_the_command_that_makes_one(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         load_predictions(tmp_path / "none.npz")
-    assert "alexnet eval CKPT DATASET --predictions" in message(caught.value)
+    assert "alexnet eval MODEL DATASET -o" in message(caught.value)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):

@@ -311,14 +311,19 @@ def test_parameters_belong_to_their_layer(name, layer):
     assert layer_of(name) == layer
 
 
-def test_optimizer_is_made_without_torch_dynamo():
+def test_network_learns_without_torch_dynamo():
     """It takes two seconds to import, and only torch.compile needs it."""
     program = (
         "import sys, torch\n"
+        "import alexnet_cli.training.run, alexnet_cli.inference.evaluate\n"
+        "from alexnet_cli.model.network import AlexNet\n"
         "from alexnet_cli.model.optimizer import build_optimizer\n"
+        "from alexnet_cli.recipes.overrides import widen\n"
         "from alexnet_cli.recipes.recipe import PAPER\n"
-        "optimizer = build_optimizer(PAPER, torch.nn.Linear(1, 1))\n"
+        "net = AlexNet(widen(PAPER, 1 / 16), 2)\n"
+        "optimizer = build_optimizer(PAPER, net)\n"
         "optimizer.zero_grad()\n"
+        "net(torch.ones(1, 3, 224, 224)).sum().backward()\n"
         "optimizer.step()\n"
         "sys.exit('torch._dynamo' in sys.modules)"
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from alexnet_cli.errors import RecipeError
-from alexnet_cli.recipes.overrides import widen, with_settings
+from alexnet_cli.recipes.overrides import layers_between, widen, with_settings
 from alexnet_cli.recipes.recipe import PAPER
 from alexnet_cli.recipes.small import SMALL
 
@@ -117,3 +117,40 @@ def test_setting_that_makes_no_sense_is_refused(setting: str, message: str):
         with_settings(PAPER, [setting])
 
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(("short", "field"), [("lr", "learning_rate"), ("wd", "weight_decay")])
+def test_short_names_are_those_of_other_programs(short: str, field: str):
+    assert with_settings(PAPER, [f"{short}=0.25"]) == replace(PAPER, **{field: 0.25})
+    assert with_settings(PAPER, ["bs=7"]).batch_size == 7
+
+
+@pytest.mark.parametrize(
+    ("setting", "near"),
+    [
+        ("learnin_rate=1", "learning_rate"),
+        ("Batch_Size=1", "batch_size"),
+        ("widht=1", "width"),
+        ("cov1.filters=3", "conv1"),
+        ("conv1.filtres=3", "filters"),
+    ],
+)
+def test_wrong_field_is_answered_with_at_most_three_like_it(setting: str, near: str):
+    with pytest.raises(RecipeError) as caught:
+        with_settings(PAPER, [setting])
+    named = caught.value.hint.removeprefix("Did you mean ").removesuffix("?")
+    named = named.replace(" or ", ", ").split(", ")
+    assert near in named
+    assert len(named) <= 3
+
+
+def test_field_like_no_other_is_answered_in_one_short_line():
+    with pytest.raises(RecipeError) as caught:
+        with_settings(PAPER, ["xyzzy=1"])
+    assert caught.value.hint == "alexnet recipes paper lists all."
+
+
+def test_wrong_layer_is_answered_with_those_like_it():
+    with pytest.raises(RecipeError, match="no layer 'cnv5'") as caught:
+        layers_between(PAPER, "conv1-cnv5")
+    assert "conv5" in caught.value.hint

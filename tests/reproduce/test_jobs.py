@@ -90,7 +90,7 @@ class Commands:
         return {"epochs": epochs}
 
     def _eval(self, arguments: list[str]) -> dict:
-        path = Path(option(arguments, "--predictions"))
+        path = Path(option(arguments, "--output"))
         save_predictions(path, Path(arguments[1]), split=option(arguments, "--split"))
         return {"call": len(self.calls)}
 

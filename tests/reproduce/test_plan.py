@@ -105,7 +105,7 @@ def test_runs_have_a_folder_each(table):
     jobs, _ = make_plan(table)
     folders = [jobs[name].folder for name in of_kind(jobs, TrainJob)]
     assert len(set(folders)) == len(folders)
-    predictions = [option(jobs[name], "--predictions") for name in of_kind(jobs, EvalJob)]
+    predictions = [option(jobs[name], "--output") for name in of_kind(jobs, EvalJob)]
     assert len(set(predictions)) == len(predictions)
 
 
@@ -119,7 +119,7 @@ def test_network_is_trained_on_its_data_and_its_last_epoch_is_measured():
     assert train.folder == Path("out/runs/no-lrn")
     assert job_arguments(measure) == [
         *("eval", "out/runs/no-lrn/last.safetensors", "shards/ilsvrc-2012", "--split", "val"),
-        *("--predictions", "out/predictions/no-lrn.npz"),
+        *("--output", "out/predictions/no-lrn.npz"),
     ]
     assert measure.train is train
     assert train.recipe == RECIPES["no-lrn"]
@@ -130,7 +130,7 @@ def test_network_is_trained_on_its_data_and_its_last_epoch_is_measured():
 def test_average_reads_the_predictions_of_its_networks():
     jobs, rows = make_plan("ilsvrc-2012", "5 CNNs")
     average = rows["5 CNNs"].job
-    files = [option(jobs[f"eval-{name}"], "--predictions") for name in FIVE]
+    files = [option(jobs[f"eval-{name}"], "--output") for name in FIVE]
     assert job_arguments(average) == ["ensemble", *files]
     assert average.purpose.endswith(".")
 
@@ -146,7 +146,7 @@ def test_jobs_read_what_those_before_them_write(table):
                 assert option(job, "--init-from") == str(job.parent.last)
         elif isinstance(job, EvalJob):
             assert job_arguments(job)[1] == str(job.train.last)
-            assert option(job, "--predictions") == str(job.predictions)
+            assert option(job, "--output") == str(job.predictions)
         else:
             assert job_arguments(job)[1:] == [str(measure.predictions) for measure in job.evals]
 
@@ -219,7 +219,7 @@ def test_row_falls_back_to_its_second_set_in_a_run_of_its_own_name():
     ]
     assert train.folder == Path("out/runs/one-gpu-on-ilsvrc-2012")
     assert job_arguments(measure)[1] == "out/runs/one-gpu-on-ilsvrc-2012/last.safetensors"
-    assert option(measure, "--predictions") == "out/predictions/one-gpu-on-ilsvrc-2012.npz"
+    assert option(measure, "--output") == "out/predictions/one-gpu-on-ilsvrc-2012.npz"
     assert rows["one-gpu"].dataset.name == "ilsvrc-2012"
 
 

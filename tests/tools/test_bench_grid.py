@@ -49,7 +49,7 @@ def test_way_that_fails_is_noted_and_the_others_follow(grid, monkeypatch, tmp_pa
     kernel = {"name": "gemm", "calls": 2.0, "seconds": 0.0015, "share": 0.75}
 
     def measure(arguments):
-        assert arguments[:3] == ["shards/a", "--batch", "2"]
+        assert arguments[:3] == ["shards/a", "--batch-size", "2"]
         assert arguments[-2:] == ["--device", "cpu"]
         if "tf32" in arguments:
             return None, "out of memory with batches of 2."
@@ -63,7 +63,7 @@ def test_way_that_fails_is_noted_and_the_others_follow(grid, monkeypatch, tmp_pa
 
     content = json.loads((tmp_path / "bench.json").read_text())
     assert content["failures"] == [
-        "--batch 2 --precision tf32 --compile: out of memory with batches of 2."
+        "--batch-size 2 --precision tf32 --compile: out of memory with batches of 2."
     ]
     assert len(content["results"]) == 1
     assert (tmp_path / "kernels.txt").read_text().splitlines() == [
@@ -75,7 +75,9 @@ def test_way_that_fails_is_noted_and_the_others_follow(grid, monkeypatch, tmp_pa
 
 def test_grid_measures_this_machine(grid):
     small = ["--set", "width=0.03125", "--set", "crop_size=59", "--device", "cpu"]
-    found, reason = grid.measure([*small, "--batch", "2", "--only", "step", "--seconds", "0.01"])
+    found, reason = grid.measure(
+        [*small, "--batch-size", "2", "--only", "step", "--seconds", "0.01"]
+    )
     assert (found["batch"], reason) == (2, "")
     found, reason = grid.measure([*small, "--only", "speed"])
     assert found is None

@@ -3,15 +3,18 @@
 import json
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import CPU, Listener
 
-from alexnet_cli.errors import UsageError
+from alexnet_cli import errors
 from alexnet_cli.io.progress import SILENT
-from alexnet_cli.training import metrics_logger
+from alexnet_cli.recipes.recipe import PAPER
+from alexnet_cli.training import loggers, metrics_logger
 from alexnet_cli.training.metrics_logger import MetricsLogger, Throughput
 from alexnet_cli.training.run_directory import RunDirectory
 
@@ -55,7 +58,7 @@ def test_epoch_is_reported_in_one_line(tmp_path, row, is_best, seconds, line):
 
 def test_epochs_and_some_steps_become_curves(tmp_path):
     pytest.importorskip("tensorboard")
-    logger = MetricsLogger(RunDirectory(tmp_path), SILENT, tensorboard=True)
+    logger = MetricsLogger(RunDirectory(tmp_path), SILENT, ("tensorboard",))
     with logger.opened(0):
         for step in range(1, 41):
             logger.log_step(step, 2.0, 0.01)
@@ -100,7 +103,7 @@ def test_curves_have_a_point_in_every_twenty_steps_at_which_a_loss_was_read(
 
 
 def draw(folder: Path, first: int, rows: dict[int, dict]) -> None:
-    logger = MetricsLogger(RunDirectory(folder), SILENT, tensorboard=True)
+    logger = MetricsLogger(RunDirectory(folder), SILENT, ("tensorboard",))
     with logger.opened(first):
         for step, values in rows.items():
             logger.draw(step, values)
@@ -132,12 +135,142 @@ def test_nothing_is_drawn_without_tensorboard(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_package_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    logger = MetricsLogger(RunDirectory(tmp_path), SILENT, tensorboard=True)
-    with pytest.raises(UsageError) as caught, logger.opened(0):
-        pytest.fail("TensorBoard is missing")
-    assert caught.value.hint == "Install it: pip install tensorboard"
+# --- other programs
+
+
+class FakeWandb:
+    """What is used of wandb, which needs a service."""
+
+    def __init__(self):
+        self.inits, self.logged, self.finished = [], [], 0
+
+    def init(self, **options):
+        self.inits.append(options)
+        return self
+
+    @property
+    def id(self) -> str:
+        return f"id-{len(self.inits)}"
+
+    def log(self, values: dict, step: int) -> None:
+        self.logged.append((step, values))
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+class FakeMLflow:
+    """What is used of mlflow, which needs a server."""
+
+    def __init__(self):
+        self.calls, self.params = [], {}
+
+    def set_experiment(self, name: str) -> None:
+        self.calls.append(("experiment", name))
+
+    def start_run(self, run_id: str | None, run_name: str | None):
+        self.calls.append(("start", run_id, run_name))
+        return SimpleNamespace(info=SimpleNamespace(run_id="m-1"))
+
+    def log_params(self, params: dict) -> None:
+        assert len(params) <= 100
+        self.params |= params
+
+    def log_metrics(self, values: dict, step: int, synchronous: bool) -> None:
+        assert not synchronous
+        self.calls.append((step, values))
+
+    def flush_async_logging(self) -> None:
+        self.calls.append("flush")
+
+    def end_run(self) -> None:
+        self.calls.append("end")
+
+
+ROWS = [(20, {"loss": 2.5, "lr": 0.01}), (40, {"train_loss": 1.5, "val": {"top1_error": 0.25}})]
+
+
+def draw_rows(folder: Path, name: str, first: int = 0, said=SILENT) -> None:
+    logger = MetricsLogger(RunDirectory(folder), said, (name,), PAPER.flat())
+    with logger.opened(first):
+        for step, values in ROWS:
+            logger.draw(step, values)
+
+
+def test_wandb_gets_recipe_and_numbers_and_continues_its_run(tmp_path, monkeypatch):
+    wandb = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    draw_rows(tmp_path, "wandb")
+    assert wandb.logged == [(20, ROWS[0][1]), (40, {"train_loss": 1.5, "val/top1_error": 0.25})]
+    config = wandb.inits[0]["config"]
+    assert {**config, **PAPER.flat()} == PAPER.flat()
+    assert {name for name in config if config[name] != PAPER.flat()[name]} <= {
+        name for name, value in PAPER.flat().items() if isinstance(value, tuple)
+    }
+    assert (wandb.inits[0]["id"], wandb.inits[0]["project"]) == (None, "alexnet")
+    assert wandb.finished == 1
+    draw_rows(tmp_path, "wandb", first=40)
+    assert wandb.inits[1]["id"] == "id-1"
+
+
+def test_mlflow_gets_recipe_and_numbers_and_continues_its_run(tmp_path, monkeypatch):
+    mlflow = FakeMLflow()
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    draw_rows(tmp_path, "mlflow")
+    begun = [("experiment", "alexnet"), ("start", None, tmp_path.name)]
+    numbers = [ROWS[0], (40, {"train_loss": 1.5, "val/top1_error": 0.25})]
+    assert mlflow.calls == [*begun, *numbers, "flush", "end"]
+    assert mlflow.params == {name: str(value) for name, value in PAPER.flat().items()}
+    draw_rows(tmp_path, "mlflow", first=40)
+    assert ("start", "m-1", None) in mlflow.calls
+
+
+@pytest.mark.parametrize("fault", ["init", "log", "finish"])
+def test_program_that_fails_is_left_out_and_training_continues(tmp_path, monkeypatch, fault):
+    wandb, said = FakeWandb(), Listener()
+
+    def fail(*_, **__):
+        raise RuntimeError("no\nlogin")
+
+    setattr(wandb, fault, fail)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    draw_rows(tmp_path, "wandb", said=said)
+    assert said.lines == ["wandb: no login; training continues without it"]
+
+
+def test_run_whose_programs_fail_is_trained_to_its_end(
+    alexnet, dataset, tiny_recipe, tmp_path, monkeypatch
+):
+    wandb = FakeWandb()
+    wandb.log = None  # calling it raises a TypeError
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setattr(loggers, "require_package", lambda name: None)
+    recipe = tmp_path / "tiny.json"
+    recipe.write_text(replace(tiny_recipe, epochs=1).to_json())
+    command = ["train", dataset, "--run", tmp_path / "run", "--recipe", recipe]
+    result = alexnet(*command, "--device", "cpu", "--log", "wandb,tensorboard")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("training continues without it") == 1
+    assert "train_loss" in read_back(tmp_path / "run" / "tensorboard")
+
+
+@pytest.mark.parametrize(("name", "extra"), [("tensorboard", "train"), ("wandb", "loggers")])
+def test_missing_package_is_an_error_before_anything_is_written(
+    alexnet, tmp_path, monkeypatch, name, extra
+):
+    monkeypatch.setattr(errors, "find_spec", lambda package: None)
+    result = alexnet("train", "D", "--run", tmp_path / "run", "--log", name)
+    assert result.exit_code == 4
+    assert result.stderr.splitlines() == [
+        f"error: {name} is not installed.",
+        f'Install it: pip install "alexnet-cli[{extra}]"',
+    ]
+
+
+def test_wrong_program_is_answered_with_those_like_it(alexnet, tmp_path):
+    result = alexnet("train", "D", "--run", tmp_path / "run", "--log", "tensorbord")
+    assert result.exit_code == 2
+    assert "Did you mean tensorboard?" in result.stderr
 
 
 # --- throughput

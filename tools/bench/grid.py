@@ -95,7 +95,7 @@ def main() -> None:
     lists = (options.batches, options.precisions, options.compile)
     results, failures, kernels = [], [], []
     for batch, precision, compiled in product(*(text.split(",") for text in lists)):
-        way = ["--batch", batch, "--precision", precision]
+        way = ["--batch-size", batch, "--precision", precision]
         way += ["--compile"] if compiled == "yes" else []
         print(*way, flush=True)
         data = [options.dataset] if options.dataset else []

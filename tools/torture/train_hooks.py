@@ -93,9 +93,9 @@ def hook_steps() -> None:
 
     def train_step(self, *arguments):
         real_step(self, *arguments)
-        happens("stepped", self.at.total_steps)
-        if WHAT.get("soak") and self.at.total_steps % 250 == 0:
-            note_size(self.at.total_steps)
+        happens("stepped", self.state.total_steps)
+        if WHAT.get("soak") and self.state.total_steps % 250 == 0:
+            note_size(self.state.total_steps)
 
     TrainStep.loss, TrainStep.update, trainer.Trainer._train_step = loss, update, train_step
 
@@ -109,14 +109,14 @@ def note_size(step: int) -> None:
 
 
 def hook_validation() -> None:
-    real = trainer.validate
+    real = trainer.score_split
 
-    def validate(train_step, dataset, progress, stop_requested):
-        def asked():
-            happens("val", trainer_of[-1].at.total_steps)
-            return stop_requested()
+    def score_split(*arguments, before_batch, **options):
+        def before():
+            happens("val", trainer_of[-1].state.total_steps)
+            before_batch()
 
-        return real(train_step, dataset, progress, asked)
+        return real(*arguments, before_batch=before, **options)
 
     trainer_of, real_init = [], trainer.Trainer.__init__
 
@@ -124,7 +124,7 @@ def hook_validation() -> None:
         real_init(self, *arguments, **options)
         trainer_of.append(self)
 
-    trainer.Trainer.__init__, trainer.validate = init, validate
+    trainer.Trainer.__init__, trainer.score_split = init, score_split
 
 
 def hook_saves() -> None:

@@ -29,7 +29,7 @@ from alexnet_cli.data.shards.index import (
     read_index,
 )
 from alexnet_cli.data.shards.tar_layout import BLOCK
-from alexnet_cli.errors import DatasetError, hint, on_one_line
+from alexnet_cli.errors import DatasetError, did_you_mean, hint, on_one_line
 from alexnet_cli.io.thread_map import thread_map
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.types import USUAL_RULES, DecodeRules, ImageClass, PixelStats
@@ -213,8 +213,11 @@ class Dataset:
         """
         split = self.splits.get(name)
         if split is None or not len(split):
-            have = ", ".join(n for n, s in self.splits.items() if len(s)) or "none"
-            raise DatasetError(f"{self.name}: no split {name!r} with images. It has: {have}.")
+            have = [other for other, samples in self.splits.items() if len(samples)]
+            raise DatasetError(
+                f"{self.name}: no split {name!r} with images. It has: {', '.join(have) or 'none'}.",
+                hint=did_you_mean(name, have) or None,
+            )
         return split
 
 

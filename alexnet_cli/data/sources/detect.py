@@ -18,10 +18,10 @@ from alexnet_cli.data.sources import (
 )
 from alexnet_cli.data.sources.class_list import ClassList
 from alexnet_cli.data.sources.ilsvrc2012 import check_labels, check_md5, warn_of_counts
-from alexnet_cli.data.sources.labels import base_name, split_name
+from alexnet_cli.data.sources.labels import SPLITS, base_name, split_name, split_of_folder
 from alexnet_cli.data.sources.samples import FILE
 from alexnet_cli.data.sources.source import Layout, Source, SourceOptions
-from alexnet_cli.errors import Hint, SourceError, UsageError, hint, on_one_line
+from alexnet_cli.errors import Hint, SourceError, UsageError, hint, on_one_line, some_names
 from alexnet_cli.io.disk import fault_in_words, is_ours
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.types import ImageClass
@@ -67,6 +67,8 @@ def read_source(source: Path, options: SourceOptions, progress: Progress = SILEN
         check_labels(found)
         if options.classes:
             _check_names(found, options.classes)
+        unread = _unread_beside(source, found, is_error=options.layout is None)
+        found = replace(found, notes=(*found.notes, *unread))
     for note in found.notes:
         progress.say(note)
     warn_of_counts(found, progress)
@@ -129,6 +131,52 @@ def _check_not_empty(source: Path, found: Source) -> None:
             + (f"; passed over: {passed}." if passed else "."),
             hint=hint("name_layout", layouts="|".join(LAYOUTS)),
         )
+
+
+def _unread_beside(source: Path, found: Source, *, is_error: bool) -> list[str]:
+    """Return a warning that names the folders and archives in `source` that are not read.
+
+    Raises:
+        SourceError: if they hold train or val, and nothing of that was found; not if `is_error` is
+            false, as the user chose what to read.
+    """
+    if not source.is_dir() or not found.files or source in found.files:
+        return []
+    read = {path.relative_to(source).parts[0] for path in found.files}
+    names = []
+    for entry in sorted(source.iterdir()):
+        if entry.name in read or folders.is_clutter(entry.name):
+            continue
+        split = _split_of_entry(entry)
+        if split and entry.is_symlink() and not entry.exists():
+            raise SourceError(
+                f"{entry} is a link that leads nowhere, to {entry.readlink()}.",
+                hint="Fetch what it leads to, or remove it.",
+            )
+        if not _may_hold_images(entry):
+            continue
+        names.append(entry.name)
+        if is_error and split in ("train", "val") and not found.images.get(split):
+            raise SourceError(
+                f"{source}: read as {found.layout}, but its {split} images seem to be in "
+                f"{entry.name}, which is not of that layout.",
+                hint="Make both of one layout, or move what is not wanted to another folder.",
+            )
+    return [f"warning: not read, though beside: {some_names(names)}"] if names else []
+
+
+def _split_of_entry(path: Path) -> str | None:
+    """Return the split that a folder, tar, parquet file or archive is named after."""
+    if match := FILE.fullmatch(path.name) or parquet.FILE.fullmatch(path.name):
+        return SPLITS[match["split"].lower()]
+    return split_of_folder(packed.SUFFIX.sub("", path.name))
+
+
+def _may_hold_images(path: Path) -> bool:
+    """Return whether a path is an archive, or a folder that is neither empty nor our own."""
+    if path.is_dir():
+        return not folders.is_own_output(str(path)) and any(path.iterdir())
+    return bool(packed.SUFFIX.search(path.name)) or path.suffix.lower() == ".parquet"
 
 
 def _check_names(found: Source, listed: ClassList) -> None:

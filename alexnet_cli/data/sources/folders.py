@@ -1,6 +1,7 @@
 """Class folders: `train/CLASS/*` with `val/CLASS/*` and `test/CLASS/*`, or `CLASS/*` alone."""
 
 import os
+import re
 import shlex
 from collections import Counter, defaultdict
 from contextlib import suppress
@@ -19,6 +20,7 @@ from alexnet_cli.data.sources.class_list import (
     twin_of,
 )
 from alexnet_cli.data.sources.label_files import (
+    contradicts,
     find_label_file,
     has_classes,
     label_images,
@@ -26,7 +28,13 @@ from alexnet_cli.data.sources.label_files import (
     note_of_splits,
     read_words,
 )
-from alexnet_cli.data.sources.labels import SPLIT_NAMES, SPLITS, split_of_folder, words_of
+from alexnet_cli.data.sources.labels import (
+    SPLIT_NAMES,
+    SPLIT_PATTERN,
+    SPLITS,
+    split_of_folder,
+    words_of,
+)
 from alexnet_cli.data.sources.members import LEADS_OUT, LINK, Member, Place, scan
 from alexnet_cli.data.sources.source import (
     NO_TEST_LABEL,
@@ -65,6 +73,8 @@ NOTE_SUFFIXES = (
 # Names that folders of images have, in lower case, beside others of boxes, masks and lists.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "data")
 ANNOTATIONS = ("labels", "label", "annotations", "annotation", "masks", "mask", "boxes", "xml")
+MASK = re.compile(r"(.+)[-_. ](?:mask|masks|seg|segmentation)(?:_\d+)?\.[a-z0-9]+", re.IGNORECASE)
+PART = re.compile(rf"(?P<split>{SPLIT_PATTERN})[-_. ]?(x|p|part)?[-_. ]?\d*", re.IGNORECASE)
 NOTE = "note beside the images"
 HIDDEN = "hidden file"
 LEADS_NOWHERE = "symbolic link that leads nowhere"
@@ -125,7 +135,15 @@ def list_class_folders(
         place = root.name if splits else root
         listing.notes.append(f"warning: a single class, {place}/{listing.wnids[0]}")
     images, ignored = listing.images, listing.ignored
-    return Source(layout, listing.classes(), images, ignored, notes=tuple(listing.notes))
+    files: tuple[Path, ...] = ()
+    if isinstance(root, Path):  # others are in an archive, which is the file
+        names = splits.values() or listing.wnids
+        files = (
+            (root,) if listing.has_label_files and not splits else tuple(root / n for n in names)
+        )
+        files += tuple(root / name for name in folder_names(root))  # a note names the others
+    notes = tuple(listing.notes)
+    return Source(layout, listing.classes(), images, ignored, notes=notes, files=files)
 
 
 @dataclass(slots=True)
@@ -210,11 +228,35 @@ class _Listing:
             self._number_classes([""])
             _refuse_annotations(self.root, self.wnids)
             listed = list_classes(self.root, "", self.wnids, ignored, self.follow_links)
+            self._check_folders(listed)
             check_depth(listed, self.root, self.wnids, self.notes)
             _note_splits_beside(self.root, self.notes)
             layout = "CLASS folders"
         self.images = split_off_val(listed, val_fraction, seed)
         return layout
+
+    def _check_folders(self, images: list[SourceImage]) -> None:
+        """Compare folders taken for classes with what a table beside them says of their images.
+
+        Raises:
+            SourceError: if it names no folder, and the folders differ in a number only.
+        """
+        with scan(self.root) as entries:
+            names = sorted(e.name for e in entries if e.name.lower().endswith((".csv", ".tsv")))
+        for name in names:
+            if contradicts(self.root / name, images, self.wnids):
+                what = (
+                    f"{self.root / name} names these images, but not the folders that they are in"
+                )
+                if (
+                    len(self.wnids) > 1
+                    and len({wnid.rstrip("0123456789") for wnid in self.wnids}) == 1
+                ):
+                    raise SourceError(
+                        f"{what}, which differ in a number only: {some_names(self.wnids)}.",
+                        hint=hint("labels_of_parts", file=self.root / name),
+                    )
+                self.notes.append(f"warning: {what}, which were taken for the classes")
 
     def _only_labeled(self) -> tuple[str, Place | None]:
         """Return the only folder of images, by its name, and a file of their labels beside it."""
@@ -288,7 +330,7 @@ def _only_folder_of_folders(folder: Place) -> Place | None:
     """Return the folder below that holds several folders, if nothing is beside it on the way."""
     names = folder_names(folder)
     if isinstance(folder, Path):
-        names = [name for name in names if not _is_own_output(str(folder / name))]
+        names = [name for name in names if not is_own_output(str(folder / name))]
     if len(names) != 1 or split_of_folder(names[0]):
         return None
     child = folder / names[0]
@@ -314,7 +356,7 @@ def _split_folders(root: Place, notes: list[str]) -> dict[str, str]:
     for name in names:
         if split := split_of_folder(name):
             named.setdefault(split, []).append(name)
-    named = named or _named_alike(names)
+    named = named or _named_alike(names) or _named_in_parts(root, names)
     if not named:
         return {}
     splits = {split: min(named[split], key=_rank) for split in SPLIT_NAMES if split in named}
@@ -347,6 +389,27 @@ def _named_alike(names: list[str]) -> dict[str, list[str]]:
             rest = tuple(word for word in words if word != found[0])
             alike.setdefault(rest, {}).setdefault(SPLITS[found[0]], []).append(name)
     return next((named for named in alike.values() if "train" in named and len(named) > 1), {})
+
+
+def _named_in_parts(root: Place, names: list[str]) -> dict[str, list[str]]:
+    """Return the folders of splits with a number or letter: train.X1, val.X; test1.
+
+    Raises:
+        SourceError: if a split is in several.
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if match := PART.fullmatch(name):
+            found.setdefault(SPLITS[match["split"].lower()], []).append(name)
+    if "train" not in found:
+        return {}
+    for split, parts in found.items():
+        if len(parts) > 1:
+            raise SourceError(
+                f"{root}: {split} is in {len(parts)} folders: {some_names(parts)}.",
+                hint=f"Move what they hold into one folder, {root / split}.",
+            )
+    return found
 
 
 def _class_root(root: Place, name: str, notes: list[str]) -> str:
@@ -426,20 +489,28 @@ def check_depth(images: list[SourceImage], root: Place, wnids: list[str], notes:
     Raises:
         SourceError: if folders taken for classes are splits, or hold the classes.
     """
-    inner: dict[str, set[str]] = {}  # folders within a class that has no image of its own
-    flat: set[str] = set()
-    for image in images:
-        first, slash, _ = image.name.partition("/")
-        wnid = wnids[image.label]
-        if slash:
-            inner.setdefault(wnid, set()).add(first)
-        else:
-            flat.add(wnid)
-    deep = {wnid: names for wnid, names in sorted(inner.items()) if wnid not in flat}
-    if not deep:
-        return
-    all_names = [name for names in deep.values() for name in names]
-    is_alike = {len(names) for names in deep.values()} == {1} and len(set(all_names)) == 1
+    _check_names_of_masks(images, root, notes)
+    names = [image.name for image in images]
+    while True:
+        inner: dict[str, set[str]] = {}  # folders within a class that has no image of its own
+        flat: set[str] = set()
+        for image, name in zip(images, names, strict=True):
+            first, slash, _ = name.partition("/")
+            wnid = wnids[image.label]
+            if slash:
+                inner.setdefault(wnid, set()).add(first)
+            else:
+                flat.add(wnid)
+        deep = {wnid: found for wnid, found in sorted(inner.items()) if wnid not in flat}
+        if not deep:
+            return
+        all_names = [name for found in deep.values() for name in found]
+        if len(set(all_names)) > 1 or split_of_folder(all_names[0]):
+            break
+        if flat:
+            return
+        # Such as the folder `images` in every class of Tiny ImageNet: look into it.
+        names = [name.partition("/")[2] for name in names]
     if any(map(split_of_folder, all_names)):
         wnid = next(w for w, names in deep.items() if any(map(split_of_folder, names)))
         inside = sorted(deep[wnid])
@@ -455,20 +526,39 @@ def check_depth(images: list[SourceImage], root: Place, wnids: list[str], notes:
             f"{', '.join(f'{name}/' for name in inside[:5])}.",
             hint=better,
         )
-    if is_alike:  # such as the folder `images` in every class of Tiny ImageNet
-        return
-    wnid, names = min(deep.items(), key=lambda item: item[0].lower() not in IMAGE_FOLDERS)
+    kinds = {name.lower() for name in all_names}
+    if kinds & set(ANNOTATIONS) and kinds <= {*IMAGE_FOLDERS, *ANNOTATIONS}:
+        raise SourceError(
+            f"{root}: each class holds the folders {some_names(sorted(set(all_names)))}, and "
+            "masks or boxes are no images of it.",
+            hint="Move the folders of masks or boxes out of the classes.",
+        )
+    wnid, found = min(deep.items(), key=lambda item: item[0].lower() not in IMAGE_FOLDERS)
     if len(all_names) > len(set(all_names)) or (not flat and len(wnids) > len(deep) == 1):
         raise SourceError(
             f"{root / wnid} was taken for a class, but holds no images, only the folders "
-            f"{some_names(sorted(names))}.",
+            f"{some_names(sorted(found))}.",
             hint=f"Name the folder of the classes: {root / wnid}; or call such folders train and "
             "val.",
         )
     notes.append(
-        f"warning: {root / wnid} holds only folders ({some_names(sorted(names))}); their images "
+        f"warning: {root / wnid} holds only folders ({some_names(sorted(found))}); their images "
         f"were taken for the class {wnid!r}"
     )
+
+
+def _check_names_of_masks(images: list[SourceImage], root: Place, notes: list[str]) -> None:
+    """Note images that are named like the masks of others: 1.png and 1_mask.png."""
+    named = (image for image in images if "mask" in (low := image.name.lower()) or "seg" in low)
+    masks = [(image, match[1]) for image in named if (match := MASK.fullmatch(image.name))]
+    if masks:
+        others = {image.parent + image.name.rpartition(".")[0] for image in images}
+        masks = [(image, stem) for image, stem in masks if image.parent + stem in others]
+    if masks:
+        notes.append(
+            f"warning: {len(masks):,} images of {root} are named like masks of others and are read "
+            f"as images, the first {on_one_line(masks[0][0].source)}; to leave them out, move them"
+        )
 
 
 def check_classes(
@@ -653,7 +743,7 @@ def _reason_to_ignore(
 ) -> str | None:
     is_folder = _is_folder(entry)
     is_link = entry.is_symlink()
-    if is_folder and not is_link and _is_on_disk(entry) and _is_own_output(entry.path):
+    if is_folder and not is_link and _is_on_disk(entry) and is_own_output(entry.path):
         return "dataset or run of alexnet"
     if is_clutter(entry.name):
         return "hidden folder" if is_folder else HIDDEN
@@ -677,7 +767,7 @@ def _reason_to_ignore(
     return None
 
 
-def _is_own_output(folder: str, *, or_holds: bool = True) -> bool:
+def is_own_output(folder: str, *, or_holds: bool = True) -> bool:
     """Return whether a folder is a dataset, finished or not, or a run, or holds only such."""
     if any(os.path.lexists(f"{folder}/{mark}") for mark in OWN_MARKS):
         return True
@@ -686,7 +776,7 @@ def _is_own_output(folder: str, *, or_holds: bool = True) -> bool:
     found = False
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if not entry.is_dir() or not _is_own_output(entry.path, or_holds=False):
+            if not entry.is_dir() or not is_own_output(entry.path, or_holds=False):
                 return False
             found = True
     return found

@@ -84,6 +84,21 @@ def has_classes(path: Place) -> bool:
     return any(len(row) > 1 for row in _read_rows(path))
 
 
+def contradicts(path: Place, images: list[SourceImage], wnids: list[str]) -> bool:
+    """Return whether a table names most of the images in class folders, but not their folders."""
+    folder_of: dict[str, str] = {}
+    for image in images:
+        folder_of.update(dict.fromkeys(_names_of(image), wnids[image.label].lower()))
+    num_named = num_agreeing = 0
+    for row in _read_rows(path):
+        folder = next((folder_of[n] for c in row if (n := base_name(c)) in folder_of), None)
+        if folder is not None:
+            num_named += 1
+            cells = " ".join(row).lower().replace("\\", "/").replace("/", " ")
+            num_agreeing += folder in cells
+    return num_named * 2 >= len(images) > 0 and num_agreeing * 2 < num_named
+
+
 def note_of_splits(path: Place) -> str:
     """Return a warning if a column names splits, which are not read; "" if none does."""
     header, *rows = [*_read_rows(path), []]

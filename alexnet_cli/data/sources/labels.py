@@ -25,9 +25,12 @@ LEADING_WNID = re.compile(rf"({WNID})_")  # n01440764_18.JPEG
 TRAILING_WNID = re.compile(rf"(.+)_({WNID})(\.[^.]*)")
 # Names of folders and files, in lower case; of two for one split, the first is read.
 SPLIT_NAMES = {
-    "train": ("train", "training", "trainval", "train_set", "training_set"),
-    "val": ("val", "validation", "valid", "dev", "val_set", "validation_set"),
-    "test": ("test", "testing", "eval", "test_set"),
+    "train": ("train", "training", "trainval", "train_set", "training_set", "trainset"),
+    "val": (
+        *("val", "validation", "valid", "validate", "dev"),
+        *("val_set", "validation_set", "valset"),
+    ),
+    "test": ("test", "testing", "eval", "test_set", "testset"),
 }
 SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 FILLERS = ("set", "data", "image", "images", "img", "imgs", "dir", "folder", "split")
@@ -148,8 +151,9 @@ class LabeledClasses:
     def classes(self) -> tuple[ImageClass, ...]:
         """Return the classes, by wnid if names or images agree on them, else by number.
 
-        They are those of the training images, of the others if there are none. Wnids count only if
-        sorting them produces the labels; otherwise a label is its own name.
+        They are those of the training images, of the others if there are none. Wnids count if every
+        label has one of its own, and beside a list of names if sorting them produces the labels;
+        otherwise a label is its own name.
 
         Raises:
             SourceError: if a label has no name in the list, or held-out images have other labels
@@ -166,7 +170,8 @@ class LabeledClasses:
         num_classes = len(names) or max(self._wnids, default=-1) + 1
         carried = [self._wnids.get(label, {None}) for label in range(num_classes)]
         wnids = [next(iter(found)) or "" for found in carried]
-        if None in set().union(*carried) or not self._agree(wnids):
+        in_another_order = not names and self._has_one_each()
+        if None in set().union(*carried) or not (self._agree(wnids) or in_another_order):
             digits = len(str(max(num_classes - 1, 0)))
             wnids = [f"{label:0{digits}d}" for label in range(num_classes)]
         return tuple(ImageClass(w, name) for w, name in zip(wnids, names or wnids, strict=True))
@@ -222,6 +227,13 @@ class LabeledClasses:
                     hint="Number the classes of all splits alike, and run again.",
                 )
 
+    def _has_one_each(self) -> bool:
+        """Return whether the images of each label carry one wnid, which no other label has."""
+        pairs = {(label, wnid) for label, found in self._wnids.items() for wnid in found}
+        pairs |= {(label, wnid) for label, wnid in self._held_out if wnid}
+        wnids = {wnid for _, wnid in pairs if wnid and re.fullmatch(WNID, wnid)}
+        return len(pairs) == len(self._wnids) == len(wnids)
+
     def _agree(self, wnids: list[str]) -> bool:
         """Return whether wnids are sorted, and those that the images of each label carry."""
         carried = {(label, wnid) for label, found in self._wnids.items() for wnid in found if wnid}
@@ -245,6 +257,7 @@ def list_labeled(
         files: split and path of each.
         list_images: lists one file, counts what it ignores, and adds the images' labels.
     """
+    files = list(files)
     images: dict[str, list[SourceImage]] = {"train": [], "val": []}
     ignored: dict[str, dict[str, int]] = defaultdict(dict)
     for split, path in files:
@@ -256,7 +269,7 @@ def list_labeled(
     else:
         classes = labels.classes()
         check_held_out(images, len(classes))
-    return Source(layout, classes, images, ignored)
+    return Source(layout, classes, images, ignored, files=tuple(path for _, path in files))
 
 
 def check_held_out(images: dict[str, list[SourceImage]], num_classes: int) -> None:

@@ -88,11 +88,8 @@ def read_packed(
             hint=_advice(archive, root),
         )
     staged = tuple(file for entry in listed for file in entry.staged)
-    notes = found.notes
-    if archive is None:
-        beside = folders.folder_names(source)
-        notes += tuple(f"warning: {source / name} is not read" for name in beside)
-    return replace(found, layout=f"{found.layout} {kind}", staged=staged, notes=notes)
+    files = tuple(by_split.values()) if archive is None else ()
+    return replace(found, layout=f"{found.layout} {kind}", staged=staged, files=files)
 
 
 def _is_unpacked(source: Path, by_split: dict[str, Path]) -> bool:

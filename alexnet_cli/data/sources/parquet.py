@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
-from alexnet_cli.data.sources.class_list import ClassList, are_numbers
+from alexnet_cli.data.sources.class_list import ClassList, are_numbers, names_beside
 from alexnet_cli.data.sources.folders import IMAGE_SUFFIXES, is_clutter
 from alexnet_cli.data.sources.labels import (
     SPLIT_PATTERN,
@@ -99,7 +99,7 @@ def read_parquet(
         classes: the names of the classes; by default those in the first schema.
         columns: the columns of images and labels, if the user names them.
     """
-    files = _find(folder)
+    files, others = _find(folder)
     if not files:
         return None
     _check_one_config(folder, files)
@@ -113,7 +113,7 @@ def read_parquet(
     listed = classes
     if listed is None and (names := class_names(first.table.schema_arrow, first.columns.label)):
         listed = ClassList(tuple(names), first.file.path.name)
-    labels = LabeledClasses(listed)
+    labels = LabeledClasses(listed or names_beside(folder))
     opened = {table.file.path: table for table in tables}
 
     def list_rows(split: str, path: Path, ignored: dict[str, int]) -> list[SourceImage]:
@@ -130,21 +130,31 @@ def read_parquet(
         for table in tables
         if table.file.split in source.images
     )
-    return replace(source, staged=staged, notes=first.columns.notes)
+    notes = first.columns.notes
+    if others:
+        listed_others = some_names([str(path) for path in sorted(others)])
+        notes += (f"warning: not read, as named after no split: {listed_others}",)
+    return replace(source, staged=staged, notes=notes)
 
 
-def _find(folder: Path) -> list[_File]:
-    """Return the parquet files of splits in a folder and in folders that hold nothing else."""
+def _find(folder: Path) -> tuple[list[_File], list[Path]]:
+    """Return the parquet files of splits in a folder and in folders that hold nothing else.
+
+    The other parquet files there come second.
+    """
     files = []
+    others: list[Path] = []
     waiting = [(folder, 0)] if folder.is_dir() else []
     while waiting:
         place, depth = waiting.pop()
         inner, paths = _look_into(place)
         found = [file for path in paths if (file := _file_of(folder, path))]
         files += found
+        known = {file.path for file in found}
+        others += [p for p in paths if p not in known and p.stem.lower() != METADATA]
         if depth < MAX_DEPTH and len(inner) <= MAX_FOLDERS and not (found and place == folder):
             waiting += [(path, depth + 1) for path in inner]
-    return sorted(files, key=lambda file: file.path)
+    return sorted(files, key=lambda file: file.path), others
 
 
 def _look_into(folder: Path) -> tuple[list[Path], list[Path]]:

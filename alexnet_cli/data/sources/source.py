@@ -69,6 +69,7 @@ class Source:
     ignored_by_split: dict[str, dict[str, int]]  # number of entries that are not read, by reason
     staged: tuple[StagedFile, ...] = ()  # files to be made before any image is read
     notes: tuple[str, ...] = ()  # lines for people: what was taken for what, and what is not read
+    files: tuple[Path, ...] = ()  # files and folders that were looked into, if others may be beside
 
     def __post_init__(self) -> None:
         for split, listed in self.images.items():
@@ -90,15 +91,18 @@ class Source:
                 digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
-    def check_classes(self) -> None:
-        """Raise a SourceError that names the classes without a training image, if there are any.
+    def empty_classes(self) -> list[str]:
+        """Return the wnids of the classes without a training image.
 
-        Of held-out images alone, the classes without any of those.
+        Of held-out images alone, of the classes without any of those.
         """
         counted = [self.images["train"]] if self.images["train"] else self.images.values()
         filled = {image.label for images in counted for image in images}
-        empty = [c.wnid for label, c in enumerate(self.classes) if label not in filled]
-        if empty:
+        return [c.wnid for label, c in enumerate(self.classes) if label not in filled]
+
+    def check_classes(self) -> None:
+        """Raise a SourceError that names the empty classes, if there are any."""
+        if empty := self.empty_classes():
             first = self.classes[0].wnid
             from_1 = len(self.classes) > 1 and empty == [first] and not first.strip("0")
             raise SourceError(

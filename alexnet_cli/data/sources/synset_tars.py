@@ -18,10 +18,12 @@ def read_synset_tars(folder: Path, *, val_fraction: float, seed: int) -> Source 
     Returns None if there is none.
     """
     ignored: dict[str, dict[str, int]] = defaultdict(dict)
+    files: list[Path] = []
     if tars := class_tars(folder):
         wnids = [path.stem for path in tars]
         listed = _list_tars(tars, wnids, ignored["train"])
         images = split_off_val(listed, val_fraction, seed)
+        files += tars
     else:
         by_split = _tars_of_splits(folder)
         if not by_split:
@@ -37,8 +39,9 @@ def read_synset_tars(folder: Path, *, val_fraction: float, seed: int) -> Source 
         images = {"train": [], "val": []}
         for split, tars in by_split.items():
             images[split] = _list_tars(tars, wnids, ignored[split])
+            files += tars
     classes = tuple(ImageClass(wnid, wnid) for wnid in wnids)
-    return Source("one tar per synset", classes, images, ignored)
+    return Source("one tar per synset", classes, images, ignored, files=tuple(files))
 
 
 def _tars_of_splits(folder: Path) -> dict[str, list[Path]]:

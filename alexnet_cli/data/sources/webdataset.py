@@ -3,7 +3,10 @@
 Read in place. Members' names are never used as paths.
 """
 
+import re
 import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -52,7 +55,21 @@ def read_webdataset(folder: Path, *, classes: ClassList | None = None) -> Source
         return None
     labels = LabeledClasses(classes or names_beside(folder))
     layout = f"WebDataset ({files[0][1].name}, ...)"
-    return list_labeled(layout, files, partial(_list_samples, labels), labels)
+    source = list_labeled(layout, files, partial(_list_samples, labels), labels)
+    return replace(source, notes=tuple(_gaps([path.name for _, path in files])))
+
+
+def _gaps(names: list[str]) -> Iterator[str]:
+    """Yield a warning for each series of numbered tars of which some are not there."""
+    series: dict[tuple[str, str], dict[int, str]] = {}
+    for name in names:
+        if match := re.fullmatch(r"(.*?)([0-9]{1,18})(\D*)", name):
+            series.setdefault((match[1], match[3]), {})[int(match[2])] = name
+    for numbers in series.values():
+        lost = max(numbers) - min(numbers) + 1 - len(numbers)
+        if lost:
+            first = next(n for n in sorted(numbers) if n + 1 not in numbers)
+            yield f"warning: {lost:,} tars are missing, the first after {numbers[first]}"
 
 
 def _holds_class_folders(path: Path) -> bool:

@@ -8,6 +8,7 @@ import random
 import shutil
 import tarfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,52 @@ def as_packed(source: Source, root: Path) -> None:
     shutil.rmtree(root / "unpacked")
 
 
+def as_class_tars(source: Source, root: Path, splits: tuple[str, ...] = ("train", "val")) -> None:
+    as_folders(source, root / "unpacked")
+    for split in splits:
+        (root / split).mkdir()
+        for folder in (root / "unpacked" / split).iterdir():
+            shutil.make_archive(str(root / split / folder.name), "tar", folder)
+    shutil.rmtree(root / "unpacked")
+
+
+def as_parts(source: Source, root: Path) -> None:
+    """Class tars, and flat validation images with Caffe's list of positions."""
+    as_class_tars(source, root, ("train",))
+    images = shuffled(source.images["val"])
+    for image in images:
+        write(root / "val" / image.name, image.read())
+    (root / "val.txt").write_text("".join(f"{image.name} {image.label}\n" for image in images))
+
+
+def as_tables(source: Source, root: Path) -> None:
+    """Flat folders with unusual names, and tables of names and classes."""
+    for split, name in (("train", "Training_Set"), ("val", "valid")):
+        rows = ["label;width;filename"]
+        for image in shuffled(source.images[split]):
+            write(root / name / image.name, image.read())
+            rows.append(f"{wnid(source, image)};9;{image.name}")
+        (root / f"{name}.csv").write_text("\n".join(rows))
+
+
+def as_tiny(source: Source, root: Path) -> None:
+    """A folder in each class, and the annotations of Tiny ImageNet."""
+    for image in source.images["train"]:
+        write(root / "train" / wnid(source, image) / "images" / image.name, image.read())
+    rows = []
+    for image in shuffled(source.images["val"]):
+        write(root / "val" / "images" / image.name, image.read())
+        rows.append(f"{image.name}\t{wnid(source, image)}\t0\t0\t9\t9")
+    (root / "val/val_annotations.txt").write_text("\n".join(rows))
+
+
+def as_one_archive(source: Source, root: Path, kind: str = "zip") -> None:
+    """A folder of class folders in one archive, which is SOURCE."""
+    as_folders(source, root / "unpacked/set")
+    shutil.make_archive(str(root / "set"), kind, root / "unpacked")
+    shutil.rmtree(root / "unpacked")
+
+
 BUILDERS = {
     "archives": as_archives,
     "folders": as_folders,
@@ -113,6 +160,20 @@ BUILDERS = {
     "parquet": as_parquet,
     "webdataset": as_webdataset,
     "packed": as_packed,
+    "synset-tars": as_class_tars,
+    "parts": as_parts,
+    "tables": as_tables,
+    "one-zip": as_one_archive,
+    "one-tar": partial(as_one_archive, kind="tar"),
+}
+# What SOURCE is, where it is not the folder; and the layout, where it has another name.
+FILES = {"zip": ZIP_NAME, "one-zip": "set.zip", "one-tar": "set.tar"}
+LAYOUT_OF = {
+    "zip": "kaggle",
+    "parts": "archives",
+    "tables": "folders",
+    "one-zip": "packed",
+    "one-tar": "packed",
 }
 
 
@@ -127,9 +188,7 @@ def source(request, official, tmp_path) -> Path:
     root = tmp_path / request.param
     root.mkdir()
     BUILDERS[request.param](official, root)
-    if request.param == "zip":
-        return root / ZIP_NAME
-    return root
+    return root / FILES.get(request.param, "")
 
 
 def shards_of(folder: Path) -> dict[str, str]:
@@ -168,7 +227,8 @@ class Interrupting(Listener):
 
 
 def test_layout_that_is_named_reads_the_same(source, tmp_path):
-    name = {ZIP_NAME: "kaggle"}.get(source.name, source.name)
+    name = source.parent.name if source.is_file() else source.name
+    name = LAYOUT_OF.get(name, name)
     named, looked = (
         read_source(source, SourceOptions(tmp_path / "s", layout=n)) for n in (name, None)
     )

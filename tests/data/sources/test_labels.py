@@ -56,15 +56,20 @@ def test_wnids_that_sort_like_the_labels_name_the_classes():
 @pytest.mark.parametrize(
     "entries",
     [
-        (("train", 0, B), ("train", 1, A)),
+        (("train", 0, "b"), ("train", 1, "a")),
+        (("train", 0, B), ("train", 1, A), ("val", 1, C)),
         (("train", 0, A), ("train", 1, None)),
         (("train", 0, A), ("train", 0, B), ("train", 1, C)),
         (("train", 0, A), ("train", 1, A)),
     ],
-    ids=["another order", "one without", "two in a class", "one in two classes"],
+    ids=["another order", "another of val", "one without", "two in a class", "one in two classes"],
 )
 def test_wnids_that_do_not_fit_the_labels_are_ignored(entries):
     assert wnids(*entries) == ["0", "1"]
+
+
+def test_wnids_in_another_order_than_the_labels_name_the_classes():
+    assert wnids(("train", 0, B), ("train", 1, A), ("val", 1, A), ("val", 0, None)) == [B, A]
 
 
 def test_numbers_are_padded_so_that_they_sort():
