@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from alexnet_cli.cli.tables import short_name
 from alexnet_cli.inference.predictions import load_predictions
 
 ON_CPU = ("--device", "cpu")
@@ -114,3 +115,8 @@ def test_what_are_no_probabilities_of_images_is_refused(fails, predictions, tmp_
     np.savez(tmp_path / "p.npz", **arrays)
     problem = "it has no images" if fault == "no images" else "do not add up to 1"
     assert problem in fails(3, "errors", tmp_path / "p.npz").message
+
+
+def test_names_of_folders_are_shown_whole_and_words_of_wnids_are_cut():
+    assert short_name("Smith, John", "Smith, John") == "Smith, John"
+    assert short_name("n02012849", "crane, bird") == "crane"
