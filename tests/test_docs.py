@@ -15,6 +15,7 @@ from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from alexnet_cli import load_model
 from alexnet_cli.cli.app import app
 from alexnet_cli.recipes.catalog import RECIPES
 
@@ -168,6 +169,32 @@ def test_python_of_a_page_runs_after_the_commands_of_the_readme(
     # The recipe of the pages takes minutes.
     monkeypatch.setitem(RECIPES, "small", replace(tiny_recipe, crop_size=56))
     exec(compile(snippets(PAGES[name]), name, "exec"), {"__name__": "snippet"})
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["explained", "finetune", "deploy"])
+def test_notebook_runs_cell_by_cell_after_the_commands_of_the_readme(
+    name, workplace, monkeypatch, capsys
+):
+    monkeypatch.chdir(workplace)
+    path = ROOT / "docs" / "notebooks" / f"{name}.py"
+    assert f"notebooks/{name}.py" in PAGES["notebooks.md"].read_text()
+    cells = path.read_text().split("# %%")
+    assert cells[0] == ""
+    names = {"__name__": "notebook"}
+    for cell in cells[1:]:
+        exec(compile(f"# %%{cell}", str(path), "exec"), names)
+
+    printed = capsys.readouterr().out
+    if name == "explained":
+        assert "most similar to photos/cat/0.png is photos/" in printed
+    elif name == "finetune":
+        assert "2 classes: {'train': 16, 'val': 4}" in printed
+        frozen = load_model("runs/my-photos").layer("conv3").weight
+        assert np.array_equal(frozen, load_model("runs/paper").layer("conv3").weight)
+    else:
+        assert len(Path("labels.csv").read_text().splitlines()) == 20
+        assert float(printed.rpartition(":")[2]) < 1e-6
 
 
 # What mypy need not read to know our own types.

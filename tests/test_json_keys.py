@@ -115,6 +115,8 @@ def test_keys_of_every_command_are_as_kept(
     see("info", "a.onnx", name="info-onnx")
     see("info", copy, name="info-dataset")
     see("figure", "filters", best, "-o", "a.png")
+    see("features", "a.onnx", copy, "-o", "index")
+    see("similar", images / "cat" / "0.png", "--index", "index")
     see("report", "a.npz", "-o", "a.html")
     see("import", *foreign_weights, "-o", "b.safetensors")
     see("download", "cifar-10")

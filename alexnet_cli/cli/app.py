@@ -28,6 +28,7 @@ from alexnet_cli.commands import (
     errors,
     evaluate,
     export,
+    features,
     figure,
     import_weights,
     info,
@@ -122,6 +123,8 @@ command()(export.export)
 command()(download.download)
 command("import")(import_weights.import_weights)
 command()(info.info)
+command()(features.features)
+command()(features.similar)
 app.add_typer(figure.app, name="figure")
 command()(report.report)
 command()(recipes.recipes)

@@ -31,12 +31,12 @@ PANELS = {
             "quality",
             "shard_size",
         ),
-        *("max_bad", "dry_run", "predictions", "as_csv", "only", "seconds", "kernels"),
+        *("max_bad", "dry_run", "predictions", "as_csv", "only", "seconds", "kernels", "draw"),
     ),
 }
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
 # Names that mean something else in a command.
-OF_COMMAND = {("prep", "columns"): "Data", ("prep", "seed"): "Output"}
+OF_COMMAND = {("prep", "columns"): "Data", ("prep", "seed"): "Output", ("show", "seed"): "Data"}
 
 
 class Command(TyperCommand):

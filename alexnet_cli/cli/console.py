@@ -67,6 +67,11 @@ def print_rich(renderable: RenderableType) -> None:
         _stdout().print(renderable)
 
 
+def shows_color() -> bool:
+    """Return whether standard output is shown in color."""
+    return _stdout().color_system is not None
+
+
 class _Console(Console):
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # for the face; rich would end the program itself

@@ -5,6 +5,8 @@ from alexnet_cli.errors import AlexNetError, Hint, on_one_line
 HINTS: dict[str, str] = {
     "less_memory": "Close other programs, or use fewer --workers.",
     # data and prep
+    "empty_classes": "Add images or remove those folders, then run prep again. To keep such "
+    "classes and their labels: --allow-empty-class",
     "fewer_workers": "Run the same command to continue, with fewer --workers.",
     "follow_links": "To read what they lead to: --follow-links. Otherwise remove them.",
     "force_room": "Make room, or begin although the disk looks too small: --force",
@@ -56,6 +58,7 @@ HINTS: dict[str, str] = {
     "exported_views": "Leave out --views, or type --views {views}",
     "free_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",
     "free_space_and_resume": "Free some space, then the same command with --resume",
+    "index_model": "Name the network that the index was made with: --model MODEL",
     "join_minutes": "Start all replicas with one MASTER_ADDR, or let them wait: --join-minutes 60",
     "lower_learning_rate": "Try --set learning_rate={value} in another --run.",
     "make_predictions": "Make one: alexnet eval MODEL DATASET -o {path}",

@@ -140,10 +140,17 @@ MODEL = (
     "checkpoint, run folder (for its best checkpoint), ONNX file, or the name of published "
     "weights: torchvision or bvlc."
 )
+WEIGHTS = MODEL.replace(" ONNX file,", "")  # where a network goes on from its own weights
 ModelPath = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL", help=f"A trained network: {MODEL}", autocompletion=complete_model
+    ),
+]
+WeightsPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL", help=f"A trained network: {WEIGHTS}", autocompletion=complete_model
     ),
 ]
 ClassNames = Annotated[
@@ -210,7 +217,7 @@ InitFrom = Annotated[
     Path | None,
     typer.Option(
         metavar="MODEL",
-        help=f"Network whose layers initialize this run: {MODEL}",
+        help=f"Network whose layers initialize this run: {WEIGHTS}",
         autocompletion=complete_model,
     ),
 ]

@@ -14,7 +14,7 @@ from alexnet_cli.cli.options import (
     AsJson,
     ClassNames,
     Device,
-    ModelPath,
+    WeightsPath,
     check_views,
     complete_model,
     complete_run,
@@ -42,7 +42,7 @@ Seed = Annotated[
 
 @app.command(cls=Command)
 def filters(
-    model: ModelPath,
+    model: WeightsPath,
     out: Out = Path("filters.png"),
     normalize_each: Annotated[
         bool,
@@ -61,7 +61,7 @@ def filters(
 
 @app.command(cls=Command)
 def predictions(
-    model: ModelPath,
+    model: WeightsPath,
     dataset: DatasetName,
     out: Out = Path("predictions.png"),
     split: Annotated[str, typer.Option(help="Split of the images.")] = "val",
@@ -84,7 +84,7 @@ def predictions(
 
 @app.command(cls=Command)
 def neighbors(
-    model: ModelPath,
+    model: WeightsPath,
     dataset: DatasetName,
     out: Out = Path("neighbors.png"),
     queries: Annotated[str, typer.Option(help="Split of the images in the first column.")] = "val",
@@ -176,8 +176,24 @@ def curves(
 
 
 @app.command(cls=Command)
+def ablations(
+    results: Annotated[
+        Path,
+        typer.Argument(metavar="RESULTS", help="results.json of a table of alexnet reproduce."),
+    ],
+    out: Out = Path("ablations.png"),
+    theme: Theme = "light",
+    as_json: AsJson = False,
+) -> None:
+    """Draw the errors of a reproduced table beside the paper's, with intervals."""
+    from alexnet_cli.figures.ablations import AblationsRequest, draw_ablations
+
+    _show(draw_ablations(AblationsRequest(results, out, theme)), as_json)
+
+
+@app.command(cls=Command)
 def activations(
-    model: ModelPath,
+    model: WeightsPath,
     image: ImageFile,
     out: Out = Path("activations.png"),
     layer: Annotated[str, typer.Option(help="Layer, as alexnet info names it.")] = "relu1",
@@ -192,7 +208,7 @@ def activations(
 
 @app.command(cls=Command)
 def explain(
-    model: ModelPath,
+    model: WeightsPath,
     image: ImageFile,
     out: Out = Path("explain.png"),
     method: Annotated[
@@ -239,7 +255,9 @@ def show_figure(result: dict) -> None:
 def _text(value: object) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
-    if isinstance(value, list) and value and isinstance(value[0], list) and len(value) > 8:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return f"{len(value)} rows"
+    if isinstance(value, list) and len(value) > 8 and isinstance(value[0], list):
         return f"{len(value)} rows"
     if isinstance(value, list):
         return ", ".join(_text(inner) for inner in value[:8]) + (", ..." if value[8:] else "")

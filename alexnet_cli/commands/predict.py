@@ -2,13 +2,14 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from alexnet_cli.cli import console
-from alexnet_cli.cli.console import print_line, safe
+from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.options import MODEL, AsJson, Device, check_views, complete_model
 from alexnet_cli.cli.tables import RESULT_FILE, show
 
@@ -87,11 +88,20 @@ def predict(
             help="Write the rows to FILE, which appears when it is complete.",
         ),
     ] = None,
+    draw: Annotated[
+        bool,
+        typer.Option(
+            "--show",
+            help="Also show a small picture of each image, in a terminal with colors.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Classify image files."""
     check_views(views)
     chosen = _format(row_format, output, as_json)
+    if draw and (as_json or chosen != "table"):
+        raise typer.BadParameter("goes with the table for people only.", param_hint="--show")
     if null and from_file is None:
         raise typer.BadParameter("is for --from-file.", param_hint="--null")
     from alexnet_cli.inference import predict as verb
@@ -112,7 +122,10 @@ def predict(
     if as_json or RESULT_FILE in os.environ:
         show(_as_json(found), as_json, show_predict)
     elif chosen == "table":
+        is_drawn = draw and _can_draw()
         for result in found.results():
+            if is_drawn and result.error is None:
+                _draw(result.image)
             show_result(result.to_dict())
         show_ignored(found.ignored)
     else:
@@ -161,6 +174,22 @@ def show_ignored(ignored: dict[str, int]) -> None:
     """Print how many entries of folders are no images."""
     for kind, count in ignored.items():
         print_line(f"passed over: {count:,} {safe(kind)}")
+
+
+def _can_draw() -> bool:
+    from alexnet_cli.cli.pictures import can_draw
+
+    return can_draw()
+
+
+def _draw(image: str) -> None:
+    """Show a small picture of an image file; of standard input there is nothing left to read."""
+    from alexnet_cli.cli.pictures import COLUMNS, half_blocks
+    from alexnet_cli.errors import ImageError
+    from alexnet_cli.inference.images import thumbnail
+
+    with suppress(ImageError):
+        print_rich(half_blocks(thumbnail(image, COLUMNS)))
 
 
 def show_result(entry: dict) -> None:

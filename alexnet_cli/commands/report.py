@@ -10,7 +10,7 @@ import typer
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, safe
-from alexnet_cli.cli.options import MODEL, AsJson, Views, check_views, complete_model
+from alexnet_cli.cli.options import WEIGHTS, AsJson, Views, check_views, complete_model
 from alexnet_cli.cli.tables import show
 
 
@@ -19,7 +19,7 @@ def report(
         Path,
         typer.Argument(
             metavar="MODEL|PREDICTIONS",
-            help=f"Predictions file (.npz) of eval; or a trained network: {MODEL}",
+            help=f"Predictions file (.npz) of eval; or a trained network: {WEIGHTS}",
             autocompletion=complete_model,
         ),
     ],

@@ -55,11 +55,11 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Count the images of each class, and draw a sheet of them."""
-    for value, name in ((augmented, "--augmented"), (wanted, "--class")):
-        if value and not out:
+    for is_given, name in ((augmented, "--augmented"), (bool(wanted), "--class")):
+        if is_given and not out:
             raise typer.BadParameter("requires -o FILE, the sheet to write.", param_hint=name)
-    for value, name in ((recipe, "--recipe"), (settings, "--set")):
-        if value and not augmented:
+    for is_given, name in ((bool(recipe), "--recipe"), (bool(settings), "--set")):
+        if is_given and not augmented:
             raise typer.BadParameter("is for --augmented.", param_hint=name)
     chosen = wanted_recipe(recipe, settings or [], None) if augmented else None
     from alexnet_cli.data.dataset_ref import open_dataset

@@ -153,7 +153,7 @@ def _draw_matrix(
     shares = counts / np.maximum(totals, 1)
     has_others = bool(counts[:, -1].any())
     shares, counts = (table[:, : num + has_others] for table in (shares, counts))
-    right = np.eye(*shares.shape, dtype=bool)
+    right = np.eye(*shares.shape) == 1
     inside = ~right & (np.arange(shares.shape[1]) < num)
     worst = float(shares[inside].max(initial=0)) or 1.0
     strength = np.where(right, shares, shares / worst).clip(0, 1)[..., None]

@@ -12,7 +12,7 @@ from alexnet_cli.data.images.resize import square, to_square
 from alexnet_cli.data.images.to_rgb import rgb_pixels
 from alexnet_cli.data.shards.dataset import Sample
 from alexnet_cli.errors import ImageError, UsageError
-from alexnet_cli.types import DecodeRules
+from alexnet_cli.types import USUAL_RULES, DecodeRules
 
 ImageLike = str | Path | bytes | np.ndarray | Image.Image | Sample
 
@@ -60,6 +60,16 @@ def to_pixels(image: ImageLike, size: int, rules: DecodeRules) -> np.ndarray:
         )
     pixels = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
     return square(np.ascontiguousarray(pixels), size)
+
+
+def thumbnail(path: str, size: int) -> np.ndarray:
+    """Return the square that a network sees of an image file, uint8 RGB (size, size, 3).
+
+    Raises:
+        ImageError: if it cannot be read or decoded.
+    """
+    pixels = Image.fromarray(to_pixels(path, 4 * size, USUAL_RULES))
+    return np.asarray(pixels.resize((size, size), Image.Resampling.BOX))
 
 
 def _pillow_pixels(image: Image.Image, rules: DecodeRules) -> np.ndarray:

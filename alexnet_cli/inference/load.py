@@ -5,6 +5,7 @@ from pathlib import Path
 from alexnet_cli.errors import CheckpointError, hint, missing_package
 from alexnet_cli.inference.model import Model
 from alexnet_cli.model.checkpoint import checkpoint_file
+from alexnet_cli.pretrained.names import find_model
 
 
 def load_model(path: str | Path, *, views: int | None = None, device: str = "auto") -> Model:
@@ -12,7 +13,8 @@ def load_model(path: str | Path, *, views: int | None = None, device: str = "aut
 
     Args:
         path: an .onnx file of `alexnet export`, for which torch is not needed; a checkpoint, or a
-            run folder for its best one.
+            run folder for its best one; or the name of published weights, "torchvision" or "bvlc",
+            which are fetched on first use.
         views: 1, 9 or 10 crops to average over. By default 10; fixed for an ONNX model.
         device: "auto", "cuda", "cuda:N", "mps" or "cpu".
 
@@ -22,7 +24,7 @@ def load_model(path: str | Path, *, views: int | None = None, device: str = "aut
         MachineError: if a checkpoint is given and torch is not installed.
         UsageError: if an ONNX model has another number of views.
     """
-    path = Path(path)
+    path = find_model(Path(path))
     if path.suffix == ".onnx":
         from alexnet_cli.inference.onnx_model import OnnxModel
 

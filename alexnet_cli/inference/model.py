@@ -202,15 +202,29 @@ class Model(ABC):
         """
         default = last_hidden_layer(self.info.recipe, len(self.classes))
         name = self._find(layer or default).name
-        parts = []
-        for batch in self._decoded_batches(named_images(images)):
-            for image, pixels in batch:
-                if isinstance(pixels, ImageError):
-                    raise pixels.replaced(problem=f"{image}: {pixels.problem}") from pixels
-            parts.append(self.outputs_of(name, np.stack([pixels for _, pixels in batch])))  # type: ignore[misc]
-        if not parts:
-            return np.empty((0, *self._find(name).output), np.float32)
-        return np.concatenate(parts)
+        rows = []
+        for image, found in self.features_each(named_images(images), name):
+            if isinstance(found, ImageError):
+                raise found.replaced(problem=f"{image}: {found.problem}") from found
+            rows.append(found)
+        return np.stack(rows) if rows else np.empty((0, *self._find(name).output), np.float32)
+
+    def features_each(
+        self, images: Iterable[tuple[str, ImageLike]], layer: str
+    ) -> Iterator[tuple[str, np.ndarray | ImageError]]:
+        """Yield the name and features of each of many images, or why it could not be read.
+
+        Images are decoded by threads while the batch before them is computed.
+
+        Args:
+            images: (name, image).
+            layer: one of `layers`.
+        """
+        for batch in self._decoded_batches(images):
+            good = [pixels for _, pixels in batch if isinstance(pixels, np.ndarray)]
+            rows = iter(self.outputs_of(layer, np.stack(good)) if good else ())
+            for name, pixels in batch:
+                yield name, next(rows) if isinstance(pixels, np.ndarray) else pixels
 
     def layer(self, name: str) -> ModelLayer:
         """Return a layer with its parameters, such as `model.layer("conv1").weight`.

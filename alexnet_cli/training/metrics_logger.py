@@ -1,5 +1,6 @@
 """Per-epoch metrics: throughput, log.jsonl, and curves in other programs."""
 
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,10 +11,12 @@ import torch
 from alexnet_cli.errors import brief
 from alexnet_cli.io.process import peak_memory
 from alexnet_cli.io.progress import Progress
+from alexnet_cli.io.terminal import shows_blocks, spark_line
 from alexnet_cli.training.loggers import LOGGERS, Logger
 from alexnet_cli.training.run_directory import RunDirectory
 
 CURVE_EVERY = 20  # steps
+EPOCHS_DRAWN = 16  # in the line of an epoch
 Item = TypeVar("Item")
 
 
@@ -90,13 +93,20 @@ class MetricsLogger:
     def report_epoch(
         self, row: dict, num_epochs: int, *, is_best: bool, seconds_left: float
     ) -> None:
-        """Show a finished epoch in one line."""
+        """Show a finished epoch, which is in the log already, in one line."""
         text = f"epoch {row['epoch']}/{num_epochs}: train loss {row['train_loss']:.3f}"
         if errors := row.get("val"):
             top1, top5 = errors["top1_error"], errors["top5_error"]
             text += f", val top-1 {top1:.1%}, top-5 {top5:.1%}"
         text += f", {row['images_per_second']:.0f} images/s" + (", best" if is_best else "")
-        self.progress.say(text + _time_left(seconds_left))
+        self.progress.say(text + _time_left(seconds_left) + self._trend())
+
+    def _trend(self) -> str:
+        """Return the training losses of the last epochs as blocks, where a terminal shows them."""
+        if not shows_blocks(sys.stderr):
+            return ""
+        losses = [row["train_loss"] for row in self.run.rows()[-EPOCHS_DRAWN:]]
+        return f"  {spark_line(losses)}" if len(losses) > 1 else ""
 
 
 def _numbers(values: dict, prefix: str = "") -> Iterator[tuple[str, float]]:

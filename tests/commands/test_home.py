@@ -47,7 +47,17 @@ def home(release, runs, images, tmp_path_factory) -> tuple[Path, list[str], str]
     command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
     trace = folder / "trace"
     if shutil.which("strace"):
-        command = ["strace", "-f", "-qq", "-e", "trace=connect", "-o", str(trace), *command]
+        command = [
+            "strace",
+            "-f",
+            "-qq",
+            "--seccomp-bpf",
+            "-e",
+            "trace=connect",
+            "-o",
+            str(trace),
+            *command,
+        ]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "ALEXNET_"))}
     finished = subprocess.run(
         command,

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import train
 
+from alexnet_cli import load_model
 from alexnet_cli.data.imagenet_classes import imagenet_classes
 from alexnet_cli.data.remote.published import PublishedFile
 from alexnet_cli.inference.describe import published_results
@@ -93,6 +94,7 @@ def test_model_torchvision_is_imported_on_first_use_into_the_cache(
     assert first == second
     assert published.asked == ["alexnet-owt-7be5be79.pth"]
     assert Path(first["model"]).parent == cache / "models"
+    assert load_model("torchvision").info.path == Path(first["model"])
     assert not list(tmp_path.iterdir())
 
 

@@ -307,3 +307,19 @@ def test_class_named_by_its_wnid_is_shown_with_the_words_of_imagenet(
     assert names["n01440764"] == "tench, Tinca tinca"
     assert names["n90000003"] == source.classes[2][1]
     assert "goldfish (n01443537)" in shown(*arguments)
+
+
+def test_pictures_are_shown_on_a_terminal_only(monkeypatch, shown, alexnet, onnx_model, images):
+    plain = shown("predict", images, "--model", onnx_model)
+    assert shown("predict", images, "--model", onnx_model, "--show") == plain
+    monkeypatch.setattr("alexnet_cli.cli.pictures.can_draw", lambda: True)
+    drawn = shown("predict", images, "--model", onnx_model, "--show")
+    assert drawn.count("\u2580" * 24) == 3 * 12
+    rest = [line for line in drawn.splitlines() if "\u2580" not in line]
+    assert rest == plain.splitlines()
+
+
+def test_pictures_are_for_people(wrong_command_line, onnx_model, images):
+    arguments = ("predict", images, "--model", onnx_model, "--show")
+    assert "table for people" in wrong_command_line(*arguments, "--json")
+    assert "table for people" in wrong_command_line(*arguments, "--format", "csv")

@@ -520,7 +520,7 @@ def test_figure_1_tries_every_rate_and_draws_the_curves(figure_1, tmp_path, data
     assert found["ratio"] is None
     assert f"cifar-10 is {dataset}: 10 classes and 60" in " ".join(found["caveats"])
     with Image.open(found["figure"]) as image:
-        assert (image.format, image.size) == ("PNG", (900, 560))
+        assert (image.format, image.size) == ("PNG", (1040, 720))
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {
         *("figure-1.png", "results.json", "results.md", "runs"),
     }

@@ -97,19 +97,29 @@ def started(tmp_path):
 
 
 @pytest.fixture
-def pair(started):
-    """Start two processes as torchrun would, each with its own arguments; `(exit code, stderr)`."""
+def torchrun(started):
+    """Start two processes as torchrun would, each with its own arguments."""
 
-    def run(*arguments, emulated: str = "") -> list[tuple[int, str]]:
+    def start(*arguments, emulated: str = "", **environment) -> list[subprocess.Popen]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         group = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 1, "MASTER_PORT": port}
         group |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
-        both = [
-            started(given, emulated, RANK=rank, LOCAL_RANK=0, **group)
+        return [
+            started(given, emulated, RANK=rank, LOCAL_RANK=0, **group, **environment)
             for rank, given in enumerate(arguments)
         ]
+
+    return start
+
+
+@pytest.fixture
+def pair(torchrun):
+    """Run two processes as torchrun would; `(exit code, stderr)` of each."""
+
+    def run(*arguments, emulated: str = "") -> list[tuple[int, str]]:
+        both = torchrun(*arguments, emulated=emulated)
         said = [process.communicate(timeout=240)[1] for process in both]
         return [(process.returncode, text) for process, text in zip(both, said, strict=True)]
 
@@ -170,16 +180,16 @@ def test_process_of_torchrun_ends_after_its_fault_although_the_group_cannot_be_d
 
 
 def test_replica_whose_data_is_slow_is_waited_for_longer_than_one_that_hangs(
-    started, dataset, checkpoint, tmp_path
+    started, torchrun, dataset, checkpoint, tmp_path
 ):
-    two = ("--device", "cpu", "--gpus", 2, "--columns", 1)
-    run = tmp_path / "run"
-    commands = (train(dataset, run, *TINY, *two), ["eval", checkpoint, dataset, *two])
+    run, evaluate = tmp_path / "run", ["eval", checkpoint, dataset, "--device", "cpu"]
+    launched = train(dataset, run, *TINY, "--gpus", 2, "--columns", 1)
 
-    processes = [started(command, "slow", LATE=16) for command in commands]
+    processes = [started(launched, "slow", LATE=16)]
+    processes += torchrun(evaluate, evaluate, emulated="slow", LATE=16)
     said = [process.communicate(timeout=240)[1] for process in processes]
 
-    assert [process.returncode for process in processes] == [0, 0], said
+    assert [process.returncode for process in processes] == [0, 0, 0], said
     assert load_checkpoint(run / "last.safetensors").train_state.epoch == 1
 
 

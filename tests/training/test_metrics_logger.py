@@ -56,6 +56,20 @@ def test_epoch_is_reported_in_one_line(tmp_path, row, is_best, seconds, line):
     assert found.endswith(line)
 
 
+def test_line_ends_with_the_losses_as_blocks_on_a_terminal_only(tmp_path, monkeypatch):
+    said = Listener()
+    logger = MetricsLogger(RunDirectory(tmp_path), said)
+    for epoch, loss in enumerate((8.0, 4.5, 1.0), 1):
+        logger.log_epoch({**ROW, "epoch": epoch, "train_loss": loss})
+        for shows in (False, True):
+            monkeypatch.setattr(metrics_logger, "shows_blocks", lambda _, shows=shows: shows)
+            logger.report_epoch(ROW, 90, is_best=False, seconds_left=0)
+
+    # One epoch is no curve.
+    assert [line.isascii() for line in said.lines] == [True, True, True, False, True, False]
+    assert said.lines[-1].endswith("  \u2588\u2585\u2581")
+
+
 def test_epochs_and_some_steps_become_curves(tmp_path):
     pytest.importorskip("tensorboard")
     logger = MetricsLogger(RunDirectory(tmp_path), SILENT, ("tensorboard",))

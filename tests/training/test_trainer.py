@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from alexnet_cli.cli import hints
 from alexnet_cli.data.batches.loader import epoch_order
 from alexnet_cli.data.batches.readers import ProcessReader
+from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.data.shards.dataset import open_dataset
 from alexnet_cli.distributed.device_plan import Runtime
@@ -42,6 +43,8 @@ from alexnet_cli.model.split import whole_state
 from alexnet_cli.recipes.recipe import Milestone, Recipe
 from alexnet_cli.training import metrics_logger
 from alexnet_cli.training import trainer as trainer_module
+from alexnet_cli.training.run import TrainRequest
+from alexnet_cli.training.run import train as train_run
 from alexnet_cli.training.run_directory import RunDirectory
 from alexnet_cli.training.train_step import TrainStep
 from alexnet_cli.training.trainer import Trainer
@@ -638,13 +641,17 @@ def test_diverging_run_keeps_its_last_checkpoint(dataset, recipe, tmp_path, monk
     run, real_loss = tmp_path / "run", F.cross_entropy
     stop(dataset, run, recipe, Bell(step=NUM_STEPS + 1))
     before = {path.name: path.read_bytes() for path in run.iterdir()}
+    sessions = json.loads(before.pop("environment.json"))["sessions"]
 
     monkeypatch.setattr(F, "cross_entropy", lambda *a, **b: real_loss(*a, **b) * math.nan)
     with pytest.raises(DivergedError, match="is kept"):
         resume(dataset, run, None)
 
     (run / "diverged.json").unlink()
-    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    after = {path.name: path.read_bytes() for path in run.iterdir()}
+    first, _ = json.loads(after.pop("environment.json"))["sessions"]
+    assert [first] == sessions
+    assert after == before
 
 
 def test_network_that_overflows_in_validation_publishes_nothing(
@@ -657,7 +664,8 @@ def test_network_that_overflows_in_validation_publishes_nothing(
     with pytest.raises(DivergedError, match="scores of val are not finite"):
         train(dataset, tmp_path / "run", replace(recipe, batch_size=60))
 
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.json", "diverged.json"}
+    kept = {path.name for path in (tmp_path / "run").iterdir()}
+    assert kept == {"recipe.json", "environment.json", "diverged.json"}
 
 
 # --- schedules set by hand, as in 2012
@@ -740,12 +748,13 @@ def test_run_that_begins_again_has_its_own_rows_only(dataset, tiny_recipe, tmp_p
 def test_run_whose_first_checkpoint_failed_advises_to_begin_with_its_weights(
     dataset, tiny_recipe, tmp_path, monkeypatch
 ):
-    real, done = os.fsync, []
+    real, folder = os.fsync, tmp_path / "run"
 
     def fail(descriptor):
-        if len(done) == 4:  # recipe.json twice, best twice
+        has_best = (folder / "best.safetensors").exists()
+        if has_best and not os.path.samestat(os.fstat(descriptor), folder.stat()):
             raise OSError(28, "No space left on device")
-        done.append(real(descriptor))
+        real(descriptor)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
@@ -1018,3 +1027,19 @@ def test_run_read_by_processes_is_bit_for_bit_the_run_read_by_threads(
     train(dataset, tmp_path / "run", read_last(runs.first).recipe)
     for name, weights in read_last(runs.first).weights.items():
         np.testing.assert_array_equal(read_last(tmp_path / "run").weights[name], weights)
+
+
+def test_number_of_reading_threads_is_what_was_asked_for(dataset, recipe, tmp_path, monkeypatch):
+    counts = []
+    opened = trainer_module.open_reader
+
+    def open_reader(split, device, num_threads):
+        counts.append(num_threads)
+        return opened(split, device, num_threads)
+
+    monkeypatch.setattr(trainer_module, "open_reader", open_reader)
+    request = TrainRequest(
+        DatasetRef.parse(str(dataset)), tmp_path / "run", replace(recipe, epochs=1), workers=3
+    )
+    train_run(request)
+    assert counts == [3]

@@ -115,6 +115,15 @@ def twin_of(name: str, names: Iterable[str]) -> str | None:
     return next((other for other in names if _look(other) == key), None)
 
 
+def look_alikes(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first two names that look alike, or are the same number; None if none do."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (twin := seen.setdefault(_look(name), name)) != name:
+            return twin, name
+    return None
+
+
 def _look(name: str) -> str:
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     if are_numbers([text]):

@@ -15,6 +15,7 @@ from alexnet_cli.data.sources.class_list import (
     composed,
     distinct,
     in_class_order,
+    look_alikes,
     order_in_words,
     shown,
     twin_of,
@@ -131,6 +132,9 @@ def list_class_folders(
     if not listing.wnids:
         _refuse_unlabeled(root, splits)
         return None
+    if twins := look_alikes(listing.wnids):
+        first, second = map(shown, twins)
+        listing.notes.append(f"warning: {first} and {second} look alike and are two classes")
     if len(listing.wnids) == 1:
         place = root.name if splits else root
         listing.notes.append(f"warning: a single class, {place}/{listing.wnids[0]}")
@@ -213,6 +217,11 @@ class _Listing:
                 self.notes.append(f"{folder / twin} is the class of the same name in {train}/")
         listed = list_classes(self.root, name, self.wnids, self.ignored[split], self.follow_links)
         check_depth(listed, folder, self.wnids, self.notes)
+        if self.wnids and not listed and split != "test":
+            raise SourceError(
+                f"{folder}: no image was found in its class folders.",
+                hint="Add its images, or remove it.",
+            )
         self.images[split] = listed
 
     def add_one_set(self, val_fraction: float, seed: int) -> str:

@@ -101,7 +101,8 @@ def contradicts(path: Place, images: list[SourceImage], wnids: list[str]) -> boo
 
 def note_of_splits(path: Place) -> str:
     """Return a warning if a column names splits, which are not read; "" if none does."""
-    header, *rows = [*_read_rows(path), []]
+    empty: list[str] = []
+    header, *rows = [*_read_rows(path), empty]
     for i, cell in enumerate(header):
         if _plain(cell) in SPLIT_COLUMNS:
             found = {row[i] for row in rows if len(row) > i and split_of_folder(row[i])}

@@ -113,7 +113,11 @@ def read_parquet(
     listed = classes
     if listed is None and (names := class_names(first.table.schema_arrow, first.columns.label)):
         listed = ClassList(tuple(names), first.file.path.name)
-    labels = LabeledClasses(listed or names_beside(folder))
+    listed = listed or names_beside(folder)
+    if listed:
+        for table in tables:
+            _check_names(table, listed, are_own=classes is None)
+    labels = LabeledClasses(listed)
     opened = {table.file.path: table for table in tables}
 
     def list_rows(split: str, path: Path, ignored: dict[str, int]) -> list[SourceImage]:
@@ -297,6 +301,28 @@ def _check_alike(first: _Table, table: _Table) -> None:
             f"{first.file.path.name}.",
             hint="Name a folder of files with the same columns.",
         )
+
+
+def _check_names(table: _Table, listed: ClassList, *, are_own: bool) -> None:
+    """Compare the class names in a file's schema with those that are taken.
+
+    Args:
+        are_own: whether these come from the files; else they may be other words for the classes.
+
+    Raises:
+        SourceError: for the first label that is another class.
+    """
+    names = class_names(table.table.schema_arrow, table.columns.label) or []
+    for label, name in enumerate(names):
+        taken = listed.names[label] if label < len(listed.names) else "none"
+        if are_own and name != taken:
+            raise SourceError(
+                f"{table.file.path}: its schema calls label {label} {on_one_line(name)!r}, but it "
+                f"is {on_one_line(taken)!r} in {listed.origin}.",
+                hint="Name a folder of files with the same classes in the same order.",
+            )
+        if not are_own and label < len(listed.names):
+            listed.check(label, "its schema", name, str(table.file.path))
 
 
 def _rows(table: _Table, leaves: list[str], num_rows: int) -> Iterator[Any]:

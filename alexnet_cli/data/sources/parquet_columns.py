@@ -75,9 +75,10 @@ def find_columns(path: Path, schema: Any, wanted: str | None, *, needs_label: bo
             hint=hint("name_columns", image="NAME", label=label or "NAME"),
         )
     leaves = [image if str(kind) in BINARY else f"{image}.bytes"]
-    if "path" in parts and parts["path"] not in TEXT:
-        raise SourceError(f"{path}: {image}.path is {parts['path']}, not a text.")
-    path_leaf = f"{image}.path" if "path" in parts else None
+    kind_of_path = parts.get("path", "null")  # null if no row has one
+    if kind_of_path not in (*TEXT, "null"):
+        raise SourceError(f"{path}: {image}.path is {kind_of_path}, not a text.")
+    path_leaf = f"{image}.path" if kind_of_path in TEXT else None
     leaves += [leaf for leaf in (path_leaf, label) if leaf]
     has_text_labels = False
     if label:

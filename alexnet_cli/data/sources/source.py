@@ -109,9 +109,7 @@ class Source:
                 f"{len(empty)} of {len(self.classes)} classes have no training image: "
                 f"{some_names(empty)}.",
                 kept="Nothing was written.",
-                hint=FROM_1
-                if from_1
-                else "Add images or remove those folders, then run prep again.",
+                hint=FROM_1 if from_1 else hint("empty_classes"),
             )
 
 

@@ -258,7 +258,7 @@ def test_without_pyarrow_the_command_that_installs_it_is_shown(source, monkeypat
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with refused(MachineError, r"pip install \"alexnet-cli\[parquet\]\""):
+    with refused(MachineError, r'pip install "alexnet-cli\[parquet\]"'):
         read(source)
 
 

@@ -1,6 +1,7 @@
 """Folders as people have them: what they were taken for is compared with what is there."""
 
 import io
+import json
 import tarfile
 from collections.abc import Mapping
 from itertools import count
@@ -11,6 +12,7 @@ import pytest
 from helpers import refused
 from PIL import Image
 
+from alexnet_cli.data.sources.class_list import read_class_list
 from alexnet_cli.data.sources.detect import read_source
 from alexnet_cli.data.sources.source import Source, SourceOptions
 from alexnet_cli.errors import SourceError
@@ -239,6 +241,20 @@ def test_more_names_of_splits_are_known(tmp_path, name):
     assert len(read(root).images["val"]) == 2
 
 
+def test_split_whose_classes_hold_no_image_is_refused(tmp_path):
+    root = make(tmp_path / "set", *names("train/{}/0.png"), texts={"val/a/notes.txt": "none"})
+    with refused(SourceError, "val: no image was found in its class folders"):
+        read(root)
+
+
+@pytest.mark.parametrize("pair", [("Cat", "cat"), ("01", "1"), ("a b", "a_b")])
+def test_classes_that_look_alike_are_named(tmp_path, pair):
+    root = make(tmp_path / "set", *(f"{name}/0.png" for name in (*pair, "dog")))
+    assert (
+        f"warning: {pair[0]!r} and {pair[1]!r} look alike and are two classes" in read(root).notes
+    )
+
+
 # ------------------------------------------------------------------ what is beside and not read
 
 
@@ -299,3 +315,51 @@ def test_file_of_names_beside_parquet_files_names_their_classes(tmp_path):
     make_parquet(tmp_path / "set/train.parquet", 0, 1)
     (tmp_path / "set/classes.txt").write_text("cat\ndog\n")
     assert [entry.name for entry in read(tmp_path / "set").classes] == ["cat", "dog"]
+
+
+def test_parquet_images_none_of_which_has_a_name_are_read(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [{"bytes": image(), "path": None} for _ in range(2)]
+    parquet.write_table(pa.table({"image": rows, "label": [0, 1]}), tmp_path / "train.parquet")
+    found = read(tmp_path).images["train"]
+    assert [(entry.name, entry.label) for entry in found] == [
+        ("train_000000", 0),
+        ("train_000001", 1),
+    ]
+
+
+def make_named_parquet(path: Path, names: list[str]) -> None:
+    """Write a file whose schema names the classes, as Hugging Face's library does."""
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
+    about = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    rows = [{"bytes": image(), "path": f"{number}.png"} for number in range(len(names))]
+    table = pa.table({"image": rows, "label": list(range(len(names)))})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(table.replace_schema_metadata(about), path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("train-00000-of-00002", "train-00001-of-00002"), ("train", "validation")],
+)
+@pytest.mark.parametrize("others", [["dog", "cat"], ["cat", "dog", "owl"], ["cat", "fox"]])
+def test_parquet_files_that_number_their_classes_otherwise_are_refused(
+    tmp_path, first, second, others
+):
+    make_named_parquet(tmp_path / "set" / f"{first}.parquet", ["cat", "dog"])
+    make_named_parquet(tmp_path / "set" / f"{second}.parquet", others)
+    with refused(SourceError, rf"{second}.parquet: its schema calls label \d '\w+', but it is '"):
+        read(tmp_path / "set")
+
+
+def test_list_of_classes_in_another_order_than_parquet_names_them_is_refused(tmp_path):
+    make_named_parquet(tmp_path / "set/train.parquet", ["cat", "dog"])
+    (tmp_path / "list.txt").write_text("dog\ncat\n")
+    with refused(SourceError, "its schema says 'cat', but its label is 0, which is 'dog'"):
+        read(tmp_path / "set", classes=read_class_list(tmp_path / "list.txt"))
+    (tmp_path / "list.txt").write_text("Katze\nHund\n")
+    source = read(tmp_path / "set", classes=read_class_list(tmp_path / "list.txt"))
+    assert [entry.name for entry in source.classes] == ["Katze", "Hund"]
