@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from alexnet_cli.cli.hints import sentence
 from alexnet_cli.errors import Hint, on_one_line
+from alexnet_cli.io.atomic import writing_to_stdout
 from alexnet_cli.io.progress import Tracker
 
 VERBOSITY = "ALEXNET_VERBOSITY"  # quiet, normal or verbose; jobs and replicas inherit it
@@ -44,7 +45,8 @@ def safe(text: str) -> str:
 
 def print_json(result: dict) -> None:
     """Print one JSON object on stdout and nothing else."""
-    print(json.dumps(result), flush=True)  # so that a reader that is gone is noticed here
+    with writing_to_stdout():
+        print(json.dumps(result), flush=True)  # so that a reader that is gone is noticed here
 
 
 def print_error(message: str) -> None:
@@ -55,12 +57,14 @@ def print_error(message: str) -> None:
 
 def print_line(line: str) -> None:
     """Print one line of a result on stdout; it may hold rich's markup."""
-    _stdout().print(line, soft_wrap=True, highlight=False)
+    with writing_to_stdout():
+        _stdout().print(line, soft_wrap=True, highlight=False)
 
 
 def print_rich(renderable: RenderableType) -> None:
     """Print a table or the like on stdout."""
-    _stdout().print(renderable)
+    with writing_to_stdout():
+        _stdout().print(renderable)
 
 
 def shows_color() -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from alexnet_cli.cli.console import print_json
+from alexnet_cli.cli.console import print_json, safe
 
 RESULT_FILE = "ALEXNET_RESULT_FILE"  # where the job of another command leaves its result
 INTERVALS = "in parentheses: 95 % intervals of the errors"
@@ -61,3 +61,8 @@ def some_of(result: dict) -> str:
         f"the dataset has {some:,} of the network's {all_of:,} classes: the first figures are over "
         "all of them, those below among these"
     )
+
+
+def short_name(wnid: str, name: str) -> str:
+    """Return the first of a class's words, safe to print; a folder's name whole, commas and all."""
+    return safe(name if name == wnid else name.split(",")[0])

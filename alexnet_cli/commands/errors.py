@@ -22,7 +22,8 @@ from alexnet_cli.cli.options import (
     find_source,
     runtime_config,
 )
-from alexnet_cli.cli.tables import show, with_interval
+from alexnet_cli.cli.tables import short_name, show, with_interval
+from alexnet_cli.io.atomic import is_device
 
 
 def errors(
@@ -63,6 +64,8 @@ def errors(
 ) -> None:
     """Show errors per class, the most confused pairs and the most confident mistakes."""
     check_views(views)
+    if output and output.suffix.lower() != ".csv" and not is_device(output):
+        raise typer.BadParameter(f"{output} does not end in .csv.", param_hint="--output")
     request, progress = None, console.ConsoleProgress()
     if dataset is not None:
         ref = find_source(dataset, stream, classes, allow_pipe)
@@ -99,18 +102,27 @@ def show_errors(result: dict, top: int = 10) -> None:
         error = with_interval(row["top1_error"], row["top1_interval"])
         confused = ""
         if row["confused_with"] is not None:
-            confused = f"{_short(row['confused_name'])} ({row['confused_images']:,})"
-        table.add_row(_short(row["name"]), f"{row['images']:,}", error, confused)
+            confused = short_name(row["confused_with"], row["confused_name"])
+            confused += f" ({row['confused_images']:,})"
+        table.add_row(short_name(row["wnid"], row["name"]), f"{row['images']:,}", error, confused)
     print_rich(table)
     table = _table("most confused pairs", "class", "images", "of the class", "taken for")
     for row in result["pairs"]:
-        cells = (f"{row['images']:,}", f"{row['fraction']:.1%}", _short(row["predicted_name"]))
-        table.add_row(_short(row["name"]), *cells)
+        cells = (
+            f"{row['images']:,}",
+            f"{row['fraction']:.1%}",
+            short_name(row["predicted_wnid"], row["predicted_name"]),
+        )
+        table.add_row(short_name(row["wnid"], row["name"]), *cells)
     print_rich(table)
     table = _table("most confident mistakes", "class", "image", "probability", "taken for")
     for row in result["mistakes"]:
-        cells = (safe(row["image"]), f"{row['probability']:.1%}", _short(row["predicted_name"]))
-        table.add_row(_short(row["name"]), *cells)
+        cells = (
+            safe(row["image"]),
+            f"{row['probability']:.1%}",
+            short_name(row["predicted_wnid"], row["predicted_name"]),
+        )
+        table.add_row(short_name(row["wnid"], row["name"]), *cells)
     print_rich(table)
     if missing := len(result["classes"]) - len(counted):
         print_line(f"classes without images: {missing:,}")
@@ -124,8 +136,3 @@ def _table(title: str, *columns: str) -> Table:
         is_text = column in ("class", "taken for")
         table.add_column(column, justify="left" if is_text else "right", no_wrap=not is_text)
     return table
-
-
-def _short(name: str) -> str:
-    """Return the first of a class's words."""
-    return safe(name.split(",")[0])

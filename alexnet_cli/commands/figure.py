@@ -35,7 +35,9 @@ ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="Image file.")]
 DatasetName = Annotated[
     str, typer.Argument(metavar="DATASET", help="Folder or URL of a dataset that prep made.")
 ]
-Seed = Annotated[int, typer.Option(help="Draws the images at random; another seed, other images.")]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Draws the images at random; another seed, other images.")
+]
 
 
 @app.command(cls=Command)

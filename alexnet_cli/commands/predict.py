@@ -143,7 +143,8 @@ def _format(chosen: str | None, output: Path | None, as_json: bool) -> str:
     if output and chosen in (None, "table"):
         named = output.suffix.lower().removeprefix(".")
         if chosen or named not in ("csv", "jsonl", "parquet"):
-            raise typer.BadParameter("a file takes csv, jsonl or parquet.", param_hint="--format")
+            what = f"{safe(str(output))} does not end in .csv, .jsonl or .parquet"
+            raise typer.BadParameter(f"{what}; --format says what to write.", param_hint="--output")
         return named
     if chosen == "parquet" and not output:
         raise typer.BadParameter("parquet requires --output FILE.", param_hint="--format")

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.options import AsJson, DatasetSource, RecipeName, Settings, wanted_recipe
+from alexnet_cli.cli.tables import short_name
 from alexnet_cli.cli.tables import show as show_result
 
 MAX_ROWS = 40  # of a table of classes; of more, the smallest and the largest
@@ -85,7 +86,7 @@ def show_dataset(result: dict) -> None:
     classes, splits = result["classes"], list(result["splits"])
     counts = ", ".join(f"{name} {count:,}" for name, count in result["splits"].items())
     print_line(f"[bold]{safe(result['dataset'])}[/]: {len(classes):,} classes; images: {counts}")
-    rows = [[safe(row["name"].split(",")[0]), *(row["images"][s] for s in splits)]
+    rows = [[short_name(row["wnid"], row["name"]), *(row["images"][s] for s in splits)]
             for row in classes]  # fmt: skip
     if len(rows) <= MAX_ROWS:
         _print_table("images of each class", splits, rows)

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_cli.errors import UsageError, hint
-from alexnet_cli.io.atomic import write_atomically
+from alexnet_cli.io.atomic import prepare_output, write_atomically
 
 Theme = Literal["light", "dark"]
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -47,14 +47,14 @@ def check_path(path: Path) -> None:
     """Check that a figure can be written under this name.
 
     Raises:
-        UsageError: if its suffix is none of PNG, SVG and PDF, or its folder does not exist.
+        UsageError: if its suffix is none of PNG, SVG and PDF, or it is a folder.
+        MachineError: if its folder cannot be created or written to.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
             f"{path}: figures are written as {', '.join(SUFFIXES)}.", hint=hint("figure_name")
         )
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}.")
+    prepare_output(path)
 
 
 @contextmanager

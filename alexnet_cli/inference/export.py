@@ -10,9 +10,9 @@ import torch
 
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.oom_errors import friendly_oom_errors
-from alexnet_cli.errors import CheckpointError, InputError, hint
+from alexnet_cli.errors import CheckpointError, InputError, UsageError, hint
 from alexnet_cli.inference.classifier import Classifier, load_classifier
-from alexnet_cli.io.atomic import PARTIAL_SUFFIX, write_bytes
+from alexnet_cli.io.atomic import PARTIAL_SUFFIX, prepare_output, write_bytes
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.onnx.graph import build_graph
@@ -60,16 +60,18 @@ def export(
     """Write the ONNX model, after comparing it with torch on random images.
 
     Raises:
+        UsageError: if the name is not one of an ONNX file, or a folder's.
         InputError: if the file exists and `force` is not set.
         CheckpointError: if the checkpoint cannot be used, or the model's probabilities differ.
         MachineError: if memory is full; nothing is written.
     """
+    if onnx_path.suffix.lower() != ".onnx":
+        raise UsageError(f"{onnx_path}: does not end in .onnx, by which models are recognized.")
     if onnx_path.exists() and not force:
         raise InputError(
             f"{onnx_path} exists.", kept="It is left as it is.", hint=hint("replace_file")
         )
-    if not onnx_path.parent.is_dir():
-        raise InputError(f"{onnx_path.parent}: no such folder.")
+    prepare_output(onnx_path)
     advice = "Close other programs, then run the same command again."
     with friendly_oom_errors(max(CHECKED_BATCHES), advice, NOT_WRITTEN):
         return _export(checkpoint_path, onnx_path, num_views, progress)

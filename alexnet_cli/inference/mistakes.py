@@ -16,7 +16,7 @@ from alexnet_cli.inference.evaluate import EvalRequest, predict_dataset
 from alexnet_cli.inference.metrics import topk_credit
 from alexnet_cli.inference.predictions import Predictions, load_predictions
 from alexnet_cli.inference.statistics import wilson_interval
-from alexnet_cli.io.atomic import write_bytes
+from alexnet_cli.io.atomic import prepare_output, write_bytes
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.types import ImageClass
 
@@ -121,6 +121,8 @@ def find_mistakes(
         UsageError: if a model has no dataset, or a predictions file has one.
         InputError: if the file, model or dataset cannot be used.
     """
+    if csv_path:
+        prepare_output(csv_path)
     found = find_predictions(source, request, among_classes_of_dataset, progress)
     if found is None:
         return None

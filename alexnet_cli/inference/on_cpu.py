@@ -8,6 +8,7 @@ from alexnet_cli.data.images.decode import read_file
 from alexnet_cli.data.images.resize import to_square
 from alexnet_cli.distributed.device_plan import Runtime, choose_devices
 from alexnet_cli.distributed.runtime_config import RuntimeConfig
+from alexnet_cli.errors import ImageError, InputError
 from alexnet_cli.inference.classifier import Classifier, load_classifier
 from alexnet_cli.model.checkpoint import Checkpoint
 
@@ -25,8 +26,10 @@ def read_image(path: Path, classifier: Classifier, checkpoint: Checkpoint) -> np
     """Return an image file as the network was trained on them: uint8 RGB (1, H, W, 3).
 
     Raises:
-        ImageError: if it cannot be read.
+        InputError: if it cannot be read.
     """
-    return to_square(read_file(path), classifier.augmenter.image_size, checkpoint.rules)[
-        None
-    ].copy()
+    size = classifier.augmenter.image_size
+    try:
+        return to_square(read_file(path), size, checkpoint.rules)[None].copy()
+    except ImageError as error:
+        raise InputError(f"{path}: {error.reason}: {error.detail}.") from error

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
-from alexnet_cli.errors import InputError, RejectedError, UsageError, on_one_line
+from alexnet_cli.errors import InputError, RejectedError, UsageError, hint, on_one_line
 from alexnet_cli.inference.images import ImageLike, find_images
 from alexnet_cli.inference.load import load_model, newest_checkpoint
 from alexnet_cli.inference.model import Model
 from alexnet_cli.inference.results import ImageResult
 from alexnet_cli.inference.rows import open_rows
-from alexnet_cli.io.atomic import write_atomically
+from alexnet_cli.io.atomic import prepare_output, write_atomically, writing_to_stdout
 from alexnet_cli.io.progress import SILENT, Progress
 
 STANDARD_INPUT = "-"
@@ -88,10 +88,11 @@ class Predicting:
             MachineError: if the package for Parquet is not installed.
         """
         if output is None:
-            self._write_rows(sys.stdout.buffer, kind)
-            sys.stdout.buffer.flush()
+            with writing_to_stdout():
+                self._write_rows(sys.stdout.buffer, kind)
+                sys.stdout.buffer.flush()
             return
-        output.parent.mkdir(parents=True, exist_ok=True)
+        prepare_output(output)
         with write_atomically(output) as file:
             self._write_rows(file, kind)
 
@@ -131,6 +132,8 @@ def predict(request: PredictRequest, progress: Progress = SILENT) -> Predicting:
     """
     if request.image_list == STANDARD_INPUT and STANDARD_INPUT in request.images:
         raise UsageError("standard input can be an image or a list of images, not both.")
+    if request.images.count(STANDARD_INPUT) > 1:
+        raise UsageError("standard input is one image.", hint="Name - once.")
     ignored: Counter[str] = Counter()
     paths: list[str] = []
     for name in request.images:
@@ -156,6 +159,16 @@ def _read_list(name: str, null_separated: bool) -> list[str]:
         content = sys.stdin.buffer.read() if is_input else Path(name).read_bytes()
     except OSError as error:
         raise InputError(f"{name}: {error.strerror or error}.") from error
+    if b"\0" in content and not null_separated:
+        raise InputError(
+            f"{name}: not a list of names, one per line: it has zero bytes.",
+            hint=hint("null_separated"),
+        )
+    if null_separated and b"\n" in content and b"\0" not in content:
+        raise InputError(
+            f"{name}: its names end with line breaks, not with zero bytes.",
+            hint=hint("line_separated"),
+        )
     separator = b"\0" if null_separated else b"\n"
     names = content.split(separator)
     if not null_separated:

@@ -175,6 +175,10 @@ def load_predictions(path: Path) -> Predictions:
     Raises:
         CheckpointError: if the file is missing, damaged, or something else.
     """
+    if path.is_dir() or path.suffix in (".safetensors", ".onnx"):
+        raise CheckpointError(
+            f"{path}: a network, not a predictions file.", hint=hint("predictions_of", model=path)
+        )
     advice = hint("make_predictions", path=path)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
@@ -194,6 +198,8 @@ def load_predictions(path: Path) -> Predictions:
                 views=about["views"],
                 weights_hash=about["weights"],
             )
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}.", hint=advice) from error
     except Exception as error:  # zip, npy, JSON and key errors of a damaged file
         why = on_one_line(str(error))
         raise CheckpointError(
@@ -219,6 +225,11 @@ def _fault(found: Predictions) -> str:
         return "its labels are not among its classes"
     if not all(probs.dtype.kind == "f" and np.isfinite(probs).all() for probs in arrays):
         return "its probabilities are not all finite numbers"
+    if not found.keys:
+        return "it has no images"
+    # Averages of views differ from 1 by far less, logarithms and scores by more.
+    if any(np.any(probs < 0) or np.any(np.abs(probs.sum(1) - 1) > 0.01) for probs in arrays):
+        return "the probabilities of an image do not add up to 1"
     return ""
 
 

@@ -4,10 +4,13 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from alexnet_cli.errors import MachineError, UsageError
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -16,8 +19,13 @@ PARTIAL_SUFFIX = ".partial"
 def write_atomically(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that gets its name `path` only when the block ends without error.
 
-    An existing file at `path` is replaced at that moment, or kept if the block raises.
+    An existing file at `path` is replaced at that moment, or kept if the block raises. A device or
+    pipe, such as /dev/stdout, is written to and never replaced.
     """
+    if is_device(path):
+        with path.open("wb") as file:
+            yield file
+        return
     # Threads, and processes of other machines, may write the same file at the same time.
     writer = f"{secrets.token_hex(8)}.{os.getpid()}"
     partial = path.with_name(f"{path.name}.{writer}{PARTIAL_SUFFIX}")
@@ -34,6 +42,50 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename in (None, str(partial)):
             error.filename = str(path)  # a full disk does not name the file
         raise
+
+
+@contextmanager
+def writing_to_stdout() -> Iterator[None]:
+    """Name the standard output in errors of the disk behind it, which do not name a file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or "standard output"
+        raise
+
+
+def is_device(path: Path) -> bool:
+    """Return whether a path is a device, a pipe or a socket, or leads to an open file."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    # /dev/stdout is a link to /proc/self/fd/1, which may be a regular file.
+    opened = path.is_symlink() and path.readlink().parts[:2] == ("/", "proc")
+    return opened or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def prepare_output(path: Path) -> None:
+    """Create the folder of a file to write, before anything is computed for it.
+
+    Raises:
+        UsageError: if the path is a folder.
+        MachineError: if its folder cannot be created or written to.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path}: a folder.", hint="Name a file in it.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(
+            f"{path}: its folder cannot be created ({error.strerror}).",
+            hint="Name a file in a folder that can be written to.",
+        ) from error
+    if not is_device(path) and not os.access(path.parent, os.W_OK | os.X_OK):
+        raise MachineError(
+            f"{path}: no permission to write to its folder.",
+            hint="Name a file in a folder that can be written to.",
+        )
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -48,4 +48,4 @@ def test_files_of_other_images_are_exit_3(fails, predictions, tmp_path):
 
 def test_file_that_is_no_predictions_file_is_named(fails, predictions, checkpoint):
     message = fails(3, "compare", predictions[0], checkpoint).message
-    assert f"{checkpoint}: not a predictions file" in message
+    assert f"{checkpoint}: a network, not a predictions file" in message

@@ -166,7 +166,8 @@ def test_member_that_is_no_predictions_file_is_named(fails, predictions, tmp_pat
     if content is not None:
         path.write_bytes(content)
     failure = fails(3, "ensemble", predictions[0], path)
-    assert "bad.npz: not a predictions file" in failure.message
+    problem = "No such file" if content is None else "not a predictions file"
+    assert f"bad.npz: {problem}" in failure.message
 
 
 def test_three_views_are_refused(wrong_command_line, predictions):

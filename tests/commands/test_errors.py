@@ -1,8 +1,10 @@
 import csv
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from alexnet_cli.cli.tables import short_name
 from alexnet_cli.inference.predictions import load_predictions
 
 ON_CPU = ("--device", "cpu")
@@ -79,3 +81,42 @@ def test_predictions_file_with_a_dataset_and_model_without_are_exit_2(
 def test_csv_that_cannot_be_written_is_exit_4(fails, predictions, tmp_path):
     (tmp_path / "file").write_text("")
     fails(4, "errors", predictions[0], "-o", tmp_path / "file" / "x.csv")
+
+
+def test_csv_never_replaces_a_file_of_another_kind(fails, predictions, tmp_path):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"weights")
+    assert "does not end in .csv" in fails(2, "errors", predictions[0], "-o", model).message
+    assert model.read_bytes() == b"weights"
+
+
+def test_folder_instead_of_predictions_is_called_a_network(fails, runs, predictions):
+    found = fails(3, "compare", runs.first, predictions[0])
+    assert f"{runs.first}: a network, not a predictions file" in found.message
+    assert f"alexnet eval {runs.first} DATASET -o FILE.npz" in found.message
+
+
+def test_missing_predictions_are_called_missing(fails, predictions, tmp_path):
+    path = tmp_path / "none.npz"
+    found = fails(3, "compare", predictions[0], path)
+    assert f"{path}: No such file or directory." in found.message
+
+
+@pytest.mark.parametrize("fault", ["logarithms", "twice", "no images"])
+def test_what_are_no_probabilities_of_images_is_refused(fails, predictions, tmp_path, fault):
+    with np.load(predictions[0]) as content:
+        arrays = dict(content)
+    num = 0 if fault == "no images" else len(arrays["keys"])
+    for name in ("keys", "probs", "center_probs", "labels"):
+        if name in arrays:
+            arrays[name] = arrays[name][:num]
+    for name in {"probs", "center_probs"} & {*arrays}:
+        arrays[name] = np.log(arrays[name]) if fault == "logarithms" else 2 * arrays[name]
+    np.savez(tmp_path / "p.npz", **arrays)
+    problem = "it has no images" if fault == "no images" else "do not add up to 1"
+    assert problem in fails(3, "errors", tmp_path / "p.npz").message
+
+
+def test_names_of_folders_are_shown_whole_and_words_of_wnids_are_cut():
+    assert short_name("Smith, John", "Smith, John") == "Smith, John"
+    assert short_name("n02012849", "crane, bird") == "crane"

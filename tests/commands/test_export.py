@@ -122,9 +122,18 @@ def test_model_that_differs_leaves_the_old_file(
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_folder_that_is_not_there_is_refused(fails, checkpoint, tmp_path):
-    path = tmp_path / "none" / "model.onnx"
-    assert "no such folder" in fails(3, "export", checkpoint, "-o", path).message
+def test_folder_and_name_of_another_kind_are_refused(fails, checkpoint, tmp_path):
+    (tmp_path / "folder.onnx").mkdir()
+    found = fails(2, "export", checkpoint, "-o", tmp_path / "folder.onnx", "--force")
+    assert "folder.onnx: a folder." in found.message
+    found = fails(2, "export", checkpoint, "-o", tmp_path / "model")
+    assert "model: does not end in .onnx" in found.message
+
+
+def test_model_gets_its_folder(answer, checkpoint, tmp_path):
+    path = tmp_path / "new" / "model.onnx"
+    answer("export", checkpoint, "-o", path)
+    assert path.is_file()
 
 
 def test_file_that_is_no_checkpoint_is_refused(fails, tmp_path):

@@ -207,3 +207,21 @@ def test_text_names_the_file_and_its_numbers(shown, checkpoint, tmp_path):
     text = shown("figure", "filters", checkpoint, "-o", tmp_path / "f.png")
     assert "f.png" in text
     assert "color index:" in text
+
+
+def test_image_that_cannot_be_read_is_named(fails, checkpoint, tmp_path):
+    (tmp_path / "empty.png").write_bytes(b"")
+    for path, problem in ((tmp_path / "empty.png", "empty"), (tmp_path, "unreadable")):
+        found = fails(3, "figure", "explain", checkpoint, path, "-o", tmp_path / "e.png")
+        assert f"{path}: {problem}: " in found.message
+
+
+def test_figure_gets_its_folder(answer, checkpoint, tmp_path):
+    found = answer("figure", "filters", checkpoint, "-o", tmp_path / "new/f.png")
+    assert size_of(found["path"])[0] > 300
+
+
+def test_negative_seed_is_a_wrong_command_line(fails, checkpoint, dataset):
+    for kind in ("predictions", "neighbors"):
+        found = fails(2, "figure", kind, checkpoint, dataset, "--seed", -1)
+        assert "--seed" in found.message

@@ -184,3 +184,42 @@ def test_memory_does_not_grow_with_the_number_of_images(onnx_model, images, tmp_
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     early, late = map(int, done.stdout.split())
     assert late <= 1.05 * early
+
+
+def test_list_with_the_other_separator_is_refused(fails, images, onnx_model, tmp_path):
+    names = sorted(str(path) for path in images.iterdir())
+    given = tmp_path / "list"
+    given.write_text("\0".join(names) + "\0")
+    model = ("--model", onnx_model, *ON_CPU)
+    found = fails(3, "predict", "--from-file", given, *model)
+    assert f"{given}: not a list of names" in found.message
+    assert "--null" in found.message
+    given.write_text("\n".join(names) + "\n")
+    found = fails(3, "predict", "--from-file", given, "--null", *model)
+    assert f"{given}: its names end with line breaks" in found.message
+    assert "--null" in found.message
+
+
+def test_name_of_the_output_without_a_known_suffix_is_named(fails, images, onnx_model, tmp_path):
+    output = tmp_path / "out.xlsx"
+    found = fails(2, "predict", images, "--model", onnx_model, "-o", output)
+    assert f"{output} does not end in .csv, .jsonl or .parquet" in found.message
+    assert "--output" in found.message
+
+
+def test_standard_input_is_read_once(fails, onnx_model):
+    found = fails(2, "predict", "-", "-", "--model", onnx_model)
+    assert "standard input is one image" in found.message
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")  # noqa: PTH110
+def test_full_disk_behind_standard_output_is_named(images, onnx_model):
+    command = [sys.executable, "-m", "alexnet_cli", "predict", images, "--model", onnx_model]
+    for form in ("csv", "table"):
+        with open("/dev/full", "wb") as full:  # noqa: PTH123
+            ended = subprocess.run(
+                [*command, "--format", form, *ON_CPU], stdout=full, stderr=subprocess.PIPE
+            )
+        assert ended.returncode == 4
+        assert b"error: standard output: No space left on device" in ended.stderr
+        assert b"Exception ignored" not in ended.stderr

@@ -1,11 +1,15 @@
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from alexnet_cli.errors import MachineError, UsageError
 from alexnet_cli.io.atomic import (
+    is_device,
     move_into_place,
+    prepare_output,
     read_checksummed,
     remove_partial,
     write_atomically,
@@ -192,3 +196,50 @@ def test_incomplete_files_are_removed_at_any_depth(tmp_path):
         (tmp_path / name).touch()
     remove_partial(tmp_path)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["c.tar"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()))
+    reader.start()
+    write_bytes(pipe, b"through the pipe")
+    reader.join(timeout=10)
+    assert received == [b"through the pipe"]
+    assert pipe.is_fifo()
+    assert names(tmp_path) == ["pipe"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc on this system")
+def test_link_to_an_open_file_is_kept(tmp_path):
+    with (tmp_path / "out.txt").open("wb") as file:
+        link = tmp_path / "stdout"
+        link.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        write_bytes(link, b"content")
+        assert link.is_symlink()
+    assert (tmp_path / "out.txt").read_bytes() == b"content"
+
+
+def test_files_folders_and_missing_names_are_no_devices(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"")
+    (tmp_path / "link").symlink_to("a.txt")
+    assert not any(map(is_device, (tmp_path, *tmp_path.iterdir(), tmp_path / "missing")))
+    assert is_device(Path(os.devnull)) or os.name == "nt"
+
+
+def test_output_gets_its_folder_unless_it_is_one_or_a_file_is_in_the_way(tmp_path):
+    prepare_output(tmp_path / "a/b/c.csv")
+    assert (tmp_path / "a/b").is_dir()
+    with pytest.raises(UsageError, match=r"a/b: a folder\."):
+        prepare_output(tmp_path / "a/b")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(MachineError, match=r"file/c\.csv: its folder cannot be created"):
+        prepare_output(tmp_path / "file/c.csv")
+
+
+def test_output_in_a_read_only_folder_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(MachineError, match="no permission to write to its folder"):
+        prepare_output(tmp_path / "c.csv")
