@@ -54,10 +54,7 @@ def test_model_is_also_named_by_an_option(alexnet, tmp_path, monkeypatch, comman
 
 def test_members_of_an_ensemble_are_named_by_options_but_weights_are_numbers(alexnet, tmp_path):
     arguments = ("--model", tmp_path / "a.npz", "--checkpoint", tmp_path / "b.npz")
-    assert (
-        "a.npz: not a predictions file"
-        in alexnet("ensemble", *arguments, "--weights", "1,2").stderr
-    )
+    assert "a.npz: No such file" in alexnet("ensemble", *arguments, "--weights", "1,2").stderr
 
 
 def test_option_without_its_value_is_refused(alexnet):
