@@ -33,7 +33,7 @@ from alexnet_cli.inference.metrics import measured
 from alexnet_cli.inference.mistakes import MistakesResult, mistakes_in
 from alexnet_cli.inference.on_cpu import load_on_cpu
 from alexnet_cli.inference.predictions import Predictions, load_predictions
-from alexnet_cli.io.atomic import prepare_output, write_bytes
+from alexnet_cli.io.atomic import check_output, write_output
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.architecture import parameter_shapes
 from alexnet_cli.model.checkpoint import Checkpoint, checkpoint_file, load_checkpoint
@@ -88,7 +88,7 @@ def write_report(request: ReportRequest, progress: Progress = SILENT) -> ReportF
     """
     if request.out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{request.out}: a report is a .html file.", hint=hint("report_name"))
-    prepare_output(request.out)
+    check_output(request.out)
     changes: Changes = []
     parts: dict[str, Any] = {"name": request.source.name or str(request.source)}
     if request.source.suffix == ".npz":
@@ -107,7 +107,8 @@ def write_report(request: ReportRequest, progress: Progress = SILENT) -> ReportF
             parts["explained"] = _explain(model, dataset.split(request.split), predictions)
     parts["repeat"] = request.command_lines(parts["run"]["recipe"] if model else None, changes)
     page = _render(parts)
-    write_bytes(request.out, page.encode())
+    with write_output(request.out) as file:
+        file.write(page.encode())
     sections = ("run", "curves", "errors", "filters", "examples", "explained")
     written = [name for name in sections if parts.get(name)]
     return ReportFile(str(request.out), written, len(page.encode()))

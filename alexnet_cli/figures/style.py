@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_cli.errors import UsageError, hint
-from alexnet_cli.io.atomic import prepare_output, write_atomically
+from alexnet_cli.io.atomic import check_output, write_output
 
 Theme = Literal["light", "dark"]
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -54,7 +54,7 @@ def check_path(path: Path) -> None:
         raise UsageError(
             f"{path}: figures are written as {', '.join(SUFFIXES)}.", hint=hint("figure_name")
         )
-    prepare_output(path)
+    check_output(path)
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, SVG or PDF, by its suffix, without the time in it."""
     kind = path.suffix.lower()[1:]
     dates = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}
-    with write_atomically(path) as file:
+    with write_output(path) as file:
         figure.savefig(file, format=kind, dpi=DPI, metadata=dates[kind])
 
 

@@ -32,7 +32,7 @@ from alexnet_cli.inference.predictions import (
     open_named,
     pack_predictions,
 )
-from alexnet_cli.io.atomic import prepare_output
+from alexnet_cli.io.atomic import check_output
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.types import DecodeRules
 
@@ -197,7 +197,7 @@ def _center(views: list[Measured]) -> Measured | None:
 def _run(request: EvalRequest, wants_predictions: bool, progress: Progress) -> _Found | None:
     """Run a network, and write its predictions if the request names a file for them."""
     if request.predictions:
-        prepare_output(request.predictions)
+        check_output(request.predictions)
     if is_onnx(request.model):
         return _run_onnx(request, wants_predictions, progress)
     # Imported here, because torch takes two seconds to load and ONNX models do not need it.

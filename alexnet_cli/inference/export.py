@@ -12,7 +12,7 @@ from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.oom_errors import friendly_oom_errors
 from alexnet_cli.errors import CheckpointError, InputError, UsageError, hint
 from alexnet_cli.inference.classifier import Classifier, load_classifier
-from alexnet_cli.io.atomic import PARTIAL_SUFFIX, prepare_output, write_bytes
+from alexnet_cli.io.atomic import PARTIAL_SUFFIX, check_output, write_bytes
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.onnx.graph import build_graph
@@ -71,7 +71,7 @@ def export(
         raise InputError(
             f"{onnx_path} exists.", kept="It is left as it is.", hint=hint("replace_file")
         )
-    prepare_output(onnx_path)
+    check_output(onnx_path)
     advice = "Close other programs, then run the same command again."
     with friendly_oom_errors(max(CHECKED_BATCHES), advice, NOT_WRITTEN):
         return _export(checkpoint_path, onnx_path, num_views, progress)
@@ -92,6 +92,7 @@ def _export(
     content = add_checksum(model.SerializeToString())
     trial = onnx_path.with_name(f"{onnx_path.name}.check{PARTIAL_SUFFIX}")
     try:  # the file gets its name after its probabilities were checked
+        onnx_path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(trial, content)
         expected, found = _predict_both(classifier, trial, onnx_path, num_views, progress)
         _check_equal(expected, found, onnx_path)

@@ -16,7 +16,7 @@ from alexnet_cli.inference.evaluate import EvalRequest, predict_dataset
 from alexnet_cli.inference.metrics import topk_credit
 from alexnet_cli.inference.predictions import Predictions, load_predictions
 from alexnet_cli.inference.statistics import wilson_interval
-from alexnet_cli.io.atomic import prepare_output, write_bytes
+from alexnet_cli.io.atomic import check_output, write_output
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.types import ImageClass
 
@@ -122,13 +122,14 @@ def find_mistakes(
         InputError: if the file, model or dataset cannot be used.
     """
     if csv_path:
-        prepare_output(csv_path)
+        check_output(csv_path)
     found = find_predictions(source, request, among_classes_of_dataset, progress)
     if found is None:
         return None
     result = mistakes_in(found, str(source), num_shown, str(csv_path) if csv_path else None)
     if csv_path:
-        write_bytes(csv_path, to_csv(result.classes).encode())
+        with write_output(csv_path) as file:
+            file.write(to_csv(result.classes).encode())
     return result
 
 

@@ -14,7 +14,7 @@ from alexnet_cli.inference.load import load_model, newest_checkpoint
 from alexnet_cli.inference.model import Model
 from alexnet_cli.inference.results import ImageResult
 from alexnet_cli.inference.rows import open_rows
-from alexnet_cli.io.atomic import prepare_output, write_atomically, writing_to_stdout
+from alexnet_cli.io.atomic import check_output, write_output, writing_to_stdout
 from alexnet_cli.io.progress import SILENT, Progress
 
 STANDARD_INPUT = "-"
@@ -92,8 +92,8 @@ class Predicting:
                 self._write_rows(sys.stdout.buffer, kind)
                 sys.stdout.buffer.flush()
             return
-        prepare_output(output)
-        with write_atomically(output) as file:
+        check_output(output)
+        with write_output(output) as file:
             self._write_rows(file, kind)
 
     def check_all_read(self) -> None:

@@ -65,8 +65,8 @@ def is_device(path: Path) -> bool:
     return opened or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def prepare_output(path: Path) -> None:
-    """Create the folder of a file to write, before anything is computed for it.
+def check_output(path: Path) -> None:
+    """Check that a file can be written, before anything is computed for it; create nothing.
 
     Raises:
         UsageError: if the path is a folder.
@@ -74,18 +74,26 @@ def prepare_output(path: Path) -> None:
     """
     if path.is_dir():
         raise UsageError(f"{path}: a folder.", hint="Name a file in it.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    folders = path.absolute().parents
+    nearest = next(folder for folder in folders if os.path.lexists(folder))
+    if not nearest.is_dir():
         raise MachineError(
-            f"{path}: its folder cannot be created ({error.strerror}).",
+            f"{path}: its folder cannot be created ({nearest} is a file).",
             hint="Name a file in a folder that can be written to.",
-        ) from error
-    if not is_device(path) and not os.access(path.parent, os.W_OK | os.X_OK):
+        )
+    if not is_device(path) and not os.access(nearest, os.W_OK | os.X_OK):
         raise MachineError(
             f"{path}: no permission to write to its folder.",
             hint="Name a file in a folder that can be written to.",
         )
+
+
+@contextmanager
+def write_output(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that a user named as `write_atomically` does; create its folder if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as file:
+        yield file
 
 
 def write_bytes(path: Path, content: bytes) -> None:

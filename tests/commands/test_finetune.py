@@ -91,8 +91,8 @@ def test_run_ends_when_the_error_has_not_improved(answer, dataset, checkpoint, t
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--recipe", "finetune"), "--init-from CKPT, or torchvision"),
-        (("--freeze", "conv1"), "--init-from CKPT, or torchvision"),
+        (("--recipe", "finetune"), "--init-from MODEL, or torchvision"),
+        (("--freeze", "conv1"), "--init-from MODEL, or torchvision"),
         (("--init-from", "CKPT", *QUICK, "--freeze", "conv9"), "no layer 'conv9'"),
         (("--init-from", "CKPT", *QUICK, "--freeze", "fc6-conv2"), "conv2 comes before fc6"),
         (("--init-from", "CKPT", *QUICK, "--freeze", "conv1-fc8"), "all layers are"),

@@ -86,7 +86,7 @@ def test_folder_that_is_no_dataset_is_refused(fails, tmp_path):
 
 
 def test_unknown_thing_or_field_is_exit_2(fails, checkpoint):
-    assert "paper, no-dropout" in fails(2, "info", "nonsense").message
+    assert "alexnet recipes lists the recipes" in fails(2, "info", "nonsense").message
     assert "no field" in fails(2, "info", "--set", "nonsense=1").message
     assert "is not a recipe" in fails(2, "info", checkpoint, "--set", "epochs=1").message
 

@@ -12,9 +12,9 @@ import torch
 from helpers import assert_near, evaluate, read_last, resume, train
 
 from alexnet_cli.cli.hints import message
+from alexnet_cli.distributed import launcher
 from alexnet_cli.distributed.replicas import AGAIN, ALONE, in_group, num_local, was_restarted
 from alexnet_cli.errors import LostReplicaError, Stopped
-from alexnet_cli.inference import evaluate as evaluate_module
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training import run as train_module
 
@@ -108,7 +108,7 @@ def test_lost_replica_advises_to_resume_in_train_only(
         raise LostReplicaError("replica 1 of 2 died", hint=AGAIN)
 
     monkeypatch.setattr(train_module, "on_replicas", lose)
-    monkeypatch.setattr(evaluate_module, "on_replicas", lose)
+    monkeypatch.setattr(launcher, "on_replicas", lose)
     with pytest.raises(LostReplicaError) as in_train:
         train(dataset, tmp_path / "run", recipe)
     with pytest.raises(LostReplicaError) as in_eval:

@@ -114,7 +114,7 @@ def test_folder_without_a_finished_epoch_is_refused(tmp_path):
         draw_curves(CurvesRequest((tmp_path,), tmp_path / "curves.png"))
 
 
-@pytest.mark.parametrize("name", ["curves.jpg", "curves", "missing/curves.png"])
+@pytest.mark.parametrize("name", ["curves.jpg", "curves"])
 def test_name_that_is_no_figure_s_is_refused_before_anything_is_read(tmp_path, name):
     with pytest.raises(UsageError):
         draw_curves(CurvesRequest((tmp_path / "no run",), tmp_path / name))

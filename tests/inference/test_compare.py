@@ -22,6 +22,7 @@ def some_predictions(seed: int, skill: float, num_outputs: int = OUTPUTS) -> Pre
     rng = np.random.default_rng(seed)
     probs = rng.dirichlet(np.ones(num_outputs), NUM) * (1 - skill)
     probs[np.arange(NUM), labels] += skill * rng.random(NUM)
+    probs /= probs.sum(axis=1, keepdims=True)
     classes = tuple(f"n{label:08d}" for label in range(num_outputs))
     return Predictions(
         keys=tuple(f"val-{n:08d}" for n in range(NUM)),
@@ -96,8 +97,8 @@ def test_tie_shares_the_credit_of_the_error_and_counts_as_right_from_a_half(tmp_
     tied = np.zeros((NUM, OUTPUTS), np.float32)
     tied[np.arange(NUM), first.labels] = 0.5
     tied[np.arange(NUM), (first.labels + 1) % 9] = 0.5
-    three = tied.copy()
-    three[np.arange(NUM), (first.labels + 2) % 9] = 0.5
+    three = tied * np.float32(2 / 3)
+    three[np.arange(NUM), (first.labels + 2) % 9] = three[0].max()
     for name, probs in (("a", tied), ("b", three)):
         replace(first, probs=probs).save(tmp_path / f"{name}.npz")
 

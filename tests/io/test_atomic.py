@@ -7,14 +7,15 @@ import pytest
 
 from alexnet_cli.errors import MachineError, UsageError
 from alexnet_cli.io.atomic import (
+    check_output,
     is_device,
     move_into_place,
-    prepare_output,
     read_checksummed,
     remove_partial,
     write_atomically,
     write_bytes,
     write_checksummed,
+    write_output,
 )
 
 
@@ -230,16 +231,19 @@ def test_files_folders_and_missing_names_are_no_devices(tmp_path):
 
 
 def test_output_gets_its_folder_unless_it_is_one_or_a_file_is_in_the_way(tmp_path):
-    prepare_output(tmp_path / "a/b/c.csv")
-    assert (tmp_path / "a/b").is_dir()
+    check_output(tmp_path / "a/b/c.csv")
+    assert not (tmp_path / "a").exists()
+    with write_output(tmp_path / "a/b/c.csv") as file:
+        file.write(b"row")
+    assert (tmp_path / "a/b/c.csv").read_bytes() == b"row"
     with pytest.raises(UsageError, match=r"a/b: a folder\."):
-        prepare_output(tmp_path / "a/b")
+        check_output(tmp_path / "a/b")
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(MachineError, match=r"file/c\.csv: its folder cannot be created"):
-        prepare_output(tmp_path / "file/c.csv")
+        check_output(tmp_path / "file/c.csv")
 
 
 def test_output_in_a_read_only_folder_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
     with pytest.raises(MachineError, match="no permission to write to its folder"):
-        prepare_output(tmp_path / "c.csv")
+        check_output(tmp_path / "c.csv")

@@ -134,7 +134,7 @@ def test_missing_file_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(CheckpointError, match="no such file") as caught:
         load_onnx(tmp_path / "none.onnx", "cpu")
 
-    assert f"alexnet export CKPT -o {tmp_path / 'none.onnx'}" in message(caught.value)
+    assert f"alexnet export MODEL -o {tmp_path / 'none.onnx'}" in message(caught.value)
 
 
 def test_folder_is_refused(tmp_path):

@@ -285,4 +285,4 @@ def test_address_without_scheduler_is_exit_4(source, tmp_path, monkeypatch):
 
 def test_missing_dask_error_says_what_to_install(source, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    assert "pip install distributed" in fault_of("host:8786", source, tmp_path / "dataset")
+    assert "alexnet-cli[cluster]" in fault_of("host:8786", source, tmp_path / "dataset")

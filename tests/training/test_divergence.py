@@ -157,7 +157,8 @@ def test_full_disk_changes_neither_code_nor_checkpoint(
 
     assert (caught.value.exit_code, hints.message(caught.value).count("\n")) == (6, 2)
     after = {path.name: path.read_bytes() for path in run.iterdir()}
-    assert {**after, "recipe.json": b""} == {**before, "recipe.json": b""}
+    changed = dict.fromkeys(("recipe.json", "environment.json"), b"")
+    assert {**after, **changed} == {**before, **changed}
 
 
 def test_evidence_is_deleted_when_a_run_is_resumed(dataset, runs, tmp_path, overflow, monkeypatch):
