@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from alexnet_cli.cli.app import app
 from alexnet_cli.data.demo.archives import write_demo_archives
 from alexnet_cli.data.pca import pca
+from alexnet_cli.io.cores import num_cores
 from alexnet_cli.prep.build import prep
 from alexnet_cli.prep.plan import PrepOptions, PrepRequest
 from alexnet_cli.recipes.overrides import widen
@@ -40,6 +41,11 @@ TINY = replace(
     learning_rate=0.005,
 )
 IMAGE_SIZE = 112
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait for processes, signals or time limits."""
+    return num_cores() + 1
 
 
 @pytest.fixture(scope="session")

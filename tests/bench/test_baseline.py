@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def baseline() -> Baseline:
-    return Baseline(10, Clock((CPU,), 0.0), "bf16", compiled=False)
+    return Baseline(10, Clock((CPU,), 0.0), "fp32", compiled=False)
 
 
 def test_images_come_as_torchvision_makes_them(dataset):
@@ -69,5 +69,7 @@ def test_images_of_another_process_are_the_same(dataset):
     assert theirs.labels.tolist() == ours.labels.tolist()
 
 
-def test_weights_stay_float32(baseline):
+def test_weights_stay_float32():
+    baseline = Baseline(10, Clock((CPU,), 0.0), "bf16", compiled=False)
+    baseline.on_drawn(2, 64)()
     assert {parameter.dtype for parameter in baseline.net.parameters()} == {torch.float32}

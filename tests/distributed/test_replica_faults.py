@@ -60,7 +60,7 @@ if "nccl" in wanted:
     replicas.TIMEOUT = timedelta(seconds=40)
 if "slow" in wanted:
     DatasetRef.open = open_late
-    replicas.TIMEOUT = timedelta(seconds=10)
+    replicas.TIMEOUT = timedelta(seconds=6)
 if "full" in wanted:
     RunDirectory.create = fail
 
@@ -185,8 +185,8 @@ def test_replica_whose_data_is_slow_is_waited_for_longer_than_one_that_hangs(
     run, evaluate = tmp_path / "run", ["eval", checkpoint, dataset, "--device", "cpu"]
     launched = train(dataset, run, *TINY, "--gpus", 2, "--columns", 1)
 
-    processes = [started(launched, "slow", LATE=16)]
-    processes += torchrun(evaluate, evaluate, emulated="slow", LATE=16)
+    processes = [started(launched, "slow", LATE=9)]
+    processes += torchrun(evaluate, evaluate, emulated="slow", LATE=9)
     said = [process.communicate(timeout=240)[1] for process in processes]
 
     assert [process.returncode for process in processes] == [0, 0, 0], said
