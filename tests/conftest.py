@@ -29,6 +29,8 @@ from alexnet_cli.recipes.recipe import PAPER, Recipe
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A sixteenth of the paper's kernels on 99-pixel patches: a step takes milliseconds.
 TINY = replace(

@@ -15,6 +15,7 @@ from alexnet_cli.cli import console
 from alexnet_cli.cli.hints import message
 from alexnet_cli.cli.spellings import common_first
 from alexnet_cli.errors import AlexNetError, Stopped, UsageError, machine_error, missing_package
+from alexnet_cli.io.atomic import STDOUT
 from alexnet_cli.io.signals import handling, unless_ignored
 
 EXIT_CODES = (
@@ -46,10 +47,11 @@ class ErrorBoundary(TyperGroup):
         except KeyboardInterrupt:
             self._fail(ctx, _stopped(signal.SIGINT))
         except BrokenPipeError:
-            # The reader of our output is gone; what is left in the buffer must not fail at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_stdout()  # its reader is gone
             raise typer.Exit(141) from None
         except (MemoryError, OSError) as error:
+            if getattr(error, "filename", None) == STDOUT:
+                _drop_stdout()
             self._fail(ctx, machine_error(error))
         except typer.TyperException as error:
             if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
@@ -71,6 +73,11 @@ class ErrorBoundary(TyperGroup):
             traceback.print_exc()
         console.print_error(message(error))
         raise typer.Exit(error.exit_code if exit_code is None else exit_code) from None
+
+
+def _drop_stdout() -> None:
+    """Let what is left in the buffer of stdout not fail when the program exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stopped(number: int) -> Stopped:

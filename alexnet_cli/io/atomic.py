@@ -13,6 +13,7 @@ from typing import BinaryIO
 from alexnet_cli.errors import MachineError, UsageError
 
 PARTIAL_SUFFIX = ".partial"
+STDOUT = "standard output"  # as errors name it
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def writing_to_stdout() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or "standard output"
+        error.filename = error.filename or STDOUT
         raise
 
 

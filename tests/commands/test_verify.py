@@ -4,11 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers import unpack_tar
 
 from alexnet_cli.data.shards.index import FileRecord, read_index, write_index
 from alexnet_cli.io.folder_lock import LOCK_NAME, locked
@@ -154,8 +154,7 @@ def test_repair_brings_back_every_byte_and_verify_is_clean(answer, dataset, rele
 def test_dataset_made_with_a_file_of_labels_is_repaired_with_it(answer, fails, release, tmp_path):
     source, labels = tmp_path / "flat", tmp_path / "any.csv"
     source.mkdir()
-    with tarfile.open(release / "ILSVRC2012_img_val.tar") as tar:
-        tar.extractall(source, filter="data")
+    unpack_tar(release / "ILSVRC2012_img_val.tar", source)
     names = sorted(path.name for path in source.iterdir())
     labels.write_text("".join(f"{name},{'ab'[n % 2]}\n" for n, name in enumerate(names)))
     dataset = tmp_path / "dataset"

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from helpers import refused
+from helpers import refused, unpack_tar
 from torchvision.datasets import ImageNet, imagenet
 
 from alexnet_cli.data.sources import devkit as synsets
@@ -445,8 +445,7 @@ def test_pipe_in_the_place_of_an_archive_does_not_block(release, tmp_path, name)
 
 def unpack(path: Path, folder: Path) -> Path:
     folder.mkdir(parents=True)
-    with tarfile.open(path) as tar:
-        tar.extractall(folder, filter="data")
+    unpack_tar(path, folder)
     return folder
 
 
