@@ -45,6 +45,7 @@ TINY = replace(
 IMAGE_SIZE = 112
 
 
+@pytest.hookimpl(optionalhook=True)  # xdist may not be there
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: many tests wait for processes, signals or time limits."""
     return num_cores() + 1
