@@ -153,6 +153,26 @@ WeightsPath = Annotated[
         metavar="MODEL", help=f"A trained network: {WEIGHTS}", autocompletion=complete_model
     ),
 ]
+PredictionsOrModel = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PREDICTIONS|MODEL",
+        help=f"Predictions file (.npz) of eval; or a trained network: {MODEL}",
+        autocompletion=complete_model,
+    ),
+]
+DatasetOfModel = Annotated[
+    str | None,
+    typer.Argument(metavar="DATASET", help="Folder or URL of a dataset, for a model."),
+]
+ViewsOfModel = Annotated[
+    int | None, typer.Option(help="Crops to average, for a model: 1, 9 or 10; by default 10.")
+]
+Subset = Annotated[
+    bool,
+    typer.Option("--subset", help="Leave out classes of the network that the data has not."),
+]
+SplitName = Annotated[str, typer.Option(help="Split of the dataset: train, val or test.")]
 ClassNames = Annotated[
     Path | None,
     typer.Option(

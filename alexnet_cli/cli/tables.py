@@ -11,7 +11,6 @@ from alexnet_cli.cli.console import print_json, safe
 
 RESULT_FILE = "ALEXNET_RESULT_FILE"  # where the job of another command leaves its result
 INTERVALS = "in parentheses: 95 % intervals of the errors"
-VIEWS = {1: "center view", 9: "nine views", 10: "ten views"}
 
 
 def show(result: dict, as_json: bool, table: Callable[[dict], None]) -> None:

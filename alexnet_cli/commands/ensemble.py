@@ -15,6 +15,7 @@ from alexnet_cli.cli.options import (
     Device,
     Gpus,
     Precision,
+    SplitName,
     Views,
     check_views,
     complete_model,
@@ -36,7 +37,7 @@ def ensemble(
         str | None,
         typer.Option(help="Dataset to run the networks on; predictions files need none."),
     ] = None,
-    split: Annotated[str, typer.Option(help="Split of the dataset: train, val or test.")] = "val",
+    split: SplitName = "val",
     class_names: ClassNames = None,
     views: Views = 10,
     weights: Annotated[

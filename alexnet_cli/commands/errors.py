@@ -10,15 +10,18 @@ from rich.table import Table
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.options import (
-    MODEL,
     AllowPipe,
     AsJson,
     Classes,
     ClassNames,
+    DatasetOfModel,
     Device,
+    PredictionsOrModel,
+    SplitName,
     Stream,
+    Subset,
+    ViewsOfModel,
     check_views,
-    complete_model,
     find_source,
     runtime_config,
 )
@@ -27,31 +30,15 @@ from alexnet_cli.io.atomic import is_device
 
 
 def errors(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PREDICTIONS|MODEL",
-            help=f"Predictions file (.npz) of eval; or a trained network: {MODEL}",
-            autocompletion=complete_model,
-        ),
-    ],
-    dataset: Annotated[
-        str | None,
-        typer.Argument(metavar="DATASET", help="Folder or URL of a dataset, for a model."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="Split of the dataset: train, val or test.")] = "val",
+    source: PredictionsOrModel,
+    dataset: DatasetOfModel = None,
+    split: SplitName = "val",
     stream: Stream = False,
     classes: Classes = None,
     allow_pipe: AllowPipe = False,
     class_names: ClassNames = None,
-    views: Annotated[
-        int | None,
-        typer.Option(help="Crops to average, for a model: 1, 9 or 10; by default 10."),
-    ] = None,
-    subset: Annotated[
-        bool,
-        typer.Option("--subset", help="Leave out classes of the network that the data has not."),
-    ] = False,
+    views: ViewsOfModel = None,
+    subset: Subset = False,
     top: Annotated[
         int, typer.Option(min=1, help="Number of classes, pairs and mistakes to show.")
     ] = 10,

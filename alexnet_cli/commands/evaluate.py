@@ -20,18 +20,19 @@ from alexnet_cli.cli.options import (
     ModelPath,
     Precision,
     Replicated,
+    SplitName,
     Stream,
     check_views,
     find_source,
     runtime_config,
 )
-from alexnet_cli.cli.tables import INTERVALS, VIEWS, error_cells, error_table, show, some_of
+from alexnet_cli.cli.tables import INTERVALS, error_cells, error_table, show, some_of
 
 
 def evaluate(
     model: ModelPath,
     dataset: DatasetSource,
-    split: Annotated[str, typer.Option(help="Split of the dataset: train, val or test.")] = "val",
+    split: SplitName = "val",
     stream: Stream = False,
     classes: Classes = None,
     allow_pipe: AllowPipe = False,
@@ -88,10 +89,12 @@ def evaluate(
 
 def show_eval(result: dict) -> None:
     """Print the error rates."""
+    from alexnet_cli.data.views import NAMES_OF_VIEWS
+
     print_line(f"[bold]{safe(result['model'])}[/] on {safe(result['dataset'])}")
     precision = "" if result["precision"] == "fp32" else f", {result['precision']}"
     table = error_table(f"{result['split']}: {result['images']:,} images{precision}")
-    views = VIEWS[result["views"]]
+    views = NAMES_OF_VIEWS[result["views"]]
     if result["center"]:
         table.add_row("center view", *error_cells(result["center"]))
     table.add_row(views, *error_cells(result))

@@ -9,7 +9,7 @@ import typer
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, safe
 from alexnet_cli.cli.options import AsJson, Views, WeightsPath, check_views
-from alexnet_cli.cli.tables import VIEWS, show
+from alexnet_cli.cli.tables import show
 
 
 def export(
@@ -32,7 +32,9 @@ def export(
 
 def show_export(result: dict) -> None:
     """Print what was written and how much it differs from torch."""
-    views = VIEWS[result["views"]]
+    from alexnet_cli.data.views import NAMES_OF_VIEWS
+
+    views = NAMES_OF_VIEWS[result["views"]]
     about = f"{result['bytes'] / 1e6:.0f} MB, {result['classes']} classes, {views}"
     print_line(f"[bold]{safe(result['onnx'])}[/]: {about}, opset {result['opset']}")
     differing = result["top1_differing"]

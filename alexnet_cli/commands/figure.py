@@ -10,13 +10,16 @@ from alexnet_cli.cli import console
 from alexnet_cli.cli.command import Command
 from alexnet_cli.cli.console import print_line, safe
 from alexnet_cli.cli.options import (
-    MODEL,
     AsJson,
     ClassNames,
+    DatasetOfModel,
     Device,
+    PredictionsOrModel,
+    SplitName,
+    Subset,
+    ViewsOfModel,
     WeightsPath,
     check_views,
-    complete_model,
     complete_run,
     runtime_config,
 )
@@ -115,29 +118,13 @@ def neighbors(
 
 @app.command(cls=Command)
 def confusion(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PREDICTIONS|MODEL",
-            help=f"Predictions file (.npz) of eval; or a trained network: {MODEL}",
-            autocompletion=complete_model,
-        ),
-    ],
-    dataset: Annotated[
-        str | None,
-        typer.Argument(metavar="DATASET", help="Folder or URL of a dataset, for a model."),
-    ] = None,
+    source: PredictionsOrModel,
+    dataset: DatasetOfModel = None,
     out: Out = Path("confusion.png"),
-    split: Annotated[str, typer.Option(help="Split of the dataset: train, val or test.")] = "val",
+    split: SplitName = "val",
     class_names: ClassNames = None,
-    views: Annotated[
-        int | None,
-        typer.Option(help="Crops to average, for a model: 1, 9 or 10; by default 10."),
-    ] = None,
-    subset: Annotated[
-        bool,
-        typer.Option("--subset", help="Leave out classes of the network that the data has not."),
-    ] = False,
+    views: ViewsOfModel = None,
+    subset: Subset = False,
     theme: Theme = "light",
     device: Device = "auto",
     as_json: AsJson = False,

@@ -62,9 +62,8 @@ def _changes(entry: "NamedRecipe") -> dict:
 
     if not entry.parent:
         return {}
-    parent = RECIPES[entry.parent].flat()
-    flat = entry.recipe.flat().items()
-    return {key: value for key, value in flat if key != "name" and value != parent[key]}
+    changes = entry.recipe.changes_from(RECIPES[entry.parent])
+    return {name: own for name, (_, own) in changes.items() if name != "name"}
 
 
 def show_recipes(result: dict) -> None:

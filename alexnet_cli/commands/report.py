@@ -10,7 +10,14 @@ import typer
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, safe
-from alexnet_cli.cli.options import WEIGHTS, AsJson, Views, check_views, complete_model
+from alexnet_cli.cli.options import (
+    WEIGHTS,
+    AsJson,
+    SplitName,
+    Views,
+    check_views,
+    complete_model,
+)
 from alexnet_cli.cli.tables import show
 
 
@@ -30,7 +37,7 @@ def report(
     out: Annotated[Path, typer.Option("--output", "-o", help="Page to write.")] = Path(
         "report.html"
     ),
-    split: Annotated[str, typer.Option(help="Split of the dataset: train, val or test.")] = "val",
+    split: SplitName = "val",
     views: Views = 10,
     predictions: Annotated[
         Path | None,

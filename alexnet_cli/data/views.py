@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+NAMES_OF_VIEWS = {1: "center view", 9: "nine views", 10: "ten views"}
+
 
 @dataclass(frozen=True, slots=True)
 class View:

@@ -11,16 +11,13 @@ from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
     check_path,
-    new_figure,
     save,
-    show_image,
+    sheets_figure,
     styled,
-    tile,
 )
+from alexnet_cli.inference.features import features_of
 from alexnet_cli.inference.on_cpu import load_on_cpu, read_image
 from alexnet_cli.model.architecture import layers_of
-
-PER_ROW = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +51,20 @@ def draw_activations(request: ActivationsRequest) -> FigureFile:
         near = did_you_mean(request.layer, names, usual)
         raise UsageError(f"no layer {request.layer!r} that has maps.", hint=near)
     image = read_image(request.image, classifier, checkpoint)
-    crop = classifier.augmenter.view(torch.from_numpy(image), classifier.augmenter.center)
-    maps = _output_of(classifier.net, request.layer, crop)
+    maps = features_of(classifier, torch.from_numpy(image), request.layer)[0].numpy()
     parts = np.split(maps, checkpoint.recipe.columns)
+    limit = np.abs(maps).max(axis=(1, 2), keepdims=True)
+    scaled = (maps / np.where(limit > 0, limit, 1))[..., None]
     silent = [int((part.max(axis=(1, 2)) <= 0).sum()) for part in parts]
+    names = [request.layer]
+    if len(parts) > 1:
+        names = [f"{request.layer}, column {column}" for column in range(len(parts))]
+    titles = [
+        f"{name}: {len(part)} maps, {num} silent"
+        for name, part, num in zip(names, parts, silent, strict=True)
+    ]
     with styled(request.theme):
-        per_row = min(PER_ROW, len(parts[0]))
-        rows = sum(-(-len(part) // per_row) for part in parts)
-        figure = new_figure(max(0.4 * per_row, 2.6), 0.42 * rows + 0.35 * len(parts))
-        for column, axes in enumerate(np.ravel(figure.subplots(len(parts), 1))):
-            part = parts[column]
-            limit = np.abs(part).max(axis=(1, 2), keepdims=True)
-            scaled = (part / np.where(limit > 0, limit, 1))[..., None]
-            show_image(axes, tile(scaled, per_row, np.nan)[..., 0], cmap="inferno")
-            name = f"{request.layer}, column {column}" if len(parts) > 1 else request.layer
-            axes.set_title(f"{name}: {len(part)} maps, {silent[column]} silent", loc="left")
+        figure = sheets_figure(np.split(scaled, len(parts)), titles, np.nan, cmap="inferno")
         save(figure, request.out)
     numbers = {"layer": request.layer, "maps": [len(part) for part in parts], "silent": silent}
     return FigureFile("activations", str(request.out), numbers)
-
-
-@torch.inference_mode()
-def _output_of(net: torch.nn.Module, name: str, crop: torch.Tensor) -> np.ndarray:
-    net.eval()
-    seen: list[torch.Tensor] = []
-    handle = net.get_submodule(name).register_forward_hook(lambda _m, _i, y: seen.append(y))
-    net(crop)
-    handle.remove()
-    return seen[0][0].numpy()

@@ -14,15 +14,12 @@ from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
     check_path,
-    new_figure,
     save,
-    show_image,
+    sheets_figure,
     styled,
-    tile,
 )
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
 
-PER_ROW = 16  # 2012: shownet.py:110
 GRAY = 0.5
 
 
@@ -87,15 +84,11 @@ def filters_figure(
     parts = np.split(kernels, checkpoint.recipe.columns)
     images = np.split(to_pixels(kernels, each=normalize_each), len(parts))
     indexes = [color_index(part) for part in parts]
-    per_row = min(PER_ROW, len(parts[0]))
-    rows = sum(-(-len(part) // per_row) for part in parts)
-    figure = new_figure(max(0.4 * per_row, 2.6), 0.42 * rows + 0.35 * len(parts))
-    for column, axes in enumerate(np.ravel(figure.subplots(len(parts), 1))):
-        show_image(axes, tile(images[column], per_row, 1.0), vmin=0, vmax=1)
-        name = f"column {column}" if len(parts) > 1 else "conv1"
-        axes.set_title(
-            f"{name}: {len(parts[column])} kernels, color index {indexes[column].mean():.2f}",
-            loc="left",
-        )
+    names = [f"column {column}" for column in range(len(parts))] if len(parts) > 1 else ["conv1"]
+    titles = [
+        f"{name}: {len(part)} kernels, color index {index.mean():.2f}"
+        for name, part, index in zip(names, parts, indexes, strict=True)
+    ]
+    figure = sheets_figure(images, titles, 1.0, vmin=0, vmax=1)
     means = [round(float(index.mean()), 4) for index in indexes]
     return figure, {"kernels": [len(part) for part in parts], "color_index": means}

@@ -23,6 +23,7 @@ from PIL import Image
 from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.imagenet_classes import shown_name
 from alexnet_cli.data.shards.dataset import Dataset, Split
+from alexnet_cli.data.views import NAMES_OF_VIEWS
 from alexnet_cli.errors import InputError, UsageError, hint
 from alexnet_cli.figures.curves import curves_figure
 from alexnet_cli.figures.explain import explanation_figure
@@ -45,7 +46,6 @@ THUMBNAIL = 144  # pixels
 NUM_EXAMPLES = 6
 NUM_ROWS = 10
 Changes = list[tuple[str, Any, Any]]
-VIEWS = {1: "center view", 9: "nine views", 10: "ten views"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +152,7 @@ def _describe_run(source: Path, checkpoint: Checkpoint) -> dict[str, Any]:
         parts: dict[str, Any] = {
             "run": facts,
             "changes": _changes(recipe),
+            "published": _published(recipe),
             "filters": _to_svg(filters, "filters"),
             "color_index": numbers["color_index"],
         }
@@ -166,8 +167,7 @@ def _changes(recipe: Recipe) -> Changes:
     named = NAMED_RECIPES.get(recipe.name)
     if named is None:
         return []
-    own, usual = recipe.flat(), named.recipe.flat()
-    return [(name, usual.get(name), own[name]) for name in own if own[name] != usual.get(name)]
+    return [(name, *values) for name, values in recipe.changes_from(named.recipe).items()]
 
 
 def _speed(rows: list[dict]) -> dict[str, str]:
@@ -186,9 +186,9 @@ def _speed(rows: list[dict]) -> dict[str, str]:
 def _describe_errors(
     request: ReportRequest, predictions: Predictions, dataset: Dataset | None
 ) -> dict[str, Any]:
-    """Return the errors beside the published ones, and the mistakes behind them."""
+    """Return the errors and the mistakes behind them."""
     num = len(predictions.keys)
-    views = [VIEWS[predictions.views], "center view"]
+    views = [NAMES_OF_VIEWS[predictions.views], "center view"]
     errors = [
         {"name": name, **asdict(measured(scores, num))}
         for name, scores in zip(views, predictions.scores(), strict=False)
@@ -202,7 +202,6 @@ def _describe_errors(
         "split": predictions.split,
         "worst": [row for row in worst if row.top1_error],
         "pairs": found.pairs,
-        "published": _published(request),
     }
     if dataset:
         split = dataset.split(request.split)
@@ -215,11 +214,8 @@ def _describe_errors(
     return parts
 
 
-def _published(request: ReportRequest) -> list[dict]:
-    """Return the published errors of the recipe of a run, as fractions."""
-    if request.source.suffix == ".npz":
-        return []
-    recipe = load_checkpoint(checkpoint_file(request.source)).recipe
+def _published(recipe: Recipe) -> list[dict]:
+    """Return the published errors of a recipe, as fractions."""
     named = NAMED_RECIPES.get(recipe.name)
     return [asdict(result.as_fractions()) for result in named.published] if named else []
 
@@ -232,16 +228,18 @@ def _examples(
     right = np.flatnonzero(predicted == predictions.labels)
     right = np.random.default_rng(0).permutation(right)[:NUM_EXAMPLES]
     places = {key: place for place, key in enumerate(predictions.keys)}
-    wrong = np.array([places[row.image] for row in found.mistakes[:NUM_EXAMPLES]], np.int64)
+    wrong = [places[row.image] for row in found.mistakes[:NUM_EXAMPLES]]
+    names = [shown_name(*pair) for pair in zip(predictions.classes, predictions.names, strict=True)]
     return {
-        "right": [_example(split, predictions, place) for place in right.tolist()],
-        "wrong": [_example(split, predictions, place) for place in wrong.tolist()],
+        "right": [_example(split, predictions, names, place) for place in right.tolist()],
+        "wrong": [_example(split, predictions, names, place) for place in wrong],
     }
 
 
-def _example(split: Split, predictions: Predictions, place: int) -> dict[str, Any]:
+def _example(
+    split: Split, predictions: Predictions, names: list[str], place: int
+) -> dict[str, Any]:
     probs, label = predictions.probs[place], int(predictions.labels[place])
-    names = [shown_name(*pair) for pair in zip(predictions.classes, predictions.names, strict=True)]
     best = np.argsort(-probs, kind="stable")[:5].tolist()
     return {
         "image": _thumbnail(split.pixels(np.array([place]))[0]),

@@ -27,6 +27,7 @@ DASHES = ("-", "--", "-.", ":")
 RIGHT, WRONG = "#D55E00", "#0072B2"  # the bars of right and wrong classes
 SUFFIXES = (".png", ".svg", ".pdf")
 DPI = 200
+PER_ROW = 16  # small images on a sheet (2012: shownet.py:110)
 INK = {"light": ("#1a1a1a", "#ffffff"), "dark": ("#e8e8e8", "#14171a")}
 
 
@@ -121,6 +122,25 @@ def tile(images: np.ndarray, per_row: int, background: float | np.ndarray) -> np
         top, left = (i // per_row) * (height + 1) + 1, (i % per_row) * (width + 1) + 1
         sheet[top : top + height, left : left + width] = image
     return sheet
+
+
+def sheets_figure(
+    sheets: list[np.ndarray], titles: list[str], background: float, **options: Any
+) -> Figure:
+    """Return a figure of sheets of small images one below the other, such as one for each column.
+
+    Args:
+        sheets: (N, H, W, channels) each.
+        background: of `tile`.
+    """
+    per_row = min(PER_ROW, len(sheets[0]))
+    rows = sum(-(-len(sheet) // per_row) for sheet in sheets)
+    figure = new_figure(max(0.4 * per_row, 2.6), 0.42 * rows + 0.35 * len(sheets))
+    places = np.ravel(figure.subplots(len(sheets), 1))
+    for axes, sheet, title in zip(places, sheets, titles, strict=True):
+        show_image(axes, tile(sheet, per_row, background), **options)
+        axes.set_title(title, loc="left")
+    return figure
 
 
 def line_styles() -> Iterator[dict[str, str]]:

@@ -19,9 +19,9 @@ from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.sources.class_list import (
     WNID,
     are_numbers,
+    named_class,
     normal_name,
     read_class_list,
-    split_wnid,
 )
 from alexnet_cli.errors import CheckpointError, DatasetError, hint, on_one_line
 from alexnet_cli.types import ImageClass
@@ -231,7 +231,7 @@ def with_class_names(dataset: Dataset, path: Path) -> Dataset:
         SourceError: if the file is not a list of names.
         DatasetError: if it does not have a name for every class, or contradicts a class.
     """
-    names = [_named(name) for name in read_class_list(path).names]
+    names = [named_class(name) for name in read_class_list(path).names]
     classes = dataset.classes
     if are_numbers(entry.wnid for entry in classes):
         lines = [int(entry.wnid) for entry in classes]
@@ -258,11 +258,6 @@ def with_class_names(dataset: Dataset, path: Path) -> Dataset:
             )
         found.append(named)
     return replace(dataset, classes=tuple(found))
-
-
-def _named(line: str) -> ImageClass:
-    wnid, words = split_wnid(line)
-    return ImageClass(wnid or line, words or line)
 
 
 def _contradict(entry: ImageClass, named: ImageClass) -> bool:

@@ -10,6 +10,7 @@ from alexnet_cli.data.shards.index import Index, read_index
 from alexnet_cli.errors import UsageError, did_you_mean
 from alexnet_cli.model.architecture import RGB, layers_of
 from alexnet_cli.model.checkpoint import read_header
+from alexnet_cli.pretrained.names import is_onnx
 from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES, find_recipe, is_recipe_file
 from alexnet_cli.recipes.overrides import with_settings
 from alexnet_cli.recipes.recipe import Recipe
@@ -82,7 +83,7 @@ def info(
             f"{thing}: no such file, folder or recipe.",
             hint=did_you_mean(thing, RECIPES, "alexnet recipes lists the recipes."),
         )
-    return _describe_onnx(path) if path.suffix == ".onnx" else _describe_checkpoint(path)
+    return _describe_onnx(path) if is_onnx(path) else _describe_checkpoint(path)
 
 
 def published_results(model: Path) -> list[dict]:
@@ -91,7 +92,7 @@ def published_results(model: Path) -> list[dict]:
     Raises:
         CheckpointError: if the file is neither a checkpoint nor an exported model.
     """
-    if model.suffix == ".onnx":
+    if is_onnx(model):
         from alexnet_cli.onnx.model_file import read_model_info
 
         exported = read_model_info(model)

@@ -14,7 +14,7 @@ from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig
 from alexnet_cli.errors import CheckpointError, UsageError, hint
 from alexnet_cli.inference.class_map import ClassMap, map_classes, with_class_names
-from alexnet_cli.inference.evaluate import EvalRequest, is_onnx, predict_dataset
+from alexnet_cli.inference.evaluate import EvalRequest, predict_dataset
 from alexnet_cli.inference.metrics import Measured, measured, score, topk_credit, within
 from alexnet_cli.inference.predictions import (
     Predictions,
@@ -25,6 +25,7 @@ from alexnet_cli.inference.predictions import (
     pack_predictions,
 )
 from alexnet_cli.io.progress import SILENT, Progress
+from alexnet_cli.pretrained.names import is_onnx
 
 SEARCH_PASSES = 5
 

@@ -34,6 +34,7 @@ from alexnet_cli.inference.predictions import (
 )
 from alexnet_cli.io.atomic import check_output
 from alexnet_cli.io.progress import SILENT, Progress
+from alexnet_cli.pretrained.names import is_onnx
 from alexnet_cli.types import DecodeRules
 
 if TYPE_CHECKING:
@@ -159,11 +160,6 @@ def predict_dataset(request: EvalRequest, progress: Progress = SILENT) -> Predic
     return found.predictions if found else None
 
 
-def is_onnx(path: Path) -> bool:
-    """Return whether a model is an ONNX file, by its name."""
-    return path.suffix == ".onnx"
-
-
 def _result(request: EvalRequest, found: _Found) -> EvalResult:
     whole = [measured(scores, found.num_images) for scores in found.scores]
     subset = [measured(scores, found.num_images) for scores in found.subset_scores]
@@ -283,7 +279,7 @@ def _keep(
 
 
 def _run_onnx(request: EvalRequest, wants_predictions: bool, progress: Progress) -> _Found:
-    from alexnet_cli.onnx.runtime import load_onnx
+    from alexnet_cli.onnx.runtime import load_onnx, other_views_error
 
     runtime = request.runtime
     if runtime.num_devices or runtime.columns or runtime.precision != "fp32":
@@ -294,10 +290,7 @@ def _run_onnx(request: EvalRequest, wants_predictions: bool, progress: Progress)
     info = model.info
     num_views = request.num_views or (DEFAULT_VIEWS if info.views == 1 else info.views)
     if info.views not in (1, num_views):
-        raise UsageError(
-            f"{num_views} views: {request.model} was exported with {info.views}.",
-            hint=hint("exported_views", views=info.views),
-        )
+        raise other_views_error(request.model, num_views, info.views)
     dataset = open_named(
         request.dataset,
         request.split,

@@ -10,9 +10,9 @@ import torch
 
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.oom_errors import friendly_oom_errors
-from alexnet_cli.errors import CheckpointError, InputError, UsageError, hint
+from alexnet_cli.errors import CheckpointError, UsageError
 from alexnet_cli.inference.classifier import Classifier, load_classifier
-from alexnet_cli.io.atomic import PARTIAL_SUFFIX, check_output, write_bytes
+from alexnet_cli.io.atomic import PARTIAL_SUFFIX, check_new, check_output, write_bytes
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.onnx.graph import build_graph
@@ -67,10 +67,7 @@ def export(
     """
     if onnx_path.suffix.lower() != ".onnx":
         raise UsageError(f"{onnx_path}: does not end in .onnx, by which models are recognized.")
-    if onnx_path.exists() and not force:
-        raise InputError(
-            f"{onnx_path} exists.", kept="It is left as it is.", hint=hint("replace_file")
-        )
+    check_new(onnx_path, force=force)
     check_output(onnx_path)
     advice = "Close other programs, then run the same command again."
     with friendly_oom_errors(max(CHECKED_BATCHES), advice, NOT_WRITTEN):

@@ -47,6 +47,8 @@ from alexnet_cli.io.atomic import (
 )
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.architecture import last_hidden_layer
+from alexnet_cli.model.checkpoint import checkpoint_file
+from alexnet_cli.pretrained.names import is_onnx
 
 VERSION = 1
 SAMPLE = 10_000  # images that the codes are fitted to
@@ -302,9 +304,7 @@ def weights_of(path: Path) -> str:
     Raises:
         CheckpointError: if there is none.
     """
-    from alexnet_cli.model.checkpoint import checkpoint_file
-
-    file = path if path.suffix == ".onnx" else checkpoint_file(path)
+    file = path if is_onnx(path) else checkpoint_file(path)
     try:
         with file.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
@@ -316,7 +316,7 @@ def weights_of(path: Path) -> str:
 
 def _views(path: Path) -> int | None:
     """Return the number of views to open a network with; features are of the center view."""
-    return None if path.suffix == ".onnx" else 1
+    return None if is_onnx(path) else 1
 
 
 def _find(

@@ -5,7 +5,7 @@ from pathlib import Path
 from alexnet_cli.errors import CheckpointError, hint, missing_package
 from alexnet_cli.inference.model import Model
 from alexnet_cli.model.checkpoint import checkpoint_file
-from alexnet_cli.pretrained.names import find_model
+from alexnet_cli.pretrained.names import find_model, is_onnx
 
 
 def load_model(path: str | Path, *, views: int | None = None, device: str = "auto") -> Model:
@@ -25,7 +25,7 @@ def load_model(path: str | Path, *, views: int | None = None, device: str = "aut
         UsageError: if an ONNX model has another number of views.
     """
     path = find_model(Path(path))
-    if path.suffix == ".onnx":
+    if is_onnx(path):
         from alexnet_cli.inference.onnx_model import OnnxModel
 
         return OnnxModel(path, views, device)

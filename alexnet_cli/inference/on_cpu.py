@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_cli.data.images.decode import read_file
-from alexnet_cli.data.images.resize import to_square
 from alexnet_cli.distributed.device_plan import Runtime, choose_devices
 from alexnet_cli.distributed.runtime_config import RuntimeConfig
 from alexnet_cli.errors import ImageError, InputError
 from alexnet_cli.inference.classifier import Classifier, load_classifier
+from alexnet_cli.inference.images import to_pixels
 from alexnet_cli.model.checkpoint import Checkpoint
 
 
@@ -30,6 +29,6 @@ def read_image(path: Path, classifier: Classifier, checkpoint: Checkpoint) -> np
     """
     size = classifier.augmenter.image_size
     try:
-        return to_square(read_file(path), size, checkpoint.rules)[None].copy()
+        return to_pixels(path, size, checkpoint.rules)[None].copy()
     except ImageError as error:
         raise InputError(f"{path}: {error.reason}: {error.detail}.") from error

@@ -5,10 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_cli.errors import UsageError, hint
 from alexnet_cli.inference.model import Model, ModelInfo, shown_classes
 from alexnet_cli.model.architecture import Layer
-from alexnet_cli.onnx.runtime import CPU, load_onnx, open_layer_session, read_constants
+from alexnet_cli.onnx.runtime import (
+    CPU,
+    load_onnx,
+    open_layer_session,
+    other_views_error,
+    read_constants,
+)
 
 
 class OnnxModel(Model):
@@ -18,10 +23,7 @@ class OnnxModel(Model):
         self._classifier = load_onnx(path, device)
         about, provider = self._classifier.info, self._classifier.provider
         if views not in (None, about.views):
-            raise UsageError(
-                f"{views} views: {path} was exported with {about.views}.",
-                hint=hint("exported_views", views=about.views),
-            )
+            raise other_views_error(path, views, about.views)
         classes = shown_classes(about.classes)
         engine = f"onnxruntime {provider.removesuffix('ExecutionProvider')}"
         super().__init__(

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from alexnet_cli.errors import MachineError, UsageError
+from alexnet_cli.errors import InputError, MachineError, UsageError, hint
 
 PARTIAL_SUFFIX = ".partial"
 STDOUT = "standard output"  # as errors name it
@@ -64,6 +64,12 @@ def is_device(path: Path) -> bool:
     # /dev/stdout is a link to /proc/self/fd/1, which may be a regular file.
     opened = path.is_symlink() and path.readlink().parts[:2] == ("/", "proc")
     return opened or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def check_new(path: Path, *, force: bool) -> None:
+    """Raise an InputError if a file exists and must not be replaced."""
+    if path.exists() and not force:
+        raise InputError(f"{path} exists.", kept="It is left as it is.", hint=hint("replace_file"))
 
 
 def check_output(path: Path) -> None:

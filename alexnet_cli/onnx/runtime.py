@@ -11,7 +11,15 @@ import numpy as np
 import onnxruntime
 
 from alexnet_cli.distributed.runtime_config import kind_and_index
-from alexnet_cli.errors import CheckpointError, DeviceError, MachineError, brief, hint, on_one_line
+from alexnet_cli.errors import (
+    CheckpointError,
+    DeviceError,
+    MachineError,
+    UsageError,
+    brief,
+    hint,
+    on_one_line,
+)
 from alexnet_cli.io.cores import limited_cores
 from alexnet_cli.onnx.cuda_faults import find_cuda_fault, find_library_fault, has_driver
 from alexnet_cli.onnx.model_file import ModelInfo, read_model_info
@@ -56,6 +64,14 @@ class OnnxClassifier:
         if probs.shape != (len(images), len(self.info.classes)) or not np.isfinite(probs).all():
             raise CheckpointError(f"{self.path}: its output is not probabilities.")
         return probs
+
+
+def other_views_error(path: Path, asked: int, exported: int) -> UsageError:
+    """Return the error of a model that averages another number of views than was asked for."""
+    return UsageError(
+        f"{asked} views: {path} was exported with {exported}.",
+        hint=hint("exported_views", views=exported),
+    )
 
 
 def load_onnx(path: Path, device: str = "auto") -> OnnxClassifier:

@@ -10,8 +10,9 @@ import numpy as np
 from alexnet_cli.data.imagenet_classes import imagenet_classes
 from alexnet_cli.data.remote.cache import cache_folder, locked_file
 from alexnet_cli.data.remote.published import PublishedFile, fetch_published
-from alexnet_cli.data.sources.class_list import read_class_list, split_wnid
-from alexnet_cli.errors import CheckpointError, InputError, UsageError, hint, on_one_line
+from alexnet_cli.data.sources.class_list import named_class, read_class_list
+from alexnet_cli.errors import CheckpointError, UsageError, hint, on_one_line
+from alexnet_cli.io.atomic import check_new
 from alexnet_cli.io.disk import size_in_words
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState, save_checkpoint
@@ -86,10 +87,7 @@ def import_weights(request: ImportRequest, progress: Progress = SILENT) -> Impor
         InputError: if the checkpoint exists and `force` is not set.
         AlexNetError: if a named file cannot be fetched.
     """
-    if request.output.exists() and not request.force:
-        raise InputError(
-            f"{request.output} exists.", kept="It is left as it is.", hint=hint("replace_file")
-        )
+    check_new(request.output, force=request.force)
     published = _published(request.source)
     path = fetch_published(published, progress) if published else Path(request.source)
     checkpoint = read_weights(path, request.mean, request.classes)
@@ -226,8 +224,8 @@ def _classes(path: Path, num_classes: int, names: Path | None) -> list[tuple[str
     """
     classes = [(entry.wnid, entry.name) for entry in imagenet_classes()]
     if names:
-        pairs = map(split_wnid, read_class_list(names).names)
-        classes = [(wnid or words, words or wnid) for wnid, words in pairs]
+        named = map(named_class, read_class_list(names).names)
+        classes = [(entry.wnid, entry.name) for entry in named]
     if len(classes) != num_classes:
         whose = f"{names} has" if names else "ImageNet has"
         raise UsageError(

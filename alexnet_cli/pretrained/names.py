@@ -1,10 +1,15 @@
-"""Names of published networks in place of a checkpoint's path."""
+"""What a path that names a model means: an ONNX file, a checkpoint, or a published network."""
 
 from pathlib import Path
 
 from alexnet_cli.io.progress import SILENT, Progress
 
 NAMES = ("torchvision", "bvlc")  # those of `importer.PUBLISHED`, which loads more
+
+
+def is_onnx(path: Path) -> bool:
+    """Return whether a model is an ONNX file, and no checkpoint, by its name."""
+    return path.suffix == ".onnx"
 
 
 def find_model(model: Path, progress: Progress = SILENT) -> Path:

@@ -234,14 +234,12 @@ class Recipe:
 
     def network_differs(self, other: "Recipe") -> list[str]:
         """Return the fields by which another network computes something else; not its crops."""
-        mine, theirs = self.flat(), other.flat()
         return [
             name
-            for name in mine
+            for name in self.changes_from(other)
             if name.partition(".")[0] in NETWORK_FIELDS
             and not name.endswith(TRAINING_PARTS)
             and name != "crop_size"
-            and mine[name] != theirs[name]
         ]
 
     def reads_own_column(self, name: str) -> bool:
@@ -268,6 +266,13 @@ class Recipe:
             else:
                 flat[name] = value
         return flat
+
+    def changes_from(self, other: "Recipe") -> dict[str, tuple[Any, Any]]:
+        """Return the fields of `flat` in which it differs: the other's value, and its own."""
+        theirs, mine = other.flat(), self.flat()
+        return {
+            name: (theirs[name], value) for name, value in mine.items() if value != theirs[name]
+        }
 
     def to_json(self) -> str:
         """Return the recipe as JSON text, every field included."""

@@ -144,10 +144,9 @@ def _recipe_to_resume(request: TrainRequest, progress: Progress) -> Recipe:
         kept = replace(kept, epochs=request.num_epochs)
     if wanted is None or replace(wanted, epochs=kept.epochs) == kept:
         return kept
-    mine, theirs = kept.flat(), wanted.flat()
-    others = [name for name in mine if name != "epochs" and mine[name] != theirs[name]]
-    shown = [f"{name} {_short(mine[name])}, not {_short(theirs[name])}" for name in others[:8]]
-    shown += [f"and {len(others) - 8} more"] if others[8:] else []
+    changes = replace(wanted, epochs=kept.epochs).changes_from(kept).items()
+    shown = [f"{name} {_short(began)}, not {_short(asked)}" for name, (began, asked) in changes]
+    shown = shown[:8] + ([f"and {len(shown) - 8} more"] if shown[8:] else [])
     raise CheckpointError(
         f"{request.run} began with another recipe: {'; '.join(shown)}.",
         kept="The run is left as it is; only its number of epochs and its devices may change.",

@@ -84,7 +84,7 @@ def _read_recipe(path: Path) -> Recipe:
 def _summarize(path: Path, recipe: Recipe) -> RunSummary:
     run = RunDirectory(path)
     rows = run.rows()
-    usual, mine = RECIPES.get(recipe.name, recipe).flat(), recipe.flat()
+    changes = recipe.changes_from(RECIPES.get(recipe.name, recipe))
     epochs = rows[-1]["epoch"] if rows else 0
     measured = [row for row in rows if row.get("val")]
     best = min(measured, key=lambda row: row["val"]["top1_error"], default=None)
@@ -92,7 +92,7 @@ def _summarize(path: Path, recipe: Recipe) -> RunSummary:
         run=str(path),
         state=_state(run, is_finished=epochs >= recipe.epochs),
         recipe=recipe.name,
-        changes={name: value for name, value in mine.items() if usual[name] != value},
+        changes={name: own for name, (_, own) in changes.items()},
         epochs=epochs,
         num_epochs=recipe.epochs,
         best=best

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet_cli.data.remote.published import PublishedFile, fetch_published
-from alexnet_cli.errors import InputError, UsageError, hint
-from alexnet_cli.io.atomic import write_atomically
+from alexnet_cli.errors import UsageError
+from alexnet_cli.io.atomic import check_new, write_atomically
 from alexnet_cli.io.progress import SILENT, Progress
 
 # Hashes as their publishers, or the libraries that fetch them, give them: fastai's and
@@ -67,10 +67,8 @@ def download(
     published = DATASETS[name]
     if output and output.is_dir():
         output = output / published.name
-    if output and output.exists() and not force:
-        raise InputError(
-            f"{output} exists.", kept="It is left as it is.", hint=hint("replace_file")
-        )
+    if output:
+        check_new(output, force=force)
     path = fetch_published(published, progress)
     if output:
         with path.open("rb") as source, write_atomically(output) as target:

@@ -236,6 +236,12 @@ def split_wnid(name: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else ("", name)
 
 
+def named_class(name: str) -> ImageClass:
+    """Return the class that a name of a list means; without a wnid its name is its wnid too."""
+    wnid, words = split_wnid(name)
+    return ImageClass(wnid or words, words or wnid)
+
+
 def names_beside(folder: Path) -> ClassList | None:
     """Return the names in a file in the folder of the images, if there is one."""
     path = next((folder / name for name in NAMES_FILES if (folder / name).is_file()), None)

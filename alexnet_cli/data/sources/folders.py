@@ -82,33 +82,6 @@ LEADS_NOWHERE = "symbolic link that leads nowhere"
 
 
 def read_folders(
-    folder: Path,
-    *,
-    val_fraction: float,
-    seed: int,
-    follow_links: bool = False,
-    labels: Path | None = None,
-    classes: ClassList | None = None,
-) -> Source | None:
-    """List the images of class folders, None if there are none.
-
-    A class is a folder; its label is the position of its name in sorted order, in that of `classes`
-    if they are given. A split without class folders has its labels in a file: `labels`, or one
-    beside it.
-    """
-    if not folder.is_dir():
-        return None
-    return list_class_folders(
-        folder,
-        val_fraction=val_fraction,
-        seed=seed,
-        follow_links=follow_links,
-        labels=labels,
-        classes=classes,
-    )
-
-
-def list_class_folders(
     folder: Place,
     *,
     val_fraction: float,
@@ -117,7 +90,14 @@ def list_class_folders(
     labels: Path | None = None,
     classes: ClassList | None = None,
 ) -> Source | None:
-    """List the images of class folders on a disk or in an archive, None if there are none."""
+    """List the images of class folders on a disk or in an archive, None if there are none.
+
+    A class is a folder; its label is the position of its name in sorted order, in that of `classes`
+    if they are given. A split without class folders has its labels in a file: `labels`, or one
+    beside it.
+    """
+    if not folder.is_dir():
+        return None
     root = _only_folder_of_folders(folder) or folder
     listing = _Listing(root, labels, follow_links, classes)
     if root != folder:

@@ -79,7 +79,7 @@ def read_packed(
             f"{on_one_line(str(source))}: there is no such folder in {archive}.",
             hint=f"The archive holds {folders.content(listed[0].root)}.",
         )
-    found = folders.list_class_folders(
+    found = folders.read_folders(
         root, val_fraction=val_fraction, seed=seed, labels=labels, classes=classes
     )
     if found is None:
