@@ -56,7 +56,6 @@ HINTS: dict[str, str] = {
     "one_device": "Leave out --gpus, --columns and --precision, or name the checkpoint.",
     "report_name": "Name it so: -o report.html",
     "figure_name": "Name it with one of them: -o FILE.png",
-    "exported_views": "Leave out --views, or type --views {views}",
     "free_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",
     "free_space_and_resume": "Free some space, then the same command with --resume",
     "index_model": "Name the network that the index was made with: --model MODEL",

@@ -41,7 +41,7 @@ def evaluate(
         int | None,
         typer.Option(
             help="Crops to average: 1 (center), 9 (3 x 3) or 10 (corners and center, mirrored "
-            "too); by default 10, or those that an ONNX file averages."
+            "too); by default 10, or 9 of an ONNX file that was exported with 9."
         ),
     ] = None,
     output: Annotated[

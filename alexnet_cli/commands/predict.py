@@ -50,7 +50,8 @@ def predict(
     views: Annotated[
         int | None,
         typer.Option(
-            help="Crops to average over: 1, 9 or 10; an .onnx file has its own number.",
+            help="Crops to average over: 1, 9 or 10; by default 10, or as many as an .onnx file "
+            "was exported with.",
         ),
     ] = None,
     device: Device = "auto",

@@ -171,7 +171,7 @@ def _run_on(device: str) -> Callable[[], str]:
         import numpy as np
         import onnx
 
-        from alexnet_cli.onnx.runtime import open_session
+        from alexnet_cli.onnx.runtime import start_session
 
         value = onnx.helper.make_tensor_value_info
         graph = onnx.helper.make_graph(
@@ -182,10 +182,8 @@ def _run_on(device: str) -> Callable[[], str]:
         )
         opset = [onnx.helper.make_opsetid("", 17)]
         model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
-        with tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
-            path = Path(folder, "twice.onnx")
-            onnx.save(model, path)
-            (found,) = open_session(path, device).run(None, {"x": np.ones(2, np.float32)})
+        session = start_session(model.SerializeToString(), device, Path("twice.onnx"), {})
+        (found,) = session.run(None, {"x": np.ones(2, np.float32)})
         if found.tolist() != [2, 2]:
             raise ArithmeticError("a sum is wrong")
         return _import("onnxruntime")

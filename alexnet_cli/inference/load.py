@@ -15,14 +15,14 @@ def load_model(path: str | Path, *, views: int | None = None, device: str = "aut
         path: an .onnx file of `alexnet export`, for which torch is not needed; a checkpoint, or a
             run folder for its best one; or the name of published weights, "torchvision" or "bvlc",
             which are fetched on first use.
-        views: 1, 9 or 10 crops to average over. By default 10; fixed for an ONNX model.
+        views: 1, 9 or 10 crops to average over. By default 10, or for an ONNX model as many as it
+            was exported with.
         device: "auto", "cuda", "cuda:N", "mps" or "cpu".
 
     Raises:
         CheckpointError: if the file is damaged or is none of these.
         DeviceError: if the device is not here, or its libraries do not load.
         MachineError: if a checkpoint is given and torch is not installed.
-        UsageError: if an ONNX model has another number of views.
     """
     path = find_model(Path(path))
     if is_onnx(path):
