@@ -39,8 +39,6 @@ HINTS: dict[str, str] = {
     "stream_tars": "Read them as they are: --stream. Make a dataset: alexnet prep FOLDER DATASET",
     # model, recipes, onnx and pretrained
     "import_model": "Weights of torchvision or Caffe become one: alexnet import {path}",
-    "checkpoint_of_onnx": "predict, eval, errors, ensemble and info read ONNX files; here name the "
-    "checkpoint that it was exported from. Caffe's weights become one: alexnet import {path}",
     "export_model": "Make one: alexnet export MODEL -o {path}",
     "install_or_cpu": "{install} Or run on the CPU: --device cpu",
     # training, inference, distributed and bench

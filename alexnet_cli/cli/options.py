@@ -140,17 +140,10 @@ MODEL = (
     "checkpoint, run folder (for its best checkpoint), ONNX file, or the name of published "
     "weights: torchvision or bvlc."
 )
-WEIGHTS = MODEL.replace(" ONNX file,", "")  # where a network goes on from its own weights
 ModelPath = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL", help=f"A trained network: {MODEL}", autocompletion=complete_model
-    ),
-]
-WeightsPath = Annotated[
-    Path,
-    typer.Argument(
-        metavar="MODEL", help=f"A trained network: {WEIGHTS}", autocompletion=complete_model
     ),
 ]
 PredictionsOrModel = Annotated[
@@ -237,7 +230,7 @@ InitFrom = Annotated[
     Path | None,
     typer.Option(
         metavar="MODEL",
-        help=f"Network whose layers initialize this run: {WEIGHTS}",
+        help=f"Network whose layers initialize this run: {MODEL}",
         autocompletion=complete_model,
     ),
 ]

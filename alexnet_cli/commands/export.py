@@ -8,12 +8,12 @@ import typer
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, safe
-from alexnet_cli.cli.options import AsJson, Views, WeightsPath, check_views
+from alexnet_cli.cli.options import AsJson, ModelPath, Views, check_views
 from alexnet_cli.cli.tables import show
 
 
 def export(
-    model: WeightsPath,
+    model: ModelPath,
     output: Annotated[Path, typer.Option("-o", "--output", help="The .onnx file to write.")],
     views: Views = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,

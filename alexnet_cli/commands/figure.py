@@ -14,11 +14,11 @@ from alexnet_cli.cli.options import (
     ClassNames,
     DatasetOfModel,
     Device,
+    ModelPath,
     PredictionsOrModel,
     SplitName,
     Subset,
     ViewsOfModel,
-    WeightsPath,
     check_views,
     complete_run,
     runtime_config,
@@ -45,7 +45,7 @@ Seed = Annotated[
 
 @app.command(cls=Command)
 def filters(
-    model: WeightsPath,
+    model: ModelPath,
     out: Out = Path("filters.png"),
     normalize_each: Annotated[
         bool,
@@ -64,7 +64,7 @@ def filters(
 
 @app.command(cls=Command)
 def predictions(
-    model: WeightsPath,
+    model: ModelPath,
     dataset: DatasetName,
     out: Out = Path("predictions.png"),
     split: Annotated[str, typer.Option(help="Split of the images.")] = "val",
@@ -87,7 +87,7 @@ def predictions(
 
 @app.command(cls=Command)
 def neighbors(
-    model: WeightsPath,
+    model: ModelPath,
     dataset: DatasetName,
     out: Out = Path("neighbors.png"),
     queries: Annotated[str, typer.Option(help="Split of the images in the first column.")] = "val",
@@ -180,7 +180,7 @@ def ablations(
 
 @app.command(cls=Command)
 def activations(
-    model: WeightsPath,
+    model: ModelPath,
     image: ImageFile,
     out: Out = Path("activations.png"),
     layer: Annotated[str, typer.Option(help="Layer, as alexnet info names it.")] = "relu1",
@@ -195,7 +195,7 @@ def activations(
 
 @app.command(cls=Command)
 def explain(
-    model: WeightsPath,
+    model: ModelPath,
     image: ImageFile,
     out: Out = Path("explain.png"),
     method: Annotated[

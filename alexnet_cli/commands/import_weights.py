@@ -18,7 +18,7 @@ def import_weights(
         typer.Argument(
             metavar="NAME|FILE",
             help="torchvision or bvlc, which are fetched; or a .pth file of torchvision's alexnet, "
-            "a .caffemodel, or bvlcalexnet-12.onnx of the ONNX model zoo.",
+            "a .caffemodel, bvlcalexnet-12.onnx of the ONNX model zoo, or an .onnx file of export.",
         ),
     ],
     output: Annotated[

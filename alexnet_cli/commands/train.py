@@ -137,6 +137,7 @@ def _run_name(recipe: str | None, wanted: "Recipe") -> str:
 
 def _network(recipe: str | None, init_from: Path | None, resumed: Path | None) -> "Recipe | None":
     """Return the recipe of the network that --init-from names, or a resumed run has."""
+    from alexnet_cli.inference.network import recipe_of_network
     from alexnet_cli.model.checkpoint import LAST_NAME, read_recipe
 
     if recipe == "finetune" and not init_from and not resumed:
@@ -145,7 +146,7 @@ def _network(recipe: str | None, init_from: Path | None, resumed: Path | None) -
             hint=hint("name_init_from"),
         )
     if init_from:
-        return read_recipe(init_from)
+        return recipe_of_network(init_from)
     if recipe == "finetune" and resumed and (resumed / LAST_NAME).is_file():
         return read_recipe(resumed / LAST_NAME)
     return None

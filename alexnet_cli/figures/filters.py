@@ -18,7 +18,8 @@ from alexnet_cli.figures.style import (
     sheets_figure,
     styled,
 )
-from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
+from alexnet_cli.inference.network import load_network
+from alexnet_cli.model.checkpoint import Checkpoint
 
 GRAY = 0.5
 
@@ -62,14 +63,14 @@ def to_pixels(kernels: np.ndarray, *, each: bool) -> np.ndarray:
 
 
 def draw_filters(request: FiltersRequest) -> FigureFile:
-    """Draw the first layer's kernels of a checkpoint.
+    """Draw the first layer's kernels of a trained network.
 
     Raises:
         CheckpointError: if it cannot be read.
         UsageError: if the figure cannot be written under this name.
     """
     check_path(request.out)
-    checkpoint = load_checkpoint(request.model).for_use()
+    checkpoint = load_network(request.model)
     with styled(request.theme):
         figure, numbers = filters_figure(checkpoint, normalize_each=request.normalize_each)
         save(figure, request.out)

@@ -32,12 +32,13 @@ from alexnet_cli.figures.style import INK, RIGHT, WRONG, styled
 from alexnet_cli.inference.evaluate import EvalRequest, predict_dataset
 from alexnet_cli.inference.metrics import measured
 from alexnet_cli.inference.mistakes import MistakesResult, mistakes_in
+from alexnet_cli.inference.network import load_network
 from alexnet_cli.inference.on_cpu import load_on_cpu
 from alexnet_cli.inference.predictions import Predictions, load_predictions
 from alexnet_cli.io.atomic import check_output, write_output
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.architecture import parameter_shapes
-from alexnet_cli.model.checkpoint import Checkpoint, checkpoint_file, load_checkpoint
+from alexnet_cli.model.checkpoint import Checkpoint, checkpoint_file
 from alexnet_cli.recipes.catalog import NAMED_RECIPES
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.run_directory import RunDirectory
@@ -53,7 +54,7 @@ class ReportRequest:
     """What to report.
 
     Attributes:
-        source: a run folder, a checkpoint, or a predictions file.
+        source: a run folder, a checkpoint, an ONNX file, or a predictions file.
         dataset: to measure a run on and show images of; may be None.
         predictions: what the network of a run predicts, if `eval` has already written it.
         command_lines: returns the command lines that make the page again, from the recipe of a run
@@ -96,7 +97,7 @@ def write_report(request: ReportRequest, progress: Progress = SILENT) -> ReportF
         model = None
     else:
         model = checkpoint_file(request.source)
-        checkpoint = load_checkpoint(model)
+        checkpoint = load_network(model)
         parts |= _describe_run(request.source, checkpoint)
         changes = parts["changes"]
         predictions = _predict(request, model, checkpoint, progress)
@@ -119,7 +120,7 @@ def _predict(
 ) -> Predictions | None:
     if path := request.predictions:
         found = load_predictions(path)
-        if found.weights_hash != checkpoint.for_use().weights_hash():
+        if found.weights_hash != checkpoint.weights_hash():
             raise InputError(f"{path}: predictions of another network than {model}.")
         return found
     if request.dataset is None:
@@ -148,7 +149,7 @@ def _describe_run(source: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     if origin := checkpoint.init_from:
         facts["first weights from"] = ", ".join(map(str, origin.values()))
     with styled("light"):
-        filters, numbers = filters_figure(checkpoint.for_use())
+        filters, numbers = filters_figure(checkpoint)
         parts: dict[str, Any] = {
             "run": facts,
             "changes": _changes(recipe),

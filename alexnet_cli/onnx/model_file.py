@@ -72,6 +72,20 @@ def add_checksum(content: bytes) -> bytes:
     return content + _checksum_entry(zlib.crc32(content))
 
 
+def is_export(path: Path) -> bool:
+    """Return whether an ONNX file has the metadata of `alexnet export`; damage is not noticed."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+        try:
+            skeleton, _ = skeleton_of(memoryview(mapped))
+            entries = onnx.ModelProto.FromString(skeleton).metadata_props
+        except (ValueError, DecodeError):
+            return False
+    return any(entry.key == METADATA_KEY for entry in entries)
+
+
 def open_onnx_file(path: Path) -> OnnxFile:
     """Check a model file without running it, and return its metadata and constants.
 

@@ -80,7 +80,7 @@ class ImportResult:
 
 
 def import_weights(request: ImportRequest, progress: Progress = SILENT) -> ImportResult:
-    """Write a checkpoint of published weights.
+    """Write a checkpoint of published weights, or of a model that `alexnet export` wrote.
 
     Raises:
         CheckpointError: if the file holds another network or is damaged.
@@ -90,13 +90,13 @@ def import_weights(request: ImportRequest, progress: Progress = SILENT) -> Impor
     check_new(request.output, force=request.force)
     published = _published(request.source)
     path = fetch_published(published, progress) if published else Path(request.source)
-    checkpoint = read_weights(path, request.mean, request.classes)
+    checkpoint = _read_export(request, path) or read_weights(path, request.mean, request.classes)
     request.output.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(request.output, checkpoint)
     return ImportResult(
         checkpoint=str(request.output),
         source=published.url if published else str(path),
-        sha256=checkpoint.init_from["sha256"],
+        sha256=_sha256(path),
         recipe=checkpoint.recipe.name,
         classes=len(checkpoint.classes),
         parameters=sum(tensor.size for tensor in checkpoint.weights.values()),
@@ -126,6 +126,24 @@ def import_into_cache(name: str, progress: Progress = SILENT) -> Path:
 
 def _published(source: str) -> PublishedFile | None:
     return None if Path(source).exists() else PUBLISHED.get(source)
+
+
+def _read_export(request: ImportRequest, path: Path) -> Checkpoint | None:
+    """Return the network of a model that `alexnet export` wrote; None if it is another file.
+
+    Raises:
+        CheckpointError: if it is damaged.
+        UsageError: if a mean image or classes are named, which are in the file.
+    """
+    from alexnet_cli.onnx.model_file import is_export, open_onnx_file
+    from alexnet_cli.onnx.parameters import checkpoint_of
+
+    is_onnx = path.suffix.lower() == ".onnx" and path.is_file() and path.stat().st_size > 0
+    if not is_onnx or not is_export(path):
+        return None
+    if request.mean or request.classes:
+        raise UsageError(f"{path}: an exported model has its own mean image and classes.")
+    return checkpoint_of(open_onnx_file(path))
 
 
 def read_weights(
