@@ -279,14 +279,15 @@ def _keep(
 
 def _run_onnx(request: EvalRequest, wants_predictions: bool, progress: Progress) -> _Found:
     from alexnet_cli.onnx.model_file import open_onnx_file
-    from alexnet_cli.onnx.runtime import open_classifier
 
     runtime = request.runtime
     if runtime.num_devices or runtime.columns or runtime.precision != "fp32":
         raise UsageError(
             f"{request.model}: an ONNX model runs on one device, in fp32.", hint=hint("one_device")
         )
-    file = open_onnx_file(request.model)
+    file = open_onnx_file(request.model, to_run=True)
+    from alexnet_cli.onnx.runtime import open_classifier
+
     info = file.info
     num_views = request.num_views or (DEFAULT_VIEWS if info.views == 1 else info.views)
     model = open_classifier(file, runtime.device, num_views)

@@ -26,9 +26,12 @@ def load_model(path: str | Path, *, views: int | None = None, device: str = "aut
     """
     path = find_model(Path(path))
     if is_onnx(path):
+        from alexnet_cli.onnx.model_file import open_onnx_file
+
+        file = open_onnx_file(path, to_run=True)
         from alexnet_cli.inference.onnx_model import OnnxModel
 
-        return OnnxModel(path, views, device)
+        return OnnxModel(file, views, device)
     # Imported here, because torch takes two seconds to load and ONNX models do not need it.
     try:
         from alexnet_cli.inference.torch_model import TorchModel

@@ -1,27 +1,27 @@
 """A model that `alexnet export` wrote, on onnxruntime: torch is not imported."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alexnet_cli.inference.model import Model, ModelInfo, shown_classes
 from alexnet_cli.model.architecture import Layer
+from alexnet_cli.onnx.model_file import OnnxFile
 from alexnet_cli.onnx.parameters import layer_parameters
-from alexnet_cli.onnx.runtime import CPU, load_onnx, open_layer_session
+from alexnet_cli.onnx.runtime import CPU, open_classifier, open_layer_session
 
 
 class OnnxModel(Model):
     """An exported network."""
 
-    def __init__(self, path: Path, views: int | None, device: str) -> None:
-        self._classifier = load_onnx(path, device, views)
+    def __init__(self, file: OnnxFile, views: int | None, device: str) -> None:
+        self._classifier = open_classifier(file, device, views or file.info.views)
         about, provider = self._classifier.info, self._classifier.provider
         classes = shown_classes(about.classes)
         engine = f"onnxruntime {provider.removesuffix('ExecutionProvider')}"
         super().__init__(
             ModelInfo(
-                path,
+                file.path,
                 about.recipe,
                 classes,
                 about.image_size,

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import simplejpeg
-from PIL import Image
 
 from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.data.shards.images import RawImages, ShardImages
@@ -28,6 +26,7 @@ from alexnet_cli.data.shards.index import (
     SplitIndex,
     read_index,
 )
+from alexnet_cli.data.shards.sample import Sample
 from alexnet_cli.data.shards.tar_layout import BLOCK
 from alexnet_cli.errors import DatasetError, did_you_mean, hint, on_one_line
 from alexnet_cli.io.thread_map import thread_map
@@ -43,33 +42,6 @@ SAMPLE_DTYPE = np.dtype([
 ])  # fmt: skip
 MAX_NAMED = 3  # faults in one message
 NUM_THREADS = 16  # that check shards; on a network disk each waits for its answer
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One labeled image of a dataset.
-
-    Attributes:
-        key: its WebDataset key.
-        jpeg: the content of its file.
-        label: the position of its class in the dataset's classes.
-        name: the name of its class.
-    """
-
-    key: str
-    jpeg: bytes
-    label: int
-    name: str
-
-    @property
-    def pixels(self) -> np.ndarray:
-        """uint8 RGB (H, W, 3)."""
-        return simplejpeg.decode_jpeg(self.jpeg, "RGB")
-
-    @property
-    def image(self) -> Image.Image:
-        """The image for Pillow."""
-        return Image.fromarray(self.pixels)
 
 
 @dataclass(slots=True)
