@@ -51,7 +51,6 @@ HINTS: dict[str, str] = {
     "known_classes": (
         "Leave such classes out of the dataset, or say what they are called: --class-names FILE"
     ),
-    "one_device": "Leave out --gpus, --columns and --precision, or name the checkpoint.",
     "report_name": "Name it so: -o report.html",
     "figure_name": "Name it with one of them: -o FILE.png",
     "free_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",

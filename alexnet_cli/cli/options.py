@@ -158,9 +158,6 @@ DatasetOfModel = Annotated[
     str | None,
     typer.Argument(metavar="DATASET", help="Folder or URL of a dataset, for a model."),
 ]
-ViewsOfModel = Annotated[
-    int | None, typer.Option(help="Crops to average, for a model: 1, 9 or 10; by default 10.")
-]
 Subset = Annotated[
     bool,
     typer.Option("--subset", help="Leave out classes of the network that the data has not."),

@@ -20,7 +20,7 @@ from alexnet_cli.cli.options import (
     SplitName,
     Stream,
     Subset,
-    ViewsOfModel,
+    Views,
     check_views,
     find_source,
     runtime_config,
@@ -37,7 +37,7 @@ def errors(
     classes: Classes = None,
     allow_pipe: AllowPipe = False,
     class_names: ClassNames = None,
-    views: ViewsOfModel = None,
+    views: Views = 10,
     subset: Subset = False,
     top: Annotated[
         int, typer.Option(min=1, help="Number of classes, pairs and mistakes to show.")

@@ -22,6 +22,7 @@ from alexnet_cli.cli.options import (
     Replicated,
     SplitName,
     Stream,
+    Views,
     check_views,
     find_source,
     runtime_config,
@@ -37,13 +38,7 @@ def evaluate(
     classes: Classes = None,
     allow_pipe: AllowPipe = False,
     class_names: ClassNames = None,
-    views: Annotated[
-        int | None,
-        typer.Option(
-            help="Crops to average: 1 (center), 9 (3 x 3) or 10 (corners and center, mirrored "
-            "too); by default 10, or 9 of an ONNX file that was exported with 9."
-        ),
-    ] = None,
+    views: Views = 10,
     output: Annotated[
         Path | None,
         typer.Option(

@@ -15,7 +15,6 @@ from alexnet_cli.data.batches.loader import batches_of
 from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig
-from alexnet_cli.errors import UsageError, hint
 from alexnet_cli.inference.class_map import ClassMap, map_classes
 from alexnet_cli.inference.metrics import (
     Measured,
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from alexnet_cli.distributed.device_plan import DevicePlan
     from alexnet_cli.onnx.runtime import OnnxClassifier
 
-DEFAULT_VIEWS = 10
 CROPS_PER_BATCH = {"CPUExecutionProvider": 32}  # of an ONNX model, images times views
 CROPS_PER_GPU_BATCH = 640
 
@@ -51,7 +49,7 @@ class EvalRequest:
 
     Attributes:
         model: a checkpoint, a run folder for its best checkpoint, or an ONNX file.
-        num_views: 1, 9 or 10; None for 10, or for 9 of an ONNX file that was exported with 9.
+        num_views: 1, 9 or 10, whatever number an ONNX file was exported with.
         predictions: file to which the probabilities of every image are written.
         class_names: file of the names of the dataset's classes, as in `with_class_names`.
     """
@@ -59,7 +57,7 @@ class EvalRequest:
     model: Path
     dataset: DatasetRef
     split: str = "val"
-    num_views: int | None = None
+    num_views: int = 10
     predictions: Path | None = None
     runtime: RuntimeConfig = DEFAULT_RUNTIME
     class_names: Path | None = None
@@ -193,14 +191,16 @@ def _run(request: EvalRequest, wants_predictions: bool, progress: Progress) -> _
     """Run a network, and write its predictions if the request names a file for them."""
     if request.predictions:
         check_output(request.predictions)
-    if is_onnx(request.model):
+    runtime = request.runtime
+    needs_torch = runtime.num_devices or runtime.columns or runtime.precision != "fp32"
+    if is_onnx(request.model) and not needs_torch:
         return _run_onnx(request, wants_predictions, progress)
     # Imported here, because torch takes two seconds to load and ONNX models do not need it.
     from alexnet_cli.distributed.device_plan import plan_devices
     from alexnet_cli.distributed.launcher import on_replicas
-    from alexnet_cli.model.checkpoint import read_recipe
+    from alexnet_cli.inference.network import recipe_of_network
 
-    plan = plan_devices(request.runtime, read_recipe(request.model).columns, progress)
+    plan = plan_devices(runtime, recipe_of_network(request.model).columns, progress)
     run = partial(_run_checkpoint, request, wants_predictions, plan, progress)
     return on_replicas(run, plan, progress)
 
@@ -214,7 +214,7 @@ def _run_checkpoint(
     from alexnet_cli.inference.classifier import build_classifier
 
     shown = progress if place_in_group().is_main else SILENT
-    num_views = request.num_views or DEFAULT_VIEWS
+    num_views = request.num_views
     checkpoint, dataset, class_map = splits.open_pair(
         request.model, request.dataset, request.split, shown, request.class_names
     )
@@ -280,17 +280,12 @@ def _keep(
 def _run_onnx(request: EvalRequest, wants_predictions: bool, progress: Progress) -> _Found:
     from alexnet_cli.onnx.model_file import open_onnx_file
 
-    runtime = request.runtime
-    if runtime.num_devices or runtime.columns or runtime.precision != "fp32":
-        raise UsageError(
-            f"{request.model}: an ONNX model runs on one device, in fp32.", hint=hint("one_device")
-        )
     file = open_onnx_file(request.model, to_run=True)
     from alexnet_cli.onnx.runtime import open_classifier
 
     info = file.info
-    num_views = request.num_views or (DEFAULT_VIEWS if info.views == 1 else info.views)
-    model = open_classifier(file, runtime.device, num_views)
+    num_views = request.num_views
+    model = open_classifier(file, request.runtime.device, num_views)
     dataset = open_named(
         request.dataset,
         request.split,

@@ -280,8 +280,13 @@ def test_torch_is_never_loaded_for_an_onnx_file(needs_no_torch, one_view, by_wni
 
 
 @pytest.mark.parametrize("options", [("--gpus", 2), ("--precision", "bf16"), ("--columns", 1)])
-def test_onnx_file_runs_on_one_device_in_fp32(fails, one_view, dataset, options):
-    assert "one device, in fp32" in fails(2, "eval", one_view, dataset, *options).message
+def test_onnx_file_runs_on_torch_where_onnxruntime_cannot(
+    answer, checkpoint, one_view, dataset, options
+):
+    arguments = (dataset, *options, "--views", 9, *ON_CPU)
+    found = answer("eval", one_view, *arguments)
+    near(found, answer("eval", checkpoint, *arguments))
+    assert found["precision"] == ("bf16" if "bf16" in options else "fp32")
 
 
 def test_onnx_file_for_images_of_another_size_is_refused(fails, one_view, tmp_path):
