@@ -123,6 +123,23 @@ def test_image_that_cannot_be_read_fails_only_when_it_is_used(models):
         models["onnx-1"].features("none.jpg")
 
 
+@pytest.mark.parametrize("kind", ["torch", "onnx-1"])
+def test_other_numbers_of_views_are_refused(models, kind):
+    with pytest.raises(UsageError, match="3 views: a network averages 1, 9 or 10"):
+        load_model(models[kind].info.path, views=3, device="cpu")
+
+
+@pytest.mark.parametrize("views", [1, 9])
+def test_views_of_an_exported_model_are_those_asked_for(models, val, views):
+    images = np.stack([sample.pixels for sample in val[:3]])
+    path = models["onnx-10"].info.path
+    assert models["onnx-10"].info.num_views == 10
+    found = load_model(path, views=views, device="cpu")
+    assert found.info.num_views == views
+    expected = models[f"onnx-{views}"].probabilities(images)
+    np.testing.assert_array_equal(found.probabilities(images), expected)
+
+
 @pytest.mark.parametrize("wrong", [np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3), np.float32)])
 def test_array_that_is_no_image_is_refused(models, wrong):
     with pytest.raises(UsageError, match="is no image"):

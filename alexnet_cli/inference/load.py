@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alexnet_cli.errors import CheckpointError, hint, missing_package
+from alexnet_cli.errors import CheckpointError, UsageError, hint, missing_package
 from alexnet_cli.inference.model import Model
 from alexnet_cli.model.checkpoint import checkpoint_file
 from alexnet_cli.pretrained.names import find_model, is_onnx
@@ -23,7 +23,10 @@ def load_model(path: str | Path, *, views: int | None = None, device: str = "aut
         CheckpointError: if the file is damaged or is none of these.
         DeviceError: if the device is not here, or its libraries do not load.
         MachineError: if a checkpoint is given and torch is not installed.
+        UsageError: if the number of views is none of these.
     """
+    if views not in (None, 1, 9, 10):
+        raise UsageError(f"{views} views: a network averages 1, 9 or 10.")
     path = find_model(Path(path))
     if is_onnx(path):
         from alexnet_cli.onnx.model_file import open_onnx_file

@@ -17,7 +17,7 @@ from alexnet_cli.errors import CheckpointError, RecipeError
 from alexnet_cli.model.architecture import layers_of, parameter_shapes
 from alexnet_cli.onnx import model_file, runtime
 from alexnet_cli.onnx.graph import build_graph
-from alexnet_cli.onnx.model_file import ModelInfo, add_checksum, skeleton_of
+from alexnet_cli.onnx.model_file import ModelInfo, add_checksum, open_onnx_file, skeleton_of
 from alexnet_cli.onnx.runtime import load_onnx
 from alexnet_cli.recipes.catalog import RECIPES, find_recipe
 from alexnet_cli.recipes.overrides import widen, with_settings
@@ -312,6 +312,31 @@ def test_damaged_model_is_refused_in_words_or_read():
         except (ValueError, RecipeError):
             refusals += 1
     assert 0 < refusals < 1500
+
+
+def test_damaged_file_without_a_checksum_is_refused_in_words_or_has_constants_of_its_shapes(
+    tmp_path,
+):
+    whole = exported().SerializeToString()
+    shapes = {t.name: (*t.dims,) for t in exported().graph.initializer if t.data_type == 1}
+    _, places = skeleton_of(memoryview(whole))
+    ends = [start + length for start, length in places]
+    rng, path, refusals = np.random.default_rng(1), tmp_path / "a.onnx", 0
+    for _ in range(600):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        # Near the ends of constants, where lengths and names are, or anywhere.
+        near = rng.choice(ends) + rng.integers(-20, 60) if rng.random() < 0.7 else len(whole)
+        place = near if near < len(whole) else rng.integers(len(whole))
+        damaged[place] = rng.integers(256)
+        cut = rng.integers(len(whole)) if rng.random() < 0.1 else len(whole)
+        path.write_bytes(damaged.tobytes()[:cut])
+        try:
+            constants = open_onnx_file(path).constants
+        except CheckpointError:
+            refusals += 1
+            continue
+        assert {name: array.shape for name, array in constants.items()} == shapes
+    assert 100 < refusals < 600
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
