@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from alexnet_cli.figures import style
 from alexnet_cli.figures.style import COLORS, INK, LINES, fitted, ink_on, new_figure, styled
 
-NAMES = ["W" * 50, "i" * 50, "\u732b" * 30, "a$b$" * 20, "tab\tand\nline " * 9, "x" * 10_000]
+NAMES = ["W" * 50, "i" * 90, "\u732b" * 30, "a$b$" * 20, "tab\tand\nline " * 9, "x" * 10_000]
 
 
 def drawn_width(text: str, size: float, *, bold: bool) -> float:
@@ -27,7 +27,7 @@ def test_shortened_names_fit_and_are_no_shorter_than_needed(name, bold):
         short = fitted(name, 1.5, 7, bold=bold)
         assert "\n" not in short
         assert short.endswith("\u2026")
-        assert 1.3 < drawn_width(short, 7, bold=bold) < 1.55
+        assert 1.25 < drawn_width(short, 7, bold=bold) < 1.6
 
 
 def test_names_that_fit_are_kept():
