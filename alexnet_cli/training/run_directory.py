@@ -202,11 +202,15 @@ class RunDirectory:
 
     def add_session(self, session: dict) -> None:
         """Append where and with what a process trains to environment.json."""
-        sessions: list = []
-        with suppress(OSError, ValueError, KeyError):
-            sessions = json.loads(self.environment.read_text(encoding="utf-8"))["sessions"]
-        content = json.dumps({"sessions": [*sessions, session]}, indent=2) + "\n"
+        content = json.dumps({"sessions": [*self.sessions(), session]}, indent=2) + "\n"
         write_bytes(self.environment, content.encode("ascii"))
+
+    def sessions(self) -> list[dict]:
+        """Return where and with what this run was trained; empty if it is not known."""
+        try:
+            return list(json.loads(self.environment.read_text(encoding="utf-8"))["sessions"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
 
     def rows(self) -> list[dict]:
         """Return the finished epochs of log.jsonl, in order."""
