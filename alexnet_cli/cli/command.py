@@ -1,9 +1,12 @@
 """A command whose help groups its options, and which reads what people type for MODEL."""
 
+import os
 from typing import Any
 
 from typer.core import TyperCommand, TyperOption
 
+from alexnet_cli.cli import variables
+from alexnet_cli.cli.console import ConsoleProgress
 from alexnet_cli.cli.spellings import with_model
 
 # The groups of the help by the names of parameters; others are in Options.
@@ -46,7 +49,21 @@ class Command(TyperCommand):
         """Read the arguments; the options --model, --weights and --checkpoint name MODEL too."""
         own = {name for parameter in self.params for name in parameter.opts}
         takes_model = any("MODEL" in (parameter.metavar or "") for parameter in self._arguments())
-        return super().parse_args(ctx, with_model(args, own, takes_model))
+        variables.name_variables(self.params, ctx.auto_envvar_prefix)
+        try:
+            return super().parse_args(ctx, with_model(args, own, takes_model))
+        finally:
+            ctx.meta[variables.IN_FORCE] = variables.in_force(ctx, self.params)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, after a line about the variables that its options were read from."""
+        of_command = f"{ctx.auto_envvar_prefix}_"
+        names = [name for name in ctx.meta[variables.IN_FORCE] if name.startswith(of_command)]
+        lines = [f"Options from the environment: {', '.join(names)}"] if names else []
+        if os.environ.get("RANK", "0") == "0":  # one of the processes that torchrun starts
+            for line in lines + variables.unknown(ctx, self.params):
+                ConsoleProgress().say(line)
+        return super().invoke(ctx)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Show the options in their groups, in the order of these."""

@@ -13,11 +13,12 @@ from alexnet_cli import __version__
 from alexnet_cli.io.cores import num_cores
 
 PACKAGES = ("torch", "numpy", "pillow", "simplejpeg", "cykooz-resizer", "safetensors")
-# No other variable is recorded: they may hold keys.
+# No other variable is recorded, except those of the options of train: they may hold keys.
 VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE"),
-    *("SLURM_JOB_ID", "SLURM_JOB_NUM_NODES", "ALEXNET_CACHE"),
+    *("SLURM_JOB_ID", "SLURM_JOB_NUM_NODES", "ALEXNET_CACHE", "ALEXNET_DEVICE"),
 )
+OPTIONS = "ALEXNET_TRAIN_"
 SECRETS = re.compile(r"(?<=://)[^/@\s]*@|\?\S*")
 
 
@@ -40,12 +41,16 @@ def describe_session(devices: tuple[torch.device, ...], world_size: int) -> dict
         "devices": [_name_of(device) for device in devices],
         "replicas": world_size,
         "cores": num_cores(),
-        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "variables": {
+            name: _without_secrets(value)
+            for name, value in sorted(os.environ.items())
+            if name in VARIABLES or name.startswith(OPTIONS)
+        },
     }
 
 
 def _without_secrets(word: str) -> str:
-    """Return a word of the command line without the password and query of a URL."""
+    """Return a word of the command line or a variable without passwords and queries of URLs."""
     return SECRETS.sub("", word) if "://" in word else word
 
 
