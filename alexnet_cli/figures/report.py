@@ -91,7 +91,7 @@ def write_report(request: ReportRequest, progress: Progress = SILENT) -> ReportF
     check_output(request.out)
     changes: Changes = []
     parts: dict[str, Any] = {"name": request.source.name or str(request.source)}
-    if request.source.suffix == ".npz":
+    if request.source.suffix.lower() == ".npz":
         predictions: Predictions | None = load_predictions(request.source)
         model = None
     else:
