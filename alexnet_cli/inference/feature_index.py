@@ -1,8 +1,9 @@
 """An index of images by what the last hidden layer answers to them, to find similar ones.
 
 INDEX/features.f16   float16 (N, U), row by row
+INDEX/rounded.i8     int8 (N, U), the same rounded to 8 bits
 INDEX/codes.u8       uint8 (N, B / 8), their binary codes
-INDEX/arrays.npz     squared norms of the features, and what made the codes
+INDEX/arrays.npz     what the rounded features stand for, and what made the codes
 INDEX/about.json     checksummed: names and classes of the images, the network and its hash
 
 The folder gets its name when it is complete.
@@ -14,7 +15,7 @@ import hashlib
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -37,7 +38,13 @@ from alexnet_cli.inference.codes import Encoder, fit_encoder, hamming
 from alexnet_cli.inference.images import ImageLike, find_images
 from alexnet_cli.inference.load import load_model
 from alexnet_cli.inference.model import Model
-from alexnet_cli.inference.search import exact_distances, search, squared_norms, to_single
+from alexnet_cli.inference.search import (
+    Rounded,
+    exact_distances,
+    round_features,
+    search,
+    to_single,
+)
 from alexnet_cli.io.atomic import (
     PARTIAL_SUFFIX,
     move_into_place,
@@ -147,19 +154,18 @@ class FeatureIndex:
 
     Attributes:
         about: as in about.json.
-        norms: squared norms of the features, float64 (N,).
     """
 
     path: Path
     about: dict[str, Any]
     features: np.ndarray
     codes: np.ndarray
-    norms: np.ndarray
+    rounded: Rounded
     encoder: Encoder
 
     def nearest(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return positions and distances, as `search` does."""
-        return search(queries, self.features, self.norms, count)
+        return search(queries, self.features, self.rounded, count)
 
     def nearest_codes(self, queries: np.ndarray, count: int) -> np.ndarray:
         """Return the positions of the most similar codes, int64 (Q, count)."""
@@ -250,10 +256,10 @@ def open_index(path: Path) -> FeatureIndex:
         codes = _map(path / "codes.u8", np.uint8, (num, bits // 8))
         with np.load(path / "arrays.npz", allow_pickle=False) as arrays:
             encoder = Encoder(arrays["mean"], arrays["directions"])
-            norms = arrays["norms"]
+            rounded = Rounded(_map(path / "rounded.i8", np.int8, (num, units)), *arrays["rounded"])
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise InputError(f"{path}: damaged ({on_one_line(str(error))}).") from error
-    return FeatureIndex(path, about, features, codes, norms, encoder)
+    return FeatureIndex(path, about, features, codes, rounded, encoder)
 
 
 def find_similar(
@@ -379,9 +385,9 @@ def _write(
         for start in range(0, len(keys), 1024):
             block = to_single(features[start : start + 1024])
             file.write(encoder.encode(block).tobytes())
-    norms = squared_norms(features)
+    rounded = _write_rounded(folder / "rounded.i8", features)
     with write_atomically(folder / "arrays.npz") as file:
-        np.savez(file, mean=encoder.mean, directions=encoder.directions, norms=norms)
+        np.savez(file, mean=encoder.mean, directions=encoder.directions, rounded=rounded)
     about: dict[str, Any] = {
         "version": VERSION,
         "model": str(Path(model.info.path).absolute()),
@@ -408,6 +414,17 @@ def _write(
         precision=index.precision() if labels else None,
         unreadable=len(images) - len(keys),
     )
+
+
+def _write_rounded(path: Path, features: np.ndarray) -> np.ndarray:
+    """Write the codes of the rounded features; return the other arrays of `Rounded`, (6, N)."""
+    arrays = []
+    with write_atomically(path) as file:
+        for start in range(0, len(features), 1024):
+            codes, *others = astuple(round_features(features[start : start + 1024]))
+            file.write(codes.tobytes())
+            arrays.append(np.stack(others))
+    return np.concatenate(arrays, axis=1)
 
 
 def _map(path: Path, dtype: type, shape: tuple[int, int]) -> np.ndarray:

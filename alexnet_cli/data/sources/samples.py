@@ -12,8 +12,8 @@ from itertools import groupby
 from typing import Generic, TypeVar
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
-from alexnet_cli.data.sources.folders import HIDDEN, IMAGE_SUFFIXES, NOTE_SUFFIXES, is_clutter
 from alexnet_cli.data.sources.labels import SPLIT_PATTERN, base_name, split_name
+from alexnet_cli.data.sources.listing import HIDDEN, IMAGE_SUFFIXES, NOTE_SUFFIXES, is_clutter
 from alexnet_cli.errors import SourceError, on_one_line
 
 # train-000000.tar, imagenet1k-validation-07.tar, but not ILSVRC2012_img_train_t3.tar
