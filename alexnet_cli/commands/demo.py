@@ -30,7 +30,10 @@ IMAGENET_COMMANDS = [
 
 def demo(
     folder: Annotated[
-        Path | None, typer.Argument(help="New folder for everything that is made; default: demo.")
+        Path | None,
+        typer.Argument(
+            metavar="FOLDER", help="New folder for everything that is made; default: demo."
+        ),
     ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
