@@ -150,7 +150,7 @@ def confusion(
 def curves(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Folders of runs.", autocompletion=complete_run),
+        typer.Argument(metavar="RUN", help="Folders of runs.", autocompletion=complete_run),
     ],
     out: Out = Path("curves.png"),
     theme: Theme = "light",

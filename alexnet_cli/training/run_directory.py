@@ -206,11 +206,10 @@ class RunDirectory:
         write_bytes(self.environment, content.encode("ascii"))
 
     def sessions(self) -> list[dict]:
-        """Return where and with what this run was trained; empty if it is not known."""
-        try:
+        """Return what environment.json says; nothing if it is missing or damaged."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
             return list(json.loads(self.environment.read_text(encoding="utf-8"))["sessions"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
+        return []
 
     def rows(self) -> list[dict]:
         """Return the finished epochs of log.jsonl, in order."""
