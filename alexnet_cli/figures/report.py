@@ -277,7 +277,10 @@ def _explain(model: Path, split: Split, predictions: Predictions) -> dict[str, A
     place = rows[predictions.probs[rows, predicted[rows]].argmax()]
     image = split.pixels(np.array([place]))
     with styled("light"):
-        figure, numbers = explanation_figure(classifier, checkpoint.classes, image, "gradcam")
+        # Several views may find another class than the center view that is drawn.
+        figure, numbers = explanation_figure(
+            classifier, checkpoint.classes, image, "gradcam", int(predicted[place])
+        )
         explained = _to_svg(figure, "explained", "The image, and the maps of Grad-CAM over it")
     label = int(predictions.labels[place])
     name = shown_name(predictions.classes[label], predictions.names[label])

@@ -136,6 +136,20 @@ def test_explained_mistake_says_what_it_is_and_what_it_is_taken_for(
     assert expected in Page(made).text
 
 
+def test_class_that_several_views_find_is_explained_though_the_center_view_finds_another(
+    answer, runs, checkpoint, dataset, tmp_path
+):
+    npz = tmp_path / "p.npz"
+    answer("eval", checkpoint, dataset, "--output", npz, "--device", "cpu", "--views", 1)
+    found = load_predictions(npz)
+    probs = np.eye(10, dtype=np.float32)[(found.labels + 1) % 10]  # no network's
+    replace(found, probs=probs, views=10).save(npz)
+    out = tmp_path / "r.html"
+    answer("report", runs.first, "--data", dataset, "--predictions", npz, "-o", out)
+    right, other = (found.names[(found.labels[0] + i) % 10] for i in (0, 1))
+    assert f"an image of {right}, taken for {other}." in Page(out).text
+
+
 def test_texts_of_a_figure_are_kept_when_its_colors_become_the_page_s(answer, runs, tmp_path):
     run = tmp_path / f"{INK['light'][0]} {WRONG.lower()}"
     run.symlink_to(runs.first)
