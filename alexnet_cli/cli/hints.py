@@ -36,7 +36,8 @@ HINTS: dict[str, str] = {
     "repair_dataset": "Rebuild what is damaged: alexnet verify {folder} --repair SOURCE",
     "restore_index": "Put its copy back: alexnet verify {folder} --rebuild",
     "sort_tar": "Sort the tar: mkdir x && tar xf {path} -C x && tar cf {new} --sort=name -C x .",
-    "stream_tars": "Read them as they are: --stream. Make a dataset: alexnet prep FOLDER DATASET",
+    "stream_tars": "train, eval, errors and pca read them as they are: --stream. For the other "
+    "commands make a dataset: alexnet prep {tars!r} DATASET",
     # model, recipes, onnx and pretrained
     "import_model": "Weights of torchvision or Caffe become one: alexnet import {path}",
     "export_model": "Make one: alexnet export MODEL -o {path}",
@@ -51,6 +52,7 @@ HINTS: dict[str, str] = {
     "known_classes": (
         "Leave such classes out of the dataset, or say what they are called: --class-names FILE"
     ),
+    "name_onnx": "Name it so: -o {path}",
     "report_name": "Name it so: -o report.html",
     "figure_name": "Name it with one of them: -o FILE.png",
     "free_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",
