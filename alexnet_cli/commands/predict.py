@@ -12,6 +12,7 @@ from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.options import MODEL, AsJson, Device, check_views, complete_model
 from alexnet_cli.cli.tables import RESULT_FILE, show
+from alexnet_cli.errors import counted
 
 BAR_WIDTH = 30
 
@@ -132,7 +133,7 @@ def predict(
         found.write(output, chosen)
         if output:
             bad = f", {found.num_bad:,} could not be read" if found.num_bad else ""
-            print_line(f"[bold]{safe(str(output))}[/]: {found.total:,} images{bad}")
+            print_line(f"[bold]{safe(str(output))}[/]: {counted(found.total, 'image')}{bad}")
     found.check_all_read()
 
 

@@ -29,7 +29,7 @@ from alexnet_cli.data.shards.index import (
     read_index,
 )
 from alexnet_cli.data.shards.tar_layout import BLOCK
-from alexnet_cli.errors import DatasetError, did_you_mean, hint, on_one_line
+from alexnet_cli.errors import DatasetError, counted, did_you_mean, hint, on_one_line
 from alexnet_cli.io.thread_map import thread_map
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.types import USUAL_RULES, DecodeRules, ImageClass, PixelStats
@@ -330,7 +330,7 @@ def _damaged(path: Path, fault: str) -> DatasetError:
 def _samples_fault(samples: np.ndarray, split: SplitIndex, num_classes: int) -> str:
     """Return what is wrong unless the rows follow the shards, each inside its own."""
     if samples.size != split.written:
-        return f"{samples.size} samples, {INDEX_NAME} says {split.written}"
+        return f"{counted(samples.size, 'sample')}, {INDEX_NAME} says {split.written}"
     num_samples = [shard.num_samples for shard in split.shards]
     if samples.dtype == SAMPLE_DTYPE and samples.shape == (sum(num_samples),):
         num_bytes = np.repeat(np.array([s.num_bytes for s in split.shards], np.uint64), num_samples)
