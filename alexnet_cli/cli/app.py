@@ -17,6 +17,7 @@ from alexnet_cli.cli.command import Command
 from alexnet_cli.cli.error_boundary import EXIT_CODES, ErrorBoundary
 from alexnet_cli.cli.libraries import silence_libraries
 from alexnet_cli.cli.openmp import limit_busy_waiting, limit_threads
+from alexnet_cli.cli.variables import PREFIX
 from alexnet_cli.commands import (
     bench,
     check,
@@ -45,12 +46,16 @@ from alexnet_cli.commands import (
     verify,
 )
 
+VARIABLES = (
+    "Variables: each option of a command is also read from the environment, as --batch-size of "
+    "train from ALEXNET_TRAIN_BATCH_SIZE."
+)
 app = typer.Typer(
     cls=ErrorBoundary,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog=EXIT_CODES,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"{VARIABLES}\n\n{EXIT_CODES}",
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": PREFIX},
 )
 
 
@@ -101,6 +106,11 @@ def options(
     console.setup()
     if quiet and verbose:
         raise typer.BadParameter("contradicts --verbose.", param_hint="--quiet")
+    if console.verbosity() not in console.VERBOSITIES:
+        raise typer.BadParameter(
+            f"{console.verbosity()!r} is not {', '.join(console.VERBOSITIES)}.",
+            param_hint=console.VERBOSITY,
+        )
     if quiet or verbose:
         os.environ[console.VERBOSITY] = "quiet" if quiet else "verbose"
 

@@ -1,10 +1,16 @@
 """A command whose help groups its options, and which reads what people type for MODEL."""
 
+import os
+from pathlib import Path
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperOption
 
+from alexnet_cli.cli import variables
+from alexnet_cli.cli.console import ConsoleProgress
 from alexnet_cli.cli.spellings import with_model
+from alexnet_cli.errors import UsageError
 
 # The groups of the help by the names of parameters; others are in Options.
 PANELS = {
@@ -46,7 +52,25 @@ class Command(TyperCommand):
         """Read the arguments; the options --model, --weights and --checkpoint name MODEL too."""
         own = {name for parameter in self.params for name in parameter.opts}
         takes_model = any("MODEL" in (parameter.metavar or "") for parameter in self._arguments())
-        return super().parse_args(ctx, with_model(args, own, takes_model))
+        variables.name_variables(self.params, ctx.auto_envvar_prefix)
+        try:
+            return super().parse_args(ctx, with_model([*args], own, takes_model))  # it is emptied
+        except typer.TyperException as error:
+            if type(error).__name__ == "NoSuchOption":  # typer does not export it
+                _check_names(args, str(vars(error)["option_name"]))
+            raise
+        finally:
+            ctx.meta[variables.IN_FORCE] = variables.in_force(ctx, self.params)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, after a line about the variables that its options were read from."""
+        of_command = f"{ctx.auto_envvar_prefix}_"
+        names = [name for name in ctx.meta[variables.IN_FORCE] if name.startswith(of_command)]
+        lines = [f"Options from the environment: {', '.join(names)}"] if names else []
+        if os.environ.get("RANK", "0") == "0":  # one of the processes that torchrun starts
+            for line in lines + variables.unknown(ctx, self.params):
+                ConsoleProgress().say(line)
+        return super().invoke(ctx)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Show the options in their groups, in the order of these."""
@@ -65,3 +89,10 @@ class Command(TyperCommand):
 
     def _arguments(self) -> list[Any]:
         return [part for part in self.params if part.param_type_name == "argument"]
+
+
+def _check_names(words: list[str], option: str) -> None:
+    """Raise a UsageError if an option that does not exist is the beginning of a file's name."""
+    for word in words:
+        if word.startswith(option) and (Path(word).suffix or Path(word).exists()):
+            raise UsageError(f"{word}: no such option.", hint=f"If it is a file: ./{word}")

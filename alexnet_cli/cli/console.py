@@ -16,7 +16,8 @@ from alexnet_cli.errors import Hint, on_one_line
 from alexnet_cli.io.atomic import writing_to_stdout
 from alexnet_cli.io.progress import Tracker
 
-VERBOSITY = "ALEXNET_VERBOSITY"  # quiet, normal or verbose; jobs and replicas inherit it
+VERBOSITY = "ALEXNET_VERBOSITY"  # jobs and replicas inherit it
+VERBOSITIES = ("quiet", "normal", "verbose")
 FIRST_LINE_SECONDS = 10.0
 SECONDS_BETWEEN_LINES = {"normal": 60.0, "verbose": 10.0}
 

@@ -9,11 +9,12 @@ from types import FrameType
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperGroup, TyperOption
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.hints import message
 from alexnet_cli.cli.spellings import common_first
+from alexnet_cli.cli.variables import IN_FORCE
 from alexnet_cli.errors import AlexNetError, Stopped, UsageError, machine_error, missing_package
 from alexnet_cli.io.atomic import STDOUT
 from alexnet_cli.io.signals import handling, unless_ignored
@@ -34,6 +35,9 @@ class ErrorBoundary(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options of all commands, wherever they are typed, and the command."""
+        for option in self.params:  # --quiet and --verbose have one variable, --version has none
+            if isinstance(option, TyperOption):
+                option.allow_from_autoenv = False
         return self._guarded(
             ctx, lambda: super(ErrorBoundary, self).parse_args(ctx, common_first(args))
         )
@@ -77,6 +81,8 @@ class ErrorBoundary(TyperGroup):
             traceback.print_exc()
         if isinstance(error, Stopped) and ctx.invoked_subcommand in CONTINUING and not error.hint:
             error = error.replaced(kept="Finished work is kept.", hint=CONTINUE)
+        if (names := ctx.meta.get(IN_FORCE)) and isinstance(error, UsageError) and not error.kept:
+            error = error.replaced(kept=f"Options from the environment: {', '.join(names)}")
         console.print_error(message(error))
         raise typer.Exit(error.exit_code if exit_code is None else exit_code) from None
 

@@ -54,6 +54,7 @@ HINTS: dict[str, str] = {
         "Leave such classes out of the dataset, or say what they are called: --class-names FILE"
     ),
     "one_device": "Leave out --gpus, --columns and --precision, or name the checkpoint.",
+    "name_onnx": "Name it so: -o {path}",
     "report_name": "Name it so: -o report.html",
     "figure_name": "Name it with one of them: -o FILE.png",
     "exported_views": "Leave out --views, or type --views {views}",

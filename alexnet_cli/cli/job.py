@@ -12,6 +12,7 @@ from pathlib import Path
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.tables import RESULT_FILE
+from alexnet_cli.cli.variables import job_environment
 from alexnet_cli.errors import JobError
 from alexnet_cli.io.signals import CAN_PASS_ON, handling, known_signals
 
@@ -40,7 +41,7 @@ def run_job(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
                 command,
                 stdout=subprocess.DEVNULL if quiet else None,
                 process_group=0,
-                env=os.environ | {RESULT_FILE: str(result)},
+                env=job_environment(os.environ) | {RESULT_FILE: str(result)},
             ) as process,
             handling(PASSED_ON, lambda number, _: process.send_signal(number)),
         ):

@@ -31,9 +31,7 @@ UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 def bench(
     dataset: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[DATASET]", help="Dataset that prep made; by default random images."
-        ),
+        typer.Argument(metavar="DATASET", help="Dataset that prep made; by default random images."),
     ] = None,
     recipe: RecipeName = None,
     settings: Settings = None,

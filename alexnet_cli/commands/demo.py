@@ -30,7 +30,10 @@ IMAGENET_COMMANDS = [
 
 def demo(
     folder: Annotated[
-        Path | None, typer.Argument(help="New folder for everything that is made; default: demo.")
+        Path | None,
+        typer.Argument(
+            metavar="FOLDER", help="New folder for everything that is made; default: demo."
+        ),
     ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -58,7 +61,7 @@ def demo(
         "Two networks that differ only in their seed, averaged.",
     )
     rows.append(_row("both, ten views, averaged", average))
-    _export_and_predict(folder, archives, run)
+    _export_and_predict(folder, archives, device, run)
     page = str(folder / "report.html")
     measured = ["--data", dataset, "--predictions", str(folder / "first.npz")]
     run(
@@ -85,7 +88,7 @@ def _train_and_evaluate(
     folder: Path, name: str, settings: list[str], purpose: str, device: str, run: partial
 ) -> list[dict]:
     run_folder, dataset = str(folder / "runs" / name), str(folder / "dataset")
-    where = [] if device == "auto" else ["--device", device]
+    where = _device_option(device)
     run(["train", dataset, "--run", run_folder, "--recipe", "demo", *settings, *where], purpose)
     output = ["--output", str(folder / f"{name}.npz")]
     found = run(
@@ -95,11 +98,15 @@ def _train_and_evaluate(
     return [_row(f"{name}, center view", found["center"]), _row(f"{name}, ten views", found)]
 
 
+def _device_option(device: str) -> list[str]:
+    return [] if device == "auto" else ["--device", device]
+
+
 def _row(name: str, found: dict) -> dict:
     return {"name": name} | {e: found[e] for e in ("top1_error", "top5_error", "log_loss")}
 
 
-def _export_and_predict(folder: Path, archives: Path, run: partial) -> None:
+def _export_and_predict(folder: Path, archives: Path, device: str, run: partial) -> None:
     from alexnet_cli.data.demo.archives import VAL_TAR
 
     onnx, images = str(folder / "model.onnx"), folder / "images"
@@ -113,7 +120,7 @@ def _export_and_predict(folder: Path, archives: Path, run: partial) -> None:
             content = cast(IO[bytes], tar.extractfile(member)).read()
             (images / Path(member.name).name).write_bytes(content)
     run(
-        ["predict", str(images), "--model", onnx, "--top", "3"],
+        ["predict", str(images), "--model", onnx, "--top", "3", *_device_option(device)],
         "Classify images with that file, without torch.",
     )
 

@@ -28,7 +28,7 @@ def ensemble(
     members: Annotated[
         list[Path],
         typer.Argument(
-            metavar="MODEL|PREDICTIONS...",
+            metavar="MODEL|PREDICTIONS",
             help=f"Predictions files (.npz) of eval; or trained networks, each a {MODEL}",
             autocompletion=complete_model,
         ),

@@ -63,7 +63,7 @@ def evaluate(
 ) -> None:
     """Measure top-1 and top-5 error of the center crop and of ten crops."""
     check_views(views)
-    if output and output.suffix != ".npz":
+    if output and output.suffix.lower() != ".npz":
         raise typer.BadParameter(
             f"{output} does not end in .npz. A table of classes is written by: "
             "alexnet errors FILE.npz -o FILE.csv",

@@ -150,7 +150,7 @@ def confusion(
 def curves(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Folders of runs.", autocompletion=complete_run),
+        typer.Argument(metavar="RUN", help="Folders of runs.", autocompletion=complete_run),
     ],
     out: Out = Path("curves.png"),
     theme: Theme = "light",
@@ -183,7 +183,10 @@ def activations(
     model: WeightsPath,
     image: ImageFile,
     out: Out = Path("activations.png"),
-    layer: Annotated[str, typer.Option(help="Layer, as alexnet info names it.")] = "relu1",
+    layer: Annotated[
+        str | None,
+        typer.Option(help="Layer, as alexnet info names it; by default the first activation."),
+    ] = None,
     theme: Theme = "light",
     as_json: AsJson = False,
 ) -> None:
@@ -248,4 +251,4 @@ def _text(value: object) -> str:
         return f"{len(value)} rows"
     if isinstance(value, list):
         return ", ".join(_text(inner) for inner in value[:8]) + (", ..." if value[8:] else "")
-    return str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

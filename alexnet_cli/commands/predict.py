@@ -20,7 +20,7 @@ def predict(
     images: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[IMAGE...]",
+            metavar="IMAGE",
             help="Image files, folders or glob patterns; - is one image on standard input.",
         ),
     ] = None,

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 Source = Annotated[
     str,
     typer.Argument(
+        metavar="SOURCE",
         help="Folder of ImageNet's archives, of class folders or of another layout; a zip or tar "
         "of class folders; or URLs of WebDataset tars, which are fetched: "
-        "s3://bucket/train-{000..099}.tar"
+        "s3://bucket/train-{000..099}.tar",
     ),
 ]
 ClassNames = Annotated[
@@ -56,7 +57,8 @@ def prep(
     dataset: Annotated[
         Path | None,
         typer.Argument(
-            help="New folder for the dataset; by default shards/NAME, with the name of SOURCE."
+            metavar="DATASET",
+            help="New folder for the dataset; by default shards/NAME, with the name of SOURCE.",
         ),
     ] = None,
     workers: Annotated[

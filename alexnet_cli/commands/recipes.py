@@ -22,7 +22,9 @@ def recipes(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="Name of a recipe, to show all its fields.", autocompletion=complete_recipe
+            metavar="NAME",
+            help="Name of a recipe, to show all its fields.",
+            autocompletion=complete_recipe,
         ),
     ] = None,
     as_json: AsJson = False,

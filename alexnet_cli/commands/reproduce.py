@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 def reproduce(
     table: Annotated[
         str,
-        typer.Argument(help="Table to reproduce: ilsvrc-2010, ilsvrc-2012, ablations or figure-1."),
+        typer.Argument(
+            metavar="TABLE",
+            help="Table to reproduce: ilsvrc-2010, ilsvrc-2012, ablations or figure-1.",
+        ),
     ],
     data: Annotated[
         list[str] | None,

@@ -20,7 +20,7 @@ MAX_DIFFERENCES = 12  # of recipes, on the screen
 def runs(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[RUN...]", help="Runs, or folders of runs; by default runs/."),
+        typer.Argument(metavar="RUN", help="Runs, or folders of runs; by default runs/."),
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one row of CSV per run.")] = False,
     as_json: AsJson = False,

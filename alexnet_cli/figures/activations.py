@@ -25,13 +25,14 @@ class ActivationsRequest:
     """What to draw.
 
     Attributes:
-        layer: the name of a layer that has maps, as `alexnet info` lists them.
+        layer: the name of a layer that has maps, as `alexnet info` lists them; None for the first
+            activation.
     """
 
     model: Path
     image: Path
     out: Path
-    layer: str = "relu1"
+    layer: str | None = None
     theme: Theme = "light"
 
 
@@ -46,19 +47,20 @@ def draw_activations(request: ActivationsRequest) -> FigureFile:
     classifier, checkpoint = load_on_cpu(request.model)
     layers = layers_of(checkpoint.recipe, len(checkpoint.classes))
     names = [layer.name for layer in layers if len(layer.output) == 3]
-    if request.layer not in names:
+    layer = request.layer or next(entry.name for entry in layers if entry.kind == "activation")
+    if layer not in names:
         usual = f"Layers with maps: {', '.join(names)}."
-        near = did_you_mean(request.layer, names, usual)
-        raise UsageError(f"no layer {request.layer!r} that has maps.", hint=near)
+        near = did_you_mean(layer, names, usual)
+        raise UsageError(f"no layer {layer!r} that has maps.", hint=near)
     image = read_image(request.image, classifier, checkpoint)
-    maps = features_of(classifier, torch.from_numpy(image), request.layer)[0].numpy()
+    maps = features_of(classifier, torch.from_numpy(image), layer)[0].numpy()
     parts = np.split(maps, checkpoint.recipe.columns)
     limit = np.abs(maps).max(axis=(1, 2), keepdims=True)
     scaled = (maps / np.where(limit > 0, limit, 1))[..., None]
     silent = [int((part.max(axis=(1, 2)) <= 0).sum()) for part in parts]
-    names = [request.layer]
+    names = [layer]
     if len(parts) > 1:
-        names = [f"{request.layer}, column {column}" for column in range(len(parts))]
+        names = [f"{layer}, column {column}" for column in range(len(parts))]
     titles = [
         f"{name}: {len(part)} maps, {num} silent"
         for name, part, num in zip(names, parts, silent, strict=True)
@@ -66,5 +68,5 @@ def draw_activations(request: ActivationsRequest) -> FigureFile:
     with styled(request.theme):
         figure = sheets_figure(np.split(scaled, len(parts)), titles, np.nan, cmap="inferno")
         save(figure, request.out)
-    numbers = {"layer": request.layer, "maps": [len(part) for part in parts], "silent": silent}
+    numbers = {"layer": layer, "maps": [len(part) for part in parts], "silent": silent}
     return FigureFile("activations", str(request.out), numbers)

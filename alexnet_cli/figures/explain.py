@@ -14,6 +14,7 @@ from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
     check_path,
+    fitted,
     new_figure,
     save,
     short_name,
@@ -26,6 +27,12 @@ from alexnet_cli.inference.on_cpu import load_on_cpu, read_image
 from alexnet_cli.model.network import AlexNet
 
 TITLES = {"gradcam": "Grad-CAM", "occlusion": "occlusion", "saliency": "saliency"}
+LEGENDS = {
+    "gradcam": "bright: speaks for the class; one scale for all maps",
+    "occlusion": "red: the score falls if this is covered; blue: it rises",
+    "saliency": "bright: the score changes fastest with these pixels",
+}
+WIDTH = 1.9  # inches of an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +92,14 @@ def explanation_figure(
     pixels = image[0, center.top : center.top + size, center.left : center.left + size]
     limit = float(np.quantile(np.abs(maps), 0.999)) or 1.0  # single pixels of saliency stick out
     name = shown_name(*classes[label])
-    figure = new_figure(1.9 * (1 + len(maps)), 2.3)
+    figure = new_figure(WIDTH * (1 + len(maps)), 2.35)
     axes = figure.subplots(1, 1 + len(maps))
     show_image(axes[0], pixels)
-    axes[0].set_title(f"{short_name(name)} {probs[label]:.1%}")
+    axes[0].set_title(f"{fitted(short_name(name), WIDTH - 0.7, 9)} {probs[label]:.1%}")
     for column, heat, place in zip(columns, maps, axes[1:], strict=True):
         _draw_map(place, pixels, heat, limit, signed=method == "occlusion")
         place.set_title(TITLES[method] if column is None else f"column {column} only")
+    figure.supxlabel(LEGENDS[method], fontsize=7)
     highest = np.unravel_index(int(maps[0].argmax()), maps[0].shape)
     return figure, {
         "method": method,

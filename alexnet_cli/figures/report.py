@@ -91,7 +91,7 @@ def write_report(request: ReportRequest, progress: Progress = SILENT) -> ReportF
     check_output(request.out)
     changes: Changes = []
     parts: dict[str, Any] = {"name": request.source.name or str(request.source)}
-    if request.source.suffix == ".npz":
+    if request.source.suffix.lower() == ".npz":
         predictions: Predictions | None = load_predictions(request.source)
         model = None
     else:
@@ -145,6 +145,8 @@ def _describe_run(source: Path, checkpoint: Checkpoint) -> dict[str, Any]:
         "weights": checkpoint.weights_hash(),
         "trained with": checkpoint.tool,
     }
+    if commits := list(dict.fromkeys(filter(None, map(_commit_of, folder.sessions())))):
+        facts["source"] = ", ".join(commits)
     if origin := checkpoint.init_from:
         facts["first weights from"] = ", ".join(map(str, origin.values()))
     with styled("light"):
@@ -160,6 +162,11 @@ def _describe_run(source: Path, checkpoint: Checkpoint) -> dict[str, Any]:
             parts["curves"] = _to_svg(curves_figure({str(folder.path): rows}), "curves")
             parts["speed"] = _speed(rows)
     return parts
+
+
+def _commit_of(session: dict) -> str:
+    commit = session.get("commit")
+    return f"commit {commit}{', modified' if session.get('modified') else ''}" if commit else ""
 
 
 def _changes(recipe: Recipe) -> Changes:

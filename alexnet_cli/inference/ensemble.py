@@ -105,14 +105,14 @@ def ensemble(request: EnsembleRequest, progress: Progress = SILENT) -> EnsembleR
     if len(paths) < 2:
         raise UsageError("an ensemble needs at least two networks or predictions files.")
     weights = _parse_weights(request.weights, len(paths))
-    networks = [path for path in paths if path.suffix != ".npz"]
+    networks = [path for path in paths if path.suffix.lower() != ".npz"]
     if networks and request.dataset is None:
         raise UsageError(
             f"{networks[0]} is a network, which needs a dataset.", hint=hint("name_dataset")
         )
     if request.class_names and not networks:
         raise UsageError("predictions files keep what their classes are called.")
-    found = {path: load_predictions(path) for path in paths if path.suffix == ".npz"}
+    found = {path: load_predictions(path) for path in paths if path.suffix.lower() == ".npz"}
     if networks:
         _predict_networks(request, found, progress)
     members = _aligned([(str(path), found[path]) for path in paths])

@@ -10,7 +10,7 @@ import torch
 
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.oom_errors import friendly_oom_errors
-from alexnet_cli.errors import CheckpointError, UsageError
+from alexnet_cli.errors import CheckpointError, UsageError, hint
 from alexnet_cli.inference.classifier import Classifier, load_classifier
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, check_new, check_output, write_bytes
 from alexnet_cli.io.progress import SILENT, Progress
@@ -66,7 +66,10 @@ def export(
         MachineError: if memory is full; nothing is written.
     """
     if onnx_path.suffix.lower() != ".onnx":
-        raise UsageError(f"{onnx_path}: does not end in .onnx, by which models are recognized.")
+        raise UsageError(
+            f"{onnx_path}: does not end in .onnx, by which models are recognized.",
+            hint=hint("name_onnx", path=f"{onnx_path}.onnx"),
+        )
     check_new(onnx_path, force=force)
     check_output(onnx_path)
     advice = "Close other programs, then run the same command again."

@@ -117,7 +117,7 @@ def find_images(names: Iterable[str], ignored: dict[str, int]) -> list[str]:
         # Unlike Path.is_dir, os.path answers for names that are too long, too.
         if os.path.isdir(name):  # noqa: PTH112
             # Here, because a single file does without it and it takes a tenth of a second.
-            from alexnet_cli.data.sources.folders import list_image_files
+            from alexnet_cli.data.sources.listing import list_image_files
 
             found = [str(path) for path in list_image_files(Path(name), ignored)]
         elif os.path.exists(name) or not any(sign in name for sign in "*?["):  # noqa: PTH110

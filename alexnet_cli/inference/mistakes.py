@@ -153,7 +153,7 @@ def find_predictions(
         UsageError: if a model has no dataset, or a predictions file has one.
         InputError: if the file, model or dataset cannot be used.
     """
-    if source.suffix == ".npz":
+    if source.suffix.lower() == ".npz":
         if request:
             raise UsageError(
                 f"{source} is a predictions file, which needs no dataset.",

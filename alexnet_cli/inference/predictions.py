@@ -4,6 +4,7 @@ N images, K outputs of the network.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
-from alexnet_cli.errors import CheckpointError, InputError, hint, on_one_line
+from alexnet_cli.errors import CheckpointError, InputError, hint, on_one_line, some_names
 from alexnet_cli.inference.class_map import ClassMap, first_difference, with_class_names
 from alexnet_cli.inference.metrics import Scores, score, within
 from alexnet_cli.io.atomic import write_atomically
@@ -175,7 +176,7 @@ def load_predictions(path: Path) -> Predictions:
     Raises:
         CheckpointError: if the file is missing, damaged, or something else.
     """
-    if path.is_dir() or path.suffix in (".safetensors", ".onnx"):
+    if path.is_dir() or path.suffix.lower() in (".safetensors", ".onnx"):
         raise CheckpointError(
             f"{path}: a network, not a predictions file.", hint=hint("predictions_of", model=path)
         )
@@ -227,6 +228,8 @@ def _fault(found: Predictions) -> str:
         return "its probabilities are not all finite numbers"
     if not found.keys:
         return "it has no images"
+    if twice := [key for key, count in Counter(found.keys).items() if count > 1]:
+        return f"some images are in it twice: {some_names(twice)}"
     # Averages of views differ from 1 by far less, logarithms and scores by more.
     if any(np.any(probs < 0) or np.any(np.abs(probs.sum(1) - 1) > 0.01) for probs in arrays):
         return "the probabilities of an image do not add up to 1"

@@ -4,7 +4,7 @@ import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from alexnet_cli.errors import Hint, MachineError
+from alexnet_cli.errors import Hint, MachineError, on_one_line
 from alexnet_cli.io.signals import blocked
 
 SHARED_MEMORY = "/dev/shm"
@@ -54,4 +54,9 @@ def starting(what: str, *, kept: str | None = None, hint: Hint | None = None) ->
             f"{what} cannot be started: too many processes or threads (ulimit -u).",
             kept=kept,
             hint=hint,
+        ) from error
+    except OSError as error:  # such as a Python that must not be executed
+        where = f"{on_one_line(str(error.filename))}: " if error.filename else ""
+        raise MachineError(
+            f"{what} cannot be started: {where}{error.strerror or error}.", kept=kept
         ) from error

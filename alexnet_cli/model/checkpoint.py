@@ -277,6 +277,11 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _not_a_checkpoint(path: Path) -> CheckpointError:
+    if path.suffix.lower() == ".npz":
+        return CheckpointError(
+            f"{path}: not a network; .npz files have the predictions of one.",
+            hint=f"To see its errors: alexnet errors {path}",
+        )
     usual = "Checkpoints are the .safetensors files that alexnet train writes."
     suffix = path.suffix.lower()
     foreign = hint("import_model", path=path)

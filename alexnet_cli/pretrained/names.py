@@ -9,7 +9,7 @@ NAMES = ("torchvision", "bvlc")  # those of `importer.PUBLISHED`, which loads mo
 
 def is_onnx(path: Path) -> bool:
     """Return whether a model is an ONNX file, and no checkpoint, by its name."""
-    return path.suffix == ".onnx"
+    return path.suffix.lower() == ".onnx"
 
 
 def find_model(model: Path, progress: Progress = SILENT) -> Path:

@@ -202,11 +202,14 @@ class RunDirectory:
 
     def add_session(self, session: dict) -> None:
         """Append where and with what a process trains to environment.json."""
-        sessions: list = []
-        with suppress(OSError, ValueError, KeyError):
-            sessions = json.loads(self.environment.read_text(encoding="utf-8"))["sessions"]
-        content = json.dumps({"sessions": [*sessions, session]}, indent=2) + "\n"
+        content = json.dumps({"sessions": [*self.sessions(), session]}, indent=2) + "\n"
         write_bytes(self.environment, content.encode("ascii"))
+
+    def sessions(self) -> list[dict]:
+        """Return what environment.json says; nothing if it is missing or damaged."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return list(json.loads(self.environment.read_text(encoding="utf-8"))["sessions"])
+        return []
 
     def rows(self) -> list[dict]:
         """Return the finished epochs of log.jsonl, in order."""

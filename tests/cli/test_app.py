@@ -1,10 +1,12 @@
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.core import TyperArgument
 from typer.main import get_command
 
 import alexnet_cli
@@ -217,3 +219,16 @@ def test_shells_complete_recipes_and_runs(tmp_path, shell):
     assert "no-lrn" in recipes
     assert "cifar-relu" not in recipes
     assert "runs/second" in complete("alexnet train shards --run runs/s", shell, tmp_path)
+
+
+def test_arguments_are_named_in_upper_case_without_brackets():
+    def names(command):
+        for inner in getattr(command, "commands", {}).values():
+            yield from names(inner)
+        yield from (
+            part.metavar or part.name for part in command.params if isinstance(part, TyperArgument)
+        )
+
+    found = list(names(get_command(cli.app)))
+    assert len(found) > 30
+    assert [name for name in found if not re.fullmatch("[A-Z|]+", name)] == []

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from alexnet_cli.cli.command import PANELS
@@ -19,6 +21,31 @@ from alexnet_cli.cli.spellings import common_first
 )
 def test_options_of_all_commands_are_read_wherever_they_are_typed(typed: str, read: str):
     assert common_first(typed.split()) == read.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        ("predict --top 3 -dash.png", "-dash.png"),
+        ("predict --dash.v2.png", "--dash.v2.png"),
+        ("info -q.npz", "-q.npz"),
+        ("figure explain M -x.png --theme dark", "-x.png"),
+        ("show -folder", "-folder"),
+    ],
+)
+def test_file_whose_name_begins_with_a_dash_is_advised(alexnet, tmp_path, monkeypatch, words, file):
+    monkeypatch.chdir(tmp_path)
+    Path("-folder").mkdir()
+    result = alexnet(*words.split())
+    assert result.exit_code == 2
+    advice = f"error: {file}: no such option.\nIf it is a file: ./{file}\n"
+    assert result.stderr == advice
+    assert "no such option" not in alexnet(*words.replace(file, f"./{file}").split()).stderr.lower()
+
+
+@pytest.mark.parametrize("words", ["predict --tops 3 a.png", "show -x d", "train d --save-step 3"])
+def test_option_that_does_not_exist_is_no_file(alexnet, words):
+    assert "No such option" in alexnet(*words.split()).stderr
 
 
 MISSING = "nowhere.safetensors"

@@ -128,6 +128,17 @@ def test_folder_and_name_of_another_kind_are_refused(fails, checkpoint, tmp_path
     assert "folder.onnx: a folder." in found.message
     found = fails(2, "export", checkpoint, "-o", tmp_path / "model")
     assert "model: does not end in .onnx" in found.message
+    assert f"Name it so: -o {tmp_path / 'model.onnx'}" in found.message
+
+
+def test_suffix_in_upper_case_is_recognized_by_all_readers(
+    answer, checkpoint, dataset, tmp_path, quick_check
+):
+    path, predictions = tmp_path / "M.ONNX", tmp_path / "P.NPZ"
+    answer("export", checkpoint, "-o", path)
+    assert answer("info", path)["kind"] == "onnx"
+    measured = answer("eval", path, dataset, "-o", predictions)
+    assert answer("errors", predictions)["top1_error"] == measured["top1_error"]
 
 
 def test_model_gets_its_folder(answer, checkpoint, tmp_path):

@@ -155,6 +155,15 @@ def test_activations_of_a_layer(answer, checkpoint, photo, tmp_path, tiny_recipe
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_first_activation_is_drawn_by_default_whatever_it_is(answer, checkpoint, photo, tmp_path):
+    found = load_checkpoint(checkpoint)
+    path = tmp_path / "tanh.safetensors"
+    save_checkpoint(path, replace(found, recipe=replace(found.recipe, activation="tanh")))
+    for model, layer in ((checkpoint, "relu1"), (path, "tanh1")):
+        numbers = answer("figure", "activations", model, photo, "-o", tmp_path / "a.png")["numbers"]
+        assert numbers["layer"] == layer
+
+
 def test_layer_without_maps_is_refused_with_those_that_have(fails, checkpoint, photo, tmp_path):
     arguments = (checkpoint, photo, "--layer", "fc6", "-o", tmp_path / "a.png")
     failure = fails(2, "figure", "activations", *arguments)

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 # Kernels times inputs, plus biases: original sizes, two columns (section 3.5).
@@ -59,6 +60,16 @@ def test_file_that_is_no_checkpoint_is_refused(fails, tmp_path, content):
     (tmp_path / "bad.safetensors").write_bytes(content)
     failure = fails(3, "info", tmp_path / "bad.safetensors")
     assert "not an alexnet checkpoint" in failure.message
+
+
+@pytest.mark.parametrize("command", ["info {}", "predict x.png --model {}", "export {} -o a.onnx"])
+def test_predictions_are_no_network(fails, tmp_path, command):
+    path = tmp_path / "a.npz"
+    np.savez(path, probs=np.ones(1))
+    (tmp_path / "x.png").write_bytes(b"")
+    failure = fails(3, *command.format(path).replace("x.png", f"{tmp_path}/x.png").split())
+    assert "a.npz: not a network; .npz files have the predictions of one." in failure.message
+    assert f"To see its errors: alexnet errors {path}" in failure.message
 
 
 def test_onnx_model_is_described_with_its_network_and_origin(answer, onnx_model, checkpoint):

@@ -1,6 +1,8 @@
 """`alexnet report`: one page that says what is known, loads nothing and runs nothing."""
 
+import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -166,6 +168,22 @@ def test_network_that_makes_no_mistakes_has_no_section_of_them(
     assert "0.00%" in text
     assert "Pairs confused" not in text
     assert "Wrong, and most sure of it" not in text
+
+
+def test_commits_that_trained_the_run_are_named_once_each(answer, runs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(runs.first, run)
+    file = run / "environment.json"
+    (session,) = json.loads(file.read_text())["sessions"]
+    commits = [("1a2b", False), ("1a2b", False), ("3c4d", True), (None, None)]
+    sessions = [session | {"commit": name, "modified": edited} for name, edited in commits]
+    file.write_text(json.dumps({"sessions": sessions}))
+    answer("report", run, "-o", tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert "<td>commit 1a2b, commit 3c4d, modified</td>" in page
+    file.write_text("[]")
+    answer("report", run, "-o", tmp_path / "s.html")
+    assert "<td>commit" not in (tmp_path / "s.html").read_text()
 
 
 def test_page_is_named_html(fails, runs, tmp_path):

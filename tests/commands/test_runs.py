@@ -96,6 +96,9 @@ def test_environment_has_one_entry_per_process_and_no_secrets(runs, tmp_path, mo
     url = "https://user:hunter2@host/data?X-Signature=hunter2"
     monkeypatch.setattr(sys, "argv", ["alexnet", "train", url, "really?"])
     monkeypatch.setitem(os.environ, "AWS_SECRET_ACCESS_KEY", "hunter2")
+    monkeypatch.setitem(os.environ, "ALEXNET_TRAIN_INIT_FROM", url)
+    monkeypatch.setitem(os.environ, "ALEXNET_TRAIN_SEED", "7")
+    monkeypatch.setitem(os.environ, "ALEXNET_EVAL_VIEWS", "hunter2")
     run = RunDirectory(tmp_path)
     for _ in range(2):
         run.add_session(describe_session((), 1))
@@ -103,4 +106,6 @@ def test_environment_has_one_entry_per_process_and_no_secrets(runs, tmp_path, mo
     assert "hunter2" not in text
     sessions = json.loads(text)["sessions"]
     assert len(sessions) == 2
+    options = {"ALEXNET_TRAIN_INIT_FROM": "https://host/data", "ALEXNET_TRAIN_SEED": "7"}
+    assert options.items() <= sessions[0]["variables"].items()
     assert sessions[1]["command"] == ["alexnet", "train", "https://host/data", "really?"]

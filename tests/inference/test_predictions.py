@@ -130,6 +130,7 @@ def test_labels_outside_the_classes_are_refused(tmp_path, labels):
         ({"names": ("ant", "bee")}, "its classes do not fit each other"),
         ({"outputs": (0, 1, 3)}, "its classes do not fit each other"),
         ({"outputs": (0, 1, 1)}, "two of its classes are the same output"),
+        ({"keys": tuple("abcbca")}, "some images are in it twice: a, b, c"),
         ({"outputs": (0, 2), "labels": np.ones(6, int)}, "its labels are not among its classes"),
     ],
 )

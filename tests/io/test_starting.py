@@ -95,6 +95,8 @@ def test_replica_that_is_killed_at_its_start_is_reported(killed):
         (ConnectionResetError(104, "reset"), "ended when it started"),
         (BlockingIOError(11, "Resource temporarily unavailable"), "cannot be started"),
         (RuntimeError("can't start new thread"), "cannot be started"),
+        (PermissionError(13, "Permission denied", "/a/python"), "cannot be started: /a/python: Pe"),
+        (OSError(24, "Too many open files"), "cannot be started: Too many open files"),
     ],
     ids=lambda value: type(value).__name__,
 )

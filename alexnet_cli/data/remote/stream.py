@@ -10,6 +10,7 @@ N images of a batch, H and W the size that images are resized to.
 
 import hashlib
 import json
+import os
 import random
 import threading
 from collections import deque
@@ -192,9 +193,17 @@ class StreamSplit:
         return np.concatenate([np.array(tar.labels, np.int64) for tar in self.tars])
 
     def keys(self) -> list[str]:
-        """Return tar and key of each sample in stored order."""
-        named = [(tar.name.rpartition("/")[2], tar.keys) for tar in self.tars]
-        return [f"{name}/{key}" for name, keys in named for key in keys]
+        """Return tar and key of each sample in stored order, with what else makes them unique."""
+        names = [tar.name.rpartition("/")[2] for tar in self.tars]
+        if len(set(names)) < len(names):
+            whole = [tar.name for tar in self.tars]
+            same = os.path.commonprefix(whole)  # noqa: RUF071 - of URLs too
+            names = [name[same.rfind("/") + 1 :] for name in whole]
+        named = zip(names, self.tars, strict=True)
+        keys = [f"{name}/{key}" for name, tar in named for key in tar.keys]
+        if len(set(keys)) < len(keys):  # a tar that was appended to another, for example
+            return [f"{key} ({number})" for number, key in enumerate(keys)]
+        return keys
 
     def epoch_batches(
         self,

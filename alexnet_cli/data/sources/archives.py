@@ -7,14 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from alexnet_cli.data.sources.devkit import DevKit, read_devkit, read_ground_truth
-from alexnet_cli.data.sources.folders import (
-    check_classes,
-    class_folders,
-    list_classes,
-    list_flat,
-)
+from alexnet_cli.data.sources.folder_checks import check_classes
 from alexnet_cli.data.sources.label_files import find_label_file, label_images
 from alexnet_cli.data.sources.labels import WNID
+from alexnet_cli.data.sources.listing import class_folders, list_classes, list_flat
 from alexnet_cli.data.sources.source import UNLABELED, Layout, Source, SourceImage, count_ignored
 from alexnet_cli.data.sources.tars import image_of, list_class_tar, list_images, list_whole_tar
 from alexnet_cli.errors import SourceError, UsageError, hint

@@ -19,6 +19,7 @@ from alexnet_cli.data.sources import (
 from alexnet_cli.data.sources.class_list import ClassList
 from alexnet_cli.data.sources.ilsvrc2012 import check_labels, check_md5, warn_of_counts
 from alexnet_cli.data.sources.labels import SPLITS, base_name, split_name, split_of_folder
+from alexnet_cli.data.sources.listing import IMAGE_SUFFIXES, content, is_clutter, is_own_output
 from alexnet_cli.data.sources.samples import FILE
 from alexnet_cli.data.sources.source import Layout, Source, SourceOptions
 from alexnet_cli.errors import Hint, SourceError, UsageError, hint, on_one_line, some_names
@@ -86,12 +87,12 @@ def _recognize(source: Path, options: SourceOptions) -> tuple[Layout, Source]:
             hint="Name the folder that has it, or another layout.",
         )
     if not source.is_dir():
-        is_image = source.suffix.lower() in folders.IMAGE_SUFFIXES
+        is_image = source.suffix.lower() in IMAGE_SUFFIXES
         advice = f"To classify an image: alexnet predict {source}" if is_image else NAME_A_FOLDER
         raise SourceError(f"{source} is not a folder.", hint=advice)
     raise SourceError(
         f"{source}: no archives and no class folders, nor another layout that prep reads; "
-        f"it holds {folders.content(source)}.",
+        f"it holds {content(source)}.",
         hint=_advice(source),
     )
 
@@ -124,7 +125,7 @@ def _advice(folder: Path) -> str | Hint:
             f"Tars of samples are in one folder, named after their split: move {tars[0]} to "
             f"{folder / f'{tars[0].parent.name}-{tars[0].name}'}, and the others alike."
         )
-    if any(name.lower().endswith(folders.IMAGE_SUFFIXES) for name in names):
+    if any(name.lower().endswith(IMAGE_SUFFIXES) for name in names):
         return hint("unlabeled_images", folder=folder, above=folder.resolve().parent)
     return hint("name_layout", layouts="|".join(LAYOUTS))
 
@@ -154,7 +155,7 @@ def _unread_beside(source: Path, found: Source, layout: str) -> list[str]:
     read = {path.relative_to(source).parts[0] for path in found.files}
     names = []
     for entry in sorted(source.iterdir()):
-        if entry.name in read or folders.is_clutter(entry.name):
+        if entry.name in read or is_clutter(entry.name):
             continue
         split = _split_of_entry(entry)
         if split and entry.is_symlink() and not entry.exists():
@@ -184,7 +185,7 @@ def _split_of_entry(path: Path) -> str | None:
 def _may_hold_images(path: Path) -> bool:
     """Return whether a path is an archive, or a folder that is neither empty nor our own."""
     if path.is_dir():
-        return not folders.is_own_output(str(path)) and any(path.iterdir())
+        return not is_own_output(str(path)) and any(path.iterdir())
     return bool(packed.SUFFIX.search(path.name)) or path.suffix.lower() == ".parquet"
 
 

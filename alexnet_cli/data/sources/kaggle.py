@@ -6,22 +6,13 @@ Read as a folder, or as the archive that Kaggle distributes.
 from collections import defaultdict
 from pathlib import Path
 
-from alexnet_cli.data.sources.folders import (
-    check_classes,
-    class_folders,
-    count_unlabeled,
-    list_classes,
-    list_flat,
-)
+from alexnet_cli.data.sources.folder_checks import check_classes
+from alexnet_cli.data.sources.folders import count_unlabeled
 from alexnet_cli.data.sources.label_files import label_images, read_words
+from alexnet_cli.data.sources.listing import class_folders, list_classes, list_flat
 from alexnet_cli.data.sources.members import Place
 from alexnet_cli.data.sources.packed import archive_of, list_archive
-from alexnet_cli.data.sources.source import (
-    UNLABELED,
-    Layout,
-    Source,
-    SourceImage,
-)
+from alexnet_cli.data.sources.source import UNLABELED, Layout, Source, SourceImage
 from alexnet_cli.data.sources.staging import StagedFile
 from alexnet_cli.errors import SourceError
 from alexnet_cli.types import ImageClass

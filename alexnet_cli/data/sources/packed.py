@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
-from alexnet_cli.data.sources import folders
 from alexnet_cli.data.sources.archives import TEST, TRAIN, VAL
 from alexnet_cli.data.sources.class_list import ClassList
 from alexnet_cli.data.sources.codecs import ZIP_DEFLATED, ZIP_STORED
+from alexnet_cli.data.sources.folders import read_folders
 from alexnet_cli.data.sources.labels import split_of_folder
+from alexnet_cli.data.sources.listing import content, folder_names
 from alexnet_cli.data.sources.members import UNPACK, Archive, Member, Tree
 from alexnet_cli.data.sources.source import Layout, Source, file_stamp
 from alexnet_cli.data.sources.staging import StagedFile
@@ -77,14 +78,12 @@ def read_packed(
     if not root.is_dir():
         raise SourceError(
             f"{on_one_line(str(source))}: there is no such folder in {archive}.",
-            hint=f"The archive holds {folders.content(listed[0].root)}.",
+            hint=f"The archive holds {content(listed[0].root)}.",
         )
-    found = folders.read_folders(
-        root, val_fraction=val_fraction, seed=seed, labels=labels, classes=classes
-    )
+    found = read_folders(root, val_fraction=val_fraction, seed=seed, labels=labels, classes=classes)
     if found is None:
         raise SourceError(
-            f"{on_one_line(str(source))}: no class folders; it holds {folders.content(root)}.",
+            f"{on_one_line(str(source))}: no class folders; it holds {content(root)}.",
             hint=_advice(archive, root),
         )
     staged = tuple(file for entry in listed for file in entry.staged)
@@ -94,9 +93,7 @@ def read_packed(
 
 def _is_unpacked(source: Path, by_split: dict[str, Path]) -> bool:
     """Return whether the splits of all archives are in folders beside them, too."""
-    beside = {
-        split: name for name in folders.folder_names(source) if (split := split_of_folder(name))
-    }
+    beside = {split: name for name in folder_names(source) if (split := split_of_folder(name))}
     packed = {split_of_folder(name): path for name, path in by_split.items()}
     lost = [path.name for split, path in packed.items() if split not in beside]
     if beside and lost:
@@ -173,8 +170,8 @@ def _joined(folder: Path, by_split: dict[str, Listed]) -> Member:
     root.entries = {}
     for name, listed in by_split.items():
         top = listed.root
-        while (names := folders.folder_names(top)) and len(names) == 1:
-            if split_of_folder(names[0]) is None and not folders.folder_names(top / names[0]):
+        while (names := folder_names(top)) and len(names) == 1:
+            if split_of_folder(names[0]) is None and not folder_names(top / names[0]):
                 break  # the only class
             top = top / names[0]
         top.name, top.parent = name, root

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
 from alexnet_cli.data.sources.class_list import ClassList, are_numbers, names_beside
-from alexnet_cli.data.sources.folders import IMAGE_SUFFIXES, is_clutter
 from alexnet_cli.data.sources.labels import (
     SPLIT_PATTERN,
     SPLITS,
@@ -24,6 +23,7 @@ from alexnet_cli.data.sources.labels import (
     split_name,
     split_of_folder,
 )
+from alexnet_cli.data.sources.listing import IMAGE_SUFFIXES, is_clutter
 from alexnet_cli.data.sources.parquet_columns import Columns, class_names, find_columns
 from alexnet_cli.data.sources.parquet_pages import Chunk, page_sizes, read_chunks
 from alexnet_cli.data.sources.source import (

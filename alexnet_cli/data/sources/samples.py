@@ -12,8 +12,8 @@ from itertools import groupby
 from typing import Generic, TypeVar
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
-from alexnet_cli.data.sources.folders import HIDDEN, IMAGE_SUFFIXES, NOTE_SUFFIXES, is_clutter
 from alexnet_cli.data.sources.labels import SPLIT_PATTERN, base_name, split_name
+from alexnet_cli.data.sources.listing import HIDDEN, IMAGE_SUFFIXES, NOTE_SUFFIXES, is_clutter
 from alexnet_cli.errors import SourceError, on_one_line
 
 # train-000000.tar, imagenet1k-validation-07.tar, but not ILSVRC2012_img_train_t3.tar
@@ -35,6 +35,7 @@ CLASS_KEYS = (
     *("wnid", "synset", "synset_id", "class_id", "class", "class_name", "classname"),
     *("label_name", "label_text", "category", "name"),
 )
+NUMBER = r"-?[0-9]{1,18}"
 # In the .json, for a whole number.
 NUMBER_KEYS = ("label", "cls", "class", "class_id", "class_index", "label_id", "target")
 
@@ -185,16 +186,26 @@ def _read_label(notes: Mapping[str, bytes], about: dict, where: str) -> int | st
     """Return the label in .cls, else in .json, else in a .txt that is only digits.
 
     A text in .cls, or as the label in .json, is the name of a class.
+
+    Raises:
+        SourceError: if .cls and .json have different numbers, or it is no number and no name.
     """
     whole = (about[key] for key in NUMBER_KEYS if type(about.get(key)) is int)
     label = about["label"] if about.get("label") is not None else next(whole, None)
     if "cls" in notes:
-        label = notes["cls"][: 4 * MAX_SAID].decode("utf-8", "replace").strip()
+        other, label = label, notes["cls"][: 4 * MAX_SAID].decode("utf-8", "replace").strip()
+        texts = [str(each) for each in (other, label)]
+        both = {int(text) for text in texts if re.fullmatch(NUMBER, text)} - {-1}
+        if len(both) > 1 and about.get("label") is not None:  # other keys may count otherwise
+            raise SourceError(
+                f"{where}: label {label} in its .cls, but {other} in its .json.",
+                hint="Correct one of them, or leave it out.",
+            )
     if label is None and re.fullmatch(rb"\s*\d{1,9}\s*", notes.get("txt", b"")):
         label = notes["txt"].decode("ascii").strip()
     if label is None:
         return None
-    if re.fullmatch(r"-?[0-9]{1,18}", str(label)):
+    if re.fullmatch(NUMBER, str(label)):
         return None if int(label) == -1 else int(label)
     if isinstance(label, str) and label.isprintable() and re.search(r"[^\W\d_]", label):
         return label

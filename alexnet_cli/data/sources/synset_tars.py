@@ -4,8 +4,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from alexnet_cli.data.sources.archives import class_tars
-from alexnet_cli.data.sources.folders import class_folders
 from alexnet_cli.data.sources.labels import SPLIT_NAMES, split_of_folder
+from alexnet_cli.data.sources.listing import class_folders
 from alexnet_cli.data.sources.source import Layout, Source, SourceImage, split_off_val
 from alexnet_cli.data.sources.tars import list_class_tar
 from alexnet_cli.errors import SourceError, UsageError, hint

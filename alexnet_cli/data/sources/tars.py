@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from alexnet_cli.data.images.decode import MAX_FILE_BYTES
-from alexnet_cli.data.sources.folders import HIDDEN, NOTE, is_clutter, is_note
+from alexnet_cli.data.sources.listing import HIDDEN, NOTE, is_clutter, is_note
 from alexnet_cli.data.sources.source import NO_PLAIN_MEMBER, SourceImage, count_ignored
 from alexnet_cli.errors import SourceError
 from alexnet_cli.io.tar import DamagedTarError, is_plain_file, read_members

@@ -59,6 +59,19 @@ def test_keys_name_tar_and_key(split):
     assert len(set(split.keys())) == 19
 
 
+def test_keys_are_unique_where_tars_or_samples_have_the_same_name(tars, tmp_path):
+    first, _, second = sorted(tars.glob("*train*"))
+    for folder in ("a", "b"):
+        (tars / folder).mkdir()
+    first, second = first.rename(tars / "a" / "train.tar"), second.rename(tars / "b" / "train.tar")
+    keys = split_of(first, second).keys()
+    assert {key.rpartition("/")[0] for key in keys} == {"a/train.tar", "b/train.tar"}
+    assert len(set(keys)) == len(keys)
+    rewrite(second, lambda members: members + members)
+    keys = split_of(first, second).keys()
+    assert len(set(keys)) == len(keys)
+
+
 def test_shuffled_epoch_is_a_permutation_decided_by_seed_and_epoch(split):
     first = positions(split, shuffle=(1, 0))
     assert sorted(first) == list(range(19))

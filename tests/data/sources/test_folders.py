@@ -10,7 +10,8 @@ from helpers import refused
 from alexnet_cli.cli.hints import message
 from alexnet_cli.data.sources.class_list import ClassList
 from alexnet_cli.data.sources.detect import read_source
-from alexnet_cli.data.sources.folders import list_image_files, read_folders
+from alexnet_cli.data.sources.folders import read_folders
+from alexnet_cli.data.sources.listing import list_image_files
 from alexnet_cli.data.sources.source import Source, SourceOptions
 from alexnet_cli.errors import ImageError, SourceError, UsageError
 

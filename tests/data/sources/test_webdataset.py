@@ -107,6 +107,15 @@ def test_file_name_in_the_json_is_the_images_own(folder):
     assert listed(source, "val") == [("n01440764_18.JPEG", 0, b"1")]
 
 
+@pytest.mark.parametrize(
+    "note",
+    [{"label": 1}, {"label": "1"}, {"label": -1}, {"label": "a bee"}, {"class_id": 7}, {"cls": 0}],
+)
+def test_other_numbers_and_names_in_the_json_contradict_no_label(folder, note):
+    source = read(with_val(folder, ("x.jpg", b"1"), ("x.cls", 1), ("x.json", note)))
+    assert listed(source, "val") == [("x.jpg", 1, b"1")]
+
+
 def test_wnids_of_names_and_json_name_the_classes(folder):
     samples = [(f"{A}_1.jpg", b""), (f"{A}_1.cls", 0), ("2.jpg", b""), ("2.cls", 1)]
     write(folder / "train-000000.tar", *samples, ("2.json", {"wnid": B}))
@@ -147,6 +156,14 @@ def test_file_of_class_names_that_is_none_is_refused(folder, content):
         ([("x.jpg", b""), ("x.json", "{]")], "its .json cannot be read"),
         ([("x.jpg", b""), ("x.json", "[" * 100_000)], "its .json cannot be read"),
         ([("x.jpg", b""), ("x.cls", "1.5")], "label '1.5' is not a whole number"),
+        (
+            [("x.jpg", b""), ("x.cls", 1), ("x.json", {"label": 0})],
+            "'x': label 1 in its .cls, but 0 in its .json",
+        ),
+        (
+            [("x.jpg", b""), ("x.cls", "01"), ("x.json", {"label": "2", "class_id": 1})],
+            "'x': label 01 in its .cls, but 2 in its .json",
+        ),
         ([("x.jpg", b""), ("x.cls", 2)], "label 2, but the training labels end at 1"),
     ],
 )
