@@ -78,7 +78,7 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
     from difflib import get_close_matches  # needed by errors only
 
     lower = {name.lower(): name for name in known}
-    near = [lower[name] for name in get_close_matches(word.lower(), lower, n=3, cutoff=0.6)]
+    near = [lower[name] for name in get_close_matches(str(word).lower(), lower, n=3, cutoff=0.6)]
     if not near:
         return otherwise
     *others, last = map(on_one_line, near)

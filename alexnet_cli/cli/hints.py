@@ -36,7 +36,8 @@ HINTS: dict[str, str] = {
     "repair_dataset": "Rebuild what is damaged: alexnet verify {folder} --repair SOURCE",
     "restore_index": "Put its copy back: alexnet verify {folder} --rebuild",
     "sort_tar": "Sort the tar: mkdir x && tar xf {path} -C x && tar cf {new} --sort=name -C x .",
-    "stream_tars": "Read them as they are: --stream. Make a dataset: alexnet prep FOLDER DATASET",
+    "stream_tars": "train, eval, errors and pca read them as they are: --stream. For the other "
+    "commands make a dataset: alexnet prep {tars!r} DATASET",
     # model, recipes, onnx and pretrained
     "import_model": "Weights of torchvision or Caffe become one: alexnet import {path}",
     "checkpoint_of_onnx": "predict, eval, errors, ensemble and info read ONNX files; here name the "

@@ -184,7 +184,10 @@ def activations(
     model: WeightsPath,
     image: ImageFile,
     out: Out = Path("activations.png"),
-    layer: Annotated[str, typer.Option(help="Layer, as alexnet info names it.")] = "relu1",
+    layer: Annotated[
+        str | None,
+        typer.Option(help="Layer, as alexnet info names it; by default the first activation."),
+    ] = None,
     theme: Theme = "light",
     as_json: AsJson = False,
 ) -> None:
@@ -249,4 +252,4 @@ def _text(value: object) -> str:
         return counted(len(value), "row")
     if isinstance(value, list):
         return ", ".join(_text(inner) for inner in value[:8]) + (", ..." if value[8:] else "")
-    return str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -131,6 +131,8 @@ def predict(
         show_ignored(found.ignored)
     else:
         found.write(output, chosen)
+        for line in lines_of_ignored(found.ignored):
+            progress.say(line)
         if output:
             bad = f", {found.num_bad:,} could not be read" if found.num_bad else ""
             print_line(f"[bold]{safe(str(output))}[/]: {counted(found.total, 'image')}{bad}")
@@ -173,8 +175,13 @@ def show_predict(result: dict) -> None:
 
 def show_ignored(ignored: dict[str, int]) -> None:
     """Print how many entries of folders are no images."""
-    for kind, count in ignored.items():
-        print_line(f"passed over: {count:,} {safe(kind)}")
+    for line in lines_of_ignored(ignored):
+        print_line(safe(line))
+
+
+def lines_of_ignored(ignored: dict[str, int]) -> list[str]:
+    """Return a line for each kind of entries of folders that are no images."""
+    return [f"passed over: {count:,} {kind}" for kind, count in ignored.items()]
 
 
 def _can_draw() -> bool:

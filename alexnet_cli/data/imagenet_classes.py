@@ -31,9 +31,9 @@ def shown_name(wnid: str, name: str) -> str:
     """Return the words to show for a class: its name, or ImageNet's where that is only its wnid.
 
     Class folders named by wnid leave datasets and models without words; the files keep what they
-    have, and only what is shown changes.
+    have, and only what is shown changes. A class without any words is shown by its wnid.
     """
-    return name if name and name != wnid else _words().get(wnid, name)
+    return name if name.strip() and name != wnid else _words().get(wnid, wnid)
 
 
 def find_class(classes: Sequence[tuple[str, str]], wanted: str) -> int:

@@ -15,6 +15,7 @@ from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
     check_path,
+    fitted,
     new_figure,
     save,
     styled,
@@ -55,11 +56,11 @@ def draw_ablations(request: AblationsRequest) -> FigureFile:
         grid = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
         for axes, place in zip(grid, shown, strict=True):
             _draw_panel(axes, rows, place)
-        grid[0].set_yticks(range(len(rows)), [row["name"] for row in rows])
+        grid[0].set_yticks(range(len(rows)), [fitted(row["name"], 2.6, 8) for row in rows])
         grid[0].set_ylim(len(rows) - 0.5, -0.5)
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower right", ncols=2)
-        figure.suptitle(title, fontsize=9)
+        figure.suptitle(fitted(title, 2 + 2.4 * len(shown), 9), fontsize=9)
         if caveats:
             figure.supxlabel("not the published experiment: see results.md", fontsize=7, x=0.01,
                              ha="left")  # fmt: skip

@@ -25,13 +25,14 @@ class ActivationsRequest:
     """What to draw.
 
     Attributes:
-        layer: the name of a layer that has maps, as `alexnet info` lists them.
+        layer: the name of a layer that has maps, as `alexnet info` lists them; None for the first
+            activation.
     """
 
     model: Path
     image: Path
     out: Path
-    layer: str = "relu1"
+    layer: str | None = None
     theme: Theme = "light"
 
 
@@ -46,25 +47,29 @@ def draw_activations(request: ActivationsRequest) -> FigureFile:
     classifier, checkpoint = load_on_cpu(request.model)
     layers = layers_of(checkpoint.recipe, len(checkpoint.classes))
     names = [layer.name for layer in layers if len(layer.output) == 3]
-    if request.layer not in names:
+    layer = request.layer or next(entry.name for entry in layers if entry.kind == "activation")
+    if layer not in names:
         usual = f"Layers with maps: {', '.join(names)}."
-        near = did_you_mean(request.layer, names, usual)
-        raise UsageError(f"no layer {request.layer!r} that has maps.", hint=near)
+        near = did_you_mean(layer, names, usual)
+        raise UsageError(f"no layer {layer!r} that has maps.", hint=near)
     image = read_image(request.image, classifier, checkpoint)
-    maps = features_of(classifier, torch.from_numpy(image), request.layer)[0].numpy()
+    maps = features_of(classifier, torch.from_numpy(image), layer)[0].numpy()
     parts = np.split(maps, checkpoint.recipe.columns)
     limit = np.abs(maps).max(axis=(1, 2), keepdims=True)
     scaled = (maps / np.where(limit > 0, limit, 1))[..., None]
-    silent = [int((part.max(axis=(1, 2)) <= 0).sum()) for part in parts]
-    names = [request.layer]
+    silent = [int((~part.any(axis=(1, 2))).sum()) for part in parts]
+    names = [layer]
     if len(parts) > 1:
-        names = [f"{request.layer}, column {column}" for column in range(len(parts))]
+        names = [f"{layer}, column {column}" for column in range(len(parts))]
     titles = [
         f"{name}: {len(part)} maps, {num} silent"
         for name, part, num in zip(names, parts, silent, strict=True)
     ]
     with styled(request.theme):
-        figure = sheets_figure(np.split(scaled, len(parts)), titles, np.nan, cmap="inferno")
+        # Positive and negative values, such as a tangent's, are red and blue.
+        is_signed = bool((maps < 0).any())
+        colors = {"cmap": "RdBu_r" if is_signed else "inferno", "vmin": -1 if is_signed else 0}
+        figure = sheets_figure(np.split(scaled, len(parts)), titles, np.nan, **colors, vmax=1)
         save(figure, request.out)
-    numbers = {"layer": request.layer, "maps": [len(part) for part in parts], "silent": silent}
+    numbers = {"layer": layer, "maps": [len(part) for part in parts], "silent": silent}
     return FigureFile("activations", str(request.out), numbers)

@@ -18,6 +18,8 @@ from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
     check_path,
+    fitted,
+    ink_on,
     new_figure,
     save,
     short_name,
@@ -87,7 +89,11 @@ def draw_confusion(request: ConfusionRequest, progress: Progress = SILENT) -> Fi
     size = 1.6 + 0.22 * max(len(names), 8)
     with styled(request.theme):
         figure = new_figure(size, size)
-        _draw_matrix(figure.subplots(), confusion, [short_name(n, 20) for n in names], request)
+        shown = [fitted(short_name(name), 1.15, 6) for name in names]
+        legend = _draw_matrix(figure.subplots(), confusion, shown, request)
+        if len(names) < len(found.outputs):
+            legend += f"\n{confusion.selection}"
+        figure.suptitle(legend, fontsize=7)
         save(figure, request.out)
     counts = confusion.counts
     numbers = {
@@ -146,8 +152,12 @@ def _most_confused(found: Predictions) -> tuple[int, ...]:
 
 def _draw_matrix(
     axes: Axes, confusion: Confusion, names: list[str], request: ConfusionRequest
-) -> None:
-    """Draw right answers in blue and confusions in orange, each on a scale of its own."""
+) -> str:
+    """Draw right answers in blue and confusions in orange, each on a scale of its own.
+
+    Returns:
+        What the colors mean.
+    """
     counts, num = confusion.counts, len(names)
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
@@ -159,20 +169,19 @@ def _draw_matrix(
     strength = np.where(right, shares, shares / worst).clip(0, 1)[..., None]
     ink, paper = (np.array(to_rgb(color)) for color in INK[request.theme])
     hue = np.where(right[..., None], to_rgb(WRONG), to_rgb(RIGHT))
-    axes.imshow(paper + strength * (hue - paper), interpolation="nearest")
+    colors = paper + strength * (hue - paper)
+    axes.imshow(colors, interpolation="nearest")
     axes.set_xticks(range(shares.shape[1]), names + ["others"] * has_others, rotation=90)
     axes.set_yticks(range(num), names)
     axes.tick_params(length=0, labelsize=6)
     axes.set_xlabel("taken for", fontsize=7)
     axes.set_ylabel("class", fontsize=7)
-    axes.set_title(f"blue: right, full at 100%. orange: confused, full at {worst:.0%}", fontsize=7)
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
     if has_others:
         axes.axvline(num - 0.5, color=ink, linewidth=0.5)
     if num <= MAX_WITH_COUNTS:
         for row, column in np.argwhere(counts):
-            is_dark = strength[row, column, 0] > 0.55
             axes.text(
                 column,
                 row,
@@ -180,5 +189,6 @@ def _draw_matrix(
                 ha="center",
                 va="center",
                 fontsize=5,
-                color="white" if is_dark else ink,
+                color=ink_on(colors[row, column]),
             )
+    return f"blue: right, full at 100%. orange: confused, full at {worst:.0%}"

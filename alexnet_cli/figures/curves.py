@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_cli.errors import InputError
@@ -13,12 +15,15 @@ from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
     check_path,
+    fitted,
     line_styles,
     new_figure,
     save,
     styled,
 )
 from alexnet_cli.training.run_directory import RunDirectory
+
+LEGEND_COLUMNS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ def draw_curves(request: CurvesRequest) -> FigureFile:
             )
         rows_of[str(run)] = rows
     with styled(request.theme):
-        save(curves_figure(rows_of), request.out)
+        save(curves_figure(rows_of, request.theme), request.out)
     errors_of = {
         name: [row["val"]["top1_error"] for row in rows if row.get("val")]
         for name, rows in rows_of.items()
@@ -76,20 +81,24 @@ def draw_curves(request: CurvesRequest) -> FigureFile:
     return FigureFile("curves", str(request.out), {"runs": numbers})
 
 
-def curves_figure(rows_of: dict[str, list[dict]]) -> Figure:
+def curves_figure(rows_of: dict[str, list[dict]], theme: Theme = "light") -> Figure:
     """Return the figure of runs, each the rows of its log, by their folders."""
-    figure = new_figure(7.2, 2.6)
+    lines_below = -(-len(rows_of) // LEGEND_COLUMNS) if len(rows_of) > LEGEND_COLUMNS else 0
+    figure = new_figure(7.2, 2.6 + 0.2 * lines_below)
     loss, error, rate = figure.subplots(1, 3)
-    for (name, rows), look in zip(rows_of.items(), line_styles(), strict=False):
-        middles = [row["epoch"] - 0.5 for row in rows]
-        ends = [row["epoch"] for row in rows]
+    handles = []
+    for rows, look in zip(rows_of.values(), line_styles(theme), strict=False):
+        ends = np.array([row["epoch"] for row in rows])
         faint = look | {"alpha": 0.45, "linewidth": 1}
-        loss.plot(middles, [row["train_loss"] for row in rows], **faint)
-        error.plot(middles, [row["train_top1_error"] for row in rows], **faint)
-        if all(row.get("val") for row in rows):
-            loss.plot(ends, [row["val"]["log_loss"] for row in rows], **look)
-            error.plot(ends, [row["val"]["top1_error"] for row in rows], **look)
-        rate.step(ends, [row["learning_rate"] for row in rows], **look, label=Path(name).name)
+        _draw_line(loss, ends - 0.5, [row.get("train_loss") for row in rows], faint)
+        _draw_line(error, ends - 0.5, [row.get("train_top1_error") for row in rows], faint)
+        val = [row.get("val") or {} for row in rows]
+        if any(val):
+            _draw_line(loss, ends, [found.get("log_loss") for found in val], look)
+            _draw_line(error, ends, [found.get("top1_error") for found in val], look)
+        rates = [row.get("learning_rate") for row in rows]
+        # The rate of an epoch is drawn from its beginning to its end.
+        handles += rate.step([ends[0] - 1, *ends], [rates[0], *rates], **look)
     for axes, title in ((loss, "log loss"), (error, "top-1 error"), (rate, "learning rate")):
         axes.set_title(title, loc="left")
         axes.set_xlabel("epochs")
@@ -97,12 +106,37 @@ def curves_figure(rows_of: dict[str, list[dict]]) -> Figure:
         axes.grid(visible=True)
     error.yaxis.set_major_formatter("{x:.0%}")
     error.set_ylim(bottom=0)
-    if any(row["learning_rate"] > 0 for rows in rows_of.values() for row in rows):
+    if any((row.get("learning_rate") or 0) > 0 for rows in rows_of.values() for row in rows):
         rate.set_yscale("log")
     rate.yaxis.set_major_formatter("{x:g}")
-    rate.legend()
+    names = [fitted(name, 1.25, 8) for name in _names_of(list(rows_of))]
+    if lines_below:
+        figure.legend(handles, names, loc="outside lower center", ncols=LEGEND_COLUMNS)
+    else:
+        rate.legend(handles, names)
     figure.supxlabel("full: validation, faint: training", fontsize=7)
     return figure
+
+
+def _names_of(folders: list[str]) -> list[str]:
+    """Return the names of runs: of their folders, with the path where several are called alike."""
+    names = [Path(folder).resolve().name for folder in folders]
+    return [
+        name if names.count(name) == 1 else folder
+        for name, folder in zip(names, folders, strict=True)
+    ]
+
+
+def _draw_line(
+    axes: Axes, at: np.ndarray, values: list[float | None], look: dict[str, Any]
+) -> None:
+    """Draw known, finite values; one without a known one beside it as a point."""
+    heights = np.array(values, float)
+    known = np.isfinite(heights)
+    heights[~known] = np.nan
+    padded = np.pad(known, 1)
+    alone = known & ~padded[:-2] & ~padded[2:]
+    axes.plot(at, heights, marker=".", markevery=alone, **look)
 
 
 def draw_figure_1(curves: list[Curve], *, goal: float, title: str, out: Path) -> None:

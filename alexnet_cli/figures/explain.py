@@ -14,6 +14,7 @@ from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
     check_path,
+    fitted,
     new_figure,
     save,
     short_name,
@@ -26,6 +27,12 @@ from alexnet_cli.inference.on_cpu import load_on_cpu, read_image
 from alexnet_cli.model.network import AlexNet
 
 TITLES = {"gradcam": "Grad-CAM", "occlusion": "occlusion", "saliency": "saliency"}
+LEGENDS = {
+    "gradcam": "bright: speaks for the class; one scale for all maps",
+    "occlusion": "red: the score falls if this is covered; blue: it rises",
+    "saliency": "bright: the score changes fastest with these pixels",
+}
+WIDTH = 1.9  # inches of an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +61,11 @@ def draw_explanation(request: ExplainRequest) -> FigureFile:
     check_path(request.out)
     classifier, checkpoint = load_on_cpu(request.model)
     image = read_image(request.image, classifier, checkpoint)
+    wanted = request.wanted
+    label = None if wanted is None else find_class(checkpoint.classes, wanted)
     with styled(request.theme):
         figure, numbers = explanation_figure(
-            classifier, checkpoint.classes, image, request.method, request.wanted
+            classifier, checkpoint.classes, image, request.method, label
         )
         save(figure, request.out)
     return FigureFile("explain", str(request.out), numbers)
@@ -67,16 +76,16 @@ def explanation_figure(
     classes: list[tuple[str, str]],
     image: np.ndarray,
     method: Method,
-    wanted: str | None = None,
+    label: int | None = None,
 ) -> tuple[Figure, dict[str, Any]]:
     """Return the figure of an image, uint8 RGB (1, H, W, 3), and what it shows.
 
-    Raises:
-        UsageError: if there is no such class.
+    Args:
+        label: of the class to explain; None for the most probable one of the center view.
     """
     center = classifier.augmenter.center
     probs = classifier.probabilities(image, [center])[0, 0]
-    label = int(probs.argmax()) if wanted is None else find_class(classes, wanted)
+    label = int(probs.argmax()) if label is None else label
     crop = classifier.augmenter.view(torch.from_numpy(image), center)
     net = cast(AlexNet, classifier.net)  # on one device
     columns = [None, *range(net.recipe.columns)] if net.recipe.columns > 1 else [None]
@@ -85,13 +94,14 @@ def explanation_figure(
     pixels = image[0, center.top : center.top + size, center.left : center.left + size]
     limit = float(np.quantile(np.abs(maps), 0.999)) or 1.0  # single pixels of saliency stick out
     name = shown_name(*classes[label])
-    figure = new_figure(1.9 * (1 + len(maps)), 2.3)
+    figure = new_figure(WIDTH * (1 + len(maps)), 2.35)
     axes = figure.subplots(1, 1 + len(maps))
     show_image(axes[0], pixels)
-    axes[0].set_title(f"{short_name(name)} {probs[label]:.1%}")
+    axes[0].set_title(f"{fitted(short_name(name), WIDTH - 0.7, 9)} {probs[label]:.1%}")
     for column, heat, place in zip(columns, maps, axes[1:], strict=True):
         _draw_map(place, pixels, heat, limit, signed=method == "occlusion")
         place.set_title(TITLES[method] if column is None else f"column {column} only")
+    figure.supxlabel(LEGENDS[method], fontsize=7)
     highest = np.unravel_index(int(maps[0].argmax()), maps[0].shape)
     return figure, {
         "method": method,

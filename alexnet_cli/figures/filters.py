@@ -83,13 +83,15 @@ def filters_figure(
     """Return the figure, and the number of kernels and mean color index of each column."""
     kernels = checkpoint.weights["conv1.weight"]
     parts = np.split(kernels, checkpoint.recipe.columns)
-    images = np.split(to_pixels(kernels, each=normalize_each), len(parts))
+    pixels = to_pixels(kernels, each=normalize_each)
+    opaque = np.pad(pixels, [(0, 0)] * 3 + [(0, 1)], constant_values=1)
+    images = np.split(opaque, len(parts))
     indexes = [color_index(part) for part in parts]
     names = [f"column {column}" for column in range(len(parts))] if len(parts) > 1 else ["conv1"]
     titles = [
         f"{name}: {counted(len(part), 'kernel')}, color index {index.mean():.2f}"
         for name, part, index in zip(names, parts, indexes, strict=True)
     ]
-    figure = sheets_figure(images, titles, 1.0, vmin=0, vmax=1)
+    figure = sheets_figure(images, titles, 0.0)  # transparent between them
     means = [round(float(index.mean()), 4) for index in indexes]
     return figure, {"kernels": [len(part) for part in parts], "color_index": means}

@@ -18,6 +18,7 @@ from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
     check_path,
+    fitted,
     new_figure,
     save,
     short_name,
@@ -28,6 +29,8 @@ from alexnet_cli.inference.classifier import load_classifier
 from alexnet_cli.inference.features import features_of, features_of_split, nearest
 from alexnet_cli.inference.predict_split import check_fit
 from alexnet_cli.io.progress import SILENT, Progress
+
+WIDTH = 0.95  # inches of an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +79,18 @@ def draw_neighbors(request: NeighborsRequest, progress: Progress = SILENT) -> Fi
         [n for n in row if not (same and n == own)][: request.num_neighbors]
         for row, own in zip(found.tolist(), order.tolist(), strict=True)
     ])  # fmt: skip
-    names = [short_name(shown_name(*entry), 16) for entry in checkpoint.classes]
+    names = [short_name(shown_name(*entry)) for entry in checkpoint.classes]
     with styled(request.theme):
-        figure = new_figure(0.95 * (1 + found.shape[1]) + 0.2, 1.15 * len(order))
+        figure = new_figure(WIDTH * (1 + found.shape[1]) + 0.2, 1.15 * len(order))
         grid = figure.subplots(len(order), 1 + found.shape[1], squeeze=False)
         for row, image, own, near in zip(grid, images, order, found, strict=True):
             shown = [image, *searched.pixels(near)]
             labels = [asked.labels[own], *searched.labels[near]]
             for axes, tile, label in zip(row, shown, labels, strict=True):
                 show_image(axes, tile)
-                right = label == labels[0]
-                axes.set_title(names[label], fontsize=6, fontweight="bold" if right else "normal")
+                right = bool(label == labels[0])
+                name = fitted(names[label], WIDTH - 0.1, 6, bold=right)
+                axes.set_title(name, fontsize=6, fontweight="bold" if right else "normal")
         save(figure, request.out)
     right = searched.labels[found] == asked.labels[order][:, None]
     numbers = {

@@ -19,6 +19,7 @@ from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
     check_path,
+    fitted,
     new_figure,
     save,
     short_name,
@@ -30,6 +31,7 @@ from alexnet_cli.inference.on_cpu import load_on_cpu
 from alexnet_cli.inference.predict_split import check_fit
 
 PER_ROW, NUM_BARS = 4, 5
+WIDTH = 1.75  # inches of an image with its bars
 BATCH_SIZE = 16
 MAX_TRIED = 512  # images, in search of wrong ones
 
@@ -83,7 +85,7 @@ def draw_predictions(request: PredictionsRequest) -> FigureFile:
     names = [short_name(shown_name(*entry)) for entry in checkpoint.classes]
     with styled(request.theme):
         rows = max(1, -(-len(shown) // PER_ROW))
-        figure = new_figure(1.75 * PER_ROW, 2.6 * rows)
+        figure = new_figure(WIDTH * PER_ROW, 2.6 * rows)
         grid = figure.subplots(2 * rows, PER_ROW, squeeze=False, height_ratios=[3, 2] * rows)
         for axes in grid.flat:
             axes.set_axis_off()
@@ -91,7 +93,7 @@ def draw_predictions(request: PredictionsRequest) -> FigureFile:
             row, column = 2 * (i // PER_ROW), i % PER_ROW
             right = int(split.labels[position])
             show_image(grid[row, column], image)
-            grid[row, column].set_title(names[right])
+            grid[row, column].set_title(fitted(names[right], WIDTH - 0.1, 9))
             _draw_bars(grid[row + 1, column], probs, names, right)
         save(figure, request.out)
     wrong = sum(int(probs.argmax() != split.labels[i]) for i, _, probs in shown)
@@ -117,5 +119,5 @@ def _draw_bars(axes: Any, probs: np.ndarray, names: list[str], right: int) -> No
     axes.set_xlim(0, 1)
     axes.set_ylim(NUM_BARS - 0.5, -0.5)
     for i, k in enumerate(order):
-        axes.text(0.02, i, names[k], va="center", fontsize=7)
+        axes.text(0.02, i, fitted(names[k], WIDTH - 0.45, 7), va="center", fontsize=7)
         axes.text(0.98, i, f"{probs[k]:.0%}", va="center", ha="right", fontsize=6)

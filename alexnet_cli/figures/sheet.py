@@ -18,6 +18,7 @@ from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
     check_path,
+    fitted,
     new_figure,
     save,
     short_name,
@@ -30,6 +31,7 @@ from alexnet_cli.recipes.recipe import Recipe
 MAX_CLASSES = 20  # rows of a sheet
 MAX_AUGMENTED = 8
 PER_ROW = 10
+WIDTH = 0.95  # inches of an augmented image
 THUMBNAIL = 128  # pixels; larger images are shrunk to it
 STAGES = ("stored", "crop, mirror", "color noise", "minus mean", *["another time"] * 4)
 
@@ -69,7 +71,7 @@ def draw_sheet(request: SheetRequest) -> FigureFile:
     positions = {label: _draw(split, label, request.per_class, rng) for label in labels}
     classes = [(entry.wnid, entry.name) for entry in request.dataset.classes]
     full_names = [shown_name(*classes[label]) for label in labels]
-    names = [short_name(name, 20) for name in full_names]
+    names = [short_name(name) for name in full_names]
     with styled(request.theme):
         if request.recipe:
             _draw_augmented(request, request.recipe, split, positions, names)
@@ -120,7 +122,8 @@ def _draw_stored(
     """Draw the images of a class in one row, or several, under its name."""
     columns = min(PER_ROW, max(len(found) for found in positions.values()))
     heights = [-(-len(found) // columns) for found in positions.values()]
-    figure = new_figure(max(0.66 * columns, 2.0), 0.66 * sum(heights) + 0.2 * len(heights) + 0.1)
+    width = max(0.66 * columns, 2.0)
+    figure = new_figure(width, 0.66 * sum(heights) + 0.2 * len(heights) + 0.1)
     grid = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     totals = np.bincount(split.labels, minlength=len(request.dataset.classes))
     paper = np.rint(255 * np.array(to_rgb(INK[request.theme][1]))).astype(np.uint8)
@@ -128,6 +131,7 @@ def _draw_stored(
         images = np.stack(thumbnails(split.pixels(found)))
         show_image(axes, tile(images, columns, paper), aspect="equal")
         axes.set_anchor("W")
+        name = fitted(name, width - 0.9, 6)
         axes.set_title(f"{name}, {counted(totals[label], 'image')}", loc="left", fontsize=6)
     save(figure, request.out)
 
@@ -144,14 +148,14 @@ def _draw_augmented(
     images = [(name, i) for name, found in zip(names, positions.values(), strict=True)
               for i in found.tolist()]  # fmt: skip
     images = images[: max(MAX_AUGMENTED, request.per_class)]
-    figure = new_figure(0.95 * len(STAGES), 1.1 * len(images) + 0.2)
+    figure = new_figure(WIDTH * len(STAGES), 1.1 * len(images) + 0.2)
     grid = figure.subplots(len(images), len(STAGES), squeeze=False)
     stored = split.pixels(np.array([i for _, i in images]))
     for row, (name, position), image in zip(grid, images, stored, strict=True):
         steps = augmentation_of(request.dataset, recipe, image, (request.seed, position))
         for axes, step in zip(row, [image, *steps], strict=True):
             show_image(axes, step)
-        row[0].set_title(name, fontsize=6, loc="left")
+        row[0].set_title(fitted(name, WIDTH - 0.1, 6), fontsize=6, loc="left")
     for axes, title in zip(grid[0, 1:], STAGES[1:], strict=True):
         axes.set_title(title, fontsize=6)
     save(figure, request.out)

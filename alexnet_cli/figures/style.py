@@ -4,6 +4,7 @@ Colors are those of Okabe and Ito, which readers with any color vision tell apar
 in dashes, so that a figure can be printed in gray. The same figure is the same bytes every time.
 """
 
+import bisect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,18 +18,29 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, fontManager
+from matplotlib.textpath import text_to_path
 
-from alexnet_cli.errors import UsageError, hint
+from alexnet_cli.errors import UsageError, hint, on_one_line
 from alexnet_cli.io.atomic import check_output, write_output
 
 Theme = Literal["light", "dark"]
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+LINES = {"light": COLORS, "dark": COLORS[::-1]}  # the lighter ones first on a dark background
 DASHES = ("-", "--", "-.", ":")
 RIGHT, WRONG = "#D55E00", "#0072B2"  # the bars of right and wrong classes
 SUFFIXES = (".png", ".svg", ".pdf")
 DPI = 200
 PER_ROW = 16  # small images on a sheet (2012: shownet.py:110)
 INK = {"light": ("#1a1a1a", "#ffffff"), "dark": ("#e8e8e8", "#14171a")}
+# The first comes with matplotlib; the others, where they are installed, have the letters it lacks.
+FONTS = (
+    "DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei",
+    "Droid Sans Fallback", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS", "Yu Gothic",
+    "Microsoft YaHei", "Malgun Gothic", "Nirmala UI", "Leelawadee UI", "Noto Sans Devanagari",
+    "Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Thai",
+)  # fmt: skip
+MAX_LETTERS = 200  # of a text that is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +74,14 @@ def check_path(path: Path) -> None:
 def styled(theme: Theme) -> Iterator[None]:
     """Draw with the style of these figures inside the block."""
     ink, paper = INK[theme]
+    installed = {*fontManager.get_font_names()}
     with warnings.catch_warnings(), mpl.rc_context({
-        "font.family": ["DejaVu Sans"],
+        "font.family": [name for name in FONTS if name in installed],
         "font.size": 8,
         "axes.titlesize": 9,
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "axes.prop_cycle": cycler(color=COLORS),
+        "axes.prop_cycle": cycler(color=LINES[theme]),
         "figure.facecolor": paper,
         "axes.facecolor": paper,
         "savefig.facecolor": paper,
@@ -143,13 +156,43 @@ def sheets_figure(
     return figure
 
 
-def line_styles() -> Iterator[dict[str, str]]:
+def line_styles(theme: Theme) -> Iterator[dict[str, str]]:
     """Yield color and dashes of one line after another."""
-    for color, dashes in zip(cycle(COLORS), cycle(DASHES), strict=False):
+    for color, dashes in zip(cycle(LINES[theme]), cycle(DASHES), strict=False):
         yield {"color": color, "linestyle": dashes}
 
 
-def short_name(name: str, limit: int = 24) -> str:
+def ink_on(color: np.ndarray) -> str:
+    """Return black or white, whichever contrasts more with a color, RGB (3,) from 0 to 1 (WCAG)."""
+    linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ (0.2126, 0.7152, 0.0722)
+    return "black" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "white"
+
+
+def short_name(name: str) -> str:
     """Return a class name as the 2012 figures show it: up to the first comma (shownet.py:199)."""
-    first = name.partition(",")[0].strip()
-    return first if len(first) <= limit else first[: limit - 1] + "\u2026"
+    return on_one_line(name.partition(",")[0].strip() or name)
+
+
+def fitted(text: str, inches: float, size: float, *, bold: bool = False) -> str:
+    """Return a text on one line, shortened to a width whatever its letters are.
+
+    Call it with the style in use.
+
+    Args:
+        size: of the font, in points.
+    """
+    text = on_one_line(text)[:MAX_LETTERS]
+    font = FontProperties(size=size, weight="bold" if bold else "normal")
+
+    def is_too_wide(shown: str) -> bool:
+        width, _, _ = text_to_path.get_text_width_height_descent(shown, font, ismath=False)
+        return width > 72 * inches
+
+    def shortened(length: int) -> str:
+        return text[:length].rstrip() + "\u2026"
+
+    if not is_too_wide(text):
+        return text
+    too_long = bisect.bisect(range(len(text)), False, key=lambda n: is_too_wide(shortened(n)))
+    return shortened(max(too_long - 1, 0))

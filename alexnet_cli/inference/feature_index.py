@@ -331,7 +331,10 @@ def _find(
     """Return images with their names, their labels if they are known, and the classes."""
     data = request.data
     if "://" not in data and not (Path(data) / INDEX_NAME).is_file():
-        return [(path, path) for path in find_images([data], {})], [], []
+        paths = find_images([data], {})
+        if all(path.endswith(".tar") for path in paths):
+            DatasetRef.parse(data).check_no_tars()
+        return [(path, path) for path in paths], [], []
     dataset = open_dataset(DatasetRef.parse(data).place)  # type: ignore[arg-type]
     split = dataset.split(request.split)
     classes = [shown_name(entry.wnid, entry.name) for entry in dataset.classes]

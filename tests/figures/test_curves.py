@@ -81,7 +81,8 @@ def test_runs_have_training_in_the_middle_and_validation_at_the_end_of_epochs(dr
     assert list(loss.lines[0].get_ydata()) == pytest.approx([1.8, 1.2])
     assert list(loss.lines[1].get_ydata()) == pytest.approx([1.2, 0.8])
     assert list(error.lines[1].get_ydata()) == [0.6, 0.4]
-    assert list(rate.lines[0].get_ydata()) == [0.01, 0.005]
+    assert list(rate.lines[0].get_xdata()) == [0, 1, 2]
+    assert list(rate.lines[0].get_ydata()) == [0.01, 0.01, 0.005]
     assert found.numbers["runs"][str(run)] == {"epochs": 2, "best_top1_error": 0.4}
 
 
@@ -97,6 +98,55 @@ def test_runs_are_named_by_their_folders(drawn, tmp_path):
     draw_curves(CurvesRequest(runs, tmp_path / "curves.png"))
     names = [text.get_text() for text in drawn[0].axes[2].get_legend().get_texts()]
     assert names == ["first", "sec$ond$"]
+
+
+def points_of(line) -> list[float]:
+    """Return where a line is seen as points: at values without one beside them."""
+    return [x for x, shown in zip(line.get_xdata(), line.get_markevery(), strict=True) if shown]
+
+
+def test_one_epoch_is_seen_as_points_and_a_rate_from_its_beginning_to_its_end(drawn, tmp_path):
+    run = write_run(tmp_path / "run", [epoch(1)])
+    draw_curves(CurvesRequest((run,), tmp_path / "curves.png"))
+    loss, error, rate = drawn[0].axes
+    for axes in (loss, error):
+        assert [points_of(line) for line in axes.lines] == [[0.5], [1]]
+    assert list(rate.lines[0].get_xdata()) == [0, 1]
+
+
+def test_missing_and_infinite_losses_are_gaps_between_points(drawn, tmp_path):
+    values = [1.0, 2.0, float("nan"), 3.0, float("inf"), None, 4.0]
+    rows = [{**epoch(i), "train_loss": value} for i, value in enumerate(values, start=1)]
+    run = write_run(tmp_path / "run", rows)
+    draw_curves(CurvesRequest((run,), tmp_path / "curves.png"))
+    line = drawn[0].axes[0].lines[0]
+    assert points_of(line) == [3.5, 6.5]
+    shown = [value for value in line.get_ydata() if value == value]
+    assert shown == [1, 2, 3, 4]
+
+
+def test_epochs_without_validation_are_left_out(drawn, tmp_path):
+    run = write_run(tmp_path / "run", [epoch(i, val=i > 1) for i in (1, 2, 3)])
+    draw_curves(CurvesRequest((run,), tmp_path / "curves.png"))
+    full = drawn[0].axes[1].lines[1]
+    assert [x for x, y in zip(*full.get_data(), strict=True) if y == y] == [2, 3]
+
+
+def test_runs_whose_folders_are_called_alike_are_named_by_their_paths(drawn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in "abc":
+        Path(name).mkdir()
+    runs = [write_run(Path(name), [epoch(1)]) for name in ("a/_run", "b/_run", "c/other")]
+    draw_curves(CurvesRequest(tuple(runs), tmp_path / "curves.png"))
+    names = [text.get_text() for text in drawn[0].axes[2].get_legend().get_texts()]
+    assert names == ["a/_run", "b/_run", "other"]
+
+
+def test_legend_of_many_runs_stands_below_the_panels(drawn, tmp_path):
+    runs = [write_run(tmp_path / f"run{i}", [epoch(1)]) for i in range(9)]
+    draw_curves(CurvesRequest(tuple(runs), tmp_path / "curves.png"))
+    assert drawn[0].axes[2].get_legend() is None
+    assert len(drawn[0].legends[0].get_texts()) == 9
 
 
 def test_learning_rate_of_zero_can_be_drawn(tmp_path):

@@ -85,3 +85,14 @@ def test_columns_are_told_apart_and_their_index_is_in_the_result(checkpoint, tmp
     assert result.numbers["color_index"][1] == pytest.approx(2 / 3, abs=0.15)
     with Image.open(tmp_path / "filters.png") as image:
         assert image.width > 200
+
+
+def test_between_kernels_is_the_background_of_the_theme(checkpoint, tmp_path):
+    for theme, darkest in (("light", 255), ("dark", 20)):
+        draw_filters(FiltersRequest(checkpoint, tmp_path / f"{theme}.png", theme=theme))
+        with Image.open(tmp_path / f"{theme}.png") as image:
+            pixels = np.asarray(image.convert("RGB"))
+        shades = pixels[(pixels == pixels[0, 0]).all(axis=2)]
+        assert shades[0].min() == darkest
+        white = (pixels == 255).all(axis=2).mean()
+        assert white > 0.2 if theme == "light" else white < 0.01

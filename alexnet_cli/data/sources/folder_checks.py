@@ -130,9 +130,9 @@ def _check_names_of_masks(images: list[SourceImage], root: Place, notes: list[st
         others = {image.parent + image.name.rpartition(".")[0] for image in images}
         masks = [(image, stem) for image, stem in masks if image.parent + stem in others]
     if masks:
+        which = counted(len(masks), f"image of {root} is", f"images of {root} are")
         notes.append(
-            "warning: named like masks of others, but read as images: "
-            f"{counted(len(masks), 'image')} of {root}, the first "
+            f"warning: {which} named like masks of others and read as images, the first "
             f"{on_one_line(masks[0][0].source)}; to leave them out, move them"
         )
 
