@@ -116,11 +116,13 @@ def curves_figure(rows_of: dict[str, list[dict]], theme: Theme = "light") -> Fig
     if any((row.get("learning_rate") or 0) > 0 for rows in rows_of.values() for row in rows):
         rate.set_yscale("log")
     rate.yaxis.set_major_formatter("{x:g}")
+    meaning = "full: validation, faint: training"
     if is_inside:
         rate.legend(handles, names)
+        figure.supxlabel(meaning, fontsize=7)
     else:
-        figure.legend(handles, names, loc="outside lower center", ncols=columns)
-    figure.supxlabel("full: validation, faint: training", fontsize=7)
+        look = {"ncols": columns, "title": meaning, "title_fontsize": 7}
+        figure.legend(handles, names, loc="outside lower center", **look)
     return figure
 
 
