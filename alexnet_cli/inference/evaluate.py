@@ -15,6 +15,7 @@ from alexnet_cli.data.batches.loader import batches_of
 from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig
+from alexnet_cli.errors import counted
 from alexnet_cli.inference.class_map import ClassMap, map_classes
 from alexnet_cli.inference.metrics import (
     Measured,
@@ -319,7 +320,7 @@ def _onnx_batches(
     """Yield positions, and probabilities (N, K): averaged and, of several, of the center view."""
     split = dataset.split(split_name)
     crops = CROPS_PER_BATCH.get(model.provider, CROPS_PER_GPU_BATCH)
-    what = f"{split_name}, {model.views} view{'s' if model.views > 1 else ''}"
+    what = f"{split_name}, {counted(model.views, 'view')}"
     with progress.track(what, len(split)) as bar:
         for batch in batches_of(split, max(1, crops // model.views)):
             found = model.with_center(batch.images)

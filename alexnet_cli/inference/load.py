@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from alexnet_cli.data.views import NAMES_OF_VIEWS
 from alexnet_cli.errors import CheckpointError, UsageError, hint, missing_package
 from alexnet_cli.inference.model import Model
 from alexnet_cli.model.checkpoint import checkpoint_file
@@ -23,10 +24,10 @@ def load_model(path: str | Path, *, views: int | None = None, device: str = "aut
         CheckpointError: if the file is damaged or is none of these.
         DeviceError: if the device is not here, or its libraries do not load.
         MachineError: if a checkpoint is given and torch is not installed.
-        UsageError: if the number of views is none of these.
+        UsageError: if there is no such number of views.
     """
-    if views not in (None, 1, 9, 10):
-        raise UsageError(f"{views} views: a network averages 1, 9 or 10.")
+    if views not in (None, *NAMES_OF_VIEWS):
+        raise UsageError(f"{views!r} views: an image has 1, 9 or 10.")
     path = find_model(Path(path))
     if is_onnx(path):
         from alexnet_cli.onnx.model_file import open_onnx_file

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import re
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 BY_VIEW = "by_view"  # node of the graphs of several views: probabilities (V, N, K)
 CENTER = {9: 4, 10: 2}  # place of the center crop among the views
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+_STDOUT = threading.Lock()
 MACHINE_FAULT = re.compile(
     r"(?i)failed to allocate|bad.?alloc|out of memory|(cuda|cublas|cudnn) failure"
 )
@@ -181,7 +184,7 @@ def start_session(
     if kind != "cpu" and CUDA in onnxruntime.get_available_providers() and has_driver():
         # Without use_tf32, the CUDA provider computes in TensorFloat-32 where the GPU can.
         providers = [(CUDA, {"use_tf32": "0", "device_id": str(index or 0)}), CPU]
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints which libraries are missing
+        with _silent_stdout():  # it prints which libraries are missing
             onnxruntime.preload_dlls()
     onnxruntime.set_default_logger_severity(4)  # our own message says what failed
     options = onnxruntime.SessionOptions()
@@ -196,7 +199,7 @@ def start_session(
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in constants.values()]
     options.add_external_initializers(list(constants), values)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints some errors, and tries again
+        with _silent_stdout(is_needed=len(providers) > 1):  # it prints errors, and tries again
             session = onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # onnxruntime's errors share no base but Exception
         raise CheckpointError(
@@ -207,6 +210,16 @@ def start_session(
             f"onnxruntime cannot use {device} here.", hint=hint("on_one_cpu")
         )
     return session
+
+
+@contextlib.contextmanager
+def _silent_stdout(is_needed: bool = True) -> Iterator[None]:
+    """Drop what is printed; one thread at a time, so that the last gives stdout back."""
+    if not is_needed:
+        yield
+        return
+    with _STDOUT, contextlib.redirect_stdout(io.StringIO()):
+        yield
 
 
 def _detail(error: Exception) -> str:

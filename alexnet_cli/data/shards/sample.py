@@ -1,6 +1,6 @@
 """One labeled image of a dataset."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import simplejpeg
@@ -19,7 +19,7 @@ class Sample:
     """
 
     key: str
-    jpeg: bytes
+    jpeg: bytes = field(repr=False)
     label: int
     name: str
 
