@@ -187,8 +187,10 @@ def _speed(rows: list[dict], sessions: list[dict]) -> dict[str, str]:
     trained_on = {}
     if sessions:
         last = sessions[-1]
-        devices = ", ".join(map(str, last.get("devices") or ["device not known"]))
-        torch_version = (last.get("packages") or {}).get("torch")
+        devices = last.get("devices")
+        devices = ", ".join(map(str, devices)) if isinstance(devices, list) else "device not known"
+        packages = last.get("packages")
+        torch_version = packages.get("torch") if isinstance(packages, dict) else None
         trained_on["trained on"] = (
             f"{devices}, {last.get('cores')} CPU cores, {last.get('platform')}, "
             f"torch {torch_version}"

@@ -127,6 +127,28 @@ def test_machine_of_the_run_is_named(made, runs):
     assert f"cpu, {session['cores']} CPU cores, {session['platform']}" in text
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        '{"sessions": [5]}',
+        '{"sessions": {"a": 1}}',
+        '{"sessions": [{"devices": 1, "packages": "torch"}]}',
+        '{"sessions": [{"devices": ["<b>"], "platform": "</td>"}]}',
+    ],
+)
+def test_environment_that_is_damaged_or_hostile_is_text_or_left_out(
+    answer, runs, tmp_path, content
+):
+    run = shutil.copytree(runs.first, tmp_path / "run")
+    (run / "environment.json").write_text(content)
+    answer("report", run, "-o", tmp_path / "r.html")
+    page = Page(tmp_path / "r.html")
+    assert ("trained on" in page.text) == ("devices" in content)
+    assert "b" not in page.tags
+
+
 def test_explained_mistake_says_what_it_is_and_what_it_is_taken_for(
     made, answer, runs, dataset, tmp_path
 ):
