@@ -1,9 +1,12 @@
 """The Python API: what it loads, and that it agrees with the commands, torch and Pillow."""
 
+import copy
+import io
 import json
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import alexnet_cli
 from alexnet_cli import load_model, open_dataset
-from alexnet_cli.errors import ImageError, InputError, MachineError, UsageError
+from alexnet_cli.errors import DatasetError, ImageError, InputError, MachineError, UsageError
 from alexnet_cli.inference.export import export
 from alexnet_cli.model.checkpoint import load_checkpoint
 from alexnet_cli.model.network import AlexNet
@@ -66,7 +69,7 @@ def test_onnx_model_is_used_without_torch(models, val):
 def test_every_name_of_the_package_is_found_and_no_other():
     for name in alexnet_cli.__all__:
         assert getattr(alexnet_cli, name) is not None
-    assert set(alexnet_cli.__all__) <= set(dir(alexnet_cli))
+    assert dir(alexnet_cli) == sorted(alexnet_cli.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = alexnet_cli.nonsense
 
@@ -123,10 +126,84 @@ def test_image_that_cannot_be_read_fails_only_when_it_is_used(models):
         models["onnx-1"].features("none.jpg")
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3), np.float32)])
-def test_array_that_is_no_image_is_refused(models, wrong):
+WRONG = {
+    "four channels": np.zeros((5, 5, 4), np.uint8),
+    "fractions": np.zeros((5, 5, 3), np.float32),
+    "no pixels": np.zeros((0, 5, 3), np.uint8),
+    "a batch of batches": np.zeros((1, 1, 5, 5, 3), np.uint8),
+    "None": None,
+    "None in a list": [None],
+    "a number": 5,
+    "a tensor": torch.zeros(5, 5, 3, dtype=torch.uint8),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_what_is_no_image_is_refused(models, wrong):
     with pytest.raises(UsageError, match="is no image"):
         models["onnx-1"].predict(wrong)
+
+
+def test_open_files_gray_arrays_and_arrays_of_names_are_images(models, tmp_path):
+    gray = np.random.default_rng(3).integers(0, 256, (150, 120), np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(gray).save(path)
+    model, content = models["onnx-1"], path.read_bytes()
+    (expected,) = model.predict(path)
+    with path.open("rb") as file:
+        (found,) = model.predict(file)
+    assert found == expected
+    (named,) = model.predict(np.array([str(path)]))
+    assert named == expected
+    assert type(named.image) is str
+    forms = [gray, gray[:, :, None], bytearray(content), memoryview(content), io.BytesIO(content)]
+    assert [model.predict([form])[0].top for form in forms] == [expected.top] * 5
+    forms[4].seek(0)
+    assert [model.predict(form)[0].top for form in forms] == [expected.top] * 5
+
+
+def test_name_with_a_zero_byte_is_an_image_that_cannot_be_read(models):
+    (result,) = models["onnx-1"].predict("a\0b.jpg")
+    assert "null byte" in result.error
+
+
+@pytest.mark.parametrize(
+    "limits", [{"top": 0}, {"top": -1}, {"min_probability": -0.1}, {"min_probability": np.nan}]
+)
+def test_limits_that_are_none_are_refused(models, val, limits):
+    with pytest.raises(UsageError, match=next(iter(limits))):
+        models["onnx-1"].predict(val[0], **limits)
+
+
+@pytest.mark.parametrize("views", [0, 7, "10"])
+def test_number_of_views_that_no_image_has_is_refused(models, views):
+    with pytest.raises(UsageError, match="1, 9 or 10"):
+        load_model(models["torch"].info.path, views=views)
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx-9"])
+def test_one_model_serves_many_threads(models, val, kind):
+    model, samples = models[kind], val[:6]
+    layers = ["conv1", "relu7", "fc8"]
+    expected = {layer: [model.features(sample, layer) for sample in samples] for layer in layers}
+    asked = [(layer, i) for i in range(len(samples)) for layer in layers] * 3
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda pair: model.features(samples[pair[1]], pair[0]), asked))
+    for (layer, i), features in zip(asked, found, strict=True):
+        np.testing.assert_allclose(features, expected[layer][i], atol=1e-4)
+
+
+def test_models_opened_by_threads_leave_stdout_as_it_was(models):
+    before, path = sys.stdout, models["onnx-1"].info.path
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: load_model(path, device="cpu"), range(24)))
+    assert sys.stdout is before
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx-10"])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_of_a_model_predict_the_same(models, val, kind, copied):
+    assert copied(models[kind]).predict(val[0]) == models[kind].predict(val[0])
 
 
 @pytest.mark.parametrize("layer", [None, "conv1", "pool5", "drop7", "fc8"])
@@ -220,3 +297,23 @@ def test_missing_torch_names_the_extra_to_install(checkpoint, monkeypatch):
     with pytest.raises(MachineError, match="torch is not installed") as caught:
         load_model(checkpoint)
     assert caught.value.hint == 'Install it: pip install "alexnet-cli[train]"'
+
+
+def test_positions_that_are_none_are_refused(val):
+    assert val[np.int64(3)].key == val[3].key
+    for position in (None, "3", 1.0, [1, 2], np.ones(len(val), bool)):
+        with pytest.raises(TypeError):
+            _ = val[position]
+
+
+def test_dataset_is_like_a_dict_of_its_splits(dataset, val):
+    opened = open_dataset(dataset)
+    assert list(opened) == ["train", "val"]
+    assert "val" in opened
+    assert "test" not in opened
+    with pytest.raises(DatasetError, match="no split 0"):
+        _ = opened[0]
+    assert opened["val"] != val  # compared by identity, as files are
+    assert repr(val) == f"<val of {dataset}, {len(val)} samples>"
+    assert repr(opened).endswith(f"classes, train of {len(opened['train'])}, val of {len(val)}>")
+    assert len(repr(val[0])) < 200

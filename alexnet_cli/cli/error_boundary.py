@@ -26,6 +26,10 @@ EXIT_CODES = (
 )
 
 
+CONTINUING = {"prep", "train", "reproduce", "download", "import"}  # where they were stopped
+CONTINUE = "Run the same command to continue."
+
+
 class ErrorBoundary(TyperGroup):
     """Runs a command; its errors become at most three lines and an exit code."""
 
@@ -49,7 +53,7 @@ class ErrorBoundary(TyperGroup):
         except AlexNetError as error:
             self._fail(ctx, error)
         except KeyboardInterrupt:
-            self._fail(ctx, _stopped(signal.SIGINT))
+            self._fail(ctx, Stopped("stopped.", signal.SIGINT))
         except BrokenPipeError:
             _drop_stdout()  # its reader is gone
             raise typer.Exit(141) from None
@@ -75,6 +79,8 @@ class ErrorBoundary(TyperGroup):
     def _fail(self, ctx: Any, error: AlexNetError, exit_code: int | None = None) -> None:
         if ctx.params.get("debug"):
             traceback.print_exc()
+        if isinstance(error, Stopped) and ctx.invoked_subcommand in CONTINUING and not error.hint:
+            error = error.replaced(kept="Finished work is kept.", hint=CONTINUE)
         if (names := ctx.meta.get(IN_FORCE)) and isinstance(error, UsageError) and not error.kept:
             error = error.replaced(kept=f"Options from the environment: {', '.join(names)}")
         console.print_error(message(error))
@@ -86,11 +92,5 @@ def _drop_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _stopped(number: int) -> Stopped:
-    return Stopped(
-        "stopped.", number, kept="Finished work is kept.", hint="Run the same command to continue."
-    )
-
-
 def _raise_stopped(number: int, _frame: FrameType | None) -> None:
-    raise _stopped(number)
+    raise Stopped("stopped.", number)

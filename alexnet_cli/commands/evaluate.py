@@ -27,6 +27,7 @@ from alexnet_cli.cli.options import (
     runtime_config,
 )
 from alexnet_cli.cli.tables import INTERVALS, error_cells, error_table, show, some_of
+from alexnet_cli.errors import counted
 
 
 def evaluate(
@@ -93,7 +94,7 @@ def show_eval(result: dict) -> None:
 
     print_line(f"[bold]{safe(result['model'])}[/] on {safe(result['dataset'])}")
     precision = "" if result["precision"] == "fp32" else f", {result['precision']}"
-    table = error_table(f"{result['split']}: {result['images']:,} images{precision}")
+    table = error_table(f"{result['split']}: {counted(result['images'], 'image')}{precision}")
     views = NAMES_OF_VIEWS[result["views"]]
     if result["center"]:
         table.add_row("center view", *error_cells(result["center"]))
@@ -102,7 +103,7 @@ def show_eval(result: dict) -> None:
         errors = (f"{row['top1_error']:.2%}", f"{row['top5_error']:.2%}", "")
         table.add_row("published", *errors)
     if subset := result["subset"]:
-        among = f"{subset['classes']:,} classes"
+        among = counted(subset["classes"], "class")
         table.add_section()
         if subset["center"]:
             table.add_row(f"center view, {among}", *error_cells(subset["center"]))

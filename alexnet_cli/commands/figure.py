@@ -24,6 +24,7 @@ from alexnet_cli.cli.options import (
     runtime_config,
 )
 from alexnet_cli.cli.tables import show
+from alexnet_cli.errors import counted
 
 if TYPE_CHECKING:
     from alexnet_cli.figures.style import FigureFile
@@ -246,9 +247,9 @@ def _text(value: object) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return f"{len(value)} rows"
+        return counted(len(value), "row")
     if isinstance(value, list) and len(value) > 8 and isinstance(value[0], list):
-        return f"{len(value)} rows"
+        return counted(len(value), "row")
     if isinstance(value, list):
         return ", ".join(_text(inner) for inner in value[:8]) + (", ..." if value[8:] else "")
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -11,6 +11,7 @@ from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, print_rich, safe, shows_unicode
 from alexnet_cli.cli.options import MODEL, AsJson, Device, check_views, complete_model
 from alexnet_cli.cli.tables import RESULT_FILE, show
+from alexnet_cli.errors import counted
 
 BAR_WIDTH = 30
 
@@ -129,9 +130,11 @@ def predict(
         show_ignored(found.ignored)
     else:
         found.write(output, chosen)
+        for line in lines_of_ignored(found.ignored):
+            progress.say(line)
         if output:
             bad = f", {found.num_bad:,} could not be read" if found.num_bad else ""
-            print_line(f"[bold]{safe(str(output))}[/]: {found.total:,} images{bad}")
+            print_line(f"[bold]{safe(str(output))}[/]: {counted(found.total, 'image')}{bad}")
     found.check_all_read()
 
 
@@ -171,8 +174,13 @@ def show_predict(result: dict) -> None:
 
 def show_ignored(ignored: dict[str, int]) -> None:
     """Print how many entries of folders are no images."""
-    for kind, count in ignored.items():
-        print_line(f"passed over: {count:,} {safe(kind)}")
+    for line in lines_of_ignored(ignored):
+        print_line(safe(line))
+
+
+def lines_of_ignored(ignored: dict[str, int]) -> list[str]:
+    """Return a line for each kind of entries of folders that are no images."""
+    return [f"passed over: {count:,} {kind}" for kind, count in ignored.items()]
 
 
 def _can_draw() -> bool:

@@ -16,7 +16,7 @@ from alexnet_cli.cli.options import (
     Layout,
 )
 from alexnet_cli.cli.tables import show, split_table
-from alexnet_cli.errors import some_names
+from alexnet_cli.errors import counted, some_names
 from alexnet_cli.io.disk import size_in_words
 
 if TYPE_CHECKING:
@@ -216,9 +216,18 @@ def _check_rejected(rejected: int, without_image: int, folder: Path, max_bad: in
 
     parts = []
     if rejected:
-        parts.append(f"{rejected} images were rejected, listed in {folder / 'rejected.csv'}")
+        parts.append(
+            f"{counted(rejected, 'image was', 'images were')} rejected, listed in "
+            f"{folder / 'rejected.csv'}"
+        )
     if without_image:
-        parts.append(f"{without_image} samples of the tars have no image")
+        parts.append(
+            counted(
+                without_image,
+                "sample of the tars has no image",
+                "samples of the tars have no image",
+            )
+        )
     if rejected + without_image > max_bad:
         raise RejectedError(
             f"{'; '.join(parts)}.",
@@ -231,13 +240,15 @@ def describe_noted(noted: dict[str, int], apply_orientation: bool) -> Iterator[s
     """Yield what to say about images that other options would change."""
     if count := noted.get("rotated"):
         choice = "applied" if apply_orientation else "ignored; to apply it: --apply-orientation"
-        yield f"{count:,} images have an EXIF orientation, which was {choice}"
+        yield (
+            f"{counted(count, 'image has', 'images have')} an EXIF orientation, which was {choice}"
+        )
     dim = {key.rpartition("-")[2]: num for key, num in noted.items() if key.startswith("dim-gray-")}
     if dim:
         bits = max(8, *map(int, dim))
         yield (
-            f"warning: {sum(dim.values()):,} gray images of more than 8 bits have no value over "
-            f"{(1 << bits) - 1:,}, so they became dark; to use that range for all such images: "
+            f"warning: {counted(sum(dim.values()), 'gray image')} of more than 8 bits became dark, "
+            f"with no value over {(1 << bits) - 1:,}; to use that range for all such images: "
             f"--gray-bits {bits}; if they are meant to be dark: --gray-bits 16"
         )
 
@@ -247,7 +258,7 @@ def show_plan(result: dict) -> None:
     there = ", which is there already" if result["exists"] else ""
     print_line(
         f"[bold]{safe(result['source'])}[/]: {safe(result['layout'])}, "
-        f"{result['classes']:,} classes; would become {safe(result['dataset'])}{there}"
+        f"{counted(result['classes'], 'class')}; would become {safe(result['dataset'])}{there}"
     )
     print_rich(split_table(result))
     for kind, count in result["ignored"].items():
@@ -263,7 +274,7 @@ def show_plan(result: dict) -> None:
 
 def show_prep(result: dict) -> None:
     """Print a table of the splits, then why images were rejected."""
-    print_line(f"[bold]{safe(result['dataset'])}[/]: {result['classes']:,} classes")
+    print_line(f"[bold]{safe(result['dataset'])}[/]: {counted(result['classes'], 'class')}")
     print_rich(split_table(result))
     for kind, count in {**result["reasons"], **result["ignored"]}.items():
         print_line(f"  {count:,} {kind}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from alexnet_cli.errors import brief
+from alexnet_cli.errors import brief, counted
 from alexnet_cli.io.cores import memory_limit, num_cores
 from alexnet_cli.io.disk import size_in_words
 from alexnet_cli.io.process import max_open_files, start_method
@@ -146,7 +146,7 @@ def _multiply_on(device: str) -> Callable[[], str]:
         if not torch.equal((matrix @ matrix).cpu(), torch.eye(64)):
             raise ArithmeticError("a matrix product is wrong")
         if device == "cuda":
-            return f"{torch.cuda.device_count()} GPUs, CUDA {torch.version.cuda}"
+            return f"{counted(torch.cuda.device_count(), 'GPU')}, CUDA {torch.version.cuda}"
         return f"{torch.get_num_threads()} threads" if device == "cpu" else "works"
 
     return multiply

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from alexnet_cli.errors import counted
 from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
@@ -88,7 +89,7 @@ def filters_figure(
     indexes = [color_index(part) for part in parts]
     names = [f"column {column}" for column in range(len(parts))] if len(parts) > 1 else ["conv1"]
     titles = [
-        f"{name}: {len(part)} kernels, color index {index.mean():.2f}"
+        f"{name}: {counted(len(part), 'kernel')}, color index {index.mean():.2f}"
         for name, part, index in zip(names, parts, indexes, strict=True)
     ]
     figure = sheets_figure(images, titles, 0.0)  # transparent between them

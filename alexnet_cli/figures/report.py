@@ -24,7 +24,7 @@ from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.imagenet_classes import shown_name
 from alexnet_cli.data.shards.dataset import Dataset, Split
 from alexnet_cli.data.views import NAMES_OF_VIEWS
-from alexnet_cli.errors import InputError, UsageError, hint
+from alexnet_cli.errors import InputError, UsageError, counted, hint
 from alexnet_cli.figures.curves import curves_figure
 from alexnet_cli.figures.explain import explanation_figure
 from alexnet_cli.figures.filters import filters_figure
@@ -220,7 +220,7 @@ def _describe_errors(
     worst = sorted(with_images, key=lambda row: -(row.top1_error or 0))[:NUM_ROWS]
     parts: dict[str, Any] = {
         "errors": errors,
-        "num_images": num,
+        "num_images": counted(num, "image"),
         "split": predictions.split,
         "worst": [row for row in worst if row.top1_error],
         "pairs": found.pairs,

@@ -16,7 +16,7 @@ from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.data.views import View, center_view, cut, views_of
 from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig
-from alexnet_cli.errors import UsageError, hint
+from alexnet_cli.errors import UsageError, counted, hint
 from alexnet_cli.inference.class_map import ClassMap, map_classes
 from alexnet_cli.inference.metrics import (
     Measured,
@@ -326,7 +326,7 @@ def _onnx_batches(
     size = info.recipe.crop_size
     views = views_of(num_views, info.image_size, size)
     crops = CROPS_PER_BATCH.get(model.provider, CROPS_PER_GPU_BATCH)
-    what = f"{split_name}, {num_views} view{'s' if num_views > 1 else ''}"
+    what = f"{split_name}, {counted(num_views, 'view')}"
     with progress.track(what, len(split)) as bar:
         for batch in batches_of(split, max(1, crops // info.views)):
             if info.views == num_views:

@@ -4,6 +4,7 @@ N images, B of them in a batch, U units of the layer.
 """
 
 from collections.abc import Iterable, Iterator
+from threading import get_ident
 
 import numpy as np
 import torch
@@ -30,7 +31,13 @@ def features_of(classifier: Classifier, images: Tensor, layer: str | None = None
     net.eval()
     seen: list[Tensor] = []
     module = net.get_submodule(layer or last_hidden_layer(net.recipe, net.num_classes))
-    handle = module.register_forward_hook(lambda _module, _input, y: seen.append(y))
+    thread = get_ident()  # others may be using the same network
+
+    def keep(_module: torch.nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if get_ident() == thread:
+            seen.append(output)
+
+    handle = module.register_forward_hook(keep)
     try:
         net(classifier.augmenter.view(images, classifier.augmenter.center))
     finally:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -14,27 +15,47 @@ from alexnet_cli.data.shards.dataset import Sample
 from alexnet_cli.errors import ImageError, UsageError
 from alexnet_cli.types import USUAL_RULES, DecodeRules
 
-ImageLike = str | Path | bytes | np.ndarray | Image.Image | Sample
+FileContent = bytes | bytearray | memoryview
+ImageLike = str | os.PathLike[str] | FileContent | np.ndarray | Image.Image | Sample
+Images = ImageLike | BinaryIO | Iterable[ImageLike | BinaryIO]  # what people may name at once
+WHAT_TO_GIVE = "Give paths, files, arrays uint8 (H, W, 3), images of Pillow or samples."
 
 
-def named_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[str, ImageLike]]:
+def named_images(images: Images) -> Iterator[tuple[str, ImageLike]]:
     """Yield images with their names; folders and globs are replaced by their images.
 
-    An array of four dimensions is a batch of images.
+    An array of four dimensions is a batch of images; an array of names is a list of paths.
 
     Raises:
-        UsageError: if a folder or glob has no images.
+        UsageError: if a folder or glob has no images, or something is no image.
     """
-    is_one = isinstance(images, ImageLike) and not (
-        isinstance(images, np.ndarray) and images.ndim == 4
-    )
-    for position, image in enumerate([images] if is_one else images):  # type: ignore[list-item,arg-type]
-        if isinstance(image, (str, Path)):
-            yield from ((path, path) for path in find_images([str(image)], {}))
+    entries: Iterable[Any] = [images] if _is_one(images) else images  # type: ignore[assignment]
+    for position, image in enumerate(entries):
+        if isinstance(image, (str, os.PathLike)):
+            yield from ((path, path) for path in find_images([str(os.fspath(image))], {}))
         elif isinstance(image, Sample):
             yield image.key, image
+        elif hasattr(image, "read"):
+            name = getattr(image, "name", None)  # a number where it was opened by descriptor
+            yield name if isinstance(name, str) else f"image {position}", image.read()
         else:
-            yield getattr(image, "filename", "") or f"image {position}", image  # type: ignore[misc]
+            yield getattr(image, "filename", "") or f"image {position}", image
+
+
+def _is_one(images: object) -> bool:
+    if isinstance(images, np.ndarray):
+        return images.ndim < 4 and images.dtype.kind not in "OU"
+    one = str | os.PathLike | FileContent | Image.Image | Sample
+    if isinstance(images, one) or hasattr(images, "read"):
+        return True
+    if not isinstance(images, Iterable):
+        raise _no_image(images)
+    return False
+
+
+def _no_image(value: object) -> UsageError:
+    shape = f" of {value.dtype} {value.shape}" if isinstance(value, np.ndarray) else ""
+    return UsageError(f"{type(value).__name__}{shape} is no image.", hint=WHAT_TO_GIVE)
 
 
 def to_pixels(image: ImageLike, size: int, rules: DecodeRules) -> np.ndarray:
@@ -42,23 +63,24 @@ def to_pixels(image: ImageLike, size: int, rules: DecodeRules) -> np.ndarray:
 
     Raises:
         ImageError: if a file cannot be read, or its content cannot be decoded.
-        UsageError: if an array is no uint8 RGB.
+        UsageError: if it is no image, such as an array of fractions.
     """
     match image:
-        case str() | Path():
+        case str() | os.PathLike():
             return to_square(read_file(Path(image)), size, rules)
-        case bytes():
-            return to_square(image, size, rules)
+        case bytes() | bytearray() | memoryview():
+            return to_square(bytes(image), size, rules)
         case Sample():
             return square(image.pixels, size)
         case Image.Image():
             upright = ImageOps.exif_transpose(image) if rules.apply_orientation else image
             return square(_pillow_pixels(upright, rules), size)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-        raise UsageError(
-            f"an array of {image.dtype} {image.shape} is no image.", hint="Give uint8 (H, W, 3)."
-        )
-    pixels = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
+    is_image = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size > 0
+    if not is_image or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
+        raise _no_image(image)
+    pixels = (
+        image if image.shape[2:] == (3,) else np.repeat(image.reshape(*image.shape[:2], 1), 3, 2)
+    )
     return square(np.ascontiguousarray(pixels), size)
 
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from alexnet_cli.errors import CheckpointError, hint, missing_package
+from alexnet_cli.data.views import NAMES_OF_VIEWS
+from alexnet_cli.errors import CheckpointError, UsageError, hint, missing_package
 from alexnet_cli.inference.model import Model
 from alexnet_cli.model.checkpoint import checkpoint_file
 from alexnet_cli.pretrained.names import find_model, is_onnx
@@ -22,8 +23,10 @@ def load_model(path: str | Path, *, views: int | None = None, device: str = "aut
         CheckpointError: if the file is damaged or is none of these.
         DeviceError: if the device is not here, or its libraries do not load.
         MachineError: if a checkpoint is given and torch is not installed.
-        UsageError: if an ONNX model has another number of views.
+        UsageError: if there is no such number of views, or an ONNX model has another.
     """
+    if views not in (None, *NAMES_OF_VIEWS):
+        raise UsageError(f"{views!r} views: an image has 1, 9 or 10.")
     path = find_model(Path(path))
     if is_onnx(path):
         from alexnet_cli.inference.onnx_model import OnnxModel

@@ -21,7 +21,7 @@ import numpy as np
 
 from alexnet_cli.data.imagenet_classes import shown_name
 from alexnet_cli.errors import ImageError, UsageError, did_you_mean
-from alexnet_cli.inference.images import ImageLike, named_images, to_pixels
+from alexnet_cli.inference.images import ImageLike, Images, named_images, to_pixels
 from alexnet_cli.inference.results import ImageResult, Prediction
 from alexnet_cli.io.cores import num_cores
 from alexnet_cli.model.architecture import Layer, last_hidden_layer, layers_of
@@ -39,7 +39,7 @@ class ModelLayer:
     Attributes:
         kind: such as "conv", "norm" or "dense".
         output: shape of its output for one image.
-        parameters: float32 arrays by name, in torch's shapes; read only.
+        parameters: float32 arrays by name, in torch's shapes; copies of the network's.
     """
 
     name: str
@@ -141,12 +141,14 @@ class Model(ABC):
 
     def predict(
         self,
-        images: ImageLike | Iterable[ImageLike],
+        images: Images,
         *,
         top: int = 5,
         min_probability: float = 0.0,
     ) -> list[ImageResult]:
-        """Classify images: paths, folders, arrays uint8 RGB (H, W, 3), PIL images or samples.
+        """Classify images: paths, folders, open files, arrays, PIL images or samples.
+
+        Arrays are uint8, RGB (H, W, 3) or gray (H, W).
 
         Args:
             top: maximum number of classes for each image.
@@ -156,7 +158,7 @@ class Model(ABC):
             One result per image in the order given; one that could not be read has an `error`.
 
         Raises:
-            UsageError: if a folder has no images, or an array is none of an image.
+            UsageError: if a folder has no images, something is no image, or a limit is no limit.
             MachineError: if memory is full, or the GPU failed.
         """
         named = named_images(images)
@@ -176,7 +178,14 @@ class Model(ABC):
         Args:
             images: (name, image).
             top, min_probability: as `predict` takes them.
+
+        Raises:
+            UsageError, MachineError: as `predict` does.
         """
+        if top < 1:
+            raise UsageError(f"top {top}: at least 1 class.")
+        if not 0 <= min_probability <= 1:
+            raise UsageError(f"min_probability {min_probability}: a probability is 0 to 1.")
         for batch in self._decoded_batches(images):
             good = [pixels for _, pixels in batch if isinstance(pixels, np.ndarray)]
             rows = iter(self.probabilities(np.stack(good)) if good else ())
@@ -186,9 +195,7 @@ class Model(ABC):
                 else:
                     yield ImageResult(name, (), pixels.problem)
 
-    def features(
-        self, images: ImageLike | Iterable[ImageLike], layer: str | None = None
-    ) -> np.ndarray:
+    def features(self, images: Images, layer: str | None = None) -> np.ndarray:
         """Return a layer's output for the center view of images, float32 (N, ...).
 
         Args:

@@ -41,6 +41,10 @@ class OnnxModel(Model):
         self._device = device
         self._layer_session: tuple[str, Any] = ("", None)  # a copy of the weights; one is enough
 
+    def __reduce__(self) -> tuple[type["OnnxModel"], tuple[Path, int, str]]:
+        """Copies, also those in other processes, open the file again."""
+        return OnnxModel, (self.info.path.absolute(), self.info.num_views, self._device)
+
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         return self._classifier.probabilities(images)
 
@@ -49,9 +53,11 @@ class OnnxModel(Model):
         if found.kind == "dropout":  # no node of the graph, and the next weights are scaled by it
             before = self.layers[self.layers.index(layer) - 1]
             return self.outputs_of(before, images) * np.float32(1.0 - found.dropout)
-        if self._layer_session[0] != layer:
-            self._layer_session = (layer, open_layer_session(self.info.path, layer, self._device))
-        outputs = self._layer_session[1].run([layer], {"images": images})[0]
+        opened, session = self._layer_session  # once: other threads may replace it
+        if opened != layer:
+            session = open_layer_session(self.info.path, layer, self._device)
+            self._layer_session = (layer, session)
+        outputs = session.run([layer], {"images": images})[0]
         by_view = outputs.reshape(self.info.num_views, len(images), *outputs.shape[1:])
         center = {1: 0, 9: 4, 10: 2}[self.info.num_views]
         return by_view[center]

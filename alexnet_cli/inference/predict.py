@@ -1,5 +1,6 @@
 """`alexnet predict`: images -> class names and probabilities, by a checkpoint or ONNX model."""
 
+import codecs
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -110,7 +111,8 @@ class Predicting:
         raise InputError(message) if self.num_bad == self.total else RejectedError(message)
 
     def _write_rows(self, file: BinaryIO, kind: str) -> None:
-        with open_rows(file, kind, self.request.num_top) as write:
+        num_top = min(self.request.num_top, len(self.model.classes))
+        with open_rows(file, kind, num_top) as write:
             for result in self.results():
                 write(result)
 
@@ -159,6 +161,9 @@ def _read_list(name: str, null_separated: bool) -> list[str]:
         content = sys.stdin.buffer.read() if is_input else Path(name).read_bytes()
     except OSError as error:
         raise InputError(f"{name}: {error.strerror or error}.") from error
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes
+        content = content.decode("utf-16", "replace").encode()
+    content = content.removeprefix(codecs.BOM_UTF8)
     if b"\0" in content and not null_separated:
         raise InputError(
             f"{name}: not a list of names, one per line: it has zero bytes.",
@@ -172,7 +177,7 @@ def _read_list(name: str, null_separated: bool) -> list[str]:
     separator = b"\0" if null_separated else b"\n"
     names = content.split(separator)
     if not null_separated:
-        names = [line.removesuffix(b"\r") for line in names]
+        names = [line.removesuffix(b"\r") for line in names if line.strip()]
     return [line.decode("utf-8", "surrogateescape") for line in names if line]
 
 

@@ -12,7 +12,7 @@ from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.prefetch import from_device, to_device
 from alexnet_cli.distributed.replicas import ALONE, Replicas
-from alexnet_cli.errors import CheckpointError, DivergedError, hint, on_one_line
+from alexnet_cli.errors import CheckpointError, DivergedError, counted, hint, on_one_line
 from alexnet_cli.inference.class_map import ClassMap, first_difference, map_classes, same_classes
 from alexnet_cli.inference.classifier import Classifier, check_tensors
 from alexnet_cli.inference.metrics import Scores, scores_from_sums, sums_of_batches
@@ -93,7 +93,7 @@ def _probabilities(
     split = dataset.split(split_name)
     views = classifier.views(num_views)
     center = views.index(classifier.augmenter.center)
-    what = f"{split_name}, {num_views} view{'s' if num_views > 1 else ''}"
+    what = f"{split_name}, {counted(num_views, 'view')}"
     size = BATCH_SIZE * replicas.world_size
     read: deque[np.ndarray] = deque()  # positions of batches that are being copied
     launched: deque[tuple[np.ndarray, Callable[[], list[np.ndarray]]]] = deque()

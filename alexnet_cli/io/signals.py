@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,7 +15,13 @@ SAVE_AND_STOP = "SIGUSR1"  # what schedulers send before the time of a job is ov
 def handling(
     numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]
 ) -> Iterator[None]:
-    """Call `handler` when one of the signals arrives; restore the former handlers afterwards."""
+    """Call `handler` when one of the signals arrives; restore the former handlers afterwards.
+
+    In a thread that is not the main one, which alone may set handlers, signals stay as they are.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     previous = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

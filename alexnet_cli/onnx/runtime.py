@@ -3,6 +3,8 @@
 import contextlib
 import io
 import re
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from alexnet_cli.onnx.cuda_faults import find_cuda_fault, find_library_fault, ha
 from alexnet_cli.onnx.model_file import ModelInfo, read_model_info
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+_STDOUT = threading.Lock()
 MACHINE_FAULT = re.compile(
     r"(?i)failed to allocate|bad.?alloc|out of memory|(cuda|cublas|cudnn) failure"
 )
@@ -107,7 +110,7 @@ def open_session(
     if kind != "cpu" and CUDA in onnxruntime.get_available_providers() and has_driver():
         # Without use_tf32, the CUDA provider computes in TensorFloat-32 where the GPU can.
         providers = [(CUDA, {"use_tf32": "0", "device_id": str(index or 0)}), CPU]
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints which libraries are missing
+        with _silent_stdout():  # it prints which libraries are missing
             onnxruntime.preload_dlls()
     onnxruntime.set_default_logger_severity(4)  # our own message says what failed
     options = onnxruntime.SessionOptions()
@@ -120,7 +123,7 @@ def open_session(
     if count := limited_cores(knows_affinity=False):
         options.intra_op_num_threads = count
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints some errors, and tries again
+        with _silent_stdout(is_needed=len(providers) > 1):  # it prints errors, and tries again
             session = onnxruntime.InferenceSession(content or path, options, providers=providers)
     except Exception as error:  # onnxruntime's errors share no base but Exception
         raise CheckpointError(
@@ -131,6 +134,16 @@ def open_session(
             f"onnxruntime cannot use {device} here.", hint=hint("on_one_cpu")
         )
     return session
+
+
+@contextlib.contextmanager
+def _silent_stdout(is_needed: bool = True) -> Iterator[None]:
+    """Drop what is printed; one thread at a time, so that the last gives stdout back."""
+    if not is_needed:
+        yield
+        return
+    with _STDOUT, contextlib.redirect_stdout(io.StringIO()):
+        yield
 
 
 def open_layer_session(path: Path, layer: str, device: str) -> onnxruntime.InferenceSession:

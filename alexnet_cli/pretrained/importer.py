@@ -11,7 +11,7 @@ from alexnet_cli.data.imagenet_classes import imagenet_classes
 from alexnet_cli.data.remote.cache import cache_folder, locked_file
 from alexnet_cli.data.remote.published import PublishedFile, fetch_published
 from alexnet_cli.data.sources.class_list import named_class, read_class_list
-from alexnet_cli.errors import CheckpointError, UsageError, hint, on_one_line
+from alexnet_cli.errors import CheckpointError, UsageError, counted, hint, on_one_line
 from alexnet_cli.io.atomic import check_new
 from alexnet_cli.io.disk import size_in_words
 from alexnet_cli.io.progress import SILENT, Progress
@@ -229,7 +229,7 @@ def _classes(path: Path, num_classes: int, names: Path | None) -> list[tuple[str
     if len(classes) != num_classes:
         whose = f"{names} has" if names else "ImageNet has"
         raise UsageError(
-            f"{path}: made for {num_classes:,} classes, {whose} {len(classes):,}.",
+            f"{path}: made for {counted(num_classes, 'class')}, {whose} {len(classes):,}.",
             hint=hint("name_classes"),
         )
     return classes

@@ -26,6 +26,7 @@ from alexnet_cli.errors import (
     InputError,
     LostReplicaError,
     UsageError,
+    counted,
     hint,
 )
 from alexnet_cli.inference.class_map import first_difference
@@ -267,7 +268,8 @@ def _check_same_dataset(request: TrainRequest, last: Checkpoint, dataset: Datase
     if differing := first_difference(kept, wnids):
         label, mine, other = differing
         raise DatasetError(
-            f"{request.run} learns {len(kept)} classes, {dataset.name} has {len(wnids)}: class "
+            f"{request.run} learns {counted(len(kept), 'class')}, {dataset.name} has "
+            f"{len(wnids)}: class "
             f"{label} is {mine} there and {other} here.",
             kept=unchanged,
             hint=hint("begin_from_last", last=RunDirectory(request.run).last),

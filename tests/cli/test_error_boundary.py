@@ -1,4 +1,5 @@
 import errno
+import functools
 import os
 import signal
 
@@ -17,7 +18,7 @@ from alexnet_cli.errors import (
 )
 
 
-def run(action, *options: str):
+def run(action, *options: str, command: str = "work"):
     """Run a program of one command, which does `action`, behind the face."""
     app = typer.Typer(cls=ErrorBoundary, pretty_exceptions_enable=False)
 
@@ -25,11 +26,11 @@ def run(action, *options: str):
     def options_(debug: bool = False) -> None:
         pass
 
-    @app.command()
+    @app.command(command)
     def work() -> None:
         action()
 
-    return CliRunner().invoke(app, [*options, "work"])
+    return CliRunner().invoke(app, [*options, command])
 
 
 def run_raising(fault: BaseException, *options: str):
@@ -90,7 +91,14 @@ def test_wrong_parameters_are_the_parser_s_own():
 def test_signal_ends_the_work_with_its_code(number, exit_code):
     result = run(lambda: os.kill(os.getpid(), number))
     assert result.exit_code == exit_code
-    assert "Run the same command" in result.stderr
+    assert result.stderr == "error: stopped.\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_only_a_command_that_continues_says_that_it_does(number):
+    action = functools.partial(os.kill, os.getpid(), number)
+    assert "Run the same command to continue" in run(action, command="prep").stderr
+    assert run(action, command="predict").stderr == "error: stopped.\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

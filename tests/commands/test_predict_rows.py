@@ -47,6 +47,21 @@ def test_csv_has_one_row_per_image_in_order_with_all_classes(rows, answer, onnx_
     assert len(found[0]) == 2 + 3 * 4
 
 
+def test_rows_have_no_more_columns_than_there_are_classes(rows, images):
+    found, _ = rows(images, "--top", 5000)
+    assert len(found[0]) == 2 + 10 * 4
+
+
+def test_what_is_passed_over_in_folders_is_said_beside_the_rows(
+    alexnet, onnx_model, images, tmp_path
+):
+    shutil.copy(images / "b.jpg", tmp_path / "b.jpg")
+    (tmp_path / "notes.txt").write_text("no image")
+    found = alexnet("predict", tmp_path, "--model", onnx_model, *ON_CPU, "--format", "jsonl")
+    assert "passed over: 1 " in found.stderr
+    assert len(found.stdout.splitlines()) == 1
+
+
 def test_bad_images_are_rows_with_a_reason(rows, images, tmp_path):
     shutil.copy(images / "b.jpg", tmp_path / "b.jpg")
     (tmp_path / "a.jpg").write_text("no image")
@@ -97,6 +112,17 @@ def test_list_adds_its_images_in_order(rows, images, tmp_path):
     (tmp_path / "list").write_text("".join(f"{path}\r\n\r\n" for path in listed))
     found, _ = rows(images / "a.JPEG", "--from-file", tmp_path / "list")
     assert [row["image"] for row in found] == [str(images / "a.JPEG"), *map(str, listed)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_list_may_be_written_by_windows(rows, images, tmp_path, encoding):
+    shutil.copy(images / "b.jpg", tmp_path / "h\u00e4.jpg")
+    listed = [images / "sub" / "c.png", tmp_path / "h\u00e4.jpg"]
+    text = "\r\n  \r\n".join(map(str, listed))
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "list").write_bytes(f"{mark}{text}".encode(encoding))
+    found, _ = rows("--from-file", tmp_path / "list")
+    assert [row["image"] for row in found] == [str(path) for path in listed]
 
 
 def test_list_and_image_come_from_standard_input(onnx_model, images, tmp_path):

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -22,6 +23,18 @@ def test_signals_are_handled_in_the_block_only():
 
     assert arrived == [signal.SIGUSR2]
     assert signal.getsignal(signal.SIGUSR2) == before
+
+
+def test_thread_that_may_set_no_handlers_works_without_them():
+    before = signal.getsignal(signal.SIGINT)
+
+    def work() -> bool:
+        with catch_signals("SIGUSR1") as stop_signal:
+            return stop_signal.stop_requested
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result() is False
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_former_handlers_are_restored_after_an_error():

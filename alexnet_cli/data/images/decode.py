@@ -121,6 +121,8 @@ def read_file(path: Path) -> bytes:
             os.close(descriptor)
     except FileNotFoundError as error:
         raise ImageError("unreadable", "no such file") from error
+    except ValueError as error:  # a zero byte in the name
+        raise ImageError("unreadable", str(error)) from error
     except OSError as error:
         if is_ours(error):
             raise

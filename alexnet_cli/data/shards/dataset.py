@@ -9,7 +9,8 @@ DATASET/train-FINGERPRINT.raw decoded images, a cache that training can use
 """
 
 import io
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -29,7 +30,7 @@ from alexnet_cli.data.shards.index import (
     read_index,
 )
 from alexnet_cli.data.shards.tar_layout import BLOCK
-from alexnet_cli.errors import DatasetError, did_you_mean, hint, on_one_line
+from alexnet_cli.errors import DatasetError, counted, did_you_mean, hint, on_one_line
 from alexnet_cli.io.thread_map import thread_map
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.types import USUAL_RULES, DecodeRules, ImageClass, PixelStats
@@ -57,7 +58,7 @@ class Sample:
     """
 
     key: str
-    jpeg: bytes
+    jpeg: bytes = field(repr=False)
     label: int
     name: str
 
@@ -72,7 +73,7 @@ class Sample:
         return Image.fromarray(self.pixels)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Split(Sequence[Sample]):
     """The samples of one split: a sequence of `Sample`s, whose arrays the loaders read.
 
@@ -97,6 +98,9 @@ class Split(Sequence[Sample]):
     def __post_init__(self) -> None:
         self.jpegs = ShardImages(self.name, self.folder, self.shards, self.fetch is not None)
 
+    def __repr__(self) -> str:
+        return f"<{self.name} of {self.folder}, {len(self)} samples>"
+
     def __len__(self) -> int:
         return len(self.samples)
 
@@ -109,6 +113,7 @@ class Split(Sequence[Sample]):
     def __getitem__(self, position: int | slice) -> Sample | list[Sample]:
         if isinstance(position, slice):
             return [self[i] for i in range(*position.indices(len(self)))]
+        position = operator.index(position)
         row = self.samples[position].item()  # numpy raises the IndexError
         position %= len(self)
         self.fetch_shards_of(np.array([position]))
@@ -166,7 +171,7 @@ class Split(Sequence[Sample]):
         return self.jpegs.jpeg(self.samples[position].item())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Dataset:
     """An opened dataset.
 
@@ -184,6 +189,14 @@ class Dataset:
     name: str
     streamed: bool = False
     rules: DecodeRules = USUAL_RULES
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{name} of {len(split)}" for name, split in self.splits.items())
+        return f"<{self.name}, {len(self.classes)} classes, {splits}>"
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the splits, as over those of a dict."""
+        return iter(self.splits)
 
     def load_pixel_stats(self) -> PixelStats:
         """Read pixel_stats.npz."""
@@ -330,7 +343,7 @@ def _damaged(path: Path, fault: str) -> DatasetError:
 def _samples_fault(samples: np.ndarray, split: SplitIndex, num_classes: int) -> str:
     """Return what is wrong unless the rows follow the shards, each inside its own."""
     if samples.size != split.written:
-        return f"{samples.size} samples, {INDEX_NAME} says {split.written}"
+        return f"{counted(samples.size, 'sample')}, {INDEX_NAME} says {split.written}"
     num_samples = [shard.num_samples for shard in split.shards]
     if samples.dtype == SAMPLE_DTYPE and samples.shape == (sum(num_samples),):
         num_bytes = np.repeat(np.array([s.num_bytes for s in split.shards], np.uint64), num_samples)
