@@ -1,7 +1,6 @@
 """`alexnet predict`: class names and probabilities of image files."""
 
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from alexnet_cli.cli import console
-from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.console import print_line, print_rich, safe, shows_unicode
 from alexnet_cli.cli.options import MODEL, AsJson, Device, check_views, complete_model
 from alexnet_cli.cli.tables import RESULT_FILE, show
 from alexnet_cli.errors import counted
@@ -215,7 +214,7 @@ def _draw(image: str) -> None:
 
 def show_result(entry: dict) -> None:
     """Print names and probabilities with bars, one block per image."""
-    block = "#" if "utf" not in (sys.stdout.encoding or "").lower() else "\u2588"
+    block = "\u2588" if shows_unicode() else "#"
     print_line(f"[bold]{safe(entry['image'])}[/]")
     if "error" in entry:
         print_line(f"  [red]{safe(entry['error'])}[/]")

@@ -48,7 +48,7 @@ def show(
     recipe: RecipeName = None,
     settings: Settings = None,
     seed: Annotated[
-        int, typer.Option(help="Draws the images at random; another seed, other images.")
+        int, typer.Option(min=0, help="Draws the images at random; another seed, other images.")
     ] = 0,
     theme: Annotated[Literal["light", "dark"], typer.Option(help="Light or dark background.")] = (
         "light"

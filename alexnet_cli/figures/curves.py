@@ -121,8 +121,10 @@ def curves_figure(rows_of: dict[str, list[dict]], theme: Theme = "light") -> Fig
         rate.legend(handles, names)
         figure.supxlabel(meaning, fontsize=7)
     else:
-        look = {"ncols": columns, "title": meaning, "title_fontsize": 7}
-        figure.legend(handles, names, loc="outside lower center", **look)
+        figure.legend(
+            handles, names, loc="outside lower center", ncols=columns, title=meaning,
+            title_fontsize=7,
+        )  # fmt: skip
     return figure
 
 

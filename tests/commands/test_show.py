@@ -129,6 +129,7 @@ def test_options_of_a_sheet_need_a_file(wrong_command_line, dataset, tmp_path):
     assert "requires -o FILE" in wrong_command_line("show", dataset, "--class", "x")
     out = ("-o", tmp_path / "s.png")
     assert "is for --augmented" in wrong_command_line("show", dataset, *out, *TINY)
+    assert "--seed" in wrong_command_line("show", dataset, *out, "--seed", -1)
 
 
 def test_counts_need_neither_torch_nor_matplotlib(needs_no_torch, dataset):
