@@ -49,7 +49,8 @@ def show_csv(result: dict) -> None:
 def show_runs(result: dict) -> None:
     """Print a table of the runs, then the fields in which the recipes of several differ."""
     table = Table()
-    for column in COLUMNS:
+    table.add_column(COLUMNS[0], overflow="fold")
+    for column in COLUMNS[1:]:
         table.add_column(column, justify="right" if column in COLUMNS[3:7] else "left")
     for run in result["runs"]:
         best, speed = run["best"], run["images_per_second"]
@@ -57,7 +58,7 @@ def show_runs(result: dict) -> None:
             safe(run["run"]),
             run["state"],
             safe(run["recipe"]),
-            f"{run['epochs']}/{run['num_epochs']}",
+            f"{run['epochs']}/{run['num_epochs'] or '?'}",
             *(f"{best[name]:.1%}" if best else "" for name in ("top1_error", "top5_error")),
             f"{speed:,.0f}" if speed else "",
             safe(", ".join(f"{name}={value}" for name, value in run["changes"].items())),

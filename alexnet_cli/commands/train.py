@@ -44,7 +44,7 @@ from alexnet_cli.cli.options import (
     wanted_recipe,
 )
 from alexnet_cli.cli.tables import show
-from alexnet_cli.errors import UsageError, counted, hint, some_names
+from alexnet_cli.errors import UsageError, hint, some_names
 
 if TYPE_CHECKING:
     from alexnet_cli.recipes.recipe import Recipe
@@ -93,13 +93,16 @@ def train(
             "is needed to resume, and where several processes train.", param_hint="--run"
         )
     from alexnet_cli.pretrained.names import find_model
+    from alexnet_cli.recipes.catalog import is_recipe
 
     changes = settings_of(settings, learning_rate=lr, batch_size=batch_size, seed=seed)
     progress = console.ConsoleProgress()
     init_from = find_model(init_from, progress) if init_from else None
-    network = _network(recipe, init_from, run if resume else None)
-    wanted = wanted_recipe(recipe, changes, epochs, network, freeze)
-    if network and recipe is None:
+    resumed = _recipe_of(run) if resume else None
+    named = recipe or (resumed.name if resumed and is_recipe(resumed.name) else None)
+    network = _network(named, init_from, resumed)
+    wanted = wanted_recipe(named, changes, epochs, network, freeze)
+    if network and named is None:
         _check_network(wanted, network, init_from)
     is_named = not resume or recipe is not None or bool(changes) or freeze is not None
     ends = epochs or any(setting.startswith("epochs=") for setting in changes)
@@ -135,21 +138,27 @@ def _run_name(recipe: str | None, wanted: "Recipe") -> str:
     return Path(recipe).stem if recipe and is_recipe_file(recipe) else wanted.name
 
 
-def _network(recipe: str | None, init_from: Path | None, resumed: Path | None) -> "Recipe | None":
-    """Return the recipe of the network that --init-from names, or a resumed run has."""
-    from alexnet_cli.inference.network import recipe_of_network
+def _recipe_of(run: Path | None) -> "Recipe | None":
+    """Return the recipe of a run that has a checkpoint to continue from."""
     from alexnet_cli.model.checkpoint import LAST_NAME, read_recipe
 
-    if recipe == "finetune" and not init_from and not resumed:
+    return read_recipe(run / LAST_NAME) if run and (run / LAST_NAME).is_file() else None
+
+
+def _network(
+    recipe: str | None, init_from: Path | None, resumed: "Recipe | None"
+) -> "Recipe | None":
+    """Return the recipe of the network that --init-from names, or a resumed run has."""
+    from alexnet_cli.model.checkpoint import read_recipe
+
+    if init_from:
+        return read_recipe(init_from)
+    if recipe == "finetune" and not resumed:
         raise UsageError(
             "recipe finetune trains another network further; none is named.",
             hint=hint("name_init_from"),
         )
-    if init_from:
-        return recipe_of_network(init_from)
-    if recipe == "finetune" and resumed and (resumed / LAST_NAME).is_file():
-        return read_recipe(resumed / LAST_NAME)
-    return None
+    return resumed if recipe == "finetune" else None
 
 
 def _check_network(wanted: "Recipe", network: "Recipe", init_from: Path | None) -> None:
@@ -170,8 +179,7 @@ def show_train(result: dict) -> None:
     """Print the folder of the run and its best validation errors."""
     best = result["best"]
     print_line(
-        f"[bold]{safe(result['run'])}[/]: {counted(result['epochs'], 'epoch')}, "
-        f"{counted(result['steps'], 'step')}"
+        f"[bold]{safe(result['run'])}[/]: {result['epochs']} epochs, {result['steps']:,} steps"
     )
     if best.get("top1_error") is not None:
         errors = f"top-1 {best['top1_error']:.1%}, top-5 {best['top5_error']:.1%}"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from alexnet_cli.errors import CheckpointError, did_you_mean
 from alexnet_cli.io.progress import SILENT, Progress
 
 NAMES = ("torchvision", "bvlc")  # those of `importer.PUBLISHED`, which loads more
@@ -20,7 +21,11 @@ def find_model(model: Path, progress: Progress = SILENT) -> Path:
     Raises:
         AlexNetError: if the published file cannot be fetched, is another one, or does not fit.
     """
-    if str(model) not in NAMES or model.exists():
+    if model.exists():
+        return model
+    if str(model) not in NAMES:
+        if near := did_you_mean(str(model), NAMES):
+            raise CheckpointError(f"{model}: no such file.", hint=near)
         return model
     from alexnet_cli.pretrained.importer import import_into_cache
 

@@ -45,6 +45,11 @@ def known_name(name: str) -> str:
     return name
 
 
+def is_recipe(name: str) -> bool:
+    """Return whether there is a recipe of that name."""
+    return name in RECIPES
+
+
 def is_recipe_file(name: str) -> bool:
     """Return whether this is the name of a file, not of a recipe."""
     return name.lower().endswith(".json")

@@ -47,7 +47,7 @@ def layers_between(recipe: Recipe, text: str) -> tuple[str, ...]:
         RecipeError: if there is no such layer, or a range ends before it begins.
     """
     names, chosen = recipe.layer_names(), set()
-    for part in filter(None, text.split(",")):
+    for part in filter(None, text.replace(" ", "").split(",")):
         first, is_range, last = part.partition("-")
         ends = [first, last] if is_range else [first]
         if unknown := [name for name in ends if name not in names]:

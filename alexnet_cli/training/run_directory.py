@@ -214,14 +214,17 @@ class RunDirectory:
 
     def rows(self) -> list[dict]:
         """Return the finished epochs of log.jsonl, in order."""
-        lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.is_file() else []
-        return [json.loads(line) for line in lines if _epoch_of(line) != math.inf]
+        return [json.loads(line) for line in self._log_lines() if _epoch_of(line) != math.inf]
+
+    def _log_lines(self) -> list[str]:
+        if not self.log.is_file():
+            return []
+        return self.log.read_text(encoding="utf-8", errors="replace").splitlines()
 
     def go_back(self, num_epochs: int) -> None:
         """Drop the rows after `num_epochs`, which a resumed run writes again."""
         self.evidence.unlink(missing_ok=True)
-        rows = self.log.read_text(encoding="utf-8").splitlines() if self.log.is_file() else []
-        kept = [row for row in rows if _epoch_of(row) <= num_epochs]
+        kept = [row for row in self._log_lines() if _epoch_of(row) <= num_epochs]
         write_bytes(self.log, "".join(row + "\n" for row in kept).encode())
         write_bytes(self.table, _as_csv(self.rows()))
 
@@ -244,5 +247,5 @@ def _as_csv(rows: list[dict]) -> bytes:
 def _epoch_of(row: str) -> float:
     try:
         return json.loads(row)["epoch"]
-    except ValueError:  # the machine went down while it was written
+    except (ValueError, TypeError, KeyError):  # the machine went down while it was written
         return math.inf

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alexnet_cli.errors import InputError, MachineError, RecipeError, on_one_line
+from alexnet_cli.errors import InputError, MachineError, RecipeError
 from alexnet_cli.io.folder_lock import locked
 from alexnet_cli.recipes.catalog import RECIPES
 from alexnet_cli.recipes.recipe import Recipe
@@ -16,11 +16,12 @@ class RunSummary:
     """One run.
 
     Attributes:
-        state: "finished", "training", "stopped" or "diverged".
-        recipe: name of its recipe.
+        state: "finished", "training", "stopped", "diverged", or "damaged" if its recipe cannot be
+            read.
+        recipe: name of its recipe; empty if it cannot be read.
         changes: fields that differ from the recipe of that name, with their values.
         epochs: finished ones.
-        num_epochs: of its recipe.
+        num_epochs: of its recipe, or None.
         best: epoch, top1_error and top5_error of the epoch with the lowest validation error.
         images_per_second: in the last epoch.
     """
@@ -30,7 +31,7 @@ class RunSummary:
     recipe: str
     changes: dict[str, Any]
     epochs: int
-    num_epochs: int
+    num_epochs: int | None
     best: dict[str, Any] | None
     images_per_second: float | None
 
@@ -51,7 +52,7 @@ def list_runs(folders: list[Path]) -> RunsResult:
     """Describe runs, and those in folders of runs, in the order named.
 
     Raises:
-        InputError: if a folder is no run and has none, or a recipe cannot be read.
+        InputError: if a folder is no run and has none.
     """
     found: list[Path] = []
     for folder in folders:
@@ -61,9 +62,15 @@ def list_runs(folders: list[Path]) -> RunsResult:
         found += runs
     recipes = [_read_recipe(path) for path in found]
     summaries = [_summarize(path, recipe) for path, recipe in zip(found, recipes, strict=True)]
-    flat = [recipe.flat() for recipe in recipes]
-    fields = {name: [values[name] for values in flat] for name in flat[0]}
-    differences = {name: each for name, each in fields.items() if each.count(each[0]) < len(each)}
+    flat = [recipe.flat() if recipe else {} for recipe in recipes]
+    names = dict.fromkeys(name for values in flat for name in values)
+    fields = {name: [values.get(name) for values in flat] for name in names}
+    readable = [values for values in flat if values]
+    differences = {
+        name: each
+        for name, each in fields.items()
+        if any(values.get(name) != readable[0].get(name) for values in readable)
+    }
     return RunsResult(summaries, differences)
 
 
@@ -73,34 +80,33 @@ def _runs_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if RunDirectory(path).recipe.is_file())
 
 
-def _read_recipe(path: Path) -> Recipe:
-    file = RunDirectory(path).recipe
+def _read_recipe(path: Path) -> Recipe | None:
     try:
-        return Recipe.from_json(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecipeError) as error:
-        raise InputError(f"{file}: not a recipe ({on_one_line(str(error))}).") from error
+        return Recipe.from_json(RunDirectory(path).recipe.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecipeError):
+        return None
 
 
-def _summarize(path: Path, recipe: Recipe) -> RunSummary:
+def _summarize(path: Path, recipe: Recipe | None) -> RunSummary:
     run = RunDirectory(path)
     rows = run.rows()
-    changes = recipe.changes_from(RECIPES.get(recipe.name, recipe))
+    changes = recipe.changes_from(RECIPES.get(recipe.name, recipe)) if recipe else {}
     epochs = rows[-1]["epoch"] if rows else 0
-    measured = [row for row in rows if row.get("val")]
+    measured = [row for row in rows if "top1_error" in (row.get("val") or {})]
     best = min(measured, key=lambda row: row["val"]["top1_error"], default=None)
     return RunSummary(
         run=str(path),
-        state=_state(run, is_finished=epochs >= recipe.epochs),
-        recipe=recipe.name,
+        state=_state(run, is_finished=epochs >= recipe.epochs) if recipe else "damaged",
+        recipe=recipe.name if recipe else "",
         changes={name: own for name, (_, own) in changes.items()},
         epochs=epochs,
-        num_epochs=recipe.epochs,
+        num_epochs=recipe.epochs if recipe else None,
         best=best
         and {
             "epoch": best["epoch"],
-            **{name: best["val"][name] for name in ("top1_error", "top5_error")},
+            **{name: best["val"].get(name) for name in ("top1_error", "top5_error")},
         },
-        images_per_second=rows[-1]["images_per_second"] if rows else None,
+        images_per_second=rows[-1].get("images_per_second") if rows else None,
     )
 
 

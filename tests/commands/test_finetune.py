@@ -59,7 +59,7 @@ def test_resumed_run_keeps_layers_frozen_and_is_the_run_never_stopped(
 
 
 def test_finetune_takes_the_network_of_the_checkpoint_and_new_classes(
-    answer, two_class_dataset, checkpoint, tmp_path
+    answer, fails, two_class_dataset, checkpoint, tmp_path
 ):
     arguments = ("--run", tmp_path / "run", *QUICK, "--init-from", checkpoint, "--epochs", 1)
     answer("train", two_class_dataset, *arguments, *ON_CPU)
@@ -71,6 +71,10 @@ def test_finetune_takes_the_network_of_the_checkpoint_and_new_classes(
     # --recipe finetune may stand beside --resume: the network is then the run's own.
     again = ("--run", tmp_path / "run", *QUICK, "--resume", "--epochs", 2)
     assert answer("train", two_class_dataset, *again, *ON_CPU)["epochs"] == 2
+    # Without it, --set and --freeze change the recipe of that name, not paper.
+    other = ("train", two_class_dataset, "--run", tmp_path / "run", *QUICK[2:], "--resume", *ON_CPU)
+    message = fails(3, *other, "--epochs", 2, "--freeze", "conv1").message
+    assert "began with another recipe: frozen (), not ('conv1',)." in message
 
 
 def test_recipe_finetune_keeps_only_the_network_of_another(tiny_recipe):

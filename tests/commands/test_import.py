@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -96,6 +97,13 @@ def test_model_torchvision_is_imported_on_first_use_into_the_cache(
     assert Path(first["model"]).parent == cache / "models"
     assert load_model("torchvision").info.path == Path(first["model"])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wrong", ["torchvison", "Torchvision", "bvcl"])
+def test_name_like_that_of_a_published_network_is_answered_with_it(fails, images, wrong):
+    found = fails(3, "predict", images / "b.jpg", "--model", wrong, *ON_CPU)
+    assert f"{wrong}: no such file." in found.message
+    assert re.search("Did you mean (torchvision|bvlc)[?]", found.message)
 
 
 def test_file_of_that_name_comes_before_the_published_network(

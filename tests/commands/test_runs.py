@@ -40,6 +40,27 @@ def test_runs_are_listed_with_their_state_and_best_errors(answer, folder):
     assert found["runs"][0]["changes"]["crop_size"] == 99
 
 
+def test_damaged_run_is_listed_and_hides_no_other(answer, shown, folder):
+    (folder / "b" / "recipe.json").write_text("{")
+    (folder / "b" / "log.jsonl").write_bytes(b'\xff\n[1]\n{"epoch": 1}\n{"epoch": 2, "val"')
+    found = answer("runs", folder)
+    assert [run["state"] for run in found["runs"]] == ["finished", "damaged", "diverged"]
+    assert found["runs"][1]["epochs"] == 1
+    assert found["differences"] == {}
+    shutil.rmtree(folder / "a")
+    shutil.rmtree(folder / "c")
+    assert "damaged" in shown("runs", folder)
+
+
+def test_long_names_of_runs_are_shown_whole(shown, folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(folder)
+    name = "a-run-of-which-the-end-of-the-name-tells-3"
+    (folder / "a").rename(name)
+    cells = [line.split("\u2502")[1].strip() for line in shown("runs", name).splitlines()[3:-1]]
+    assert name in "".join(cells)
+
+
 def test_fields_in_which_runs_differ_are_listed(answer, shown, runs):
     assert answer("runs", runs.first, runs.second)["differences"] == {"seed": [1, 2]}
     assert "seed: 1, 2" in shown("runs", runs.first, runs.second)
@@ -73,11 +94,6 @@ def test_run_of_another_process_is_in_training(answer, folder):
 def test_folder_without_runs_is_refused(fails, folder):
     for path in (folder / "other", folder / "none"):
         assert "no run" in fails(3, "runs", path).message
-
-
-def test_damaged_recipe_is_named(fails, folder):
-    (folder / "a" / "recipe.json").write_text("{")
-    assert "recipe.json: not a recipe" in fails(3, "runs", folder).message
 
 
 def test_table_of_the_log_has_its_numbers(runs):

@@ -154,3 +154,4 @@ def test_wrong_layer_is_answered_with_those_like_it():
     with pytest.raises(RecipeError, match="no layer 'cnv5'") as caught:
         layers_between(PAPER, "conv1-cnv5")
     assert "conv5" in caught.value.hint
+    assert layers_between(PAPER, "conv1, fc6 - fc7,") == ("conv1", "fc6", "fc7")

@@ -23,6 +23,7 @@ from alexnet_cli.io.disk import check_room, size_in_words
 from alexnet_cli.io.progress import SILENT, Progress, Tracker
 
 PARTIAL, NOT_IN_RANGE = 206, 416  # HTTP
+ADVICE = "Make room, or name another folder: ALEXNET_CACHE=FOLDER"
 MAX_BYTES = 1 << 30  # of a file whose size is not known
 
 
@@ -64,8 +65,7 @@ def fetch_published(file: PublishedFile, progress: Progress = SILENT) -> Path:
 def _fetch(file: PublishedFile, path: Path, progress: Progress) -> None:
     part = path.with_name(f"{path.name}.part")
     start = _size(part)
-    advice = "Make room, or name another folder: ALEXNET_CACHE=FOLDER"
-    check_room(path.parent, (file.num_bytes or 0) - start, f"{file.name} needs", advice)
+    check_room(path.parent, (file.num_bytes or 0) - start, f"{file.name} needs", ADVICE)
     size = f"{size_in_words(file.num_bytes)} " if file.num_bytes else ""
     behind = f", continued behind {size_in_words(start)}" if start else ""
     progress.say(f"{file.url}: {size}to {path}{behind}")
@@ -132,7 +132,9 @@ def _copy(answer: Any, out: BinaryIO, done: int, limit: int, bar: Tracker) -> in
         try:
             out.write(content)
         except OSError as error:
-            raise machine_error(error) from error
+            error.filename = error.filename or out.name
+            fault = machine_error(error)
+            raise fault.replaced(kept="What was fetched is kept.", hint=ADVICE) from error
         before, done = done, done + len(content)
         bar.advance(done // MB - before // MB)
     return done

@@ -162,3 +162,18 @@ def test_hash_decides_where_the_size_is_not_published(server, file):
 def test_server_that_is_not_there_is_a_fault_of_the_network(file, server):
     with refused(MachineError, "after 4 tries: .*refused"):
         fetch_published(replace(file, url="http://127.0.0.1:9/file"))
+
+
+def test_full_disk_names_the_file_and_what_to_do(server, file, cache):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # a write beyond it is an OSError
+    try:
+        with pytest.raises(MachineError) as caught:
+            fetch_published(file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert f"{cache / 'downloads' / file.name}.part: " in caught.value.problem
+    assert "ALEXNET_CACHE" in caught.value.hint
+    assert fetch_published(file).read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=1000-"]
