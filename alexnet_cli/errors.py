@@ -65,7 +65,7 @@ def some_names(names: list[str]) -> str:
 
 def counted(count: int, one: str, many: str = "") -> str:
     """Return a count with its noun, `many` or the regular plural of `one` unless it is 1."""
-    regular = f"{one}es" if one.endswith(("s", "ch")) else f"{one}s"
+    regular = f"{one}es" if one.endswith(("s", "tch")) else f"{one}s"
     return f"{count:,} {one if count == 1 else many or regular}"
 
 

@@ -147,6 +147,7 @@ def test_wrong_name_is_answered_with_at_most_three():
         ((1, "class"), "1 class"),
         ((1000, "class"), "1,000 classes"),
         ((2, "batch"), "2 batches"),
+        ((2, "epoch"), "2 epochs"),
         ((1, "tar is", "tars are"), "1 tar is"),
         ((2, "tar is", "tars are"), "2 tars are"),
     ],
