@@ -149,10 +149,10 @@ def _network(
     recipe: str | None, init_from: Path | None, resumed: "Recipe | None"
 ) -> "Recipe | None":
     """Return the recipe of the network that --init-from names, or a resumed run has."""
-    from alexnet_cli.model.checkpoint import read_recipe
+    from alexnet_cli.inference.network import recipe_of_network
 
     if init_from:
-        return read_recipe(init_from)
+        return recipe_of_network(init_from)
     if recipe == "finetune" and not resumed:
         raise UsageError(
             "recipe finetune trains another network further; none is named.",
