@@ -44,7 +44,7 @@ from alexnet_cli.cli.options import (
     wanted_recipe,
 )
 from alexnet_cli.cli.tables import show
-from alexnet_cli.errors import UsageError, hint, some_names
+from alexnet_cli.errors import UsageError, counted, hint, some_names
 
 if TYPE_CHECKING:
     from alexnet_cli.recipes.recipe import Recipe
@@ -179,7 +179,8 @@ def show_train(result: dict) -> None:
     """Print the folder of the run and its best validation errors."""
     best = result["best"]
     print_line(
-        f"[bold]{safe(result['run'])}[/]: {result['epochs']} epochs, {result['steps']:,} steps"
+        f"[bold]{safe(result['run'])}[/]: {counted(result['epochs'], 'epoch')}, "
+        f"{counted(result['steps'], 'step')}"
     )
     if best.get("top1_error") is not None:
         errors = f"top-1 {best['top1_error']:.1%}, top-5 {best['top5_error']:.1%}"
