@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alexnet_cli.data.dataset_ref import DatasetRef, open_dataset
-    from alexnet_cli.data.shards.dataset import Dataset, Sample, Split
+    from alexnet_cli.data.shards.dataset import Dataset, Split
+    from alexnet_cli.data.shards.sample import Sample
     from alexnet_cli.distributed.runtime_config import RuntimeConfig
     from alexnet_cli.errors import AlexNetError
     from alexnet_cli.inference.load import load_model
@@ -52,7 +53,7 @@ _MODULES = {
     "Prediction": "inference.results",
     "Recipe": "recipes.recipe",
     "RuntimeConfig": "distributed.runtime_config",
-    "Sample": "data.shards.dataset",
+    "Sample": "data.shards.sample",
     "Split": "data.shards.dataset",
     "TrainRequest": "training.run",
     "TrainResult": "training.run",

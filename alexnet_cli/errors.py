@@ -63,6 +63,12 @@ def some_names(names: list[str]) -> str:
     return on_one_line(", ".join(names[:5])) + (", ..." if len(names) > 5 else "")
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a count with its noun, `many` or the regular plural of `one` unless it is 1."""
+    regular = f"{one}es" if one.endswith(("s", "ch")) else f"{one}s"
+    return f"{count:,} {one if count == 1 else many or regular}"
+
+
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
     """Return a hint with the names, at most three, that a wrong one may have meant.
 

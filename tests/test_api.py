@@ -126,6 +126,17 @@ def test_image_that_cannot_be_read_fails_only_when_it_is_used(models):
         models["onnx-1"].features("none.jpg")
 
 
+@pytest.mark.parametrize("views", [1, 9])
+def test_views_of_an_exported_model_are_those_asked_for(models, val, views):
+    images = np.stack([sample.pixels for sample in val[:3]])
+    path = models["onnx-10"].info.path
+    assert models["onnx-10"].info.num_views == 10
+    found = load_model(path, views=views, device="cpu")
+    assert found.info.num_views == views
+    expected = models[f"onnx-{views}"].probabilities(images)
+    np.testing.assert_array_equal(found.probabilities(images), expected)
+
+
 WRONG = {
     "four channels": np.zeros((5, 5, 4), np.uint8),
     "fractions": np.zeros((5, 5, 3), np.float32),

@@ -137,3 +137,19 @@ def test_wrong_name_is_answered_with_those_like_it(word: str, expected: str):
 def test_wrong_name_is_answered_with_at_most_three():
     found = did_you_mean("conv", [f"conv{number}" for number in range(9)])
     assert found.count("conv") == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ((0, "image"), "0 images"),
+        ((1, "image"), "1 image"),
+        ((1, "class"), "1 class"),
+        ((1000, "class"), "1,000 classes"),
+        ((2, "batch"), "2 batches"),
+        ((1, "tar is", "tars are"), "1 tar is"),
+        ((2, "tar is", "tars are"), "2 tars are"),
+    ],
+)
+def test_noun_agrees_with_its_count(words, text):
+    assert errors.counted(*words) == text

@@ -3,6 +3,8 @@
 Speeds are images per second, by stage.
 """
 
+from alexnet_cli.errors import counted
+
 PARTS = ("augment", "forward", "backward", "update")
 NEAR = 0.95  # of the slower one; a step from shards cannot be faster
 
@@ -39,7 +41,8 @@ def describe_loader(loader: dict[str, float]) -> str:
     """Return how torchvision's loader was measured."""
     times = loader["batches"] / loader["ready"]
     return (
-        f"torchvision's loader: {loader['workers']} workers, {loader['batches']} batches timed "
+        f"torchvision's loader: {counted(int(loader['workers']), 'worker')}, "
+        f"{counted(int(loader['batches']), 'batch')} timed "
         f"in {loader['seconds']:.1f} s, {times:.0f} times the {loader['ready']} it keeps ready"
     )
 

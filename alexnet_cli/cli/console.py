@@ -73,6 +73,11 @@ def shows_color() -> bool:
     return _stdout().color_system is not None
 
 
+def shows_unicode() -> bool:
+    """Return whether standard output takes all characters, also while a bar stands in for it."""
+    return "utf" in (getattr(_stdout().file, "encoding", None) or "").lower()
+
+
 class _Console(Console):
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # for the face; rich would end the program itself

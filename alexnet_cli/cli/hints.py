@@ -36,11 +36,10 @@ HINTS: dict[str, str] = {
     "repair_dataset": "Rebuild what is damaged: alexnet verify {folder} --repair SOURCE",
     "restore_index": "Put its copy back: alexnet verify {folder} --rebuild",
     "sort_tar": "Sort the tar: mkdir x && tar xf {path} -C x && tar cf {new} --sort=name -C x .",
-    "stream_tars": "Read them as they are: --stream. Make a dataset: alexnet prep FOLDER DATASET",
+    "stream_tars": "train, eval, errors and pca read them as they are: --stream. For the other "
+    "commands make a dataset: alexnet prep {tars!r} DATASET",
     # model, recipes, onnx and pretrained
     "import_model": "Weights of torchvision or Caffe become one: alexnet import {path}",
-    "checkpoint_of_onnx": "predict, eval, errors, ensemble and info read ONNX files; here name the "
-    "checkpoint that it was exported from. Caffe's weights become one: alexnet import {path}",
     "export_model": "Make one: alexnet export MODEL -o {path}",
     "install_or_cpu": "{install} Or run on the CPU: --device cpu",
     # training, inference, distributed and bench
@@ -53,11 +52,9 @@ HINTS: dict[str, str] = {
     "known_classes": (
         "Leave such classes out of the dataset, or say what they are called: --class-names FILE"
     ),
-    "one_device": "Leave out --gpus, --columns and --precision, or name the checkpoint.",
     "name_onnx": "Name it so: -o {path}",
     "report_name": "Name it so: -o report.html",
     "figure_name": "Name it with one of them: -o FILE.png",
-    "exported_views": "Leave out --views, or type --views {views}",
     "free_memory": "Close other programs that use this memory. On a GPU also try: --device cpu",
     "free_space_and_resume": "Free some space, then the same command with --resume",
     "index_model": "Name the network that the index was made with: --model MODEL",

@@ -140,17 +140,10 @@ MODEL = (
     "checkpoint, run folder (for its best checkpoint), ONNX file, or the name of published "
     "weights: torchvision or bvlc."
 )
-WEIGHTS = MODEL.replace(" ONNX file,", "")  # where a network goes on from its own weights
 ModelPath = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL", help=f"A trained network: {MODEL}", autocompletion=complete_model
-    ),
-]
-WeightsPath = Annotated[
-    Path,
-    typer.Argument(
-        metavar="MODEL", help=f"A trained network: {WEIGHTS}", autocompletion=complete_model
     ),
 ]
 PredictionsOrModel = Annotated[
@@ -164,9 +157,6 @@ PredictionsOrModel = Annotated[
 DatasetOfModel = Annotated[
     str | None,
     typer.Argument(metavar="DATASET", help="Folder or URL of a dataset, for a model."),
-]
-ViewsOfModel = Annotated[
-    int | None, typer.Option(help="Crops to average, for a model: 1, 9 or 10; by default 10.")
 ]
 Subset = Annotated[
     bool,
@@ -237,7 +227,7 @@ InitFrom = Annotated[
     Path | None,
     typer.Option(
         metavar="MODEL",
-        help=f"Network whose layers initialize this run: {WEIGHTS}",
+        help=f"Network whose layers initialize this run: {MODEL}",
         autocompletion=complete_model,
     ),
 ]

@@ -15,6 +15,7 @@ from alexnet_cli.cli.options import (
     wanted_recipe,
 )
 from alexnet_cli.cli.tables import show
+from alexnet_cli.errors import counted
 
 
 def check(
@@ -67,7 +68,8 @@ def show_check(result: dict) -> None:
     one = result["overfit"]
     verb = "overfitted" if one["learned"] else "[bold red]not overfitted[/]"
     print_line(
-        f"one batch of {one['images']} images {verb} in {len(one['losses'])} steps at learning "
+        f"one batch of {counted(one['images'], 'image')} {verb} in "
+        f"{counted(len(one['losses']), 'step')} at learning "
         f"rate {one['learning_rate']:.2g}: loss {one['losses'][0]:.3f} to "
         f"{_finite(one['losses'][-1]):.3f}"
     )

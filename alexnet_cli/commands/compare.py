@@ -10,6 +10,7 @@ from rich.table import Table
 from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.options import AsJson
 from alexnet_cli.cli.tables import INTERVALS, show, with_interval
+from alexnet_cli.errors import counted
 
 
 def compare(
@@ -29,10 +30,10 @@ def show_compare(result: dict) -> None:
     """Print both errors, their difference, and the images that only one network gets right."""
     print_line(f"A: {safe(result['first'])}")
     print_line(f"B: {safe(result['second'])}")
-    title = f"{result['split']}: {result['images']:,} images"
+    title = f"{result['split']}: {counted(result['images'], 'image')}"
     print_rich(_table(title, result))
     if subset := result["subset"]:
-        print_rich(_table(f"among {subset['classes']:,} classes", subset))
+        print_rich(_table(f"among {counted(subset['classes'], 'class')}", subset))
     print_line(f"{INTERVALS} and of their difference")
 
 

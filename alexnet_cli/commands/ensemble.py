@@ -22,6 +22,7 @@ from alexnet_cli.cli.options import (
     runtime_config,
 )
 from alexnet_cli.cli.tables import INTERVALS, error_cells, error_table, show, some_of
+from alexnet_cli.errors import counted
 
 
 def ensemble(
@@ -66,13 +67,15 @@ def ensemble(
 
 def show_ensemble(result: dict) -> None:
     """Print the errors of each member and of the average."""
-    table = error_table(f"ensemble of {len(result['members'])}: {result['images']:,} images")
+    table = error_table(
+        f"ensemble of {len(result['members'])}: {counted(result['images'], 'image')}"
+    )
     for member, weight in zip(result["members"], result["weights"], strict=True):
         table.add_row(f"{safe(member['file'])} x {weight:.3g}", *error_cells(member))
     table.add_section()
     table.add_row("[bold]average[/]", *error_cells(result))
     if result["subset"]:
-        among = f"{result['dataset_classes']:,} classes"
+        among = counted(result["dataset_classes"], "class")
         table.add_section()
         for member in result["members"]:
             table.add_row(f"{safe(member['file'])}, {among}", *error_cells(member["subset"]))
@@ -82,4 +85,6 @@ def show_ensemble(result: dict) -> None:
     if result["subset"]:
         print_line(some_of(result))
     if result["searched_on"]:
-        print_line(f"weights searched on {result['searched_on']:,} other images of the split")
+        print_line(
+            f"weights searched on {counted(result['searched_on'], 'other image')} of the split"
+        )

@@ -20,12 +20,13 @@ from alexnet_cli.cli.options import (
     SplitName,
     Stream,
     Subset,
-    ViewsOfModel,
+    Views,
     check_views,
     find_source,
     runtime_config,
 )
 from alexnet_cli.cli.tables import short_name, show, with_interval
+from alexnet_cli.errors import counted
 from alexnet_cli.io.atomic import is_device
 
 
@@ -37,7 +38,7 @@ def errors(
     classes: Classes = None,
     allow_pipe: AllowPipe = False,
     class_names: ClassNames = None,
-    views: ViewsOfModel = None,
+    views: Views = 10,
     subset: Subset = False,
     top: Annotated[
         int, typer.Option(min=1, help="Number of classes, pairs and mistakes to show.")
@@ -79,11 +80,12 @@ def errors(
 def show_errors(result: dict, top: int = 10) -> None:
     """Print the classes with the highest errors, the most confused pairs, the surest mistakes."""
     print_line(
-        f"[bold]{safe(result['source'])}[/]: {result['split']}, {result['images']:,} images, "
+        f"[bold]{safe(result['source'])}[/]: {result['split']}, "
+        f"{counted(result['images'], 'image')}, "
         f"top-1 error {result['top1_error']:.2%}"
     )
-    counted = [row for row in result["classes"] if row["images"]]
-    worst = sorted(counted, key=lambda row: (-row["top1_error"], -row["images"]))[:top]
+    with_images = [row for row in result["classes"] if row["images"]]
+    worst = sorted(with_images, key=lambda row: (-row["top1_error"], -row["images"]))[:top]
     table = _table("classes with the highest error", "class", "images", "top-1 error", "taken for")
     for row in worst:
         error = with_interval(row["top1_error"], row["top1_interval"])
@@ -111,10 +113,10 @@ def show_errors(result: dict, top: int = 10) -> None:
         )
         table.add_row(short_name(row["wnid"], row["name"]), *cells)
     print_rich(table)
-    if missing := len(result["classes"]) - len(counted):
+    if missing := len(result["classes"]) - len(with_images):
         print_line(f"classes without images: {missing:,}")
     if result["csv"]:
-        print_line(f"errors of {len(result['classes']):,} classes: {safe(result['csv'])}")
+        print_line(f"errors of {counted(len(result['classes']), 'class')}: {safe(result['csv'])}")
 
 
 def _table(title: str, *columns: str) -> Table:

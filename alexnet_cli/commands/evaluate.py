@@ -22,11 +22,13 @@ from alexnet_cli.cli.options import (
     Replicated,
     SplitName,
     Stream,
+    Views,
     check_views,
     find_source,
     runtime_config,
 )
 from alexnet_cli.cli.tables import INTERVALS, error_cells, error_table, show, some_of
+from alexnet_cli.errors import counted
 
 
 def evaluate(
@@ -37,13 +39,7 @@ def evaluate(
     classes: Classes = None,
     allow_pipe: AllowPipe = False,
     class_names: ClassNames = None,
-    views: Annotated[
-        int | None,
-        typer.Option(
-            help="Crops to average: 1 (center), 9 (3 x 3) or 10 (corners and center, mirrored "
-            "too); by default 10, or those that an ONNX file averages."
-        ),
-    ] = None,
+    views: Views = 10,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -93,7 +89,7 @@ def show_eval(result: dict) -> None:
 
     print_line(f"[bold]{safe(result['model'])}[/] on {safe(result['dataset'])}")
     precision = "" if result["precision"] == "fp32" else f", {result['precision']}"
-    table = error_table(f"{result['split']}: {result['images']:,} images{precision}")
+    table = error_table(f"{result['split']}: {counted(result['images'], 'image')}{precision}")
     views = NAMES_OF_VIEWS[result["views"]]
     if result["center"]:
         table.add_row("center view", *error_cells(result["center"]))
@@ -102,7 +98,7 @@ def show_eval(result: dict) -> None:
         errors = (f"{row['top1_error']:.2%}", f"{row['top5_error']:.2%}", "")
         table.add_row("published", *errors)
     if subset := result["subset"]:
-        among = f"{subset['classes']:,} classes"
+        among = counted(subset["classes"], "class")
         table.add_section()
         if subset["center"]:
             table.add_row(f"center view, {among}", *error_cells(subset["center"]))

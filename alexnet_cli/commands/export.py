@@ -8,12 +8,13 @@ import typer
 
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, safe
-from alexnet_cli.cli.options import AsJson, Views, WeightsPath, check_views
+from alexnet_cli.cli.options import AsJson, ModelPath, Views, check_views
 from alexnet_cli.cli.tables import show
+from alexnet_cli.errors import counted
 
 
 def export(
-    model: WeightsPath,
+    model: ModelPath,
     output: Annotated[Path, typer.Option("-o", "--output", help="The .onnx file to write.")],
     views: Views = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
@@ -35,13 +36,14 @@ def show_export(result: dict) -> None:
     from alexnet_cli.data.views import NAMES_OF_VIEWS
 
     views = NAMES_OF_VIEWS[result["views"]]
-    about = f"{result['bytes'] / 1e6:.0f} MB, {result['classes']} classes, {views}"
+    about = f"{result['bytes'] / 1e6:.0f} MB, {counted(result['classes'], 'class')}, {views}"
     print_line(f"[bold]{safe(result['onnx'])}[/]: {about}, opset {result['opset']}")
     differing = result["top1_differing"]
     first = (
         f"another first class for {differing} by a near tie" if differing else "same first class"
     )
     print_line(
-        f"{result['checked']:,} images: probabilities within {result['max_abs_difference']:.1e} "
+        f"{counted(result['checked'], 'image')}: probabilities within "
+        f"{result['max_abs_difference']:.1e} "
         f"of torch's, {first}"
     )

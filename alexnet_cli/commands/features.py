@@ -10,6 +10,7 @@ from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, safe
 from alexnet_cli.cli.options import AsJson, Device, ModelPath
 from alexnet_cli.cli.tables import show
+from alexnet_cli.errors import counted
 
 
 def features(
@@ -42,7 +43,8 @@ def features(
 def show_features(result: dict) -> None:
     """Print what the index holds, and how well it finds images of the same class."""
     print_line(
-        f"[bold]{safe(result['index'])}[/]: {result['images']:,} images, {result['units']:,} "
+        f"[bold]{safe(result['index'])}[/]: {counted(result['images'], 'image')}, "
+        f"{result['units']:,} "
         f"values of {safe(result['layer'])} and {result['bits']} bits each, "
         f"{result['bytes'] / 1e6:,.1f} MB"
     )
@@ -50,5 +52,5 @@ def show_features(result: dict) -> None:
         print_line(
             f"of the {found['k']} nearest images {found['exact']:.1%} have the class of the image "
             f"searched for, {found['codes']:.1%} by codes alone, {found['chance']:.1%} by chance "
-            f"({found['queries']:,} images)"
+            f"({counted(found['queries'], 'image')})"
         )

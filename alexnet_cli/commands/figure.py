@@ -14,16 +14,17 @@ from alexnet_cli.cli.options import (
     ClassNames,
     DatasetOfModel,
     Device,
+    ModelPath,
     PredictionsOrModel,
     SplitName,
     Subset,
-    ViewsOfModel,
-    WeightsPath,
+    Views,
     check_views,
     complete_run,
     runtime_config,
 )
 from alexnet_cli.cli.tables import show
+from alexnet_cli.errors import counted
 
 if TYPE_CHECKING:
     from alexnet_cli.figures.style import FigureFile
@@ -45,7 +46,7 @@ Seed = Annotated[
 
 @app.command(cls=Command)
 def filters(
-    model: WeightsPath,
+    model: ModelPath,
     out: Out = Path("filters.png"),
     normalize_each: Annotated[
         bool,
@@ -64,7 +65,7 @@ def filters(
 
 @app.command(cls=Command)
 def predictions(
-    model: WeightsPath,
+    model: ModelPath,
     dataset: DatasetName,
     out: Out = Path("predictions.png"),
     split: Annotated[str, typer.Option(help="Split of the images.")] = "val",
@@ -87,7 +88,7 @@ def predictions(
 
 @app.command(cls=Command)
 def neighbors(
-    model: WeightsPath,
+    model: ModelPath,
     dataset: DatasetName,
     out: Out = Path("neighbors.png"),
     queries: Annotated[str, typer.Option(help="Split of the images in the first column.")] = "val",
@@ -123,7 +124,7 @@ def confusion(
     out: Out = Path("confusion.png"),
     split: SplitName = "val",
     class_names: ClassNames = None,
-    views: ViewsOfModel = None,
+    views: Views = 10,
     subset: Subset = False,
     theme: Theme = "light",
     device: Device = "auto",
@@ -180,7 +181,7 @@ def ablations(
 
 @app.command(cls=Command)
 def activations(
-    model: WeightsPath,
+    model: ModelPath,
     image: ImageFile,
     out: Out = Path("activations.png"),
     layer: Annotated[
@@ -198,7 +199,7 @@ def activations(
 
 @app.command(cls=Command)
 def explain(
-    model: WeightsPath,
+    model: ModelPath,
     image: ImageFile,
     out: Out = Path("explain.png"),
     method: Annotated[
@@ -246,9 +247,9 @@ def _text(value: object) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return f"{len(value)} rows"
+        return counted(len(value), "row")
     if isinstance(value, list) and len(value) > 8 and isinstance(value[0], list):
-        return f"{len(value)} rows"
+        return counted(len(value), "row")
     if isinstance(value, list):
         return ", ".join(_text(inner) for inner in value[:8]) + (", ..." if value[8:] else "")
     return f"{value:.6g}" if isinstance(value, float) else str(value)

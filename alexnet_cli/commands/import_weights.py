@@ -10,6 +10,7 @@ from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, safe
 from alexnet_cli.cli.options import AsJson
 from alexnet_cli.cli.tables import show
+from alexnet_cli.errors import counted
 
 
 def import_weights(
@@ -18,7 +19,7 @@ def import_weights(
         typer.Argument(
             metavar="NAME|FILE",
             help="torchvision or bvlc, which are fetched; or a .pth file of torchvision's alexnet, "
-            "a .caffemodel, or bvlcalexnet-12.onnx of the ONNX model zoo.",
+            "a .caffemodel, bvlcalexnet-12.onnx of the ONNX model zoo, or an .onnx file of export.",
         ),
     ],
     output: Annotated[
@@ -53,8 +54,8 @@ def show_import(result: dict) -> None:
     """Print what was written, and what can be done with it."""
     path = safe(result["checkpoint"])
     print_line(
-        f"[bold]{path}[/]: recipe {result['recipe']}, {result['classes']:,} classes, "
-        f"{result['parameters']:,} parameters"
+        f"[bold]{path}[/]: recipe {result['recipe']}, {counted(result['classes'], 'class')}, "
+        f"{counted(result['parameters'], 'parameter')}"
     )
     print_line(f"from {safe(result['source'])}, SHA-256 {result['sha256']}")
     print_line(f"try: alexnet predict IMAGE --model {path}")

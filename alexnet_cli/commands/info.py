@@ -16,6 +16,7 @@ from alexnet_cli.cli.options import (
     complete_recipe,
 )
 from alexnet_cli.cli.tables import show, split_table
+from alexnet_cli.errors import counted
 
 
 def info(
@@ -43,7 +44,9 @@ def info(
 
 def show_info(result: dict) -> None:
     """Print one line per layer of a network or per split of a dataset, then its metadata."""
-    print_line(f"[bold]{safe(result['name'])}[/]: {result['kind']}, {result['classes']:,} classes")
+    print_line(
+        f"[bold]{safe(result['name'])}[/]: {result['kind']}, {counted(result['classes'], 'class')}"
+    )
     print_rich(_layer_table(result) if "layers" in result else split_table(result))
     for name, value in result["about"].items():
         print_line(f"  {name}: {safe(str(value))}")

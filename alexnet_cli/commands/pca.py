@@ -15,6 +15,7 @@ from alexnet_cli.cli.options import (
     find_source,
 )
 from alexnet_cli.cli.tables import show
+from alexnet_cli.errors import counted
 
 
 def pca(
@@ -35,7 +36,7 @@ def pca(
 
 def show_pca(result: dict) -> None:
     """Print the mean color and the principal components."""
-    table = Table(title=f"{safe(result['file'])}: {result['images']:,} images")
+    table = Table(title=f"{safe(result['file'])}: {counted(result['images'], 'image')}")
     for column in ("", "red", "green", "blue", "std (gray levels)"):
         table.add_column(column, justify="right")
     table.add_row("mean", *(f"{value:.2f}" for value in result["mean_rgb"]), "")

@@ -1,7 +1,6 @@
 """`alexnet predict`: class names and probabilities of image files."""
 
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,92 +8,106 @@ from typing import Annotated, Any, Literal
 import typer
 
 from alexnet_cli.cli import console
-from alexnet_cli.cli.console import print_line, print_rich, safe
+from alexnet_cli.cli.console import print_line, print_rich, safe, shows_unicode
 from alexnet_cli.cli.options import MODEL, AsJson, Device, check_views, complete_model
 from alexnet_cli.cli.tables import RESULT_FILE, show
+from alexnet_cli.errors import counted
 
 BAR_WIDTH = 30
 
 
+Images = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="IMAGE",
+        help="Image files, folders or glob patterns; - is one image on standard input.",
+    ),
+]
+ImageList = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="Also classify the image files listed in LIST, one per line; - is standard input.",
+    ),
+]
+NullSeparated = Annotated[
+    bool,
+    typer.Option(
+        "--null",
+        "-0",
+        help="Names in LIST end with a zero byte, as find -print0 writes them.",
+    ),
+]
+ModelName = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="MODEL",
+        help=f"Trained network, by default that of the newest run: {MODEL}",
+        autocompletion=complete_model,
+    ),
+]
+NumViews = Annotated[
+    int | None,
+    typer.Option(
+        help="Crops to average over: 1, 9 or 10; by default 10, or as many as an .onnx file "
+        "was exported with.",
+    ),
+]
+Top = Annotated[
+    int,
+    typer.Option(
+        "--top",
+        "-k",
+        min=1,
+        help="Maximum number of classes per image.",
+    ),
+]
+MinProbability = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Leave out classes that are less probable.",
+    ),
+]
+RowFormat = Annotated[
+    Literal["table", "csv", "jsonl", "parquet"] | None,
+    typer.Option(
+        "--format",
+        help="How to write the results, one row per image; by default what the name of the "
+        "output file says, otherwise a table for people.",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write the rows to FILE, which appears when it is complete.",
+    ),
+]
+Draw = Annotated[
+    bool,
+    typer.Option(
+        "--show",
+        help="Also show a small picture of each image, in a terminal with colors.",
+    ),
+]
+
+
 def predict(
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="IMAGE",
-            help="Image files, folders or glob patterns; - is one image on standard input.",
-        ),
-    ] = None,
-    from_file: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Also classify the image files listed in LIST, one per line; - is standard input.",
-        ),
-    ] = None,
-    null: Annotated[
-        bool,
-        typer.Option(
-            "--null",
-            "-0",
-            help="Names in LIST end with a zero byte, as find -print0 writes them.",
-        ),
-    ] = False,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="MODEL",
-            help=f"Trained network, by default that of the newest run: {MODEL}",
-            autocompletion=complete_model,
-        ),
-    ] = None,
-    views: Annotated[
-        int | None,
-        typer.Option(
-            help="Crops to average over: 1, 9 or 10; an .onnx file has its own number.",
-        ),
-    ] = None,
+    images: Images = None,
+    from_file: ImageList = None,
+    null: NullSeparated = False,
+    model: ModelName = None,
+    views: NumViews = None,
     device: Device = "auto",
-    top: Annotated[
-        int,
-        typer.Option(
-            "--top",
-            "-k",
-            min=1,
-            help="Maximum number of classes per image.",
-        ),
-    ] = 5,
-    min_probability: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Leave out classes that are less probable.",
-        ),
-    ] = 0.0,
-    row_format: Annotated[
-        Literal["table", "csv", "jsonl", "parquet"] | None,
-        typer.Option(
-            "--format",
-            help="How to write the results, one row per image; by default what the name of the "
-            "output file says, otherwise a table for people.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write the rows to FILE, which appears when it is complete.",
-        ),
-    ] = None,
-    draw: Annotated[
-        bool,
-        typer.Option(
-            "--show",
-            help="Also show a small picture of each image, in a terminal with colors.",
-        ),
-    ] = False,
+    top: Top = 5,
+    min_probability: MinProbability = 0.0,
+    row_format: RowFormat = None,
+    output: Output = None,
+    draw: Draw = False,
     as_json: AsJson = False,
 ) -> None:
     """Classify image files."""
@@ -134,7 +147,7 @@ def predict(
             progress.say(line)
         if output:
             bad = f", {found.num_bad:,} could not be read" if found.num_bad else ""
-            print_line(f"[bold]{safe(str(output))}[/]: {found.total:,} images{bad}")
+            print_line(f"[bold]{safe(str(output))}[/]: {counted(found.total, 'image')}{bad}")
     found.check_all_read()
 
 
@@ -201,7 +214,7 @@ def _draw(image: str) -> None:
 
 def show_result(entry: dict) -> None:
     """Print names and probabilities with bars, one block per image."""
-    block = "#" if "utf" not in (sys.stdout.encoding or "").lower() else "\u2588"
+    block = "\u2588" if shows_unicode() else "#"
     print_line(f"[bold]{safe(entry['image'])}[/]")
     if "error" in entry:
         print_line(f"  [red]{safe(entry['error'])}[/]")

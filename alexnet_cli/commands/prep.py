@@ -16,7 +16,7 @@ from alexnet_cli.cli.options import (
     Layout,
 )
 from alexnet_cli.cli.tables import show, split_table
-from alexnet_cli.errors import some_names
+from alexnet_cli.errors import counted, some_names
 from alexnet_cli.io.disk import size_in_words
 
 if TYPE_CHECKING:
@@ -52,100 +52,109 @@ TarPipe = Annotated[
 ]
 
 
+DatasetFolder = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="DATASET",
+        help="New folder for the dataset; by default shards/NAME, with the name of SOURCE.",
+    ),
+]
+WorkerProcesses = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of worker processes; by default one per CPU core, fewer where a "
+        "container's memory limit asks for it.",
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Dask scheduler whose workers make the shards."),
+]
+Size = Annotated[int, typer.Option(min=8, max=4096, help="Side of the square images in pixels.")]
+Quality = Annotated[
+    int,
+    typer.Option(min=1, max=100, help="JPEG quality; from 95 on without color subsampling."),
+]
+ShardSize = Annotated[int, typer.Option(min=1, help="Maximum number of images per shard.")]
+ValFraction = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=0.99,
+        help="Fraction of each class to use for validation, if SOURCE has class folders only.",
+    ),
+]
+ShuffleSeed = Annotated[
+    int,
+    typer.Option(min=0, help="Seed of the shuffle that orders the training images in the shards."),
+]
+LabelFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV, TSV or text file of image names and classes, for images that are not in "
+        "class folders."
+    ),
+]
+CheckMd5 = Annotated[
+    bool,
+    typer.Option(
+        "--check-md5", help="First compare the official archives with their published MD5."
+    ),
+]
+ApplyOrientation = Annotated[
+    bool,
+    typer.Option(
+        "--apply-orientation",
+        help="Turn images as their EXIF orientation says, as phones expect it; published "
+        "figures of ImageNet do not.",
+    ),
+]
+GrayBits = Annotated[
+    int | None,
+    typer.Option(
+        min=8,
+        max=32,
+        help="Bits in use of gray images of 16 or 32 bits whose files do not say it; by "
+        "default 16.",
+    ),
+]
+MaxBad = Annotated[
+    int, typer.Option(min=0, help="Number of rejected images to accept with exit code 0.")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Count images, classes and shards, and the disk they need; write nothing.",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Start even if the disk seems too small.")]
+
+
 def prep(
     source: Source,
-    dataset: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="DATASET",
-            help="New folder for the dataset; by default shards/NAME, with the name of SOURCE.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Number of worker processes; by default one per CPU core, fewer where a "
-            "container's memory limit asks for it.",
-        ),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Dask scheduler whose workers make the shards."),
-    ] = None,
-    size: Annotated[
-        int, typer.Option(min=8, max=4096, help="Side of the square images in pixels.")
-    ] = 256,
-    quality: Annotated[
-        int,
-        typer.Option(min=1, max=100, help="JPEG quality; from 95 on without color subsampling."),
-    ] = 90,
-    shard_size: Annotated[
-        int, typer.Option(min=1, help="Maximum number of images per shard.")
-    ] = 1000,
-    val_fraction: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            max=0.99,
-            help="Fraction of each class to use for validation, if SOURCE has class folders only.",
-        ),
-    ] = 0.0,
-    seed: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Seed of the shuffle that orders the training images in the shards."
-        ),
-    ] = 0,
+    dataset: DatasetFolder = None,
+    workers: WorkerProcesses = None,
+    scheduler: Scheduler = None,
+    size: Size = 256,
+    quality: Quality = 90,
+    shard_size: ShardSize = 1000,
+    val_fraction: ValFraction = 0.0,
+    seed: ShuffleSeed = 0,
     layout: Layout = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV, TSV or text file of image names and classes, for images that are not in "
-            "class folders."
-        ),
-    ] = None,
+    labels: LabelFile = None,
     classes: ClassNames = None,
     columns: Columns = None,
     allow_pipe: TarPipe = False,
-    check_md5: Annotated[
-        bool,
-        typer.Option(
-            "--check-md5", help="First compare the official archives with their published MD5."
-        ),
-    ] = False,
-    apply_orientation: Annotated[
-        bool,
-        typer.Option(
-            "--apply-orientation",
-            help="Turn images as their EXIF orientation says, as phones expect it; published "
-            "figures of ImageNet do not.",
-        ),
-    ] = False,
-    gray_bits: Annotated[
-        int | None,
-        typer.Option(
-            min=8,
-            max=32,
-            help="Bits in use of gray images of 16 or 32 bits whose files do not say it; by "
-            "default 16.",
-        ),
-    ] = None,
-    max_bad: Annotated[
-        int, typer.Option(min=0, help="Number of rejected images to accept with exit code 0.")
-    ] = 0,
+    check_md5: CheckMd5 = False,
+    apply_orientation: ApplyOrientation = False,
+    gray_bits: GrayBits = None,
+    max_bad: MaxBad = 0,
     follow_links: FollowLinks = False,
     allow_empty_class: AllowEmptyClass = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Count images, classes and shards, and the disk they need; write nothing.",
-        ),
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Start even if the disk seems too small.")
-    ] = False,
+    dry_run: DryRun = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Resize labeled images to 256x256 and pack them into WebDataset shards.
@@ -216,9 +225,18 @@ def _check_rejected(rejected: int, without_image: int, folder: Path, max_bad: in
 
     parts = []
     if rejected:
-        parts.append(f"{rejected} images were rejected, listed in {folder / 'rejected.csv'}")
+        parts.append(
+            f"{counted(rejected, 'image was', 'images were')} rejected, listed in "
+            f"{folder / 'rejected.csv'}"
+        )
     if without_image:
-        parts.append(f"{without_image} samples of the tars have no image")
+        parts.append(
+            counted(
+                without_image,
+                "sample of the tars has no image",
+                "samples of the tars have no image",
+            )
+        )
     if rejected + without_image > max_bad:
         raise RejectedError(
             f"{'; '.join(parts)}.",
@@ -231,13 +249,15 @@ def describe_noted(noted: dict[str, int], apply_orientation: bool) -> Iterator[s
     """Yield what to say about images that other options would change."""
     if count := noted.get("rotated"):
         choice = "applied" if apply_orientation else "ignored; to apply it: --apply-orientation"
-        yield f"{count:,} images have an EXIF orientation, which was {choice}"
+        yield (
+            f"{counted(count, 'image has', 'images have')} an EXIF orientation, which was {choice}"
+        )
     dim = {key.rpartition("-")[2]: num for key, num in noted.items() if key.startswith("dim-gray-")}
     if dim:
         bits = max(8, *map(int, dim))
         yield (
-            f"warning: {sum(dim.values()):,} gray images of more than 8 bits have no value over "
-            f"{(1 << bits) - 1:,}, so they became dark; to use that range for all such images: "
+            f"warning: {counted(sum(dim.values()), 'gray image')} of more than 8 bits became dark, "
+            f"with no value over {(1 << bits) - 1:,}; to use that range for all such images: "
             f"--gray-bits {bits}; if they are meant to be dark: --gray-bits 16"
         )
 
@@ -247,7 +267,7 @@ def show_plan(result: dict) -> None:
     there = ", which is there already" if result["exists"] else ""
     print_line(
         f"[bold]{safe(result['source'])}[/]: {safe(result['layout'])}, "
-        f"{result['classes']:,} classes; would become {safe(result['dataset'])}{there}"
+        f"{counted(result['classes'], 'class')}; would become {safe(result['dataset'])}{there}"
     )
     print_rich(split_table(result))
     for kind, count in result["ignored"].items():
@@ -263,7 +283,7 @@ def show_plan(result: dict) -> None:
 
 def show_prep(result: dict) -> None:
     """Print a table of the splits, then why images were rejected."""
-    print_line(f"[bold]{safe(result['dataset'])}[/]: {result['classes']:,} classes")
+    print_line(f"[bold]{safe(result['dataset'])}[/]: {counted(result['classes'], 'class')}")
     print_rich(split_table(result))
     for kind, count in {**result["reasons"], **result["ignored"]}.items():
         print_line(f"  {count:,} {kind}")

@@ -11,7 +11,7 @@ import typer
 from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_line, safe
 from alexnet_cli.cli.options import (
-    WEIGHTS,
+    MODEL,
     AsJson,
     SplitName,
     Views,
@@ -26,7 +26,7 @@ def report(
         Path,
         typer.Argument(
             metavar="MODEL|PREDICTIONS",
-            help=f"Predictions file (.npz) of eval; or a trained network: {WEIGHTS}",
+            help=f"Predictions file (.npz) of eval; or a trained network: {MODEL}",
             autocompletion=complete_model,
         ),
     ],
@@ -68,15 +68,16 @@ def _command_lines(
     changes: list[tuple[str, Any, Any]],
 ) -> list[str]:
     """Return the command lines that train, measure and report the same again."""
-    run, page, part = (shlex.quote(str(text)) for text in (source, out, split))
+    model, page, part = (shlex.quote(str(text)) for text in (source, out, split))
+    run = f" --run {model}" if source.is_dir() else ""
     dataset = shlex.quote(data) if data else "DATASET"
     lines = []
     if recipe:
         fields = "".join(f" --set {shlex.quote(f'{name}={own}')}" for name, _, own in changes)
-        lines.append(f"alexnet train {dataset} --run {run} --recipe {recipe}{fields}")
-        lines.append(f"alexnet eval {run} {dataset} --split {part}")
+        lines.append(f"alexnet train {dataset}{run} --recipe {recipe}{fields}")
+        lines.append(f"alexnet eval {model} {dataset} --split {part}")
     about = f" --data {dataset} --split {part}" if data else ""
-    return [*lines, f"alexnet report {run}{about} -o {page}"]
+    return [*lines, f"alexnet report {model}{about} -o {page}"]
 
 
 def show_report(result: dict) -> None:

@@ -17,6 +17,7 @@ from alexnet_cli.cli.options import (
     Settings,
 )
 from alexnet_cli.cli.tables import show
+from alexnet_cli.errors import counted
 
 if TYPE_CHECKING:
     from alexnet_cli.data.dataset_ref import DatasetRef
@@ -161,7 +162,7 @@ def show_plan(result: dict) -> None:
         print_line(f"[bold]first[/], with the archives or class folders of {name} in SOURCE:")
         print_line(f"  $ {safe(commands)}")
     for step in result["steps"]:
-        cost = [f"{step['images']:,} images", _hours(step["hours"]), _size(step["disk_bytes"])]
+        cost = [counted(step["images"], "image"), _hours(step["hours"]), _size(step["disk_bytes"])]
         print_line(f"  $ alexnet {safe(shlex.join(step['command']))}")
         print_line(f"    [dim]{', '.join(cost)}[/]")
     rates = ", ".join(f"{name}: {rate:g}" for name, rate in result["rates"].items())

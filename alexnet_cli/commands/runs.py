@@ -12,6 +12,7 @@ from rich.table import Table
 from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.options import AsJson
 from alexnet_cli.cli.tables import show
+from alexnet_cli.errors import counted
 
 COLUMNS = ("run", "state", "recipe", "epochs", "top-1", "top-5", "images/s", "changes")
 MAX_DIFFERENCES = 12  # of recipes, on the screen
@@ -66,5 +67,6 @@ def show_runs(result: dict) -> None:
     differ = list(result["differences"].items()) if len(result["runs"]) <= 4 else []
     for name, values in differ[:MAX_DIFFERENCES]:
         print_line(f"{safe(name)}: {safe(', '.join(map(str, values)))}")
-    if differ[MAX_DIFFERENCES:]:
-        print_line(f"{len(differ) - MAX_DIFFERENCES} more fields differ; --json lists all.")
+    if left := len(differ[MAX_DIFFERENCES:]):
+        more = counted(left, "more field differs", "more fields differ")
+        print_line(f"{more}; --json lists all.")

@@ -11,6 +11,7 @@ from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.options import AsJson, DatasetSource, RecipeName, Settings, wanted_recipe
 from alexnet_cli.cli.tables import short_name
 from alexnet_cli.cli.tables import show as show_result
+from alexnet_cli.errors import counted
 
 MAX_ROWS = 40  # of a table of classes; of more, the smallest and the largest
 NUM_ENDS = 10
@@ -47,7 +48,7 @@ def show(
     recipe: RecipeName = None,
     settings: Settings = None,
     seed: Annotated[
-        int, typer.Option(help="Draws the images at random; another seed, other images.")
+        int, typer.Option(min=0, help="Draws the images at random; another seed, other images.")
     ] = 0,
     theme: Annotated[Literal["light", "dark"], typer.Option(help="Light or dark background.")] = (
         "light"
@@ -85,7 +86,9 @@ def show_dataset(result: dict) -> None:
     """Print the images of each class, of many classes the smallest and largest."""
     classes, splits = result["classes"], list(result["splits"])
     counts = ", ".join(f"{name} {count:,}" for name, count in result["splits"].items())
-    print_line(f"[bold]{safe(result['dataset'])}[/]: {len(classes):,} classes; images: {counts}")
+    print_line(
+        f"[bold]{safe(result['dataset'])}[/]: {counted(len(classes), 'class')}; images: {counts}"
+    )
     rows = [[short_name(row["wnid"], row["name"]), *(row["images"][s] for s in splits)]
             for row in classes]  # fmt: skip
     if len(rows) <= MAX_ROWS:
@@ -95,7 +98,7 @@ def show_dataset(result: dict) -> None:
         _print_table(f"the {NUM_ENDS} smallest classes", splits, by_size[:NUM_ENDS])
         _print_table(f"the {NUM_ENDS} largest classes", splits, by_size[-NUM_ENDS:])
         middle = by_size[len(by_size) // 2][1]
-        print_line(f"half of the classes have at least {middle:,} images in {splits[0]}")
+        print_line(f"half of the classes have at least {counted(middle, 'image')} in {splits[0]}")
     if result["sheet"]:
         print_line(f"[bold]{safe(result['sheet']['path'])}[/]: a sheet of images")
 

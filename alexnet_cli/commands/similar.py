@@ -11,6 +11,7 @@ from alexnet_cli.cli import console
 from alexnet_cli.cli.console import print_rich, safe
 from alexnet_cli.cli.options import AsJson, Device, complete_model
 from alexnet_cli.cli.tables import show
+from alexnet_cli.errors import counted
 
 
 def similar(
@@ -52,7 +53,7 @@ def similar(
 
 def show_similar(result: dict) -> None:
     """Print the nearest images with their distances."""
-    table = Table(title=f"{safe(result['image'])}: nearest of {result['images']:,} images")
+    table = Table(title=f"{safe(result['image'])}: nearest of {counted(result['images'], 'image')}")
     table.add_column("image", no_wrap=True)
     table.add_column("class")
     table.add_column("distance", justify="right")

@@ -14,6 +14,7 @@ from alexnet_cli.cli.options import (
     Layout,
 )
 from alexnet_cli.cli.tables import show
+from alexnet_cli.errors import counted
 
 
 def _local(text: str) -> Path:
@@ -73,8 +74,8 @@ def show_verify(result: dict) -> None:
     speed = result["bytes"] / 1e6 / result["seconds"] if result["seconds"] else 0.0
     decoded = ", decoded" if result["deep"] else ""
     print_line(
-        f"[bold]{safe(result['dataset'])}[/]: {result['shards']:,} shards, "
-        f"{result['samples']:,} samples{decoded}, {result['bytes'] / 1e6:,.0f} MB "
+        f"[bold]{safe(result['dataset'])}[/]: {counted(result['shards'], 'shard')}, "
+        f"{counted(result['samples'], 'sample')}{decoded}, {result['bytes'] / 1e6:,.0f} MB "
         f"at {speed:,.0f} MB/s"
     )
     for finding in result["findings"]:

@@ -78,7 +78,7 @@ class DatasetRef:
         """
         if isinstance(self.place, TarSet):
             return open_tars(self.place, splits, image_size, rules, progress)
-        self._check_no_tars()
+        self.check_no_tars()
         if isinstance(self.place, str):
             return open_files(self.place, progress).open(splits, fetch_now, progress)
         return open_folder(self.place)
@@ -102,16 +102,19 @@ class DatasetRef:
             return open_files(self.place, progress).index
         return read_index(Path(str(self.place)))
 
-    def _check_no_tars(self) -> None:
+    def check_no_tars(self) -> None:
         """Raise a DatasetError with advice if the place holds tars that prep did not make."""
         is_bare = str(self.place).endswith(".tar")
         if isinstance(self.place, Path) and self.place.is_dir():
             indexed = any((self.place / name).is_file() for name in (INDEX_NAME, INDEX_COPY))
             is_bare = not indexed and any(self.place.glob("*.tar"))
         if is_bare:
+            tars = self.place
+            if isinstance(tars, Path) and not tars.is_dir():
+                tars = tars.parent
             raise DatasetError(
                 f"{self}: tars without an {INDEX_NAME}, so no dataset that prep made.",
-                hint=hint("stream_tars"),
+                hint=hint("stream_tars", tars=str(tars)),
             )
 
 

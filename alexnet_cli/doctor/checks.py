@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from alexnet_cli.errors import brief
+from alexnet_cli.errors import brief, counted
 from alexnet_cli.io.cores import memory_limit, num_cores
 from alexnet_cli.io.disk import size_in_words
 from alexnet_cli.io.process import max_open_files, start_method
@@ -146,7 +146,7 @@ def _multiply_on(device: str) -> Callable[[], str]:
         if not torch.equal((matrix @ matrix).cpu(), torch.eye(64)):
             raise ArithmeticError("a matrix product is wrong")
         if device == "cuda":
-            return f"{torch.cuda.device_count()} GPUs, CUDA {torch.version.cuda}"
+            return f"{counted(torch.cuda.device_count(), 'GPU')}, CUDA {torch.version.cuda}"
         return f"{torch.get_num_threads()} threads" if device == "cpu" else "works"
 
     return multiply
@@ -171,7 +171,7 @@ def _run_on(device: str) -> Callable[[], str]:
         import numpy as np
         import onnx
 
-        from alexnet_cli.onnx.runtime import open_session
+        from alexnet_cli.onnx.runtime import start_session
 
         value = onnx.helper.make_tensor_value_info
         graph = onnx.helper.make_graph(
@@ -182,10 +182,8 @@ def _run_on(device: str) -> Callable[[], str]:
         )
         opset = [onnx.helper.make_opsetid("", 17)]
         model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
-        with tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
-            path = Path(folder, "twice.onnx")
-            onnx.save(model, path)
-            (found,) = open_session(path, device).run(None, {"x": np.ones(2, np.float32)})
+        session = start_session(model.SerializeToString(), device, Path("twice.onnx"), {})
+        (found,) = session.run(None, {"x": np.ones(2, np.float32)})
         if found.tolist() != [2, 2]:
             raise ArithmeticError("a sum is wrong")
         return _import("onnxruntime")

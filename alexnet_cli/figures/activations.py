@@ -57,7 +57,7 @@ def draw_activations(request: ActivationsRequest) -> FigureFile:
     parts = np.split(maps, checkpoint.recipe.columns)
     limit = np.abs(maps).max(axis=(1, 2), keepdims=True)
     scaled = (maps / np.where(limit > 0, limit, 1))[..., None]
-    silent = [int((part.max(axis=(1, 2)) <= 0).sum()) for part in parts]
+    silent = [int((~part.any(axis=(1, 2))).sum()) for part in parts]
     names = [layer]
     if len(parts) > 1:
         names = [f"{layer}, column {column}" for column in range(len(parts))]
@@ -66,7 +66,10 @@ def draw_activations(request: ActivationsRequest) -> FigureFile:
         for name, part, num in zip(names, parts, silent, strict=True)
     ]
     with styled(request.theme):
-        figure = sheets_figure(np.split(scaled, len(parts)), titles, np.nan, cmap="inferno")
+        # Positive and negative values, such as a tangent's, are red and blue.
+        is_signed = bool((maps < 0).any())
+        colors = {"cmap": "RdBu_r" if is_signed else "inferno", "vmin": -1 if is_signed else 0}
+        figure = sheets_figure(np.split(scaled, len(parts)), titles, np.nan, **colors, vmax=1)
         save(figure, request.out)
     numbers = {"layer": layer, "maps": [len(part) for part in parts], "silent": silent}
     return FigureFile("activations", str(request.out), numbers)

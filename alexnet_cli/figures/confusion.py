@@ -165,8 +165,8 @@ def _draw_matrix(
     shares, counts = (table[:, : num + has_others] for table in (shares, counts))
     right = np.eye(*shares.shape) == 1
     inside = ~right & (np.arange(shares.shape[1]) < num)
-    worst = float(shares[inside].max(initial=0)) or 1.0
-    strength = np.where(right, shares, shares / worst).clip(0, 1)[..., None]
+    worst = float(shares[inside].max(initial=0))
+    strength = np.where(right, shares, shares / (worst or 1)).clip(0, 1)[..., None]
     ink, paper = (np.array(to_rgb(color)) for color in INK[request.theme])
     hue = np.where(right[..., None], to_rgb(WRONG), to_rgb(RIGHT))
     colors = paper + strength * (hue - paper)
@@ -191,4 +191,5 @@ def _draw_matrix(
                 fontsize=5,
                 color=ink_on(colors[row, column]),
             )
-    return f"blue: right, full at 100%. orange: confused, full at {worst:.0%}"
+    confused = f"confused, full at {worst:.0%}" if worst else "confused, none here"
+    return f"blue: right, full at 100%. orange: {confused}"

@@ -20,10 +20,12 @@ from alexnet_cli.figures.style import (
     new_figure,
     save,
     styled,
+    width_of,
 )
 from alexnet_cli.training.run_directory import RunDirectory
 
-LEGEND_COLUMNS = 4
+WIDTH = 7.2  # inches
+MAX_INSIDE = 4  # runs whose names stand inside a panel, unless they are long
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,12 @@ def draw_curves(request: CurvesRequest) -> FigureFile:
 
 def curves_figure(rows_of: dict[str, list[dict]], theme: Theme = "light") -> Figure:
     """Return the figure of runs, each the rows of its log, by their folders."""
-    lines_below = -(-len(rows_of) // LEGEND_COLUMNS) if len(rows_of) > LEGEND_COLUMNS else 0
-    figure = new_figure(7.2, 2.6 + 0.2 * lines_below)
+    names = [fitted(name, WIDTH - 1, 8) for name in _names_of(list(rows_of))]
+    widest = max(width_of(name, 8) for name in names)
+    is_inside = len(names) <= MAX_INSIDE and widest < 1.1
+    columns = min(len(names), int(WIDTH / (widest + 0.6)), 4)
+    lines_below = 0 if is_inside else -(-len(names) // columns)
+    figure = new_figure(WIDTH, 2.6 + 0.2 * lines_below)
     loss, error, rate = figure.subplots(1, 3)
     handles = []
     for rows, look in zip(rows_of.values(), line_styles(theme), strict=False):
@@ -102,6 +108,7 @@ def curves_figure(rows_of: dict[str, list[dict]], theme: Theme = "light") -> Fig
     for axes, title in ((loss, "log loss"), (error, "top-1 error"), (rate, "learning rate")):
         axes.set_title(title, loc="left")
         axes.set_xlabel("epochs")
+        axes.set_xlim(left=0)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(visible=True)
     error.yaxis.set_major_formatter("{x:.0%}")
@@ -109,12 +116,15 @@ def curves_figure(rows_of: dict[str, list[dict]], theme: Theme = "light") -> Fig
     if any((row.get("learning_rate") or 0) > 0 for rows in rows_of.values() for row in rows):
         rate.set_yscale("log")
     rate.yaxis.set_major_formatter("{x:g}")
-    names = [fitted(name, 1.25, 8) for name in _names_of(list(rows_of))]
-    if lines_below:
-        figure.legend(handles, names, loc="outside lower center", ncols=LEGEND_COLUMNS)
-    else:
+    meaning = "full: validation, faint: training"
+    if is_inside:
         rate.legend(handles, names)
-    figure.supxlabel("full: validation, faint: training", fontsize=7)
+        figure.supxlabel(meaning, fontsize=7)
+    else:
+        figure.legend(
+            handles, names, loc="outside lower center", ncols=columns, title=meaning,
+            title_fontsize=7,
+        )  # fmt: skip
     return figure
 
 

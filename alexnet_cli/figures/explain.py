@@ -61,9 +61,11 @@ def draw_explanation(request: ExplainRequest) -> FigureFile:
     check_path(request.out)
     classifier, checkpoint = load_on_cpu(request.model)
     image = read_image(request.image, classifier, checkpoint)
+    wanted = request.wanted
+    label = None if wanted is None else find_class(checkpoint.classes, wanted)
     with styled(request.theme):
         figure, numbers = explanation_figure(
-            classifier, checkpoint.classes, image, request.method, request.wanted
+            classifier, checkpoint.classes, image, request.method, label
         )
         save(figure, request.out)
     return FigureFile("explain", str(request.out), numbers)
@@ -74,16 +76,16 @@ def explanation_figure(
     classes: list[tuple[str, str]],
     image: np.ndarray,
     method: Method,
-    wanted: str | None = None,
+    label: int | None = None,
 ) -> tuple[Figure, dict[str, Any]]:
     """Return the figure of an image, uint8 RGB (1, H, W, 3), and what it shows.
 
-    Raises:
-        UsageError: if there is no such class.
+    Args:
+        label: of the class to explain; None for the most probable one of the center view.
     """
     center = classifier.augmenter.center
     probs = classifier.probabilities(image, [center])[0, 0]
-    label = int(probs.argmax()) if wanted is None else find_class(classes, wanted)
+    label = int(probs.argmax()) if label is None else label
     crop = classifier.augmenter.view(torch.from_numpy(image), center)
     net = cast(AlexNet, classifier.net)  # on one device
     columns = [None, *range(net.recipe.columns)] if net.recipe.columns > 1 else [None]

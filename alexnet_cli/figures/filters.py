@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from alexnet_cli.errors import counted
 from alexnet_cli.figures.style import (
     FigureFile,
     Theme,
@@ -18,7 +19,8 @@ from alexnet_cli.figures.style import (
     sheets_figure,
     styled,
 )
-from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
+from alexnet_cli.inference.network import load_network
+from alexnet_cli.model.checkpoint import Checkpoint
 
 GRAY = 0.5
 
@@ -62,14 +64,14 @@ def to_pixels(kernels: np.ndarray, *, each: bool) -> np.ndarray:
 
 
 def draw_filters(request: FiltersRequest) -> FigureFile:
-    """Draw the first layer's kernels of a checkpoint.
+    """Draw the first layer's kernels of a trained network.
 
     Raises:
         CheckpointError: if it cannot be read.
         UsageError: if the figure cannot be written under this name.
     """
     check_path(request.out)
-    checkpoint = load_checkpoint(request.model).for_use()
+    checkpoint = load_network(request.model)
     with styled(request.theme):
         figure, numbers = filters_figure(checkpoint, normalize_each=request.normalize_each)
         save(figure, request.out)
@@ -88,7 +90,7 @@ def filters_figure(
     indexes = [color_index(part) for part in parts]
     names = [f"column {column}" for column in range(len(parts))] if len(parts) > 1 else ["conv1"]
     titles = [
-        f"{name}: {len(part)} kernels, color index {index.mean():.2f}"
+        f"{name}: {counted(len(part), 'kernel')}, color index {index.mean():.2f}"
         for name, part, index in zip(names, parts, indexes, strict=True)
     ]
     figure = sheets_figure(images, titles, 0.0)  # transparent between them

@@ -24,20 +24,21 @@ from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.imagenet_classes import shown_name
 from alexnet_cli.data.shards.dataset import Dataset, Split
 from alexnet_cli.data.views import NAMES_OF_VIEWS
-from alexnet_cli.errors import InputError, UsageError, hint
+from alexnet_cli.errors import InputError, UsageError, counted, hint
 from alexnet_cli.figures.curves import curves_figure
 from alexnet_cli.figures.explain import explanation_figure
 from alexnet_cli.figures.filters import filters_figure
-from alexnet_cli.figures.style import INK, RIGHT, WRONG, styled
+from alexnet_cli.figures.style import INK, RIGHT, WRONG, short_name, styled
 from alexnet_cli.inference.evaluate import EvalRequest, predict_dataset
 from alexnet_cli.inference.metrics import measured
 from alexnet_cli.inference.mistakes import MistakesResult, mistakes_in
+from alexnet_cli.inference.network import load_network
 from alexnet_cli.inference.on_cpu import load_on_cpu
 from alexnet_cli.inference.predictions import Predictions, load_predictions
 from alexnet_cli.io.atomic import check_output, write_output
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.architecture import parameter_shapes
-from alexnet_cli.model.checkpoint import Checkpoint, checkpoint_file, load_checkpoint
+from alexnet_cli.model.checkpoint import Checkpoint, checkpoint_file
 from alexnet_cli.recipes.catalog import NAMED_RECIPES
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.run_directory import RunDirectory
@@ -53,7 +54,7 @@ class ReportRequest:
     """What to report.
 
     Attributes:
-        source: a run folder, a checkpoint, or a predictions file.
+        source: a run folder, a checkpoint, an ONNX file, or a predictions file.
         dataset: to measure a run on and show images of; may be None.
         predictions: what the network of a run predicts, if `eval` has already written it.
         command_lines: returns the command lines that make the page again, from the recipe of a run
@@ -96,7 +97,7 @@ def write_report(request: ReportRequest, progress: Progress = SILENT) -> ReportF
         model = None
     else:
         model = checkpoint_file(request.source)
-        checkpoint = load_checkpoint(model)
+        checkpoint = load_network(model)
         parts |= _describe_run(request.source, checkpoint)
         changes = parts["changes"]
         predictions = _predict(request, model, checkpoint, progress)
@@ -104,7 +105,7 @@ def write_report(request: ReportRequest, progress: Progress = SILENT) -> ReportF
     if predictions:
         parts |= _describe_errors(request, predictions, dataset)
         if model and dataset:
-            parts["explained"] = _explain(model, dataset.split(request.split), predictions)
+            parts |= _explain(model, dataset.split(request.split), predictions)
     parts["repeat"] = request.command_lines(parts["run"]["recipe"] if model else None, changes)
     page = _render(parts)
     with write_output(request.out) as file:
@@ -119,7 +120,7 @@ def _predict(
 ) -> Predictions | None:
     if path := request.predictions:
         found = load_predictions(path)
-        if found.weights_hash != checkpoint.for_use().weights_hash():
+        if found.weights_hash != checkpoint.weights_hash():
             raise InputError(f"{path}: predictions of another network than {model}.")
         return found
     if request.dataset is None:
@@ -150,17 +151,18 @@ def _describe_run(source: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     if origin := checkpoint.init_from:
         facts["first weights from"] = ", ".join(map(str, origin.values()))
     with styled("light"):
-        filters, numbers = filters_figure(checkpoint.for_use())
+        filters, numbers = filters_figure(checkpoint)
         parts: dict[str, Any] = {
             "run": facts,
             "changes": _changes(recipe),
             "published": _published(recipe),
-            "filters": _to_svg(filters, "filters"),
+            "filters": _to_svg(filters, "filters", "Kernels of the first layer"),
             "color_index": numbers["color_index"],
         }
         if rows:
-            parts["curves"] = _to_svg(curves_figure({str(folder.path): rows}), "curves")
-            parts["speed"] = _speed(rows)
+            label = "Log loss, top-1 error and learning rate of each epoch"
+            parts["curves"] = _to_svg(curves_figure({str(folder.path): rows}), "curves", label)
+            parts["speed"] = _speed(rows, folder.sessions())
     return parts
 
 
@@ -177,14 +179,28 @@ def _changes(recipe: Recipe) -> Changes:
     return [(name, *values) for name, values in recipe.changes_from(named.recipe).items()]
 
 
-def _speed(rows: list[dict]) -> dict[str, str]:
+def _speed(rows: list[dict], sessions: list[dict]) -> dict[str, str]:
+    """Return how fast a run was, and on what machine its last part was trained."""
+
     def median(key: str) -> float:
         return float(np.median([row[key] for row in rows if row.get(key) is not None] or [0]))
 
+    trained_on = {}
+    if sessions:
+        last = sessions[-1]
+        devices = last.get("devices")
+        devices = ", ".join(map(str, devices)) if isinstance(devices, list) else "device not known"
+        packages = last.get("packages")
+        torch_version = packages.get("torch") if isinstance(packages, dict) else None
+        trained_on["trained on"] = (
+            f"{devices}, {last.get('cores')} CPU cores, {last.get('platform')}, "
+            f"torch {torch_version}"
+        )
     return {
         "images per second": f"{median('images_per_second'):,.0f} (median of the epochs)",
         "waiting for data": f"{median('data_wait'):.1%} of the time",
         "memory": f"{max(row.get('memory_mb') or 0 for row in rows):,} MB at most",
+        **trained_on,
         "this page was made on": f"{platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}",
     }
@@ -205,7 +221,7 @@ def _describe_errors(
     worst = sorted(with_images, key=lambda row: -(row.top1_error or 0))[:NUM_ROWS]
     parts: dict[str, Any] = {
         "errors": errors,
-        "num_images": num,
+        "num_images": counted(num, "image"),
         "split": predictions.split,
         "worst": [row for row in worst if row.top1_error],
         "pairs": found.pairs,
@@ -251,12 +267,12 @@ def _example(
     return {
         "image": _thumbnail(split.pixels(np.array([place]))[0]),
         "name": names[label],
-        "bars": [(names[k], float(probs[k]), k == label) for k in best],
+        "bars": [(short_name(names[k]), float(probs[k]), k == label) for k in best],
     }
 
 
-def _explain(model: Path, split: Split, predictions: Predictions) -> Markup:
-    """Return Grad-CAM of the most confident mistake, or of the first image if there is none."""
+def _explain(model: Path, split: Split, predictions: Predictions) -> dict[str, Any]:
+    """Return Grad-CAM of the most confident mistake, or image if there is none, and its class."""
     classifier, checkpoint = load_on_cpu(model)
     predicted = predictions.probs.argmax(axis=1)
     wrong = np.flatnonzero(predicted != predictions.labels)
@@ -264,8 +280,15 @@ def _explain(model: Path, split: Split, predictions: Predictions) -> Markup:
     place = rows[predictions.probs[rows, predicted[rows]].argmax()]
     image = split.pixels(np.array([place]))
     with styled("light"):
-        figure, _ = explanation_figure(classifier, checkpoint.classes, image, "gradcam")
-        return _to_svg(figure, "explained")
+        # Several views may find another class than the center view that is drawn.
+        figure, numbers = explanation_figure(
+            classifier, checkpoint.classes, image, "gradcam", int(predicted[place])
+        )
+        explained = _to_svg(figure, "explained", "The image, and the maps of Grad-CAM over it")
+    label = int(predictions.labels[place])
+    name = shown_name(predictions.classes[label], predictions.names[label])
+    taken_for = numbers["class"]
+    return {"explained": explained, "explained_class": name, "explained_as": taken_for}
 
 
 def _thumbnail(image: np.ndarray) -> str:
@@ -276,8 +299,13 @@ def _thumbnail(image: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _to_svg(figure: Figure, name: str) -> Markup:
-    """Return a figure as SVG inside the page, in the page's ink on the page's background."""
+def _to_svg(figure: Figure, name: str, label: str) -> Markup:
+    """Return a figure as SVG inside the page, in the page's ink on the page's background.
+
+    Args:
+        name: of the figure, before the names of its parts.
+        label: what it shows, for those who do not see it.
+    """
     file = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none"}):  # text stays text
         figure.savefig(file, format="svg", metadata={"Date": None})
@@ -292,17 +320,17 @@ def _to_svg(figure: Figure, name: str) -> Markup:
     ink, paper = INK["light"]
     variables = {ink: "ink", paper: "paper", WRONG.lower(): "wrong", RIGHT.lower(): "right"}
     for color, variable in variables.items():
-        text = text.replace(color, f"var(--{variable})")
-    text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', _svg_tag, text, count=1)
-    return Markup(text)
-
-
-def _svg_tag(match: re.Match) -> str:
-    width = float(match[1].split()[2])
-    return (
+        text = re.sub(rf"\b(fill|stroke): {color}", rf"\1: var(--{variable})", text)
+    # Letters of eight points are not drawn smaller than eight pixels; narrow screens scroll.
+    box = re.search(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', text)
+    assert box
+    width = float(box[1].split()[2])
+    tag = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'viewBox="{match[1]}" style="width:100%;max-width:{width * 1.35:.0f}px" role="img">'
+        f'viewBox="{box[1]}" style="width:100%;min-width:{width:.0f}px;'
+        f'max-width:{width * 1.35:.0f}px" role="img" aria-label="{label}">'
     )
+    return Markup(text[: box.start()] + tag + text[box.end() :])
 
 
 def _render(parts: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from alexnet_cli.data.imagenet_classes import find_class, shown_name
 from alexnet_cli.data.shards.dataset import Dataset, Split
-from alexnet_cli.errors import UsageError
+from alexnet_cli.errors import UsageError, counted
 from alexnet_cli.figures.style import (
     INK,
     FigureFile,
@@ -132,7 +132,7 @@ def _draw_stored(
         show_image(axes, tile(images, columns, paper), aspect="equal")
         axes.set_anchor("W")
         name = fitted(name, width - 0.9, 6)
-        axes.set_title(f"{name}, {totals[label]:,} images", loc="left", fontsize=6)
+        axes.set_title(f"{name}, {counted(totals[label], 'image')}", loc="left", fontsize=6)
     save(figure, request.out)
 
 

@@ -174,6 +174,12 @@ def short_name(name: str) -> str:
     return on_one_line(name.partition(",")[0].strip() or name)
 
 
+def width_of(text: str, size: float, *, bold: bool = False) -> float:
+    """Return the width of a text in inches; see `fitted`."""
+    font = FontProperties(size=size, weight="bold" if bold else "normal")
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
+
+
 def fitted(text: str, inches: float, size: float, *, bold: bool = False) -> str:
     """Return a text on one line, shortened to a width whatever its letters are.
 
@@ -183,11 +189,9 @@ def fitted(text: str, inches: float, size: float, *, bold: bool = False) -> str:
         size: of the font, in points.
     """
     text = on_one_line(text)[:MAX_LETTERS]
-    font = FontProperties(size=size, weight="bold" if bold else "normal")
 
     def is_too_wide(shown: str) -> bool:
-        width, _, _ = text_to_path.get_text_width_height_descent(shown, font, ismath=False)
-        return width > 72 * inches
+        return width_of(shown, size, bold=bold) > inches
 
     def shortened(length: int) -> str:
         return text[:length].rstrip() + "\u2026"

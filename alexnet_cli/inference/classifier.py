@@ -15,8 +15,9 @@ from alexnet_cli.data.views import View, views_of
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.precision import autocast
 from alexnet_cli.errors import CheckpointError
+from alexnet_cli.inference.network import load_network
 from alexnet_cli.model.architecture import parameter_shapes
-from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
+from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.model.split import Network, build_network, load_whole_state
 from alexnet_cli.types import PixelStats
 
@@ -52,12 +53,12 @@ class Classifier:
 
 
 def load_classifier(path: Path, runtime: Runtime) -> tuple[Classifier, Checkpoint]:
-    """Load a checkpoint and build its network.
+    """Load a checkpoint or an exported model, and build its network.
 
     Raises:
         CheckpointError: if it is damaged, or its tensors do not fit its recipe.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_network(path)
     return build_classifier(checkpoint, runtime, path), checkpoint
 
 

@@ -93,9 +93,9 @@ def published_results(model: Path) -> list[dict]:
         CheckpointError: if the file is neither a checkpoint nor an exported model.
     """
     if is_onnx(model):
-        from alexnet_cli.onnx.model_file import read_model_info
+        from alexnet_cli.onnx.model_file import open_onnx_file
 
-        exported = read_model_info(model)
+        exported = open_onnx_file(model).info
         recipe, num_classes = exported.recipe.name, len(exported.classes)
         is_imported = "init_from_file" in exported.origin
     else:
@@ -127,9 +127,9 @@ def _describe_checkpoint(path: Path) -> NetworkInfo:
 
 
 def _describe_onnx(path: Path) -> NetworkInfo:
-    from alexnet_cli.onnx.model_file import read_model_info
+    from alexnet_cli.onnx.model_file import open_onnx_file
 
-    model = read_model_info(path)
+    model = open_onnx_file(path).info
     about = {**model.origin, "views": model.views, "image_size": model.image_size}
     return _describe("onnx", str(path), model.recipe, len(model.classes), about)
 

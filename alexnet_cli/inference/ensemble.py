@@ -171,9 +171,9 @@ def _predict_networks(
 def _read_header(path: Path) -> tuple[list[tuple[str, str]], str]:
     """Return the classes of a network, and a text that identifies it."""
     if is_onnx(path):
-        from alexnet_cli.onnx.model_file import read_model_info
+        from alexnet_cli.onnx.model_file import open_onnx_file
 
-        info = read_model_info(path)
+        info = open_onnx_file(path).info
         return info.classes, info.origin.get("weights", "")
     from alexnet_cli.model.checkpoint import read_header
 

@@ -14,9 +14,8 @@ import numpy as np
 from alexnet_cli.data.batches.loader import batches_of
 from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
-from alexnet_cli.data.views import View, center_view, cut, views_of
 from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig
-from alexnet_cli.errors import UsageError, hint
+from alexnet_cli.errors import counted
 from alexnet_cli.inference.class_map import ClassMap, map_classes
 from alexnet_cli.inference.metrics import (
     Measured,
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from alexnet_cli.distributed.device_plan import DevicePlan
     from alexnet_cli.onnx.runtime import OnnxClassifier
 
-DEFAULT_VIEWS = 10
 CROPS_PER_BATCH = {"CPUExecutionProvider": 32}  # of an ONNX model, images times views
 CROPS_PER_GPU_BATCH = 640
 
@@ -52,7 +50,7 @@ class EvalRequest:
 
     Attributes:
         model: a checkpoint, a run folder for its best checkpoint, or an ONNX file.
-        num_views: 1, 9 or 10; None for 10, or for those that an ONNX file averages inside.
+        num_views: 1, 9 or 10, whatever number an ONNX file was exported with.
         predictions: file to which the probabilities of every image are written.
         class_names: file of the names of the dataset's classes, as in `with_class_names`.
     """
@@ -60,7 +58,7 @@ class EvalRequest:
     model: Path
     dataset: DatasetRef
     split: str = "val"
-    num_views: int | None = None
+    num_views: int = 10
     predictions: Path | None = None
     runtime: RuntimeConfig = DEFAULT_RUNTIME
     class_names: Path | None = None
@@ -194,14 +192,16 @@ def _run(request: EvalRequest, wants_predictions: bool, progress: Progress) -> _
     """Run a network, and write its predictions if the request names a file for them."""
     if request.predictions:
         check_output(request.predictions)
-    if is_onnx(request.model):
+    runtime = request.runtime
+    needs_torch = runtime.num_devices or runtime.columns or runtime.precision != "fp32"
+    if is_onnx(request.model) and not needs_torch:
         return _run_onnx(request, wants_predictions, progress)
     # Imported here, because torch takes two seconds to load and ONNX models do not need it.
     from alexnet_cli.distributed.device_plan import plan_devices
     from alexnet_cli.distributed.launcher import on_replicas
-    from alexnet_cli.model.checkpoint import read_recipe
+    from alexnet_cli.inference.network import recipe_of_network
 
-    plan = plan_devices(request.runtime, read_recipe(request.model).columns, progress)
+    plan = plan_devices(runtime, recipe_of_network(request.model).columns, progress)
     run = partial(_run_checkpoint, request, wants_predictions, plan, progress)
     return on_replicas(run, plan, progress)
 
@@ -215,7 +215,7 @@ def _run_checkpoint(
     from alexnet_cli.inference.classifier import build_classifier
 
     shown = progress if place_in_group().is_main else SILENT
-    num_views = request.num_views or DEFAULT_VIEWS
+    num_views = request.num_views
     checkpoint, dataset, class_map = splits.open_pair(
         request.model, request.dataset, request.split, shown, request.class_names
     )
@@ -279,18 +279,14 @@ def _keep(
 
 
 def _run_onnx(request: EvalRequest, wants_predictions: bool, progress: Progress) -> _Found:
-    from alexnet_cli.onnx.runtime import load_onnx, other_views_error
+    from alexnet_cli.onnx.model_file import open_onnx_file
 
-    runtime = request.runtime
-    if runtime.num_devices or runtime.columns or runtime.precision != "fp32":
-        raise UsageError(
-            f"{request.model}: an ONNX model runs on one device, in fp32.", hint=hint("one_device")
-        )
-    model = load_onnx(request.model, runtime.device)
-    info = model.info
-    num_views = request.num_views or (DEFAULT_VIEWS if info.views == 1 else info.views)
-    if info.views not in (1, num_views):
-        raise other_views_error(request.model, num_views, info.views)
+    file = open_onnx_file(request.model, to_run=True)
+    from alexnet_cli.onnx.runtime import open_classifier
+
+    info = file.info
+    num_views = request.num_views
+    model = open_classifier(file, request.runtime.device, num_views)
     dataset = open_named(
         request.dataset,
         request.split,
@@ -301,8 +297,8 @@ def _run_onnx(request: EvalRequest, wants_predictions: bool, progress: Progress)
     )
     class_map = map_classes(str(request.model), info.classes, dataset)
     check_image_size(request.model, info.image_size, dataset)
-    num_arrays = 2 if info.views == 1 and num_views > 1 else 1
-    batches = _onnx_batches(model, dataset, request.split, num_views, progress)
+    num_arrays = 2 if num_views > 1 else 1
+    batches = _onnx_batches(model, dataset, request.split, progress)
     rules = _compare(info.rules, dataset)
     labels = dataset.split(request.split).labels
     if wants_predictions or request.predictions:
@@ -314,43 +310,19 @@ def _run_onnx(request: EvalRequest, wants_predictions: bool, progress: Progress)
         return _keep(request, wants_predictions, predictions, class_map, rules)
     sums = sums_of_batches(batches, labels, class_map, num_arrays).reshape(-1, 4)
     scores = [scores_from_sums(of_view) for of_view in sums]
-    each = num_arrays
-    return _Found(len(labels), class_map, rules, num_views, scores[:each], scores[each:], None)
+    whole, subset = scores[:num_arrays], scores[num_arrays:]
+    return _Found(len(labels), class_map, rules, num_views, whole, subset, None)
 
 
 def _onnx_batches(
-    model: "OnnxClassifier", dataset: Dataset, split_name: str, num_views: int, progress: Progress
+    model: "OnnxClassifier", dataset: Dataset, split_name: str, progress: Progress
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Yield positions, and probabilities (N, K): averaged and, where known, of the center view."""
-    split, info = dataset.split(split_name), model.info
-    size = info.recipe.crop_size
-    views = views_of(num_views, info.image_size, size)
+    """Yield positions, and probabilities (N, K): averaged and, of several, of the center view."""
+    split = dataset.split(split_name)
     crops = CROPS_PER_BATCH.get(model.provider, CROPS_PER_GPU_BATCH)
-    what = f"{split_name}, {num_views} view{'s' if num_views > 1 else ''}"
+    what = f"{split_name}, {counted(model.views, 'view')}"
     with progress.track(what, len(split)) as bar:
-        for batch in batches_of(split, max(1, crops // info.views)):
-            if info.views == num_views:
-                found = [model.probabilities(batch.images)]
-            else:
-                probs = [
-                    model.probabilities(moved_to_center(batch.images, view, size)) for view in views
-                ]
-                center = probs[views.index(center_view(info.image_size, size))]
-                found = [np.stack(probs).mean(axis=0), center]
+        for batch in batches_of(split, max(1, crops // model.views)):
+            found = model.with_center(batch.images)
             bar.advance(len(batch.positions))
             yield batch.positions, found
-
-
-def moved_to_center(images: np.ndarray, view: View, crop_size: int) -> np.ndarray:
-    """Return images whose center crop is a view of the given ones; the rest is black.
-
-    A model that was exported with one view reads nothing but the center crop.
-
-    Args:
-        images: uint8 (N, H, H, 3).
-    """
-    moved = np.zeros_like(images)
-    crops = cut(images, view, crop_size)
-    target = cut(moved, center_view(images.shape[1], crop_size), crop_size)
-    target[:] = crops[:, :, ::-1] if view.mirrored else crops
-    return moved

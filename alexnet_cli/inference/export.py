@@ -10,7 +10,7 @@ import torch
 
 from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.distributed.oom_errors import friendly_oom_errors
-from alexnet_cli.errors import CheckpointError, UsageError, hint
+from alexnet_cli.errors import CheckpointError, UsageError, counted, hint
 from alexnet_cli.inference.classifier import Classifier, load_classifier
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, check_new, check_output, write_bytes
 from alexnet_cli.io.progress import SILENT, Progress
@@ -161,7 +161,7 @@ def _check_equal(expected: np.ndarray, found: np.ndarray, path: Path) -> None:
     if not gap <= MAX_TIE:
         num = (chosen != expected.argmax(axis=1)).sum()
         raise CheckpointError(
-            f"{path}: its first class is not torch's for {num} images.", kept=NOT_WRITTEN
+            f"{path}: its first class is not torch's for {counted(num, 'image')}.", kept=NOT_WRITTEN
         )
 
 

@@ -55,7 +55,6 @@ from alexnet_cli.io.atomic import (
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.architecture import last_hidden_layer
 from alexnet_cli.model.checkpoint import checkpoint_file
-from alexnet_cli.pretrained.names import is_onnx
 
 VERSION = 1
 SAMPLE = 10_000  # images that the codes are fitted to
@@ -214,7 +213,7 @@ def make_index(request: FeaturesRequest, progress: Progress = SILENT) -> IndexIn
         raise UsageError(f"{out} exists.", kept="It was left as it is.", hint="Name a new folder.")
     if request.bits % 64 or request.bits < 64:
         raise UsageError(f"{request.bits} bits: codes have a multiple of 64.")
-    model = load_model(request.model, views=_views(request.model), device=request.device)
+    model = load_model(request.model, views=1, device=request.device)
     images, labels, classes = _find(request)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f"{out.name}.{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
@@ -288,7 +287,7 @@ def find_similar(
             f"{path} is not the network that {index_path} was made with.",
             hint=hint("index_model"),
         )
-    model = load_model(path, views=_views(path), device=device)
+    model = load_model(path, views=1, device=device)
     query = model.features([image], index.about["layer"])[0]
     if by_codes:
         positions, distances = index.nearest_by_codes(query, count)
@@ -310,7 +309,7 @@ def weights_of(path: Path) -> str:
     Raises:
         CheckpointError: if there is none.
     """
-    file = path if is_onnx(path) else checkpoint_file(path)
+    file = checkpoint_file(path)
     try:
         with file.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
@@ -320,18 +319,16 @@ def weights_of(path: Path) -> str:
         ) from error
 
 
-def _views(path: Path) -> int | None:
-    """Return the number of views to open a network with; features are of the center view."""
-    return None if is_onnx(path) else 1
-
-
 def _find(
     request: FeaturesRequest,
 ) -> tuple[Iterable[tuple[str, ImageLike]], list[int], list[str]]:
     """Return images with their names, their labels if they are known, and the classes."""
     data = request.data
     if "://" not in data and not (Path(data) / INDEX_NAME).is_file():
-        return [(path, path) for path in find_images([data], {})], [], []
+        paths = find_images([data], {})
+        if all(path.endswith(".tar") for path in paths):
+            DatasetRef.parse(data).check_no_tars()
+        return [(path, path) for path in paths], [], []
     dataset = open_dataset(DatasetRef.parse(data).place)  # type: ignore[arg-type]
     split = dataset.split(request.split)
     classes = [shown_name(entry.wnid, entry.name) for entry in dataset.classes]

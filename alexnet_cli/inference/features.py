@@ -1,8 +1,9 @@
 """What the last hidden layer answers to images: 4096 numbers for the paper's network (section 6.1).
 
-N images, U units of the layer.
+N images, B of them in a batch, U units of the layer.
 """
 
+from collections.abc import Iterable, Iterator
 from threading import get_ident
 
 import numpy as np
@@ -46,31 +47,44 @@ def features_of(classifier: Classifier, images: Tensor, layer: str | None = None
 
 def features_of_split(
     classifier: Classifier, split: Split, progress: Progress = SILENT
-) -> np.ndarray:
-    """Return the features of all images of a split in stored order, float32 (N, U).
+) -> Iterator[np.ndarray]:
+    """Yield the features of all images of a split in stored order, float32 (B, U) at a time.
 
     Raises:
         DatasetError, MachineError: if images are damaged or cannot be read.
     """
-    parts: list[np.ndarray] = []
     with progress.track(f"features of {split.name}", len(split)) as bar:
         batches = batches_of(split, BATCH_SIZE)
         for images, _ in to_device(batches, classifier.augmenter.device):
-            parts.append(features_of(classifier, images).cpu().numpy())
-            bar.advance(len(parts[-1]))
-    return np.concatenate(parts)
+            yield features_of(classifier, images).cpu().numpy()
+            bar.advance(len(images))
 
 
-def nearest(queries: np.ndarray, features: np.ndarray, count: int) -> np.ndarray:
+def nearest(queries: np.ndarray, blocks: Iterable[np.ndarray], count: int) -> np.ndarray:
     """Return the features nearest to each query by Euclidean distance, nearest first.
+
+    Only the nearest so far are kept, so that memory does not grow with the number of features.
 
     Args:
         queries: (Q, U).
-        features: (N, U).
+        blocks: the features, (B, U) at a time.
 
     Returns:
-        int64 (Q, count) of positions in `features`; of equal distances the lower position first.
+        int64 (Q, count) of positions among all features; of equal distances the lower one first.
     """
-    # |q - f|^2 without |q|^2, which is the same for all f of a query.
-    distances = np.square(features).sum(axis=1) - 2 * (queries @ features.T)
-    return np.argsort(distances, axis=1, kind="stable")[:, :count]
+    queries = queries.astype(np.float64)
+    distances = np.empty((len(queries), 0))
+    positions = np.empty((len(queries), 0), np.int64)
+    start = 0
+    for block in blocks:
+        features = block.astype(np.float64)
+        # |q - f|^2 without |q|^2, which is the same for all f of a query.
+        new = np.square(features).sum(axis=1) - 2 * (queries @ features.T)
+        places = np.broadcast_to(np.arange(start, start + len(block)), new.shape)
+        start += len(block)
+        distances = np.concatenate([distances, new], axis=1)
+        positions = np.concatenate([positions, places], axis=1)
+        order = np.argsort(distances, axis=1, kind="stable")[:, :count]
+        distances = np.take_along_axis(distances, order, axis=1)
+        positions = np.take_along_axis(positions, order, axis=1)
+    return positions

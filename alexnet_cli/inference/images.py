@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from alexnet_cli.data.images.decode import read_file
 from alexnet_cli.data.images.resize import square, to_square
 from alexnet_cli.data.images.to_rgb import rgb_pixels
-from alexnet_cli.data.shards.dataset import Sample
+from alexnet_cli.data.shards.sample import Sample
 from alexnet_cli.errors import ImageError, UsageError
 from alexnet_cli.types import USUAL_RULES, DecodeRules
 

@@ -16,22 +16,26 @@ def load_model(path: str | Path, *, views: int | None = None, device: str = "aut
         path: an .onnx file of `alexnet export`, for which torch is not needed; a checkpoint, or a
             run folder for its best one; or the name of published weights, "torchvision" or "bvlc",
             which are fetched on first use.
-        views: 1, 9 or 10 crops to average over. By default 10; fixed for an ONNX model.
+        views: 1, 9 or 10 crops to average over. By default 10, or for an ONNX model as many as it
+            was exported with.
         device: "auto", "cuda", "cuda:N", "mps" or "cpu".
 
     Raises:
         CheckpointError: if the file is damaged or is none of these.
         DeviceError: if the device is not here, or its libraries do not load.
         MachineError: if a checkpoint is given and torch is not installed.
-        UsageError: if there is no such number of views, or an ONNX model has another.
+        UsageError: if there is no such number of views.
     """
     if views not in (None, *NAMES_OF_VIEWS):
         raise UsageError(f"{views!r} views: an image has 1, 9 or 10.")
     path = find_model(Path(path))
     if is_onnx(path):
+        from alexnet_cli.onnx.model_file import open_onnx_file
+
+        file = open_onnx_file(path, to_run=True)
         from alexnet_cli.inference.onnx_model import OnnxModel
 
-        return OnnxModel(path, views, device)
+        return OnnxModel(file, views, device)
     # Imported here, because torch takes two seconds to load and ONNX models do not need it.
     try:
         from alexnet_cli.inference.torch_model import TorchModel

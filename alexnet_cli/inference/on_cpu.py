@@ -1,4 +1,4 @@
-"""A checkpoint's network on the CPU and single image files, for figures of them."""
+"""A trained network on the CPU and single image files, for figures of them."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from alexnet_cli.model.checkpoint import Checkpoint
 
 
 def load_on_cpu(path: Path) -> tuple[Classifier, Checkpoint]:
-    """Load a checkpoint as one network in fp32.
+    """Load a checkpoint or an exported model as one network in fp32.
 
     Raises:
         CheckpointError: if it cannot be read.

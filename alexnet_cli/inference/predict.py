@@ -32,7 +32,7 @@ class PredictRequest:
         model: a checkpoint, run folder or .onnx model; by default the newest run below `runs/`.
         num_top: maximum number of classes for each image.
         min_probability: less probable classes are left out.
-        num_views: 1, 9 or 10; fixed for an ONNX model. By default 10.
+        num_views: 1, 9 or 10. By default 10, or as many as an ONNX model was exported with.
     """
 
     images: tuple[str, ...] = ()

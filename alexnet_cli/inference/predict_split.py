@@ -12,10 +12,11 @@ from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.prefetch import from_device, to_device
 from alexnet_cli.distributed.replicas import ALONE, Replicas
-from alexnet_cli.errors import CheckpointError, DivergedError, hint, on_one_line
+from alexnet_cli.errors import CheckpointError, DivergedError, counted, hint, on_one_line
 from alexnet_cli.inference.class_map import ClassMap, first_difference, map_classes, same_classes
 from alexnet_cli.inference.classifier import Classifier, check_tensors
 from alexnet_cli.inference.metrics import Scores, scores_from_sums, sums_of_batches
+from alexnet_cli.inference.network import load_network
 from alexnet_cli.inference.predictions import (
     Predictions,
     check_image_size,
@@ -24,7 +25,7 @@ from alexnet_cli.inference.predictions import (
     pack_predictions,
 )
 from alexnet_cli.io.progress import SILENT, Progress
-from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
+from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.types import Batch
 
 BATCH_SIZE = 64
@@ -38,7 +39,7 @@ def open_pair(
     progress: Progress = SILENT,
     class_names: Path | None = None,
 ) -> tuple[Checkpoint, Dataset, ClassMap]:
-    """Load a checkpoint, open a dataset, and find the class of each in the other.
+    """Load a network, open a dataset, and find the class of each in the other.
 
     Args:
         class_names: file of the names of the dataset's classes, as in `with_class_names`.
@@ -46,7 +47,7 @@ def open_pair(
     Raises:
         AlexNetError: if one of them cannot be used, or they do not fit each other.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_network(path)
     check_tensors(checkpoint, path)
     size = len(checkpoint.pixels["mean_image"])
     dataset = open_named(ref, split_name, size, checkpoint.rules, progress, class_names)
@@ -93,7 +94,7 @@ def _probabilities(
     split = dataset.split(split_name)
     views = classifier.views(num_views)
     center = views.index(classifier.augmenter.center)
-    what = f"{split_name}, {num_views} view{'s' if num_views > 1 else ''}"
+    what = f"{split_name}, {counted(num_views, 'view')}"
     size = BATCH_SIZE * replicas.world_size
     read: deque[np.ndarray] = deque()  # positions of batches that are being copied
     launched: deque[tuple[np.ndarray, Callable[[], list[np.ndarray]]]] = deque()

@@ -30,7 +30,7 @@ class Predictions:
         keys: of the images, in stored order.
         probs: float32 (N, K), averaged over the views.
         center_probs: float32 (N, K) of the center view; with one view the same array as `probs`,
-            which the file contains once. None of an ONNX model that averages views inside.
+            which the file contains once. None if the file has only the average of several views.
         labels: int64 (N,), labels of the network.
         classes: wnids of the network's outputs in label order.
         names: the words for them.

@@ -285,8 +285,6 @@ def _not_a_checkpoint(path: Path) -> CheckpointError:
     usual = "Checkpoints are the .safetensors files that alexnet train writes."
     suffix = path.suffix.lower()
     foreign = hint("import_model", path=path)
-    if suffix == ".onnx":
-        foreign = hint("checkpoint_of_onnx", path=path)
     return CheckpointError(
         f"{path}: not an alexnet checkpoint, or a damaged one.",
         hint=foreign if suffix in IMPORTABLE else usual,

@@ -12,16 +12,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from alexnet_cli.errors import CheckpointError, RecipeError, hint, on_one_line
 from alexnet_cli.model.architecture import Layer, layers_of
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.types import USUAL_RULES, DecodeRules
 
+if TYPE_CHECKING:
+    import onnx
+
 METADATA_KEY, CHECKSUM_KEY = "alexnet", "alexnet.crc32"
 CONSTANT_VALUES = (7, 5, 9)  # in onnx.proto: ModelProto.graph, .initializer, .raw_data
 KEPT_BYTES = 1024  # of a constant's values; shapes and bounds are shorter
+FLOAT = 1  # TensorProto.FLOAT; onnx is imported while the checksum is computed
 SKELETON_BYTES = 8 << 20  # limit; 20,000 classes take two
 # Limits for the outputs of all layers and the multiplications of one crop. The paper's network has
 # 1.9e6 and 8e8; four times as wide, which takes seconds, is still allowed.
@@ -47,23 +53,71 @@ class ModelInfo:
     rules: DecodeRules = USUAL_RULES
 
 
+@dataclass(frozen=True, slots=True)
+class OnnxFile:
+    """A checked model file. Its large constants are read from the disk when they are used.
+
+    Attributes:
+        constants: float32 by name, read only and in the graph's shapes; the large ones are views of
+            the memory-mapped file. The same for any number of views.
+    """
+
+    path: Path
+    info: ModelInfo
+    constants: dict[str, np.ndarray]
+
+
 def add_checksum(content: bytes) -> bytes:
     """Append a CRC-32 to a serialized model, as one more entry of its metadata."""
     return content + _checksum_entry(zlib.crc32(content))
 
 
-def read_model_info(path: Path) -> ModelInfo:
-    """Check a model file without opening it, and return its metadata.
+def is_export(path: Path) -> bool:
+    """Return whether an ONNX file has the metadata of `alexnet export`; damage is not noticed."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+        try:
+            skeleton, _ = skeleton_of(memoryview(mapped))
+            entries = onnx.ModelProto.FromString(skeleton).metadata_props
+        except (ValueError, DecodeError):
+            return False
+    return any(entry.key == METADATA_KEY for entry in entries)
+
+
+def open_onnx_file(path: Path, *, to_run: bool = False) -> OnnxFile:
+    """Check a model file without running it, and return its metadata and constants.
+
+    Memory-maps the file: parsing all of 245 MB takes half a second and 500 MB.
+
+    Args:
+        to_run: whether onnxruntime is imported as well while the checksum is computed.
 
     Raises:
         CheckpointError: if the file is damaged or is not a model that export writes.
     """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file.", hint=hint("export_model", path=path))
+    if not path.stat().st_size:
+        raise CheckpointError(f"{path}: not an ONNX model; the file is empty.")
+    with path.open("rb") as file:
+        content = memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(_read_skeleton, path)
+        is_damaged = pool.submit(_is_damaged, content)
         import onnx  # noqa: F401 - takes as long as the checksum, meanwhile
-    skeleton = reading.result()
+
+        if to_run:
+            import onnxruntime  # noqa: F401
+    if is_damaged.result():
+        raise CheckpointError(f"{path}: damaged, its checksum does not match.")
     try:
-        return _check_skeleton(skeleton, path.stat().st_size)
+        skeleton, places = skeleton_of(content)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not an ONNX model, or a damaged one ({error}).") from error
+    try:
+        info, model = _check_skeleton(skeleton)
+        return OnnxFile(path, info, _constants_of(model, content, places))
     except (ValueError, RecipeError) as error:
         raise CheckpointError(
             f"{path}: an ONNX model, but not one of alexnet export ({on_one_line(str(error))}).",
@@ -71,33 +125,12 @@ def read_model_info(path: Path) -> ModelInfo:
         ) from error
 
 
-def _read_skeleton(path: Path) -> bytes:
-    """Return an undamaged file's content without the values of large constants.
-
-    Reads through a memory map: parsing all of a 245 MB file takes half a second and 500 MB.
-
-    Raises:
-        CheckpointError: if the file is damaged or is not an ONNX model.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file.", hint=hint("export_model", path=path))
-    if not path.stat().st_size:
-        raise CheckpointError(f"{path}: not an ONNX model; the file is empty.")
-    with (
-        path.open("rb") as file,
-        mmap(file.fileno(), 0, access=ACCESS_READ) as mapped,
-        memoryview(mapped) as content,
-    ):
-        size = len(_checksum_entry(0))
-        is_protected = content[-size:-8] == _checksum_entry(0)[:-8]
-        if is_protected and content[-size:] != _checksum_entry(zlib.crc32(content[:-size])):
-            raise CheckpointError(f"{path}: damaged, its checksum does not match.")
-        try:
-            return skeleton_of(content)
-        except ValueError as error:
-            raise CheckpointError(
-                f"{path}: not an ONNX model, or a damaged one ({error})."
-            ) from error
+def _is_damaged(content: memoryview) -> bool:
+    """Return whether a file has a checksum that does not match."""
+    size = len(_checksum_entry(0))
+    if content[-size:-8] != _checksum_entry(0)[:-8]:
+        return False
+    return content[-size:] != _checksum_entry(zlib.crc32(content[:-size]))
 
 
 def _checksum_entry(checksum: int) -> bytes:
@@ -107,13 +140,18 @@ def _checksum_entry(checksum: int) -> bytes:
     return b"\x72%c%b" % (len(pair), pair)
 
 
-def skeleton_of(content: memoryview, path: tuple[int, ...] = CONSTANT_VALUES) -> bytes:
+def skeleton_of(
+    content: memoryview, path: tuple[int, ...] = CONSTANT_VALUES
+) -> tuple[bytes, list[tuple[int, int]]]:
     """Return a serialized message in which long values of the field at `path` are empty.
+
+    Returns:
+        The message, and the start and length of each value that was left out.
 
     Raises:
         ValueError: if it is not laid out as a model, or holds much besides constants.
     """
-    kept, end = bytearray(), 0
+    kept, places, end = bytearray(), [], 0
     while end < len(content):
         start = end
         key, place = read_varint(content, start)
@@ -125,13 +163,18 @@ def skeleton_of(content: memoryview, path: tuple[int, ...] = CONSTANT_VALUES) ->
         if end > len(content):
             raise ValueError("it is cut short")
         if is_message and key >> 3 == path[0] and (path[1:] or length > KEPT_BYTES):
-            part = skeleton_of(content[body:end], path[1:]) if path[1:] else b""
+            part = b""
+            if path[1:]:
+                part, inside = skeleton_of(content[body:end], path[1:])
+                places += [(body + start, length) for start, length in inside]
+            else:
+                places.append((body, length))
             kept += _varint(key) + _varint(len(part)) + part
         else:
             kept += content[start:end]
         if len(kept) > SKELETON_BYTES:
             raise ValueError("it holds too much besides its weights")
-    return bytes(kept)
+    return bytes(kept), places
 
 
 def read_varint(content: memoryview, place: int) -> tuple[int, int]:
@@ -152,8 +195,8 @@ def _varint(value: int) -> bytes:
     return bytes([*found, value])
 
 
-def _check_skeleton(skeleton: bytes, file_bytes: int) -> ModelInfo:
-    """Check that a model is the one that export writes for its recipe.
+def _check_skeleton(skeleton: bytes) -> tuple[ModelInfo, "onnx.ModelProto"]:
+    """Check that a model is the one that export writes for its recipe; return it parsed.
 
     Raises:
         ValueError, RecipeError: if it is not, or if its network is too large.
@@ -172,10 +215,36 @@ def _check_skeleton(skeleton: bytes, file_bytes: int) -> ModelInfo:
     _check_cost(info, layers_of(info.recipe, num_classes))
     expected = expected_graph(info.recipe, num_classes, info.image_size, info.views)
     _check_graph(model, expected)
-    numbers = sum(math.prod(constant.dims) for constant in expected.graph.initializer)
-    if 4 * numbers > file_bytes:
-        raise ValueError("its constants are larger than the file")
-    return info
+    return info, model
+
+
+def _constants_of(
+    model: "onnx.ModelProto", content: memoryview, places: list[tuple[int, int]]
+) -> dict[str, np.ndarray]:
+    """Return the float constants of a checked model whose large values are elsewhere.
+
+    Args:
+        content: the file.
+        places: start and length of the large values in it, in the order of the constants.
+
+    Raises:
+        ValueError: if the values are not as many as the shapes say.
+    """
+    remaining, found = iter(places), {}
+    for constant in model.graph.initializer:
+        if constant.data_type != FLOAT:
+            continue
+        num_bytes = 4 * math.prod(constant.dims)
+        values: bytes | memoryview = constant.raw_data
+        if num_bytes > KEPT_BYTES and not values:
+            start, length = next(remaining, (0, 0))
+            values = content[start : start + length]
+        if len(values) != num_bytes:
+            raise ValueError(f"{constant.name} does not have as many values as its shape says")
+        found[constant.name] = np.frombuffer(values, "<f4").reshape(constant.dims)
+    if next(remaining, None):
+        raise ValueError("it has more values than its shapes say")
+    return found
 
 
 def _parse_metadata(metadata: dict[str, str]) -> ModelInfo:
@@ -236,7 +305,7 @@ def _products_of_step(recipe: Recipe, layer: Layer) -> int:
     return 0
 
 
-def _check_graph(model: Any, expected: Any) -> None:
+def _check_graph(model: "onnx.ModelProto", expected: "onnx.ModelProto") -> None:
     """Check that two models are the same but for metadata and the values of float constants.
 
     Raises:
@@ -246,9 +315,11 @@ def _check_graph(model: Any, expected: Any) -> None:
         if node != other:
             name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
             raise ValueError(f"its operator {name} is not what its recipe has at that place")
-    model.ClearField("metadata_props")
-    for constant in model.graph.initializer:
-        if constant.data_type == 1:  # float32
+    bare = type(model)()
+    bare.CopyFrom(model)
+    bare.ClearField("metadata_props")
+    for constant in bare.graph.initializer:
+        if constant.data_type == FLOAT:
             constant.ClearField("raw_data")
-    if model != expected:
+    if bare != expected:
         raise ValueError("its constants or its inputs and outputs are not those of its recipe")

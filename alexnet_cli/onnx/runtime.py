@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -17,15 +17,19 @@ from alexnet_cli.errors import (
     CheckpointError,
     DeviceError,
     MachineError,
-    UsageError,
     brief,
     hint,
     on_one_line,
 )
 from alexnet_cli.io.cores import limited_cores
 from alexnet_cli.onnx.cuda_faults import find_cuda_fault, find_library_fault, has_driver
-from alexnet_cli.onnx.model_file import ModelInfo, read_model_info
+from alexnet_cli.onnx.model_file import KEPT_BYTES, ModelInfo, OnnxFile, open_onnx_file
 
+if TYPE_CHECKING:
+    import onnx
+
+BY_VIEW = "by_view"  # node of the graphs of several views: probabilities (V, N, K)
+CENTER = {9: 4, 10: 2}  # place of the center crop among the views
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _STDOUT = threading.Lock()
 MACHINE_FAULT = re.compile(
@@ -35,17 +39,22 @@ MACHINE_FAULT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class OnnxClassifier:
-    """An open model and its metadata.
+    """An open model.
 
     Attributes:
-        path: for messages.
+        views: how many views it averages.
         provider: the execution provider that runs the model.
     """
 
-    path: Path
+    file: OnnxFile
     session: onnxruntime.InferenceSession
-    info: ModelInfo
+    views: int
     provider: str
+
+    @property
+    def info(self) -> ModelInfo:
+        """The metadata of the file; its number of views is the one it was exported with."""
+        return self.file.info
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Map uint8 RGB (N, H, W, 3) to float32 (N, K).
@@ -54,8 +63,18 @@ class OnnxClassifier:
             CheckpointError: if the model fails, or its output is not probabilities.
             MachineError: if memory is full, or the GPU failed.
         """
+        return self._run(images)[0]
+
+    def with_center(self, images: np.ndarray) -> list[np.ndarray]:
+        """Return `probabilities`, and if they average several views, those of the center view."""
+        if self.views == 1:
+            return [self.probabilities(images)]
+        probs, by_view = self._run(images)
+        return [probs, by_view[CENTER[self.views]]]
+
+    def _run(self, images: np.ndarray) -> list[np.ndarray]:
         try:
-            probs = self.session.run(None, {"images": images})[0]
+            found = self.session.run(None, {"images": images})
         except Exception as error:  # onnxruntime's errors share no base but Exception
             detail = _detail(error)
             if MACHINE_FAULT.search(str(error)):
@@ -63,39 +82,94 @@ class OnnxClassifier:
                     f"out of memory, or the GPU failed, with batches of {len(images)} ({detail}).",
                     hint=hint("free_memory"),
                 ) from error
-            raise CheckpointError(f"{self.path}: the model failed ({detail}).") from error
+            raise CheckpointError(f"{self.file.path}: the model failed ({detail}).") from error
+        probs = found[0]
         if probs.shape != (len(images), len(self.info.classes)) or not np.isfinite(probs).all():
-            raise CheckpointError(f"{self.path}: its output is not probabilities.")
-        return probs
+            raise CheckpointError(f"{self.file.path}: its output is not probabilities.")
+        return found
 
 
-def other_views_error(path: Path, asked: int, exported: int) -> UsageError:
-    """Return the error of a model that averages another number of views than was asked for."""
-    return UsageError(
-        f"{asked} views: {path} was exported with {exported}.",
-        hint=hint("exported_views", views=exported),
-    )
-
-
-def load_onnx(path: Path, device: str = "auto") -> OnnxClassifier:
+def load_onnx(path: Path, device: str = "auto", views: int | None = None) -> OnnxClassifier:
     """Open a model that `alexnet export` wrote.
+
+    Args:
+        views: 1, 9 or 10 crops to average over; by default those the model was exported with.
 
     Raises:
         CheckpointError: if the file is damaged or is not such a model.
         DeviceError: if CUDA was asked for and cannot run here.
     """
-    info = read_model_info(path)
-    session = open_session(path, device)
-    return OnnxClassifier(path, session, info, session.get_providers()[0])
+    file = open_onnx_file(path)
+    return open_classifier(file, device, views or file.info.views)
+
+
+def open_classifier(file: OnnxFile, device: str, views: int) -> OnnxClassifier:
+    """Open a checked model for a number of views; errors are those of `open_session`."""
+    graph = graph_of(file, views)
+    if views > 1:
+        graph.graph.output.add(name=BY_VIEW)
+    session = open_session(file, graph, device)
+    return OnnxClassifier(file, session, views, session.get_providers()[0])
+
+
+def open_layer_session(file: OnnxFile, layer: str, device: str) -> onnxruntime.InferenceSession:
+    """Open a checked model so that it returns one layer's output for the center view instead."""
+    model = graph_of(file, 1)
+    graph = model.graph
+    end = next(place for place, node in enumerate(graph.node) if layer in node.output)
+    del graph.node[end + 1 :], graph.output[:]
+    graph.output.add(name=layer)
+    read = {name for node in graph.node for name in node.input}
+    constants = [constant for constant in graph.initializer if constant.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
+    return open_session(file, model, device)
+
+
+def graph_of(file: OnnxFile, views: int) -> "onnx.ModelProto":
+    """Return the graph of a model file for a number of views, without values of constants."""
+    # Imported here: the onnx package loads while the file's checksum is computed.
+    from alexnet_cli.onnx.graph import expected_graph
+
+    return expected_graph(file.info.recipe, len(file.info.classes), file.info.image_size, views)
 
 
 def open_session(
-    path: Path, device: str, content: bytes | None = None
+    file: OnnxFile, model: "onnx.ModelProto", device: str
 ) -> onnxruntime.InferenceSession:
-    """Open a model file that is known to be harmless.
+    """Open a graph with the constants of a file.
+
+    onnxruntime copies the large ones straight out of the file; parsed as parts of the graph, they
+    would be in memory twice, for half a second.
+
+    Raises:
+        CheckpointError: if onnxruntime cannot open it.
+        DeviceError: if CUDA was asked for and cannot run here.
+    """
+    large = {}
+    for constant in model.graph.initializer:
+        if constant.name not in file.constants:
+            continue
+        values = file.constants[constant.name]
+        if values.nbytes <= KEPT_BYTES:
+            constant.raw_data = values.tobytes()
+            continue
+        large[constant.name] = values
+        constant.data_location = constant.EXTERNAL
+        where = {"location": "memory", "offset": "0", "length": str(values.nbytes)}
+        for key, value in where.items():
+            constant.external_data.add(key=key, value=value)
+    return start_session(model.SerializeToString(), device, file.path, large)
+
+
+def start_session(
+    content: bytes, device: str, path: Path, constants: dict[str, np.ndarray]
+) -> onnxruntime.InferenceSession:
+    """Start onnxruntime with a serialized model that is known to be harmless.
 
     Args:
-        content: what to open instead of the file's own content.
+        path: for messages.
+        constants: values of those that the model says are outside it.
 
     Raises:
         CheckpointError: if onnxruntime cannot open it.
@@ -122,9 +196,11 @@ def open_session(
     options.add_session_config_entry("session.intra_op.spin_duration_us", "300")
     if count := limited_cores(knows_affinity=False):
         options.intra_op_num_threads = count
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in constants.values()]
+    options.add_external_initializers(list(constants), values)
     try:
         with _silent_stdout(is_needed=len(providers) > 1):  # it prints errors, and tries again
-            session = onnxruntime.InferenceSession(content or path, options, providers=providers)
+            session = onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # onnxruntime's errors share no base but Exception
         raise CheckpointError(
             f"{path}: not an ONNX model, or a damaged one ({_detail(error)})."
@@ -144,25 +220,6 @@ def _silent_stdout(is_needed: bool = True) -> Iterator[None]:
         return
     with _STDOUT, contextlib.redirect_stdout(io.StringIO()):
         yield
-
-
-def open_layer_session(path: Path, layer: str, device: str) -> onnxruntime.InferenceSession:
-    """Open a checked model so that it returns one layer's output, (V N, ...), instead."""
-    import onnx
-
-    model = onnx.load(path, load_external_data=False)
-    del model.graph.output[:]
-    model.graph.output.append(onnx.ValueInfoProto(name=layer))
-    return open_session(path, device, model.SerializeToString())
-
-
-def read_constants(path: Path, names: list[str]) -> dict[str, np.ndarray]:
-    """Return constants of a checked model by name."""
-    import onnx
-
-    graph = onnx.load(path, load_external_data=False).graph
-    wanted = [tensor for tensor in graph.initializer if tensor.name in names]
-    return {tensor.name: onnx.numpy_helper.to_array(tensor).copy() for tensor in wanted}
 
 
 def _detail(error: Exception) -> str:

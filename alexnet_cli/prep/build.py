@@ -12,7 +12,7 @@ from alexnet_cli.data.shards.writer import RECORDS
 from alexnet_cli.data.sources.class_list import read_class_list
 from alexnet_cli.data.sources.detect import read_source
 from alexnet_cli.data.sources.source import Source, SourceOptions
-from alexnet_cli.errors import UsageError
+from alexnet_cli.errors import UsageError, counted
 from alexnet_cli.io.disk import free_bytes
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.io.signals import catch_signals
@@ -174,7 +174,7 @@ def _list_images(request: PrepRequest, path: Path, progress: Progress) -> Source
     )
     source = read_source(path, options, progress)
     counts = ", ".join(f"{len(source.images[s]):,} {s}" for s in source.images)
-    progress.say(f"{path}: {source.layout}, {len(source.classes):,} classes, {counts}")
+    progress.say(f"{path}: {source.layout}, {counted(len(source.classes), 'class')}, {counts}")
     if not request.allow_empty_class:
         source.check_classes()
     return source

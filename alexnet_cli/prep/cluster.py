@@ -37,7 +37,7 @@ from alexnet_cli.data.shards.writer import (
     make_shard,
     read_record,
 )
-from alexnet_cli.errors import AlexNetError, MachineError, UsageError, brief
+from alexnet_cli.errors import AlexNetError, MachineError, UsageError, brief, counted
 from alexnet_cli.io.atomic import remove_partial, write_bytes
 from alexnet_cli.io.progress import Progress
 from alexnet_cli.io.signals import StopSignal
@@ -109,7 +109,8 @@ class Cluster:
         except KilledWorker as error:
             shard = str(error.task).partition(f"-{TOKEN}")[0]
             raise MachineError(
-                f"{error.allowed_failures + 1} workers died one after another over {shard}, the "
+                f"{counted(error.allowed_failures + 1, 'worker')} died one after another over "
+                f"{shard}, the "
                 f"last was {error.last_worker.address} (out of memory?).",
                 kept=SHARDS_KEPT,
                 hint="Start workers with fewer threads and more memory, and run the same command "
@@ -168,7 +169,7 @@ def connected(address: str, source: Path, folder: Path, progress: Progress) -> I
                 found = _check_workers(client, job)
             except OSError as error:
                 raise _lost(address) from error
-            progress.say(f"{address}: {found} workers")
+            progress.say(f"{address}: {counted(found, 'worker')}")
             yield Cluster(client, address, job)
     finally:  # the scheduler forgets the tasks of a client that is gone
         with suppress(OSError):

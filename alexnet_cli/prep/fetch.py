@@ -24,7 +24,7 @@ from alexnet_cli.data.sources.class_list import NAMES_FILES, read_class_list
 from alexnet_cli.data.sources.samples import FILE
 from alexnet_cli.data.sources.tars import check_whole_tar
 from alexnet_cli.data.sources.webdataset import LAYOUT
-from alexnet_cli.errors import DatasetError, MachineError, SourceError, UsageError, hint
+from alexnet_cli.errors import DatasetError, MachineError, SourceError, UsageError, counted, hint
 from alexnet_cli.io.atomic import (
     read_checksummed,
     remove_partial,
@@ -87,7 +87,9 @@ class RemoteTars:
             remove_partial(folder)
             missing = [tar for tar in self.tars if not _is_fetched(tar, folder)]
             advice = "" if force else hint("force_room")
-            announce(missing, f"{len(self.tars)} tars", str(self.source), folder, advice, progress)
+            announce(
+                missing, counted(len(self.tars), "tar"), str(self.source), folder, advice, progress
+            )
             fetch_each(partial(_fetch, folder, self.source.allow_pipe), missing, progress)
             for name in NAMES_FILES:
                 (folder / name).unlink(missing_ok=True)

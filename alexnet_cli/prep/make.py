@@ -15,7 +15,7 @@ from alexnet_cli.data.images.resize import to_jpeg, to_square
 from alexnet_cli.data.shards.writer import ShardRecord, ShardTask, read_record
 from alexnet_cli.data.sources.source import file_stamp
 from alexnet_cli.data.sources.staging import StagedFile, fill_staging, missing_bytes
-from alexnet_cli.errors import ImageError, MachineError, SourceError, Stopped, hint
+from alexnet_cli.errors import ImageError, MachineError, SourceError, Stopped, counted, hint
 from alexnet_cli.io.cores import num_cores, num_workers
 from alexnet_cli.io.disk import (
     FULL,
@@ -117,11 +117,11 @@ class PrepWork:
         if self.num_workers:
             count, why = self.num_workers, "as asked"
         if count > num_tasks:
-            count, why = num_tasks, f"{num_tasks} shards to make"
+            count, why = num_tasks, f"{counted(num_tasks, 'shard')} to make"
         if count > 1 and (fault := shared_memory_fault()):
             count, why = 1, fault
         if num_tasks:
-            self.progress.say(f"{count} worker{'' if count == 1 else 's'}: {why}")
+            self.progress.say(f"{counted(count, 'worker')}: {why}")
         return count
 
     def _check_stopped(self) -> None:

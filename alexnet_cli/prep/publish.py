@@ -19,7 +19,7 @@ from alexnet_cli.data.shards.index import (
 )
 from alexnet_cli.data.shards.writer import ShardRecord, ShardTask
 from alexnet_cli.data.sources.source import Source
-from alexnet_cli.errors import SourceError, on_one_line, some_names
+from alexnet_cli.errors import SourceError, counted, on_one_line, some_names
 from alexnet_cli.io.atomic import write_bytes
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.prep.folder import forget
@@ -63,15 +63,18 @@ def check_no_class_was_lost(
     Raises:
         SourceError: if it is not allowed.
     """
-    counted = {"train"} if source.images["train"] else set(source.images)
-    train = [record for task, record in made if task.split in counted]
+    splits = {"train"} if source.images["train"] else set(source.images)
+    train = [record for task, record in made if task.split in splits]
     written = {label for record in train for _, _, label, *_ in record.samples}
     lost = [c.wnid for label, c in enumerate(source.classes) if label not in written]
     if not lost:
         return
     shown = some_names(lost)
     if allow_empty_class:
-        progress.say(f"{len(lost)} classes have no training image, but keep their number: {shown}")
+        progress.say(
+            f"{counted(len(lost), 'class has', 'classes have')} no training image, but "
+            f"{'keeps its' if len(lost) == 1 else 'keep their'} number: {shown}"
+        )
         return
     rows = [row for record in train for row in record.rejected]
     name, _, reason, detail = next(row for row in rows if source.classes[row[1]].wnid in lost)
@@ -79,7 +82,8 @@ def check_no_class_was_lost(
         (task.folder / task.name).unlink(missing_ok=True)
     forget(made[0][0].folder)
     raise SourceError(
-        f"every training image of {len(lost)} classes was rejected: {shown}; the first is "
+        f"every training image of {counted(len(lost), 'class')} was rejected: {shown}; the "
+        "first is "
         f"{on_one_line(name)}: {reason} ({on_one_line(detail)}).",
         kept="Nothing was written.",
         hint="Replace those images or remove the classes, then run prep again.",
@@ -164,7 +168,8 @@ def find_duplicates(made: Made, progress: Progress = SILENT) -> Duplicates:
     for (split, other_split), count in pairs.items():
         pair = next(p for p in overlap if (p["split"], p["other_split"]) == (split, other_split))
         progress.say(
-            f"warning: {count:,} {split} images are in {other_split} as well, so errors measured "
+            f"warning: {counted(count, f'{split} image is', f'{split} images are')} in "
+            f"{other_split} as well, so errors measured "
             f"on {split} are too low; the first {pair['source']} is {pair['other']}"
         )
     return duplicates, overlap

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from alexnet_cli.data.shards.verify import Finding
-from alexnet_cli.errors import DatasetError, Hint, hint
+from alexnet_cli.errors import DatasetError, Hint, counted, hint
 from alexnet_cli.io.cores import num_cores
 from alexnet_cli.io.folder_lock import locked
 from alexnet_cli.io.progress import SILENT, Progress
@@ -37,7 +37,8 @@ class VerifyResult:
         if self.findings:
             num_files = len({finding.file for finding in self.findings})
             raise DatasetError(
-                f"{self.dataset}: {len(self.findings)} findings in {num_files} files, first: "
+                f"{self.dataset}: {counted(len(self.findings), 'finding')} in "
+                f"{counted(num_files, 'file')}, first: "
                 f"{self.findings[0]}",
                 hint=self._remedy(),
             )

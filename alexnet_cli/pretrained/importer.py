@@ -11,7 +11,7 @@ from alexnet_cli.data.imagenet_classes import imagenet_classes
 from alexnet_cli.data.remote.cache import cache_folder, locked_file
 from alexnet_cli.data.remote.published import PublishedFile, fetch_published
 from alexnet_cli.data.sources.class_list import named_class, read_class_list
-from alexnet_cli.errors import CheckpointError, UsageError, hint, on_one_line
+from alexnet_cli.errors import CheckpointError, UsageError, counted, hint, on_one_line
 from alexnet_cli.io.atomic import check_new
 from alexnet_cli.io.disk import size_in_words
 from alexnet_cli.io.progress import SILENT, Progress
@@ -80,7 +80,7 @@ class ImportResult:
 
 
 def import_weights(request: ImportRequest, progress: Progress = SILENT) -> ImportResult:
-    """Write a checkpoint of published weights.
+    """Write a checkpoint of published weights, or of a model that `alexnet export` wrote.
 
     Raises:
         CheckpointError: if the file holds another network or is damaged.
@@ -90,13 +90,13 @@ def import_weights(request: ImportRequest, progress: Progress = SILENT) -> Impor
     check_new(request.output, force=request.force)
     published = _published(request.source)
     path = fetch_published(published, progress) if published else Path(request.source)
-    checkpoint = read_weights(path, request.mean, request.classes)
+    checkpoint = _read_export(request, path) or read_weights(path, request.mean, request.classes)
     request.output.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(request.output, checkpoint)
     return ImportResult(
         checkpoint=str(request.output),
         source=published.url if published else str(path),
-        sha256=checkpoint.init_from["sha256"],
+        sha256=_sha256(path),
         recipe=checkpoint.recipe.name,
         classes=len(checkpoint.classes),
         parameters=sum(tensor.size for tensor in checkpoint.weights.values()),
@@ -126,6 +126,24 @@ def import_into_cache(name: str, progress: Progress = SILENT) -> Path:
 
 def _published(source: str) -> PublishedFile | None:
     return None if Path(source).exists() else PUBLISHED.get(source)
+
+
+def _read_export(request: ImportRequest, path: Path) -> Checkpoint | None:
+    """Return the network of a model that `alexnet export` wrote; None if it is another file.
+
+    Raises:
+        CheckpointError: if it is damaged.
+        UsageError: if a mean image or classes are named, which are in the file.
+    """
+    from alexnet_cli.onnx.model_file import is_export, open_onnx_file
+    from alexnet_cli.onnx.parameters import checkpoint_of
+
+    is_onnx = path.suffix.lower() == ".onnx" and path.is_file() and path.stat().st_size > 0
+    if not is_onnx or not is_export(path):
+        return None
+    if request.mean or request.classes:
+        raise UsageError(f"{path}: an exported model has its own mean image and classes.")
+    return checkpoint_of(open_onnx_file(path))
 
 
 def read_weights(
@@ -229,7 +247,7 @@ def _classes(path: Path, num_classes: int, names: Path | None) -> list[tuple[str
     if len(classes) != num_classes:
         whose = f"{names} has" if names else "ImageNet has"
         raise UsageError(
-            f"{path}: made for {num_classes:,} classes, {whose} {len(classes):,}.",
+            f"{path}: made for {counted(num_classes, 'class')}, {whose} {len(classes):,}.",
             hint=hint("name_classes"),
         )
     return classes

@@ -140,7 +140,7 @@ class EvalJob:
         wanted = (weights_hash, dataset.fingerprint, dataset.split, VIEWS)
         if (found.weights_hash, found.fingerprint, found.split, found.views) != wanted:
             return None
-        if found.center_probs is None:  # of an ONNX model
+        if found.center_probs is None:
             return None
         num_images = len(found.keys)
         ten_views, center = (asdict(measured(scores, num_images)) for scores in found.scores())

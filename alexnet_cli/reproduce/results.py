@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from alexnet_cli.errors import counted
 from alexnet_cli.inference.statistics import wilson_interval
 from alexnet_cli.io.atomic import write_bytes
 from alexnet_cli.recipes.catalog import NAMED_RECIPES, RECIPES
@@ -114,7 +115,7 @@ def _caveats(datasets: Iterable[TableDataset], shortcuts: Shortcuts) -> list[str
         is_close = abs(dataset.train - real.train) <= real.train / 100  # some counts are rounded
         if dataset.classes != real.classes or not is_close:
             caveats.append(
-                f"{dataset.name} is {dataset.path}: {dataset.classes:,} classes and "
+                f"{dataset.name} is {dataset.path}: {counted(dataset.classes, 'class')} and "
                 f"{dataset.train:,} training images instead of "
                 f"{real.classes:,} and {real.train:,}"
             )

@@ -15,6 +15,7 @@ from torch import Tensor
 from alexnet_cli.data.batches.loader import batches_of
 from alexnet_cli.data.shards.dataset import Split
 from alexnet_cli.data.transforms import Augmenter
+from alexnet_cli.errors import counted
 from alexnet_cli.model.network import AlexNet
 from alexnet_cli.model.split import Network, load_whole_state, whole_state
 
@@ -119,8 +120,7 @@ def explain_not_learning(loss: float, epochs: int, net: Network, crops: Tensor) 
     scores = layers[-1]
     chance = f"ln {net.num_classes} = {math.log(net.num_classes):.3f}"
     return [
-        f"Loss {loss:.3f} is still at chance level ({chance}) after {epochs} "
-        f"epoch{'s' if epochs != 1 else ''}.",
+        f"Loss {loss:.3f} is still at chance level ({chance}) after {counted(epochs, 'epoch')}.",
         f"The scores of different images have a standard deviation of {scores.std:.2g}. Images "
         f"are most alike after layer {weak.name}: standard deviation {weak.std:.2g}, "
         f"rms {weak.rms:.2g}.",

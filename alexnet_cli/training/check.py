@@ -15,7 +15,7 @@ from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.demo.images import draw_images
 from alexnet_cli.data.images.resize import to_square
 from alexnet_cli.data.transforms import Augmenter
-from alexnet_cli.errors import DivergedError
+from alexnet_cli.errors import DivergedError, counted
 from alexnet_cli.io.progress import SILENT, Progress, Tracker
 from alexnet_cli.model.network import AlexNet, initialize
 from alexnet_cli.model.optimizer import build_optimizer, set_learning_rates
@@ -131,7 +131,8 @@ def _faults(layers: list[ActivationStatistics], result: OverfitResult) -> list[s
     if result.learned:
         return []
     return [
-        f"it does not overfit one batch of {result.images} images in {len(result.losses)} steps "
+        f"it does not overfit one batch of {counted(result.images, 'image')} in "
+        f"{counted(len(result.losses), 'step')} "
         f"(loss {result.losses[-1]:.3f}); images are most alike after layer {weakest(layers).name}"
     ]
 

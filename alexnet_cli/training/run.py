@@ -26,12 +26,14 @@ from alexnet_cli.errors import (
     InputError,
     LostReplicaError,
     UsageError,
+    counted,
     hint,
 )
 from alexnet_cli.inference.class_map import first_difference
 from alexnet_cli.inference.classifier import check_tensors
+from alexnet_cli.inference.network import load_network
 from alexnet_cli.io.progress import SILENT, Progress
-from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint
+from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.checkpointer import SaveInterval
 from alexnet_cli.training.environment import describe_session
@@ -51,7 +53,8 @@ class TrainRequest:
     Attributes:
         run: the folder of the run.
         recipe: to train. For a resumed run it must be the run's own, or None.
-        init_from: a checkpoint; the run begins with those of its layers that the recipe names.
+        init_from: a checkpoint, run folder or ONNX file; the run begins with those of its layers
+            that the recipe names.
         resume: whether to continue the run in the folder.
         num_epochs: a new number of epochs for a resumed run.
         allow_data_change: resume with other images of the same classes.
@@ -165,7 +168,7 @@ def _begin(
     run = RunDirectory(request.run)
     is_main = place_in_group().is_main
     dataset, stats = _open_data(request, recipe, progress)
-    source = load_checkpoint(request.init_from) if request.init_from else None
+    source = load_network(request.init_from) if request.init_from else None
     if is_main:
         run.check_room(recipe, len(dataset.classes))
     with _open_trainer(request, recipe, dataset, stats, plan, progress) as trainer:
@@ -250,7 +253,7 @@ def _check_same_start(request: TrainRequest, last: Checkpoint) -> None:
     """Check that a restarted run names the network whose layers it began with."""
     if request.init_from is None:
         return
-    found = load_checkpoint(request.init_from).as_source()
+    found = load_network(request.init_from).as_source()
     if found["weights"] != last.init_from.get("weights"):
         began = f"layers of {last.init_from['recipe']}" if last.init_from else "random layers"
         raise CheckpointError(
@@ -267,7 +270,8 @@ def _check_same_dataset(request: TrainRequest, last: Checkpoint, dataset: Datase
     if differing := first_difference(kept, wnids):
         label, mine, other = differing
         raise DatasetError(
-            f"{request.run} learns {len(kept)} classes, {dataset.name} has {len(wnids)}: class "
+            f"{request.run} learns {counted(len(kept), 'class')}, {dataset.name} has "
+            f"{len(wnids)}: class "
             f"{label} is {mine} there and {other} here.",
             kept=unchanged,
             hint=hint("begin_from_last", last=RunDirectory(request.run).last),

@@ -208,7 +208,8 @@ class RunDirectory:
     def sessions(self) -> list[dict]:
         """Return what environment.json says; nothing if it is missing or damaged."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            return list(json.loads(self.environment.read_text(encoding="utf-8"))["sessions"])
+            sessions = json.loads(self.environment.read_text(encoding="utf-8"))["sessions"]
+            return [session for session in sessions if isinstance(session, dict)]
         return []
 
     def rows(self) -> list[dict]:

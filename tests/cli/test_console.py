@@ -12,6 +12,7 @@ from alexnet_cli.cli.console import (
     print_json,
     print_line,
     safe,
+    shows_unicode,
 )
 
 ERRORS = {"top1_error": 0.12345, "top5_error": 0.05, "log_loss": 0.5}
@@ -160,3 +161,16 @@ def test_on_a_terminal_progress_draws_count_rate_and_note(monkeypatch):
     assert "100%" in text
     assert "/s" in text
     assert r"loss \x1b 1.0" in text
+
+
+@pytest.mark.parametrize(("encoding", "expected"), [("utf-8", True), ("ascii", False)])
+def test_characters_of_a_terminal_are_known_while_a_bar_is_drawn(monkeypatch, encoding, expected):
+    out, bars = stream(encoding), stream("utf-8")
+    bars.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", bars)
+    monkeypatch.setenv("TERM", "xterm")
+    assert shows_unicode() == expected
+    with ConsoleProgress().track("images", 3):
+        assert sys.stdout is not out  # rich prints above the bar
+        assert shows_unicode() == expected

@@ -70,7 +70,7 @@ def test_text_names_file_and_difference(shown, checkpoint, tmp_path, quick_check
     text = shown("export", checkpoint, "-o", tmp_path / "model.onnx")
     assert "model.onnx" in text
     assert "10 classes, center view" in text
-    assert "1 images: probabilities within " in text
+    assert "1 image: probabilities within " in text
     assert "of torch's, same first class" in text
 
 
@@ -108,7 +108,7 @@ def test_probabilities_may_differ_by_rounding_only(found, fault):
 def test_another_first_class_is_a_fault_unless_the_two_are_nearly_equal(gap, is_fault):
     expected = np.array([[0.6, 0.4], [0.5 + gap / 2, 0.5 - gap / 2]])
     found = np.array([[0.6, 0.4], [0.5 - gap / 2, 0.5 + gap / 2]])
-    match = "its first class is not torch's for 1 images"
+    match = "its first class is not torch's for 1 image"
     with pytest.raises(CheckpointError, match=match) if is_fault else nullcontext():
         _check_equal(expected, found, Path("a.onnx"))
 

@@ -86,6 +86,14 @@ def test_index_of_an_onnx_model_needs_no_torch(needs_no_torch, onnx_model, image
     needs_no_torch("features", onnx_model, str(images), "-o", tmp_path / "i", "--bits", "64")
 
 
+def test_tars_without_an_index_are_to_be_made_a_dataset(fails, checkpoint, tars, tmp_path):
+    for place in (tars, tars / "val-000000.tar"):
+        failure = fails(3, "features", checkpoint, place, "-o", tmp_path / "index", *ON_CPU)
+        assert f"{place}: tars without an index.json" in failure.message
+        assert f"alexnet prep '{tars}' DATASET" in failure.message
+    assert not (tmp_path / "index").exists()
+
+
 def test_unreadable_images_are_left_out_with_exit_code_5(fails, checkpoint, images, tmp_path):
     shutil.copytree(images, tmp_path / "images")
     (tmp_path / "images" / "bad.jpg").write_bytes(b"no image")

@@ -10,9 +10,9 @@ from PIL import Image
 
 from alexnet_cli.data.images.resize import to_square
 from alexnet_cli.data.shards.dataset import open_dataset
-from alexnet_cli.figures import explain, predictions
+from alexnet_cli.figures import activations, explain, predictions
 from alexnet_cli.inference.features import features_of
-from alexnet_cli.inference.on_cpu import load_on_cpu
+from alexnet_cli.inference.on_cpu import load_on_cpu, read_image
 from alexnet_cli.model.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -153,6 +153,22 @@ def test_activations_of_a_layer(answer, checkpoint, photo, tmp_path, tiny_recipe
     filters = tiny_recipe.conv2.filters
     assert found["numbers"]["maps"] == [filters // 2, filters // 2]
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_signed_maps_have_colors_for_both_signs_and_those_of_zeros_are_silent(
+    monkeypatch, answer, checkpoint, photo, tmp_path
+):
+    figures = []
+    monkeypatch.setattr(activations, "save", lambda figure, path: figures.append(figure))
+    for layer in ("relu1", "conv1"):
+        arguments = (checkpoint, photo, "--layer", layer, "-o", tmp_path / "a.png")
+        found = answer("figure", "activations", *arguments)["numbers"]
+        classifier, loaded = load_on_cpu(checkpoint)
+        image = torch.from_numpy(read_image(photo, classifier, loaded))
+        maps = features_of(classifier, image, layer)[0]
+        assert sum(found["silent"]) == sum(not bool(one.count_nonzero()) for one in maps)
+    limits = [[axes.images[0].get_clim() for axes in figure.axes] for figure in figures]
+    assert limits == [[(0, 1)] * 2, [(-1, 1)] * 2]
 
 
 def test_first_activation_is_drawn_by_default_whatever_it_is(answer, checkpoint, photo, tmp_path):

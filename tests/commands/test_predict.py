@@ -153,9 +153,15 @@ def test_missing_model_is_refused(fails, images, tmp_path, name):
     assert "no such file" in fails(3, "predict", *arguments).message
 
 
-def test_views_are_fixed_in_an_exported_model(fails, onnx_model, images):
-    arguments = (images / "b.jpg", "--model", onnx_model, "--views", 1, *ON_CPU)
-    assert "--views 10" in fails(2, "predict", *arguments).message
+@pytest.mark.parametrize("views", [1, 9])
+def test_views_of_an_exported_model_can_be_chosen(answer, checkpoint, onnx_model, images, views):
+    arguments = ("predict", images / "b.jpg", "--views", views, *ON_CPU, "--model")
+    found, expected = (answer(*arguments, model) for model in (onnx_model, checkpoint))
+    assert found["views"] == views
+    rows, others = (result["images"][0]["predictions"] for result in (found, expected))
+    assert [row["label"] for row in rows] == [row["label"] for row in others]
+    probs, exact = ([row["probability"] for row in part] for part in (rows, others))
+    assert probs == pytest.approx(exact, rel=1e-4)
 
 
 @pytest.mark.parametrize(

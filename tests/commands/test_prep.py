@@ -577,7 +577,7 @@ def test_samples_without_an_image_end_prep_with_code_5_unless_accepted(
     members = {"0.image.jpg": image, "0.label.cls": b"0", "1.npy": b"", "1.cls": b"0"}
     (tmp_path / "tars" / "Training-0.tar").write_bytes(tar_of(members))
     arguments = ("prep", tmp_path / "tars", tmp_path / "new", "--size", 64, "--workers", 1)
-    assert "1 samples of the tars have no image" in fails(5, *arguments).message
+    assert "1 sample of the tars has no image" in fails(5, *arguments).message
     found = answer(*arguments, "--max-bad", 1)
     assert found["ignored"] == {"sample without an image": 1}
     assert found["splits"]["train"]["written"] == 1
@@ -680,7 +680,7 @@ def test_rotated_and_dark_images_are_counted_with_the_options_for_them(
 ):
     result = alexnet("prep", own_photos, tmp_path / "new", *OPTIONS, "--json")
     assert json.loads(result.stdout)["noted"] == {"rotated": 1, "dim-gray-12": 1}
-    assert "1 images have an EXIF orientation, which was ignored" in result.stderr
+    assert "1 image has an EXIF orientation, which was ignored" in result.stderr
     assert "no value over 4,095" in result.stderr
     assert "--gray-bits 12" in result.stderr
     assert (

@@ -300,7 +300,7 @@ def test_tars_in_a_folder_take_the_list_and_keep_it_for_repairs(answer, fails, o
     assert read_index(new).classes == classes
     names.write_text("too few\n")
     message = fails(3, "prep", own_tars, tmp_path / "b", *OPTIONS, "--classes", names).message
-    assert "but the 1 classes end at 0" in message
+    assert "but the 1 class ends at 0" in message
 
 
 def test_class_of_rejects_keeps_the_tars_for_the_next_time(fails, answer, web, tars, tmp_path):
@@ -316,7 +316,7 @@ def test_class_of_rejects_keeps_the_tars_for_the_next_time(fails, answer, web, t
     server = web(tmp_path / "spoilt")
     arguments = ("prep", f"{server.url}/train-0.tar", tmp_path / "new", *OPTIONS)
     message = fails(3, *arguments).message
-    assert "every training image of 1 classes was rejected: 1" in message
+    assert "every training image of 1 class was rejected: 1" in message
     answer(*arguments, "--allow-empty-class", "--max-bad", 1)
     assert server.asked == ["train-0.tar"]
 

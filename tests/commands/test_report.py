@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alexnet_cli.figures.style import INK, WRONG
 from alexnet_cli.inference.predictions import load_predictions
 from alexnet_cli.model.checkpoint import load_checkpoint, save_checkpoint
+from alexnet_cli.training.run_directory import RunDirectory
 
 HOSTILE = '<script>alert("1")</script> & <img src=x onerror=alert(2)>'
 
@@ -103,6 +105,91 @@ def test_hostile_names_are_text(answer, checkpoint, dataset, tmp_path, copy):
     assert not page.handlers
     assert '<script>alert("1")' in page.text
     assert all(address.startswith(("#", "data:image/")) for address in page.addresses)
+
+
+def test_page_can_be_read_without_seeing_it(made):
+    page = Page(made)
+    images = re.findall(r"<(?:img|svg)[^>]*>", page.source)
+    assert len(images) == 3 + page.tags.count("img")
+    assert all(re.search(r'(alt|aria-label)="[^"]+"', image) for image in images)
+    assert not re.search(r"<th[^>]*></th>", page.source)
+    headers = re.findall(r"<th\b[^>]*>", page.source)
+    assert all("scope=" in header for header in headers)
+    scrolling = re.findall(r'<(?:div class="scroll"|pre)[^>]*>', page.source)
+    assert len(scrolling) == 10
+    assert all('tabindex="0"' in tag and "aria-label" in tag for tag in scrolling)
+
+
+def test_machine_of_the_run_is_named(made, runs):
+    session = RunDirectory(runs.first).sessions()[-1]
+    text = Page(made).text
+    assert session["devices"] == ["cpu"]
+    assert f"cpu, {session['cores']} CPU cores, {session['platform']}" in text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        '{"sessions": [5]}',
+        '{"sessions": {"a": 1}}',
+        '{"sessions": [{"devices": 1, "packages": "torch"}]}',
+        '{"sessions": [{"devices": ["<b>"], "platform": "</td>"}]}',
+    ],
+)
+def test_environment_that_is_damaged_or_hostile_is_text_or_left_out(
+    answer, runs, tmp_path, content
+):
+    run = shutil.copytree(runs.first, tmp_path / "run")
+    (run / "environment.json").write_text(content)
+    answer("report", run, "-o", tmp_path / "r.html")
+    page = Page(tmp_path / "r.html")
+    assert ("trained on" in page.text) == ("devices" in content)
+    assert "b" not in page.tags
+
+
+def test_explained_mistake_says_what_it_is_and_what_it_is_taken_for(
+    made, answer, runs, dataset, tmp_path
+):
+    mistakes = answer("errors", runs.first, dataset, "--views", 1, "--device", "cpu")["mistakes"]
+    first = mistakes[0]
+    expected = f"an image of {first['name']}, taken for {first['predicted_name']}."
+    assert expected in Page(made).text
+
+
+def test_class_that_several_views_find_is_explained_though_the_center_view_finds_another(
+    answer, runs, checkpoint, dataset, tmp_path
+):
+    npz = tmp_path / "p.npz"
+    answer("eval", checkpoint, dataset, "--output", npz, "--device", "cpu", "--views", 1)
+    found = load_predictions(npz)
+    probs = np.eye(10, dtype=np.float32)[(found.labels + 1) % 10]  # no network's
+    replace(found, probs=probs, views=10).save(npz)
+    out = tmp_path / "r.html"
+    answer("report", runs.first, "--data", dataset, "--predictions", npz, "-o", out)
+    right, other = (found.names[(found.labels[0] + i) % 10] for i in (0, 1))
+    assert f"an image of {right}, taken for {other}." in Page(out).text
+
+
+def test_texts_of_a_figure_are_kept_when_its_colors_become_the_page_s(answer, runs, tmp_path):
+    run = tmp_path / f"{INK['light'][0]} {WRONG.lower()}"
+    run.symlink_to(runs.first)
+    answer("report", run, "-o", tmp_path / "r.html")
+    page = Page(tmp_path / "r.html")
+    colors = re.findall(r"(?:fill|stroke): ([^;\"]+)", page.source)
+    assert {"var(--ink)", "var(--wrong)"} <= set(colors)
+    assert not {INK["light"][0], WRONG.lower()} & set(colors)
+
+
+def test_long_names_do_not_fill_the_page(answer, predictions, dataset, tmp_path):
+    found = load_predictions(predictions[0])
+    npz = tmp_path / "long.npz"
+    replace(found, names=tuple(f"x{i} " + 5000 * "long" for i in range(10))).save(npz)
+    answer("report", npz, "--data", dataset, "-o", tmp_path / "r.html")
+    page = Page(tmp_path / "r.html")
+    assert "x3 long" in page.text
+    assert max(map(len, page.text.split())) < 500
 
 
 def test_run_without_a_dataset_has_curves_and_filters(answer, runs, tmp_path):

@@ -129,7 +129,14 @@ def test_options_of_a_sheet_need_a_file(wrong_command_line, dataset, tmp_path):
     assert "requires -o FILE" in wrong_command_line("show", dataset, "--class", "x")
     out = ("-o", tmp_path / "s.png")
     assert "is for --augmented" in wrong_command_line("show", dataset, *out, *TINY)
+    assert "--seed" in wrong_command_line("show", dataset, *out, "--seed", -1)
 
 
 def test_counts_need_neither_torch_nor_matplotlib(needs_no_torch, dataset):
     needs_no_torch("show", dataset)
+
+
+def test_tars_without_an_index_are_to_be_made_a_dataset(fails, tars):
+    failure = fails(3, "show", tars)
+    assert "train, eval, errors and pca read them as they are: --stream" in failure.message
+    assert f"alexnet prep '{tars}' DATASET" in failure.message

@@ -52,7 +52,7 @@ def test_it_writes_nothing(answer, dataset, unharmed):
 
 def test_flipped_bit_is_exit_3_with_shard_sample_expected_and_found(fails, damaged):
     failure = fails(3, "verify", damaged)
-    assert "findings in 1 files" in failure.message
+    assert "1 finding in 1 file" in failure.message
     assert "--repair SOURCE" in failure.message
     assert "val-000001.tar: SHA-256: expected" in failure.stdout
     deep = fails(3, "verify", damaged, "--deep")

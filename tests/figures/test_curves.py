@@ -149,6 +149,13 @@ def test_legend_of_many_runs_stands_below_the_panels(drawn, tmp_path):
     assert len(drawn[0].legends[0].get_texts()) == 9
 
 
+def test_long_names_stand_below_the_panels_in_full(drawn, tmp_path):
+    names = [f"a run with a name of some length, number {i}" for i in range(3)]
+    runs = [write_run(tmp_path / name, [epoch(1)]) for name in names]
+    draw_curves(CurvesRequest(tuple(runs), tmp_path / "curves.png"))
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == names
+
+
 def test_learning_rate_of_zero_can_be_drawn(tmp_path):
     run = write_run(tmp_path / "run", [{**epoch(1), "learning_rate": 0.0}])
     draw_curves(CurvesRequest((run,), tmp_path / "curves.png"))

@@ -1,5 +1,6 @@
 """Explanations, compared with captum's, and what they must find."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -122,19 +123,36 @@ def test_features_are_what_fc8_multiplies_before_dropout(checkpoint):
     np.testing.assert_allclose(scores.softmax(dim=1).detach().numpy(), views, atol=1e-6)
 
 
-def test_nearest_is_brute_force():
+@pytest.mark.parametrize("block", [1, 3, 64, 200])
+def test_nearest_is_brute_force_however_features_are_blocked(block):
     rng = np.random.default_rng(4)
     features, queries = rng.normal(size=(200, 32)), rng.normal(size=(5, 32))
     expected = [
         sorted(range(200), key=lambda n, q=query: np.linalg.norm(features[n] - q))[:7]
         for query in queries
     ]
-    assert nearest(queries, features, 7).tolist() == expected
+    blocks = (features[start : start + block] for start in range(0, 200, block))
+    assert nearest(queries, blocks, 7).tolist() == expected
 
 
 def test_nearest_of_an_image_is_itself_and_equals_keep_their_order():
-    features = np.random.default_rng(5).normal(size=(20, 8))
+    features = np.random.default_rng(5).integers(-9, 9, size=(20, 8)).astype(np.float32)
     features[7] = features[3]
-    assert nearest(features, features, 1)[:, 0].tolist() == [
-        3 if n == 7 else n for n in range(20)
-    ]  # fmt: skip
+    found = nearest(features, [features[:5], features[5:]], 1)
+    assert found[:, 0].tolist() == [3 if n == 7 else n for n in range(20)]
+
+
+def test_memory_of_nearest_does_not_grow_with_the_number_of_features():
+    """Peaks of 20 and of 200 blocks of half a megabyte, as numpy reports them to tracemalloc."""
+    rng = np.random.default_rng(6)
+    queries, block = rng.normal(size=(3, 1024)), rng.normal(size=(64, 1024))
+
+    def peak(num_blocks: int) -> int:
+        tracemalloc.start()
+        try:
+            assert nearest(queries, (block + i for i in range(num_blocks)), 4).shape == (3, 4)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(200) < 1.1 * peak(20) < 10 * block.nbytes

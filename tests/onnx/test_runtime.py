@@ -19,7 +19,8 @@ from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.errors import CheckpointError, DeviceError, InputError, MachineError
 from alexnet_cli.inference.classifier import load_classifier
 from alexnet_cli.inference.export import export
-from alexnet_cli.onnx.model_file import METADATA_KEY
+from alexnet_cli.onnx import runtime
+from alexnet_cli.onnx.model_file import METADATA_KEY, open_onnx_file
 from alexnet_cli.onnx.runtime import CUDA, load_onnx
 
 CPU = (torch.device("cpu"),)
@@ -77,6 +78,62 @@ def test_probabilities_are_those_of_torch(models, checkpoint, views: int, num_im
     expected = classifier.probabilities(images, classifier.views(views)).mean(axis=0)
     assert (found.dtype, found.shape) == (np.float32, expected.shape)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("views", [1, 9, 10])
+def test_views_are_those_asked_for_whatever_the_file_was_exported_with(
+    models, checkpoint, tmp_path, views: int
+):
+    """Every bit of the probabilities is that of a file exported with as many views."""
+    export(checkpoint, tmp_path / "a.onnx", num_views=views)
+    same = load_onnx(tmp_path / "a.onnx", "cpu")
+    images = draw_images(3, same.info.image_size)
+
+    for path in models.values():
+        found = load_onnx(path, "cpu", views)
+        assert found.views == views
+        np.testing.assert_array_equal(found.probabilities(images), same.probabilities(images))
+
+
+@pytest.mark.parametrize("views", [9, 10])
+def test_center_view_is_known_beside_the_average(models, views: int):
+    found, center = (load_onnx(models[10], "cpu", number) for number in (views, 1))
+    images = draw_images(3, center.info.image_size)
+
+    probs, of_center = found.with_center(images)
+
+    np.testing.assert_array_equal(probs, found.probabilities(images))
+    np.testing.assert_allclose(of_center, center.probabilities(images), atol=1e-6)
+    assert np.abs(of_center - probs).max() > 1e-4
+    (alone,) = center.with_center(images)
+    np.testing.assert_array_equal(alone, center.probabilities(images))
+
+
+def test_large_constants_are_views_of_the_file(models):
+    values = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(models[1]).graph.initializer
+        if tensor.data_type == TensorProto.FLOAT
+    }
+
+    found = open_onnx_file(models[1]).constants
+
+    assert found.keys() == values.keys()
+    for name, array in values.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert not found[name].flags.owndata
+        assert not found[name].flags.writeable
+
+
+@pytest.mark.parametrize(("layer", "is_needed"), [("conv1", False), ("fc8", True)])
+def test_session_of_a_layer_has_only_what_it_needs(models, monkeypatch, layer, is_needed):
+    given = {}
+    monkeypatch.setattr(runtime, "start_session", lambda *arguments: given.update(arguments[3]))
+
+    runtime.open_layer_session(open_onnx_file(models[1]), layer, "cpu")
+
+    assert ("fc8.weight" in given) == is_needed
+    assert "conv1.weight" in given
 
 
 def test_without_cuda_auto_runs_on_the_cpu(models, monkeypatch):

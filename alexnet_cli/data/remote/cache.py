@@ -26,7 +26,7 @@ from alexnet_cli.data.pixel_stats import FILE_NAME
 from alexnet_cli.data.remote.files import OnBytes, RemoteFile, copy_bytes
 from alexnet_cli.data.shards.dataset import Dataset, dataset_of, read_samples, samples_name
 from alexnet_cli.data.shards.index import INDEX_NAME, FileRecord, Index, Shard, read_index
-from alexnet_cli.errors import DatasetError, Hint, MachineError
+from alexnet_cli.errors import DatasetError, Hint, MachineError, counted
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, write_atomically, write_bytes
 from alexnet_cli.io.disk import check_room, size_in_words
 from alexnet_cli.io.progress import SILENT, Progress
@@ -91,7 +91,7 @@ class CachedFiles:
         """Return the shards that are not in the cache, after reporting how many bytes they have."""
         missing = tuple(s for s in shards if not self._has(s.name, s.num_bytes))
         advice = "Make room, or name another folder: ALEXNET_CACHE=FOLDER"
-        announce(missing, f"{len(shards)} shards", self.url, self.folder, advice, progress)
+        announce(missing, counted(len(shards), "shard"), self.url, self.folder, advice, progress)
         return missing
 
     def read_samples(self, split: str) -> np.ndarray:

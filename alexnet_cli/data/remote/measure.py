@@ -14,7 +14,7 @@ from pathlib import Path
 from alexnet_cli.data.remote.cache import cache_folder, locked_file
 from alexnet_cli.data.remote.tar_set import open_tar, tar_size_and_tag
 from alexnet_cli.data.remote.tar_stream import TarStream, image_size_of, read_samples
-from alexnet_cli.errors import DatasetError
+from alexnet_cli.errors import DatasetError, counted
 from alexnet_cli.io.atomic import read_checksummed, write_checksummed
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.io.thread_map import check_canceled, thread_map
@@ -47,7 +47,9 @@ class TarMeasure:
     def check(self, num_samples: int, sha256: str) -> None:
         """Raise a DatasetError if a later pass found something else."""
         if num_samples != len(self.labels):
-            raise self.changed(f"{num_samples} samples, {len(self.labels)} were measured")
+            raise self.changed(
+                f"{counted(num_samples, 'sample')}, {len(self.labels)} were measured"
+            )
         if sha256 != self.sha256:
             raise self.changed("other bytes than were measured")
 
@@ -83,7 +85,7 @@ def measure_all(
     with progress.track("measure", len(new)) as bar:
         for found in thread_map(measure, new, NUM_THREADS, ordered=False):
             known[found.name] = found
-            bar.advance(note=f"{len(found.labels)} samples")
+            bar.advance(note=counted(len(found.labels), "sample"))
     return tuple(known[name] for name in names)
 
 

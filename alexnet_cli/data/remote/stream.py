@@ -40,7 +40,7 @@ from alexnet_cli.data.shards.index import MAX_SIDE
 from alexnet_cli.data.sources.class_list import FROM_1, ClassList, names_beside, read_class_list
 from alexnet_cli.data.sources.labels import LabeledClasses
 from alexnet_cli.data.sources.samples import IMAGES
-from alexnet_cli.errors import DatasetError, ImageError
+from alexnet_cli.errors import DatasetError, ImageError, counted
 from alexnet_cli.io.cores import num_workers
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.types import (
@@ -163,7 +163,8 @@ def _check_labels(measures: Sequence[TarMeasure], num_classes: int) -> None:
         if highest >= num_classes:
             key = measure.keys[measure.labels.index(highest)]
             raise DatasetError(
-                f"{measure.name}: {key[:80]!a}: label {highest}, but the {num_classes} classes end "
+                f"{measure.name}: {key[:80]!a}: label {highest}, but the "
+                f"{counted(num_classes, 'class ends', 'classes end')} "
                 f"at {num_classes - 1}."
             )
 

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import simplejpeg
-from PIL import Image
 
 from alexnet_cli.data.pixel_stats import load_pixel_stats
 from alexnet_cli.data.shards.images import RawImages, ShardImages
@@ -29,8 +27,9 @@ from alexnet_cli.data.shards.index import (
     SplitIndex,
     read_index,
 )
+from alexnet_cli.data.shards.sample import Sample
 from alexnet_cli.data.shards.tar_layout import BLOCK
-from alexnet_cli.errors import DatasetError, did_you_mean, hint, on_one_line
+from alexnet_cli.errors import DatasetError, counted, did_you_mean, hint, on_one_line
 from alexnet_cli.io.thread_map import thread_map
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.types import USUAL_RULES, DecodeRules, ImageClass, PixelStats
@@ -44,33 +43,6 @@ SAMPLE_DTYPE = np.dtype([
 ])  # fmt: skip
 MAX_NAMED = 3  # faults in one message
 NUM_THREADS = 16  # that check shards; on a network disk each waits for its answer
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One labeled image of a dataset.
-
-    Attributes:
-        key: its WebDataset key.
-        jpeg: the content of its file.
-        label: the position of its class in the dataset's classes.
-        name: the name of its class.
-    """
-
-    key: str
-    jpeg: bytes = field(repr=False)
-    label: int
-    name: str
-
-    @property
-    def pixels(self) -> np.ndarray:
-        """uint8 RGB (H, W, 3)."""
-        return simplejpeg.decode_jpeg(self.jpeg, "RGB")
-
-    @property
-    def image(self) -> Image.Image:
-        """The image for Pillow."""
-        return Image.fromarray(self.pixels)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -343,7 +315,7 @@ def _damaged(path: Path, fault: str) -> DatasetError:
 def _samples_fault(samples: np.ndarray, split: SplitIndex, num_classes: int) -> str:
     """Return what is wrong unless the rows follow the shards, each inside its own."""
     if samples.size != split.written:
-        return f"{samples.size} samples, {INDEX_NAME} says {split.written}"
+        return f"{counted(samples.size, 'sample')}, {INDEX_NAME} says {split.written}"
     num_samples = [shard.num_samples for shard in split.shards]
     if samples.dtype == SAMPLE_DTYPE and samples.shape == (sum(num_samples),):
         num_bytes = np.repeat(np.array([s.num_bytes for s in split.shards], np.uint64), num_samples)

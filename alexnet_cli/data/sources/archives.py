@@ -13,7 +13,7 @@ from alexnet_cli.data.sources.labels import WNID
 from alexnet_cli.data.sources.listing import class_folders, list_classes, list_flat
 from alexnet_cli.data.sources.source import UNLABELED, Layout, Source, SourceImage, count_ignored
 from alexnet_cli.data.sources.tars import image_of, list_class_tar, list_images, list_whole_tar
-from alexnet_cli.errors import SourceError, UsageError, hint
+from alexnet_cli.errors import SourceError, UsageError, counted, hint
 from alexnet_cli.types import ImageClass
 
 # ILSVRC2012_img_train.tar, ILSVRC2010_images_train.tar; the 2012 dogs-only set is *_train_t3.tar.
@@ -239,7 +239,7 @@ def _list_flat(
 def _check_count(path: Path, count: int, labels: Sequence[int], says: str) -> None:
     if count != len(labels):
         raise SourceError(
-            f"{path}: {count} images, but {says} {len(labels)}.",
+            f"{path}: {counted(count, 'image')}, but {says} {len(labels)}.",
             hint="Compare the archive's size and MD5 with the download page.",
         )
 

@@ -8,7 +8,7 @@ from alexnet_cli.data.sources.labels import split_of_folder
 from alexnet_cli.data.sources.listing import class_folders, content, folder_names, holds_images
 from alexnet_cli.data.sources.members import Member, Place
 from alexnet_cli.data.sources.source import SourceImage
-from alexnet_cli.errors import SourceError, hint, on_one_line, some_names
+from alexnet_cli.errors import SourceError, counted, hint, on_one_line, some_names
 
 # Names that folders of images have, in lower case, beside others of boxes, masks and lists.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "data")
@@ -130,9 +130,10 @@ def _check_names_of_masks(images: list[SourceImage], root: Place, notes: list[st
         others = {image.parent + image.name.rpartition(".")[0] for image in images}
         masks = [(image, stem) for image, stem in masks if image.parent + stem in others]
     if masks:
+        which = counted(len(masks), f"image of {root} is", f"images of {root} are")
         notes.append(
-            f"warning: {len(masks):,} images of {root} are named like masks of others and are read "
-            f"as images, the first {on_one_line(masks[0][0].source)}; to leave them out, move them"
+            f"warning: {which} named like masks of others and read as images, the first "
+            f"{on_one_line(masks[0][0].source)}; to leave them out, move them"
         )
 
 

@@ -49,7 +49,7 @@ from alexnet_cli.data.sources.split_folders import (
     note_splits_beside,
     only_folder_of_folders,
 )
-from alexnet_cli.errors import SourceError, UsageError, hint, some_names
+from alexnet_cli.errors import SourceError, UsageError, counted, hint, some_names
 from alexnet_cli.types import ImageClass
 
 
@@ -275,8 +275,9 @@ def count_unlabeled(folder: Place, ignored: dict[str, int], count: int | None = 
     if count is None:
         count = len(list_files(folder, ignored))
     count_ignored(ignored, NO_TEST_LABEL, count)
+    left_out = counted(count, "image without a label is", "images without labels are")
     where = "unpack them first" if isinstance(folder, Member) else f"alexnet predict {folder}"
-    return f"{folder}: {count:,} images without labels are left out; to classify them: {where}"
+    return f"{folder}: {left_out} left out; to classify them: {where}"
 
 
 LAYOUT = Layout(

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from alexnet_cli.data.sources.source import Source
-from alexnet_cli.errors import SourceError
+from alexnet_cli.errors import SourceError, counted
 from alexnet_cli.io.progress import Progress, Tracker
 
 MD5 = {
@@ -54,7 +54,7 @@ def warn_of_counts(source: Source, progress: Progress) -> None:
     for split, known in COUNTS.items():
         found = len(source.images[split])
         if found != known:
-            progress.say(f"warning: {found:,} {split} images; ILSVRC 2012 has {known:,}")
+            progress.say(f"warning: {counted(found, f'{split} image')}; ILSVRC 2012 has {known:,}")
 
 
 def check_md5(paths: list[Path], progress: Progress) -> None:

@@ -16,7 +16,7 @@ from alexnet_cli.data.sources.class_list import (
     label_of,
 )
 from alexnet_cli.data.sources.source import Source, SourceImage
-from alexnet_cli.errors import SourceError, on_one_line
+from alexnet_cli.errors import SourceError, counted, on_one_line
 from alexnet_cli.types import ImageClass
 
 MAX_CLASSES = 100_000  # five times all of Fall 2011; every report has an entry for each
@@ -210,7 +210,8 @@ class LabeledClasses:
             num = len(self.listed.names)
             seen = {*self._wnids, *(label for label, _ in self._held_out)}
             raise SourceError(
-                f"{where}: label {label}, but the {num} classes end at {num - 1} in "
+                f"{where}: label {label}, but the {counted(num, 'class ends', 'classes end')} "
+                f"at {num - 1} in "
                 f"{self.listed.origin}.",
                 kept="Nothing was written.",
                 hint=FROM_1

@@ -35,7 +35,7 @@ from alexnet_cli.data.sources.source import (
     file_stamp,
 )
 from alexnet_cli.data.sources.staging import StagedFile, write_rows
-from alexnet_cli.errors import MachineError, SourceError, brief, on_one_line, some_names
+from alexnet_cli.errors import MachineError, SourceError, brief, counted, on_one_line, some_names
 
 # train-00000-of-00294.parquet, validation-00003-of-00014-1a2b3c.parquet, food-test.parquet
 FILE = re.compile(
@@ -252,10 +252,13 @@ def _check_rows(table: _Table) -> None:
         chunks = [chunk for chunk in table.chunks if chunk.column == column]
         count = sum(chunk.num_values for chunk in chunks)
         if not num_rows == count == sum(chunk.num_rows for chunk in chunks):
-            raise _damaged(path, ValueError(f"{num_rows:,} rows, but {count:,} in {column}"))
+            raise _damaged(
+                path, ValueError(f"{counted(num_rows, 'row')}, but {count:,} in {column}")
+            )
     if num_rows > path.stat().st_size:
         raise SourceError(
-            f"{path}: {num_rows:,} rows in {path.stat().st_size:,} bytes, which are no images."
+            f"{path}: {counted(num_rows, 'row')} in {path.stat().st_size:,} bytes, which are no "
+            "images."
         )
 
 
@@ -335,7 +338,7 @@ def _rows(table: _Table, leaves: list[str], num_rows: int) -> Iterator[Any]:
     except FAULTS as error:
         raise _damaged(table.file.path, error) from error
     if count != table.num_rows:
-        raise _damaged(table.file.path, ValueError(f"{count:,} rows can be read"))
+        raise _damaged(table.file.path, ValueError(f"{counted(count, 'row')} can be read"))
 
 
 def _labels_of(table: _Table) -> Iterator[Any]:

@@ -33,7 +33,7 @@ from alexnet_cli.data.sources.source import (
     count_ignored,
 )
 from alexnet_cli.data.sources.tars import list_members
-from alexnet_cli.errors import SourceError, hint, some_names
+from alexnet_cli.errors import SourceError, counted, hint, some_names
 
 PEEK = 1000  # members
 
@@ -69,7 +69,10 @@ def _gaps(names: list[str]) -> Iterator[str]:
         lost = max(numbers) - min(numbers) + 1 - len(numbers)
         if lost:
             first = next(n for n in sorted(numbers) if n + 1 not in numbers)
-            yield f"warning: {lost:,} tars are missing, the first after {numbers[first]}"
+            yield (
+                f"warning: {counted(lost, 'tar is', 'tars are')} missing, the first after "
+                f"{numbers[first]}"
+            )
 
 
 def _holds_class_folders(path: Path) -> bool:

@@ -79,7 +79,7 @@ def test_changed_tar_and_damaged_record_are_measured_again(tars, write_tar, cach
     ("fields", "label"),
     [
         ({"cls": b"7"}, 7),
-        ({"cls": b"7\n", "json": {"label": 3}}, 7),
+        ({"cls": b"7\n", "json": {"label": 7}}, 7),
         ({"json": {"label": 3, "caption": "a"}}, 3),
         ({"json": {"label": "4"}}, 4),
         ({"txt": b"5\n"}, 5),
@@ -100,6 +100,7 @@ def test_label_is_read_from_cls_json_or_txt(write_tar, jpeg, fields, label):
         ({"cls": b"-1"}, "no label"),
         ({"cls": b"cat"}, "streamed are numbers"),
         ({"cls": b"1.5"}, "whole number"),
+        ({"cls": b"7\n", "json": {"label": 3}}, "label 7 in its .cls, but 3 in its .json"),
         ({"cls": b"1000000000"}, f"0..{MAX_CLASSES - 1}"),
         ({"cls": b"-2"}, f"0..{MAX_CLASSES - 1}"),
         ({"json": {"label": True}}, "whole number"),

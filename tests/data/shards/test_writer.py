@@ -316,7 +316,7 @@ def test_class_whose_images_are_all_rejected_stops_prep_and_leaves_no_dataset(fo
     write(tmp_path / "in", {f"train/bee/{i}.png": b"text" for i in range(6)})
     with pytest.raises(
         SourceError,
-        match=r"1 classes was rejected: bee; the first is train/bee/.*: not-an-image",
+        match=r"1 class was rejected: bee; the first is train/bee/.*: not-an-image",
     ):
         prep(PrepRequest(tmp_path / "in", tmp_path / "out", SMALL, workers=1))
     assert files_of(tmp_path / "out") == {}

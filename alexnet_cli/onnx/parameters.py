@@ -1,0 +1,77 @@
+"""From the constants of an exported model back to a network's parameters, and to a checkpoint."""
+
+import numpy as np
+
+from alexnet_cli.model.architecture import Layer, layers_of
+from alexnet_cli.model.checkpoint import Checkpoint, TrainState
+from alexnet_cli.onnx.model_file import OnnxFile
+
+
+def layer_parameters(file: OnnxFile, layer: Layer) -> dict[str, np.ndarray]:
+    """Return the parameters of one layer by name, in torch's shapes."""
+    found = {}
+    for name, shape in layer.parameters.items():
+        array = file.constants[f"{layer.name}.{name}"]
+        if layer.kind == "local-conv":  # (P, inputs, filters) and (P, 1, filters) in the graph
+            array = array.transpose(2, 1, 0).reshape(shape)
+        # In the graph weights are scaled by what dropout kept before them.
+        kept = np.float32(_kept_before(file, layer)) if name == "weight" else np.float32(1.0)
+        found[name] = array / kept
+    return found
+
+
+def _kept_before(file: OnnxFile, layer: Layer) -> float:
+    """Return the share that dropout keeps of a layer's inputs."""
+    kept = 1.0
+    for other in layers_of(file.info.recipe, len(file.info.classes)):
+        if other.name == layer.name:
+            break
+        kept = 1.0 - other.dropout if other.kind == "dropout" else kept
+        kept = 1.0 if other.parameters else kept
+    return kept
+
+
+def checkpoint_of(file: OnnxFile) -> Checkpoint:
+    """Return an exported network as a checkpoint.
+
+    The file has the center crop of the mean image and no color components, because no more is
+    needed to classify. Around that crop the mean image continues its border, and color noise is
+    none; training takes both from its dataset.
+    """
+    info = file.info
+    weights = {
+        f"{layer.name}.{name}": array
+        for layer in layers_of(info.recipe, len(info.classes))
+        for name, array in layer_parameters(file, layer).items()
+    }
+    center = file.constants["mean"][0].transpose(1, 2, 0)
+    before = (info.image_size - len(center)) // 2
+    after = info.image_size - len(center) - before
+    mean_image = np.pad(center, [(before, after), (before, after), (0, 0)], mode="edge")
+    origin = info.origin
+    prefix = "init_from_"
+    return Checkpoint(
+        recipe=info.recipe,
+        weights=weights,
+        pixels={
+            "mean_image": mean_image,
+            "eigenvalues": np.zeros(3),
+            "eigenvectors": np.eye(3),
+        },
+        classes=info.classes,
+        fingerprint=origin.get("dataset", "unknown"),
+        train_state=TrainState(
+            epoch=_number(origin.get("epoch", "")), total_steps=_number(origin.get("step", ""))
+        ),
+        init_from={
+            name.removeprefix(prefix): text
+            for name, text in origin.items()
+            if name.startswith(prefix)
+        },
+        rules=info.rules,
+        tool=origin.get("tool", "unknown"),
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
