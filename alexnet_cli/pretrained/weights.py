@@ -56,6 +56,9 @@ def adapt(recipe: Recipe, stored: Mapping[str, Any], input_std: np.ndarray) -> t
         weights = _weights(recipe, stored)
     except (RecipeError, KeyError, ValueError, IndexError) as error:
         raise UnknownNetworkError(str(error)) from error
+    for name, tensor in weights.items():
+        if not np.isfinite(tensor).all():
+            raise UnknownNetworkError(f"{name} has values that are not finite")
     factors = recipe.pixel_scale / np.asarray(input_std, np.float64)
     weights["conv1.weight"] = _times(weights["conv1.weight"], factors[:, None, None])
     kept = 1.0

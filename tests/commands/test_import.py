@@ -145,6 +145,16 @@ def test_predict_without_a_model_says_how_to_get_one(alexnet, images, tmp_path, 
     assert "--model torchvision" in result.stderr
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_refused(fails, tmp_path, value):
+    state = state_dict()
+    state["classifier.4.bias"][7] = value
+    torch.save(state, tmp_path / "a.pth")
+    found = fails(3, "import", tmp_path / "a.pth", "-o", tmp_path / "a.safetensors")
+    assert "fc7.bias has values that are not finite" in found.message
+    assert not (tmp_path / "a.safetensors").exists()
+
+
 def test_other_bytes_behind_the_name_are_refused(published, alexnet, tmp_path):
     published.faults = {"alexnet-owt-7be5be79.pth": ["other"]}
     result = alexnet("import", "torchvision", "-o", tmp_path / "out")
