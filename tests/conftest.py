@@ -51,6 +51,17 @@ def pytest_xdist_auto_num_workers() -> int:
     return num_cores() + 1
 
 
+@pytest.fixture(autouse=True)
+def forget_verbosity() -> Iterator[None]:
+    """Undo what `--quiet` and `--verbose` leave in the environment for jobs and replicas."""
+    before = os.environ.get("ALEXNET_VERBOSITY")
+    yield
+    if before is None:
+        os.environ.pop("ALEXNET_VERBOSITY", None)
+    else:
+        os.environ["ALEXNET_VERBOSITY"] = before
+
+
 @pytest.fixture(scope="session")
 def tiny_recipe() -> Recipe:
     """A network small enough to train in a test."""
