@@ -204,13 +204,21 @@ def missing_package(error: ImportError) -> MachineError | None:
     )
 
 
+def has_package(name: str) -> bool:
+    """Return whether a package is installed, without importing it."""
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # as import hooks that hide a package raise
+        return False
+
+
 def require_package(name: str) -> None:
     """Check that a package is installed, without importing it.
 
     Raises:
         MachineError: if it is not, and an extra installs it.
     """
-    if find_spec(name) is None:
+    if not has_package(name):
         error = ModuleNotFoundError(f"No module named {name!r}", name=name)
         raise missing_package(error) or error
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import alexnet_cli
 from alexnet_cli import load_model, open_dataset
-from alexnet_cli.errors import DatasetError, ImageError, InputError, MachineError, UsageError
+from alexnet_cli.errors import DatasetError, ImageError, InputError, UsageError
 from alexnet_cli.inference.export import export
 from alexnet_cli.model.checkpoint import load_checkpoint
 from alexnet_cli.model.network import AlexNet
@@ -301,13 +301,24 @@ def test_package_is_marked_as_typed():
     assert (Path(alexnet_cli.__file__).parent / "py.typed").is_file()
 
 
-def test_missing_torch_names_the_extra_to_install(checkpoint, monkeypatch):
-    for name in [name for name in sys.modules if name.startswith("alexnet_cli.inference.torch")]:
-        monkeypatch.delitem(sys.modules, name)
+def test_checkpoint_runs_on_onnxruntime_where_torch_is_missing(checkpoint, val, monkeypatch):
+    expected = load_model(checkpoint, device="cpu")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MachineError, match="torch is not installed") as caught:
-        load_model(checkpoint)
-    assert caught.value.hint == 'Install it: pip install "alexnet-cli[train]"'
+    found = load_model(checkpoint)
+    assert found.info.runtime == "onnxruntime CPU"
+    assert found.info.num_views == 10
+    assert found.layers == expected.layers
+    np.testing.assert_array_equal(found.layer("fc7").weight, expected.layer("fc7").weight)
+    copy = pickle.loads(pickle.dumps(found))
+    monkeypatch.undo()
+    images = np.stack([sample.pixels for sample in val[:5]])
+    np.testing.assert_allclose(
+        found.probabilities(images), expected.probabilities(images), atol=1e-5
+    )
+    np.testing.assert_array_equal(copy.probabilities(images), found.probabilities(images))
+    np.testing.assert_allclose(
+        found.outputs_of("fc7", images), expected.outputs_of("fc7", images), atol=1e-5
+    )
 
 
 def test_positions_that_are_none_are_refused(val):

@@ -5,11 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from helpers import evaluate
+from narrow import Narrow
 from PIL import Image
 
 from alexnet_cli.inference.export import export
+from alexnet_cli.inference.predictions import load_predictions
 
 # What no base installation has. A module that asks for one of them gets Python's own error.
 HIDDEN = (
@@ -43,13 +47,16 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
     export(checkpoint, folder / "model.onnx")
     evaluate(checkpoint, dataset, num_views=1, predictions=folder / "a.npz")
     evaluate(runs.second / "best.safetensors", dataset, num_views=1, predictions=folder / "b.npz")
+    torch.save(Narrow(num_classes=2).state_dict(), folder / "two.pth")
+    (folder / "two.txt").write_text("cat\ndog\n")
+    two = ("--classes", folder / "two.txt", "-o", folder / "two.safetensors")
     photos = folder / "photos"
     for name in ("cat", "dog"):
         (photos / name).mkdir(parents=True)
         for number in range(4):
             Image.new("RGB", (90, 80), (60 * number, 90, 9)).save(photos / name / f"{number}.png")
     model = ("--model", folder / "model.onnx", *ON_CPU)
-    made, ref = folder / "made", folder / "run"
+    made, ref, pair = folder / "made", folder / "run", (checkpoint, runs.second)
     lines = {
         "prep": ("prep", photos, made, "--size", 64, "--workers", 1, "--val-fraction", 0.5),
         "verify": ("verify", made),
@@ -72,7 +79,9 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
         "report": ("report", runs.first, "--data", dataset, "-o", folder / "report.html"),
         "doctor": ("doctor",),
         "train": ("train", made, "--run", ref, *ON_CPU),
-        "eval": ("eval", checkpoint, dataset, *ON_CPU),
+        "eval": ("eval", checkpoint, dataset, *ON_CPU, "--json", "-o", folder / "light.npz"),
+        "eval on two GPUs": ("eval", checkpoint, dataset, "--gpus", 2),
+        "ensemble of checkpoints": ("ensemble", *pair, "--data", dataset, *ON_CPU),
         "export": ("export", checkpoint, "-o", folder / "new.onnx"),
         "check": ("check", "cifar-13pct"),
         "bench": ("bench", made, *ON_CPU),
@@ -80,7 +89,9 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
         "reproduce": ("reproduce", "ilsvrc-2012", "--dry-run"),
         "predict by a checkpoint": ("predict", photos, "--model", checkpoint, *ON_CPU),
         "predict to Parquet": ("predict", photos, *model, "-o", folder / "out.parquet"),
-        "import": ("import", folder / "weights.pth", "-o", folder / "new.safetensors"),
+        "import": ("import", folder / "two.pth", *two),
+        "predict by imported weights": ("predict", photos, "--model", folder / "two.safetensors"),
+        "import of nothing": ("import", folder / "weights.pth", "-o", folder / "new.safetensors"),
         "figure": ("figure", "filters", checkpoint, "-o", folder / "filters.png"),
         "download": ("download", "nonsense"),
         "info of a URL": ("info", "s3://bucket/dataset"),
@@ -100,11 +111,12 @@ WORKS = [
     *("prep", "verify", "pca", "predict", "predict to CSV", "recipes", "runs", "doctor"),
     *("show", "features", "similar", "ensemble", "compare", "errors", "eval of an ONNX model"),
     *("info of a recipe", "info of a checkpoint", "info of a model", "info of a dataset"),
+    *("eval", "predict by a checkpoint", "ensemble of checkpoints"),
+    *("import", "predict by imported weights"),
 ]
 NEEDS = {
-    **dict.fromkeys(["train", "eval", "export", "check", "bench", "demo", "reproduce"], TRAIN),
-    **dict.fromkeys(["figure", "report"], TRAIN),
-    "predict by a checkpoint": TRAIN,
+    **dict.fromkeys(["train", "export", "check", "bench", "demo", "reproduce"], TRAIN),
+    **dict.fromkeys(["figure", "report", "eval on two GPUs"], TRAIN),
     "predict to Parquet": 'pip install "alexnet-cli[parquet]"',
     "info of a URL": 'pip install "alexnet-cli[cloud]"',
 }
@@ -126,11 +138,22 @@ def test_command_names_the_extra_that_it_needs(outcomes, name):
     assert not left & {"run", "new.onnx", "demo", "out.parquet"}
 
 
-@pytest.mark.parametrize(("name", "words"), [("import", "no such file"), ("download", "nonsense")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("import of nothing", "no such file"), ("download", "nonsense")]
+)
 def test_command_refuses_wrong_input_without_the_extras(outcomes, name, words):
     exit_code, message, _, _ = outcomes[name]
     assert exit_code in (2, 3)
     assert words in message
+
+
+def test_checkpoint_gives_the_same_probabilities_without_torch(outcomes, checkpoint, dataset):
+    folder = outcomes["eval"][3]
+    evaluate(checkpoint, dataset, num_views=10, predictions=folder / "torch.npz")
+    light, whole = load_predictions(folder / "light.npz"), load_predictions(folder / "torch.npz")
+    assert light.keys == whole.keys
+    assert light.weights_hash == whole.weights_hash
+    assert np.abs(light.probs - whole.probs).max() < 1e-5
 
 
 def test_every_command_is_tried(outcomes):

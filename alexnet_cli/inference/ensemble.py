@@ -12,7 +12,7 @@ import numpy as np
 from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig
-from alexnet_cli.errors import CheckpointError, UsageError, hint
+from alexnet_cli.errors import CheckpointError, UsageError, has_package, hint
 from alexnet_cli.inference.class_map import ClassMap, map_classes, with_class_names
 from alexnet_cli.inference.evaluate import EvalRequest, predict_dataset
 from alexnet_cli.inference.metrics import Measured, measured, score, topk_credit, within
@@ -157,7 +157,7 @@ def _predict_networks(
         announced.append((str(path), expected))
     _aligned(announced)
     for path in networks:
-        if is_onnx(path):
+        if is_onnx(path) or not has_package("torch"):
             device = RuntimeConfig(request.runtime.device)
             wanted = EvalRequest(
                 path, request.dataset, split, num_views, None, device, request.class_names

@@ -1,6 +1,6 @@
 """`alexnet eval`: a network on a split -> top-1 and top-5 error (paper sections 4.1 and 6).
 
-Nothing here needs torch for an ONNX model.
+Nothing here needs torch for an ONNX model, nor for a checkpoint on one device in fp32.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from alexnet_cli.data.batches.loader import batches_of
 from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig
-from alexnet_cli.errors import counted
+from alexnet_cli.errors import counted, has_package
 from alexnet_cli.inference.class_map import ClassMap, map_classes
 from alexnet_cli.inference.metrics import (
     Measured,
@@ -194,7 +194,7 @@ def _run(request: EvalRequest, wants_predictions: bool, progress: Progress) -> _
         check_output(request.predictions)
     runtime = request.runtime
     needs_torch = runtime.num_devices or runtime.columns or runtime.precision != "fp32"
-    if is_onnx(request.model) and not needs_torch:
+    if not needs_torch and (is_onnx(request.model) or not has_package("torch")):
         return _run_onnx(request, wants_predictions, progress)
     # Imported here, because torch takes two seconds to load and ONNX models do not need it.
     from alexnet_cli.distributed.device_plan import plan_devices
@@ -279,9 +279,9 @@ def _keep(
 
 
 def _run_onnx(request: EvalRequest, wants_predictions: bool, progress: Progress) -> _Found:
-    from alexnet_cli.onnx.model_file import open_onnx_file
+    from alexnet_cli.inference.network import open_for_onnxruntime
 
-    file = open_onnx_file(request.model, to_run=True)
+    file = open_for_onnxruntime(request.model)
     from alexnet_cli.onnx.runtime import open_classifier
 
     info = file.info

@@ -1,6 +1,5 @@
 """`alexnet export`: a checkpoint -> one ONNX file that maps images to probabilities."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +13,9 @@ from alexnet_cli.errors import CheckpointError, UsageError, counted, hint
 from alexnet_cli.inference.classifier import Classifier, load_classifier
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, check_new, check_output, write_bytes
 from alexnet_cli.io.progress import SILENT, Progress
-from alexnet_cli.model.checkpoint import Checkpoint
 from alexnet_cli.onnx.graph import build_graph
-from alexnet_cli.onnx.model_file import METADATA_KEY, add_checksum
+from alexnet_cli.onnx.model_file import add_checksum, metadata_of
+from alexnet_cli.onnx.parameters import info_of
 from alexnet_cli.onnx.runtime import load_onnx
 
 CHECKED_BATCHES = (1, 3, 32)
@@ -86,7 +85,7 @@ def _export(
         checkpoint.weights,
         checkpoint.pixels["mean_image"],
         views=num_views,
-        metadata={METADATA_KEY: json.dumps(_about(checkpoint, num_views))},
+        metadata=metadata_of(info_of(checkpoint, num_views)),
     )
     onnx.checker.check_model(model, full_check=True)
     content = add_checksum(model.SerializeToString())
@@ -111,17 +110,6 @@ def _export(
         max_abs_difference=float(np.abs(found - expected).max()),
         top1_differing=int((found.argmax(axis=1) != expected.argmax(axis=1)).sum()),
     )
-
-
-def _about(checkpoint: Checkpoint, num_views: int) -> dict:
-    return {
-        "classes": checkpoint.classes,
-        "image_size": len(checkpoint.pixels["mean_image"]),
-        "views": num_views,
-        "origin": {**checkpoint.origin(), "weights": checkpoint.weights_hash()},
-        "recipe": json.loads(checkpoint.recipe.to_json()),
-        **({"decode_rules": rules} if (rules := checkpoint.rules.to_json()) else {}),
-    }
 
 
 def _predict_both(

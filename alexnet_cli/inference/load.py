@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from alexnet_cli.data.views import NAMES_OF_VIEWS
-from alexnet_cli.errors import CheckpointError, UsageError, hint, missing_package
+from alexnet_cli.errors import CheckpointError, UsageError, has_package, hint
 from alexnet_cli.inference.model import Model
 from alexnet_cli.model.checkpoint import checkpoint_file
 from alexnet_cli.pretrained.names import find_model, is_onnx
@@ -13,9 +13,9 @@ def load_model(path: str | Path, *, views: int | None = None, device: str = "aut
     """Open a trained network.
 
     Args:
-        path: an .onnx file of `alexnet export`, for which torch is not needed; a checkpoint, or a
-            run folder for its best one; or the name of published weights, "torchvision" or "bvlc",
-            which are fetched on first use.
+        path: an .onnx file of `alexnet export`; a checkpoint, or a run folder for its best one; or
+            the name of published weights, "torchvision" or "bvlc", which are fetched on first use.
+            All but ONNX files run on torch, or where it is not installed on onnxruntime.
         views: 1, 9 or 10 crops to average over. By default 10, or for an ONNX model as many as it
             was exported with.
         device: "auto", "cuda", "cuda:N", "mps" or "cpu".
@@ -23,24 +23,21 @@ def load_model(path: str | Path, *, views: int | None = None, device: str = "aut
     Raises:
         CheckpointError: if the file is damaged or is none of these.
         DeviceError: if the device is not here, or its libraries do not load.
-        MachineError: if a checkpoint is given and torch is not installed.
         UsageError: if there is no such number of views.
     """
     if views not in (None, *NAMES_OF_VIEWS):
         raise UsageError(f"{views!r} views: an image has 1, 9 or 10.")
     path = find_model(Path(path))
-    if is_onnx(path):
-        from alexnet_cli.onnx.model_file import open_onnx_file
+    if is_onnx(path) or not has_package("torch"):
+        from alexnet_cli.inference.network import open_for_onnxruntime
 
-        file = open_onnx_file(path, to_run=True)
+        file = open_for_onnxruntime(path)
         from alexnet_cli.inference.onnx_model import OnnxModel
 
         return OnnxModel(file, views, device)
     # Imported here, because torch takes two seconds to load and ONNX models do not need it.
-    try:
-        from alexnet_cli.inference.torch_model import TorchModel
-    except ModuleNotFoundError as error:
-        raise missing_package(error) or error from error
+    from alexnet_cli.inference.torch_model import TorchModel
+
     return TorchModel(checkpoint_file(path), views or 10, device)
 
 

@@ -1,11 +1,15 @@
-"""The network behind a path as a checkpoint: that of a file or run folder, or an exported model."""
+"""The network behind a path, a checkpoint, run folder or exported model, as one or the other."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, read_recipe
 from alexnet_cli.pretrained.names import is_onnx
 from alexnet_cli.recipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from alexnet_cli.onnx.model_file import OnnxFile
 
 
 def load_network(path: Path) -> Checkpoint:
@@ -32,3 +36,18 @@ def recipe_of_network(path: Path) -> Recipe:
     from alexnet_cli.onnx.model_file import open_onnx_file
 
     return open_onnx_file(path).info.recipe
+
+
+def open_for_onnxruntime(path: Path) -> "OnnxFile":
+    """Return an exported model; or a checkpoint in its place, to run where torch is missing.
+
+    Raises:
+        CheckpointError: if the file is damaged or is none of these.
+    """
+    if not is_onnx(path):
+        from alexnet_cli.onnx.parameters import as_onnx_file
+
+        return as_onnx_file(path, load_network(path))
+    from alexnet_cli.onnx.model_file import open_onnx_file
+
+    return open_onnx_file(path, to_run=True)

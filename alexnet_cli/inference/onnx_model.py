@@ -1,4 +1,4 @@
-"""A model that `alexnet export` wrote, on onnxruntime: torch is not imported."""
+"""A network on onnxruntime: torch is not imported."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 
 from alexnet_cli.inference.model import Model, ModelInfo, shown_classes
+from alexnet_cli.inference.network import open_for_onnxruntime
 from alexnet_cli.model.architecture import Layer
-from alexnet_cli.onnx.model_file import OnnxFile, open_onnx_file
+from alexnet_cli.onnx.model_file import OnnxFile
 from alexnet_cli.onnx.parameters import layer_parameters
 from alexnet_cli.onnx.runtime import CPU, open_classifier, open_layer_session
 
 
 class OnnxModel(Model):
-    """An exported network."""
+    """An exported network, or a checkpoint's."""
 
     def __init__(self, file: OnnxFile, views: int | None, device: str) -> None:
         self._classifier = open_classifier(file, device, views or file.info.views)
@@ -59,4 +60,4 @@ class OnnxModel(Model):
 
 
 def _open(path: Path, views: int, device: str) -> OnnxModel:
-    return OnnxModel(open_onnx_file(path), views, device)
+    return OnnxModel(open_for_onnxruntime(path), views, device)

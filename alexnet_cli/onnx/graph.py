@@ -99,6 +99,18 @@ def build_graph(
     return model
 
 
+def constants_of(
+    recipe: Recipe, weights: dict[str, np.ndarray], mean_image: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the float32 constants of `build_graph` by name, the same for any number of views."""
+    model = build_graph(recipe, weights, mean_image, views=1, metadata={})
+    return {
+        constant.name: np.frombuffer(constant.raw_data, "<f4").reshape(constant.dims)
+        for constant in model.graph.initializer
+        if constant.data_type == TensorProto.FLOAT
+    }
+
+
 def expected_graph(
     recipe: Recipe, num_classes: int, image_size: int, views: int
 ) -> onnx.ModelProto:

@@ -55,16 +55,30 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
-    """A checked model file. Its large constants are read from the disk when they are used.
+    """A checked model file, or a checkpoint in its place.
 
     Attributes:
         constants: float32 by name, read only and in the graph's shapes; the large ones are views of
-            the memory-mapped file. The same for any number of views.
+            the memory-mapped model file, read from the disk when they are used. The same for any
+            number of views.
     """
 
     path: Path
     info: ModelInfo
     constants: dict[str, np.ndarray]
+
+
+def metadata_of(info: ModelInfo) -> dict[str, str]:
+    """Return the metadata of an exported model as its file has it."""
+    about = {
+        "classes": info.classes,
+        "image_size": info.image_size,
+        "views": info.views,
+        "origin": info.origin,
+        "recipe": json.loads(info.recipe.to_json()),
+        **({"decode_rules": rules} if (rules := info.rules.to_json()) else {}),
+    }
+    return {METADATA_KEY: json.dumps(about)}
 
 
 def add_checksum(content: bytes) -> bytes:

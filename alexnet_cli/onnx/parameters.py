@@ -1,10 +1,13 @@
-"""From the constants of an exported model back to a network's parameters, and to a checkpoint."""
+"""Between the constants of an exported model and a network's parameters, in a checkpoint."""
+
+from pathlib import Path
 
 import numpy as np
 
 from alexnet_cli.model.architecture import Layer, layers_of
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState
-from alexnet_cli.onnx.model_file import OnnxFile
+from alexnet_cli.onnx.graph import constants_of
+from alexnet_cli.onnx.model_file import ModelInfo, OnnxFile
 
 
 def layer_parameters(file: OnnxFile, layer: Layer) -> dict[str, np.ndarray]:
@@ -71,6 +74,25 @@ def checkpoint_of(file: OnnxFile) -> Checkpoint:
         rules=info.rules,
         tool=origin.get("tool", "unknown"),
     )
+
+
+def info_of(checkpoint: Checkpoint, views: int) -> ModelInfo:
+    """Return what an exported model says of itself."""
+    return ModelInfo(
+        recipe=checkpoint.recipe,
+        classes=checkpoint.classes,
+        image_size=len(checkpoint.pixels["mean_image"]),
+        views=views,
+        origin={**checkpoint.origin(), "weights": checkpoint.weights_hash()},
+        rules=checkpoint.rules,
+    )
+
+
+def as_onnx_file(path: Path, checkpoint: Checkpoint) -> OnnxFile:
+    """Return a checkpoint as what exporting it with ten views would write."""
+    mean_image = checkpoint.pixels["mean_image"]
+    constants = constants_of(checkpoint.recipe, checkpoint.weights, mean_image)
+    return OnnxFile(path, info_of(checkpoint, 10), constants)
 
 
 def _number(text: str) -> int:

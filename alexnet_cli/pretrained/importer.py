@@ -208,7 +208,7 @@ def _read(path: Path, mean: Path | None) -> Imported:
 
 
 def _torchvision(path: Path, _mean: Path | None) -> Imported:
-    from alexnet_cli.pretrained.torchvision import read_torchvision  # loads torch
+    from alexnet_cli.pretrained.torchvision import read_torchvision
 
     return read_torchvision(path)
 

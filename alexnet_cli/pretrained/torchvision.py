@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_cli.errors import has_package, require_package
+from alexnet_cli.pretrained.torch_file import read_torch_file
 from alexnet_cli.pretrained.weights import (
     MAX_FILE_BYTES,
     Imported,
@@ -54,15 +56,14 @@ def read_torchvision(path: Path) -> Imported:
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     """Return the tensors of a state dict as float32, by name without prefix."""
-    import torch
-
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_FILE_BYTES:
                 raise UnknownNetworkError("it unpacks to more than a gigabyte")
+    else:
+        require_package("torch")  # for the format before torch 1.6
     try:
-        with warnings.catch_warnings(action="ignore"):
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content = _read_with_torch(path) if has_package("torch") else read_torch_file(path)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
         reason = "it is cut short, or holds code besides tensors"
         raise UnknownNetworkError(reason) from error
@@ -72,7 +73,20 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     if not isinstance(content, dict):
         raise UnknownNetworkError("it is not a state dict")
     return {
-        str(name).removeprefix(PARALLEL): tensor.detach().float().numpy()
+        str(name).removeprefix(PARALLEL): tensor.astype(np.float32)
         for name, tensor in content.items()
-        if isinstance(tensor, torch.Tensor)
+        if isinstance(tensor, np.ndarray)
     }
+
+
+def _read_with_torch(path: Path) -> Any:
+    """Return what `torch.load` reads, with numpy arrays for the tensors of its dicts."""
+    import torch
+
+    def to_numpy(item: Any) -> Any:
+        if isinstance(item, torch.Tensor):
+            return item.detach().float().numpy()
+        return {k: to_numpy(v) for k, v in item.items()} if isinstance(item, dict) else item
+
+    with warnings.catch_warnings(action="ignore"):
+        return to_numpy(torch.load(path, map_location="cpu", weights_only=True))

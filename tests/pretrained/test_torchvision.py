@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchvision
 from helpers import refused
+from narrow import Narrow
 from torch import nn
 from torchvision.transforms import functional as transforms
 
@@ -17,33 +18,12 @@ from alexnet_cli.errors import CheckpointError, InputError, UsageError
 from alexnet_cli.inference.classifier import build_classifier
 from alexnet_cli.inference.export import export
 from alexnet_cli.model.checkpoint import load_checkpoint
+from alexnet_cli.pretrained import torchvision as module
 from alexnet_cli.pretrained.importer import ImportRequest, import_weights, read_weights
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Positions of our ten views among torchvision's.
 ORDER = (0, 1, 4, 2, 3, 6, 5, 9, 8, 7)
-
-
-class Narrow(torchvision.models.AlexNet):
-    """torchvision's network with other widths."""
-
-    def __init__(self, num_classes: int = 1000):
-        with torch.device("meta"):
-            super().__init__()
-        widths = iter((8, 24, 16, 16, 8, 40, 32, num_classes))
-        channels = 3
-        for part in (self.features, self.classifier):
-            for place, layer in enumerate(part):
-                if isinstance(layer, nn.Conv2d):
-                    width = next(widths)
-                    part[place] = nn.Conv2d(
-                        channels, width, layer.kernel_size, layer.stride, layer.padding
-                    )
-                    channels = width
-                elif isinstance(layer, nn.Linear):
-                    width = next(widths)
-                    inputs = channels * 36 if place == 1 else channels
-                    part[place], channels = nn.Linear(inputs, width), width
 
 
 @pytest.fixture
@@ -145,6 +125,20 @@ def test_existing_checkpoint_is_kept_without_force(narrow, tmp_path):
 # --- other files
 
 
+@pytest.fixture(params=["with torch", "without torch"])
+def reader(request, monkeypatch) -> None:
+    """Read .pth files with torch, or as where it is not installed."""
+    if request.param == "without torch":
+        monkeypatch.setattr(module, "has_package", lambda name: False)
+        monkeypatch.setattr(module, "require_package", lambda name: None)
+
+
+def test_weights_are_the_same_without_torch(narrow, tmp_path, monkeypatch):
+    expected = imported(narrow.state_dict(), tmp_path).read_bytes()
+    monkeypatch.setattr(module, "has_package", lambda name: False)
+    assert imported(narrow.state_dict(), tmp_path, force=True).read_bytes() == expected
+
+
 class Harmful:
     def __init__(self, path: Path):
         self.path = path
@@ -153,7 +147,7 @@ class Harmful:
         return Path.touch, (self.path,)
 
 
-def test_code_in_a_file_is_not_run(tmp_path):
+def test_code_in_a_file_is_not_run(reader, tmp_path):
     mark = tmp_path / "ran"
     for content in (Harmful(mark), {"features.0.weight": Harmful(mark)}):
         with refused(CheckpointError, "holds code besides tensors"):
@@ -174,13 +168,13 @@ def test_code_in_a_file_is_not_run(tmp_path):
         ({"features.0.weight": torch.ones(())}, "tuple index out of range"),
     ],
 )
-def test_other_network_is_refused(narrow, tmp_path, change, pattern):
+def test_other_network_is_refused(narrow, reader, tmp_path, change, pattern):
     state = {k: t for k, t in (narrow.state_dict() | change).items() if t is not None}
     with refused(CheckpointError, f"not the weights of an AlexNet.*{pattern}"):
         imported(state, tmp_path)
 
 
-def test_damaged_file_is_refused(narrow, tmp_path):
+def test_damaged_file_is_refused(narrow, reader, tmp_path):
     whole = io.BytesIO()
     torch.save(narrow.state_dict(), whole)
     path = tmp_path / "net.pth"

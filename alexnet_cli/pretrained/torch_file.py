@@ -1,0 +1,99 @@
+"""The tensors of a file that `torch.save` wrote, where torch is not installed.
+
+Such a file is a zip archive: NAME/data.pkl, a pickle of the object, and NAME/data/KEY, the values
+of one storage each. Unpickling calls what the pickle names; here it may name what a state dict
+consists of and nothing else, as with `torch.load(weights_only=True)`.
+"""
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_cli.pretrained.weights import MAX_FILE_BYTES
+
+DTYPES = {
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "DoubleStorage": "<f8",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
+
+
+def read_torch_file(path: Path) -> Any:
+    """Return the object in a file, with numpy arrays for tensors.
+
+    Raises:
+        ValueError: if the file is damaged, is none of `torch.save`, or names anything else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            pickles = [name for name in names if name.endswith("/data.pkl")]
+            if len(pickles) != 1:
+                raise ValueError("it is no archive of one object")
+            folder = pickles[0].removesuffix("data.pkl")
+            order = f"{folder}byteorder"
+            if order in names and archive.read(order) != b"little":
+                raise ValueError("its numbers are not little-endian")
+            with archive.open(pickles[0]) as file:
+                return _Unpickler(file, archive, folder).load()
+    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, LookupError) as error:
+        raise ValueError(str(error)) from error
+    except (TypeError, AttributeError, OSError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(str(error)) from error
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str) -> None:
+        super().__init__(file)
+        self._archive, self._folder = archive, folder
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name in DTYPES:
+            return DTYPES[name]
+        found = ALLOWED.get((module, name))
+        if found is None:
+            raise ValueError(f"it names {module}.{name}")
+        return found
+
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        """Return the values of a storage: pid is (kind, dtype, key, device, number)."""
+        kind, dtype, key, _device, _number = pid
+        if kind != "storage" or dtype not in DTYPES.values():
+            raise ValueError(f"it holds {kind!r} of {dtype!r}")
+        return np.frombuffer(self._archive.read(f"{self._folder}data/{key}"), dtype)
+
+
+def _tensor(
+    storage: np.ndarray, offset: int, shape: tuple, strides: tuple, *_others: Any
+) -> np.ndarray:
+    """Return part of a storage as an array; strides count numbers."""
+    if not isinstance(storage, np.ndarray) or min((offset, *shape, *strides), default=0) < 0:
+        raise ValueError("it has a tensor that is none")
+    size = int(np.prod(shape, dtype=object))
+    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    if size and (last >= len(storage) or size * storage.itemsize > MAX_FILE_BYTES):
+        raise ValueError("it has a tensor without values")
+    steps = [stride * storage.itemsize for stride in strides]
+    part = storage[min(offset, len(storage)) :]
+    return np.lib.stride_tricks.as_strided(part, shape, steps, writeable=False)
+
+
+def _parameter(data: np.ndarray, *_others: Any) -> np.ndarray:
+    return data
+
+
+ALLOWED = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+}

@@ -1,0 +1,157 @@
+"""Files of torch.save read without torch, against torch.load."""
+
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet_cli.pretrained.torch_file import read_torch_file
+
+WIDE = torch.arange(60.0).reshape(5, 12)
+
+
+def saved(content, path: Path) -> Path:
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        WIDE,
+        WIDE.t(),
+        WIDE[1:4, 2::3],
+        WIDE[4, 11],
+        WIDE[:0],
+        torch.zeros(()),
+        torch.ones(1).expand(7),
+        WIDE.half(),
+        WIDE.double(),
+        WIDE.long(),
+        WIDE.int(),
+        WIDE.to(torch.uint8),
+        WIDE > 20,
+        torch.nn.Parameter(WIDE[2]),
+        torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+    ],
+    ids=lambda tensor: f"{tensor.dtype}, {tuple(tensor.shape)}, {tensor.stride()}",
+)
+def test_tensor_has_the_values_of_torch(tensor, tmp_path):
+    found = read_torch_file(saved({"x": tensor}, tmp_path / "x.pth"))["x"]
+    expected = tensor.detach().numpy()
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    assert (found == expected).all()
+
+
+def test_other_parts_of_a_state_are_kept(tmp_path):
+    content = {"state": OrderedDict(a=WIDE, b=WIDE[1]), "epoch": 3, "names": ["x", ("y", None)]}
+    found = read_torch_file(saved(content, tmp_path / "x.pth"))
+    assert (found["state"]["b"] == WIDE[1].numpy()).all()
+    assert (found["epoch"], found["names"]) == (3, ["x", ("y", None)])
+
+
+class Calls:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        Calls(Path.touch, Path("ran")),
+        Calls(eval, "open('ran', 'w')"),
+        Calls(torch.zeros, 3),
+        Calls(getattr, "text", "join"),
+        torch.nn.Linear(2, 2),
+    ],
+)
+def test_nothing_else_is_called(content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="it names"):
+        read_torch_file(saved({"x": content}, tmp_path / "x.pth"))
+    assert not (tmp_path / "ran").exists()
+
+
+class Storage:
+    """Pickles as a reference to the values of a storage."""
+
+
+def write(path: Path, *rebuilt, values: bytes = bytes(40)) -> Path:
+    """Write a file with one tensor, rebuilt from a storage of ten numbers and other arguments."""
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, item):
+            if isinstance(item, Storage):
+                return ("storage", torch.FloatStorage, "0", "cpu", 10)
+            return None
+
+    content = io.BytesIO()
+    Pickler(content, 2).dump({"x": Calls(torch._utils._rebuild_tensor_v2, Storage(), *rebuilt)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/data.pkl", content.getvalue())
+        archive.writestr("net/data/0", values)
+    return path
+
+
+def test_written_by_hand_as_by_torch(tmp_path):
+    path = write(tmp_path / "x.pth", 2, (2, 3), (3, 1), values=np.arange(10, dtype="<f4").tobytes())
+    assert read_torch_file(path)["x"].tolist() == [[2, 3, 4], [5, 6, 7]]
+
+
+@pytest.mark.parametrize(
+    "rebuilt",
+    [
+        (0, (11,), (1,)),
+        (5, (6,), (1,)),
+        (-1, (2,), (1,)),
+        (0, (2,), (-1,)),
+        (0, (-2,), (1,)),
+        (0, (2, 2), (9, 1)),
+        (0, (10**12,), (0,)),
+        (10**9, (1,), (1,)),
+        (0, (2, 2), (1,)),
+        (0, ("a",), (1,)),
+        (0, (2.5,), (1,)),
+        (None, (2,), (1,)),
+    ],
+)
+def test_values_outside_a_storage_are_not_read(rebuilt, tmp_path):
+    with pytest.raises(ValueError, match=r"."):
+        read_torch_file(write(tmp_path / "x.pth", *rebuilt))
+
+
+@pytest.mark.parametrize("damage", ["short", "no values", "odd values", "big", "empty", "two"])
+def test_damaged_file_is_refused(damage, tmp_path):
+    path = saved({"x": WIDE}, tmp_path / "x.pth")
+    if damage == "short":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        with zipfile.ZipFile(path) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        values = next(name for name in parts if name.endswith("/data/0"))
+        if damage == "no values":
+            del parts[values]
+        elif damage == "odd values":
+            parts[values] = parts[values][:-1]
+        elif damage == "big":
+            parts[next(name for name in parts if name.endswith("/byteorder"))] = b"big"
+        else:
+            parts["other/data.pkl"] = b""
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in parts.items():
+                archive.writestr(name, content)
+    with pytest.raises(ValueError, match=r"."):
+        read_torch_file(path)
