@@ -1,9 +1,11 @@
 """The learning rates of every update, and when training ends (section 5; 2012 code, lr.cu)."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from alexnet_cli.recipes.recipe import Milestone, Recipe
+
+CLASSIFIER = "fc8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,21 @@ class LearningRates:
 
 def learning_rates_at(recipe: Recipe, progress: float, val_errors: list[float]) -> LearningRates:
     """Return the learning rates of one update; arguments as for `learning_rate`."""
+    rates = _rates_of_most_layers(recipe, progress, val_errors)
+    factor = recipe.classifier_lr_multiplier
+    weights, biases = (rates.of(CLASSIFIER, is_weight=kind) for kind in (True, False))
+    if factor == 1 or weights is None or biases is None:
+        return rates
+    return replace(
+        rates,
+        layers=rates.layers | {CLASSIFIER: factor * weights},
+        layer_biases=rates.layer_biases | {CLASSIFIER: factor * biases},
+    )
+
+
+def _rates_of_most_layers(
+    recipe: Recipe, progress: float, val_errors: list[float]
+) -> LearningRates:
     lr = learning_rate(recipe, progress, val_errors)
     if recipe.schedule in ("plateau", "linear", "cosine") or progress < recipe.warmup_epochs:
         return LearningRates(lr, lr * recipe.bias_lr_multiplier)

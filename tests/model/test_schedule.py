@@ -442,3 +442,33 @@ def test_run_ends_after_epochs_without_improvement_whatever_the_schedule():
     assert is_finished(recipe, 5, [*errors, 0.4])
     assert not is_finished(recipe, 5, [*errors, 0.39])
     assert not is_finished(replace(recipe, stop_after=0), 5, [*errors, 0.4])
+
+
+# --- a classifier that starts anew
+
+
+@pytest.mark.parametrize(
+    "name", ["finetune", "paper", "original-2012", "exp-schedule", "cifar-relu"]
+)
+@pytest.mark.parametrize("progress", [0.4, 1.0, 7.5, 40.0])
+def test_classifier_learns_faster_by_its_factor_and_no_other_layer_does(name, progress):
+    recipe = find_recipe(name)
+    usual, faster = (
+        learning_rates_at(replace(recipe, classifier_lr_multiplier=factor), progress, [0.5])
+        for factor in (1.0, 10.0)
+    )
+    for is_weight in (True, False):
+        rates = [
+            [rates.of(layer, is_weight=is_weight) for layer in recipe.layer_names()]
+            for rates in (usual, faster)
+        ]
+        assert rates[1][:-1] == rates[0][:-1]
+        assert rates[1][-1] == pytest.approx(10 * rates[0][-1])
+
+
+def test_frozen_classifier_stays_frozen():
+    milestone = Milestone(epoch=1.0, lr=0.0, layers=("fc8",))
+    recipe = replace(
+        PAPER, schedule="milestones", milestones=(milestone,), classifier_lr_multiplier=10.0
+    )
+    assert learning_rates_at(recipe, 2.0, []).of("fc8", is_weight=True) is None
