@@ -19,8 +19,17 @@ from alexnet_cli.io.signals import CAN_PASS_ON, handling, known_signals
 PASSED_ON = known_signals("SIGINT", "SIGTERM", "SIGHUP") if CAN_PASS_ON else []
 
 
-def run_job(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
+def run_job(
+    arguments: list[str],
+    purpose: str,
+    *,
+    quiet: bool,
+    advice: str = "Run the same command to continue.",
+) -> dict:
     """Run a command, which shows its own result unless `quiet`, and return what --json prints.
+
+    Args:
+        advice: what to do after a failure.
 
     Raises:
         JobError: if the command failed or was stopped; it has printed why.
@@ -52,6 +61,6 @@ def run_job(arguments: list[str], purpose: str, *, quiet: bool) -> dict:
                 f"`alexnet {arguments[0]}` ended with exit code {code}, see above.",
                 code,
                 kept="Finished work is kept.",
-                hint="Run the same command to continue.",
+                hint=advice,
             )
         return json.loads(result.read_bytes())

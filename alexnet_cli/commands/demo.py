@@ -13,7 +13,7 @@ from alexnet_cli.cli.console import print_line, print_rich, safe
 from alexnet_cli.cli.job import run_job
 from alexnet_cli.cli.options import AsJson, Device, unused_folder
 from alexnet_cli.cli.tables import error_cells, error_table, show
-from alexnet_cli.errors import InputError, require_package
+from alexnet_cli.errors import InputError, on_one_line, require_package
 
 NUM_PREDICTED = 5
 RUNS = {
@@ -46,7 +46,8 @@ def demo(
             f"{folder} is not empty.", kept="It was left as it is.", hint="Name a new folder."
         )
     began = time.monotonic()
-    run = partial(run_job, quiet=as_json)
+    again = f"To begin again: remove {on_one_line(str(folder))}, or name a new folder."
+    run = partial(run_job, quiet=as_json, advice=again)
     archives, dataset = _draw_archives(folder), str(folder / "dataset")
     run(
         ["prep", str(archives), dataset],

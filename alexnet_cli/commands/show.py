@@ -15,9 +15,14 @@ from alexnet_cli.errors import counted
 
 MAX_ROWS = 40  # of a table of classes; of more, the smallest and the largest
 NUM_ENDS = 10
+OF_THE_SHEET = {
+    **{"split": "--split", "wanted": "--class", "count": "--count", "augmented": "--augmented"},
+    **{"seed": "--seed", "theme": "--theme"},
+}
 
 
 def show(
+    context: typer.Context,
     dataset: DatasetSource,
     out: Annotated[
         Path | None,
@@ -56,9 +61,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Count the images of each class, and draw a sheet of them."""
-    for is_given, name in ((augmented, "--augmented"), (bool(wanted), "--class")):
-        if is_given and not out:
-            raise typer.BadParameter("requires -o FILE, the sheet to write.", param_hint=name)
+    for name, option in OF_THE_SHEET.items():
+        source = context.get_parameter_source(name)
+        if not out and source and source.name == "COMMANDLINE":
+            raise typer.BadParameter("requires -o FILE, the sheet to write.", param_hint=option)
     for is_given, name in ((bool(recipe), "--recipe"), (bool(settings), "--set")):
         if is_given and not augmented:
             raise typer.BadParameter("is for --augmented.", param_hint=name)

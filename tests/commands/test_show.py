@@ -125,8 +125,15 @@ def test_crop_larger_than_the_images_is_refused(fails, dataset, tmp_path):
 
 
 def test_options_of_a_sheet_need_a_file(wrong_command_line, dataset, tmp_path):
-    assert "requires -o FILE" in wrong_command_line("show", dataset, "--augmented")
-    assert "requires -o FILE" in wrong_command_line("show", dataset, "--class", "x")
+    options = (
+        ["--augmented"],
+        ["--class", "x"],
+        ["--split", "val"],
+        ["--count", "3"],
+        ["--seed", "1"],
+    )
+    for option in (*options, ["--theme", "dark"]):
+        assert "requires -o FILE" in wrong_command_line("show", dataset, *option)
     out = ("-o", tmp_path / "s.png")
     assert "is for --augmented" in wrong_command_line("show", dataset, *out, *TINY)
     assert "--seed" in wrong_command_line("show", dataset, *out, "--seed", -1)
