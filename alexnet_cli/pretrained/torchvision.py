@@ -1,5 +1,6 @@
 """A state dict of torchvision's `alexnet`, read without running any code of the file."""
 
+import math
 import pickle
 import warnings
 import zipfile
@@ -8,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_cli.errors import has_package, require_package
-from alexnet_cli.pretrained.torch_file import read_torch_file
+from alexnet_cli.errors import has_package
+from alexnet_cli.pretrained.torch_file import as_float32, read_torch_file
 from alexnet_cli.pretrained.weights import (
     MAX_FILE_BYTES,
     Imported,
@@ -31,7 +32,7 @@ LAYERS = {
     "classifier.6": "fc8",
 }
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts keep it
-PARALLEL = "module."  # DataParallel's prefix
+FIRST = "features.0.weight"
 
 
 def read_torchvision(path: Path) -> Imported:
@@ -60,33 +61,42 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_FILE_BYTES:
                 raise UnknownNetworkError("it unpacks to more than a gigabyte")
-    else:
-        require_package("torch")  # for the format before torch 1.6
+    read = _read_with_torch if has_package("torch") else read_torch_file
     try:
-        content = _read_with_torch(path) if has_package("torch") else read_torch_file(path)
+        state = _state_dict(read(path))
+        if 4 * sum(math.prod(tensor.shape) for tensor in state.values()) > MAX_FILE_BYTES:
+            raise UnknownNetworkError("its tensors take more than a gigabyte")
+        return {name: _as_float32(tensor) for name, tensor in state.items()}
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
         reason = "it is cut short, or holds code besides tensors"
         raise UnknownNetworkError(reason) from error
-    for key in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
+
+
+def _state_dict(content: Any) -> dict[str, Any]:
+    """Return the tensors by name, without what training scripts put around them."""
     if not isinstance(content, dict):
         raise UnknownNetworkError("it is not a state dict")
-    return {
-        str(name).removeprefix(PARALLEL): tensor.astype(np.float32)
-        for name, tensor in content.items()
-        if isinstance(tensor, np.ndarray)
+    for _ in WRAPPERS:  # one in another
+        inner = (content.get(key) for key in WRAPPERS)
+        content = next((item for item in inner if isinstance(item, dict)), content)
+    found = {
+        name: item
+        for name, item in content.items()
+        if isinstance(name, str) and hasattr(item, "shape")
     }
+    first = next((name for name in found if name.endswith(FIRST)), FIRST)
+    prefix = first.removesuffix(FIRST)  # such as "module." of DataParallel
+    return {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+
+
+def _as_float32(tensor: Any) -> np.ndarray:
+    if isinstance(tensor, np.ndarray):
+        return as_float32(tensor)
+    return tensor.detach().float().numpy()
 
 
 def _read_with_torch(path: Path) -> Any:
-    """Return what `torch.load` reads, with numpy arrays for the tensors of its dicts."""
     import torch
 
-    def to_numpy(item: Any) -> Any:
-        if isinstance(item, torch.Tensor):
-            return item.detach().float().numpy()
-        return {k: to_numpy(v) for k, v in item.items()} if isinstance(item, dict) else item
-
     with warnings.catch_warnings(action="ignore"):
-        return to_numpy(torch.load(path, map_location="cpu", weights_only=True))
+        return torch.load(path, map_location="cpu", weights_only=True)

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import resource
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_cli.pretrained.torch_file import read_torch_file
+from alexnet_cli.pretrained.torch_file import OLD_FORMAT, as_float32, read_torch_file
 
 WIDE = torch.arange(60.0).reshape(5, 12)
 
@@ -49,6 +50,30 @@ def test_tensor_has_the_values_of_torch(tensor, tmp_path):
     assert (found == expected).all()
 
 
+def test_bfloat16_is_read_as_float32(tmp_path):
+    for is_new in (True, False):
+        tensor = torch.randn(7, 5).bfloat16().t()
+        torch.save({"x": tensor}, tmp_path / "x.pth", _use_new_zipfile_serialization=is_new)
+        found = as_float32(read_torch_file(tmp_path / "x.pth")["x"])
+        assert (found == tensor.float().numpy()).all()
+
+
+def test_format_before_torch_1_6_is_read(tmp_path):
+    path = tmp_path / "x.pth"
+    content = {"a": WIDE, "b": WIDE[1:3].t(), "c": torch.nn.Parameter(WIDE.half()), "n": [1, None]}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    found = read_torch_file(path)
+    for name in "abc":
+        assert (found[name] == content[name].detach().numpy()).all()
+    assert np.shares_memory(found["a"], found["b"])
+    assert found["n"] == [1, None]
+    whole = path.read_bytes()
+    for end in (len(whole) - 1, len(whole) // 2, 200, 20, 3):
+        path.write_bytes(whole[:end])
+        with pytest.raises(ValueError, match=r"."):
+            read_torch_file(path)
+
+
 def test_other_parts_of_a_state_are_kept(tmp_path):
     content = {"state": OrderedDict(a=WIDE, b=WIDE[1]), "epoch": 3, "names": ["x", ("y", None)]}
     found = read_torch_file(saved(content, tmp_path / "x.pth"))
@@ -81,6 +106,46 @@ def test_nothing_else_is_called(content, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="it names"):
         read_torch_file(saved({"x": content}, tmp_path / "x.pth"))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}r\xff\xff\xff\x3f.",
+        b"\x80\x02}p1073741823\n.",
+        b"\x80\x05\x96" + (1 << 38).to_bytes(8, "little") + b".",
+        b"\x80\x04\x8e" + (1 << 38).to_bytes(8, "little") + b".",
+    ],
+)
+def test_few_bytes_do_not_ask_for_gigabytes(content, is_new, tmp_path):
+    path = tmp_path / "x.pth"
+    if is_new:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("net/data.pkl", content)
+    else:
+        path.write_bytes(OLD_FORMAT + content)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), limits[1]))
+    try:
+        with pytest.raises(ValueError, match=r"."):
+            read_torch_file(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def test_values_of_a_storage_are_read_once(tmp_path):
+    found = read_torch_file(saved({"a": WIDE, "b": WIDE[2]}, tmp_path / "x.pth"))
+    assert np.shares_memory(found["a"], found["b"])
+
+
+def test_dict_keeps_its_methods(tmp_path):
+    path = tmp_path / "x.pth"
+    content = b"\x80\x02ccollections\nOrderedDict\n)R}X\x05\0\0\0itemsK\x01sb."
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/data.pkl", content)
+    assert list(read_torch_file(path).items()) == []
 
 
 class Storage:

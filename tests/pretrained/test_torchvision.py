@@ -32,6 +32,13 @@ def narrow() -> nn.Module:
     return Narrow().eval()
 
 
+@pytest.fixture(params=["with torch", "without torch"])
+def reader(request, monkeypatch) -> None:
+    """Read .pth files with torch, or as where it is not installed."""
+    if request.param == "without torch":
+        monkeypatch.setattr(module, "has_package", lambda name: False)
+
+
 def imported(state, folder: Path, **options) -> Path:
     torch.save(state, folder / "net.pth")
     output = folder / "net.safetensors"
@@ -89,10 +96,14 @@ def test_checkpoint_says_where_it_comes_from_and_has_imagenets_classes(narrow, t
     assert found.pixels["mean_image"][0, 0] == pytest.approx([255 * m for m in MEAN])
 
 
-def test_state_of_a_training_script_is_unwrapped(narrow, tmp_path):
-    state = {f"module.{name}": tensor for name, tensor in narrow.state_dict().items()}
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module.net."])
+@pytest.mark.parametrize("keys", [["state_dict"], ["model", "state_dict"], ["model_state_dict"]])
+def test_state_of_a_training_script_is_unwrapped(narrow, reader, tmp_path, prefix, keys):
     expected = load_checkpoint(imported(narrow.state_dict(), tmp_path))
-    found = load_checkpoint(imported({"epoch": 3, "state_dict": state}, tmp_path, force=True))
+    state = {f"{prefix}{name}": tensor for name, tensor in narrow.state_dict().items()}
+    for key in reversed(keys):
+        state = {key: state, "epoch": 3, "best": torch.ones(2)}
+    found = load_checkpoint(imported(state, tmp_path, force=True))
     assert found.weights_hash() == expected.weights_hash()
 
 
@@ -125,18 +136,25 @@ def test_existing_checkpoint_is_kept_without_force(narrow, tmp_path):
 # --- other files
 
 
-@pytest.fixture(params=["with torch", "without torch"])
-def reader(request, monkeypatch) -> None:
-    """Read .pth files with torch, or as where it is not installed."""
-    if request.param == "without torch":
-        monkeypatch.setattr(module, "has_package", lambda name: False)
-        monkeypatch.setattr(module, "require_package", lambda name: None)
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_weights_are_the_same_without_torch(narrow, tmp_path, monkeypatch, dtype, is_new):
+    path, read = tmp_path / "net.pth", []
+    state = narrow.to(dtype).state_dict()
+    torch.save(state, path, _use_new_zipfile_serialization=is_new)
+    for has_torch in (True, False):
+        monkeypatch.setattr(module, "has_package", lambda name, here=has_torch: here)
+        output = tmp_path / f"{has_torch}.safetensors"
+        import_weights(ImportRequest(str(path), output))
+        read.append(output.read_bytes())
+    assert read[0] == read[1]
 
 
-def test_weights_are_the_same_without_torch(narrow, tmp_path, monkeypatch):
-    expected = imported(narrow.state_dict(), tmp_path).read_bytes()
-    monkeypatch.setattr(module, "has_package", lambda name: False)
-    assert imported(narrow.state_dict(), tmp_path, force=True).read_bytes() == expected
+def test_tensors_that_share_values_do_not_fill_the_memory(reader, tmp_path, monkeypatch):
+    state = {name: torch.zeros(1, dtype=torch.uint8).expand(1000) for name in "abcdefgh"}
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 30_000)
+    with refused(CheckpointError, "its tensors take more than a gigabyte"):
+        imported(state, tmp_path)
 
 
 class Harmful:
