@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -18,7 +19,14 @@ from torch.utils.data import DataLoader, Dataset
 
 import alexnet_cli
 from alexnet_cli import load_model, open_dataset
-from alexnet_cli.errors import DatasetError, ImageError, InputError, UsageError
+from alexnet_cli.errors import (
+    CheckpointError,
+    DatasetError,
+    ImageError,
+    InputError,
+    MachineError,
+    UsageError,
+)
 from alexnet_cli.inference.export import export
 from alexnet_cli.model.checkpoint import load_checkpoint
 from alexnet_cli.model.network import AlexNet
@@ -319,6 +327,41 @@ def test_checkpoint_runs_on_onnxruntime_where_torch_is_missing(checkpoint, val, 
     np.testing.assert_allclose(
         found.outputs_of("fc7", images), expected.outputs_of("fc7", images), atol=1e-5
     )
+
+
+@pytest.mark.parametrize("how", ["shorter", "other", "moved", "removed"])
+def test_model_file_may_be_replaced_while_it_is_open(checkpoint, val, tmp_path, how):
+    path, other = tmp_path / "model.onnx", tmp_path / "other.onnx"
+    export(checkpoint, path)
+    model = load_model(path)
+    images = np.stack([sample.pixels for sample in val[:3]])
+    probs, kernels = model.probabilities(images), model.layer("conv1").weight
+    if how == "shorter":
+        path.write_bytes(b"short")
+    elif how == "other":
+        content = path.read_bytes()
+        os.utime(path, ns=(0, 0))
+        path.write_bytes(content[:-1000] + bytes(1000))
+    elif how == "moved":
+        other.write_bytes(b"other")
+        other.replace(path)
+    else:
+        path.unlink()
+    np.testing.assert_array_equal(model.probabilities(images), probs)
+    if how in ("moved", "removed"):
+        np.testing.assert_array_equal(model.layer("conv1").weight, kernels)
+        assert model.outputs_of("fc6", images).shape[0] == 3
+    else:
+        for use in (lambda: model.layer("conv1"), lambda: model.outputs_of("fc6", images)):
+            with pytest.raises(CheckpointError, match="written over since it was opened"):
+                use()
+
+
+def test_split_for_torch_says_what_is_missing(val, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "alexnet_cli.data.torch_dataset", raising=False)
+    with pytest.raises(MachineError, match="torch is not installed"):
+        val.as_torch()
 
 
 def test_positions_that_are_none_are_refused(val):

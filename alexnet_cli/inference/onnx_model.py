@@ -53,7 +53,7 @@ class OnnxModel(Model):
         if opened != layer:
             session = open_layer_session(self._classifier.file, layer, self._device)
             self._layer_session = (layer, session)
-        return session.run([layer], {"images": images})[0]
+        return session.run(None, {"images": images})[0]
 
     def parameters_of(self, layer: Layer) -> dict[str, np.ndarray]:
         return layer_parameters(self._classifier.file, layer)

@@ -36,10 +36,12 @@ class Graph:
 
     Attributes:
         with_values: whether float constants hold their values, or only their names and shapes.
+        values_of: functions that return the values of float constants, by name.
     """
 
     def __init__(self, *, with_values: bool = True) -> None:
         self.with_values = with_values
+        self.values_of: dict[str, Callable[[], Any]] = {}
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[TensorProto] = []
 
@@ -48,6 +50,7 @@ class Graph:
         tensor = TensorProto(name=name, dims=shape, data_type=TensorProto.FLOAT)
         if self.with_values:
             tensor.raw_data = np.broadcast_to(values(), shape).astype("<f4").tobytes()
+        self.values_of[name] = values
         self.constants.append(tensor)
         return name
 
@@ -103,12 +106,14 @@ def constants_of(
     recipe: Recipe, weights: dict[str, np.ndarray], mean_image: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the float32 constants of `build_graph` by name, the same for any number of views."""
-    model = build_graph(recipe, weights, mean_image, views=1, metadata={})
-    return {
-        constant.name: np.frombuffer(constant.raw_data, "<f4").reshape(constant.dims)
-        for constant in model.graph.initializer
-        if constant.data_type == TensorProto.FLOAT
-    }
+    graph = NetworkGraph(recipe, len(weights["fc8.bias"]), len(mean_image), 1, None)
+    model, found = graph.build(), {}
+    graph.values = weights | {"mean": mean_image}
+    for constant in model.graph.initializer:
+        if constant.data_type == TensorProto.FLOAT:
+            values = np.broadcast_to(graph.values_of[constant.name](), constant.dims)
+            found[constant.name] = np.ascontiguousarray(values, "<f4").reshape(constant.dims)
+    return found
 
 
 def expected_graph(
@@ -222,7 +227,11 @@ class NetworkGraph(Graph):
         bias = f"{layer.name}.bias"
         self.kept = 1.0
         return [
-            self.constant(weight, layer.parameters["weight"], lambda: self.values[weight] * factor),
+            self.constant(
+                weight,
+                layer.parameters["weight"],
+                lambda: self.values[weight] * factor if factor != 1 else self.values[weight],
+            ),
             self.constant(bias, layer.parameters["bias"], lambda: self.values[bias]),
         ]
 

@@ -7,6 +7,7 @@ graph that is opened is the one that export writes for the recipe in the file's 
 
 import json
 import math
+import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -61,11 +62,35 @@ class OnnxFile:
         constants: float32 by name, read only and in the graph's shapes; the large ones are views of
             the memory-mapped model file, read from the disk when they are used. The same for any
             number of views.
+        opened: the state of the model file when it was checked; None of a checkpoint.
     """
 
     path: Path
     info: ModelInfo
     constants: dict[str, np.ndarray]
+    opened: os.stat_result | None = None
+
+    def check_unchanged(self) -> None:
+        """Check that nobody has written over the file, which may have ended the process.
+
+        A file that was removed or replaced by another stays mapped.
+
+        Raises:
+            CheckpointError: if somebody has.
+        """
+        try:
+            now = self.path.stat()
+        except OSError:
+            return
+        if (
+            self.opened
+            and os.path.samestat(now, self.opened)
+            and (now.st_size, now.st_mtime_ns) != (self.opened.st_size, self.opened.st_mtime_ns)
+        ):
+            raise CheckpointError(
+                f"{self.path}: was written over since it was opened.",
+                hint="Open it again; a file that is moved to its place does not disturb.",
+            )
 
 
 def metadata_of(info: ModelInfo) -> dict[str, str]:
@@ -116,6 +141,7 @@ def open_onnx_file(path: Path, *, to_run: bool = False) -> OnnxFile:
     if not path.stat().st_size:
         raise CheckpointError(f"{path}: not an ONNX model; the file is empty.")
     with path.open("rb") as file:
+        opened = os.fstat(file.fileno())
         content = memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
     with ThreadPoolExecutor(1) as pool:
         is_damaged = pool.submit(_is_damaged, content)
@@ -131,7 +157,7 @@ def open_onnx_file(path: Path, *, to_run: bool = False) -> OnnxFile:
         raise CheckpointError(f"{path}: not an ONNX model, or a damaged one ({error}).") from error
     try:
         info, model = _check_skeleton(skeleton)
-        return OnnxFile(path, info, _constants_of(model, content, places))
+        return OnnxFile(path, info, _constants_of(model, content, places), opened)
     except (ValueError, RecipeError) as error:
         raise CheckpointError(
             f"{path}: an ONNX model, but not one of alexnet export ({on_one_line(str(error))}).",

@@ -11,7 +11,12 @@ from alexnet_cli.onnx.model_file import ModelInfo, OnnxFile
 
 
 def layer_parameters(file: OnnxFile, layer: Layer) -> dict[str, np.ndarray]:
-    """Return the parameters of one layer by name, in torch's shapes."""
+    """Return the parameters of one layer by name, in torch's shapes.
+
+    Raises:
+        CheckpointError: if the file was written over since it was opened.
+    """
+    file.check_unchanged()
     found = {}
     for name, shape in layer.parameters.items():
         array = file.constants[f"{layer.name}.{name}"]

@@ -116,9 +116,10 @@ def open_layer_session(file: OnnxFile, layer: str, device: str) -> onnxruntime.I
     """Open a checked model so that it returns one layer's output for the center view instead."""
     model = graph_of(file, 1)
     graph = model.graph
-    end = next(place for place, node in enumerate(graph.node) if layer in node.output)
-    del graph.node[end + 1 :], graph.output[:]
-    graph.output.add(name=layer)
+    names = [node.output[0] for node in graph.node]
+    output = next((name for name in (f"{layer}/both", layer) if name in names), layer)
+    del graph.node[names.index(output) + 1 :], graph.output[:]
+    graph.output.add(name=output)
     read = {name for node in graph.node for name in node.input}
     constants = [constant for constant in graph.initializer if constant.name in read]
     del graph.initializer[:]
@@ -143,9 +144,10 @@ def open_session(
     would be in memory twice, for half a second.
 
     Raises:
-        CheckpointError: if onnxruntime cannot open it.
+        CheckpointError: if onnxruntime cannot open it, or the file was written over.
         DeviceError: if CUDA was asked for and cannot run here.
     """
+    file.check_unchanged()
     large = {}
     for constant in model.graph.initializer:
         if constant.name not in file.constants:
@@ -177,7 +179,9 @@ def start_session(
     """
     kind, index = kind_and_index(device)
     if kind == "mps":
-        raise DeviceError(f"{path}: ONNX models run on cuda or cpu.", hint=hint("on_one_cpu"))
+        raise DeviceError(
+            f"{path}: onnxruntime runs models on cuda or cpu.", hint=hint("on_one_cpu")
+        )
     if kind == "cuda" and (fault := find_cuda_fault()):
         raise fault
     providers: list[Any] = [CPU]

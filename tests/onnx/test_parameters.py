@@ -12,12 +12,14 @@ from alexnet_cli.distributed.device_plan import Runtime
 from alexnet_cli.errors import CheckpointError
 from alexnet_cli.inference.classifier import load_classifier
 from alexnet_cli.inference.export import export
-from alexnet_cli.inference.network import load_network
+from alexnet_cli.inference.network import load_network, open_for_onnxruntime
+from alexnet_cli.inference.onnx_model import OnnxModel
+from alexnet_cli.inference.torch_model import TorchModel
 from alexnet_cli.model.architecture import parameter_shapes
-from alexnet_cli.model.checkpoint import load_checkpoint, save_checkpoint
+from alexnet_cli.model.checkpoint import Checkpoint, TrainState, load_checkpoint, save_checkpoint
 from alexnet_cli.onnx.graph import build_graph
 from alexnet_cli.onnx.model_file import METADATA_KEY, open_onnx_file
-from alexnet_cli.onnx.parameters import checkpoint_of
+from alexnet_cli.onnx.parameters import as_onnx_file, checkpoint_of
 from alexnet_cli.onnx.runtime import load_onnx
 from alexnet_cli.recipes.overrides import widen
 from alexnet_cli.recipes.recipe import PAPER, Recipe
@@ -71,6 +73,44 @@ def test_parameters_are_those_that_were_exported(tmp_path, name: str):
     assert found.keys() == weights.keys()
     for key, array in weights.items():
         np.testing.assert_allclose(found[key], array, rtol=2e-7)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_outputs_of_every_layer_of_a_checkpoint_are_those_on_torch(tmp_path, name: str):
+    rng = np.random.default_rng(2)
+    weights = {
+        key: (rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+        for key, shape in parameter_shapes(RECIPES[name], 7).items()
+    }
+    mean = rng.uniform(0, 255, (96, 96, 3)).astype(np.float32)
+    checkpoint = Checkpoint(
+        recipe=RECIPES[name],
+        weights=weights,
+        pixels={"mean_image": mean, "eigenvalues": np.zeros(3), "eigenvectors": np.eye(3)},
+        classes=[(f"n{i}", f"name {i}") for i in range(7)],
+        fingerprint="unknown",
+        train_state=TrainState(),
+    )
+    path = tmp_path / "net.safetensors"
+    save_checkpoint(path, checkpoint)
+    expected = TorchModel(path, 10, "cpu")
+    found = OnnxModel(open_for_onnxruntime(path), 10, "cpu")
+    images = rng.integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
+
+    for layer in expected.layers:
+        values = expected.outputs_of(layer, images)
+        error = np.abs(found.outputs_of(layer, images) - values).max()
+        assert error <= 1e-5 * np.abs(values).max(), layer
+    np.testing.assert_allclose(
+        found.probabilities(images), expected.probabilities(images), atol=1e-5
+    )
+
+
+def test_checkpoint_in_place_of_a_file_shares_its_weights(checkpoint):
+    network = load_network(checkpoint)
+    found = as_onnx_file(checkpoint, network).constants
+    for name in ("conv1.weight", "conv5.weight", "fc6.weight", "fc8.bias"):
+        assert np.shares_memory(found[name], network.weights[name])
 
 
 def test_checkpoint_of_an_exported_file_is_the_one_that_was_exported(checkpoint, exported):

@@ -29,7 +29,14 @@ from alexnet_cli.data.shards.index import (
 )
 from alexnet_cli.data.shards.sample import Sample
 from alexnet_cli.data.shards.tar_layout import BLOCK
-from alexnet_cli.errors import DatasetError, counted, did_you_mean, hint, on_one_line
+from alexnet_cli.errors import (
+    DatasetError,
+    counted,
+    did_you_mean,
+    hint,
+    on_one_line,
+    require_package,
+)
 from alexnet_cli.io.thread_map import thread_map
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.types import USUAL_RULES, DecodeRules, ImageClass, PixelStats
@@ -98,7 +105,11 @@ class Split(Sequence[Sample]):
 
         Args:
             transform: called with each image as Pillow's; by default images are uint8 (3, H, W).
+
+        Raises:
+            MachineError: if torch is not installed.
         """
+        require_package("torch")
         from alexnet_cli.data.torch_dataset import TorchSplit
 
         return TorchSplit(self, transform)
