@@ -65,7 +65,8 @@ class ErrorBoundary(TyperGroup):
             if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
                 raise
             command = f"alexnet {ctx.invoked_subcommand}" if ctx.invoked_subcommand else "alexnet"
-            usage = UsageError(error.format_message(), hint=f"Help: {command} --help")
+            problem = error.format_message().replace("Value error, ", "")  # pydantic's
+            usage = UsageError(problem, hint=f"Help: {command} --help")
             self._fail(ctx, usage, error.exit_code)
         except (typer.Exit, typer.Abort):
             raise
