@@ -50,6 +50,9 @@ def show_doctor(result: dict) -> None:
         group = check["group"]
         table.add_row(heading, check["name"], mark, safe(check["detail"]))
     print_rich(table)
+    remedies: dict[str, list[str]] = {}
     for check in result["checks"]:
         if not check["works"]:
-            print_line(f"[bold]{check['name']}[/]: {safe(check['remedy'])}")
+            remedies.setdefault(check["remedy"], []).append(check["name"])
+    for remedy, names in remedies.items():
+        print_line(f"[bold]{', '.join(names)}[/]: {safe(remedy)}")

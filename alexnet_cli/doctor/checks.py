@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from alexnet_cli.errors import brief, counted
+from alexnet_cli.errors import brief, counted, has_package
 from alexnet_cli.io.cores import memory_limit, num_cores
 from alexnet_cli.io.disk import size_in_words
 from alexnet_cli.io.process import max_open_files, start_method
@@ -23,7 +23,7 @@ from alexnet_cli.io.process import max_open_files, start_method
 EXTRAS = {
     "parquet": ("pyarrow", "prep of Hugging Face's files"),
     "cloud": ("fsspec", "datasets at URLs"),
-    "train": ("torch", "training, checkpoints and export"),
+    "train": ("torch", "training, export and figures"),
     "cluster": ("distributed", "prep on a Dask cluster"),
 }
 PACKAGES = ("numpy", "pillow", "safetensors", "onnx")
@@ -99,6 +99,8 @@ def _attempt(
     """Return the check of something that raises if it does not work."""
     try:
         return Check(group, name, True, try_it(), needed=needed)
+    except ModuleNotFoundError as error:
+        return Check(group, name, False, f"{error.name} is not installed", remedy, needed=needed)
     except Exception as error:  # whatever a broken library raises is what we report
         detail = f"{type(error).__name__}: {brief(error, 160) or 'no reason given'}"
         return Check(group, name, False, detail, remedy, needed=needed)
@@ -118,6 +120,9 @@ def _check_versions() -> Iterator[Check]:
 def _check_devices() -> Iterator[Check]:
     try:
         import torch
+    except ModuleNotFoundError:
+        yield Check("devices", "cpu", False, "torch is not installed", GET_TRAIN)
+        return
     except ImportError as error:
         yield Check("devices", "cpu", False, f"torch: {brief(error)}", GET_TRAIN)
         return
@@ -258,6 +263,8 @@ def _measure_shared_memory() -> str:
 
 def _check_processes() -> Iterator[Check]:
     remedy = "Set GLOO_SOCKET_IFNAME to a network interface that is up, for example lo."
+    if not has_package("torch"):
+        remedy = GET_TRAIN
     yield _attempt("processes", "gloo", _add_up_in_two_processes, remedy)
 
 

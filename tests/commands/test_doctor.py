@@ -22,6 +22,11 @@ def test_report_names_what_does_not_work_and_its_remedy(found, shown):
         assert words in text
 
 
+def test_remedy_of_several_is_printed_once(found, shown):
+    found.append(Check("devices", "cuda:1", False, "no driver", "Install a driver."))
+    assert "cuda, cuda:1: Install a driver." in shown("doctor")
+
+
 def test_report_is_one_json_object(found, answer):
     result = answer("doctor")
     assert [check["name"] for check in result["checks"]] == ["cpu", "cuda"]
