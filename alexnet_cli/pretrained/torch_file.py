@@ -26,6 +26,11 @@ DTYPES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
+# What zipfile, pickle and numpy raise for damaged files; ArithmeticError for numbers too large.
+FAULTS = (
+    *(zipfile.BadZipFile, pickle.UnpicklingError, EOFError, OSError, RuntimeError),
+    *(LookupError, TypeError, AttributeError, ArithmeticError),
+)
 
 
 def read_torch_file(path: Path) -> Any:
@@ -37,6 +42,8 @@ def read_torch_file(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("it is compressed")  # torch.save compresses nothing
             pickles = [name for name in names if name.endswith("/data.pkl")]
             if len(pickles) != 1:
                 raise ValueError("it is no archive of one object")
@@ -46,9 +53,7 @@ def read_torch_file(path: Path) -> Any:
                 raise ValueError("its numbers are not little-endian")
             with archive.open(pickles[0]) as file:
                 return _Unpickler(file, archive, folder).load()
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, LookupError) as error:
-        raise ValueError(str(error)) from error
-    except (TypeError, AttributeError, OSError, NotImplementedError, RuntimeError) as error:
+    except FAULTS as error:
         raise ValueError(str(error)) from error
 
 

@@ -56,12 +56,10 @@ def read_torchvision(path: Path) -> Imported:
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     """Return the tensors of a state dict as float32, by name without prefix."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_FILE_BYTES:
-                raise UnknownNetworkError("it unpacks to more than a gigabyte")
-    else:
+    if not zipfile.is_zipfile(path):
         require_package("torch")  # for the format before torch 1.6
+    elif _unpacked_bytes(path) > MAX_FILE_BYTES:
+        raise UnknownNetworkError("it unpacks to more than a gigabyte")
     try:
         content = _read_with_torch(path) if has_package("torch") else read_torch_file(path)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
@@ -77,6 +75,14 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         for name, tensor in content.items()
         if isinstance(tensor, np.ndarray)
     }
+
+
+def _unpacked_bytes(path: Path) -> int:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise UnknownNetworkError("it is a damaged archive") from error
 
 
 def _read_with_torch(path: Path) -> Any:

@@ -124,6 +124,8 @@ def test_written_by_hand_as_by_torch(tmp_path):
         (0, ("a",), (1,)),
         (0, (2.5,), (1,)),
         (None, (2,), (1,)),
+        (0, (0, 10**30), (10**30, 1)),
+        (0, (1,) * 70, (1,) * 70),
     ],
 )
 def test_values_outside_a_storage_are_not_read(rebuilt, tmp_path):
@@ -131,7 +133,10 @@ def test_values_outside_a_storage_are_not_read(rebuilt, tmp_path):
         read_torch_file(write(tmp_path / "x.pth", *rebuilt))
 
 
-@pytest.mark.parametrize("damage", ["short", "no values", "odd values", "big", "empty", "two"])
+@pytest.mark.parametrize(
+    "damage",
+    ["short", "no values", "odd values", "big", "empty", "two", "compressed"],
+)
 def test_damaged_file_is_refused(damage, tmp_path):
     path = saved({"x": WIDE}, tmp_path / "x.pth")
     if damage == "short":
@@ -148,9 +153,10 @@ def test_damaged_file_is_refused(damage, tmp_path):
             parts[values] = parts[values][:-1]
         elif damage == "big":
             parts[next(name for name in parts if name.endswith("/byteorder"))] = b"big"
-        else:
+        elif damage == "two":
             parts["other/data.pkl"] = b""
-        with zipfile.ZipFile(path, "w") as archive:
+        kind = zipfile.ZIP_DEFLATED if damage == "compressed" else zipfile.ZIP_STORED
+        with zipfile.ZipFile(path, "w", kind) as archive:
             for name, content in parts.items():
                 archive.writestr(name, content)
     with pytest.raises(ValueError, match=r"."):
