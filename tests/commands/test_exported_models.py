@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -97,4 +98,15 @@ def test_damaged_exported_model_is_not_imported(fails, onnx_model, tmp_path):
     (tmp_path / "a.onnx").write_bytes(content)
     message = fails(3, "import", tmp_path / "a.onnx", "-o", tmp_path / "b.safetensors").message
     assert "its checksum does not match" in message
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_exported_model_that_is_not_finite_is_not_imported(fails, onnx_model, tmp_path):
+    model = onnx.load(onnx_model)
+    bias = next(entry for entry in model.graph.initializer if entry.name == "fc7.bias")
+    bias.raw_data = np.full(bias.dims, np.nan, "<f4").tobytes()
+    del model.metadata_props[1:]  # the checksum
+    onnx.save(model, tmp_path / "a.onnx")
+    message = fails(3, "import", tmp_path / "a.onnx", "-o", tmp_path / "b.safetensors").message
+    assert "a.onnx: fc7.bias has values that are not finite" in message
     assert not (tmp_path / "b.safetensors").exists()
