@@ -77,6 +77,7 @@ def checkpoint_of(file: OnnxFile) -> Checkpoint:
         },
         rules=info.rules,
         tool=origin.get("tool", "unknown"),
+        exported_hash=origin.get("weights", ""),
     )
     if name := checkpoint.not_finite():
         raise CheckpointError(f"{file.path}: {name} has values that are not finite.")
