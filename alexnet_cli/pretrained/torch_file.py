@@ -5,7 +5,9 @@ of one storage each. Unpickling calls what the pickle names; here it may name wh
 consists of and nothing else, as with `torch.load(weights_only=True)`.
 """
 
+import io
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -26,6 +28,9 @@ DTYPES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
+MAX_PICKLE_BYTES = 16 << 20  # those of 10,000 tensors take one or two
+MAX_PROTOCOL = 4  # 5 adds buffers, which torch does not use; its default is 2
+PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 # What zipfile, pickle and numpy raise for damaged files; ArithmeticError for numbers too large.
 FAULTS = (
     *(zipfile.BadZipFile, pickle.UnpicklingError, EOFError, OSError, RuntimeError),
@@ -51,10 +56,28 @@ def read_torch_file(path: Path) -> Any:
             order = f"{folder}byteorder"
             if order in names and archive.read(order) != b"little":
                 raise ValueError("its numbers are not little-endian")
-            with archive.open(pickles[0]) as file:
-                return _Unpickler(file, archive, folder).load()
+            if archive.getinfo(pickles[0]).file_size > MAX_PICKLE_BYTES:
+                raise ValueError("its list of tensors is too long")
+            content = archive.read(pickles[0])
+            _check_memory(content)
+            return _Unpickler(io.BytesIO(content), archive, folder).load()
     except FAULTS as error:
         raise ValueError(str(error)) from error
+
+
+def _check_memory(content: bytes) -> None:
+    """Check that unpickling takes no more memory than its content explains.
+
+    pickle allocates what a length or a place in its memo says before it reads on.
+
+    Raises:
+        ValueError: if it may take more, or is not a pickle.
+    """
+    for opcode, argument, _ in pickletools.genops(content):  # no length reaches beyond the end
+        if opcode.name in PUTS and argument > len(content):
+            raise ValueError(f"it puts an object in place {argument:,}")
+        if opcode.proto > MAX_PROTOCOL:
+            raise ValueError(f"it uses {opcode.name}")
 
 
 class _Unpickler(pickle.Unpickler):

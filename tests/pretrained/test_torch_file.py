@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import tracemalloc
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -81,6 +82,29 @@ def test_nothing_else_is_called(content, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="it names"):
         read_torch_file(saved({"x": content}, tmp_path / "x.pth"))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}r\x00\x00\x00\x10.",  # place 2**28 of the memo: four gigabytes
+        b"\x80\x02}p268435456\n.",
+        b"\x80\x05\x96\x00\x00\x00\x00\x10\x00\x00\x00.",  # a bytearray of 64 gigabytes
+        b"\x80\x04\x8e\x00\x00\x00\x00\x10\x00\x00\x00.",
+        b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\xff}.",
+        b"}",
+    ],
+)
+def test_memory_is_bounded_by_the_size_of_the_file(content, tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+        archive.writestr("net/data.pkl", content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"."):
+            read_torch_file(tmp_path / "x.pth")
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
 
 
 class Storage:
