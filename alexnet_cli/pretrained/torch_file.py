@@ -74,7 +74,7 @@ def _check_memory(content: bytes) -> None:
         ValueError: if it may take more, or is not a pickle.
     """
     for opcode, argument, _ in pickletools.genops(content):  # no length reaches beyond the end
-        if opcode.name in PUTS and argument > len(content):
+        if opcode.name in PUTS and int(argument or 0) > len(content):
             raise ValueError(f"it puts an object in place {argument:,}")
         if opcode.proto > MAX_PROTOCOL:
             raise ValueError(f"it uses {opcode.name}")
@@ -84,6 +84,7 @@ class _Unpickler(pickle.Unpickler):
     def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str) -> None:
         super().__init__(file)
         self._archive, self._folder = archive, folder
+        self._contents: dict[str, bytes] = {}  # of storages, each read once
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in DTYPES:
@@ -98,7 +99,10 @@ class _Unpickler(pickle.Unpickler):
         kind, dtype, key, _device, _number = pid
         if kind != "storage" or dtype not in DTYPES.values():
             raise ValueError(f"it holds {kind!r} of {dtype!r}")
-        return np.frombuffer(self._archive.read(f"{self._folder}data/{key}"), dtype)
+        name = f"{self._folder}data/{key}"
+        if name not in self._contents:
+            self._contents[name] = self._archive.read(name)
+        return np.frombuffer(self._contents[name], dtype)
 
 
 def _tensor(

@@ -71,7 +71,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     if not isinstance(content, dict):
         raise UnknownNetworkError("it is not a state dict")
     return {
-        str(name).removeprefix(PARALLEL): tensor.astype(np.float32)
+        str(name).removeprefix(PARALLEL): tensor.astype(np.float32, copy=False)
         for name, tensor in content.items()
         if isinstance(tensor, np.ndarray)
     }

@@ -57,6 +57,14 @@ def test_other_parts_of_a_state_are_kept(tmp_path):
     assert (found["epoch"], found["names"]) == (3, ["x", ("y", None)])
 
 
+def test_tensors_of_one_storage_share_its_memory(tmp_path):
+    large = torch.arange(1e5)
+    path = saved({"whole": large, "parts": [large[i:] for i in range(50)]}, tmp_path / "x.pth")
+    found = read_torch_file(path)
+    assert np.shares_memory(found["whole"], found["parts"][7])
+    assert (found["parts"][7] == large[7:].numpy()).all()
+
+
 class Calls:
     """Pickles as a call of a function."""
 
