@@ -350,6 +350,13 @@ def test_checkpoint_runs_on_onnxruntime_where_torch_is_missing(checkpoint, val, 
     )
 
 
+def test_dataset_in_place_of_a_split_is_refused(checkpoint, dataset):
+    model = load_model(checkpoint, device="cpu")
+    with pytest.raises(UsageError, match="a dataset is no image") as caught:
+        model.predict(open_dataset(dataset))
+    assert caught.value.hint == "Name a split of it: dataset['train']."
+
+
 def test_positions_that_are_none_are_refused(val):
     assert val[np.int64(3)].key == val[3].key
     for position in (None, "3", 1.0, [1, 2], np.ones(len(val), bool)):

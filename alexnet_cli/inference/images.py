@@ -61,6 +61,9 @@ def _is_one(images: object) -> bool:
     one = str | os.PathLike | FileContent | Image.Image | Sample
     if isinstance(images, one) or hasattr(images, "read"):
         return True
+    if splits := getattr(images, "splits", None):
+        first = next(iter(splits))
+        raise UsageError("a dataset is no image.", hint=f"Name a split of it: dataset[{first!r}].")
     if not isinstance(images, Iterable):
         raise _no_image(images)
     return False
