@@ -181,6 +181,15 @@ def test_open_files_gray_arrays_and_arrays_of_names_are_images(models, tmp_path)
     assert [model.predict(form)[0].top for form in forms] == [expected.top] * 5
 
 
+def test_file_opened_as_text_is_refused(models, val, tmp_path):
+    for name, content in (("a.jpg", val[0].jpeg), ("words", b"b.jpg")):
+        (tmp_path / name).write_bytes(content)
+        with (tmp_path / name).open(encoding="utf-8") as file:
+            with pytest.raises(UsageError, match=rf"{name}: opened as text") as caught:
+                models["onnx-1"].predict(file)
+            assert "rb" in caught.value.hint
+
+
 def test_name_with_a_zero_byte_is_an_image_that_cannot_be_read(models):
     (result,) = models["onnx-1"].predict("a\0b.jpg")
     assert "null byte" in result.error
@@ -252,6 +261,26 @@ def test_parameters_of_checkpoint_and_exported_model_are_equal(models, name):
         layer = models[kind].layer(name)
         np.testing.assert_array_equal(layer.weight, weights[f"{name}.weight"])
         np.testing.assert_array_equal(layer.bias, weights[f"{name}.bias"])
+
+
+def test_session_that_fails_in_a_layer_is_an_error_of_its_own(models, val):
+    class Failing:
+        def run(self, *_):
+            raise RuntimeError("CUDA failure 2: out of memory")
+
+    model = copy.copy(models["onnx-1"])
+    model._layer_session = ("pool5", Failing())
+    with pytest.raises(MachineError, match="out of memory, or the GPU failed"):
+        model.features(val[0], "pool5")
+
+
+def test_run_is_its_best_checkpoint_without_torch_too(runs, monkeypatch):
+    expected = load_model(runs.first, device="cpu").info
+    monkeypatch.setattr("alexnet_cli.inference.load.has_package", lambda name: name != "torch")
+    found = load_model(runs.first, device="cpu").info
+    assert found.path == expected.path == runs.first / "best.safetensors"
+    assert (found.num_views, found.recipe) == (expected.num_views, expected.recipe)
+    assert found.runtime.startswith("onnxruntime")
 
 
 def test_unknown_layer_and_layer_without_weights_are_named(models):
@@ -362,6 +391,13 @@ def test_split_for_torch_says_what_is_missing(val, monkeypatch):
     monkeypatch.delitem(sys.modules, "alexnet_cli.data.torch_dataset", raising=False)
     with pytest.raises(MachineError, match="torch is not installed"):
         val.as_torch()
+
+
+def test_dataset_in_place_of_a_split_is_refused(checkpoint, dataset):
+    model = load_model(checkpoint, device="cpu")
+    with pytest.raises(UsageError, match="a dataset is no image") as caught:
+        model.predict(open_dataset(dataset))
+    assert caught.value.hint == "Name a split of it: dataset['train']."
 
 
 def test_positions_that_are_none_are_refused(val):

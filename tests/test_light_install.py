@@ -82,6 +82,7 @@ def outcomes(runs, dataset, checkpoint, tmp_path_factory):
         "eval": ("eval", checkpoint, dataset, *ON_CPU, "--json", "-o", folder / "light.npz"),
         "eval on two GPUs": ("eval", checkpoint, dataset, "--gpus", 2),
         "ensemble of checkpoints": ("ensemble", *pair, "--data", dataset, *ON_CPU),
+        "ensemble in bf16": ("ensemble", *pair, "--data", dataset, "--precision", "bf16", *ON_CPU),
         "export": ("export", checkpoint, "-o", folder / "new.onnx"),
         "check": ("check", "cifar-13pct"),
         "bench": ("bench", made, *ON_CPU),
@@ -116,7 +117,7 @@ WORKS = [
 ]
 NEEDS = {
     **dict.fromkeys(["train", "export", "check", "bench", "demo", "reproduce"], TRAIN),
-    **dict.fromkeys(["figure", "report", "eval on two GPUs"], TRAIN),
+    **dict.fromkeys(["figure", "report", "eval on two GPUs", "ensemble in bf16"], TRAIN),
     "predict to Parquet": 'pip install "alexnet-cli[parquet]"',
     "info of a URL": 'pip install "alexnet-cli[cloud]"',
 }

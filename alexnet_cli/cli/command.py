@@ -94,5 +94,6 @@ class Command(TyperCommand):
 def _check_names(words: list[str], option: str) -> None:
     """Raise a UsageError if an option that does not exist is the beginning of a file's name."""
     for word in words:
-        if word.startswith(option) and (Path(word).suffix or Path(word).exists()):
+        has_suffix = Path(word).suffix and "=" not in word  # not --rate=0.01
+        if word.startswith(option) and (has_suffix or Path(word).exists()):
             raise UsageError(f"{word}: no such option.", hint=f"If it is a file: ./{word}")

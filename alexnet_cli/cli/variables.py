@@ -49,15 +49,21 @@ def in_force(ctx: Any, parameters: list[Any]) -> list[str]:
 
 def unknown(ctx: Any, parameters: list[Any]) -> list[str]:
     """Return a line about each variable of this command that names none of its options."""
-    prefix = ctx.auto_envvar_prefix
-    known = {variable_of(option, prefix) for option in _options(parameters)}
-    names = sorted(name for name in os.environ if name.startswith(f"{prefix}_"))
+    start = f"{ctx.auto_envvar_prefix}_"
+    known = {variable_of(option, ctx.auto_envvar_prefix) for option in _options(parameters)}
+    names = sorted(name for name in os.environ if name.startswith(start) and name not in known)
     return [
-        f"{on_one_line(name)} names no option of this command. "
-        + did_you_mean(name, known, "It is ignored.")
+        f"{on_one_line(name)} names no option of this command. {_advice(name, start, known)}"
         for name in names
-        if name not in known
     ]
+
+
+def _advice(name: str, start: str, known: set[str]) -> str:
+    from difflib import get_close_matches  # needed for wrong names only
+
+    # Compared without their beginning, in which all are alike.
+    near = get_close_matches(name.removeprefix(start), [end.removeprefix(start) for end in known])
+    return did_you_mean(name, [start + end for end in near], "It is ignored.")
 
 
 def job_environment(environment: Mapping[str, str]) -> dict[str, str]:

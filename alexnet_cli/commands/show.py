@@ -20,44 +20,48 @@ OF_THE_SHEET = {
     **{"seed": "--seed", "theme": "--theme"},
 }
 
+SheetFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="Sheet of images to write: .png, .svg or .pdf.", metavar="FILE"
+    ),
+]
+SplitOfSheet = Annotated[str, typer.Option(help="Split of the images on the sheet.")]
+ClassesOfSheet = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        help="Class on the sheet, by name or wnid; can be repeated. By default all classes, "
+        "or 20 of them at random.",
+    ),
+]
+Count = Annotated[int, typer.Option(min=1, max=100, help="Maximum number of images of a class.")]
+Augmented = Annotated[
+    bool,
+    typer.Option(
+        "--augmented",
+        help="Show what the network sees in training: crop and mirror, color noise, mean "
+        "subtracted.",
+    ),
+]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Draws the images at random; another seed, other images.")
+]
+Theme = Annotated[Literal["light", "dark"], typer.Option(help="Light or dark background.")]
+
 
 def show(
     context: typer.Context,
     dataset: DatasetSource,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Sheet of images to write: .png, .svg or .pdf.", metavar="FILE"
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option(help="Split of the images on the sheet.")] = "train",
-    wanted: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--class",
-            help="Class on the sheet, by name or wnid; can be repeated. By default all classes, "
-            "or 20 of them at random.",
-        ),
-    ] = None,
-    count: Annotated[
-        int, typer.Option(min=1, max=100, help="Maximum number of images of a class.")
-    ] = 10,
-    augmented: Annotated[
-        bool,
-        typer.Option(
-            "--augmented",
-            help="Show what the network sees in training: crop and mirror, color noise, mean "
-            "subtracted.",
-        ),
-    ] = False,
+    out: SheetFile = None,
+    split: SplitOfSheet = "train",
+    wanted: ClassesOfSheet = None,
+    count: Count = 10,
+    augmented: Augmented = False,
     recipe: RecipeName = None,
     settings: Settings = None,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Draws the images at random; another seed, other images.")
-    ] = 0,
-    theme: Annotated[Literal["light", "dark"], typer.Option(help="Light or dark background.")] = (
-        "light"
-    ),
+    seed: Seed = 0,
+    theme: Theme = "light",
     as_json: AsJson = False,
 ) -> None:
     """Count the images of each class, and draw a sheet of them."""

@@ -158,9 +158,10 @@ def _predict_networks(
     _aligned(announced)
     for path in networks:
         if is_onnx(path) or not has_package("torch"):
-            device = RuntimeConfig(request.runtime.device)
+            # What needs torch is refused for a checkpoint, and left out for an exported model.
+            runtime = RuntimeConfig(request.runtime.device) if is_onnx(path) else request.runtime
             wanted = EvalRequest(
-                path, request.dataset, split, num_views, None, device, request.class_names
+                path, request.dataset, split, num_views, None, runtime, request.class_names
             )
             predictions = predict_dataset(wanted, progress)
             assert predictions is not None

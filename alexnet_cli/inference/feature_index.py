@@ -12,6 +12,7 @@ N images, U units of the layer, B bits of a code.
 """
 
 import hashlib
+import math
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -205,7 +206,7 @@ def make_index(request: FeaturesRequest, progress: Progress = SILENT) -> IndexIn
     """Write the features of all images of a folder or of a split, and their codes.
 
     Raises:
-        UsageError: if the index exists, or there are no images.
+        UsageError: if the index exists, there are no images, or the layer is too small for codes.
         InputError: if the model or data cannot be used, or no image could be read.
     """
     out = request.out
@@ -277,7 +278,7 @@ def find_similar(
         by_codes: search a short list of the codes only.
 
     Raises:
-        InputError: if image or index cannot be read.
+        InputError: if image or index cannot be read, or the features are not finite.
         CheckpointError: if the network is not the one that the index was made with.
     """
     index = open_index(index_path)
@@ -288,7 +289,7 @@ def find_similar(
             hint=hint("index_model"),
         )
     model = load_model(path, views=1, device=device)
-    query = model.features([image], index.about["layer"])[0]
+    query = _to_half(model.features([image], index.about["layer"])[0], image)
     if by_codes:
         positions, distances = index.nearest_by_codes(query, count)
     else:
@@ -353,38 +354,10 @@ def _write(
     progress: Progress,
 ) -> IndexInfo:
     layer = last_hidden_layer(model.info.recipe, len(model.classes))
-    keys: list[str] = []
-    kept: list[int] = []
-    first_bad = ""
-    with progress.track("features", len(images)) as bar:
-        with write_atomically(folder / "features.f16") as file:
-            for place, (name, found) in enumerate(model.features_each(images, layer)):
-                bar.advance()
-                if isinstance(found, ImageError):
-                    first_bad = first_bad or f"{on_one_line(name)}: {found.problem}"
-                    continue
-                row = found.ravel().astype(np.float16)
-                if not np.isfinite(row).all():
-                    raise InputError(f"{on_one_line(name)}: its features are no finite numbers.")
-                file.write(row.tobytes())
-                keys.append(name)
-                kept.append(place)
-    if not keys:
-        raise InputError(f"no image could be read, first {first_bad}")
-    units = (folder / "features.f16").stat().st_size // 2 // len(keys)
+    units = math.prod(model.layer(layer).output)
     bits = min(request.bits, units // 64 * 64)
     if not bits:
         raise UsageError(f"{layer} has {units} units; codes need at least 64.")
-    features = _map(folder / "features.f16", np.float16, (len(keys), units))
-    sample = np.random.default_rng(0).permutation(len(keys))[:SAMPLE]
-    encoder = fit_encoder(to_single(features[np.sort(sample)]), bits)
-    with write_atomically(folder / "codes.u8") as file:
-        for start in range(0, len(keys), 1024):
-            block = to_single(features[start : start + 1024])
-            file.write(encoder.encode(block).tobytes())
-    rounded = _write_rounded(folder / "rounded.i8", features)
-    with write_atomically(folder / "arrays.npz") as file:
-        np.savez(file, mean=encoder.mean, directions=encoder.directions, rounded=rounded)
     about: dict[str, Any] = {
         "version": VERSION,
         "model": str(Path(model.info.path).absolute()),
@@ -392,25 +365,77 @@ def _write(
         "layer": layer,
         "units": units,
         "bits": bits,
-        "keys": keys,
-        "labels": [labels[place] for place in kept] if labels else [],
-        "classes": classes,
     }
+    keys, places = _write_features(folder / "features.f16", model, layer, images, progress)
+    _write_codes(folder, (len(keys), units), bits)
+    about["keys"] = keys
+    about["labels"] = [labels[place] for place in places] if labels else []
+    about["classes"] = classes
     write_checksummed(folder / "about.json", about)
-    index = open_index(folder)
-    size = sum(path.stat().st_size for path in folder.iterdir())
     return IndexInfo(
         index=str(request.out),
         images=len(keys),
         layer=layer,
         units=units,
         bits=bits,
-        bytes=size,
+        bytes=sum(path.stat().st_size for path in folder.iterdir()),
         model=about["model"],
         weights=about["weights"],
-        precision=index.precision() if labels else None,
+        precision=open_index(folder).precision() if labels else None,
         unreadable=len(images) - len(keys),
     )
+
+
+def _write_features(
+    path: Path, model: Model, layer: str, images: Any, progress: Progress
+) -> tuple[list[str], list[int]]:
+    """Write the features of images that can be read; return their names and their places.
+
+    Raises:
+        InputError: if none can be read, or features are not finite.
+    """
+    keys: list[str] = []
+    places: list[int] = []
+    first_bad = ""
+    with progress.track("features", len(images)) as bar, write_atomically(path) as file:
+        for place, (name, found) in enumerate(model.features_each(images, layer)):
+            bar.advance()
+            if isinstance(found, ImageError):
+                first_bad = first_bad or f"{on_one_line(name)}: {found.problem}"
+                continue
+            file.write(_to_half(found, name).tobytes())
+            keys.append(name)
+            places.append(place)
+    if not keys:
+        raise InputError(f"no image could be read, first {first_bad}")
+    return keys, places
+
+
+def _to_half(features: np.ndarray, image: str) -> np.ndarray:
+    """Return the features of an image as float16 (U,).
+
+    Raises:
+        InputError: if half precision has no finite numbers for them.
+    """
+    with np.errstate(over="ignore"):
+        half = features.ravel().astype(np.float16)
+    if not np.isfinite(half).all():
+        raise InputError(f"{on_one_line(image)}: its features are no finite numbers.")
+    return half
+
+
+def _write_codes(folder: Path, shape: tuple[int, int], bits: int) -> None:
+    """Fit binary codes to the features (N, U) in a folder; write both kinds of rounded ones."""
+    features = _map(folder / "features.f16", np.float16, shape)
+    sample = np.random.default_rng(0).permutation(len(features))[:SAMPLE]
+    encoder = fit_encoder(to_single(features[np.sort(sample)]), bits)
+    with write_atomically(folder / "codes.u8") as file:
+        for start in range(0, len(features), 1024):
+            block = to_single(features[start : start + 1024])
+            file.write(encoder.encode(block).tobytes())
+    rounded = _write_rounded(folder / "rounded.i8", features)
+    with write_atomically(folder / "arrays.npz") as file:
+        np.savez(file, mean=encoder.mean, directions=encoder.directions, rounded=rounded)
 
 
 def _write_rounded(path: Path, features: np.ndarray) -> np.ndarray:

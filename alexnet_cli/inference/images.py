@@ -12,7 +12,7 @@ from alexnet_cli.data.images.decode import read_file
 from alexnet_cli.data.images.resize import square, to_square
 from alexnet_cli.data.images.to_rgb import rgb_pixels
 from alexnet_cli.data.shards.sample import Sample
-from alexnet_cli.errors import ImageError, UsageError
+from alexnet_cli.errors import ImageError, UsageError, on_one_line
 from alexnet_cli.types import USUAL_RULES, DecodeRules
 
 FileContent = bytes | bytearray | memoryview
@@ -37,9 +37,22 @@ def named_images(images: Images) -> Iterator[tuple[str, ImageLike]]:
             yield image.key, image
         elif hasattr(image, "read"):
             name = getattr(image, "name", None)  # a number where it was opened by descriptor
-            yield name if isinstance(name, str) else f"image {position}", image.read()
+            name = name if isinstance(name, str) else f"image {position}"
+            yield name, _content_of(image, name)
         else:
             yield getattr(image, "filename", "") or f"image {position}", image
+
+
+def _content_of(file: Any, name: str) -> bytes:
+    try:
+        content = file.read()
+    except UnicodeDecodeError:
+        content = ""
+    if isinstance(content, str):
+        raise UsageError(
+            f"{on_one_line(name)}: opened as text.", hint="Open it in binary mode, rb."
+        )
+    return content
 
 
 def _is_one(images: object) -> bool:
@@ -48,6 +61,9 @@ def _is_one(images: object) -> bool:
     one = str | os.PathLike | FileContent | Image.Image | Sample
     if isinstance(images, one) or hasattr(images, "read"):
         return True
+    if splits := getattr(images, "splits", None):
+        first = next(iter(splits))
+        raise UsageError("a dataset is no image.", hint=f"Name a split of it: dataset[{first!r}].")
     if not isinstance(images, Iterable):
         raise _no_image(images)
     return False

@@ -27,7 +27,7 @@ def load_model(path: str | Path, *, views: int | None = None, device: str = "aut
     """
     if views not in (None, *NAMES_OF_VIEWS):
         raise UsageError(f"{views!r} views: an image has 1, 9 or 10.")
-    path = find_model(Path(path))
+    path = checkpoint_file(find_model(Path(path)))
     if is_onnx(path) or not has_package("torch"):
         from alexnet_cli.inference.network import open_for_onnxruntime
 
@@ -38,7 +38,7 @@ def load_model(path: str | Path, *, views: int | None = None, device: str = "aut
     # Imported here, because torch takes two seconds to load and ONNX models do not need it.
     from alexnet_cli.inference.torch_model import TorchModel
 
-    return TorchModel(checkpoint_file(path), views or 10, device)
+    return TorchModel(path, views or 10, device)
 
 
 def newest_checkpoint(runs: Path) -> Path:

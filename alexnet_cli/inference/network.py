@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, read_recipe
 from alexnet_cli.pretrained.names import is_onnx
 from alexnet_cli.recipes.recipe import Recipe
@@ -23,10 +22,7 @@ def load_network(path: Path) -> Checkpoint:
     from alexnet_cli.onnx.model_file import open_onnx_file
     from alexnet_cli.onnx.parameters import checkpoint_of
 
-    checkpoint = checkpoint_of(open_onnx_file(path))
-    if name := checkpoint.not_finite():
-        raise CheckpointError(f"{path}: {name} has values that are not finite.")
-    return checkpoint
+    return checkpoint_of(open_onnx_file(path))
 
 
 def recipe_of_network(path: Path) -> Recipe:

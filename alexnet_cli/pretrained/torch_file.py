@@ -33,7 +33,14 @@ DTYPES = {
     "BoolStorage": "?",
 }
 OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of torch's magic number
-MAX_PICKLE_BYTES, MAX_REMEMBERED = 16 << 20, 1 << 20
+MAX_PICKLE_BYTES = 16 << 20  # those of 10,000 tensors take one or two
+MAX_PROTOCOL = 4  # 5 adds buffers, which torch does not use; its default is 2
+PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
+# What zipfile, pickle and numpy raise for damaged files; ArithmeticError for numbers too large.
+FAULTS = (
+    *(zipfile.BadZipFile, pickle.UnpicklingError, EOFError, OSError, RuntimeError),
+    *(LookupError, TypeError, AttributeError, ArithmeticError),
+)
 
 Storages = Callable[[str, str, int], np.ndarray]  # of a key, dtype and number of values
 
@@ -49,9 +56,7 @@ def read_torch_file(path: Path) -> Any:
             return _read_archive(path)
         with path.open("rb") as file:
             return _read_old_format(file, path.stat().st_size)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, LookupError) as error:
-        raise ValueError(str(error)) from error
-    except (TypeError, AttributeError, OSError, NotImplementedError, RuntimeError) as error:
+    except FAULTS as error:
         raise ValueError(str(error)) from error
 
 
@@ -59,12 +64,14 @@ def as_float32(array: np.ndarray) -> np.ndarray:
     """Return an array of `read_torch_file` as float32."""
     if array.dtype == BFLOAT16:  # the upper half of a float32
         return (array.view("<u2").astype("<u4") << 16).view("<f4")
-    return array.astype(np.float32)
+    return array.astype(np.float32, copy=False)
 
 
 def _read_archive(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("it is compressed")  # torch.save compresses nothing
         pickles = [name for name in names if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise ValueError("it is no archive of one object")
@@ -79,12 +86,13 @@ def _read_archive(path: Path) -> Any:
                 found[key] = np.frombuffer(archive.read(f"{folder}data/{key}"), dtype)
             return found[key]
 
-        with archive.open(pickles[0]) as file:
-            return _load(io.BytesIO(file.read(MAX_PICKLE_BYTES)), storage)
+        if archive.getinfo(pickles[0]).file_size > MAX_PICKLE_BYTES:
+            raise ValueError("its list of tensors is too long")
+        return _load(io.BytesIO(archive.read(pickles[0])), storage)
 
 
 def _read_old_format(file: BinaryIO, num_bytes: int) -> Any:
-    pickles = io.BytesIO(file.read(MAX_PICKLE_BYTES))
+    pickles = io.BytesIO(file.read(min(MAX_PICKLE_BYTES, num_bytes)))
     if pickles.read(len(OLD_FORMAT)) != OLD_FORMAT:
         raise ValueError("it is not a file of torch.save")
     found: dict[str, np.ndarray] = {}
@@ -107,15 +115,20 @@ def _read_old_format(file: BinaryIO, num_bytes: int) -> Any:
 
 
 def _load(file: io.BytesIO, storages: Storages) -> Any:
-    """Return the object of the next pickle.
+    """Return the object of the next pickle, in memory that its length explains.
+
+    pickle allocates what a length or a place in its memo says before it reads on.
 
     Raises:
-        ValueError: if it asks for much memory, which unpickling would reserve before it fails.
+        ValueError: if it may take more, or is not a pickle.
     """
     start = file.tell()
-    for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name.endswith("PUT") and argument > MAX_REMEMBERED:
-            raise ValueError("it numbers more objects than it has")
+    most = len(file.getbuffer())
+    for opcode, argument, _ in pickletools.genops(file):  # no length reaches beyond the end
+        if opcode.name in PUTS and int(argument or 0) > most:
+            raise ValueError(f"it puts an object in place {argument:,}")
+        if opcode.proto > MAX_PROTOCOL:
+            raise ValueError(f"it uses {opcode.name}")
     file.seek(start)
     return _Unpickler(file, storages).load()
 

@@ -57,10 +57,8 @@ def read_torchvision(path: Path) -> Imported:
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     """Return the tensors of a state dict as float32, by name without prefix."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_FILE_BYTES:
-                raise UnknownNetworkError("it unpacks to more than a gigabyte")
+    if zipfile.is_zipfile(path) and _unpacked_bytes(path) > MAX_FILE_BYTES:
+        raise UnknownNetworkError("it unpacks to more than a gigabyte")
     read = _read_with_torch if has_package("torch") else read_torch_file
     try:
         state = _state_dict(read(path))
@@ -93,6 +91,14 @@ def _as_float32(tensor: Any) -> np.ndarray:
     if isinstance(tensor, np.ndarray):
         return as_float32(tensor)
     return tensor.detach().float().numpy()
+
+
+def _unpacked_bytes(path: Path) -> int:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise UnknownNetworkError("it is a damaged archive") from error
 
 
 def _read_with_torch(path: Path) -> Any:

@@ -167,8 +167,8 @@ class Recipe:
     # rate for all layers and does not say whether biases decay; in the 2012 code they do not
     # (layer.cu:565).
     bias_lr_multiplier: float = bounded(0.0, 1e3, default=1.0)
-    # Not in the paper: learning rate of fc8 as a multiple of that of the other layers, which come
-    # from another network while fc8 starts anew (Caffe's example finetune_flickr_style: ten).
+    # Not in the paper: learning rate of fc8, which starts from random values, as a multiple of that
+    # of the layers of another network (Caffe's example finetune_flickr_style: ten).
     classifier_lr_multiplier: float = bounded(0.0, 1e3, default=1.0)
     bias_decay: float = bounded(0.0, 1e3, default=0.0)
     # Not in the paper: the share of each target that is spread evenly over all classes

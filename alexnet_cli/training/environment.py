@@ -81,7 +81,8 @@ def _ask_git(folder: Path, *words: str) -> str:
         ["git", "-C", folder, *words],
         env=own | {"GIT_OPTIONAL_LOCKS": "0"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=10,
         check=True,
     )

@@ -43,7 +43,9 @@ def test_file_whose_name_begins_with_a_dash_is_advised(alexnet, tmp_path, monkey
     assert "no such option" not in alexnet(*words.replace(file, f"./{file}").split()).stderr.lower()
 
 
-@pytest.mark.parametrize("words", ["predict --tops 3 a.png", "show -x d", "train d --save-step 3"])
+@pytest.mark.parametrize(
+    "words", ["predict --tops 3 a.png", "show -x d", "train d --learning-rate=0.01"]
+)
 def test_option_that_does_not_exist_is_no_file(alexnet, words):
     assert "No such option" in alexnet(*words.split()).stderr
 

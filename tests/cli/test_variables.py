@@ -105,6 +105,9 @@ def test_variable_that_names_no_option_is_ignored_with_a_line():
     assert result.stderr.startswith("ALEXNET_RECIPES_JSONN names no option of this command.")
     assert "Did you mean ALEXNET_RECIPES_JSON?" in result.stderr
     assert "LRR" not in result.stderr
+    result = run("train", "d", ALEXNET_TRAIN_EPOCH="3", ALEXNET_TRAIN_WEATHER="1")
+    assert "Did you mean ALEXNET_TRAIN_EPOCHS?" in result.stderr
+    assert "ALEXNET_TRAIN_WEATHER names no option of this command. It is ignored." in result.stderr
 
 
 def test_variables_of_versions_and_completion_are_left_to_others():

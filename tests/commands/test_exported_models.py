@@ -1,13 +1,16 @@
 """Commands that need a torch network build it from an exported model too."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
-from alexnet_cli.model.checkpoint import load_checkpoint
+from alexnet_cli.inference.network import load_network
+from alexnet_cli.model.checkpoint import load_checkpoint, save_checkpoint
 from alexnet_cli.onnx.model_file import open_onnx_file
 
 ON_CPU = ("--device", "cpu")
@@ -50,6 +53,22 @@ def test_report_of_an_exported_model(answer, checkpoint, onnx_model, dataset, tm
     assert f"{errors['top1_error']:.2%}" in text
     assert load_checkpoint(checkpoint).weights_hash() in text
     assert "--run" not in text  # it can be trained again, but not into a file
+
+
+def test_exported_model_is_known_by_the_network_it_was_whatever_its_dropout(
+    answer, checkpoint, dataset, tmp_path
+):
+    """Weights divided by what dropout keeps are not those before to the bit, unless it is half."""
+    found = load_checkpoint(checkpoint)
+    recipe = replace(found.recipe, fc6=replace(found.recipe.fc6, dropout=0.3))
+    path, model, npz = (tmp_path / name for name in ("a.safetensors", "a.onnx", "a.npz"))
+    save_checkpoint(path, replace(found, recipe=recipe))
+    answer("export", path, "-o", model)
+    expected = answer("eval", model, dataset, "-o", npz, "--views", 1, *ON_CPU)
+    out = tmp_path / "r.html"
+    answer("report", model, "--data", dataset, "--predictions", npz, "-o", out)
+    assert f"{expected['top1_error']:.2%}" in out.read_text()
+    assert load_network(model).weights_hash() == load_checkpoint(path).weights_hash()
 
 
 def test_exported_model_is_exported_again_with_other_views(answer, onnx_model, tmp_path):
@@ -97,4 +116,15 @@ def test_damaged_exported_model_is_not_imported(fails, onnx_model, tmp_path):
     (tmp_path / "a.onnx").write_bytes(content)
     message = fails(3, "import", tmp_path / "a.onnx", "-o", tmp_path / "b.safetensors").message
     assert "its checksum does not match" in message
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_exported_model_that_is_not_finite_is_not_imported(fails, onnx_model, tmp_path):
+    model = onnx.load(onnx_model)
+    bias = next(entry for entry in model.graph.initializer if entry.name == "fc7.bias")
+    bias.raw_data = np.full(bias.dims, np.nan, "<f4").tobytes()
+    del model.metadata_props[1:]  # the checksum
+    onnx.save(model, tmp_path / "a.onnx")
+    message = fails(3, "import", tmp_path / "a.onnx", "-o", tmp_path / "b.safetensors").message
+    assert "a.onnx: fc7.bias has values that are not finite" in message
     assert not (tmp_path / "b.safetensors").exists()

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from alexnet_cli.data.shards.dataset import open_dataset
-from alexnet_cli.inference.feature_index import open_index
+from alexnet_cli.inference.feature_index import open_index, weights_of
 from alexnet_cli.inference.load import load_model
+from alexnet_cli.io.atomic import write_checksummed
+from alexnet_cli.model.checkpoint import load_checkpoint, save_checkpoint
 
 ON_CPU = ("--device", "cpu")
 
@@ -109,6 +111,21 @@ def test_failure_leaves_no_index(fails, checkpoint, copy, tmp_path):
         file.write(bytes(500))
     fails(3, "features", checkpoint, copy, "-o", tmp_path / "new" / "index", *ON_CPU)
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_features_beyond_half_precision_are_refused(fails, checkpoint, made, images, tmp_path):
+    large = load_checkpoint(checkpoint)
+    for name in large.weights:
+        large.weights[name] = large.weights[name] * np.float32(100)
+    path = tmp_path / "large.safetensors"
+    save_checkpoint(path, large)
+    failure = fails(3, "features", path, images, "-o", tmp_path / "new", "--bits", 64, *ON_CPU)
+    assert "its features are no finite numbers" in failure.message
+    shutil.copytree(made[0], tmp_path / "index")
+    about = open_index(made[0]).about | {"model": str(path), "weights": weights_of(path)}
+    write_checksummed(tmp_path / "index" / "about.json", about)
+    failure = fails(3, "similar", images / "b.jpg", "--index", tmp_path / "index", *ON_CPU)
+    assert f"{images / 'b.jpg'}: its features are no finite numbers" in failure.message
 
 
 def test_existing_index_is_kept(fails, checkpoint, dataset, made):

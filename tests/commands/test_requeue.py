@@ -9,7 +9,7 @@ import pytest
 from helpers import read_last
 
 from alexnet_cli.commands.train import train as command
-from alexnet_cli.model.checkpoint import save_checkpoint
+from alexnet_cli.model.checkpoint import load_checkpoint, save_checkpoint
 from alexnet_cli.training import run as module
 from alexnet_cli.training.checkpointer import SaveInterval
 
@@ -151,7 +151,7 @@ def test_other_folder_is_another_run(alexnet, dataset, tmp_path, monkeypatch):
 def test_layers_of_the_first_command_line_are_accepted(requeued, runs, tmp_path):
     own = runs.second / "best.safetensors"
     last = tmp_path / "run" / "last.safetensors"
-    began = module.load_checkpoint(own).as_source()
+    began = load_checkpoint(own).as_source()
     save_checkpoint(last, replace(read_last(tmp_path / "run"), init_from=began))
     result, request, _ = requeued("--init-from", own)
     assert result.exit_code == 0, result.output

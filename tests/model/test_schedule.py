@@ -444,7 +444,7 @@ def test_run_ends_after_epochs_without_improvement_whatever_the_schedule():
     assert not is_finished(replace(recipe, stop_after=0), 5, [*errors, 0.4])
 
 
-# --- a classifier that starts anew
+# --- a classifier that starts from random values
 
 
 @pytest.mark.parametrize(

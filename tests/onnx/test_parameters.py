@@ -117,6 +117,9 @@ def test_checkpoint_of_an_exported_file_is_the_one_that_was_exported(checkpoint,
     """Of the mean image only the center crop is exported, and no color components."""
     found, expected = load_network(exported), load_checkpoint(checkpoint)
 
+    assert found.weights.keys() == expected.weights.keys()
+    for name, array in expected.weights.items():  # dropout is 0.5: the same bits
+        np.testing.assert_array_equal(found.weights[name], array)
     assert found.weights_hash() == expected.weights_hash()
     assert found.origin() == expected.origin()
     same = ("recipe", "classes", "fingerprint", "rules", "tool")

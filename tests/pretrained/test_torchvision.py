@@ -196,7 +196,8 @@ def test_damaged_file_is_refused(narrow, reader, tmp_path):
     whole = io.BytesIO()
     torch.save(narrow.state_dict(), whole)
     path = tmp_path / "net.pth"
-    for content in (whole.getvalue()[:-2000], b"", b"PK\x03\x04", b"<html>"):
+    listing = whole.getvalue().replace(b"PK\x01\x02", b"PK\x01\x00")
+    for content in (whole.getvalue()[:-2000], b"", b"PK\x03\x04", b"<html>", listing):
         path.write_bytes(content)
         with refused(CheckpointError, "not the weights of an AlexNet of torchvision or Caffe"):
             import_weights(ImportRequest(str(path), tmp_path / "out"))
