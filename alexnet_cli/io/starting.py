@@ -1,14 +1,18 @@
 """Starting processes of our own: what keeps them from it, said in words."""
 
 import multiprocessing
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 from alexnet_cli.errors import Hint, MachineError, on_one_line
 from alexnet_cli.io.signals import blocked
 
 SHARED_MEMORY = "/dev/shm"
 NO_MORE = ("new thread", "new process")
+_MAIN = threading.RLock()
 
 
 def shared_memory_fault() -> str | None:
@@ -60,3 +64,19 @@ def starting(what: str, *, kept: str | None = None, hint: Hint | None = None) ->
         raise MachineError(
             f"{what} cannot be started: {where}{error.strerror or error}.", kept=kept
         ) from error
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Start processes in the block that do not run the user's program.
+
+    Python would have each of them run it again, for what it may define; ours call our own
+    functions, and a program need not guard against that.
+    """
+    with _MAIN:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main

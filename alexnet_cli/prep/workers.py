@@ -22,7 +22,7 @@ from alexnet_cli.errors import MachineError, hint
 from alexnet_cli.io.atomic import PARTIAL_SUFFIX, remove_partial
 from alexnet_cli.io.process import start_method
 from alexnet_cli.io.signals import StopSignal, blocked
-from alexnet_cli.io.starting import starting
+from alexnet_cli.io.starting import starting, without_main
 from alexnet_cli.prep.folder import SHARDS_KEPT
 
 POLL_SECONDS = 0.2
@@ -118,6 +118,7 @@ def _starting() -> Iterator[None]:
     """
     with (
         blocked("SIGHUP"),
+        without_main(),
         starting("a prep worker", kept=SHARDS_KEPT, hint=hint("fewer_workers")),
     ):
         yield

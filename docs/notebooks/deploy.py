@@ -30,7 +30,7 @@ print(f"{written.bytes / 1e6:.1f} MB, probabilities within {written.max_abs_diff
 
 # %%
 model = load_model(ONNX)
-paths = sorted(Path("photos").glob("*/*.png"))
+paths = sorted(Path("photos").glob("*/*.*"))
 began = time.perf_counter()
 with Path("labels.csv").open("w", newline="") as file:
     rows = csv.writer(file)

@@ -58,7 +58,7 @@ for prediction in result.top:
 # way: this is how section 6.1 of the paper finds neighbors.
 
 # %%
-paths = [str(path) for path in sorted(Path("photos").glob("*/*.png"))]
+paths = [str(path) for path in sorted(Path("photos").glob("*/*.*"))]
 features = model.features(paths)
 directions = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 nearest = np.argsort(-directions @ directions[paths.index(IMAGE)], kind="stable")

@@ -53,5 +53,5 @@ print(f"epoch {outcome.best['epoch']}: {outcome.best['top1_error']:.1%} of the o
 
 # %%
 model = load_model(RUN)
-for result in model.predict(str(PHOTOS / "cat" / "*.png"))[:3]:
+for result in model.predict(PHOTOS)[:3]:
     print(result.image, result.name, f"{result.probability:.0%}")

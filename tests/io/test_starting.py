@@ -142,3 +142,32 @@ def test_prep_goes_on_with_one_worker_without_shared_memory(class_folders, tmp_p
     assert ended.returncode == 0, ended.stderr
     assert "1 worker: /dev/shm cannot be used: Read-only file system" in ended.stderr
     assert len(list((tmp_path / "new").glob("train-*.tar"))) == 6
+
+
+UNGUARDED = """
+import sys
+from pathlib import Path
+import numpy as np
+from alexnet_cli import open_dataset
+from alexnet_cli.data.batches.loader import load_batches
+from alexnet_cli.data.batches.readers import ProcessReader
+from alexnet_cli.prep.build import prep
+from alexnet_cli.prep.plan import PrepOptions, PrepRequest
+
+print("run")
+source, folder = map(Path, sys.argv[1:])
+prep(PrepRequest(source, folder, PrepOptions(size=16, shard_size=1), workers=2))
+split = open_dataset(folder)["train"]
+with ProcessReader(split, 2) as reader:
+    print(sum(len(batch.labels) for batch in load_batches(split, np.arange(6), 2, reader=reader)))
+assert sys.modules["__main__"].split is split
+"""
+
+
+def test_program_without_a_guard_is_not_run_again_by_the_processes(class_folders, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(UNGUARDED)
+    command = [sys.executable, str(program), str(class_folders), str(tmp_path / "shards")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["run", "6"]

@@ -29,7 +29,7 @@ from alexnet_cli.data.shards.images import RawImages, ShardImages
 from alexnet_cli.errors import AlexNetError, MachineError, hint
 from alexnet_cli.io.cores import memory_limit, num_cores
 from alexnet_cli.io.signals import SAVE_AND_STOP, known_signals
-from alexnet_cli.io.starting import starting
+from alexnet_cli.io.starting import starting, without_main
 from alexnet_cli.types import Batch
 
 BATCHES_AHEAD = 3  # read while one is used
@@ -184,7 +184,7 @@ class ProcessReader:
             for number in range(min(num_processes, MAX_PROCESSES))
         ]
         try:
-            with starting("a process that reads images", hint=hint("less_memory")):
+            with without_main(), starting("a process that reads images", hint=hint("less_memory")):
                 for process in self._processes:
                     process.start()
         except BaseException:
