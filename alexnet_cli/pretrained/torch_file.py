@@ -13,7 +13,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +91,7 @@ def _read_archive(path: Path) -> Any:
         return _load(io.BytesIO(archive.read(pickles[0])), storage)
 
 
-def _read_old_format(file: BinaryIO, num_bytes: int) -> Any:
+def _read_old_format(file: io.BufferedReader, num_bytes: int) -> Any:
     pickles = io.BytesIO(file.read(min(MAX_PICKLE_BYTES, num_bytes)))
     if pickles.read(len(OLD_FORMAT)) != OLD_FORMAT:
         raise ValueError("it is not a file of torch.save")
