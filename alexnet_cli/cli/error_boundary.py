@@ -64,9 +64,8 @@ class ErrorBoundary(TyperGroup):
         except typer.TyperException as error:
             if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
                 raise
-            command = f"alexnet {ctx.invoked_subcommand}" if ctx.invoked_subcommand else "alexnet"
             problem = error.format_message().replace("Value error, ", "")  # pydantic's
-            usage = UsageError(problem, hint=f"Help: {command} --help")
+            usage = UsageError(problem, hint=f"Help: {_command_of(error, ctx)} --help")
             self._fail(ctx, usage, error.exit_code)
         except (typer.Exit, typer.Abort):
             raise
@@ -86,6 +85,15 @@ class ErrorBoundary(TyperGroup):
             error = error.replaced(kept=f"Options from the environment: {', '.join(names)}")
         console.print_error(message(error))
         raise typer.Exit(error.exit_code if exit_code is None else exit_code) from None
+
+
+def _command_of(error: typer.TyperException, ctx: Any) -> str:
+    """Return the command that an error is about, such as `alexnet figure explain`."""
+    words, place = [], getattr(error, "ctx", None)
+    while place is not None and place is not ctx:
+        words.insert(0, place.info_name)
+        place = place.parent
+    return " ".join(["alexnet", *(words or [ctx.invoked_subcommand or ""])]).strip()
 
 
 def _drop_stdout() -> None:

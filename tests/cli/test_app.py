@@ -232,3 +232,20 @@ def test_arguments_are_named_in_upper_case_without_brackets():
     found = list(names(get_command(cli.app)))
     assert len(found) > 30
     assert [name for name in found if not re.fullmatch("[A-Z|]+", name)] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "problem", "command"),
+    [
+        ("predict x --format xml", "'--format': 'xml' is not one of 'table', ", "predict"),
+        ("figure explain a b --method x", "'--method': 'x' is not one of ", "figure explain"),
+        ("figure explain", "Missing argument 'MODEL'", "figure explain"),
+        ("figure nothing", "No such command 'nothing'", "figure"),
+        ("nothing", "No such command 'nothing'", ""),
+    ],
+)
+def test_wrong_command_line_names_the_help_of_its_command(alexnet, line, problem, command):
+    result = alexnet(*line.split())
+    assert result.exit_code == 2
+    assert problem in result.stderr
+    assert f"Help: {f'alexnet {command}'.strip()} --help" in result.stderr
