@@ -89,7 +89,8 @@ class ErrorBoundary(TyperGroup):
 
 def _command_of(error: typer.TyperException, ctx: Any) -> str:
     """Return the command that an error is about, such as `alexnet figure explain`."""
-    words, place = [], getattr(error, "ctx", None)
+    words: list[str] = []
+    place = getattr(error, "ctx", None)
     while place is not None and place is not ctx:
         words.insert(0, place.info_name)
         place = place.parent
