@@ -90,7 +90,8 @@ def train(
         raise typer.BadParameter("requires a dataset that prep made.", param_hint="--cache")
     if run is None and (resume or "RANK" in os.environ):
         raise typer.BadParameter(
-            "is needed to resume, and where several processes train.", param_hint="--run"
+            "is needed to resume, as in --run RUN --resume, and where several processes train.",
+            param_hint="--run",
         )
     from alexnet_cli.pretrained.names import find_model
     from alexnet_cli.recipes.catalog import is_recipe
