@@ -11,12 +11,11 @@ The folder gets its name when it is complete.
 N images, U units of the layer, B bits of a code.
 """
 
-import hashlib
 import math
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -53,6 +52,7 @@ from alexnet_cli.io.atomic import (
     write_atomically,
     write_checksummed,
 )
+from alexnet_cli.io.hashes import hash_of
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.architecture import last_hidden_layer
 from alexnet_cli.model.checkpoint import checkpoint_file
@@ -312,8 +312,7 @@ def weights_of(path: Path) -> str:
     """
     file = checkpoint_file(path)
     try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return hash_of(file)
     except OSError as error:
         raise CheckpointError(
             f"{file}: {error.strerror or error}.", hint=hint("index_model")
@@ -360,8 +359,8 @@ def _write(
         raise UsageError(f"{layer} has {units} units; codes need at least 64.")
     about: dict[str, Any] = {
         "version": VERSION,
-        "model": str(Path(model.info.path).absolute()),
-        "weights": weights_of(Path(model.info.path)),
+        "model": str(model.info.path.absolute()),
+        "weights": weights_of(model.info.path),
         "layer": layer,
         "units": units,
         "bits": bits,
@@ -429,24 +428,24 @@ def _write_codes(folder: Path, shape: tuple[int, int], bits: int) -> None:
     features = _map(folder / "features.f16", np.float16, shape)
     sample = np.random.default_rng(0).permutation(len(features))[:SAMPLE]
     encoder = fit_encoder(to_single(features[np.sort(sample)]), bits)
-    with write_atomically(folder / "codes.u8") as file:
+    arrays = []  # of `Rounded` besides the codes, (6, 1024)
+    with (
+        write_atomically(folder / "codes.u8") as binary,
+        write_atomically(folder / "rounded.i8") as rounded,
+    ):
         for start in range(0, len(features), 1024):
-            block = to_single(features[start : start + 1024])
-            file.write(encoder.encode(block).tobytes())
-    rounded = _write_rounded(folder / "rounded.i8", features)
-    with write_atomically(folder / "arrays.npz") as file:
-        np.savez(file, mean=encoder.mean, directions=encoder.directions, rounded=rounded)
-
-
-def _write_rounded(path: Path, features: np.ndarray) -> np.ndarray:
-    """Write the codes of the rounded features; return the other arrays of `Rounded`, (6, N)."""
-    arrays = []
-    with write_atomically(path) as file:
-        for start in range(0, len(features), 1024):
-            codes, *others = astuple(round_features(features[start : start + 1024]))
-            file.write(codes.tobytes())
+            block = features[start : start + 1024]
+            binary.write(encoder.encode(to_single(block)).tobytes())
+            codes, *others = round_features(block)
+            rounded.write(codes.tobytes())
             arrays.append(np.stack(others))
-    return np.concatenate(arrays, axis=1)
+    with write_atomically(folder / "arrays.npz") as file:
+        np.savez(
+            file,
+            mean=encoder.mean,
+            directions=encoder.directions,
+            rounded=np.concatenate(arrays, axis=1),
+        )
 
 
 def _map(path: Path, dtype: type, shape: tuple[int, int]) -> np.ndarray:

@@ -13,7 +13,7 @@ N features of U units, Q queries.
 
 import sys
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,7 @@ ROUND_OFF = 2.0**-44  # of sums of products in double precision, in terms of the
 Products = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True, slots=True)
-class Rounded:
+class Rounded(NamedTuple):
     """Features rounded to 8 bits.
 
     Attributes:
@@ -50,7 +49,7 @@ class Rounded:
 def round_features(features: np.ndarray) -> Rounded:
     """Round float16 (N, U)."""
     blocks = [
-        astuple(_round_block(to_single(features[start : start + BLOCK])))
+        _round_block(to_single(features[start : start + BLOCK]))
         for start in range(0, len(features), BLOCK)
     ]
     return Rounded(*(np.concatenate(arrays) for arrays in zip(*blocks, strict=True)))

@@ -4,7 +4,6 @@ Hashing and decoding release the interpreter's lock, so threads keep all cores b
 """
 
 import csv
-import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from alexnet_cli.data.shards.index import (
 from alexnet_cli.data.shards.verify import AuditTask, Finding, ShardAudit, audit_shard
 from alexnet_cli.errors import DatasetError, Stopped
 from alexnet_cli.io.cores import num_cores
+from alexnet_cli.io.hashes import hash_of
 from alexnet_cli.io.progress import Progress
 from alexnet_cli.io.signals import catch_signals
 from alexnet_cli.io.thread_map import thread_map
@@ -173,8 +173,8 @@ def _unknown_shards(folder: Path, owners: dict[str, str]) -> tuple[list[Finding]
         if path.name in owners.values():
             continue
         found = "one more tar"
-        with suppress(OSError), path.open("rb") as file:
-            if owner := owners.get(hashlib.file_digest(file, "sha256").hexdigest()):
+        with suppress(OSError):
+            if owner := owners.get(hash_of(path)):
                 copies.append(path.name)
                 found = f"a copy of {owner}"
         findings.append(Finding(path.name, "", "a file that index.json lacks", "none", found))

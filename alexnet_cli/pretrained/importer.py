@@ -1,6 +1,5 @@
 """`alexnet import`: published weights, by name or in a file -> a checkpoint."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from alexnet_cli.data.sources.class_list import named_class, read_class_list
 from alexnet_cli.errors import CheckpointError, UsageError, counted, hint, on_one_line
 from alexnet_cli.io.atomic import check_new
 from alexnet_cli.io.disk import size_in_words
+from alexnet_cli.io.hashes import hash_of
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.checkpoint import Checkpoint, TrainState, save_checkpoint
 from alexnet_cli.pretrained.weights import (
@@ -90,13 +90,14 @@ def import_weights(request: ImportRequest, progress: Progress = SILENT) -> Impor
     check_new(request.output, force=request.force)
     published = _published(request.source)
     path = fetch_published(published, progress) if published else Path(request.source)
-    checkpoint = _read_export(request, path) or read_weights(path, request.mean, request.classes)
+    exported = _read_export(request, path)
+    checkpoint = exported or read_weights(path, request.mean, request.classes)
     request.output.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(request.output, checkpoint)
     return ImportResult(
         checkpoint=str(request.output),
         source=published.url if published else str(path),
-        sha256=_sha256(path),
+        sha256=hash_of(path) if exported else checkpoint.init_from["sha256"],
         recipe=checkpoint.recipe.name,
         classes=len(checkpoint.classes),
         parameters=sum(tensor.size for tensor in checkpoint.weights.values()),
@@ -169,7 +170,7 @@ def read_weights(
         classes=_classes(path, found.num_classes, class_names),
         fingerprint="unknown",
         train_state=TrainState(),
-        init_from={"recipe": recipe.name, "file": path.name, "sha256": _sha256(path)},
+        init_from={"recipe": recipe.name, "file": path.name, "sha256": hash_of(path)},
     )
 
 
@@ -251,8 +252,3 @@ def _classes(path: Path, num_classes: int, names: Path | None) -> list[tuple[str
             hint=hint("name_classes"),
         )
     return classes
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

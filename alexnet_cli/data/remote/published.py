@@ -6,7 +6,6 @@ CACHE/downloads/NAME.part   what is there so far; the next try continues behind 
 Through urllib, unlike datasets at URLs, so that no extra library is needed.
 """
 
-import hashlib
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from alexnet_cli.data.remote.cache import MB, cache_folder, locked_file
 from alexnet_cli.errors import DatasetError, machine_error
 from alexnet_cli.io.atomic import move_into_place
 from alexnet_cli.io.disk import check_room, size_in_words
+from alexnet_cli.io.hashes import hash_of
 from alexnet_cli.io.progress import SILENT, Progress, Tracker
 
 PARTIAL, NOT_IN_RANGE = 206, 416  # HTTP
@@ -146,8 +146,7 @@ def _difference(file: PublishedFile, path: Path) -> str:
     if file.num_bytes and num_bytes != file.num_bytes:
         more = " or more" if num_bytes > file.num_bytes else ""
         return f"its size is {num_bytes:,}{more} bytes, not {file.num_bytes:,}"
-    with path.open("rb") as content:
-        found = hashlib.file_digest(content, file.algorithm).hexdigest()
+    found = hash_of(path, file.algorithm)
     return "" if found == file.digest else f"its {file.algorithm} is {found}, not {file.digest}"
 
 

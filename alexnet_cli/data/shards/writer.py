@@ -18,6 +18,7 @@ from alexnet_cli.data.shards.tar_layout import BLOCK, Sample, end_of_tar, sample
 from alexnet_cli.data.sources.source import SourceImage
 from alexnet_cli.errors import ImageError
 from alexnet_cli.io.atomic import read_checksummed, write_atomically, write_checksummed
+from alexnet_cli.io.hashes import hash_of
 from alexnet_cli.types import USUAL_RULES, DecodeRules
 
 RECORDS = ".prep"  # inside the dataset while prep runs
@@ -154,9 +155,8 @@ def read_record(task: ShardTask) -> ShardRecord | None:
         return None
     shard = Shard(**content["shard"])
     try:
-        with (task.folder / task.name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
-                return None
+        if hash_of(task.folder / task.name) != shard.sha256:
+            return None
     except OSError:
         return None
     samples, rejected = (list(map(tuple, content[name])) for name in ("samples", "rejected"))
