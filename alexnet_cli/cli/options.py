@@ -223,6 +223,10 @@ BatchSize = Annotated[
 Seed = Annotated[
     int | None, typer.Option("--seed", help="Of all random numbers; the same as --set seed=.")
 ]
+DrawSeed = Annotated[
+    int, typer.Option(min=0, help="Draws the images at random; another seed, other images.")
+]
+Theme = Annotated[Literal["light", "dark"], typer.Option(help="Light or dark background.")]
 InitFrom = Annotated[
     Path | None,
     typer.Option(

@@ -14,10 +14,12 @@ from alexnet_cli.cli.options import (
     ClassNames,
     DatasetOfModel,
     Device,
+    DrawSeed,
     ModelPath,
     PredictionsOrModel,
     SplitName,
     Subset,
+    Theme,
     Views,
     check_views,
     complete_run,
@@ -34,13 +36,9 @@ app = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option("--output", "-o", help="File to write: .png, .svg or .pdf.")]
-Theme = Annotated[Literal["light", "dark"], typer.Option(help="Light or dark background.")]
 ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="Image file.")]
 DatasetName = Annotated[
     str, typer.Argument(metavar="DATASET", help="Folder or URL of a dataset that prep made.")
-]
-Seed = Annotated[
-    int, typer.Option(min=0, help="Draws the images at random; another seed, other images.")
 ]
 
 
@@ -73,7 +71,7 @@ def predictions(
     only_errors: Annotated[
         bool, typer.Option("--only-errors", help="Show only images that are classified wrongly.")
     ] = False,
-    seed: Seed = 0,
+    seed: DrawSeed = 0,
     theme: Theme = "light",
     as_json: AsJson = False,
 ) -> None:
@@ -94,7 +92,7 @@ def neighbors(
     queries: Annotated[str, typer.Option(help="Split of the images in the first column.")] = "val",
     split: Annotated[str, typer.Option(help="Split of their neighbors.")] = "train",
     count: Annotated[int, typer.Option(min=1, max=32, help="Number of rows.")] = 5,
-    seed: Seed = 0,
+    seed: DrawSeed = 0,
     theme: Theme = "light",
     device: Device = "auto",
     as_json: AsJson = False,

@@ -2,13 +2,21 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from alexnet_cli.cli.console import print_line, print_rich, safe
-from alexnet_cli.cli.options import AsJson, DatasetSource, RecipeName, Settings, wanted_recipe
+from alexnet_cli.cli.options import (
+    AsJson,
+    DatasetSource,
+    DrawSeed,
+    RecipeName,
+    Settings,
+    Theme,
+    wanted_recipe,
+)
 from alexnet_cli.cli.tables import short_name
 from alexnet_cli.cli.tables import show as show_result
 from alexnet_cli.errors import counted
@@ -44,10 +52,6 @@ Augmented = Annotated[
         "subtracted.",
     ),
 ]
-Seed = Annotated[
-    int, typer.Option(min=0, help="Draws the images at random; another seed, other images.")
-]
-Theme = Annotated[Literal["light", "dark"], typer.Option(help="Light or dark background.")]
 
 
 def show(
@@ -60,7 +64,7 @@ def show(
     augmented: Augmented = False,
     recipe: RecipeName = None,
     settings: Settings = None,
-    seed: Seed = 0,
+    seed: DrawSeed = 0,
     theme: Theme = "light",
     as_json: AsJson = False,
 ) -> None:
