@@ -276,7 +276,7 @@ def test_session_that_fails_in_a_layer_is_an_error_of_its_own(models, val):
 
 def test_run_is_its_best_checkpoint_without_torch_too(runs, monkeypatch):
     expected = load_model(runs.first, device="cpu").info
-    monkeypatch.setattr("alexnet_cli.inference.load.has_package", lambda name: name != "torch")
+    monkeypatch.setattr("alexnet_cli.inference.network.has_package", lambda name: name != "torch")
     found = load_model(runs.first, device="cpu").info
     assert found.path == expected.path == runs.first / "best.safetensors"
     assert (found.num_views, found.recipe) == (expected.num_views, expected.recipe)

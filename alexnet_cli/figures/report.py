@@ -39,6 +39,7 @@ from alexnet_cli.io.atomic import check_output, write_output
 from alexnet_cli.io.progress import SILENT, Progress
 from alexnet_cli.model.architecture import parameter_shapes
 from alexnet_cli.model.checkpoint import Checkpoint, checkpoint_file
+from alexnet_cli.pretrained.names import is_predictions
 from alexnet_cli.recipes.catalog import NAMED_RECIPES
 from alexnet_cli.recipes.recipe import Recipe
 from alexnet_cli.training.run_directory import RunDirectory
@@ -92,7 +93,7 @@ def write_report(request: ReportRequest, progress: Progress = SILENT) -> ReportF
     check_output(request.out)
     changes: Changes = []
     parts: dict[str, Any] = {"name": request.source.name or str(request.source)}
-    if request.source.suffix.lower() == ".npz":
+    if is_predictions(request.source):
         predictions: Predictions | None = load_predictions(request.source)
         model = None
     else:

@@ -12,10 +12,11 @@ import numpy as np
 from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig
-from alexnet_cli.errors import CheckpointError, UsageError, has_package, hint
+from alexnet_cli.errors import CheckpointError, UsageError, hint
 from alexnet_cli.inference.class_map import ClassMap, map_classes, with_class_names
 from alexnet_cli.inference.evaluate import EvalRequest, predict_dataset
 from alexnet_cli.inference.metrics import Measured, measured, score, topk_credit, within
+from alexnet_cli.inference.network import runs_on_onnxruntime
 from alexnet_cli.inference.predictions import (
     Predictions,
     check_image_size,
@@ -25,7 +26,7 @@ from alexnet_cli.inference.predictions import (
     pack_predictions,
 )
 from alexnet_cli.io.progress import SILENT, Progress
-from alexnet_cli.pretrained.names import is_onnx
+from alexnet_cli.pretrained.names import is_onnx, is_predictions
 
 SEARCH_PASSES = 5
 
@@ -105,14 +106,14 @@ def ensemble(request: EnsembleRequest, progress: Progress = SILENT) -> EnsembleR
     if len(paths) < 2:
         raise UsageError("an ensemble needs at least two networks or predictions files.")
     weights = _parse_weights(request.weights, len(paths))
-    networks = [path for path in paths if path.suffix.lower() != ".npz"]
+    networks = [path for path in paths if not is_predictions(path)]
     if networks and request.dataset is None:
         raise UsageError(
             f"{networks[0]} is a network, which needs a dataset.", hint=hint("name_dataset")
         )
     if request.class_names and not networks:
         raise UsageError("predictions files keep what their classes are called.")
-    found = {path: load_predictions(path) for path in paths if path.suffix.lower() == ".npz"}
+    found = {path: load_predictions(path) for path in paths if is_predictions(path)}
     if networks:
         _predict_networks(request, found, progress)
     members = _aligned([(str(path), found[path]) for path in paths])
@@ -157,7 +158,7 @@ def _predict_networks(
         announced.append((str(path), expected))
     _aligned(announced)
     for path in networks:
-        if is_onnx(path) or not has_package("torch"):
+        if runs_on_onnxruntime(path):
             # What needs torch is refused for a checkpoint, and left out for an exported model.
             runtime = RuntimeConfig(request.runtime.device) if is_onnx(path) else request.runtime
             wanted = EvalRequest(

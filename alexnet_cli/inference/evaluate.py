@@ -15,7 +15,7 @@ from alexnet_cli.data.batches.loader import batches_of
 from alexnet_cli.data.dataset_ref import DatasetRef
 from alexnet_cli.data.shards.dataset import Dataset
 from alexnet_cli.distributed.runtime_config import DEFAULT_RUNTIME, RuntimeConfig
-from alexnet_cli.errors import counted, has_package
+from alexnet_cli.errors import counted
 from alexnet_cli.inference.class_map import ClassMap, map_classes
 from alexnet_cli.inference.metrics import (
     Measured,
@@ -23,6 +23,11 @@ from alexnet_cli.inference.metrics import (
     measured,
     scores_from_sums,
     sums_of_batches,
+)
+from alexnet_cli.inference.network import (
+    open_for_onnxruntime,
+    recipe_of_network,
+    runs_on_onnxruntime,
 )
 from alexnet_cli.inference.predictions import (
     Predictions,
@@ -33,7 +38,6 @@ from alexnet_cli.inference.predictions import (
 )
 from alexnet_cli.io.atomic import check_output
 from alexnet_cli.io.progress import SILENT, Progress
-from alexnet_cli.pretrained.names import is_onnx
 from alexnet_cli.types import DecodeRules
 
 if TYPE_CHECKING:
@@ -194,12 +198,11 @@ def _run(request: EvalRequest, wants_predictions: bool, progress: Progress) -> _
         check_output(request.predictions)
     runtime = request.runtime
     needs_torch = runtime.num_devices or runtime.columns or runtime.precision != "fp32"
-    if not needs_torch and (is_onnx(request.model) or not has_package("torch")):
+    if not needs_torch and runs_on_onnxruntime(request.model):
         return _run_onnx(request, wants_predictions, progress)
     # Imported here, because torch takes two seconds to load and ONNX models do not need it.
     from alexnet_cli.distributed.device_plan import plan_devices
     from alexnet_cli.distributed.launcher import on_replicas
-    from alexnet_cli.inference.network import recipe_of_network
 
     plan = plan_devices(runtime, recipe_of_network(request.model).columns, progress)
     run = partial(_run_checkpoint, request, wants_predictions, plan, progress)
@@ -279,8 +282,6 @@ def _keep(
 
 
 def _run_onnx(request: EvalRequest, wants_predictions: bool, progress: Progress) -> _Found:
-    from alexnet_cli.inference.network import open_for_onnxruntime
-
     file = open_for_onnxruntime(request.model)
     from alexnet_cli.onnx.runtime import open_classifier
 

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from alexnet_cli.data.views import NAMES_OF_VIEWS
-from alexnet_cli.errors import CheckpointError, UsageError, has_package, hint
+from alexnet_cli.errors import CheckpointError, UsageError, hint
 from alexnet_cli.inference.model import Model
+from alexnet_cli.inference.network import open_for_onnxruntime, runs_on_onnxruntime
 from alexnet_cli.model.checkpoint import checkpoint_file
-from alexnet_cli.pretrained.names import find_model, is_onnx
+from alexnet_cli.pretrained.names import find_model
 
 
 def load_model(path: str | Path, *, views: int | None = None, device: str = "auto") -> Model:
@@ -28,9 +29,7 @@ def load_model(path: str | Path, *, views: int | None = None, device: str = "aut
     if views not in (None, *NAMES_OF_VIEWS):
         raise UsageError(f"{views!r} views: an image has 1, 9 or 10.")
     path = checkpoint_file(find_model(Path(path)))
-    if is_onnx(path) or not has_package("torch"):
-        from alexnet_cli.inference.network import open_for_onnxruntime
-
+    if runs_on_onnxruntime(path):
         file = open_for_onnxruntime(path)
         from alexnet_cli.inference.onnx_model import OnnxModel
 

@@ -18,6 +18,7 @@ from alexnet_cli.inference.predictions import Predictions, load_predictions
 from alexnet_cli.inference.statistics import wilson_interval
 from alexnet_cli.io.atomic import check_output, write_output
 from alexnet_cli.io.progress import SILENT, Progress
+from alexnet_cli.pretrained.names import is_predictions
 from alexnet_cli.types import ImageClass
 
 
@@ -153,7 +154,7 @@ def find_predictions(
         UsageError: if a model has no dataset, or a predictions file has one.
         InputError: if the file, model or dataset cannot be used.
     """
-    if source.suffix.lower() == ".npz":
+    if is_predictions(source):
         if request:
             raise UsageError(
                 f"{source} is a predictions file, which needs no dataset.",

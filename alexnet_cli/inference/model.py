@@ -11,9 +11,10 @@ N images, H rows, W columns, K classes.
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -186,14 +187,11 @@ class Model(ABC):
             raise UsageError(f"top {top}: at least 1 class.")
         if not 0 <= min_probability <= 1:
             raise UsageError(f"min_probability {min_probability}: a probability is 0 to 1.")
-        for batch in self._decoded_batches(images):
-            good = [pixels for _, pixels in batch if isinstance(pixels, np.ndarray)]
-            rows = iter(self.probabilities(np.stack(good)) if good else ())
-            for name, pixels in batch:
-                if isinstance(pixels, np.ndarray):
-                    yield ImageResult(name, self._top(next(rows), top, min_probability))
-                else:
-                    yield ImageResult(name, (), pixels.problem)
+        for name, found in self._computed(images, self.probabilities):
+            if isinstance(found, ImageError):
+                yield ImageResult(name, (), found.problem)
+            else:
+                yield ImageResult(name, self._top(found, top, min_probability))
 
     def features(self, images: Images, layer: str | None = None) -> np.ndarray:
         """Return a layer's output for the center view of images, float32 (N, ...).
@@ -219,7 +217,7 @@ class Model(ABC):
     def features_each(
         self, images: Iterable[tuple[str, ImageLike]], layer: str
     ) -> Iterator[tuple[str, np.ndarray | ImageError]]:
-        """Yield the name and features of each of many images, or why it could not be read.
+        """Return the name and features of each of many images, or why it could not be read.
 
         Images are decoded by threads while the batch before them is computed.
 
@@ -227,11 +225,7 @@ class Model(ABC):
             images: (name, image).
             layer: one of `layers`.
         """
-        for batch in self._decoded_batches(images):
-            good = [pixels for _, pixels in batch if isinstance(pixels, np.ndarray)]
-            rows = iter(self.outputs_of(layer, np.stack(good)) if good else ())
-            for name, pixels in batch:
-                yield name, next(rows) if isinstance(pixels, np.ndarray) else pixels
+        return self._computed(images, partial(self.outputs_of, layer))
 
     def layer(self, name: str) -> ModelLayer:
         """Return a layer with its parameters, such as `model.layer("conv1").weight`.
@@ -261,6 +255,16 @@ class Model(ABC):
             for label, entry, prob in named
             if prob >= least
         )
+
+    def _computed(
+        self, images: Iterable[tuple[str, ImageLike]], compute: Callable[[np.ndarray], np.ndarray]
+    ) -> Iterator[tuple[str, np.ndarray | ImageError]]:
+        """Yield the name of each image, and its row of what is computed of a batch (N, H, W, 3)."""
+        for batch in self._decoded_batches(images):
+            good = [pixels for _, pixels in batch if isinstance(pixels, np.ndarray)]
+            rows = iter(compute(np.stack(good)) if good else ())
+            for name, pixels in batch:
+                yield name, next(rows) if isinstance(pixels, np.ndarray) else pixels
 
     def _decoded_batches(
         self, images: Iterable[tuple[str, ImageLike]]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alexnet_cli.errors import has_package
 from alexnet_cli.model.checkpoint import Checkpoint, load_checkpoint, read_recipe
 from alexnet_cli.pretrained.names import is_onnx
 from alexnet_cli.recipes.recipe import Recipe
@@ -32,6 +33,11 @@ def recipe_of_network(path: Path) -> Recipe:
     from alexnet_cli.onnx.model_file import open_onnx_file
 
     return open_onnx_file(path).info.recipe
+
+
+def runs_on_onnxruntime(path: Path) -> bool:
+    """Return whether a network runs there: an exported model, or any where torch is missing."""
+    return is_onnx(path) or not has_package("torch")
 
 
 def open_for_onnxruntime(path: Path) -> "OnnxFile":

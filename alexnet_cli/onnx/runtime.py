@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
+from alexnet_cli.data.views import center_view, views_of
 from alexnet_cli.distributed.runtime_config import kind_and_index
 from alexnet_cli.errors import (
     CheckpointError,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     import onnx
 
 BY_VIEW = "by_view"  # node of the graphs of several views: probabilities (V, N, K)
-CENTER = {9: 4, 10: 2}  # place of the center crop among the views
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _STDOUT = threading.Lock()
 MACHINE_FAULT = re.compile(
@@ -70,7 +70,8 @@ class OnnxClassifier:
         if self.views == 1:
             return [self.probabilities(images)]
         probs, by_view = self._run(images)
-        return [probs, by_view[CENTER[self.views]]]
+        sizes = self.info.image_size, self.info.recipe.crop_size
+        return [probs, by_view[views_of(self.views, *sizes).index(center_view(*sizes))]]
 
     def _run(self, images: np.ndarray) -> list[np.ndarray]:
         found = run_session(self.session, None, images, self.file.path)

@@ -13,6 +13,11 @@ def is_onnx(path: Path) -> bool:
     return path.suffix.lower() == ".onnx"
 
 
+def is_predictions(path: Path) -> bool:
+    """Return whether a file has the predictions of a network in its place, by its name."""
+    return path.suffix.lower() == ".npz"
+
+
 def find_model(model: Path, progress: Progress = SILENT) -> Path:
     """Return the path of a model; a published network is imported into the cache on first use.
 
